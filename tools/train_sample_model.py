@@ -47,8 +47,8 @@ WINDOWS = ((0.0, 256), (0.5, 512), (0.75, CONTEXT))  # from this share of the ti
 TOKENS_PER_STEP = 8192
 WARM_UP_STEPS = 100
 COOL_DOWN_FROM = 0.35  # share of the time after which the learning rate falls, linearly to zero
-MUON_LEARNING_RATE = 0.02
-ADAM_LEARNING_RATE = 0.004
+MUON_LEARNING_RATE = 0.03
+ADAM_LEARNING_RATE = 0.01
 SEED = 20
 
 

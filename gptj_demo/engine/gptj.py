@@ -1,0 +1,260 @@
+"""GPT-J's forward pass over the KV cache: two large products a layer.
+
+Attention and MLP of a GPT-J block read the same normalised input and their outputs are added, so the
+query, key, value and `fc_in` projections are one matrix product and `out_proj` and `fc_out` another.
+The reference is transformers' `GPTJForCausalLM`, from which the weights are taken layer by layer:
+each layer's own modules are released as soon as it is fused, so there are never two copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from transformers import GPTJForCausalLM
+from transformers.activations import ACT2FN
+
+from gptj_demo.engine.int8 import Int8Linear
+from gptj_demo.engine.kv_cache import KVCache
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+Attention = Callable[[int, torch.Tensor], torch.Tensor]
+
+
+class Linear:
+    """`x @ weight.T + bias`, with `weight` [out, in]."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    norm_weight: torch.Tensor
+    norm_bias: torch.Tensor
+    project_in: Product  # [tokens, d_model] -> [tokens, 3 * d_model + d_ff]: q, k, v, fc_in
+    project_out: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # attention, MLP -> d_model
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRun:
+    """Neighbouring slots that decode together: a run of rows of the batch.
+
+    `mask` [rows, 1, 1, length] is added to the scores where the rows differ in length.
+    """
+
+    first_slot: int
+    rows: int
+    length: int
+    mask: torch.Tensor | None
+
+
+class GPTJ:
+    """A GPT-J model ready to decode. Takes `model`'s weights over and leaves it empty."""
+
+    @torch.inference_mode()
+    def __init__(self, model: GPTJForCausalLM) -> None:
+        config = model.config
+        self.layers_count = config.n_layer
+        self.d_model = config.n_embd
+        self.heads = config.n_head
+        self.head_dim = config.n_embd // config.n_head
+        self.rotary_dim = config.rotary_dim or self.head_dim
+        self.context_length = config.n_positions
+        self.padded_vocabulary = config.vocab_size
+        self.epsilon = config.layer_norm_epsilon
+        self.dtype = model.lm_head.weight.dtype
+        self.device = model.lm_head.weight.device
+        if config.activation_function in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
+            self._activation: Product = lambda x: F.gelu(x, approximate="tanh")
+        else:
+            self._activation = ACT2FN[config.activation_function]
+        # in fp32 the pairs of the fused output can be turned in place, as complex numbers
+        self._turn_in_place = (
+            self.dtype == torch.float32 and self.head_dim % 2 == 0 and config.n_embd % 2 == 0
+        )
+        self._rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
+
+        transformer = model.transformer
+        self.embedding = transformer.wte.weight.data
+        self.layers: list[Layer] = []
+        for index in range(config.n_layer):
+            self.layers.append(_fuse_layer(transformer.h[index]))
+            transformer.h[index] = torch.nn.Identity()
+        self.norm_weight, self.norm_bias = transformer.ln_f.weight.data, transformer.ln_f.bias.data
+        self.head = Linear(model.lm_head.weight.data, model.lm_head.bias.data)
+
+    def make_cache(self, max_streams: int) -> KVCache:
+        """A KV cache of the model's own shape, in its dtype, on its device."""
+        return KVCache(
+            layers=self.layers_count,
+            max_streams=max_streams,
+            context_length=self.context_length,
+            heads=self.heads,
+            head_dim=self.head_dim,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[rows, d_model] -> fp32 logits [rows, padded_vocabulary]."""
+        normed = F.layer_norm(
+            hidden, (self.d_model,), self.norm_weight, self.norm_bias, self.epsilon
+        )
+        return self.head(normed).float()
+
+    def prefill(
+        self, cache: KVCache, slot: int, token_ids: torch.Tensor, start: int
+    ) -> torch.Tensor:
+        """Read `token_ids` [length] into `slot` from position `start` on.
+
+        What stands before `start` must be in the slot already. Returns the hidden states
+        [length, d_model].
+        """
+        length = token_ids.shape[0]
+        end = start + length
+        positions = torch.arange(start, end, device=self.device)
+        mask = None
+        if start > 0 and length > 1:
+            allowed = torch.arange(end, device=self.device) <= positions[:, None]
+            mask = torch.zeros((length, end), dtype=self.dtype, device=self.device)
+            mask.masked_fill_(~allowed, -torch.inf)
+
+        def attend(layer: int, query: torch.Tensor) -> torch.Tensor:
+            keys, values = cache.read(layer, slot, 1, end)
+            query = query.transpose(0, 1)[None]  # [1, heads, length, head_dim]
+            mixed = F.scaled_dot_product_attention(
+                query, keys, values, attn_mask=mask, is_causal=start == 0 and length > 1
+            )
+            return mixed[0].transpose(0, 1).flatten(1)  # [length, d_model]
+
+        index = positions + slot * self.context_length
+        return self._forward(cache, token_ids, positions, index, attend)
+
+    def decode(
+        self,
+        cache: KVCache,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
+        runs: list[DecodeRun],
+    ) -> torch.Tensor:
+        """One token for each row: `token_ids`, `positions`, `slots` are [rows], ordered by slot.
+
+        `runs` cover the rows in order (`decode_runs` makes them). Returns hidden states
+        [rows, d_model].
+        """
+
+        def attend(layer: int, query: torch.Tensor) -> torch.Tensor:
+            query = query[:, :, None]  # [rows, heads, 1, head_dim]
+            parts, row = [], 0
+            for run in runs:
+                keys, values = cache.read(layer, run.first_slot, run.rows, run.length)
+                parts.append(
+                    F.scaled_dot_product_attention(
+                        query[row : row + run.rows], keys, values, attn_mask=run.mask
+                    )
+                )
+                row += run.rows
+            mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
+            return mixed.view(-1, self.d_model)
+
+        index = slots * self.context_length + positions
+        return self._forward(cache, token_ids, positions, index, attend)
+
+    def decode_runs(self, slots: list[int], lengths: list[int]) -> list[DecodeRun]:
+        """Group rows, ordered by slot, into runs of neighbouring slots.
+
+        `lengths` counts the positions each row attends to, its new token included.
+        """
+        runs, begin = [], 0
+        for end in range(1, len(slots) + 1):
+            if end < len(slots) and slots[end] == slots[end - 1] + 1:
+                continue
+            part = lengths[begin:end]
+            longest = max(part)
+            mask = None
+            if min(part) < longest:
+                length = torch.tensor(part, device=self.device)[:, None]
+                beyond = torch.arange(longest, device=self.device) >= length
+                mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
+                mask = mask.masked_fill_(beyond, -torch.inf)[:, None, None]
+            runs.append(DecodeRun(slots[begin], end - begin, longest, mask))
+            begin = end
+        return runs
+
+    def _forward(
+        self,
+        cache: KVCache,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        index: torch.Tensor,
+        attend: Attention,
+    ) -> torch.Tensor:
+        tokens, d_model = token_ids.shape[0], self.d_model
+        rotation = self._rotation[positions][:, None]  # [tokens, 1, rotary_dim / 2]
+        hidden = F.embedding(token_ids, self.embedding)  # [tokens, d_model]
+        for number, layer in enumerate(self.layers):
+            normed = F.layer_norm(
+                hidden, (d_model,), layer.norm_weight, layer.norm_bias, self.epsilon
+            )
+            fused = layer.project_in(normed)  # [tokens, 3 * d_model + d_ff]
+            queries_keys = fused[:, : 2 * d_model].view(tokens, 2 * self.heads, self.head_dim)
+            self._turn(queries_keys[..., : self.rotary_dim], rotation)
+            cache.write(number, index, fused[:, d_model : 3 * d_model])
+            mixed = attend(number, queries_keys[:, : self.heads])
+            hidden += layer.project_out(mixed, self._activation(fused[:, 3 * d_model :]))
+        return hidden
+
+    def _turn(self, x: torch.Tensor, rotation: torch.Tensor) -> None:
+        """Rotary position embedding (Su et al. 2021), in place: x [tokens, heads, rotary_dim].
+
+        GPT-J pairs dimension 2i with 2i+1, which is how complex numbers lie in memory.
+        """
+        if self._turn_in_place:
+            torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(rotation)
+        else:
+            pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
+            x.copy_(torch.view_as_real(pairs * rotation).flatten(-2))
+
+
+def _rotation_table(context_length: int, rotary_dim: int) -> torch.Tensor:
+    """cos + i sin for each position and pair: complex64 [context_length, rotary_dim / 2]."""
+    pairs = torch.arange(0, rotary_dim, 2, dtype=torch.int64) / rotary_dim
+    angles = torch.arange(context_length, dtype=torch.int64).float()[:, None] * (1.0 / 10000**pairs)
+    return torch.complex(angles.cos(), angles.sin())
+
+
+def _fuse_layer(block: torch.nn.Module) -> Layer:
+    attention, mlp = block.attn, block.mlp
+    readers = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.fc_in)
+    if mlp.fc_in.weight.dtype == torch.int8:
+        read_attention = Int8Linear.from_bitsandbytes(attention.out_proj)
+        read_mlp = Int8Linear.from_bitsandbytes(mlp.fc_out)
+        # two products: their rows have different scales
+        return Layer(
+            block.ln_1.weight.data,
+            block.ln_1.bias.data,
+            Int8Linear.from_bitsandbytes(*readers),
+            lambda mixed, activated: read_attention(mixed) + read_mlp(activated),
+        )
+    no_bias = mlp.fc_in.bias.new_zeros(3 * attention.embed_dim)
+    project_in = Linear(
+        torch.cat([reader.weight.data for reader in readers]),
+        torch.cat((no_bias, mlp.fc_in.bias.data)),
+    )
+    project_out = Linear(
+        torch.cat((attention.out_proj.weight.data, mlp.fc_out.weight.data), dim=1),
+        mlp.fc_out.bias.data.clone(),
+    )
+    return Layer(
+        block.ln_1.weight.data,
+        block.ln_1.bias.data,
+        project_in,
+        lambda mixed, activated: project_out(torch.cat((mixed, activated), dim=1)),
+    )

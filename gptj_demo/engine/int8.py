@@ -1,0 +1,65 @@
+"""A product with 8-bit weights: one byte and a row's scale stand for each weight.
+
+The weights are those that bitsandbytes' LLM.int8 makes (`CB`, `SCB`; weight = CB * SCB / 127), but
+activations stay in 16 bits: nothing is quantised on the fly, so no outlier columns need be found,
+and the result is closer to the full-precision one.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+import torch.nn.functional as F
+
+# Up to here reading the weights is the cost, and the kernel that reads bytes wins; beyond it the
+# arithmetic is, and a 16-bit product of weights that are widened once is faster.
+_ROWS_OF_BYTE_KERNEL = 8
+
+
+class BitsAndBytesWeight(Protocol):
+    """What a loaded `bitsandbytes.nn.Linear8bitLt` holds as its weight."""
+
+    CB: torch.Tensor | None
+    SCB: torch.Tensor | None
+    data: torch.Tensor
+
+
+class Int8Linear:
+    """`x @ weight.T + bias` for int8 `weight` [out, in] with `scale` [out] (fp32)."""
+
+    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.weight, self.scale, self.bias = weight, scale, bias
+
+    @classmethod
+    def from_bitsandbytes(cls, *linears: torch.nn.Module) -> Int8Linear:
+        """Several `Linear8bitLt` that read the same input, as one product."""
+        weights, scales, biases = [], [], []
+        for linear in linears:
+            weight = cast(BitsAndBytesWeight, linear.weight)
+            quantized = weight.data if weight.CB is None else weight.CB
+            if quantized.dtype != torch.int8 or weight.SCB is None:
+                raise TypeError(f"{type(linear).__name__} holds no 8-bit weight")
+            weights.append(quantized)
+            scales.append(weight.SCB.float() / 127)
+            bias = linear.bias
+            out = quantized.shape[0]
+            biases.append(
+                bias.data if isinstance(bias, torch.Tensor) else quantized.new_zeros(out).float()
+            )
+        one = len(linears) == 1
+        return cls(
+            (weights[0] if one else torch.cat(weights)).contiguous(),
+            torch.cat(scales),
+            torch.cat([bias.float() for bias in biases]),
+        )
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[rows, in] -> [rows, out], in x's dtype."""
+        if x.device.type == "cpu" and x.shape[0] <= _ROWS_OF_BYTE_KERNEL:
+            product = torch.ops.aten._weight_int8pack_mm(x, self.weight, self.scale.to(x.dtype))
+        else:
+            product = F.linear(x, self.weight.to(x.dtype)) * self.scale
+        if self.bias is not None:
+            product = product + self.bias
+        return cast(torch.Tensor, product.to(x.dtype))

@@ -1,0 +1,502 @@
+"""The web process's end of the engine: starts, feeds, watches and restarts the engine process.
+
+`Worker.stream(request)` is all that pages, terminal and API know of the model. The engine runs as a
+program of its own (`python -m gptj_demo.engine`) at the other end of a socket pair, so the page is up
+while weights load, a crash of the model ends no page, and the model's loop shares no interpreter
+lock with the open streams. When this process dies in any way the socket closes and the engine ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from tokenizers import Tokenizer
+
+from gptj_demo.protocol import (
+    Cancel,
+    EngineStatus,
+    Finished,
+    GenerationRequest,
+    ModelInfo,
+    Refused,
+    Started,
+    StepEvents,
+    StreamEvent,
+    Submit,
+    TokenizerReady,
+    Waiting,
+)
+from gptj_demo.sampling import MAX_SEED
+from gptj_demo.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MAX_PROMPT_CHARACTERS = 200_000
+TOKENIZE_IN_THREAD_FROM = 20_000  # characters; shorter texts take less than a thread switch costs
+RESTART_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, by failures since the last ready
+STOP_SECONDS = 5.0
+
+RefusalKind = Literal["invalid", "too_long", "queue_full", "unavailable"]
+
+
+class RequestRefused(Exception):
+    """A request that was not taken; the message is for people, `kind` for programs."""
+
+    def __init__(self, kind: RefusalKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Stream:
+    """The events of one request: an async iterator that ends after `Finished`.
+
+    Nothing is sent before the first event is asked for; that may raise `RequestRefused`. Close it
+    (`aclose`, or `contextlib.aclosing`) when leaving early: that ends the engine's work on it.
+    """
+
+    def __init__(self, worker: Worker, request: GenerationRequest) -> None:
+        self._worker = worker
+        self._request = request
+        self._events: deque[StreamEvent | RequestRefused] = deque()
+        self._arrived = asyncio.Event()
+        self._opened = self._done = False
+        self.request_id = next(worker._request_ids)
+        self.seed = request.params.seed
+        if self.seed is None:
+            self.seed = secrets.randbelow(MAX_SEED + 1)
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        while not self._events:
+            if self._done:
+                raise StopAsyncIteration
+            await self._wait(None)
+        return self._take()
+
+    async def drain(self, timeout: float | None = None) -> list[StreamEvent]:
+        """All events that have arrived, waiting up to `timeout` seconds for the first one.
+
+        An empty list means that nothing came in that time, or that the stream is over.
+        """
+        if not self._events and not self._done:
+            await self._wait(timeout)
+        return [self._take() for _ in range(len(self._events))]
+
+    @property
+    def done(self) -> bool:
+        """Whether the last event has been taken."""
+        return self._done and not self._events
+
+    def cancel(self) -> None:
+        """End the engine's work; the stream goes on to its `Finished` with reason `cancelled`."""
+        if self._opened and not self._done:
+            self._worker._send(Cancel(self.request_id))
+
+    async def aclose(self) -> None:
+        """End the engine's work and take no more events."""
+        self.cancel()
+        self._worker._forget(self)
+        self._done = True
+        self._events.clear()
+
+    async def _wait(self, timeout: float | None) -> None:
+        if not self._opened:
+            self._opened = True
+            self._loop = asyncio.get_running_loop()
+            self._worker._register(self)
+            await self._submit()
+            if self._events:
+                return
+        self._arrived.clear()
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), timeout)
+
+    async def _submit(self) -> None:
+        """Tokenize, check and send; does nothing yet where the tokenizer is still to come."""
+        tokenizer = self._worker._tokenizer
+        if tokenizer is None:
+            return
+        try:
+            token_ids = await self._worker._prompt_ids(self._request.prompt, tokenizer)
+        except RequestRefused as refusal:
+            self._worker._forget(self)
+            self._deliver(refusal)
+        else:
+            assert self.seed is not None
+            self._worker._submit(
+                self, Submit(self.request_id, token_ids, self._request.params, self.seed)
+            )
+
+    def _deliver(self, event: StreamEvent | RequestRefused) -> None:
+        """Called in the stream's own event loop."""
+        if self._done:
+            return
+        self._events.append(event)
+        if isinstance(event, Finished | RequestRefused):
+            self._done = True
+        self._arrived.set()
+
+    def _take(self) -> StreamEvent:
+        event = self._events.popleft()
+        if isinstance(event, RequestRefused):
+            raise event
+        return event
+
+
+class Worker:
+    """Owns the engine process. Thread-safe; streams may live in any number of event loops."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.status = EngineStatus("starting", "Starting the model process")
+        self._tokenizer: Tokenizer | None = None
+        self._limits: TokenizerReady | None = None
+        self._request_ids = itertools.count(1)
+        self._lock = threading.RLock()
+        self._streams: dict[int, Stream] = {}  # open streams, oldest first
+        self._waiting: dict[int, int] = {}  # of those without a slot: requests ahead as last told
+        self._submitted: set[int] = set()
+        self._connection: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._refusal: str | None = None
+        self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
+
+    # ---- for the process that owns the worker
+
+    def start(self) -> None:
+        """Start the engine process; returns at once, `status` tells how it gets on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the engine process and wait until it is gone."""
+        self._stopping.set()
+        with self._lock:
+            connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                # wakes the reading thread too, which closing the descriptor would not
+                socket.socket(fileno=os.dup(connection.fileno())).shutdown(socket.SHUT_RDWR)
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS + 5)
+
+    def wait(self) -> str | None:
+        """Block until the worker is stopped; returns why the engine refused its settings, if so."""
+        while self._thread.is_alive():
+            self._thread.join(0.5)  # a join without a limit would not let Ctrl+C through
+        return self._refusal
+
+    @property
+    def engine_pid(self) -> int | None:
+        """Process id of the engine, None while there is none."""
+        process = self._process
+        return None if process is None else process.pid
+
+    # ---- for pages, terminal and API
+
+    def stream(self, request: GenerationRequest) -> Stream:
+        """The events of a new request; see `Stream`."""
+        return Stream(self, request)
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model that answers, None before the first one is loaded."""
+        return self.status.model
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that prompt and continuation may have together; None before it is known."""
+        return None if self._limits is None else self._limits.context_length
+
+    @property
+    def streams_running(self) -> int:
+        """Requests that hold a slot."""
+        return len(self._streams) - len(self._waiting)
+
+    @property
+    def streams_waiting(self) -> int:
+        """Requests that wait for one."""
+        return len(self._waiting)
+
+    async def count_tokens(self, text: str) -> int | None:
+        """Tokens of a text, None while the tokenizer is not there; raises `RequestRefused`."""
+        if self._tokenizer is None:
+            return None
+        return len(await self._encode(text, self._tokenizer))
+
+    # ---- requests
+
+    async def _encode(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        if len(text) > MAX_PROMPT_CHARACTERS:
+            raise RequestRefused(
+                "too_long",
+                f"The text has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are "
+                f"read, and the model's context is {self.context_length:,} tokens. Shorten it.",
+            )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RequestRefused(
+                "invalid",
+                f"Character {error.start + 1} of the text (U+{ord(text[error.start]):04X}) is half "
+                "of a surrogate pair and stands for nothing. Remove it.",
+            ) from None
+        if len(text) < TOKENIZE_IN_THREAD_FROM:
+            return tokenizer.encode(text).ids
+        return (await asyncio.to_thread(tokenizer.encode, text)).ids
+
+    async def _prompt_ids(
+        self, prompt: str | tuple[int, ...], tokenizer: Tokenizer
+    ) -> tuple[int, ...]:
+        limits = self._limits
+        assert limits is not None
+        if isinstance(prompt, str):
+            token_ids = tuple(await self._encode(prompt, tokenizer))
+        else:
+            token_ids = prompt
+            wrong = next((i for i in token_ids if not 0 <= i < limits.vocabulary_size), None)
+            if wrong is not None:
+                raise RequestRefused(
+                    "invalid",
+                    f"Token id {wrong} is not in the vocabulary; ids are 0 to "
+                    f"{limits.vocabulary_size - 1}.",
+                )
+        if len(token_ids) >= limits.context_length:
+            surplus = len(token_ids) - limits.context_length + 1
+            raise RequestRefused(
+                "too_long",
+                f"The text has {len(token_ids):,} tokens; this model reads "
+                f"{limits.context_length:,} at most, what it writes included. "
+                f"Shorten the text by {surplus:,} token{'s' if surplus > 1 else ''} or more.",
+            )
+        return token_ids or (limits.bos_token_id,)
+
+    def _register(self, stream: Stream) -> None:
+        with self._lock:
+            if self._refusal is not None or self._stopping.is_set():
+                raise RequestRefused("unavailable", self._refusal or "The model has been stopped.")
+            model = self.status.model if self.status.state == "ready" else None
+            free = max(0, model.max_streams - self.streams_running) if model else 0
+            ahead = len(self._waiting)
+            if ahead >= self.settings.max_waiting + free:
+                raise RequestRefused(
+                    "queue_full",
+                    f"{ahead} requests are waiting already, which is all that this playground "
+                    "lets wait. Your text is kept; try again in a moment.",
+                )
+            self._streams[stream.request_id] = stream
+            self._waiting[stream.request_id] = ahead
+        stream._deliver(Waiting(ahead))
+
+    def _submit(self, stream: Stream, message: Submit) -> None:
+        with self._lock:
+            if stream.request_id not in self._streams or stream.request_id in self._submitted:
+                return
+            self._submitted.add(stream.request_id)
+            self._send(message)
+
+    def _forget(self, stream: Stream) -> None:
+        with self._lock:
+            if self._streams.pop(stream.request_id, None) is None:
+                return
+            self._submitted.discard(stream.request_id)
+            deliveries = self._leave_queue([stream.request_id])
+        self._deliver_all(deliveries)
+
+    def _leave_queue(self, request_ids: list[int]) -> list[tuple[Stream, StreamEvent]]:
+        """Take requests out of the waiting line; the new places of the others, to be delivered."""
+        left = [self._waiting.pop(request_id, None) for request_id in request_ids]
+        if all(place is None for place in left):
+            return []
+        moved: list[tuple[Stream, StreamEvent]] = []
+        for ahead, (request_id, told) in enumerate(self._waiting.items()):
+            if ahead != told:
+                self._waiting[request_id] = ahead
+                moved.append((self._streams[request_id], Waiting(ahead)))
+        return moved
+
+    def _send(self, message: Submit | Cancel) -> None:
+        with self._lock:
+            if self._connection is not None:
+                with contextlib.suppress(OSError):  # a dead engine is the supervisor's to notice
+                    self._connection.send(message)
+
+    def _deliver_all(self, deliveries: list[tuple[Stream, StreamEvent]]) -> None:
+        """Hand events to their streams: one call into each event loop, however many streams."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Stream, StreamEvent]]] = {}
+        for stream, event in deliveries:
+            by_loop.setdefault(stream._loop, []).append((stream, event))
+        for loop, batch in by_loop.items():
+            _call_in_loop(loop, _deliver_batch, batch)
+
+    # ---- the engine process; all below runs in the supervising thread
+
+    def _supervise(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            was_ready = self._run_engine()
+            if self._stopping.is_set() or self._refusal is not None:
+                break
+            failures = 0 if was_ready else failures + 1
+            self._stopping.wait(RESTART_DELAYS[min(failures, len(RESTART_DELAYS) - 1)])
+        self._end_streams(self._refusal or "The playground is shutting down.")
+
+    def _run_engine(self) -> bool:
+        """One life of the engine process; returns whether it was ever ready."""
+        process, connection = _spawn_engine()
+        with self._lock:
+            self._process, self._connection = process, connection
+        was_ready = False
+        try:
+            connection.send(self.settings)
+            while True:
+                message = connection.recv()
+                was_ready |= isinstance(message, EngineStatus) and message.state == "ready"
+                self._dispatch(message)
+        except (EOFError, OSError):
+            pass
+        if self._stopping.is_set():
+            self._end_process(process)
+        with self._lock:
+            self._connection = self._process = None
+            connection.close()
+        code = self._end_process(process)
+        if not self._stopping.is_set() and self._refusal is None:
+            how = _describe_exit(code)
+            logger.error("the model process ended: %s; restarting it", how)
+            model = self.status.model
+            self.status = EngineStatus("restarting", f"Restarting the model: {how}", model=model)
+            self._end_streams(
+                f"The model stopped in the middle of its work ({how}). It is being restarted; "
+                "your text is kept. Try again in a moment."
+            )
+        return was_ready
+
+    def _end_process(self, process: subprocess.Popen[bytes]) -> int:
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def _dispatch(self, message: Any) -> None:
+        match message:
+            case StepEvents(events):
+                self._dispatch_events(events)
+            case EngineStatus():
+                if message.state == "loading" and self.status.state == "restarting":
+                    message = EngineStatus(
+                        "restarting", message.detail, message.progress, self.status.model
+                    )
+                self.status = message
+            case TokenizerReady():
+                tokenizer = Tokenizer.from_str(message.tokenizer_json)
+                with self._lock:
+                    self._tokenizer, self._limits = tokenizer, message
+                    late = [s for i, s in self._streams.items() if i not in self._submitted]
+                for stream in late:
+                    _call_in_loop(stream._loop, _start_submitting, stream)
+            case Refused(text):
+                if self.status.state == "restarting":  # it worked before: worth trying again
+                    logger.error("the model could not be restarted: %s", text)
+                else:
+                    self._refusal = text
+                    self.status = EngineStatus("failed", text)
+            case _:
+                raise TypeError(f"unknown message from the engine: {type(message).__name__}")
+
+    def _dispatch_events(self, events: tuple[Any, ...]) -> None:
+        deliveries: list[tuple[Stream, StreamEvent]] = []
+        left: list[int] = []
+        with self._lock:
+            for event in events:
+                stream = self._streams.get(event.request_id)
+                if stream is None:
+                    continue
+                deliveries.append((stream, event))
+                if isinstance(event, Started | Finished):
+                    left.append(event.request_id)
+            if left:
+                deliveries += self._leave_queue(left)
+                for event in events:
+                    if isinstance(event, Finished):
+                        self._streams.pop(event.request_id, None)
+                        self._submitted.discard(event.request_id)
+        self._deliver_all(deliveries)
+
+    def _end_streams(self, message: str) -> None:
+        """End with an error what the engine had; requests it never got wait for the next one."""
+        final = self._refusal is not None or self._stopping.is_set()
+        with self._lock:
+            ended = [s for i, s in self._streams.items() if final or i in self._submitted]
+            for stream in ended:
+                del self._streams[stream.request_id]
+            moved = self._leave_queue([stream.request_id for stream in ended])
+            self._submitted.clear()
+        deliveries: list[tuple[Stream, StreamEvent]] = [
+            (stream, Finished(stream.request_id, "error", message, "", 0, 0, stream.seed or 0))
+            for stream in ended
+        ]
+        self._deliver_all(deliveries + moved)
+
+
+def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
+    ours, theirs = socket.socketpair()
+    root = str(Path(__file__).resolve().parent.parent)
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": root if not inherited else root + os.pathsep + inherited,
+        "DISABLE_SAFETENSORS_CONVERSION": "1",
+    }
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gptj_demo.engine", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # whatever a library prints there must not reach the terminal's own output
+            env=environment,
+        )
+    return process, Connection(ours.detach())
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+        return f"{name}, often a lack of memory" if name == "SIGKILL" else name
+    return f"signal {-code}"
+
+
+def _call_in_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: Any
+) -> None:
+    with contextlib.suppress(RuntimeError):  # a closed loop has nobody left to tell
+        loop.call_soon_threadsafe(function, *arguments)
+
+
+def _deliver_batch(batch: list[tuple[Stream, StreamEvent]]) -> None:
+    for stream, event in batch:
+        stream._deliver(event)
+
+
+def _start_submitting(stream: Stream) -> None:
+    stream._submitting = asyncio.ensure_future(stream._submit())  # type: ignore[attr-defined]
