@@ -462,6 +462,8 @@ def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
     root = str(Path(__file__).resolve().parent.parent)
     inherited = os.environ.get("PYTHONPATH")
     environment = {
+        # threads that spin while they wait are ruinous where the page needs the same cores
+        "OMP_WAIT_POLICY": "PASSIVE",
         **os.environ,
         "PYTHONPATH": root if not inherited else root + os.pathsep + inherited,
         "DISABLE_SAFETENSORS_CONVERSION": "1",

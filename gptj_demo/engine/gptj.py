@@ -125,16 +125,16 @@ class GPTJ:
             mask = torch.zeros((length, end), dtype=self.dtype, device=self.device)
             mask.masked_fill_(~allowed, -torch.inf)
 
-        def attend(layer: int, query: torch.Tensor) -> torch.Tensor:
+        def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
+            cache.write_range(layer, slot, start, heads[:, self.heads :])
             keys, values = cache.read(layer, slot, 1, end)
-            query = query.transpose(0, 1)[None]  # [1, heads, length, head_dim]
+            query = heads[:, : self.heads].transpose(0, 1)[None]  # [1, heads, length, head_dim]
             mixed = F.scaled_dot_product_attention(
                 query, keys, values, attn_mask=mask, is_causal=start == 0 and length > 1
             )
             return mixed[0].transpose(0, 1).flatten(1)  # [length, d_model]
 
-        index = positions + slot * self.context_length
-        return self._forward(cache, token_ids, positions, index, attend)
+        return self._forward(token_ids, positions, attend)
 
     def decode(
         self,
@@ -150,8 +150,9 @@ class GPTJ:
         [rows, d_model].
         """
 
-        def attend(layer: int, query: torch.Tensor) -> torch.Tensor:
-            query = query[:, :, None]  # [rows, heads, 1, head_dim]
+        def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
+            cache.write(layer, slots, positions, heads[:, self.heads :])
+            query = heads[:, : self.heads, None]  # [rows, heads, 1, head_dim]
             parts, row = [], 0
             for run in runs:
                 keys, values = cache.read(layer, run.first_slot, run.rows, run.length)
@@ -164,8 +165,7 @@ class GPTJ:
             mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
             return mixed.view(-1, self.d_model)
 
-        index = slots * self.context_length + positions
-        return self._forward(cache, token_ids, positions, index, attend)
+        return self._forward(token_ids, positions, attend)
 
     def decode_runs(self, slots: list[int], lengths: list[int]) -> list[DecodeRun]:
         """Group rows, ordered by slot, into runs of neighbouring slots.
@@ -189,13 +189,13 @@ class GPTJ:
         return runs
 
     def _forward(
-        self,
-        cache: KVCache,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        index: torch.Tensor,
-        attend: Attention,
+        self, token_ids: torch.Tensor, positions: torch.Tensor, attend: Attention
     ) -> torch.Tensor:
+        """Hidden states [tokens, d_model] before the last norm.
+
+        `attend` gets the layer's number and its heads [tokens, 3 * heads, head_dim], queries, keys
+        and values in turn and rotated; it stores the latter two and gives back [tokens, d_model].
+        """
         tokens, d_model = token_ids.shape[0], self.d_model
         rotation = self._rotation[positions][:, None]  # [tokens, 1, rotary_dim / 2]
         hidden = F.embedding(token_ids, self.embedding)  # [tokens, d_model]
@@ -204,10 +204,9 @@ class GPTJ:
                 hidden, (d_model,), layer.norm_weight, layer.norm_bias, self.epsilon
             )
             fused = layer.project_in(normed)  # [tokens, 3 * d_model + d_ff]
-            queries_keys = fused[:, : 2 * d_model].view(tokens, 2 * self.heads, self.head_dim)
-            self._turn(queries_keys[..., : self.rotary_dim], rotation)
-            cache.write(number, index, fused[:, d_model : 3 * d_model])
-            mixed = attend(number, queries_keys[:, : self.heads])
+            heads = fused[:, : 3 * d_model].view(tokens, 3 * self.heads, self.head_dim)
+            self._turn(heads[:, : 2 * self.heads, : self.rotary_dim], rotation)
+            mixed = attend(number, heads)
             hidden += layer.project_out(mixed, self._activation(fused[:, 3 * d_model :]))
         return hidden
 

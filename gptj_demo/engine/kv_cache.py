@@ -8,9 +8,9 @@ import torch
 class KVCache:
     """`max_streams` slots of `context_length` positions.
 
-    Keys and values of a position lie side by side, so that one copy writes both, and the positions
-    of a slot lie in a row, so that attention reads exactly the filled part of it, with no gather.
-    On the CPU untouched slots cost no memory: the system hands pages out when they are written.
+    The positions of a head lie in a row, so attention reads exactly the filled part of each slot,
+    as a view: no gather, and half the time of a layout with the heads of a position in a row. On
+    the CPU untouched slots cost no memory: the system hands pages out when they are written.
     """
 
     def __init__(
@@ -26,21 +26,27 @@ class KVCache:
     ) -> None:
         self.max_streams = max_streams
         self.context_length = context_length
-        # never read before it is written: attention ends at a slot's length
+        self._heads = heads
+        # the heads of the keys, then those of the values, so that one operation writes both;
+        # never read before it is written, for attention ends at a slot's length
         self.storage = torch.empty(
-            (layers, max_streams, context_length, 2, heads, head_dim), dtype=dtype, device=device
+            (layers, max_streams, 2 * heads, context_length, head_dim), dtype=dtype, device=device
         )
-        width = 2 * heads * head_dim
-        self._flat = [layer.view(max_streams * context_length, width) for layer in self.storage]
 
-    def write(self, layer: int, index: torch.Tensor, keys_values: torch.Tensor) -> None:
-        """Store `keys_values` [tokens, 2 * d_model] at `index` [tokens] = slot * context + position."""
-        self._flat[layer].index_copy_(0, index, keys_values)
+    def write(
+        self, layer: int, slots: torch.Tensor, positions: torch.Tensor, keys_values: torch.Tensor
+    ) -> None:
+        """Store one position in each of `slots`: `keys_values` is [rows, 2 * heads, head_dim]."""
+        self.storage[layer][slots, :, positions] = keys_values
+
+    def write_range(self, layer: int, slot: int, start: int, keys_values: torch.Tensor) -> None:
+        """Store consecutive positions of one slot: `keys_values` [length, 2 * heads, head_dim]."""
+        end = start + keys_values.shape[0]
+        self.storage[layer, slot, :, start:end] = keys_values.transpose(0, 1)
 
     def read(
         self, layer: int, first_slot: int, slots: int, length: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of neighbouring slots, as views: [slots, heads, length, head_dim] each."""
-        part = self.storage[layer, first_slot : first_slot + slots, :length]
-        keys, values = part.unbind(2)
-        return keys.transpose(1, 2), values.transpose(1, 2)
+        part = self.storage[layer, first_slot : first_slot + slots, :, :length]
+        return part[:, : self._heads], part[:, self._heads :]
