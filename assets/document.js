@@ -1,0 +1,279 @@
+// The text as a list of pieces [text, run], who wrote what: run 0 is the person, any other number one
+// run of the model. Every change is a step that can be taken back and put again. Nothing in here
+// touches the page.
+
+const PERSON = 0;
+const STEP_PAUSE_MS = 2000; // typing after a longer pause is a step of its own
+
+const pieces = {
+  text: (list) => list.map(([text]) => text).join(""),
+  length: (list) => list.reduce((sum, [text]) => sum + text.length, 0),
+
+  // Put together neighbours of one author, leave out what is empty.
+  join(...lists) {
+    const joined = [];
+    for (const [text, run] of lists.flat()) {
+      if (!text) continue;
+      const last = joined[joined.length - 1];
+      if (last && last[1] === run) last[0] += text;
+      else joined.push([text, run]);
+    }
+    return joined;
+  },
+
+  slice(list, from, to) {
+    const cut = [];
+    let start = 0;
+    for (const [text, run] of list) {
+      const end = start + text.length;
+      if (end > from && start < to) {
+        cut.push([text.slice(Math.max(0, from - start), to - start), run]);
+      }
+      start = end;
+      if (start >= to) break;
+    }
+    return cut;
+  },
+
+  splice(list, at, removedLength, inserted) {
+    return pieces.join(
+      pieces.slice(list, 0, at),
+      inserted,
+      pieces.slice(list, at + removedLength, Infinity),
+    );
+  },
+};
+
+// What changed between two texts, as one replacement. The caret tells equal characters apart: what was
+// typed ends at it.
+function difference(before, after, caret) {
+  const shortest = Math.min(before.length, after.length);
+  let suffix = 0;
+  const longestSuffix = Math.min(shortest, after.length - caret);
+  while (suffix < longestSuffix && before[before.length - 1 - suffix] === after[after.length - 1 - suffix]) {
+    suffix += 1;
+  }
+  let prefix = 0;
+  while (prefix < shortest - suffix && before[prefix] === after[prefix]) prefix += 1;
+  return {
+    at: prefix,
+    removed: before.slice(prefix, before.length - suffix),
+    inserted: after.slice(prefix, after.length - suffix),
+  };
+}
+
+// A step: {kind, at, removed: pieces, inserted: pieces, before: [from, to], after: [from, to], time}.
+class WrittenText {
+  constructor(saved) {
+    this.pieces = saved?.pieces ?? [];
+    this.steps = saved?.steps ?? [];
+    this.position = saved?.position ?? 0; // steps[0..position) are done, the others taken back
+    this.runs = saved?.runs ?? 0;
+  }
+
+  get text() {
+    return pieces.text(this.pieces);
+  }
+
+  get canUndo() {
+    return this.position > 0;
+  }
+
+  get canRedo() {
+    return this.position < this.steps.length;
+  }
+
+  // Where the model's last run begins, if the text ends with the model's words; else -1.
+  get lastRunStart() {
+    const last = this.pieces[this.pieces.length - 1];
+    if (!last || last[1] === PERSON) return -1;
+    let start = 0;
+    for (const [text, run] of this.pieces) {
+      if (run === last[1]) return start;
+      start += text.length;
+    }
+    return -1;
+  }
+
+  // Steps that were taken back and are now written over are not dropped: they are put again and taken
+  // back as steps of their own, so that undoing far enough comes upon them.
+  keepTakenBack() {
+    for (let i = this.steps.length - 1; i >= this.position; i -= 1) {
+      const step = this.steps[i];
+      this.steps.push({
+        ...step,
+        kind: "back",
+        removed: step.inserted,
+        inserted: step.removed,
+        before: step.after,
+        after: step.before,
+      });
+    }
+    this.position = this.steps.length;
+  }
+
+  // Replace `removedLength` characters at `at`; returns the step, which is done and in the history.
+  replace(kind, at, removedLength, inserted, before, after) {
+    this.keepTakenBack();
+    const step = {
+      kind,
+      at,
+      removed: pieces.slice(this.pieces, at, at + removedLength),
+      inserted: pieces.join(inserted),
+      before,
+      after,
+      time: Date.now(),
+    };
+    this.pieces = pieces.splice(this.pieces, at, removedLength, step.inserted);
+    const last = this.steps[this.steps.length - 1];
+    if (last && this.follows(step, last)) this.mergeInto(last, step);
+    else this.steps.push(step);
+    this.position = this.steps.length;
+    return step;
+  }
+
+  // Typing goes on in the same step within a word; so does deleting.
+  follows(step, last) {
+    if (step.kind !== "type" || last.kind !== "type" || step.time - last.time > STEP_PAUSE_MS) return false;
+    const [added, gone] = [pieces.text(step.inserted), pieces.text(step.removed)];
+    const lastAdded = pieces.text(last.inserted);
+    if (added.length === 1 && !gone && lastAdded && !pieces.length(last.removed)) {
+      const newWord = /\s$/.test(lastAdded) && /\S/.test(added);
+      return step.at === last.at + lastAdded.length && !newWord && added !== "\n";
+    }
+    if (gone.length === 1 && !added && !lastAdded) {
+      return step.at + 1 === last.at || step.at === last.at;
+    }
+    return false;
+  }
+
+  mergeInto(last, step) {
+    if (pieces.length(step.inserted)) {
+      last.inserted = pieces.join(last.inserted, step.inserted);
+    } else if (step.at < last.at) {
+      last.removed = pieces.join(step.removed, last.removed);
+      last.at = step.at;
+    } else {
+      last.removed = pieces.join(last.removed, step.removed);
+    }
+    last.after = step.after;
+    last.time = step.time;
+  }
+
+  // The model's words: one step that grows while they come.
+  beginRun(at, removedLength, selection) {
+    this.runs += 1;
+    const end = [at, at];
+    return this.replace("generate", at, removedLength, [], selection, end);
+  }
+
+  extendRun(step, text) {
+    const addition = [[text, this.runs]];
+    step.inserted = pieces.join(step.inserted, addition);
+    this.pieces = pieces.join(this.pieces, addition);
+    step.after = [step.at + pieces.length(step.inserted), step.at + pieces.length(step.inserted)];
+  }
+
+  // A run of which not a word came leaves no step behind, and gives back what it had cut.
+  endRun(step) {
+    if (pieces.length(step.inserted)) return false;
+    this.undo();
+    this.steps.pop();
+    return true;
+  }
+
+  undo() {
+    if (!this.canUndo) return null;
+    this.position -= 1;
+    const step = this.steps[this.position];
+    this.pieces = pieces.splice(this.pieces, step.at, pieces.length(step.inserted), step.removed);
+    return { at: step.at, removed: step.inserted, inserted: step.removed, selection: step.before };
+  }
+
+  redo() {
+    if (!this.canRedo) return null;
+    const step = this.steps[this.position];
+    this.position += 1;
+    this.pieces = pieces.splice(this.pieces, step.at, pieces.length(step.removed), step.inserted);
+    return { at: step.at, removed: step.removed, inserted: step.inserted, selection: step.after };
+  }
+}
+
+// The visitor's texts in the visitor's browser: one for each tab, found again after a reload. A new tab
+// begins with a copy of the text saved last.
+const shelf = {
+  prefix: "gptj-playground/text/",
+  kept: 8,
+
+  open() {
+    try {
+      let id = sessionStorage.getItem("gptj-playground/tab");
+      let saved = id && localStorage.getItem(this.prefix + id);
+      if (!id) {
+        id = newId();
+        sessionStorage.setItem("gptj-playground/tab", id);
+        saved = this.all()[0]?.saved;
+      }
+      this.id = id;
+      return saved ? this.check(JSON.parse(saved)) : null;
+    } catch {
+      return null; // no storage, or something that is not ours in it
+    }
+  },
+
+  check(saved) {
+    const isPieces = (list) =>
+      Array.isArray(list) && list.every((p) => typeof p[0] === "string" && Number.isInteger(p[1]));
+    const sound =
+      saved?.version === 1 &&
+      isPieces(saved.pieces) &&
+      Array.isArray(saved.steps) &&
+      saved.steps.every((s) => isPieces(s.removed) && isPieces(s.inserted) && Number.isInteger(s.at)) &&
+      saved.position >= 0 &&
+      saved.position <= saved.steps.length;
+    return sound ? saved : null;
+  },
+
+  all() {
+    return Object.keys(localStorage)
+      .filter((key) => key.startsWith(this.prefix))
+      .map((key) => ({ key, saved: localStorage.getItem(key) }))
+      .sort((a, b) => this.time(b.saved) - this.time(a.saved));
+  },
+
+  time: (saved) => Number(/"time":(\d+)/.exec(saved.slice(0, 60))?.[1] ?? 0),
+
+  // Where the browser's room is spent, the texts of other tabs go first, oldest first, then the oldest
+  // steps of this one. Returns whether the text was saved.
+  save(document) {
+    if (!this.id) return false;
+    let { steps, position } = document;
+    for (;;) {
+      const saved = { version: 1, time: Date.now(), runs: document.runs, pieces: document.pieces, position, steps };
+      try {
+        localStorage.setItem(this.prefix + this.id, JSON.stringify(saved));
+        this.all().slice(this.kept).forEach(({ key }) => localStorage.removeItem(key));
+        return true;
+      } catch {
+        try {
+          const others = this.all().filter(({ key }) => key !== this.prefix + this.id);
+          if (others.length) {
+            localStorage.removeItem(others[others.length - 1].key);
+          } else if (position > 0) {
+            const dropped = Math.ceil(position / 2);
+            steps = steps.slice(dropped);
+            position -= dropped;
+          } else {
+            return false;
+          }
+        } catch {
+          return false;
+        }
+      }
+    }
+  },
+};
+
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("-");
+}

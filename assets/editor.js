@@ -1,0 +1,475 @@
+// The editor on the page. A real textarea holds the text and the caret; its letters are transparent, and
+// a backdrop with the same metrics shows them in the colours of who wrote them. Text of any origin gets
+// there through text nodes only.
+
+const LIFE_SIGN_MS = 15000; // the server says something every half second
+const COUNT_PAUSE_MS = 250;
+const SAVE_PAUSE_MS = 400;
+const END_SLACK_PX = 48;
+
+const $ = (selector) => element.querySelector(selector);
+const sheet = $(".sheet");
+const ink = $(".ink");
+const area = $("textarea");
+const notice = $(".notice");
+const announcer = $('[role="status"]');
+const button = (action) => $(`[data-action="${action}"]`);
+const number = (n) => Number(n).toLocaleString("en");
+const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
+
+const written = new WrittenText(shelf.open());
+let running = null; // the request under way
+let lastRun = null; // how the last one ended
+let model = null; // the last status heard
+let counted = null; // {tokens, message} of the text as last counted
+let composition = null; // the text before an input method began to compose
+
+// ---- the text on the page
+
+function render() {
+  const spans = ink.children;
+  const wanted = written.pieces;
+  wanted.forEach(([text, run], i) => {
+    const name = run === PERSON ? "by-person" : "by-model";
+    let span = spans[i];
+    if (!span) {
+      span = ink.appendChild(document.createElement("span"));
+      span.appendChild(document.createTextNode(""));
+    }
+    if (span.className !== name) span.className = name;
+    const node = span.firstChild;
+    if (node.data === text) return;
+    if (text.startsWith(node.data)) node.appendData(text.slice(node.length));
+    else node.data = text;
+  });
+  while (spans.length > wanted.length) spans[spans.length - 1].remove();
+}
+
+// The same replacement in the textarea, which keeps its selection.
+function replaceInArea(at, removedLength, inserted) {
+  area.setRangeText(inserted, at, at + removedLength, "preserve");
+}
+
+function select([from, to]) {
+  area.setSelectionRange(from, to);
+  reveal(to);
+}
+
+// Scroll so that the character at `offset` can be seen.
+function reveal(offset) {
+  let left = offset;
+  for (const span of ink.children) {
+    const node = span.firstChild;
+    if (left > node.length) {
+      left -= node.length;
+      continue;
+    }
+    const range = document.createRange();
+    range.setStart(node, Math.max(0, left - 1));
+    range.setEnd(node, left);
+    const [place, view] = [range.getBoundingClientRect(), sheet.getBoundingClientRect()];
+    if (place.bottom > view.bottom - 24) sheet.scrollTop += place.bottom - view.bottom + 64;
+    else if (place.top < view.top + 24) sheet.scrollTop -= view.top - place.top + 64;
+    return;
+  }
+}
+
+const isAtEnd = () => sheet.scrollHeight - sheet.scrollTop - sheet.clientHeight < END_SLACK_PX;
+const toEnd = () => (sheet.scrollTop = sheet.scrollHeight);
+
+// ---- writing by hand
+
+function readArea(kind) {
+  const after = area.value;
+  const caret = area.selectionEnd;
+  const change = difference(written.text, after, caret);
+  if (!change.removed && !change.inserted) return;
+  const inserted = change.inserted ? [[change.inserted, PERSON]] : [];
+  const before = lastSelection ?? [change.at, change.at + change.removed.length];
+  written.replace(kind, change.at, change.removed.length, inserted, before, [caret, caret]);
+  changed();
+}
+
+let lastSelection = null;
+area.addEventListener("beforeinput", (event) => {
+  if (event.inputType === "historyUndo" || event.inputType === "historyRedo") {
+    event.preventDefault();
+    walk(event.inputType === "historyUndo" ? "undo" : "redo");
+    return;
+  }
+  if (!composition) lastSelection = [area.selectionStart, area.selectionEnd];
+});
+
+area.addEventListener("input", (event) => {
+  if (composition) {
+    // not a step yet: the words may still change, but they are shown
+    const change = difference(composition.text, area.value, area.selectionEnd);
+    const inserted = change.inserted ? [[change.inserted, PERSON]] : [];
+    written.pieces = pieces.splice(composition.pieces, change.at, change.removed.length, inserted);
+    render();
+    return;
+  }
+  readArea(event.inputType === "insertText" || event.inputType?.startsWith("deleteContent") ? "type" : "edit");
+});
+
+area.addEventListener("compositionstart", () => {
+  composition = { pieces: written.pieces, text: written.text };
+});
+
+area.addEventListener("compositionend", () => {
+  written.pieces = composition.pieces;
+  composition = null;
+  readArea("edit");
+  render();
+});
+
+// Everything that follows from a changed text.
+function changed() {
+  render();
+  showButtons();
+  scheduleCount();
+  scheduleSave();
+}
+
+function walk(direction) {
+  if (running) return;
+  const change = direction === "undo" ? written.undo() : written.redo();
+  if (!change) return;
+  replaceInArea(change.at, pieces.length(change.removed), pieces.text(change.inserted));
+  changed();
+  select(change.selection);
+  say(direction === "undo" ? "Undone" : "Redone");
+}
+
+// Put a whole text in the place of the present one, as one step.
+function replaceText(text) {
+  if (running || text === written.text) return;
+  const length = written.text.length;
+  const selection = [area.selectionStart, area.selectionEnd];
+  written.replace("edit", 0, length, [[text, PERSON]], selection, [text.length, text.length]);
+  replaceInArea(0, length, text);
+  changed();
+  area.focus({ preventScroll: true });
+  select([text.length, text.length]);
+}
+
+document.addEventListener("gptj:text", (event) => replaceText(event.detail));
+
+// ---- keeping
+
+let saveTimer = null;
+function save() {
+  clearTimeout(saveTimer);
+  saveTimer = null;
+  shelf.save(written);
+}
+function scheduleSave() {
+  saveTimer ??= setTimeout(save, SAVE_PAUSE_MS);
+}
+window.addEventListener("pagehide", save);
+document.addEventListener("visibilitychange", () => document.hidden && save());
+
+// ---- the model's turn
+
+function generate({ retry = false } = {}) {
+  if (running) return;
+  area.blur; // a composition ends where the focus leaves; the text is read as it stands
+  const end = written.text.length;
+  const at = retry ? written.lastRunStart : end;
+  if (at < 0) return;
+  hideNotice();
+  const atEnd = isAtEnd();
+  const selection = [area.selectionStart, area.selectionEnd];
+  const prompt = written.text.slice(0, at);
+  const step = written.beginRun(at, end - at, selection);
+  replaceInArea(at, end - at, "");
+  running = { id: newId(), step, read: 0, phase: "sending", tokens: 0, heard: Date.now() };
+  area.readOnly = true;
+  swapButtons("generate", "stop");
+  changed();
+  if (atEnd || retry) toEnd();
+  say(retry ? "Retrying" : "Generating");
+  showStatus();
+  running.watch = setInterval(watchOver, 1000);
+  trigger("generate", { prompt, retry, id: running.id });
+}
+
+// The server's log of this request: one JSON record a line.
+watch("value", () => {
+  if (!running) return;
+  const log = typeof props.value === "string" ? props.value : "";
+  if (log.length < running.read) running.read = 0; // a new log
+  running.heard = Date.now();
+  const end = log.lastIndexOf("\n") + 1;
+  let lines = log.slice(running.read, end);
+  running.read = end;
+  if (!running.begun) {
+    const begin = log.slice(0, log.indexOf("\n"));
+    if (!begin || JSON.parse(begin).id !== running.id) {
+      running.read = 0; // what is left of an earlier request
+      return;
+    }
+    running.begun = true;
+    lines = log.slice(0, end);
+  }
+  const follow = isAtEnd();
+  let text = "";
+  for (const line of lines.split("\n")) {
+    if (!line || !running) continue;
+    const record = JSON.parse(line);
+    if (record.event === "text") text += record.text;
+    if (record.event === "finished" || record.event === "refused") {
+      write(text);
+      text = "";
+    }
+    hear(record);
+  }
+  write(text);
+  if (follow) toEnd();
+  showStatus();
+});
+
+function write(text) {
+  if (!text || !running) return;
+  const plain = text.replace(/\r\n?/g, "\n"); // as the textarea does it
+  const end = written.text.length;
+  written.extendRun(running.step, plain);
+  replaceInArea(end, 0, plain);
+  render();
+  scheduleSave();
+}
+
+function hear(record) {
+  switch (record.event) {
+    case "waiting":
+      running.phase = "waiting";
+      running.ahead = record.ahead;
+      if (record.ahead > 0) say(`In line: ${record.ahead} ahead of you`);
+      break;
+    case "started":
+      running.phase = "reading";
+      running.promptTokens = record.prompt_tokens;
+      break;
+    case "text":
+      if (running.phase !== "stopping") running.phase = "writing";
+      running.tokens = record.tokens;
+      running.rate = record.rate;
+      break;
+    case "finished":
+      end(record);
+      break;
+    case "refused":
+      end({ reason: "error", ...record });
+      break;
+  }
+}
+
+function end(how) {
+  clearInterval(running.watch);
+  const { step } = running;
+  running = null;
+  area.readOnly = false;
+  swapButtons("stop", "generate");
+  if (written.endRun(step)) {
+    const text = written.text;
+    if (area.value !== text) replaceInArea(area.value.length, 0, text.slice(area.value.length));
+  }
+  if (how.reason === "error") {
+    lastRun = null;
+    showNotice(how.message, how.control);
+    document.dispatchEvent(new CustomEvent("gptj:refresh-status"));
+  } else {
+    lastRun = how;
+    say(`${how.message} ${plural(how.completion_tokens, "token")} written.`);
+  }
+  changed();
+  showStatus();
+  save();
+}
+
+function stop() {
+  if (!running || running.phase === "stopping") return;
+  running.phase = "stopping";
+  running.stopAsked = Date.now();
+  askToStop();
+  showStatus();
+}
+
+function askToStop() {
+  server.stop(running.id).catch(() => {});
+}
+
+// Once a second: a stop that came before the request is asked again; a server gone silent is noticed.
+function watchOver() {
+  if (running.phase === "stopping") askToStop();
+  if (Date.now() - running.heard > LIFE_SIGN_MS) {
+    end({ reason: "error", message: "The playground no longer answers. Your text is kept; try again when the connection is back." });
+  } else {
+    showStatus();
+  }
+}
+
+// ---- buttons, status, messages
+
+function showButtons() {
+  button("undo").disabled = Boolean(running) || !written.canUndo;
+  button("redo").disabled = Boolean(running) || !written.canRedo;
+  button("retry").disabled = Boolean(running) || written.lastRunStart < 0;
+  const name = button("generate").querySelector(".name");
+  const wanted = written.lastRunStart < 0 ? "Generate" : "Continue";
+  if (name.textContent !== wanted) name.textContent = wanted;
+}
+
+// Stop stands where Generate was; the focus goes with it.
+function swapButtons(from, to) {
+  const focused = document.activeElement === button(from);
+  button(to).hidden = false;
+  if (focused) button(to).focus();
+  button(from).hidden = true;
+  element.querySelector(".editor").classList.toggle("is-running", to === "stop");
+}
+
+function showStatus() {
+  const context = model?.context_length;
+  let count = "";
+  if (running?.promptTokens !== undefined || (counted && counted.tokens !== null)) {
+    const tokens = running?.promptTokens !== undefined ? running.promptTokens + running.tokens : counted.tokens;
+    count = context ? `${number(tokens)} of ${number(context)} tokens` : plural(tokens, "token");
+    if (context && !running) {
+      const room = context - tokens;
+      count += room > 0 ? `, room for ${number(room)}` : ": no room left to write";
+    }
+    $(".count").classList.toggle("is-full", Boolean(context) && tokens >= context);
+  } else if (counted?.message) {
+    count = counted.message;
+  } else if (!counted && !model?.context_length) {
+    count = "";
+  }
+  setText($(".count"), count);
+  setText($(".run"), running ? describeRunning() : lastRun ? describeEnd(lastRun) : "");
+  const seed = button("keep-seed");
+  seed.hidden = Boolean(running) || !lastRun;
+  if (lastRun) setText(seed, `seed ${lastRun.seed}`);
+  const spaceAtEnd = !running && / $/.test(written.text) && written.lastRunStart < 0;
+  setText($(".hint"), spaceAtEnd ? "Ends in a space: it goes on better without." : "");
+}
+
+function describeRunning() {
+  const loading = model && model.state !== "ready";
+  switch (running.phase) {
+    case "stopping":
+      return "Stopping…";
+    case "writing": {
+      const rate = running.rate ? `, ${running.rate.toFixed(running.rate < 10 ? 1 : 0)} a second` : "";
+      return `Writing: ${plural(running.tokens, "token")}${rate}`;
+    }
+    case "reading":
+      return "Reading the text…";
+    default:
+      if (loading) return `Waiting for the model: ${model.detail}`;
+      if (running.ahead > 0) return `In line, ${running.ahead} ahead of you`;
+      return "Starting…";
+  }
+}
+
+function describeEnd(run) {
+  const rate = run.rate ? `, ${run.rate.toFixed(run.rate < 10 ? 1 : 0)} a second` : "";
+  return `${run.message} ${plural(run.completion_tokens, "token")}${rate}`;
+}
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function say(text) {
+  announcer.textContent = text;
+}
+
+function showNotice(message, control) {
+  notice.hidden = false;
+  notice.querySelector("p").textContent = message;
+  document.querySelectorAll(".control[data-wrong]").forEach((node) => node.removeAttribute("data-wrong"));
+  if (control) document.getElementById(`control-${control}`)?.setAttribute("data-wrong", "");
+}
+
+function hideNotice() {
+  notice.hidden = true;
+  document.querySelectorAll(".control[data-wrong]").forEach((node) => node.removeAttribute("data-wrong"));
+}
+
+let countTimer = null;
+function scheduleCount() {
+  clearTimeout(countTimer);
+  if (running) return;
+  showStatus();
+  countTimer = setTimeout(count, COUNT_PAUSE_MS);
+}
+
+async function count() {
+  const text = written.text;
+  try {
+    const answer = await server.count_tokens(text);
+    if (running || text !== written.text) return;
+    counted = answer;
+    showStatus();
+  } catch {
+    // the next change or the next status asks again
+  }
+}
+
+document.addEventListener("gptj:status", (event) => {
+  const before = model;
+  model = event.detail;
+  if (before?.context_length !== model.context_length) scheduleCount();
+  showStatus();
+});
+
+// ---- hands
+
+const actions = {
+  generate,
+  stop,
+  retry: () => generate({ retry: true }),
+  undo: () => walk("undo"),
+  redo: () => walk("redo"),
+  dismiss: hideNotice,
+  "keep-seed": () => trigger("keep_seed", { seed: lastRun.seed }),
+  controls: () => showControls(!document.body.classList.contains("controls-open")),
+};
+
+element.addEventListener("click", (event) => {
+  const pressed = event.target.closest("[data-action]");
+  if (pressed && !pressed.disabled) actions[pressed.dataset.action]();
+});
+
+function showControls(open) {
+  document.body.classList.toggle("controls-open", open);
+  button("controls").setAttribute("aria-expanded", String(open));
+}
+
+document.addEventListener("keydown", (event) => {
+  const command = event.ctrlKey || event.metaKey;
+  if (command && event.key === "Enter" && !event.isComposing) {
+    event.preventDefault();
+    generate();
+  } else if (event.key === "Escape" && running) {
+    event.preventDefault();
+    stop();
+  } else if (event.key === "Escape" && document.body.classList.contains("controls-open")) {
+    showControls(false);
+    button("controls").focus();
+  } else if (command && !event.altKey && event.target === area) {
+    const key = event.key.toLowerCase();
+    if (key === "z" || key === "y") {
+      event.preventDefault();
+      walk(key === "y" || event.shiftKey ? "redo" : "undo");
+    }
+  }
+});
+
+if (/Mac|iPhone|iPad/.test(navigator.platform)) {
+  button("generate").querySelector("kbd").textContent = "⌘⏎";
+}
+area.value = written.text;
+changed();
+showStatus();

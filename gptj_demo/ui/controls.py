@@ -1,0 +1,137 @@
+"""The controls' panel, made from the table in `sampling.py`."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from gptj_demo.sampling import CONTROLS, PRESETS, Control, ControlGroup
+
+OPEN_GROUPS: tuple[ControlGroup, ...] = ("Length", "Randomness")
+DEFAULT_PRESET = "Balanced"
+SHAPING = tuple(PRESETS[DEFAULT_PRESET])
+"""The controls that a preset sets."""
+
+
+class ControlSlider(gr.Slider):
+    """A slider that leaves the checking to `make_params`, whose messages are for people."""
+
+    def get_block_name(self) -> str:
+        return "slider"
+
+    def preprocess(self, payload: Any) -> Any:
+        """The value as the page sent it."""
+        return payload
+
+
+class ControlNumber(gr.Number):
+    """A number, or nothing, that leaves the checking to `make_params`."""
+
+    def get_block_name(self) -> str:
+        return "number"
+
+    def preprocess(self, payload: Any) -> Any:
+        """The value as the page sent it."""
+        return payload
+
+
+def build_controls() -> dict[str, Component]:
+    """Lay out preset, controls and reset in the present Blocks; the components by control name."""
+    preset = gr.Radio(
+        list(PRESETS), value=DEFAULT_PRESET, label="Preset", elem_id="preset", interactive=True
+    )
+    components: dict[str, Component] = {}
+    groups = dict.fromkeys(control.group for control in CONTROLS)
+    for group in groups:
+        members = [control for control in CONTROLS if control.group == group]
+        if group in OPEN_GROUPS:
+            components.update((control.name, _build(control)) for control in members)
+        else:
+            with gr.Accordion(group, open=False, elem_classes="control-group"):
+                components.update((control.name, _build(control)) for control in members)
+    reset = gr.Button("Reset all controls", size="sm", elem_id="reset-controls")
+    _connect(preset, reset, components)
+    return components
+
+
+def _build(control: Control) -> Component:
+    shared: dict[str, Any] = {
+        "label": control.label,
+        "info": control.help,
+        "elem_id": f"control-{control.name}",
+        "elem_classes": "control",
+        "interactive": True,
+    }
+    component: Component
+    if control.kind in ("integer", "number"):
+        assert control.minimum is not None and control.maximum is not None
+        component = ControlSlider(
+            control.minimum,
+            control.maximum,
+            value=control.default,
+            step=control.step,
+            buttons=["reset"],
+            **shared,
+        )
+    elif control.kind == "seed":
+        component = ControlNumber(value=None, placeholder="a new one each time", **shared)
+    else:
+        component = gr.Textbox("\n".join(control.default), lines=2, max_lines=8, **shared)
+    gr.HTML(
+        f"<details class='definition'><summary>Definition<span class='sr-only'> of "
+        f"{html.escape(control.label)}</span></summary><p><code>{control.name}</code> "
+        f"{html.escape(control.definition)}</p></details>",
+        apply_default_css=False,
+        elem_classes="definition-block",
+    )
+    return component
+
+
+def _connect(preset: gr.Radio, reset: gr.Button, components: dict[str, Component]) -> None:
+    """Presets, reset and the look of what is off: all in the browser, with no round trip."""
+    everything = list(components.values())
+    shaping = [components[name] for name in SHAPING]
+    presets = {name: [values[control] for control in SHAPING] for name, values in PRESETS.items()}
+    preset.input(
+        None, preset, shaping, js=f"(name) => ({json.dumps(presets)})[name]", show_progress="hidden"
+    )
+    named = (
+        f"(...values) => {{ const presets = {json.dumps(presets)}; const shown = "
+        "JSON.stringify(values.map(Number)); return Object.keys(presets).find((name) => "
+        "JSON.stringify(presets[name]) === shown) ?? null; }"
+    )
+    for component in shaping:
+        component.change(None, shaping, preset, js=named, show_progress="hidden")  # type: ignore[attr-defined]
+    defaults = [
+        "\n".join(control.default) if control.kind == "strings" else control.default
+        for control in CONTROLS
+    ]
+    reset.click(
+        None,
+        None,
+        [preset, *everything],
+        js=f"() => {json.dumps([DEFAULT_PRESET, *defaults])}",
+        show_progress="hidden",
+    )
+    offs = {f"control-{c.name}": c.off for c in CONTROLS if c.off is not None}
+    with_off = [components[c.name] for c in CONTROLS if c.off is not None]
+    mark = (
+        f"(...values) => {{ Object.entries({json.dumps(offs)}).forEach(([id, off], i) => "
+        "document.getElementById(id)?.toggleAttribute('data-off', Number(values[i]) === off)); "
+        "return []; }"
+    )
+    gr.on(
+        [component.change for component in with_off],  # type: ignore[attr-defined]
+        None,
+        with_off,
+        None,
+        js=mark,
+        show_progress="hidden",
+    )
+    blocks = gr.context.Context.root_block
+    assert blocks is not None
+    blocks.load(None, with_off, None, js=mark, show_progress="hidden")

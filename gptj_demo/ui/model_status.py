@@ -1,0 +1,57 @@
+"""The line at the top: which model answers, in which precision, on what, and how far it has loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from gptj_demo.ui.files import read_asset
+from gptj_demo.worker import Worker
+
+
+def describe_status(worker: Worker) -> dict[str, Any]:
+    """What the page and the API tell of the model: state, detail, progress, model, streams."""
+    status = worker.status
+    model = status.model
+    return {
+        "state": status.state,
+        "detail": status.detail,
+        "progress": status.progress,
+        "context_length": worker.context_length,
+        "streams_running": worker.streams_running,
+        "streams_waiting": worker.streams_waiting,
+        "model": None
+        if model is None
+        else {
+            "name": model.name,
+            "revision": model.revision,
+            "is_sample": model.is_sample,
+            "precision": model.precision,
+            "device": model.device,
+            "device_name": model.device_name,
+            "parameters": model.parameters,
+            "weight_bytes": model.weight_bytes,
+            "max_streams": model.max_streams,
+            "why": model.why,
+        },
+    }
+
+
+class ModelStatus(gr.HTML):
+    """Asks for the status, often while the model loads and seldom after, and tells the whole page.
+
+    Other components listen to the document's event `gptj:status`.
+    """
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        async def status(_: Any) -> dict[str, Any]:
+            return describe_status(worker)
+
+        super().__init__(
+            html_template=read_asset("model_status.html"),
+            js_on_load=read_asset("model_status.js"),
+            apply_default_css=False,
+            server_functions=[status],
+            **options,
+        )

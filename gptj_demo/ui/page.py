@@ -1,0 +1,52 @@
+"""The whole page, and how it is served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from gptj_demo.ui.files import ASSETS
+from gptj_demo.ui.model_status import ModelStatus, describe_status
+from gptj_demo.ui.theme import Paper
+from gptj_demo.ui.write import build_write
+from gptj_demo.worker import Worker
+
+TITLE = "GPT-J Playground"
+MAX_EVENTS = 1000  # beyond the worker's own queue, which is the one that refuses with a sentence
+HEAD = """
+<meta name="description" content="Write with GPT-J, a base language model, in your browser.">
+<meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">
+"""
+
+
+def build_page(worker: Worker) -> gr.Blocks:
+    """The page's Blocks, to be launched with `launch_options()`."""
+
+    async def status() -> dict[str, Any]:
+        """Which model answers, how far it has loaded, and how many requests run and wait."""
+        return describe_status(worker)
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        ModelStatus(worker, elem_id="model-status")
+        build_write(worker)
+        gr.api(status, api_name="status", queue=False)
+    page.queue(max_size=MAX_EVENTS, default_concurrency_limit=None)
+    return page
+
+
+def launch_options() -> dict[str, Any]:
+    """Arguments of `Blocks.launch` that belong to the page."""
+    return {
+        "theme": Paper(),
+        "css_paths": [ASSETS / "page.css"],
+        "head": HEAD,
+        "favicon_path": ASSETS / "favicon.svg",
+        "max_threads": MAX_EVENTS,  # it caps running events, which hold no thread here
+        "ssr_mode": False,  # its proxy would stand between visitors and our routes
+        "run_history": False,  # texts are kept by the editor, in one place
+        "footer_links": ["api", "settings"],
+        "enable_monitoring": False,
+        "show_error": True,
+        "quiet": True,
+    }
