@@ -74,9 +74,11 @@ class GPTJ:
             self._activation: Product = lambda x: F.gelu(x, approximate="tanh")
         else:
             self._activation = ACT2FN[config.activation_function]
-        # in fp32 the pairs of the fused output can be turned in place, as complex numbers
+        # in fp32 the pairs of the fused output can be turned in place, as complex numbers, where
+        # every one of them begins at an even place
+        fused_width = 3 * config.n_embd + (config.n_inner or 4 * config.n_embd)
         self._turn_in_place = (
-            self.dtype == torch.float32 and self.head_dim % 2 == 0 and config.n_embd % 2 == 0
+            self.dtype == torch.float32 and self.head_dim % 2 == 0 and fused_width % 2 == 0
         )
         self._rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
 
