@@ -173,7 +173,6 @@ document.addEventListener("visibilitychange", () => document.hidden && save());
 
 function generate({ retry = false } = {}) {
   if (running) return;
-  area.blur; // a composition ends where the focus leaves; the text is read as it stands
   const end = written.text.length;
   const at = retry ? written.lastRunStart : end;
   if (at < 0) return;
@@ -374,7 +373,8 @@ function describeRunning() {
 
 function describeEnd(run) {
   const rate = run.rate ? `, ${run.rate.toFixed(run.rate < 10 ? 1 : 0)} a second` : "";
-  return `${run.message} ${plural(run.completion_tokens, "token")}${rate}`;
+  const tokens = run.message.includes(number(run.completion_tokens)) ? "" : ` ${plural(run.completion_tokens, "token")}`;
+  return run.message.replace(tokens ? /$/ : /\.$/, "") + tokens + rate;
 }
 
 function setText(node, text) {
@@ -442,10 +442,18 @@ element.addEventListener("click", (event) => {
   if (pressed && !pressed.disabled) actions[pressed.dataset.action]();
 });
 
+// On a narrow screen the controls are a drawer, which a touch beside it closes.
 function showControls(open) {
   document.body.classList.toggle("controls-open", open);
   button("controls").setAttribute("aria-expanded", String(open));
+  if (open) document.getElementById("close-controls").focus();
 }
+
+document.addEventListener("click", (event) => {
+  const inside = event.target.closest("#controls") && !event.target.closest("#close-controls");
+  if (inside || event.target.closest('[data-action="controls"]')) return;
+  if (document.body.classList.contains("controls-open")) showControls(false);
+});
 
 document.addEventListener("keydown", (event) => {
   const command = event.ctrlKey || event.metaKey;

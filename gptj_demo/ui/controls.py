@@ -41,20 +41,23 @@ class ControlNumber(gr.Number):
 
 def build_controls() -> dict[str, Component]:
     """Lay out preset, controls and reset in the present Blocks; the components by control name."""
+    gr.Button("Done", size="sm", elem_id="close-controls")  # where the panel is a drawer
     preset = gr.Radio(
         list(PRESETS), value=DEFAULT_PRESET, label="Preset", elem_id="preset", interactive=True
     )
     components: dict[str, Component] = {}
+    accordions: list[gr.Accordion] = []
     groups = dict.fromkeys(control.group for control in CONTROLS)
     for group in groups:
         members = [control for control in CONTROLS if control.group == group]
         if group in OPEN_GROUPS:
             components.update((control.name, _build(control)) for control in members)
         else:
-            with gr.Accordion(group, open=False, elem_classes="control-group"):
+            with gr.Accordion(group, open=False, elem_classes="control-group") as accordion:
+                accordions.append(accordion)
                 components.update((control.name, _build(control)) for control in members)
     reset = gr.Button("Reset all controls", size="sm", elem_id="reset-controls")
-    _connect(preset, reset, components)
+    _connect(preset, reset, components, accordions)
     return components
 
 
@@ -68,7 +71,8 @@ def _build(control: Control) -> Component:
     }
     component: Component
     if control.kind in ("integer", "number"):
-        assert control.minimum is not None and control.maximum is not None
+        assert control.minimum is not None
+        assert control.maximum is not None
         component = ControlSlider(
             control.minimum,
             control.maximum,
@@ -91,7 +95,12 @@ def _build(control: Control) -> Component:
     return component
 
 
-def _connect(preset: gr.Radio, reset: gr.Button, components: dict[str, Component]) -> None:
+def _connect(
+    preset: gr.Radio,
+    reset: gr.Button,
+    components: dict[str, Component],
+    accordions: list[gr.Accordion],
+) -> None:
     """Presets, reset and the look of what is off: all in the browser, with no round trip."""
     everything = list(components.values())
     shaping = [components[name] for name in SHAPING]
@@ -120,12 +129,14 @@ def _connect(preset: gr.Radio, reset: gr.Button, components: dict[str, Component
     offs = {f"control-{c.name}": c.off for c in CONTROLS if c.off is not None}
     with_off = [components[c.name] for c in CONTROLS if c.off is not None]
     mark = (
-        f"(...values) => {{ Object.entries({json.dumps(offs)}).forEach(([id, off], i) => "
-        "document.getElementById(id)?.toggleAttribute('data-off', Number(values[i]) === off)); "
+        f"(...values) => {{ const offs = Object.entries({json.dumps(offs)}); "
+        "requestAnimationFrame(() => offs.forEach(([id, off], i) => "
+        "document.getElementById(id)?.toggleAttribute('data-off', Number(values[i]) === off))); "
         "return []; }"
     )
     gr.on(
-        [component.change for component in with_off],  # type: ignore[attr-defined]
+        [component.change for component in with_off]  # type: ignore[attr-defined]
+        + [accordion.expand for accordion in accordions],  # closed ones are not on the page
         None,
         with_off,
         None,

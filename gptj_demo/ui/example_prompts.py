@@ -1,4 +1,4 @@
-"""Beginnings to try: one set for a GPT-J, one for the sample model, which only knows old stories."""
+"""Beginnings to try: one set for a GPT-J, one for the sample model, which knows only tales."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gptj_demo.ui.files import read_asset
 
 
 class ExamplePrompts(gr.HTML):
-    """A row of buttons, each of which puts a beginning into the editor as a step that can be undone."""
+    """A row of buttons; each puts a beginning into the editor, as a step that can be undone."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""The line at the top: which model answers, in which precision, on what, and how far it has loaded."""
+"""The line at the top: which model answers, how precisely, on what, and how its loading goes."""
 
 from __future__ import annotations
 

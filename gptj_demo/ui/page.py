@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
-from gptj_demo.ui.files import ASSETS
+from gptj_demo.ui.files import ASSETS, read_asset
 from gptj_demo.ui.model_status import ModelStatus, describe_status
 from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.write import build_write
@@ -27,10 +28,11 @@ def build_page(worker: Worker) -> gr.Blocks:
         """Which model answers, how far it has loaded, and how many requests run and wait."""
         return describe_status(worker)
 
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+    page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True)
+    with page:
         ModelStatus(worker, elem_id="model-status")
         build_write(worker)
-        gr.api(status, api_name="status", queue=False)
+        api(status, api_name="status", queue=False)
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=None)
     return page
 
@@ -39,8 +41,8 @@ def launch_options() -> dict[str, Any]:
     """Arguments of `Blocks.launch` that belong to the page."""
     return {
         "theme": Paper(),
-        "css_paths": [ASSETS / "page.css"],
-        "head": HEAD,
+        # not as `css`: Gradio would add each rule twice and lose shorthands that hold a variable
+        "head": f"{HEAD}<style>{read_asset('page.css')}</style>",
         "favicon_path": ASSETS / "favicon.svg",
         "max_threads": MAX_EVENTS,  # it caps running events, which hold no thread here
         "ssr_mode": False,  # its proxy would stand between visitors and our routes

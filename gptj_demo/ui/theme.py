@@ -1,8 +1,8 @@
 """The look, defined once: colours, radii, faces and spacing, light and dark.
 
 Everything here becomes a CSS variable (`model_ink` is `--model-ink`), also the names that are ours;
-`assets/page.css` uses the variables and names no colour itself. Faces are those the visitor's system
-has: no font is fetched from anywhere.
+`assets/page.css` uses the variables and names no colour itself. Faces are those that the visitor's
+system has: no font is fetched from anywhere.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ OWN_COLOURS = {
     "hairline": ("#dfdfd8", "#303338"),
     "person_ink": ("#1d1f22", "#e7e5df"),
     "model_ink": ("#2b4cbb", "#9db6ff"),
+    "track": ("#dfdfd8", "#3a3d43"),
     "quiet_ink": ("#5c5e5a", "#a5a69f"),
     "button_fill": ("#2b4cbb", "#4a6ad4"),
     "button_fill_hover": ("#213d9b", "#5a79de"),

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from gptj_demo.protocol import GenerationRequest, Started, TokenEvent, Waiting
 from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams, make_params
@@ -76,6 +77,7 @@ def build_write(worker: Worker) -> None:
         generate,
         list(components.values()),
         editor,
+        api_name="editor_generate",
         api_visibility="private",
         concurrency_limit=None,
         show_progress="hidden",
@@ -89,15 +91,12 @@ def build_write(worker: Worker) -> None:
         keep_seed,
         None,
         components["seed"],
+        api_name="editor_keep_seed",
         api_visibility="private",
         queue=False,
         show_progress="hidden",
     )
-    gr.api(
-        _generate_api(worker),
-        api_name="generate",
-        concurrency_limit=None,
-    )
+    api(_generate_api(worker), api_name="generate", concurrency_limit=None)
 
 
 async def _records(worker: Worker, stream: Stream) -> AsyncIterator[str]:
@@ -153,18 +152,23 @@ def _generate_api(worker: Worker) -> Callable[..., AsyncIterator[str]]:
         except (InvalidControl, RequestRefused) as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    types = {name: field.annotation for name, field in SamplingParams.model_fields.items()}
+    types: dict[str, Any] = {"prompt": str}
+    types |= {name: field.annotation for name, field in SamplingParams.model_fields.items()}
     types["stop"] = list[str]
-    parameters = [inspect.Parameter("prompt", inspect.Parameter.POSITIONAL_OR_KEYWORD)] + [
+    defaults = {c.name: list(c.default) if c.kind == "strings" else c.default for c in CONTROLS}
+    parameters = [
         inspect.Parameter(
-            control.name,
+            name,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=list(control.default) if control.kind == "strings" else control.default,
+            annotation=annotation,
+            default=defaults.get(name, inspect.Parameter.empty),
         )
-        for control in CONTROLS
+        for name, annotation in types.items()
     ]
-    generate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    generate.__annotations__ = {"prompt": str, **types, "return": str}
+    generate.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        parameters, return_annotation=str
+    )
+    generate.__annotations__ = {**types, "return": str}
     generate.__doc__ = "Continue a text. Each update is the whole continuation so far.\n\n" + (
         "\n".join(f"{control.name}: {control.help} {control.definition}" for control in CONTROLS)
     )
