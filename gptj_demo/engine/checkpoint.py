@@ -8,14 +8,16 @@ little more memory than what stays.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import pickle
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -137,11 +139,8 @@ def make_plan(settings: Settings) -> Plan:
     else:
         reason = "GPT-J 6B is taken by itself only where there is a GPU with room for it"
     checkpoint = _find_checkpoint("sample", settings)
-    for machine in machines[:-1]:
-        try:
-            return _plan(checkpoint, machine, settings, reason)
-        except Refusal:  # a GPU that is full; the processor is left
-            pass
+    with suppress(Refusal):  # a GPU may be full even for this; then the processor is left
+        return _plan(checkpoint, machines[0], settings, reason)
     return _plan(checkpoint, machines[-1], settings, reason)
 
 
@@ -616,6 +615,7 @@ def _reporting_tensors(report: Report) -> Iterator[None]:
         for done, tensor in enumerate(tensors):
             report(f"Loading weights, {done} of {total} tensors", done / total)
             yield tensor
+            _return_freed_memory()
         report(f"Loading weights, {total} of {total} tensors", 1.0)
 
     def hook(bar: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -630,3 +630,12 @@ def _reporting_tensors(report: Report) -> Iterator[None]:
     finally:
         transformers_logging.set_verbosity(previous_verbosity)
         transformers_logging.set_tqdm_hook(previous_hook)
+
+
+def _return_freed_memory() -> None:
+    """Give the system back what glibc keeps of freed tensors: between the temporaries of 8-bit
+    quantisation and the small results that stay, it would keep more than the whole model."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
+        if trim is not None:
+            trim(0)

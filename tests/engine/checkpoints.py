@@ -83,7 +83,8 @@ def make_model(*, seed: int = 0, **config: Any) -> GPTJForCausalLM:
             for parameter in model.parameters():
                 if parameter.dim() == 1:
                     parameter.add_(torch.randn_like(parameter) * model.config.initializer_range)
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def make_tokenizer(rows: int = EMBEDDING_ROWS) -> Tokenizer:
@@ -107,7 +108,7 @@ def write_tokenizer(
 ) -> None:
     """Write the tokenizer as one tokenizer.json, or as GPT-2's vocab.json and merges.txt."""
     tokenizer = make_tokenizer(rows)
-    special = {name: END_OF_TEXT for name in ("bos_token", "eos_token", "unk_token")}
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
     _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", **special})
     if layout == "json":
         tokenizer.save(str(folder / "tokenizer.json"))
@@ -134,7 +135,7 @@ def write_weights(folder: Path, tensors: dict[str, torch.Tensor], layout: Layout
         write(stem + suffix, tensors)
         return
     names = list(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(3):
         part = {name: tensors[name] for name in names[shard::3]}
         file = f"{stem}-{shard + 1:05}-of-00003{suffix}"
