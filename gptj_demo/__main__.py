@@ -29,13 +29,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("controls")
     for control in CONTROLS:
         many = control.kind == "strings"
+        repeat = " Repeat for more." if many else ""
         default = "" if control.default in (None, ()) else f" Default: {control.default}."
         group.add_argument(
             control.flag,
             dest=control.name,
             action="append" if many else "store",
             metavar="TEXT" if many else "N",
-            help=(control.help + (" Repeat for more." if many else "") + default).replace("%", "%%"),
+            help=(control.help + repeat + default).replace("%", "%%"),
         )
     add_arguments(parser)
     return parser.parse_args(argv)

@@ -110,7 +110,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One generated token and the text it released: empty while a character or stop string is open."""
+    """One generated token and the text it released, if no character or stop string is open."""
 
     request_id: int
     token_id: int
@@ -119,7 +119,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of every stream; `text` is what was still held back, `message` is for people."""
+    """The last event of every stream; `text` was still held back, `message` is for people."""
 
     request_id: int
     reason: FinishReason

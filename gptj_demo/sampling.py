@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 MAX_STOP_STRINGS = 8
 MAX_STOP_CHARACTERS = 100
@@ -95,9 +102,10 @@ class SamplingParams(BaseModel):
         label="Temperature",
         group="Randomness",
         kind="number",
-        help="Lower is safer and more repetitive; higher is stranger. 0 always takes the likeliest word.",
-        definition="Logits are divided by the temperature before the softmax. 0 is greedy decoding: "
-        "the most probable token, with no randomness at all.",
+        help="Lower is safer and more repetitive; higher is stranger. 0 always takes the likeliest "
+        "word.",
+        definition="Logits are divided by the temperature before the softmax. 0 is greedy "
+        "decoding: the most probable token, with no randomness at all.",
         minimum=0.0,
         maximum=2.0,
         step=0.05,
@@ -109,8 +117,8 @@ class SamplingParams(BaseModel):
         group="Randomness",
         kind="number",
         help="Leaves out the long tail of unlikely words. 1 leaves out nothing.",
-        definition="Nucleus sampling (Holtzman et al. 2020): keep the smallest set of most probable "
-        "tokens whose probabilities sum to top_p or more.",
+        definition="Nucleus sampling (Holtzman et al. 2020): keep the smallest set of most "
+        "probable tokens whose probabilities sum to top_p or more.",
         minimum=0.0,
         maximum=1.0,
         step=0.01,
@@ -133,10 +141,10 @@ class SamplingParams(BaseModel):
         label="Repetition penalty",
         group="Repetition",
         kind="number",
-        help="Above 1 makes words that already stand in the text less likely. More than 1.2 tends to "
-        "break the text.",
-        definition="For every token of the prompt and the continuation so far, a positive logit is "
-        "divided by the penalty and a negative one multiplied by it (Keskar et al. 2019).",
+        help="Above 1 makes words that already stand in the text less likely. More than 1.2 tends "
+        "to break the text.",
+        definition="For every token of the prompt and the continuation so far, a positive logit "
+        "is divided by the penalty and a negative one multiplied by it (Keskar et al. 2019).",
         minimum=1.0,
         maximum=2.0,
         step=0.01,
@@ -156,7 +164,8 @@ class SamplingParams(BaseModel):
         label="Seed",
         group="Seed",
         kind="seed",
-        help="The same seed, text and settings give the same words again. Empty: a new one each time.",
+        help="The same seed, text and settings give the same words again. Empty: a new one each "
+        "time.",
         definition="Key of the random numbers; the number for a token depends on the seed and the "
         f"token's position alone. 0 to {MAX_SEED}.",
         minimum=0,
@@ -168,7 +177,9 @@ class SamplingParams(BaseModel):
     @classmethod
     def _not_too_many(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
         if len(stop) > MAX_STOP_STRINGS:
-            raise ValueError(f"at most {MAX_STOP_STRINGS} stop strings are allowed, not {len(stop)}")
+            raise ValueError(
+                f"at most {MAX_STOP_STRINGS} stop strings are allowed, not {len(stop)}"
+            )
         return stop
 
 
@@ -220,11 +231,12 @@ def _explain(name: str, kind: str, message: str, values: Mapping[str, Any]) -> s
         known = ", ".join(control.name for control in CONTROLS)
         return f"There is no control named {name!r}. The controls are: {known}."
     if control.kind == "strings":
-        if kind == "string_too_short":
-            return f"{control.label} ({name}): a stop string cannot be empty. Remove the empty one."
-        if kind == "string_too_long":
-            return f"{control.label} ({name}): a stop string has at most {MAX_STOP_CHARACTERS} characters."
-        return f"{control.label} ({name}): {message.removeprefix('Value error, ')}."
+        wrong = {
+            "string_too_short": "none of the strings may be empty",
+            "string_too_long": f"a string has at most {MAX_STOP_CHARACTERS} characters",
+            "string_unicode": "a string holds a character that stands for nothing",
+        }.get(kind, message.removeprefix("Value error, "))
+        return f"{control.label} ({name}): {wrong}."
     number = "a whole number" if control.kind in ("integer", "seed") else "a number"
     shown = repr(values.get(name))
     shown = shown if len(shown) <= 40 else shown[:37] + "..."

@@ -13,7 +13,7 @@ Precision = Literal["auto", "float32", "float16", "bfloat16", "int8"]
 
 
 class Settings(BaseSettings):
-    """The settings of one process. Flags win over the environment, the environment over defaults."""
+    """The settings of one process: flags win over the environment, that over the defaults."""
 
     model_config = SettingsConfigDict(env_prefix="GPTJ_", extra="ignore", frozen=True)
 
@@ -25,8 +25,8 @@ class Settings(BaseSettings):
     )
     revision: str | None = Field(
         None,
-        description="Branch, tag or commit of a hub id. EleutherAI/gpt-j-6b is read from its branch "
-        "float16 unless precision is float32.",
+        description="Branch, tag or commit of a hub id. EleutherAI/gpt-j-6b is read from its "
+        "branch float16 unless precision is float32.",
     )
     precision: Precision = Field(
         "auto",
@@ -36,8 +36,8 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=256,
-        description="How many requests are generated side by side; by default as many as the memory "
-        "holds, 32 at most.",
+        description="How many requests are generated side by side; by default as many as the "
+        "memory holds, 32 at most.",
     )
     max_waiting: int = Field(
         64, ge=0, le=10_000, description="How many requests may wait; one more is refused."

@@ -1,8 +1,8 @@
 """The web process's end of the engine: starts, feeds, watches and restarts the engine process.
 
 `Worker.stream(request)` is all that pages, terminal and API know of the model. The engine runs as a
-program of its own (`python -m gptj_demo.engine`) at the other end of a socket pair, so the page is up
-while weights load, a crash of the model ends no page, and the model's loop shares no interpreter
+program of its own (`python -m gptj_demo.engine`) at the other end of a socket pair, so the page is
+up while weights load, a crash of the model ends no page, and the model's loop shares no interpreter
 lock with the open streams. When this process dies in any way the socket closes and the engine ends.
 """
 

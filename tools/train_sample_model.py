@@ -14,9 +14,9 @@ CORPUS is a folder with `train.txt.xz` and `valid.txt.xz`: documents separated b
 only `<|endoftext|>`. The schedule follows the clock, so training ends when `--minutes` are over on
 any machine; the seed fixes the initial weights and the order of the windows.
 
-Choices: Muon (Jordan et al. 2024) for the matrices of the blocks and AdamW for the rest learns about
-twice as much from a token as AdamW alone; windows that grow to the full context see more text in the
-same time than full windows throughout, and the last quarter of the time teaches the long reach.
+Choices: Muon (Jordan et al. 2024) for the matrices of the blocks and AdamW for the rest learns more
+from a token than AdamW alone; windows that grow to the full context see more text in the same time
+than full windows throughout, and the last quarter of the time teaches the long reach.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def bits_per_byte(
 ) -> float:
     """Bits the model spends on a byte of text, each document cut into windows of the full context.
 
-    Every token is predicted once, `END_OF_TEXT` at a document's end too, from what stands before it
-    in its window; the bytes are those of the documents alone, so the separators only add to the cost.
+    Every token is predicted once, `END_OF_TEXT` at a document's end too, from what stands before
+    it in its window; the bytes are those of the documents alone, so separators only add to the cost.
     """
     device = next(model.parameters()).device
     context = model.config.n_positions

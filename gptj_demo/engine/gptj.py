@@ -1,15 +1,16 @@
 """GPT-J's forward pass over the KV cache: two large products a layer.
 
-Attention and MLP of a GPT-J block read the same normalised input and their outputs are added, so the
-query, key, value and `fc_in` projections are one matrix product and `out_proj` and `fc_out` another.
-The reference is transformers' `GPTJForCausalLM`, from which the weights are taken layer by layer:
-each layer's own modules are released as soon as it is fused, so there are never two copies.
+Attention and MLP of a GPT-J block read the same normalised input and their outputs are added, so
+the query, key, value and `fc_in` projections are one matrix product and `out_proj` and `fc_out`
+another. The reference is transformers' `GPTJForCausalLM`, from which the weights are taken layer by
+layer: each layer's own modules are released once it is fused, so there are never two copies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -218,9 +219,9 @@ class GPTJ:
         GPT-J pairs dimension 2i with 2i+1, which is how complex numbers lie in memory.
         """
         if self._turn_in_place:
-            torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(rotation)
+            torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(rotation)
         else:
-            pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
+            pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
             x.copy_(torch.view_as_real(pairs * rotation).flatten(-2))
 
 
@@ -231,7 +232,7 @@ def _rotation_table(context_length: int, rotary_dim: int) -> torch.Tensor:
     return torch.complex(angles.cos(), angles.sin())
 
 
-def _fuse_layer(block: torch.nn.Module) -> Layer:
+def _fuse_layer(block: Any) -> Layer:  # a GPTJBlock, whose linears may be bitsandbytes'
     attention, mlp = block.attn, block.mlp
     readers = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.fc_in)
     if mlp.fc_in.weight.dtype == torch.int8:

@@ -28,7 +28,9 @@ class BitsAndBytesWeight(Protocol):
 class Int8Linear:
     """`x @ weight.T + bias` for int8 `weight` [out, in] with `scale` [out] (fp32)."""
 
-    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(
+        self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
+    ) -> None:
         self.weight, self.scale, self.bias = weight, scale, bias
 
     @classmethod

@@ -27,9 +27,10 @@ class KVCache:
         self.max_streams = max_streams
         self.context_length = context_length
         self._heads = heads
-        # the heads of the keys, then those of the values, so that one operation writes both;
-        # never read before it is written, for attention ends at a slot's length
-        self.storage = torch.empty(
+        # the heads of the keys, then those of the values, so that one operation writes both; zeros,
+        # because rows that attend together read up to the longest of them, and what lies beyond a
+        # row's own length is masked, which would not help against a NaN
+        self.storage = torch.zeros(
             (layers, max_streams, 2 * heads, context_length, head_dim), dtype=dtype, device=device
         )
 
@@ -47,6 +48,6 @@ class KVCache:
     def read(
         self, layer: int, first_slot: int, slots: int, length: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of neighbouring slots, as views: [slots, heads, length, head_dim] each."""
+        """Keys and values of neighbouring slots: views, [slots, heads, length, head_dim] each."""
         part = self.storage[layer, first_slot : first_slot + slots, :, :length]
         return part[:, : self._heads], part[:, self._heads :]

@@ -21,7 +21,7 @@ _CANDIDATES = 256
 
 
 class RowSampler:
-    """What sampling knows of one request: its controls, random numbers and the tokens it has seen."""
+    """What sampling knows of one request: controls, random numbers, the tokens it has seen."""
 
     def __init__(
         self, params: SamplingParams, seed: int, prompt_token_ids: Sequence[int], vocabulary: int
@@ -30,7 +30,9 @@ class RowSampler:
         # Philox is counter-based (Salmon et al. 2011): the n-th number of a key is fixed
         generator = np.random.Generator(np.random.Philox(key=seed))
         self.uniforms = generator.random(params.max_new_tokens)
-        self.penalized: torch.Tensor | None = None  # multiplies or divides these logits: [vocabulary]
+        self.penalized: torch.Tensor | None = (
+            None  # multiplies or divides these logits: [vocabulary]
+        )
         if params.repetition_penalty != 1.0:
             self.penalized = torch.zeros(vocabulary, dtype=torch.bool)
             self.penalized[list(prompt_token_ids)] = True
@@ -53,9 +55,7 @@ class SamplerBatch:
         self.any_greedy = any(p.temperature == 0 for p in params)
         # greedy rows are divided by one: their result is taken from the argmax
         self.temperature = column([p.temperature or 1.0 for p in params])
-        self.any_filter = any(
-            (p.top_k > 0 or p.top_p < 1) and p.temperature > 0 for p in params
-        )
+        self.any_filter = any((p.top_k > 0 or p.top_p < 1) and p.temperature > 0 for p in params)
         self.top_k = column([float(p.top_k or vocabulary) for p in params])
         self.largest_top_k = int(self.top_k.max())
         self.top_p = column([p.top_p for p in params])

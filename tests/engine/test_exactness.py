@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,9 @@ CASES = {
     "sample model": Case(load_sample_model, 4096),
     "rotary on the whole head": Case(odd_shape(n_embd=40, n_head=5, rotary_dim=8, n_layer=3), 320),
     "padded vocabulary, odd heads": Case(
-        odd_shape(n_embd=27, n_head=3, rotary_dim=6, vocab_size=173, bos_token_id=0, eos_token_id=0),
+        odd_shape(
+            n_embd=27, n_head=3, rotary_dim=6, vocab_size=173, bos_token_id=0, eos_token_id=0
+        ),
         101,
     ),
     "one layer, one head, own d_ff": Case(
@@ -55,8 +57,8 @@ CASES = {
 
 
 @pytest.fixture(params=CASES, scope="module")
-def case(request: pytest.FixtureRequest) -> Iterator[Case]:
-    yield CASES[request.param]
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
 
 
 def make_engine(case: Case, prefill_budget: int = 16) -> Engine:

@@ -1,0 +1,305 @@
+"""One playground and one Chromium for all the tests of the page; each test has a visitor of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SAMPLE_MODEL = ROOT / "assets" / "sample-model"
+START_SECONDS = 60
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+expect.set_options(timeout=15_000)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+    """The first true value of `condition`; fails the test where there is none in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    pytest.fail(f"not so within {seconds} s: {condition}")
+
+
+def answers(url: str) -> bool:
+    """Whether a server is up."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+class Site:
+    """A playground in a process of its own."""
+
+    def __init__(self, model: Path, *flags: str) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py", "--model", str(model), "--server-port", str(port), *flags],
+            cwd=ROOT,
+        )
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, "app.py ended"
+        return answers(self.url)
+
+    def status(self) -> dict[str, Any]:
+        """The page's own account of itself, through its API."""
+        call = f"{self.url}/gradio_api/call/status"
+        request = urllib.request.Request(
+            call, b'{"data": []}', {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            event = json.load(answer)["event_id"]
+        with urllib.request.urlopen(f"{call}/{event}", timeout=10) as answer:
+            data = next(line for line in answer if line.startswith(b"data: "))
+        return dict(json.loads(data[6:])[0])
+
+    def wait_until_ready(self) -> None:
+        wait_until(self.is_up, START_SECONDS)
+        wait_until(lambda: self.status()["state"] == "ready", START_SECONDS)
+
+    @property
+    def engine(self) -> psutil.Process:
+        """The engine's process."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return next(c for c in children if "gptj_demo.engine" in c.cmdline())
+
+    def pause_engine(self) -> None:
+        """Stand still in mid-stream, so that nothing a test looks at can end of itself."""
+        self.engine.send_signal(signal.SIGSTOP)
+
+    def resume_engine(self) -> None:
+        self.engine.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Path:
+    """A small GPT-J: the sample model, or the folder that GPTJ_MODEL names."""
+    if (SAMPLE_MODEL / "config.json").exists():
+        return SAMPLE_MODEL
+    folder = Path(os.environ.get("GPTJ_MODEL", "/nonexistent"))
+    assert folder.is_dir(), "assets/sample-model is missing: set GPTJ_MODEL to a small model"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def running_site(model_folder: Path) -> Iterator[Site]:
+    site = Site(model_folder, "--max-streams", "4", "--max-waiting", "2")
+    try:
+        site.wait_until_ready()
+        yield site
+    finally:
+        site.stop()
+
+
+@pytest.fixture
+def site(running_site: Site) -> Iterator[Site]:
+    """The playground, with a ready engine before the test and nobody's request after it."""
+    wait_until(lambda: running_site.status()["state"] == "ready", START_SECONDS)
+    yield running_site
+    running_site.resume_engine()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """An installed Chromium or Chrome, else Playwright's own."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A person with a browser profile of their own, and what is on their screen."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.page: Page = context.new_page()
+        self.dialogs: list[str] = []
+        self.page.on(
+            "dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.accept())
+        )
+        self.page.goto(url)
+        expect(self.prompt).to_be_visible()
+
+    @property
+    def prompt(self) -> Locator:
+        return self.page.get_by_label("Prompt", exact=True)
+
+    @property
+    def model_words(self) -> Locator:
+        return self.page.locator(".ink .by-model")
+
+    @property
+    def notice(self) -> Locator:
+        return self.page.get_by_role("alert")
+
+    @property
+    def status_line(self) -> Locator:
+        return self.page.locator(".status-line")
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    @property
+    def text(self) -> str:
+        return self.prompt.input_value()
+
+    @property
+    def shown(self) -> str:
+        """What the backdrop shows."""
+        return str(self.page.locator(".ink").evaluate("ink => ink.textContent"))
+
+    def write(self, text: str) -> None:
+        """Type at the end of the text."""
+        self.prompt.focus()
+        self.page.keyboard.press("Control+End")
+        self.page.keyboard.type(text)
+
+    def set_number(self, label: str, value: str) -> None:
+        field = self.page.get_by_label(f"number input for {label}")
+        field.fill(value)
+        field.press("Tab")
+
+    def endless(self) -> None:
+        """Controls with which a small model goes on until it is stopped: greedy, and long."""
+        self.page.locator("#preset").get_by_text("Greedy").click()
+        self.set_number("Length", "2000")
+
+    def generate(self) -> None:
+        """Press Generate and wait until the model has ended."""
+        before = self.text
+        self.page.keyboard.press("Control+Enter")
+        self.finished()
+        assert self.text.startswith(before)
+
+    def finished(self) -> None:
+        expect(self.button("Stop")).to_be_hidden()
+        expect(self.page.locator('[data-action="generate"]')).to_be_visible()
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Callable[..., Visitor]]:
+    """Opens pages: `visit(url, **context options)`; each call is another person."""
+    contexts: list[BrowserContext] = []
+
+    def open_page(url: str, **options: Any) -> Visitor:
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        contexts.append(context)
+        return Visitor(context, url)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def visitor(site: Site, visit: Callable[..., Visitor]) -> Visitor:
+    """One person on the playground, with the model's name on the screen."""
+    person = visit(site.url)
+    expect(person.page.locator('.top[data-state="ready"]')).to_be_visible()
+    return person
+
+
+class Script:
+    """What an editor with no model behind it is told: batches of records, sent one after another."""
+
+    def __init__(self, folder: Path) -> None:
+        self._batches = folder / "batches.json"
+        self._asked = folder / "asked.jsonl"
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The requests so far."""
+        return [json.loads(line) for line in self._asked.read_text().splitlines()]
+
+    def forget(self) -> None:
+        self._asked.write_text("")
+
+    def send(self, batches: list[list[dict[str, Any]]]) -> None:
+        """Answer the requests to come with these records."""
+        self._batches.write_text(json.dumps(batches))
+
+    def say(self, *texts: str, **finished: Any) -> None:
+        """Answer the next request with these texts, one batch each."""
+        end = {
+            "event": "finished",
+            "reason": "length",
+            "message": "Done.",
+            "prompt_tokens": 1,
+            "completion_tokens": len(texts),
+            "seed": 1,
+            "rate": None,
+        }
+        self.send(
+            [
+                [{"event": "text", "text": text, "tokens": i + 1, "rate": None}]
+                for i, text in enumerate(texts)
+            ]
+            + [[end | finished]]
+        )
+
+
+@pytest.fixture(scope="session")
+def editor_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Script]]:
+    """The editor alone, answered by a script."""
+    folder = tmp_path_factory.mktemp("script")
+    port = free_port()
+    program = [sys.executable, "-m", "tests.browser.scripted_editor", str(port), str(folder)]
+    process = subprocess.Popen(program, cwd=ROOT)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}"), START_SECONDS)
+        yield f"http://127.0.0.1:{port}", Script(folder)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def scripted(
+    editor_site: tuple[str, Script], visit: Callable[..., Visitor]
+) -> tuple[Visitor, Script]:
+    """A person at the editor alone, and its script."""
+    url, script = editor_site
+    script.forget()
+    return visit(url), script

@@ -1,0 +1,46 @@
+"""Program: serves the editor alone, answered from a file, for words that no model can be made to say.
+
+`python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
+records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import gradio as gr
+
+from gptj_demo.ui.editor import Editor
+from gptj_demo.ui.page import launch_options
+
+PORT, FOLDER = int(sys.argv[1]), Path(sys.argv[2])
+
+
+async def answer(event: gr.EventData) -> AsyncIterator[str]:
+    with (FOLDER / "asked.jsonl").open("a") as asked:
+        asked.write(json.dumps(event._data) + "\n")
+    log = json.dumps({"event": "begin", "id": event.id}) + "\n"
+    for batch in json.loads((FOLDER / "batches.json").read_text()):
+        log += "".join(json.dumps(record) + "\n" for record in batch)
+        yield log
+        await asyncio.sleep(0.01)
+
+
+async def count_tokens(text: str) -> dict[str, int]:
+    return {"tokens": len(text)}
+
+
+async def stop(_: str) -> bool:
+    return True
+
+
+with gr.Blocks(analytics_enabled=False) as page:
+    gr.Button("Done", elem_id="close-controls", visible="hidden")
+    editor = Editor(server_functions=[count_tokens, stop])
+    editor.generate(answer, None, editor, show_progress="hidden")
+page.queue()
+page.launch(server_port=PORT, **launch_options())

@@ -1,0 +1,295 @@
+"""The editor by itself: who wrote what, steps back and forth, and text that would like to be markup."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from .conftest import Script, Visitor
+
+Scripted = tuple[Visitor, Script]
+MODIFIER = "Control"
+
+
+def authors(person: Visitor) -> list[tuple[str, str]]:
+    """The pieces on the backdrop: who wrote it, and what."""
+    found = person.page.locator(".ink").evaluate(
+        "ink => Array.from(ink.children, s => [s.className.replace('by-', ''), s.textContent])"
+    )
+    return [(author, text) for author, text in found]
+
+
+def answer(person: Visitor, script: Script, *texts: str) -> None:
+    script.say(*texts)
+    person.generate()
+
+
+def test_the_models_words_follow_the_persons_and_are_told_from_them(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("One ")
+    answer(person, script, "two ", "three")
+    person.write(" four")
+    assert authors(person) == [("person", "One "), ("model", "two three"), ("person", " four")]
+    assert person.text == person.shown == "One two three four"
+    colours = {
+        person.page.locator(f".by-{author}").first.evaluate("s => getComputedStyle(s).color")
+        for author in ("person", "model")
+    }
+    assert len(colours) == 2
+
+
+def test_typing_in_the_models_words_is_the_persons(scripted: Scripted) -> None:
+    person, script = scripted
+    answer(person, script, "aaaa")
+    person.page.keyboard.press("Control+Home")
+    person.page.keyboard.press("ArrowRight")
+    person.page.keyboard.press("ArrowRight")
+    person.page.keyboard.type("a")
+    assert authors(person) == [("model", "aa"), ("person", "a"), ("model", "aa")]
+    person.page.keyboard.press("Backspace")
+    assert authors(person) == [("model", "aaaa")]
+
+
+def test_backdrop_lies_exactly_under_the_letters(scripted: Scripted) -> None:
+    person, script = scripted
+    answer(person, script, "word " * 400, "\n\n\tTab, 漢字 and emoji 🦊\n" * 30, "end\n\n")
+    heights = person.page.evaluate(
+        "[document.querySelector('.ink').offsetHeight,"
+        " document.querySelector('.page textarea').scrollHeight]"
+    )
+    assert heights[0] == heights[1]
+    assert person.text == person.shown
+
+
+def test_undo_and_redo_walk_through_typing_and_generation(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("Hello world")
+    answer(person, script, " and", " all")
+    states = ["Hello world and all", "Hello world", "Hello ", ""]
+    for state in states[1:]:
+        person.page.keyboard.press("Control+z")
+        expect(person.prompt).to_have_value(state)
+    expect(person.button("Undo")).to_be_disabled()
+    for state in reversed(states[:-1]):
+        person.page.keyboard.press("Control+Shift+z")
+        expect(person.prompt).to_have_value(state)
+    expect(person.button("Redo")).to_be_disabled()
+    assert authors(person) == [("person", "Hello world"), ("model", " and all")]
+    person.button("Undo").click()
+    expect(person.prompt).to_have_value("Hello world")
+    assert person.shown == "Hello world"
+
+
+def test_writing_over_what_was_taken_back_does_not_lose_it(scripted: Scripted) -> None:
+    person, script = scripted
+    answer(person, script, "precious")
+    person.button("Undo").click()
+    person.write("x")
+    seen = set()
+    while person.button("Undo").is_enabled():
+        person.button("Undo").click()
+        seen.add(person.text)
+    assert "precious" in seen
+
+
+def test_text_and_history_survive_a_reload(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("Kept ")
+    answer(person, script, "words")
+    person.write("!")
+    person.page.reload()
+    expect(person.prompt).to_have_value("Kept words!")
+    assert authors(person) == [("person", "Kept "), ("model", "words"), ("person", "!")]
+    for state in ("Kept words", "Kept ", ""):
+        person.button("Undo").click()
+        expect(person.prompt).to_have_value(state)
+    person.page.reload()
+    person.button("Redo").click()
+    expect(person.prompt).to_have_value("Kept ")
+
+
+def test_two_tabs_do_not_write_over_each_other(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.write("first tab")
+    second = person.context.new_page()
+    second.goto(person.url)
+    second.get_by_label("Prompt", exact=True).fill("second tab")
+    second.reload()
+    expect(second.get_by_label("Prompt", exact=True)).to_have_value("second tab")
+    person.page.reload()
+    expect(person.prompt).to_have_value("first tab")
+
+
+def test_storage_that_is_full_or_holds_rubbish_costs_nothing(scripted: Scripted) -> None:
+    person, script = scripted
+    person.page.evaluate(
+        "() => { for (const key of Object.keys(localStorage)) localStorage[key] = '{\"version\":1';"
+        " try { localStorage.filler = 'x'.repeat(5_242_800) } catch {} }"
+    )
+    person.page.reload()
+    person.write("Still here")
+    answer(person, script, " and writing")
+    expect(person.prompt).to_have_value("Still here and writing")
+
+
+@pytest.mark.parametrize("retries", [1, 2])
+def test_retry_asks_again_with_the_same_prompt_and_undo_has_the_old_words(
+    scripted: Scripted, retries: int
+) -> None:
+    person, script = scripted
+    person.write("P")
+    answer(person, script, "-0")
+    for number in range(1, retries + 1):
+        script.say(f"-{number}")
+        person.button("Retry").click()
+        expect(person.prompt).to_have_value(f"P-{number}")
+        person.finished()
+    assert [asked["prompt"] for asked in script.asked] == ["P"] * (retries + 1)
+    assert [asked["retry"] for asked in script.asked] == [False] + [True] * retries
+    for number in reversed(range(retries)):
+        person.button("Undo").click()
+        expect(person.prompt).to_have_value(f"P-{number}")
+
+
+def test_what_came_before_a_failure_is_kept(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("Begin")
+    script.say(" half", reason="error", message="The model <b>stopped</b>.")
+    person.page.keyboard.press("Control+Enter")
+    expect(person.notice).to_contain_text("The model <b>stopped</b>.")
+    assert person.text == "Begin half"
+    person.button("Dismiss message").click()
+    expect(person.notice).to_be_hidden()
+
+
+def test_a_failed_retry_brings_the_old_words_back(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("P")
+    answer(person, script, " old words")
+    script.send([[{"event": "refused", "kind": "queue_full", "message": "Too many."}]])
+    person.button("Retry").click()
+    expect(person.notice).to_contain_text("Too many.")
+    assert person.text == person.shown == "P old words"
+
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "</textarea></script><script>alert(1)</script>",
+    "${alert(1)} {{value}} {{{value}}} `${alert(1)}`",
+    "\u202eright to left\u202c &lt;b&gt; &#x27;",
+    '{"event": "finished"}\n{"event": "text", "text": "forged"}\n',
+]
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_hostile_words_are_words(scripted: Scripted, words: str) -> None:
+    person, script = scripted
+    person.write("x")
+    answer(person, script, words[:7], words[7:])
+    assert person.text == person.shown == "x" + words
+    assert authors(person) == [("person", "x"), ("model", words)]
+    person.page.reload()
+    expect(person.prompt).to_have_value("x" + words)
+    assert person.shown == "x" + words
+    assert person.page.locator(".ink :not(span)").count() == 0
+    assert person.dialogs == []
+
+
+def test_pasted_line_ends_and_markup_are_text(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.prompt.focus()
+    person.page.keyboard.insert_text("a\n<b>bold</b>\n\n")
+    assert person.text == person.shown == "a\n<b>bold</b>\n\n"
+
+
+def test_an_input_methods_words_are_one_step(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.write("東")
+    session = person.context.new_cdp_session(person.page)
+    for composing in ("k", "きょ", "きょう"):
+        session.send(
+            "Input.imeSetComposition",
+            {"text": composing, "selectionStart": len(composing), "selectionEnd": len(composing)},
+        )
+        assert person.shown == "東" + composing
+    session.send("Input.insertText", {"text": "京"})
+    assert person.text == person.shown == "東京"
+    person.page.keyboard.press("Control+z")
+    expect(person.prompt).to_have_value("東")
+
+
+def test_a_long_text_stays_quick_to_write_in(scripted: Scripted) -> None:
+    person, script = scripted
+    script.say(
+        *["A line of some twenty words, which is about as long as a line of prose is.\n" * 70] * 10
+    )
+    person.page.keyboard.press("Control+Enter")
+    person.finished()
+    assert len(person.text) > 50_000
+    person.write("typed")
+    assert person.shown.endswith("typed")
+    assert person.text == person.shown
+
+
+def test_reader_who_scrolled_up_is_left_alone(scripted: Scripted) -> None:
+    person, script = scripted
+    sheet = person.page.locator(".sheet")
+    answer(person, script, "line\n" * 200)
+    at_end = "s => s.scrollHeight - s.scrollTop - s.clientHeight < 2"
+    assert sheet.evaluate(at_end)
+    answer(person, script, "more\n" * 20, "and more\n" * 20)
+    assert sheet.evaluate(at_end)
+    sheet.evaluate("s => { s.scrollTop = 0 }")
+    answer(person, script, "again\n" * 20)
+    assert sheet.evaluate("s => s.scrollTop") == 0
+
+
+def test_a_stray_records_of_another_request_are_not_taken(scripted: Scripted) -> None:
+    person, script = scripted
+    stray = {"event": "text", "text": "stray", "tokens": 1, "rate": None}
+    script.send([[{"event": "waiting", "ahead": 3}], [stray]])
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words).to_have_text("stray")
+    person.page.reload()
+    expect(person.prompt).to_have_value("stray")
+    answer(person, script, "!")
+    expect(person.prompt).to_have_value("stray!")
+
+
+def test_place_in_the_queue_is_told(scripted: Scripted) -> None:
+    person, script = scripted
+    script.send([[{"event": "waiting", "ahead": 3}]])
+    person.page.keyboard.press("Control+Enter")
+    expect(person.status_line).to_contain_text("In line, 3 ahead of you")
+    expect(person.button("Stop")).to_be_visible()
+    expect(person.prompt).not_to_be_editable()
+
+
+def test_silent_server_is_noticed_and_the_text_kept(scripted: Scripted) -> None:
+    person, script = scripted
+    person.page.clock.install()
+    person.write("Mine")
+    script.send([[{"event": "text", "text": " and its", "tokens": 1, "rate": None}]])
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words).to_have_text(" and its")
+    person.page.clock.run_for(20_000)
+    expect(person.notice).to_contain_text("no longer answers")
+    assert person.text == "Mine and its"
+    expect(person.prompt).to_be_editable()
+
+
+def test_saved_text_is_json_with_every_step(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("a")
+    answer(person, script, "b")
+    saved = json.loads(
+        person.page.evaluate(
+            "localStorage[Object.keys(localStorage).find(k => k.startsWith('gptj-playground/text'))]"
+        )
+    )
+    assert saved["pieces"] == [["a", 0], ["b", 1]]
+    assert [step["kind"] for step in saved["steps"]] == ["type", "generate"]
+    assert re.fullmatch(r"\d+", str(saved["time"]))
