@@ -481,3 +481,7 @@ if (/Mac|iPhone|iPad/.test(navigator.platform)) {
 area.value = written.text;
 changed();
 showStatus();
+if (matchMedia("(pointer: fine)").matches && document.activeElement === document.body) {
+  area.focus({ preventScroll: true });
+  select([area.value.length, area.value.length]);
+}
