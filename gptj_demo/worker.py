@@ -129,9 +129,9 @@ class Stream:
             await asyncio.wait_for(self._arrived.wait(), timeout)
 
     async def _submit(self) -> None:
-        """Tokenize, check and send; does nothing yet where the tokenizer is still to come."""
+        """Tokenize, check and send; does nothing yet where no engine takes requests."""
         tokenizer = self._worker._tokenizer
-        if tokenizer is None:
+        if tokenizer is None or not self._worker._accepting:
             return
         try:
             token_ids = await self._worker._prompt_ids(self._request.prompt, tokenizer)
@@ -174,6 +174,7 @@ class Worker:
         self._waiting: dict[int, int] = {}  # of those without a slot: requests ahead as last told
         self._submitted: set[int] = set()
         self._connection: Connection | None = None
+        self._accepting = False  # whether an engine is there that takes requests
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._refusal: str | None = None
@@ -191,9 +192,12 @@ class Worker:
         with self._lock:
             connection = self._connection
         if connection is not None:
-            with contextlib.suppress(OSError):
-                # wakes the reading thread too, which closing the descriptor would not
-                socket.socket(fileno=os.dup(connection.fileno())).shutdown(socket.SHUT_RDWR)
+            # a shut-down wakes the reading thread, which closing the descriptor would not
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(connection.fileno())) as ours,
+            ):
+                ours.shutdown(socket.SHUT_RDWR)
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS + 5)
 
@@ -309,6 +313,8 @@ class Worker:
         with self._lock:
             if stream.request_id not in self._streams or stream.request_id in self._submitted:
                 return
+            if not self._accepting:  # the engine died meanwhile: the next one gets the request
+                return
             self._submitted.add(stream.request_id)
             self._send(message)
 
@@ -376,6 +382,7 @@ class Worker:
             self._end_process(process)
         with self._lock:
             self._connection = self._process = None
+            self._accepting = False
             connection.close()
         code = self._end_process(process)
         if not self._stopping.is_set() and self._refusal is None:
@@ -410,6 +417,7 @@ class Worker:
                 tokenizer = Tokenizer.from_str(message.tokenizer_json)
                 with self._lock:
                     self._tokenizer, self._limits = tokenizer, message
+                    self._accepting = True
                     late = [s for i, s in self._streams.items() if i not in self._submitted]
                 for stream in late:
                     _call_in_loop(stream._loop, _start_submitting, stream)

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import huggingface_hub
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 from huggingface_hub import constants as hub_constants
 from huggingface_hub import errors as hub_errors
@@ -137,7 +137,7 @@ def make_plan(settings: Settings) -> Plan:
         except Refusal as refusal:
             reason = str(refusal).removesuffix(".")
     else:
-        reason = "GPT-J 6B is taken by itself only where there is a GPU with room for it"
+        reason = "there is no GPU here to run GPT-J 6B on"
     checkpoint = _find_checkpoint("sample", settings)
     with suppress(Refusal):  # a GPU may be full even for this; then the processor is left
         return _plan(checkpoint, machines[0], settings, reason)
@@ -603,6 +603,9 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
 
 
 def _eight_bits() -> BitsAndBytesConfig:
+    # Imported on some processors, bitsandbytes warns that it cannot fetch 4-bit kernels from the
+    # hub. They are of no use here, and no code is fetched.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,81 @@
+"""The house rules: imports flow downward, and torch stays in the engine process."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted((ROOT / "gptj_demo").rglob("*.py"))
+
+# who may be imported by whom, outermost first: a module may import from its own rank or lower ones
+RANKS = [
+    ("app",),
+    ("gptj_demo.ui", "gptj_demo.__main__"),
+    ("gptj_demo.worker", "gptj_demo.engine.__main__"),
+    ("gptj_demo.engine.loop",),
+    ("gptj_demo.engine.runner", "gptj_demo.engine.detokenizer", "gptj_demo.engine.checkpoint"),
+    ("gptj_demo.engine.gptj", "gptj_demo.engine.sampler", "gptj_demo.engine.scheduler"),
+    ("gptj_demo.engine.kv_cache", "gptj_demo.engine.int8"),
+    ("gptj_demo.protocol",),
+    ("gptj_demo.sampling", "gptj_demo.settings"),
+]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            module = node.module or ""
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def rank(name: str) -> int | None:
+    matches = [
+        (len(prefix), number)
+        for number, prefixes in enumerate(RANKS)
+        for prefix in prefixes
+        if name == prefix or name.startswith(prefix + ".")
+    ]
+    return max(matches)[1] if matches else None
+
+
+@pytest.mark.parametrize("path", [*MODULES, ROOT / "app.py"], ids=module_name)
+def test_imports_flow_downward(path: Path) -> None:
+    own = rank(module_name(path))
+    if own is None:
+        assert path.name == "__init__.py", f"{path} has no place in the house: give it a rank"
+        return
+    for name in imported(path):
+        other = rank(name)
+        assert other is None or other >= own, f"{module_name(path)} imports {name}"
+    if "engine" not in path.parts:
+        assert not any(name.startswith("gptj_demo.engine") for name in imported(path))
+
+
+@pytest.mark.parametrize("module", ["gptj_demo.worker", "gptj_demo.ui.page", "gptj_demo.__main__"])
+def test_nothing_outside_the_engine_loads_torch(module: str) -> None:
+    code = (
+        f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "[]"
+
+
+def test_the_scheduler_knows_no_torch() -> None:
+    assert not any("torch" in n for n in imported(ROOT / "gptj_demo/engine/scheduler.py"))

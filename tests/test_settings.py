@@ -1,0 +1,84 @@
+"""What a deployer sets: flags over environment over defaults; one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from gptj_demo.settings import (
+    InvalidSettings,
+    Settings,
+    add_arguments,
+    environment_variable,
+    parse_flags,
+    read_settings,
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(environment_variable(name), raising=False)
+
+
+def parse(*flags: str) -> Settings:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return read_settings(parser.parse_args(flags))
+
+
+def test_the_defaults_need_nothing() -> None:
+    settings = parse()
+    assert (settings.model, settings.precision, settings.server_port) == ("auto", "auto", 7860)
+
+
+def test_every_setting_has_a_flag_an_environment_variable_and_a_help_text() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    text = parser.format_help()
+    for name, field in Settings.model_fields.items():
+        assert "--" + name.replace("_", "-") in text
+        assert environment_variable(name) in text
+        assert field.description
+
+
+def test_the_environment_counts_and_a_flag_wins_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTJ_MODEL", "from-the-environment")
+    monkeypatch.setenv("GPTJ_PRECISION", "int8")
+    settings = parse("--model", "from-a-flag")
+    assert (settings.model, settings.precision) == ("from-a-flag", "int8")
+
+
+def test_gradios_own_variables_keep_their_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "1234")
+    settings = parse()
+    assert (settings.server_name, settings.server_port) == ("0.0.0.0", 1234)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("GPTJ_PRECISION", "float12", "'float32', 'float16', 'bfloat16' or 'int8'"),
+        ("GPTJ_MAX_STREAMS", "0", "greater than or equal to 1"),
+        ("GRADIO_SERVER_PORT", "70000", "less than or equal to 65535"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings) as refusal:
+        parse()
+    assert str(refusal.value).startswith(f"{name} is {value!r}")
+    assert said in str(refusal.value)
+
+
+def test_a_wrong_flag_ends_the_program_with_one_sentence_and_code_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse_flags("a program", ["--precision", "float12"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("--precision is 'float12'; it must be")
