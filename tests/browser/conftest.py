@@ -1,4 +1,4 @@
-"""One playground and one Chromium for all the tests of the page; each test has a visitor of its own."""
+"""One playground and one Chromium for all tests of the page; each test has its own visitor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Dialog,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE_MODEL = ROOT / "assets" / "sample-model"
@@ -156,11 +164,14 @@ class Visitor:
         self.url = url
         self.page: Page = context.new_page()
         self.dialogs: list[str] = []
-        self.page.on(
-            "dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.accept())
-        )
+        self.page.on("dialog", self._note_dialog)
+        self.page.set_default_timeout(10_000)
         self.page.goto(url)
         expect(self.prompt).to_be_visible()
+
+    def _note_dialog(self, dialog: Dialog) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.accept()
 
     @property
     def prompt(self) -> Locator:
@@ -201,9 +212,13 @@ class Visitor:
         field.fill(value)
         field.press("Tab")
 
+    def open_group(self, name: str) -> None:
+        """Open a group of controls."""
+        self.page.locator(".control-group > button", has_text=name).click()
+
     def endless(self) -> None:
         """Controls with which a small model goes on until it is stopped: greedy, and long."""
-        self.page.locator("#preset").get_by_text("Greedy").click()
+        self.page.get_by_role("radio", name="Greedy").check()
         self.set_number("Length", "2000")
 
     def generate(self) -> None:
@@ -242,7 +257,7 @@ def visitor(site: Site, visit: Callable[..., Visitor]) -> Visitor:
 
 
 class Script:
-    """What an editor with no model behind it is told: batches of records, sent one after another."""
+    """What an editor with no model behind it is told: batches of records, one after another."""
 
     def __init__(self, folder: Path) -> None:
         self._batches = folder / "batches.json"

@@ -1,4 +1,4 @@
-"""Program: serves the editor alone, answered from a file, for words that no model can be made to say.
+"""Program: serves the editor alone, answered from a file: for words that no model would say.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
 records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl.

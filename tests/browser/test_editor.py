@@ -1,4 +1,4 @@
-"""The editor by itself: who wrote what, steps back and forth, and text that would like to be markup."""
+"""The editor by itself: who wrote what, steps back and forth, and text that looks like markup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from playwright.sync_api import expect
 from .conftest import Script, Visitor
 
 Scripted = tuple[Visitor, Script]
-MODIFIER = "Control"
 
 
 def authors(person: Visitor) -> list[tuple[str, str]]:
@@ -44,6 +43,7 @@ def test_the_models_words_follow_the_persons_and_are_told_from_them(scripted: Sc
 def test_typing_in_the_models_words_is_the_persons(scripted: Scripted) -> None:
     person, script = scripted
     answer(person, script, "aaaa")
+    person.prompt.focus()
     person.page.keyboard.press("Control+Home")
     person.page.keyboard.press("ArrowRight")
     person.page.keyboard.press("ArrowRight")
@@ -285,11 +285,8 @@ def test_saved_text_is_json_with_every_step(scripted: Scripted) -> None:
     person, script = scripted
     person.write("a")
     answer(person, script, "b")
-    saved = json.loads(
-        person.page.evaluate(
-            "localStorage[Object.keys(localStorage).find(k => k.startsWith('gptj-playground/text'))]"
-        )
-    )
+    find = "Object.keys(localStorage).find(key => key.startsWith('gptj-playground/text'))"
+    saved = json.loads(person.page.evaluate(f"localStorage[{find}]"))
     assert saved["pieces"] == [["a", 0], ["b", 1]]
     assert [step["kind"] for step in saved["steps"]] == ["type", "generate"]
     assert re.fullmatch(r"\d+", str(saved["time"]))

@@ -1,0 +1,463 @@
+"""The page as people use it, with a real model behind it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from gptj_demo.sampling import CONTROLS, PRESETS
+
+from .conftest import ROOT, Site, Visitor, wait_until
+
+Visit = Callable[..., Visitor]
+EXAMPLES = json.loads((ROOT / "assets" / "examples.json").read_text(encoding="utf-8"))
+RESTART_SECONDS = 60
+
+
+def start_endless(site: Site, person: Visitor, prompt: str = "Once upon a time") -> None:
+    """A generation that has begun and, the engine paused, will not end of itself."""
+    person.endless()
+    person.write(prompt)
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words.first).not_to_be_empty()
+    site.pause_engine()
+
+
+# ---- writing with the model
+
+
+def test_generate_goes_on_from_the_end_of_the_text(visitor: Visitor) -> None:
+    visitor.set_number("Length", "12")
+    visitor.write("Once upon a time")
+    visitor.generate()
+    assert visitor.text.startswith("Once upon a time")
+    assert len(visitor.text) > len("Once upon a time")
+    assert visitor.text == visitor.shown
+    expect(visitor.status_line).to_contain_text(
+        re.compile(r"12 tokens you asked for|ended its text")
+    )
+    first = visitor.text
+    visitor.button("Continue").click()
+    visitor.finished()
+    assert visitor.text.startswith(first)
+
+
+def test_an_empty_text_is_a_prompt_too(visitor: Visitor) -> None:
+    visitor.set_number("Length", "8")
+    visitor.page.get_by_role("button", name="Generate").click()
+    expect(visitor.model_words.first).not_to_be_empty()
+    visitor.finished()
+
+
+def test_stop_ends_the_generation_and_keeps_its_words(site: Site, visitor: Visitor) -> None:
+    start_endless(site, visitor)
+    expect(visitor.prompt).not_to_be_editable()
+    expect(visitor.page.locator('[data-action="generate"]')).to_be_hidden()
+    visitor.button("Stop").click()
+    expect(visitor.status_line).to_contain_text("Stopping")
+    site.resume_engine()
+    visitor.finished()
+    expect(visitor.status_line).to_contain_text("Stopped")
+    assert len(visitor.text) > len("Once upon a time")
+    expect(visitor.prompt).to_be_editable()
+
+
+def test_undo_takes_a_generation_back_whole_also_after_a_reload(visitor: Visitor) -> None:
+    visitor.set_number("Length", "10")
+    visitor.write("The king")
+    visitor.generate()
+    whole = visitor.text
+    visitor.button("Undo").click()
+    expect(visitor.prompt).to_have_value("The king")
+    visitor.page.reload()
+    expect(visitor.prompt).to_have_value("The king")
+    visitor.button("Redo").click()
+    expect(visitor.prompt).to_have_value(whole)
+    expect(visitor.model_words).to_have_count(1)
+
+
+def seed_shown(person: Visitor) -> str:
+    return person.page.locator('[data-action="keep-seed"]').inner_text().removeprefix("seed ")
+
+
+def test_retry_takes_a_new_seed_and_a_kept_seed_gives_the_same_words(visitor: Visitor) -> None:
+    visitor.set_number("Length", "30")
+    visitor.write("One day the fox")
+    visitor.generate()
+    first, seed = visitor.text, seed_shown(visitor)
+    visitor.page.locator('[data-action="keep-seed"]').click()
+    visitor.open_group("Seed")
+    expect(visitor.page.locator("#control-seed input")).to_have_value(seed)
+    visitor.button("Retry").click()
+    visitor.finished()
+    assert seed_shown(visitor) != seed
+    visitor.button("Undo").click()
+    expect(visitor.prompt).to_have_value(first)
+    visitor.button("Undo").click()
+    expect(visitor.prompt).to_have_value("One day the fox")
+    visitor.generate()
+    assert seed_shown(visitor) == seed
+    assert visitor.text == first
+
+
+def test_stop_strings_are_lines_and_know_line_breaks(visitor: Visitor) -> None:
+    visitor.endless()
+    visitor.open_group("Stopping")
+    visitor.page.get_by_label("Stop at").fill("e\n\\n")
+    visitor.write("Once upon a time")
+    visitor.generate()
+    added = visitor.text.removeprefix("Once upon a time")
+    assert "e" not in added
+    assert "\n" not in added
+    expect(visitor.status_line).to_contain_text("Stopped before")
+
+
+def test_example_replaces_the_text_as_one_step(visitor: Visitor) -> None:
+    visitor.write("Mine")
+    is_sample = "sample" in visitor.page.locator(".model-line").inner_text().lower()
+    example = EXAMPLES["sample" if is_sample else "gptj"][0]
+    visitor.button(example["name"]).click()
+    expect(visitor.prompt).to_have_value(example["text"])
+    visitor.button("Undo").click()
+    expect(visitor.prompt).to_have_value("Mine")
+
+
+def test_examples_end_where_a_model_can_go_on() -> None:
+    assert len(EXAMPLES["gptj"]) >= 12
+    assert len(EXAMPLES["sample"]) >= 6
+    for example in EXAMPLES["gptj"] + EXAMPLES["sample"]:
+        assert not example["text"].endswith(" ")
+    assert all(example["text"].isascii() for example in EXAMPLES["sample"])
+
+
+# ---- controls
+
+
+def number(person: Visitor, label: str) -> float:
+    return float(person.page.get_by_label(f"number input for {label}").input_value())
+
+
+def test_every_control_is_there_with_help_definition_and_default(visitor: Visitor) -> None:
+    for group in ("Repetition", "Stopping", "Seed"):
+        visitor.open_group(group)
+    for control in CONTROLS:
+        block = visitor.page.locator(f"#control-{control.name}")
+        expect(block).to_contain_text(control.label)
+        expect(block).to_contain_text(control.help[:40])
+        if control.kind in ("integer", "number"):
+            assert number(visitor, control.label) == control.default
+    definition = visitor.page.get_by_text("Nucleus sampling")
+    expect(definition).to_be_hidden()
+    visitor.page.get_by_text("Definition of Top-p").click()
+    expect(definition).to_be_visible()
+
+
+def test_presets_set_the_controls_and_reset_puts_them_back(visitor: Visitor) -> None:
+    chosen = visitor.page.locator("#preset .selected")
+    for name in ("Greedy", "Wild"):
+        visitor.page.get_by_role("radio", name=name).check()
+        for control, label in (("temperature", "Temperature"), ("top_p", "Top-p")):
+            expected = re.compile(rf"^{PRESETS[name][control]:g}$")
+            expect(visitor.page.get_by_label(f"number input for {label}")).to_have_value(expected)
+    visitor.set_number("Temperature", "1.5")
+    expect(chosen).to_have_count(0)
+    visitor.set_number("Length", "9")
+    visitor.button("Reset all controls").click()
+    expect(visitor.page.get_by_label("number input for Length")).to_have_value("120")
+    expect(visitor.page.get_by_label("number input for Temperature")).to_have_value("0.8")
+    expect(chosen).to_have_text("Balanced")
+
+
+def test_what_is_off_looks_off(visitor: Visitor) -> None:
+    top_k = visitor.page.locator("#control-top_k")
+    expect(top_k).to_have_attribute("data-off", "")
+    visitor.set_number("Top-k", "40")
+    expect(top_k).not_to_have_attribute("data-off", "")
+    visitor.open_group("Repetition")
+    penalty = visitor.page.locator("#control-repetition_penalty")
+    expect(penalty).to_have_attribute("data-off", "")
+
+
+# ---- counts and refusals
+
+
+def test_tokens_are_counted_as_one_types(site: Site, visitor: Visitor) -> None:
+    context = site.status()["context_length"]
+    count = visitor.page.locator(".count")
+    expect(count).to_contain_text(f"0 of {context:,} tokens")
+    visitor.write("Once upon a time")
+    expect(count).to_contain_text(re.compile(rf"^[1-9]\d* of {context:,} tokens, room for "))
+
+
+def test_too_long_a_prompt_is_refused_with_both_numbers_and_kept(
+    site: Site, visitor: Visitor
+) -> None:
+    context = site.status()["context_length"]
+    text = "one two three four five " * context
+    visitor.prompt.fill(text)
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text(f"reads {context:,} at most")
+    expect(visitor.notice).to_contain_text(re.compile(r"The text has [\d,]+ tokens"))
+    assert visitor.text == visitor.shown == text
+    visitor.prompt.fill("Short")
+    visitor.set_number("Length", "5")
+    visitor.generate()
+    expect(visitor.notice).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("x" * 300_000, "300,000 characters"), ("half \ud800 a pair", "surrogate")],
+    ids=["too many characters", "lone surrogate"],
+)
+def test_what_cannot_be_read_is_refused_and_kept(visitor: Visitor, text: str, words: str) -> None:
+    visitor.prompt.evaluate(
+        "(area, text) => { area.value = JSON.parse(text); "
+        "area.dispatchEvent(new InputEvent('input', {inputType: 'insertFromPaste'})); }",
+        json.dumps(text),
+    )
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text(words)
+    assert visitor.prompt.evaluate("area => area.value.length") == len(text)
+
+
+def test_a_seed_out_of_range_is_refused_in_a_sentence(visitor: Visitor) -> None:
+    visitor.write("Kept")
+    visitor.open_group("Seed")
+    seed = visitor.page.locator("#control-seed input")
+    seed.fill("-5")
+    seed.press("Tab")
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text("must be a whole number from 0 to 4294967295")
+    expect(visitor.page.locator("#control-seed")).to_have_attribute("data-wrong", "")
+    assert visitor.text == "Kept"
+
+
+def test_a_full_queue_refuses_politely(site: Site, visit: Visit) -> None:
+    people = [visit(site.url) for _ in range(7)]
+    for person in people:
+        person.endless()
+        person.write("Once upon a time")
+    for person in people[:4]:
+        person.page.keyboard.press("Control+Enter")
+        expect(person.model_words.first).not_to_be_empty()
+    site.pause_engine()
+    wait_until(lambda: site.status()["streams_running"] == 4)
+    for ahead, person in enumerate(people[4:6]):
+        person.page.keyboard.press("Control+Enter")
+        if ahead:
+            expect(person.status_line).to_contain_text(f"In line, {ahead} ahead of you")
+        wait_until(lambda ahead=ahead: site.status()["streams_waiting"] == ahead + 1)
+    people[6].page.keyboard.press("Control+Enter")
+    expect(people[6].notice).to_contain_text("try again in a moment")
+    assert people[6].text == "Once upon a time"
+    site.resume_engine()
+    people[0].page.keyboard.press("Escape")
+    people[0].finished()
+    expect(people[4].model_words.first).not_to_be_empty()
+
+
+# ---- many visitors, lost visitors, a lost engine
+
+
+def test_two_visitors_write_side_by_side_and_stop_is_ones_own(site: Site, visit: Visit) -> None:
+    first, second = visit(site.url), visit(site.url)
+    for person in (first, second):
+        person.endless()
+        person.write("Once upon a time")
+    first.page.keyboard.press("Control+Enter")
+    second.page.keyboard.press("Control+Enter")
+    expect(first.model_words.first).not_to_be_empty()
+    expect(second.model_words.first).not_to_be_empty()
+    site.pause_engine()
+    assert site.status()["streams_running"] == 2
+    first.page.keyboard.press("Escape")
+    site.resume_engine()
+    first.finished()
+    expect(second.button("Stop")).to_be_visible()
+    second.page.keyboard.press("Escape")
+    second.finished()
+
+
+def test_closing_the_tab_frees_the_slot(site: Site, visitor: Visitor) -> None:
+    start_endless(site, visitor)
+    assert site.status()["streams_running"] == 1
+    visitor.page.close()
+    wait_until(lambda: site.status()["streams_running"] == 0, 5)
+
+
+def test_a_killed_engine_is_told_and_comes_back_by_itself(site: Site, visitor: Visitor) -> None:
+    start_endless(site, visitor)
+    kept = visitor.text
+    killed = site.engine
+    killed.send_signal(signal.SIGKILL)
+    expect(visitor.notice).to_contain_text("It is being restarted")
+    assert visitor.text.startswith(kept)
+    expect(visitor.page.locator(".model-line")).to_contain_text(re.compile("estart|oad|tart"))
+    visitor.button("Undo").click()
+    expect(visitor.prompt).to_have_value("Once upon a time")
+    visitor.set_number("Length", "6")
+    visitor.page.keyboard.press("Control+Enter")  # waits in line until the model is back
+    expect(visitor.model_words.first).not_to_be_empty(timeout=RESTART_SECONDS * 1000)
+    visitor.finished()
+    expect(visitor.notice).to_be_hidden()
+    expect(visitor.page.locator('.top[data-state="ready"]')).to_be_visible()
+    assert not killed.is_running()
+
+
+def test_one_can_write_and_press_generate_while_the_model_loads(
+    model_folder: Path, visit: Visit
+) -> None:
+    site = Site(model_folder)
+    try:
+        wait_until(lambda: site.process.poll() is not None or engine_started(site), 30)
+        site.pause_engine()
+        wait_until(site.is_up, 60)
+        person = visit(site.url)
+        expect(person.page.locator(".loading")).to_be_visible()
+        person.set_number("Length", "6")
+        person.write("Once upon a time")
+        person.page.keyboard.press("Control+Enter")
+        expect(person.status_line).to_contain_text("Waiting for the model")
+        site.resume_engine()
+        expect(person.model_words.first).not_to_be_empty(timeout=60_000)
+        person.finished()
+        expect(person.page.locator(".loading")).to_be_hidden()
+    finally:
+        site.stop()
+    assert site.process.returncode == 0
+
+
+def engine_started(site: Site) -> bool:
+    try:
+        return site.engine.is_running()
+    except StopIteration:
+        return False
+
+
+# ---- how it looks, and other ways to use it
+
+
+def test_the_status_line_tells_the_model_and_what_it_is(site: Site, visitor: Visitor) -> None:
+    model = site.status()["model"]
+    line = visitor.page.locator(".model-line")
+    expect(line).to_contain_text(model["precision"])
+    expect(line).to_contain_text(model["device"])
+    expect(line).to_contain_text("Sample model" if model["is_sample"] else model["name"])
+    honest = visitor.page.locator(".honest")
+    expect(honest).to_contain_text(
+        "sample model, not GPT-J" if model["is_sample"] else "base model"
+    )
+    line.click()
+    expect(visitor.page.get_by_text(model["why"])).to_be_visible()
+
+
+def test_the_keyboard_is_enough(visitor: Visitor) -> None:
+    keyboard = visitor.page.keyboard
+    expect(visitor.prompt).to_be_focused()
+    keyboard.type("The old woman")
+    keyboard.press("Tab")
+    expect(visitor.page.locator('[data-action="generate"]')).to_be_focused()
+    keyboard.press("Enter")
+    expect(visitor.model_words.first).not_to_be_empty()
+    visitor.finished()
+    expect(visitor.page.locator('[data-action="generate"]')).to_be_focused()
+    keyboard.press("Tab")
+    expect(visitor.button("Retry")).to_be_focused()
+    keyboard.press("Tab")
+    expect(visitor.button("Undo")).to_be_focused()
+    keyboard.press("Enter")
+    expect(visitor.prompt).to_have_value("The old woman")
+    for _ in range(40):
+        keyboard.press("Tab")
+        if (
+            visitor.page.evaluate("document.activeElement?.ariaLabel")
+            == "range slider for Temperature"
+        ):
+            break
+    keyboard.press("ArrowRight")
+    expect(visitor.page.get_by_label("number input for Temperature")).to_have_value("0.85")
+
+
+def test_everything_that_can_be_used_has_a_name(visitor: Visitor) -> None:
+    for group in ("Repetition", "Stopping", "Seed"):
+        visitor.open_group(group)
+    expect(visitor.page.locator("#control-seed")).to_be_visible()
+    nameless = visitor.page.evaluate(
+        """() => [...document.querySelectorAll('button, input, textarea, summary')]
+            .filter((node) => node.checkVisibility() && !(node.ariaLabel || node.innerText?.trim()
+                || node.labels?.length || node.title))
+            .map((node) => node.outerHTML)"""
+    )
+    assert nameless == []
+
+
+def test_a_phone_has_one_column_and_the_controls_in_a_drawer(site: Site, visit: Visit) -> None:
+    person = visit(site.url, viewport={"width": 390, "height": 844}, has_touch=True)
+    overflow = "document.documentElement.scrollWidth - innerWidth"
+    temperature = person.page.get_by_label("number input for Temperature")
+    expect(temperature).to_be_hidden()
+    generate = person.page.locator('[data-action="generate"]').bounding_box()
+    assert generate is not None
+    assert generate["y"] + generate["height"] < 844
+    assert generate["height"] >= 44
+    assert person.page.evaluate(overflow) <= 0
+    person.button("Controls").click()
+    expect(temperature).to_be_visible()
+    assert person.page.evaluate(overflow) <= 0
+    person.set_number("Length", "12")
+    person.button("Done").click()
+    expect(temperature).to_be_hidden()
+    person.prompt.tap()
+    person.page.keyboard.type("Once upon a time")
+    generating = person.page.locator('[data-action="generate"]')
+    generating.tap()
+    expect(person.model_words.first).not_to_be_empty()
+    person.finished()
+    assert person.page.evaluate(overflow) <= 0
+
+
+def contrast(person: Visitor, text: str, ground: str) -> float:
+    """Contrast ratio of two elements' colours, as WCAG defines it."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    ink = person.page.locator(text).first.evaluate("e => getComputedStyle(e).color")
+    paper = person.page.locator(ground).first.evaluate("e => getComputedStyle(e).backgroundColor")
+    light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_both_inks_can_be_read_by_day_and_by_night(site: Site, visit: Visit, scheme: str) -> None:
+    person = visit(site.url, color_scheme=scheme)
+    person.set_number("Length", "5")
+    person.write("Once upon a time")
+    person.generate()
+    for ink in (".by-person", ".by-model"):
+        assert contrast(person, ink, ".sheet") >= 7
+    assert contrast(person, ".status-line", ".gradio-container") >= 4.5
+    assert contrast(person, ".filled .name", ".filled") >= 4.5
+    paper = person.page.locator(".sheet").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert (sum(int(c) for c in re.findall(r"\d+", paper)[:3]) < 200) is (scheme == "dark")
+
+
+def test_the_page_asks_no_other_host(site: Site, visit: Visit) -> None:
+    person = visit(site.url)
+    hosts: set[str] = set()
+    person.page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    person.page.reload()
+    expect(person.prompt).to_be_visible()
+    person.write("x")
+    person.set_number("Length", "3")
+    person.generate()
+    assert {host for host in hosts if not host.startswith("127.0.0.1")} <= {""}
