@@ -1,0 +1,77 @@
+"""The 8-bit product: what bitsandbytes' weights mean, without its rounding of the activations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BitsAndBytesConfig, GPTJForCausalLM
+
+from gptj_demo.engine.gptj import GPTJ
+from gptj_demo.engine.int8 import Int8Linear
+from tests.engine.checkpoints import make_checkpoint, make_model
+
+ROWS = [1, 3, 8, 9, 40]  # on both sides of the change of kernels
+
+
+def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row-wise absmax, as LLM.int8 does it (Dettmers et al. 2022)."""
+    scale = weight.abs().amax(dim=1) / 127
+    return (weight / scale[:, None]).round().to(torch.int8), scale
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_the_product_is_that_of_the_widened_weights(rows: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    weight = torch.randn(96, 64, generator=generator)
+    bias = torch.randn(96, generator=generator)
+    x = torch.randn(rows, 64, generator=generator).bfloat16()
+    codes, scale = quantized(weight)
+    expected = x.float() @ (codes.float() * scale[:, None]).T + bias
+    actual = Int8Linear(codes, scale, bias)(x)
+    assert actual.dtype == torch.bfloat16
+    # a bfloat16 carries 8 bits; the product's largest entry bounds the rounding of all
+    assert (actual.float() - expected).abs().max() < expected.abs().max() / 128
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # bitsandbytes' kernels want widths that are multiples of 16
+    return make_checkpoint(
+        tmp_path_factory.mktemp("int8"), dtype=torch.float16, n_embd=64, n_layer=2
+    )
+
+
+def load_quantized(folder: Path) -> GPTJForCausalLM:
+    return GPTJForCausalLM.from_pretrained(
+        folder,
+        quantization_config=BitsAndBytesConfig(load_in_8bit=True),
+        dtype=torch.bfloat16,
+        device_map={"": "cpu"},
+    ).eval()
+
+
+def test_the_log_probabilities_are_closer_to_the_exact_ones_than_those_of_bitsandbytes(
+    folder: Path,
+) -> None:
+    exact = make_model(n_embd=64, n_layer=2)
+    ids = torch.arange(3, 63)
+    with torch.inference_mode():
+        expected = exact(ids[None]).logits[0].log_softmax(-1)
+        theirs = load_quantized(folder)(ids[None]).logits[0].float().log_softmax(-1)
+        model = GPTJ(load_quantized(folder))
+        cache = model.make_cache(1)
+        hidden = [model.prefill(cache, 0, ids[:40], 0)]
+        for position in range(40, 60):
+            hidden.append(
+                model.decode(
+                    cache,
+                    ids[position : position + 1],
+                    torch.tensor([position]),
+                    torch.tensor([0]),
+                    model.decode_runs([0], [position + 1]),
+                )
+            )
+        ours = model.logits(torch.cat(hidden)).log_softmax(-1)
+    assert (ours - expected).abs().mean() < (theirs - expected).abs().mean()
