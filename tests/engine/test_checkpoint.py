@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from bitsandbytes.nn import Linear8bitLt
@@ -687,18 +688,25 @@ def test_a_disk_without_room_is_refused_before_the_download(
 # ---- memory
 
 
+@pytest.fixture
+def thousand_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system with a thousand bytes of memory left."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+
+
 def write_group(folder: Path, **files: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(text)
 
 
+@pytest.mark.usefixtures("thousand_bytes")
 def test_a_control_group_limits_the_memory(tmp_path: Path) -> None:
-    everything = available_memory(tmp_path)
+    assert available_memory(tmp_path) == 1000
     write_group(tmp_path / "proc/self", cgroup="0::/pod/box\n")
     group = tmp_path / "sys/fs/cgroup/pod"
     write_group(group / "box", memory__max="max\n", memory__current="70\n")
-    assert available_memory(tmp_path) == everything
+    assert available_memory(tmp_path) == 1000
     stat = "anon 40\ninactive_file 20\nactive_file 10\n"
     write_group(group, memory__max="100\n", memory__current="70\n", memory__stat=stat)
     assert available_memory(tmp_path) == 60  # the page cache gives way
@@ -706,6 +714,7 @@ def test_a_control_group_limits_the_memory(tmp_path: Path) -> None:
     assert available_memory(tmp_path) == 10
 
 
+@pytest.mark.usefixtures("thousand_bytes")
 def test_a_control_group_seen_from_inside_a_container_limits_the_memory(tmp_path: Path) -> None:
     write_group(tmp_path / "proc/self", cgroup="5:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n")
     stat = "cache 9\ntotal_inactive_file 5\ntotal_active_file 0\n"
@@ -722,4 +731,4 @@ def test_the_machine_at_hand_has_a_name_and_memory() -> None:
     last = checkpoint.find_machines()[-1]
     assert last.device == "cpu"
     assert last.name
-    assert 0 < last.memory <= available_memory()
+    assert 0 < last.memory <= psutil.virtual_memory().total
