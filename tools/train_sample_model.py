@@ -30,6 +30,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,12 @@ COOL_DOWN_FROM = 0.35  # share of the time after which the learning rate falls, 
 MUON_LEARNING_RATE = 0.03
 ADAM_LEARNING_RATE = 0.01
 SEED = 20
+SAMPLE_BEGINNINGS = (
+    "Once upon a time",
+    "The old lighthouse keeper opened the letter and read it twice.",
+    '"Where are you going?" asked the little fox.',
+    "It was a cold night, and",
+)
 
 
 def read_documents(path: Path) -> list[str]:
@@ -138,7 +145,7 @@ def bits_per_byte(
     """Bits the model spends on a byte of text, each document cut into windows of the full context.
 
     Every token is predicted once, `END_OF_TEXT` at a document's end too, from what stands before
-    it in its window; the bytes are those of the documents alone, so separators only add to the cost.
+    it in its window; only the documents' own bytes count, so separators just add to the cost.
     """
     device = next(model.parameters()).device
     context = model.config.n_positions
@@ -164,9 +171,7 @@ def learning_rate_factor(step: int, progress: float) -> float:
     return warm_up * min(1.0, (1.0 - progress) / (1.0 - COOL_DOWN_FROM))
 
 
-def save_model(
-    folder: Path, model: GPTJForCausalLM, tokenizer: Tokenizer, training: dict[str, Any]
-) -> None:
+def save_model(folder: Path, model: GPTJForCausalLM, tokenizer: Tokenizer) -> None:
     """Write weights (fp16 safetensors), configurations and tokenizer as transformers reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     half = GPTJForCausalLM(model.config).half()
@@ -187,7 +192,6 @@ def save_model(
     # transformers indents the merges, which triples the size of the file
     path = folder / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False), "utf-8")
-    (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n", "utf-8")
 
 
 def build_model(arguments: argparse.Namespace) -> GPTJForCausalLM:
@@ -299,8 +303,6 @@ def train(arguments: argparse.Namespace) -> None:
     bar.close()
     save_checkpoint()
 
-    model.eval()
-    valid = read_documents(arguments.corpus / "valid.txt.xz")
     training = {
         "steps": step,
         "tokens_seen": seen,
@@ -308,14 +310,63 @@ def train(arguments: argparse.Namespace) -> None:
         "minutes": round(elapsed / 60, 1),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seed": SEED,
-        "torch": torch.__version__,
+        "torch": torch.__version__.split("+")[0],
+        "processor": processor_name(device),
     }
-    save_model(arguments.out, model, tokenizer, training)
-    evaluate(arguments.out, valid)
+    save_model(arguments.out, model, tokenizer)
+    value = evaluate(arguments.out, read_documents(arguments.corpus / "valid.txt.xz"))
+    write_card(arguments.out, training, value)
 
 
-def evaluate(folder: Path, documents: list[str]) -> None:
-    """Print the bits per byte of the saved model, in fp32 over its fp16 weights."""
+def processor_name(device: torch.device) -> str:
+    """The GPU's name, or the number of cores that computed."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU cores"
+
+
+def write_card(folder: Path, training: dict[str, Any], value: float) -> None:
+    """The model card: what was measured and a few samples, in the text of sample_model_card.md."""
+    model = GPTJForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    samples = []
+    for seed, beginning in enumerate(SAMPLE_BEGINNINGS, start=1):
+        torch.manual_seed(seed)
+        inputs = tokenizer(beginning, return_tensors="pt", return_token_type_ids=False)
+        output = model.generate(**inputs, max_new_tokens=100, pad_token_id=0)[0]
+        continuation = tokenizer.decode(output, skip_special_tokens=True)[len(beginning) :]
+        quoted = (beginning, continuation.rstrip().replace("\n\n", "\n>\n> "))
+        samples.append("> **{}**{}".format(*quoted))
+    config = model.config
+    heads = config.n_head
+    template = Template((Path(__file__).parent / "sample_model_card.md").read_text("utf-8"))
+    card = template.substitute(
+        parameters=f"{training['parameters'] / 1e6:.1f} million",
+        layers=config.n_layer,
+        width=config.n_embd,
+        heads=heads,
+        head_dim=config.n_embd // heads,
+        rotary_dim=config.rotary_dim,
+        context=config.n_positions,
+        vocabulary=f"{len(tokenizer):,}",
+        rows=f"{config.vocab_size:,}",
+        bits_per_byte=f"{value:.3f}",
+        epochs=f"{training['tokens_seen'] / training['tokens_in_corpus']:.1f}",
+        samples_count=len(samples),
+        samples="\n\n---\n\n".join(samples),
+        seed=training["seed"],
+        torch=training["torch"],
+        steps=f"{training['steps']:,}",
+        tokens_seen=f"{training['tokens_seen']:,}",
+        tokens_in_corpus=f"{training['tokens_in_corpus']:,}",
+        minutes=f"{training['minutes']:.0f}",
+        processor=training["processor"],
+    )
+    (folder / "README.md").write_text(card, "utf-8")
+
+
+def evaluate(folder: Path, documents: list[str]) -> float:
+    """Print and return the bits per byte of a saved model, in fp32 over its fp16 weights."""
     model = GPTJForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     value = bits_per_byte(model, tokenizer, documents)
@@ -324,6 +375,7 @@ def evaluate(folder: Path, documents: list[str]) -> None:
         f"{folder}: {value:.4f} bits per byte in windows of {model.config.n_positions} tokens, "
         f"{sum(p.numel() for p in model.parameters()):,} parameters, {size:,} bytes on disk"
     )
+    return value
 
 
 def main() -> None:
