@@ -7,7 +7,7 @@ const HIDDEN_MS = 30000;
 
 const $ = (selector) => element.querySelector(selector);
 const line = $(".model-line");
-const bar = $(".loading");
+const bar = $(".model-progress");
 let timer = null;
 let said = "";
 

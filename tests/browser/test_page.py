@@ -118,9 +118,9 @@ def test_stop_strings_are_lines_and_know_line_breaks(visitor: Visitor) -> None:
     expect(visitor.status_line).to_contain_text("Stopped before")
 
 
-def test_example_replaces_the_text_as_one_step(visitor: Visitor) -> None:
+def test_example_replaces_the_text_as_one_step(site: Site, visitor: Visitor) -> None:
     visitor.write("Mine")
-    is_sample = "sample" in visitor.page.locator(".model-line").inner_text().lower()
+    is_sample = site.status()["model"]["is_sample"]
     example = EXAMPLES["sample" if is_sample else "gptj"][0]
     visitor.button(example["name"]).click()
     expect(visitor.prompt).to_have_value(example["text"])
@@ -320,7 +320,7 @@ def test_one_can_write_and_press_generate_while_the_model_loads(
         site.pause_engine()
         wait_until(site.is_up, 60)
         person = visit(site.url)
-        expect(person.page.locator(".loading")).to_be_visible()
+        expect(person.page.locator(".model-progress")).to_be_visible()
         person.set_number("Length", "6")
         person.write("Once upon a time")
         person.page.keyboard.press("Control+Enter")
@@ -328,7 +328,7 @@ def test_one_can_write_and_press_generate_while_the_model_loads(
         site.resume_engine()
         expect(person.model_words.first).not_to_be_empty(timeout=60_000)
         person.finished()
-        expect(person.page.locator(".loading")).to_be_hidden()
+        expect(person.page.locator(".model-progress")).to_be_hidden()
     finally:
         site.stop()
     assert site.process.returncode == 0
