@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""How long people wait: the page in a real Chromium, from start to many visitors at once.
+
+    python benchmarks/page.py [--visitors 32] [--model sample]
+
+Starts `app.py` and measures, with a clock inside the browser where it is the visitor who waits:
+the page's start, the model's start, the first words after Generate, what Stop and a closed tab free
+and when, many visitors who all press Generate within a moment, and the model's return after a
+`kill -9`. Prints a table, the machine and versions, and one line of JSON last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+
+from tests.browser.conftest import CHROMIUM_FLAGS, Site, answers, find_chromium  # noqa: E402
+
+PROMPT = "Once upon a time there was a"
+POLL_SECONDS = 0.005
+LIMIT_SECONDS = 120.0
+WORDS = ".ink .by-model"
+
+# notes when Generate was pressed, and when the first and the latest words of the model were there
+WATCH = """words => {
+  const times = window.benchmark = {pressed: null, first: null};
+  document.addEventListener('click', event => {
+    if (event.target.closest('[data-action=generate]')) times.pressed = performance.now();
+  }, true);
+  new MutationObserver(() => {
+    if (times.pressed !== null && times.first === null &&
+        [...document.querySelectorAll(words)].some(part => part.textContent.trim()))
+      times.first = performance.now();
+  }).observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
+
+def wait_for(condition: Callable[[], Any]) -> float:
+    """Seconds until `condition` holds."""
+    begin = time.perf_counter()
+    while not condition():
+        if time.perf_counter() - begin > LIMIT_SECONDS:
+            raise SystemExit(f"not so within {LIMIT_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+    return time.perf_counter() - begin
+
+
+def open_page(browser: Browser, url: str) -> Page:
+    """A new visitor with a prompt, a long and endless request prepared."""
+    page = browser.new_context().new_page()
+    page.goto(url)
+    page.get_by_label("Prompt", exact=True).fill(PROMPT)
+    length = page.get_by_label("number input for Length")
+    length.fill("900")
+    length.press("Tab")
+    page.evaluate(WATCH, WORDS)
+    return page
+
+
+def press_generate(page: Page) -> None:
+    page.evaluate("() => document.querySelector('[data-action=generate]').click()")
+
+
+def first_words(page: Page) -> float:
+    """Seconds from Generate to the model's first words, by the page's own clock."""
+    page.wait_for_function("() => window.benchmark.first !== null", timeout=LIMIT_SECONDS * 1e3)
+    return float(
+        page.evaluate("() => (window.benchmark.first - window.benchmark.pressed) / 1000")
+    )
+
+
+def running(site: Site) -> int:
+    return int(site.status()["streams_running"])
+
+
+def measure(browser: Browser, model: str, visitors: int) -> dict[str, float]:
+    """All figures in seconds."""
+    figures: dict[str, float] = {}
+    begin = time.perf_counter()
+    site = Site(Path(model), "--max-streams", str(max(32, visitors)))
+    try:
+        wait_for(lambda: answers(site.url))
+        page = browser.new_context().new_page()
+        page.goto(site.url)
+        page.get_by_label("Prompt", exact=True).fill("x")
+        figures["page interactive after start"] = time.perf_counter() - begin
+        wait_for(lambda: site.status()["state"] == "ready")
+        figures["model ready after start"] = time.perf_counter() - begin
+        page.context.close()
+
+        samples: dict[str, list[float]] = {"first": [], "stop": [], "close": []}
+        for _ in range(5):
+            page = open_page(browser, site.url)
+            press_generate(page)
+            samples["first"].append(first_words(page))
+            begin = time.perf_counter()
+            page.get_by_role("button", name="Stop", exact=True).click()
+            wait_for(lambda: running(site) == 0)
+            samples["stop"].append(time.perf_counter() - begin)
+            page.context.close()
+
+            page = open_page(browser, site.url)
+            press_generate(page)
+            first_words(page)
+            begin = time.perf_counter()
+            page.context.close()
+            wait_for(lambda: running(site) == 0)
+            samples["close"].append(time.perf_counter() - begin)
+        figures["first words after Generate"] = statistics.median(samples["first"])
+        figures["engine idle after Stop"] = statistics.median(samples["stop"])
+        figures["slot free after closing the tab"] = statistics.median(samples["close"])
+
+        pages = [open_page(browser, site.url) for _ in range(visitors)]
+        for page in pages:
+            press_generate(page)
+        waits = sorted(first_words(page) for page in pages)
+        figures[f"first words, {visitors} visitors, median"] = statistics.median(waits)
+        figures[f"first words, {visitors} visitors, last"] = waits[-1]
+        figures["streams side by side"] = running(site)
+        for page in pages[1:]:
+            page.context.close()
+
+        site.engine.kill()
+        begin = time.perf_counter()
+        pages[0].get_by_role("alert").wait_for()
+        figures["error shown after kill -9"] = time.perf_counter() - begin
+        wait_for(lambda: site.status()["state"] == "ready")
+        figures["model ready again after kill -9"] = time.perf_counter() - begin
+        return figures
+    finally:
+        site.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--visitors", type=int, default=32)
+    parser.add_argument("--model", default="sample")
+    arguments = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        figures = measure(browser, arguments.model, arguments.visitors)
+        chromium = browser.version
+        browser.close()
+    processor = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
+    names = [line.split(":")[1].strip() for line in processor.splitlines() if "Model name" in line]
+    machine = {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "chromium": chromium,
+        **{package: version(package) for package in ("torch", "gradio")},
+    }
+    for name, value in figures.items():
+        print(f"{name:<45} {value:8.3f}")
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    print(json.dumps({"benchmark": "page", "figures": figures, "machine": machine}))
+
+
+if __name__ == "__main__":
+    main()
