@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import sys
@@ -25,6 +26,7 @@ def main() -> None:
     worker = Worker(settings)
     worker.start()  # first: it loads while the page is built
     refusal = None
+    gc.disable()  # what imports and page leave behind stays: looking through it is time lost
     try:
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         from gptj_demo.ui.page import build_page, launch_options
@@ -36,6 +38,8 @@ def main() -> None:
             prevent_thread_lock=True,
             **launch_options(),
         )
+        gc.freeze()
+        gc.enable()
         print(f"GPT-J Playground is at {page.local_url}", flush=True)
         refusal = worker.wait()
     except KeyboardInterrupt:

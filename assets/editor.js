@@ -365,7 +365,7 @@ function describeRunning() {
     case "reading":
       return "Reading the text…";
     default:
-      if (loading) return `Waiting for the model: ${model.detail}`;
+      if (loading) return `Waiting for the model. ${model.detail}`;
       if (running.ahead > 0) return `In line, ${running.ahead} ahead of you`;
       return "Starting…";
   }

@@ -28,17 +28,6 @@ class ControlSlider(gr.Slider):
         return payload
 
 
-class ControlNumber(gr.Number):
-    """A number, or nothing, that leaves the checking to `make_params`."""
-
-    def get_block_name(self) -> str:
-        return "number"
-
-    def preprocess(self, payload: Any) -> Any:
-        """The value as the page sent it."""
-        return payload
-
-
 def build_controls() -> dict[str, Component]:
     """Lay out preset, controls and reset in the present Blocks; the components by control name."""
     gr.Button("Done", size="sm", elem_id="close-controls")  # where the panel is a drawer
@@ -82,9 +71,10 @@ def _build(control: Control) -> Component:
             **shared,
         )
     elif control.kind == "seed":
-        component = ControlNumber(value=None, placeholder="a new one each time", **shared)
+        # not gr.Number, which shows nothing as 0
+        component = gr.Textbox(placeholder="a new one each time", max_lines=1, **shared)
     else:
-        component = gr.Textbox("\n".join(control.default), lines=2, max_lines=8, **shared)
+        component = gr.Textbox(lines=2, max_lines=8, **shared)
     gr.HTML(
         f"<details class='definition'><summary>Definition<span class='sr-only'> of "
         f"{html.escape(control.label)}</span></summary><p><code>{control.name}</code> "
@@ -116,8 +106,7 @@ def _connect(
     for component in shaping:
         component.change(None, shaping, preset, js=named, show_progress="hidden")  # type: ignore[attr-defined]
     defaults = [
-        "\n".join(control.default) if control.kind == "strings" else control.default
-        for control in CONTROLS
+        control.default if control.kind in ("integer", "number") else "" for control in CONTROLS
     ]
     reset.click(
         None,

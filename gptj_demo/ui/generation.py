@@ -40,13 +40,17 @@ def text_of(events: list[StreamEvent]) -> str:
 def read_controls(values: Mapping[str, Any]) -> SamplingParams:
     """`SamplingParams` from what the page's controls hold; raises `InvalidControl`.
 
-    Stop strings come as the lines of a text field, in which `\\n` stands for a line break.
+    Stop strings come as the lines of a text field, in which `\\n` stands for a line break; the seed
+    comes as text, which may be empty.
     """
     given = dict(values)
     for control in CONTROLS:
-        if control.kind == "strings" and isinstance(given.get(control.name), str):
-            lines = given[control.name].split("\n")
+        value = given.get(control.name)
+        if control.kind == "strings" and isinstance(value, str):
+            lines = value.split("\n")
             given[control.name] = tuple(line.replace("\\n", "\n") for line in lines if line)
+        elif control.kind == "seed" and isinstance(value, str):
+            given[control.name] = value.strip() or None
     return make_params(given)
 
 

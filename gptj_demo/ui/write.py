@@ -84,8 +84,8 @@ def build_write(worker: Worker) -> None:
         trigger_mode="multiple",
     )
 
-    def keep_seed(event: gr.EventData) -> int:
-        return int(event.seed)
+    def keep_seed(event: gr.EventData) -> str:
+        return str(int(event.seed))
 
     editor.keep_seed(
         keep_seed,

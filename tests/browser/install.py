@@ -1,6 +1,6 @@
 """A browser for the tests: one that is installed, else one from apt, else Playwright's own.
 
-    python tests/browser/install.py
+python tests/browser/install.py
 """
 
 from __future__ import annotations

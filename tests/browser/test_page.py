@@ -93,7 +93,7 @@ def test_retry_takes_a_new_seed_and_a_kept_seed_gives_the_same_words(visitor: Vi
     first, seed = visitor.text, seed_shown(visitor)
     visitor.page.locator('[data-action="keep-seed"]').click()
     visitor.open_group("Seed")
-    expect(visitor.page.locator("#control-seed input")).to_have_value(seed)
+    expect(visitor.page.locator("#control-seed :is(input, textarea)")).to_have_value(seed)
     visitor.button("Retry").click()
     visitor.finished()
     assert seed_shown(visitor) != seed
@@ -230,7 +230,7 @@ def test_what_cannot_be_read_is_refused_and_kept(visitor: Visitor, text: str, wo
 def test_a_seed_out_of_range_is_refused_in_a_sentence(visitor: Visitor) -> None:
     visitor.write("Kept")
     visitor.open_group("Seed")
-    seed = visitor.page.locator("#control-seed input")
+    seed = visitor.page.locator("#control-seed :is(input, textarea)")
     seed.fill("-5")
     seed.press("Tab")
     visitor.page.keyboard.press("Control+Enter")
