@@ -72,9 +72,9 @@ def _build(control: Control) -> Component:
         )
     elif control.kind == "seed":
         # not gr.Number, which shows nothing as 0
-        component = gr.Textbox(placeholder="a new one each time", max_lines=1, **shared)
+        component = gr.Textbox("", placeholder="a new one each time", max_lines=1, **shared)
     else:
-        component = gr.Textbox(lines=2, max_lines=8, **shared)
+        component = gr.Textbox("", lines=2, max_lines=8, **shared)
     gr.HTML(
         f"<details class='definition'><summary>Definition<span class='sr-only'> of "
         f"{html.escape(control.label)}</span></summary><p><code>{control.name}</code> "

@@ -6,7 +6,6 @@ import json
 import re
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -311,10 +310,8 @@ def test_a_killed_engine_is_told_and_comes_back_by_itself(site: Site, visitor: V
     assert not killed.is_running()
 
 
-def test_one_can_write_and_press_generate_while_the_model_loads(
-    model_folder: Path, visit: Visit
-) -> None:
-    site = Site(model_folder)
+def test_one_can_write_and_press_generate_while_the_model_loads(model: str, visit: Visit) -> None:
+    site = Site(model)
     try:
         wait_until(lambda: site.process.poll() is not None or engine_started(site), 30)
         site.pause_engine()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -23,10 +24,10 @@ def run_app(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_port_in_use_is_one_sentence_and_exit_code_2(model_folder: Path) -> None:
+def test_a_port_in_use_is_one_sentence_and_exit_code_2(model: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ended = run_app("--server-port", str(port), "--model", str(model_folder))
+        ended = run_app("--server-port", str(port), "--model", model)
     assert ended.returncode == 2
     assert ended.stderr.strip().count("\n") == 0
     assert f"Port {port} is in use" in ended.stderr
@@ -48,8 +49,8 @@ def test_a_folder_without_a_model_is_one_sentence_and_exit_code_2(tmp_path: Path
     assert str(tmp_path) in ended.stderr
 
 
-def test_an_interrupt_ends_everything_quietly(model_folder: Path) -> None:
-    site = Site(model_folder)
+def test_an_interrupt_ends_everything_quietly(model: str) -> None:
+    site = Site(model)
     site.wait_until_ready()
     processes = [site.engine, psutil.Process(site.process.pid)]
     site.stop()
@@ -67,7 +68,7 @@ def test_the_api_streams_with_the_tables_controls(site: Site) -> None:
     assert names == ["prompt", *(control.name for control in CONTROLS)]
     job = client.submit("Once upon a time", max_new_tokens=30, seed=7, api_name="/generate")
     updates = list(job)
-    assert all(b.startswith(a) for a, b in zip(updates, updates[1:], strict=False))
+    assert all(later.startswith(sooner) for sooner, later in pairwise(updates))
     again = client.predict("Once upon a time", max_new_tokens=30, seed=7, api_name="/generate")
     assert again == updates[-1] != ""
     with pytest.raises(
