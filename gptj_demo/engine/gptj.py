@@ -221,7 +221,7 @@ class GPTJ:
         if self._turn_in_place:
             torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(rotation)
         else:
-            pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+            pairs = torch.view_as_complex(x.float().contiguous().view(*x.shape[:-1], -1, 2))
             x.copy_(torch.view_as_real(pairs * rotation).flatten(-2))
 
 

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
+import torch
+
 from gptj_demo.engine import checkpoint
 from gptj_demo.engine.detokenizer import Detokenizer, token_bytes
 from gptj_demo.engine.gptj import GPTJ
@@ -43,6 +45,8 @@ from gptj_demo.settings import Settings
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.1  # loading is reported at most this often
+SMALL_MODEL = 100_000_000  # parameters; below, one thread: its steps are too short to be shared
+LARGE_MODEL = 1_000_000_000
 
 Event = Started | TokenEvent | Finished
 
@@ -160,7 +164,7 @@ def prefill_budget(parameters: int, device: str) -> int:
     for a small model, and bearable for GPT-J 6B on a CPU, where a token costs some ten ms."""
     if device == "cuda":
         return 512
-    return 256 if parameters < 1_000_000_000 else 32
+    return 256 if parameters < LARGE_MODEL else 32
 
 
 def load(settings: Settings, send: Callable[[object], None]) -> Engine:
@@ -181,6 +185,8 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     send(TokenizerReady(tokenizer_json, context_length, vocabulary, end_of_text))
     loaded = checkpoint.load_model(plan, report)
     parameters = checkpoint.parameter_count(plan.config)
+    if plan.device == "cpu" and parameters < SMALL_MODEL:
+        torch.set_num_threads(1)  # and the page has the other cores
     model = GPTJ(loaded)
     report("Warming up")
     budget = prefill_budget(parameters, plan.device)

@@ -1,4 +1,7 @@
-"""The engine against `GPTJForCausalLM`: the same greedy tokens, the same logits, in any company."""
+"""The engine against `GPTJForCausalLM`: the same greedy tokens, the same logits, in any company.
+
+On the CPU, and on CUDA too where there is a GPU.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.checkpoint import SAMPLE_MODEL
 from gptj_demo.engine.gptj import GPTJ
-from gptj_demo.engine.kv_cache import KVCache
 from gptj_demo.engine.loop import Engine
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from tests.engine.checkpoints import make_model
+from tests.engine.forward import logits_of
 
 NEW_TOKENS = 24
 STREAMS = 16
@@ -61,8 +64,22 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def make_engine(case: Case, prefill_budget: int = 16) -> Engine:
-    runner = Runner(GPTJ(case.make()), STREAMS, case.vocabulary)
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+        ),
+    ],
+    scope="module",
+)
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def make_engine(case: Case, device: str, prefill_budget: int = 16) -> Engine:
+    runner = Runner(GPTJ(case.make().to(device)), STREAMS, case.vocabulary)
     return Engine(runner, [b"x"] * case.vocabulary, NO_END, prefill_budget)
 
 
@@ -75,9 +92,10 @@ def make_prompts(case: Case) -> list[tuple[int, ...]]:
 
 def reference(model: GPTJForCausalLM, prompt: tuple[int, ...], vocabulary: int) -> list[int]:
     unused = list(range(vocabulary, model.config.vocab_size)) or None
+    ids = torch.tensor([prompt], device=model.device)
     output = model.generate(
-        torch.tensor([prompt]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        ids,
+        attention_mask=torch.ones_like(ids),
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
         suppress_tokens=unused,
@@ -98,13 +116,13 @@ def collect(engine: Engine, tokens: dict[int, list[int]]) -> None:
             tokens.setdefault(event.request_id, []).append(event.token_id)
 
 
-def test_greedy_tokens_are_those_of_generate_alone_and_in_a_batch(case: Case) -> None:
-    model = case.make()
+def test_greedy_tokens_are_those_of_generate_alone_and_in_a_batch(case: Case, device: str) -> None:
+    model = case.make().to(device)
     prompts = make_prompts(case)
     expected = [reference(model, prompt, case.vocabulary) for prompt in prompts]
 
     alone: dict[int, list[int]] = {}
-    engine = make_engine(case)
+    engine = make_engine(case, device)
     for number, prompt in enumerate(prompts):
         engine.submit(greedy(number, prompt))
         while not engine.is_idle:
@@ -121,41 +139,28 @@ def test_greedy_tokens_are_those_of_generate_alone_and_in_a_batch(case: Case) ->
     assert [together[number] for number in range(STREAMS)] == expected
 
 
-def test_logits_are_those_of_the_reference_in_prefill_chunks_and_decode(case: Case) -> None:
-    reference_model = case.make()
-    ids = torch.tensor(make_prompts(case)[4])  # 90 tokens
+def test_logits_are_those_of_the_reference_in_prefill_chunks_and_decode(
+    case: Case, device: str
+) -> None:
+    reference_model = case.make().to(device)
+    ids = torch.tensor(make_prompts(case)[4], device=device)  # 90 tokens
     with torch.inference_mode():
         expected = reference_model(ids[None]).logits[0]
-        model = GPTJ(case.make())
-        cache = model.make_cache(3)
-        hidden = [model.prefill(cache, 1, ids[:50], 0), model.prefill(cache, 1, ids[50:70], 50)]
-        hidden += [decode_one(model, cache, ids, position) for position in range(70, 90)]
-        actual = model.logits(torch.cat(hidden))
+    actual = logits_of(GPTJ(case.make().to(device)), ids, chunks=(50, 20))
     assert torch.allclose(actual, expected, atol=2e-5 * expected.abs().max().item(), rtol=0)
 
 
-def decode_one(model: GPTJ, cache: KVCache, ids: torch.Tensor, position: int) -> torch.Tensor:
-    return model.decode(
-        cache,
-        ids[position : position + 1],
-        torch.tensor([position]),
-        torch.tensor([1]),
-        model.decode_runs([1], [position + 1]),
-    )
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_sixteen_bit_weights_give_nearly_the_logits_of_the_reference(dtype: torch.dtype) -> None:
-    exact, half = make_model(seed=2), make_model(seed=2).to(dtype)
-    ids = torch.arange(40)
+def test_sixteen_bit_weights_give_nearly_the_logits_of_the_reference(
+    dtype: torch.dtype, device: str
+) -> None:
+    exact, half = make_model(seed=2).to(device), make_model(seed=2).to(device, dtype)
+    ids = torch.arange(40, device=device)
     with torch.inference_mode():
         expected = exact(ids[None]).logits[0]
         theirs = (half(ids[None]).logits[0].float() - expected).abs().mean()
-        model = GPTJ(make_model(seed=2).to(dtype))
-        cache = model.make_cache(2)
-        hidden = [model.prefill(cache, 1, ids[:30], 0)]
-        hidden += [decode_one(model, cache, ids, position) for position in range(30, 40)]
-        ours = (model.logits(torch.cat(hidden)) - expected).abs().mean()
+    model = GPTJ(make_model(seed=2).to(device, dtype))
+    ours = (logits_of(model, ids, chunks=(30,)) - expected).abs().mean()
     assert ours < 1.5 * theirs
 
 

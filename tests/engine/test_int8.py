@@ -11,6 +11,7 @@ from transformers import BitsAndBytesConfig, GPTJForCausalLM
 from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.int8 import Int8Linear
 from tests.engine.checkpoints import make_checkpoint, make_model
+from tests.engine.forward import logits_of
 
 ROWS = [1, 3, 8, 9, 40]  # on both sides of the change of kernels
 
@@ -60,18 +61,6 @@ def test_the_log_probabilities_are_closer_to_the_exact_ones_than_those_of_bitsan
     with torch.inference_mode():
         expected = exact(ids[None]).logits[0].log_softmax(-1)
         theirs = load_quantized(folder)(ids[None]).logits[0].float().log_softmax(-1)
-        model = GPTJ(load_quantized(folder))
-        cache = model.make_cache(1)
-        hidden = [model.prefill(cache, 0, ids[:40], 0)]
-        for position in range(40, 60):
-            hidden.append(
-                model.decode(
-                    cache,
-                    ids[position : position + 1],
-                    torch.tensor([position]),
-                    torch.tensor([0]),
-                    model.decode_runs([0], [position + 1]),
-                )
-            )
-        ours = model.logits(torch.cat(hidden)).log_softmax(-1)
+    model = GPTJ(load_quantized(folder))
+    ours = logits_of(model, ids, chunks=(40,)).log_softmax(-1)
     assert (ours - expected).abs().mean() < (theirs - expected).abs().mean()
