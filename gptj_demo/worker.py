@@ -75,6 +75,7 @@ class Stream:
         self._events: deque[StreamEvent | RequestRefused] = deque()
         self._arrived = asyncio.Event()
         self._opened = self._done = False
+        self._submitting: asyncio.Future[None] | None = None
         self.request_id = next(worker._request_ids)
         self.seed = request.params.seed
         if self.seed is None:
@@ -120,7 +121,11 @@ class Stream:
         if not self._opened:
             self._opened = True
             self._loop = asyncio.get_running_loop()
-            self._worker._register(self)
+            try:
+                self._worker._register(self)
+            except RequestRefused:
+                self._done = True
+                raise
             await self._submit()
             if self._events:
                 return
@@ -135,9 +140,12 @@ class Stream:
             return
         try:
             token_ids = await self._worker._prompt_ids(self._request.prompt, tokenizer)
-        except RequestRefused as refusal:
+        except Exception as error:
+            if not isinstance(error, RequestRefused):
+                logger.exception("a prompt could not be tokenized")
+                error = RequestRefused("invalid", "The text could not be read. It is kept.")
             self._worker._forget(self)
-            self._deliver(refusal)
+            self._deliver(error)
         else:
             assert self.seed is not None
             self._worker._submit(
@@ -357,7 +365,11 @@ class Worker:
     def _supervise(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            was_ready = self._run_engine()
+            try:
+                was_ready = self._run_engine()
+            except Exception:  # a bug of ours; without this every later request would wait for ever
+                logger.exception("the supervision of the model process failed")
+                was_ready = False
             if self._stopping.is_set() or self._refusal is not None:
                 break
             failures = 0 if was_ready else failures + 1
@@ -378,13 +390,12 @@ class Worker:
                 self._dispatch(message)
         except (EOFError, OSError):
             pass
-        if self._stopping.is_set():
-            self._end_process(process)
-        with self._lock:
-            self._connection = self._process = None
-            self._accepting = False
-            connection.close()
-        code = self._end_process(process)
+        finally:
+            with self._lock:
+                self._connection = self._process = None
+                self._accepting = False
+                connection.close()  # and a living engine ends
+            code = self._end_process(process)
         if not self._stopping.is_set() and self._refusal is None:
             how = _describe_exit(code)
             logger.error("the model process ended: %s; restarting it", how)
@@ -509,4 +520,4 @@ def _deliver_batch(batch: list[tuple[Stream, StreamEvent]]) -> None:
 
 
 def _start_submitting(stream: Stream) -> None:
-    stream._submitting = asyncio.ensure_future(stream._submit())  # type: ignore[attr-defined]
+    stream._submitting = asyncio.ensure_future(stream._submit())  # held, or it may be collected

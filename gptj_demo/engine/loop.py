@@ -8,6 +8,7 @@ unknown, and the worker starts a fresh one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -258,4 +259,5 @@ def main(descriptor: int) -> None:
     except checkpoint.Refusal as refusal:
         connection.send(Refused(str(refusal)))
         sys.exit(2)
-    serve(engine, inbox, connection.send)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the web process is gone
+        serve(engine, inbox, connection.send)
