@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 
-from tests.browser.conftest import CHROMIUM_FLAGS, Site, answers, find_chromium  # noqa: E402
+from tests.browser.conftest import CHROMIUM_FLAGS, Site, answers  # noqa: E402
+from tests.browser.install import find_chromium  # noqa: E402
 
 PROMPT = "Once upon a time there was a"
 POLL_SECONDS = 0.005
@@ -79,9 +80,7 @@ def press_generate(page: Page) -> None:
 def first_words(page: Page) -> float:
     """Seconds from Generate to the model's first words, by the page's own clock."""
     page.wait_for_function("() => window.benchmark.first !== null", timeout=LIMIT_SECONDS * 1e3)
-    return float(
-        page.evaluate("() => (window.benchmark.first - window.benchmark.pressed) / 1000")
-    )
+    return float(page.evaluate("() => (window.benchmark.first - window.benchmark.pressed) / 1000"))
 
 
 def running(site: Site) -> int:
@@ -132,12 +131,15 @@ def measure(browser: Browser, model: str, visitors: int) -> dict[str, float]:
         figures[f"first words, {visitors} visitors, median"] = statistics.median(waits)
         figures[f"first words, {visitors} visitors, last"] = waits[-1]
         figures["streams side by side"] = running(site)
-        for page in pages[1:]:
+        for page in pages:
             page.context.close()
 
+        page = open_page(browser, site.url)
+        press_generate(page)
+        first_words(page)
         site.engine.kill()
         begin = time.perf_counter()
-        pages[0].get_by_role("alert").wait_for()
+        page.get_by_role("alert").wait_for()
         figures["error shown after kill -9"] = time.perf_counter() - begin
         wait_for(lambda: site.status()["state"] == "ready")
         figures["model ready again after kill -9"] = time.perf_counter() - begin

@@ -204,10 +204,10 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
     precision, streams = _choose_precision(checkpoint, machine, settings)
     chosen = {
         "float16": "the most exact that is fast on a GPU",
-        "float32": "the most exact, and the model is small",
-        "int8": "as 8 bits fit where 16 would leave too little room"
+        "float32": "the most exact, as the model is small",
+        "int8": "as 16 bits would leave too little room"
         if machine.device == "cuda"
-        else "the fastest and smallest on a processor for a model of this size",
+        else "the fastest on a processor for a model of this size",
     }
     because = chosen[precision] if settings.precision == "auto" else "as asked"
     return Plan(
@@ -219,7 +219,7 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
         device=machine.device,
         device_name=machine.name,
         max_streams=streams,
-        why=f"The model is {checkpoint.name}, because {reason}; it runs in {precision}, {because}.",
+        why=f"Chosen because {reason}; in {precision}, {because}.",
         config=checkpoint.config,
     )
 
@@ -331,6 +331,8 @@ def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
     path = Path(model).expanduser()
     if path.is_file() and path.name.endswith((".bin", ".safetensors", ".index.json")):
         path = path.parent
+    if path.resolve() == SAMPLE_MODEL.resolve():
+        return _find_checkpoint("sample", settings)
     if path.is_file():
         raise Refusal(f"{model} is a file without weights: set model to a checkpoint's folder.")
     if path.is_dir():
