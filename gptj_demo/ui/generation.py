@@ -12,7 +12,7 @@ from gptj_demo.sampling import CONTROLS, SamplingParams, make_params
 from gptj_demo.worker import Stream, Worker
 
 UPDATE_SECONDS = 0.05
-UPDATES_A_SECOND = 300  # for all visitors together: about 13 % of a core
+UPDATES_A_SECOND = 200  # for all visitors together: about a tenth of a core
 SIGN_OF_LIFE_SECONDS = 0.5
 
 
