@@ -76,9 +76,14 @@ def test_an_unknown_control_is_refused_by_name_with_the_known_ones() -> None:
         make_params({"tmperature": 1})
 
 
-@given(
-    st.dictionaries(st.sampled_from([c.name for c in CONTROLS]) | st.text(), st.from_type(object))
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=10) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
 )
+
+
+@given(st.dictionaries(st.sampled_from([c.name for c in CONTROLS]) | st.text(), ANYTHING))
 def test_whatever_is_given_the_answer_is_params_or_a_sentence(values: dict[str, Any]) -> None:
     message = ""
     try:

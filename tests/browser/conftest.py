@@ -118,7 +118,7 @@ class Site:
         self.process.wait(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model() -> str:
     """A small GPT-J, as the setting names it: the sample model, or the one in GPTJ_MODEL."""
     named = os.environ.get("GPTJ_MODEL", "sample")
@@ -128,7 +128,7 @@ def model() -> str:
     return named
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_site(model: str) -> Iterator[Site]:
     site = Site(model, "--max-streams", "4", "--max-waiting", "2")
     try:
@@ -146,7 +146,7 @@ def site(running_site: Site) -> Iterator[Site]:
     running_site.resume_engine()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """An installed Chromium or Chrome, else Playwright's own."""
     with sync_playwright() as playwright:
@@ -294,7 +294,7 @@ class Script:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def editor_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Script]]:
     """The editor alone, answered by a script."""
     folder = tmp_path_factory.mktemp("script")
