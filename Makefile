@@ -3,13 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint format types clean
+.PHONY: run test bench lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
 	$(BIN)/python app.py
 
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
 	$(BIN)/python -m pytest
+
+bench: .venv/test.done  ## measure what people wait for, on this machine
+	$(BIN)/python benchmarks/page.py
 
 lint: .venv/test.done
 	$(BIN)/ruff check .

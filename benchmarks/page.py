@@ -120,7 +120,7 @@ def measure(browser: Browser, model: str, visitors: int) -> dict[str, float]:
     """All figures in seconds."""
     figures: dict[str, float] = {}
     begin = time.perf_counter()
-    site = Site(Path(model), "--max-streams", str(max(32, visitors)))
+    site = Site(model, "--max-streams", str(max(32, visitors)))
     try:
         wait_for(lambda: answers(site.url))
         page = browser.new_context().new_page()

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Take the README's picture, and the page in its other states to look at.
+
+python tools/take_screenshots.py                 # writes assets/screenshot.png
+python tools/take_screenshots.py --all FOLDER    # phone, dark, streaming, loading, error too
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+
+from tests.browser.conftest import CHROMIUM_FLAGS, Site, Visitor, wait_until  # noqa: E402
+from tests.browser.conftest import answers as is_up  # noqa: E402
+from tests.browser.install import find_chromium  # noqa: E402
+
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+PROMPT = "The old lighthouse keeper opened the letter and read it twice."
+START_SECONDS = 60
+
+
+def visit(browser: Browser, site: Site, **options: Any) -> Visitor:
+    visitor = Visitor(browser.new_context(**options), site.url)
+    visitor.page.locator('.top[data-state="ready"]').wait_for()
+    return visitor
+
+
+def write(visitor: Visitor, seed: str) -> None:
+    """A prompt and its continuation, the same words each time."""
+    visitor.open_group("Seed")
+    field = visitor.page.locator("#control-seed :is(input, textarea)")
+    field.fill(seed)
+    field.press("Tab")
+    visitor.open_group("Seed")
+    visitor.write(PROMPT)
+    visitor.generate()
+
+
+def take(page: Page, path: Path) -> None:
+    page.screenshot(path=path)
+    print(path)
+
+
+def take_others(browser: Browser, folder: Path) -> None:
+    """The other states: loading, streaming, phone, dark, and after the model was killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    site = Site("sample")
+    try:
+        wait_until(lambda: is_up(site.url), START_SECONDS)
+        loading = Visitor(browser.new_context(**DESKTOP), site.url)
+        take(loading.page, folder / "loading.png")
+        site.wait_until_ready()
+        for name, options in {
+            "phone": PHONE,
+            "phone-dark": {**PHONE, "color_scheme": "dark"},
+            "dark": {**DESKTOP, "color_scheme": "dark"},
+        }.items():
+            visitor = visit(browser, site, **options)
+            visitor.write(PROMPT)
+            visitor.generate()
+            take(visitor.page, folder / f"{name}.png")
+        visitor = visit(browser, site, **DESKTOP)
+        visitor.write(PROMPT)
+        visitor.set_number("Length", "900")
+        visitor.page.keyboard.press("Control+Enter")
+        visitor.model_words.first.wait_for()
+        visitor.page.wait_for_timeout(700)
+        take(visitor.page, folder / "streaming.png")
+        site.engine.kill()
+        visitor.notice.wait_for()
+        take(visitor.page, folder / "error.png")
+    finally:
+        site.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--seed", default="7", help="seed of the README's picture")
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="the other states, to look at")
+    arguments = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        site = Site("sample")
+        try:
+            site.wait_until_ready()
+            visitor = visit(browser, site, **DESKTOP)
+            write(visitor, arguments.seed)
+            take(visitor.page, ROOT / "assets" / "screenshot.png")
+        finally:
+            site.stop()
+        if arguments.all is not None:
+            take_others(browser, arguments.all)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
