@@ -254,10 +254,10 @@ def main(descriptor: int) -> None:
             os._exit(0)
 
     threading.Thread(target=read, name="inbox", daemon=True).start()
-    try:
-        engine = load(settings, connection.send)
-    except checkpoint.Refusal as refusal:
-        connection.send(Refused(str(refusal)))
-        sys.exit(2)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the web process is gone
+        try:
+            engine = load(settings, connection.send)
+        except checkpoint.Refusal as refusal:
+            connection.send(Refused(str(refusal)))
+            sys.exit(2)
         serve(engine, inbox, connection.send)
