@@ -16,7 +16,13 @@ from typing import Any
 from tqdm import tqdm
 
 from gptj_demo.protocol import EngineStatus, Finished, GenerationRequest, TokenEvent
-from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams, make_params
+from gptj_demo.sampling import (
+    CONTROLS,
+    InvalidControl,
+    SamplingParams,
+    make_params,
+    read_stop_string,
+)
 from gptj_demo.settings import InvalidSettings, add_arguments, read_settings
 from gptj_demo.worker import RequestRefused, Worker
 
@@ -40,6 +46,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         )
     add_arguments(parser)
     return parser.parse_args(argv)
+
+
+def read_controls(arguments: argparse.Namespace) -> SamplingParams:
+    """The controls that were given, the defaults of the others; raises `InvalidControl`."""
+    given: dict[str, Any] = {}
+    for control in CONTROLS:
+        value = getattr(arguments, control.name)
+        if value is not None:
+            many = control.kind == "strings"
+            given[control.name] = [read_stop_string(one) for one in value] if many else value
+    return make_params(given)
 
 
 def read_prompt(prompt: str) -> str:
@@ -90,13 +107,8 @@ async def generate(worker: Worker, prompt: str, params: SamplingParams) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    given: dict[str, Any] = {
-        control.name: value
-        for control in CONTROLS
-        if (value := getattr(arguments, control.name)) is not None
-    }
     try:
-        params = make_params(given)
+        params = read_controls(arguments)
         settings = read_settings(arguments)
         prompt = read_prompt(arguments.prompt)
     except (InvalidControl, InvalidSettings) as error:

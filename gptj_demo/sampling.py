@@ -207,6 +207,11 @@ PRESETS: dict[str, dict[str, float]] = {
 """Named settings of the controls that shape the text; the others are left as they are."""
 
 
+def read_stop_string(written: str) -> str:
+    """A stop string as people write it in one line, where `\\n` stands for a line break."""
+    return written.replace("\\n", "\n")
+
+
 class InvalidControl(ValueError):
     """A control has a value it cannot have; `name` is the control, the message is for people."""
 

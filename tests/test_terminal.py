@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gptj_demo.__main__ import parse_arguments, read_controls
 from gptj_demo.sampling import CONTROLS
 from tests.engine.checkpoints import make_checkpoint
 
@@ -74,6 +75,13 @@ def test_a_model_that_is_not_there_ends_with_one_sentence_and_code_2() -> None:
     assert ran.stdout == ""
     assert "/no/such/folder" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_flags_become_controls_and_a_line_break_can_be_written() -> None:
+    flags = ["x", "--top-k", "5", "--stop", "a,b", "--stop", r"\n\n"]
+    params = read_controls(parse_arguments(flags))
+    assert params.top_k == 5
+    assert params.stop == ("a,b", "\n\n")
 
 
 def test_help_lists_every_control_with_the_text_of_the_table() -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from gptj_demo.protocol import Finished, StreamEvent
-from gptj_demo.sampling import CONTROLS, SamplingParams, make_params
+from gptj_demo.sampling import CONTROLS, SamplingParams, make_params, read_stop_string
 from gptj_demo.worker import Stream, Worker
 
 UPDATE_SECONDS = 0.05
@@ -48,7 +48,7 @@ def read_controls(values: Mapping[str, Any]) -> SamplingParams:
         value = given.get(control.name)
         if control.kind == "strings" and isinstance(value, str):
             lines = value.split("\n")
-            given[control.name] = tuple(line.replace("\\n", "\n") for line in lines if line)
+            given[control.name] = tuple(read_stop_string(line) for line in lines if line)
         elif control.kind == "seed" and isinstance(value, str):
             given[control.name] = value.strip() or None
     return make_params(given)
