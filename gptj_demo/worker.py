@@ -77,9 +77,8 @@ class Stream:
         self._opened = self._done = False
         self._submitting: asyncio.Future[None] | None = None
         self.request_id = next(worker._request_ids)
-        self.seed = request.params.seed
-        if self.seed is None:
-            self.seed = secrets.randbelow(MAX_SEED + 1)
+        seed = request.params.seed
+        self.seed: int = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
 
     def __aiter__(self) -> Stream:
         return self
@@ -147,7 +146,6 @@ class Stream:
             self._worker._forget(self)
             self._deliver(error)
         else:
-            assert self.seed is not None
             self._worker._submit(
                 self, Submit(self.request_id, token_ids, self._request.params, self.seed)
             )
@@ -470,7 +468,7 @@ class Worker:
             moved = self._leave_queue([stream.request_id for stream in ended])
             self._submitted.clear()
         deliveries: list[tuple[Stream, StreamEvent]] = [
-            (stream, Finished(stream.request_id, "error", message, "", 0, 0, stream.seed or 0))
+            (stream, Finished(stream.request_id, "error", message, "", 0, 0, stream.seed))
             for stream in ended
         ]
         self._deliver_all(deliveries + moved)

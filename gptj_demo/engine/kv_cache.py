@@ -9,8 +9,8 @@ class KVCache:
     """`max_streams` slots of `context_length` positions.
 
     The positions of a head lie in a row, so attention reads exactly the filled part of each slot,
-    as a view: no gather, and half the time of a layout with the heads of a position in a row. On
-    the CPU untouched slots cost no memory: the system hands pages out when they are written.
+    as a view, with no gather; in long slots that takes half the time of a layout with the heads of
+    a position in a row. On the CPU untouched slots cost no memory: the system hands pages out when they are written.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from gptj_demo.engine.int8 import Int8Linear
 from tests.engine.checkpoints import make_checkpoint, make_model
 from tests.engine.forward import logits_of
 
-ROWS = [1, 3, 8, 9, 40]  # on both sides of the change of kernels
+ROWS = [1, 3, 48, 49, 80]  # on both sides of the change of kernels
 
 
 def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
