@@ -10,7 +10,8 @@ class KVCache:
 
     The positions of a head lie in a row, so attention reads exactly the filled part of each slot,
     as a view, with no gather; in long slots that takes half the time of a layout with the heads of
-    a position in a row. On the CPU untouched slots cost no memory: the system hands pages out when they are written.
+    a position in a row. On the CPU untouched slots cost no memory: the system hands pages out when
+    they are written.
     """
 
     def __init__(
