@@ -21,7 +21,7 @@ from gptj_demo.sampling import (
     InvalidControl,
     SamplingParams,
     make_params,
-    read_stop_string,
+    read_written,
 )
 from gptj_demo.settings import InvalidSettings, add_arguments, read_settings
 from gptj_demo.worker import RequestRefused, Worker
@@ -34,15 +34,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("prompt", help="the text to continue; - reads it from standard input")
     group = parser.add_argument_group("controls")
     for control in CONTROLS:
-        many = control.kind == "strings"
-        repeat = " Repeat for more." if many else ""
-        default = "" if control.default in (None, ()) else f" Default: {control.default}."
+        repeat = " Repeat for more." if control.is_list else ""
+        default = "" if control.default in (None, (), False) else f" Default: {control.default}."
+        help = (control.help + repeat + default).replace("%", "%%")
+        if control.kind == "flag":
+            group.add_argument(control.flag, action="store_true", default=None, help=help)
+            continue
         group.add_argument(
             control.flag,
-            dest=control.name,
-            action="append" if many else "store",
-            metavar="TEXT" if many else "N",
-            help=(control.help + repeat + default).replace("%", "%%"),
+            action="append" if control.is_list else "store",
+            metavar="TEXT" if control.is_list or control.choices else "N",
+            help=help,
         )
     add_arguments(parser)
     return parser.parse_args(argv)
@@ -53,9 +55,11 @@ def read_controls(arguments: argparse.Namespace) -> SamplingParams:
     given: dict[str, Any] = {}
     for control in CONTROLS:
         value = getattr(arguments, control.name)
+        if isinstance(value, str):
+            value = [value]
         if value is not None:
-            many = control.kind == "strings"
-            given[control.name] = [read_stop_string(one) for one in value] if many else value
+            flag = control.kind == "flag"
+            given[control.name] = value if flag else read_written(control, value)
     return make_params(given)
 
 

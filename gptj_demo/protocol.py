@@ -7,7 +7,7 @@ never tokenizes; text comes back one message a step, for all streams at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gptj_demo.sampling import SamplingParams
 
@@ -28,12 +28,20 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A checked request: ids within the vocabulary, at least one of them, room left to generate."""
+    """A checked request: ids within the vocabulary, at least one of them, room left to generate.
+
+    `logit_bias` and `bad_words` are those of `params` as token ids; `dropped_tokens` says how many
+    of the prompt's first tokens `truncate` took away.
+    """
 
     request_id: int
     prompt_token_ids: tuple[int, ...]
     params: SamplingParams
     seed: int
+    logit_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    dry_sequence_breakers: frozenset[int] = frozenset()
+    dropped_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +110,92 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The request holds a slot and its prompt is being read."""
+    """The request holds a slot and its prompt is being read.
+
+    `dropped_tokens` of the prompt's beginning were left out by `truncate`; `healed_token_id` is the
+    token that `token_healing` took back, None where it did not.
+    """
 
     request_id: int
     prompt_tokens: int
+    dropped_tokens: int = 0
+    healed_token_id: int | None = None
+
+
+class Alternative(NamedTuple):
+    """One of the most probable tokens at a place, by the model itself.
+
+    `sampled_logprob` is its log-probability after the controls, None where a control removed it:
+    `removed_by` is that control's name.
+    """
+
+    token_id: int
+    logprob: float
+    sampled_logprob: float | None
+    removed_by: str | None
+
+
+class TokenLogprobs(NamedTuple):
+    """How probable a token was: natural logarithms.
+
+    `logprob` is the model's own, normalised over all rows of its head as `GPTJForCausalLM` does;
+    `sampled_logprob` is that after the controls, None for tokens of the prompt; `rank` counts from
+    1, by the model's own.
+    """
+
+    logprob: float
+    sampled_logprob: float | None
+    rank: int
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScored:
+    """How probable the prompt was; comes before the first token.
+
+    `logprobs` stands beside `token_ids`; the first token has none, since nothing stands before it.
+    `perplexity` and `bits_per_byte` are over the tokens that have one, None where there is none.
+    """
+
+    request_id: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs | None, ...]
+    sum_logprob: float
+    perplexity: float | None
+    bits_per_byte: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One generated token and the text it released, if no character or stop string is open."""
+    """One generated token of completion `index`, and the text it released.
+
+    The text is empty while a character or a stop string may still be open. `filtered_away` says
+    that the controls had left no token at all, and the model's most probable one was taken.
+    """
 
     request_id: int
     token_id: int
     text: str
+    index: int = 0
+    logprobs: TokenLogprobs | None = None
+    filtered_away: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """Candidates of `best_of` are being written: so many tokens so far, in all."""
+
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of every stream; `text` was still held back, `message` is for people."""
+    """The end of completion `index`; that of the last one ends the stream.
+
+    `text` was still held back, `message` is for people. `seed` gives this completion alone again.
+    `completion_tokens` counts an end-of-text token too, which has no `TokenEvent`; `sum_logprob` is
+    the model's own log-probability of them all, where probabilities or `best_of` asked for it.
+    """
 
     request_id: int
     reason: FinishReason
@@ -128,13 +204,23 @@ class Finished:
     prompt_tokens: int
     completion_tokens: int
     seed: int
+    index: int = 0
+    sum_logprob: float | None = None
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """`sum_logprob` a token."""
+        if self.sum_logprob is None or not self.completion_tokens:
+            return None
+        return self.sum_logprob / self.completion_tokens
 
 
-StreamEvent = Waiting | Started | TokenEvent | Finished
+EngineEvent = Started | PromptScored | TokenEvent | Finished
+StreamEvent = Waiting | Drafting | EngineEvent
 
 
 @dataclass(frozen=True, slots=True)
 class StepEvents:
     """All that one engine step produced, for all streams."""
 
-    events: tuple[Started | TokenEvent | Finished, ...]
+    events: tuple[EngineEvent, ...]

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from gptj_demo.sampling import CONTROLS, PRESETS, Control, ControlGroup
+from gptj_demo.sampling import CONTROLS, PRESETS, Control, ControlGroup, write_value
 
 OPEN_GROUPS: tuple[ControlGroup, ...] = ("Length", "Randomness")
 DEFAULT_PRESET = "Balanced"
@@ -70,11 +70,16 @@ def _build(control: Control) -> Component:
             buttons=["reset"],
             **shared,
         )
-    elif control.kind == "seed":
+    elif control.kind == "optional_integer":
         # not gr.Number, which shows nothing as 0
-        component = gr.Textbox("", placeholder="a new one each time", max_lines=1, **shared)
+        component = gr.Textbox("", max_lines=1, **shared)
+    elif control.kind == "flag":
+        component = gr.Checkbox(control.default, **shared)
+    elif control.kind == "choice":
+        component = gr.Radio(list(control.choices), value=control.default, **shared)
     else:
-        component = gr.Textbox("", lines=2, max_lines=8, **shared)
+        written = write_value(control, control.default)
+        component = gr.Textbox(written, lines=2, max_lines=8, **shared)
     gr.HTML(
         f"<details class='definition'><summary>Definition<span class='sr-only'> of "
         f"{html.escape(control.label)}</span></summary><p><code>{control.name}</code> "
@@ -105,9 +110,7 @@ def _connect(
     )
     for component in shaping:
         component.change(None, shaping, preset, js=named, show_progress="hidden")  # type: ignore[attr-defined]
-    defaults = [
-        control.default if control.kind in ("integer", "number") else "" for control in CONTROLS
-    ]
+    defaults = [component.value for component in everything]
     reset.click(
         None,
         None,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from gptj_demo.protocol import Finished, StreamEvent
-from gptj_demo.sampling import CONTROLS, SamplingParams, make_params, read_stop_string
+from gptj_demo.sampling import CONTROLS, SamplingParams, make_params, read_written
 from gptj_demo.worker import Stream, Worker
 
 UPDATE_SECONDS = 0.05
@@ -40,17 +40,13 @@ def text_of(events: list[StreamEvent]) -> str:
 def read_controls(values: Mapping[str, Any]) -> SamplingParams:
     """`SamplingParams` from what the page's controls hold; raises `InvalidControl`.
 
-    Stop strings come as the lines of a text field, in which `\\n` stands for a line break; the seed
-    comes as text, which may be empty.
+    Lists come as the lines of a text field, and numbers that may be left out as text too.
     """
     given = dict(values)
     for control in CONTROLS:
         value = given.get(control.name)
-        if control.kind == "strings" and isinstance(value, str):
-            lines = value.split("\n")
-            given[control.name] = tuple(read_stop_string(line) for line in lines if line)
-        elif control.kind == "seed" and isinstance(value, str):
-            given[control.name] = value.strip() or None
+        if isinstance(value, str) and (control.is_list or control.kind == "optional_integer"):
+            given[control.name] = read_written(control, value.split("\n"))
     return make_params(given)
 
 

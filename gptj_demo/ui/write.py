@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.protocol import GenerationRequest, Started, TokenEvent, Waiting
-from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams, make_params
+from gptj_demo.sampling import CONTROLS, Control, InvalidControl, SamplingParams, make_params
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.example_prompts import ExamplePrompts
@@ -131,6 +131,11 @@ def _record(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, **fields}) + "\n"
 
 
+def _plain(control: Control) -> Any:
+    """The default of a list as JSON has it."""
+    return {} if control.kind == "biases" else list(control.default)
+
+
 def _generate_api(worker: Worker) -> Callable[..., AsyncIterator[str]]:
     """The function behind `/generate`: its parameters are `prompt` and the table's controls."""
 
@@ -154,8 +159,9 @@ def _generate_api(worker: Worker) -> Callable[..., AsyncIterator[str]]:
 
     types: dict[str, Any] = {"prompt": str}
     types |= {name: field.annotation for name, field in SamplingParams.model_fields.items()}
-    types["stop"] = list[str]
-    defaults = {c.name: list(c.default) if c.kind == "strings" else c.default for c in CONTROLS}
+    lists = {"strings": list[str], "integers": list[int], "biases": dict[str, float]}
+    types |= {c.name: lists[c.kind] for c in CONTROLS if c.is_list}
+    defaults = {c.name: _plain(c) if c.is_list else c.default for c in CONTROLS}
     parameters = [
         inspect.Parameter(
             name,
