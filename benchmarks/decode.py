@@ -1,0 +1,371 @@
+#!/usr/bin/env python3
+"""Tokens a second at 1 to 32 streams, step time over context length, against the peers.
+
+    python benchmarks/decode.py [--streams 1 2 4 8 16 32] [--tokens 128]
+
+The playground twice: through the worker's interface, with the engine in its own process, as pages
+and API have it; and the engine alone, stepped in this process. The peers: transformers' `generate`
+with a `TextIteratorStreamer` (one stream) and in a static batch, CTranslate2's `generate_tokens`
+(one stream) and `generate_batch`. All on the sample model, changed so that it never ends its text.
+Each peer gets the number of threads that serves it best, found beforehand for each batch size.
+
+Sampling is by temperature alone, which suits CTranslate2 best; a second table has the page's
+defaults, with top-p. CTranslate2 is handed tokens and gives tokens; the others give text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import (
+    TOP_P,
+    Prompts,
+    describe_machine,
+    endless_model,
+    finish,
+    generate,
+    load_engine,
+    make_parser,
+    median,
+    note,
+    print_table,
+    running_worker,
+    sampling,
+    write_texts,
+)
+from peers import CTranslate2, Transformers
+
+from gptj_demo.engine.sampler import SamplerBatch
+from gptj_demo.protocol import Submit, TokenEvent
+from gptj_demo.settings import Settings
+from gptj_demo.worker import Worker
+
+Prompt = Sequence[int]
+
+PROMPT_TOKENS = 32
+CONTEXTS = (64, 128, 256, 512, 768, 1000)
+CONTEXT_ROWS = (1, 8)
+CONTEXT_STEPS = 16
+CONTINUE_AFTER = 400  # tokens of prompt
+PROFILED_TOKENS = 64
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+WORKER = "ours, through the worker"
+ENGINE = "ours, engine alone"
+STREAMER = "generate, with a streamer"
+GENERATE = "generate, static batch"
+CT2_TOKENS = "CTranslate2, generate_tokens"
+CT2_BATCH = "CTranslate2, generate_batch"
+
+PARTS = {
+    "products": ("addmm", "aten::mm", "linear", "bmm", "int8pack", "matmul", "mkldnn"),
+    "attention": ("attention",),
+}
+
+
+class Bench:
+    """All contenders, loaded; each is a function of prompts and a number of tokens."""
+
+    def __init__(self, model: Path, worker: Worker, converted: Path, most_streams: int) -> None:
+        self.worker = worker
+        self.engine = load_engine(Settings(model=str(model), max_streams=most_streams))
+        self.engine_threads = torch.get_num_threads()
+        self.transformers = Transformers.load(model)
+        self.ctranslate2 = {n: CTranslate2(converted, n) for n in sorted({1, CORES})}
+        self.prompts = Prompts(write_texts(worker), seed=1)
+        self._request_id = 0
+        self.top_p = 1.0
+
+    def set_top_p(self, top_p: float) -> None:
+        self.top_p = self.transformers.top_p = top_p
+        for generator in self.ctranslate2.values():
+            generator.top_p = top_p
+
+    # ---- ours
+
+    def worker_batch(self, prompts: Sequence[Prompt], tokens: int) -> None:
+        async def all_at_once() -> list[Any]:
+            params = sampling(tokens, top_p=self.top_p)
+            requests = [generate(self.worker, tuple(prompt), params) for prompt in prompts]
+            return await asyncio.gather(*requests)
+
+        written = asyncio.run(all_at_once())
+        assert all(len(one.token_ids) == tokens for one in written)
+
+    def submit(self, prompts: Sequence[Prompt], tokens: int) -> None:
+        for prompt in prompts:
+            self._request_id += 1
+            self.engine.submit(
+                Submit(
+                    request_id=self._request_id,
+                    prompt_token_ids=tuple(prompt),
+                    params=sampling(tokens, top_p=self.top_p),
+                    seed=self._request_id,
+                )
+            )
+
+    def drain(self) -> int:
+        """Tokens of all that was submitted."""
+        tokens = 0
+        while not self.engine.is_idle:
+            tokens += sum(isinstance(event, TokenEvent) for event in self.engine.step())
+        return tokens
+
+    def engine_batch(self, prompts: Sequence[Prompt], tokens: int) -> None:
+        torch.set_num_threads(self.engine_threads)
+        self.submit(prompts, tokens)
+        assert self.drain() == tokens * len(prompts)
+
+    def engine_step_times(self, prompts: Sequence[Prompt], steps: int) -> list[float]:
+        torch.set_num_threads(self.engine_threads)
+        self.submit(prompts, steps + 1)
+        started: set[int] = set()
+        while len(started) < len(prompts):
+            events = self.engine.step()
+            started |= {event.request_id for event in events if isinstance(event, TokenEvent)}
+        times = []
+        while not self.engine.is_idle:
+            begin = time.perf_counter()
+            self.engine.step()
+            times.append(time.perf_counter() - begin)
+        return times
+
+    # ---- peers
+
+    def with_threads(self, threads: int, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            torch.set_num_threads(threads)
+            return function(*arguments)
+
+        return call
+
+    def contenders(self, streams: int) -> dict[str, Callable[[Sequence[Prompt], int], Any]]:
+        """Everybody who takes part at so many streams; peers with their best threads."""
+        threads = sorted({1, CORES})
+        tried: dict[str, list[Callable[..., Any]]] = {
+            WORKER: [self.worker_batch],
+            ENGINE: [self.engine_batch],
+            GENERATE: [self.with_threads(n, self.transformers.batch) for n in threads],
+            CT2_BATCH: [self.ctranslate2[n].batch for n in threads],
+        }
+        if streams == 1:
+            tried[STREAMER] = [
+                self.with_threads(n, lambda p, t: self.transformers.stream(p[0], t))
+                for n in threads
+            ]
+            tried[CT2_TOKENS] = [
+                lambda p, t, one=self.ctranslate2[n]: one.stream(p[0], t) for n in threads
+            ]
+        prompts = [self.prompts.take(PROMPT_TOKENS) for _ in range(streams)]
+        return {name: _fastest(variants, prompts) for name, variants in tried.items()}
+
+
+def _fastest(variants: list[Callable[..., Any]], prompts: Sequence[Prompt]) -> Callable[..., Any]:
+    def seconds(run: Callable[..., Any]) -> float:
+        times = []
+        for _ in range(3):  # the first is a warm-up
+            begin = time.perf_counter()
+            run(prompts, 32)
+            times.append(time.perf_counter() - begin)
+        return min(times[1:])
+
+    return min(variants, key=seconds)
+
+
+def measure_rates(
+    bench: Bench, streams: Sequence[int], tokens: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Tokens a second, the reading of the prompts included: by contender and streams."""
+    rates: dict[str, dict[str, float]] = {}
+    for count in streams:
+        note(f"decode: {count} streams, top-p {bench.top_p}")
+        contenders = bench.contenders(count)
+        samples: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(rounds):
+            prompts = [bench.prompts.take(PROMPT_TOKENS) for _ in range(count)]
+            for name, run in contenders.items():
+                begin = time.perf_counter()
+                run(prompts, tokens)
+                samples[name].append(count * tokens / (time.perf_counter() - begin))
+        for name, values in samples.items():
+            rates.setdefault(name, {})[str(count)] = round(median(values), 1)
+    return rates
+
+
+def measure_contexts(bench: Bench, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Milliseconds of a decode step: by rows, contender and tokens that are there already."""
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for rows in CONTEXT_ROWS:
+        threads = {GENERATE: CORES if rows > 1 else 1, CT2_BATCH: CORES}
+        contenders = {
+            ENGINE: bench.engine_step_times,
+            GENERATE: bench.with_threads(threads[GENERATE], bench.transformers.step_times),
+            CT2_BATCH: bench.ctranslate2[threads[CT2_BATCH]].step_times,
+        }
+        for context in CONTEXTS:
+            note(f"decode: step time at {context} tokens, {rows} rows")
+            samples: dict[str, list[float]] = {name: [] for name in contenders}
+            for _ in range(rounds):
+                prompts = [bench.prompts.take(context) for _ in range(rows)]
+                for name, run in contenders.items():
+                    samples[name] += run(prompts, CONTEXT_STEPS)
+            for name, times in samples.items():
+                by_context = figures.setdefault(str(rows), {}).setdefault(name, {})
+                by_context[str(context)] = round(1e3 * median(times), 3)
+    return figures
+
+
+def measure_continue(bench: Bench, rounds: int) -> dict[str, float]:
+    """Milliseconds to the first token: of a long prompt, and when its text is continued."""
+    cold, warm = [], []
+    for _ in range(3 * rounds):
+        prompt = bench.prompts.take(CONTINUE_AFTER)
+        first = asyncio.run(generate(bench.worker, prompt, sampling(24)))
+        then = asyncio.run(generate(bench.worker, (*prompt, *first.token_ids), sampling(24)))
+        cold.append(first.first)
+        warm.append(then.first)
+    return {
+        "cold ms": round(1e3 * median(cold), 2),
+        "continued ms": round(1e3 * median(warm), 2),
+        "share": round(median(warm) / median(cold), 3),
+    }
+
+
+def profile_one_stream(
+    bench: Bench, rates: dict[str, dict[str, float]]
+) -> tuple[dict[str, float], float]:
+    """What a token takes at one stream, in microseconds, part by part; and operators a step.
+
+    The profiler slows every operator down, so the parts are shares of the profiled time applied to
+    the time without a profiler. What is neither an operator nor the worker is called dispatch:
+    Python, and the way into the operators.
+    """
+    prompt = [bench.prompts.take(PROMPT_TOKENS)]
+    torch.set_num_threads(bench.engine_threads)
+    bench.submit(prompt, PROFILED_TOKENS)
+    bench.engine.step()  # reads the prompt
+    sample = SamplerBatch.sample
+
+    def marked(*arguments: Any, **named: Any) -> Any:
+        with torch.profiler.record_function("sampling"):
+            return sample(*arguments, **named)
+
+    begin = time.perf_counter()
+    SamplerBatch.sample = marked  # type: ignore[method-assign]
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+            begin = time.perf_counter()
+            steps = 0
+            while not bench.engine.is_idle:
+                bench.engine.step()
+                steps += 1
+            wall = 1e6 * (time.perf_counter() - begin)
+    finally:
+        SamplerBatch.sample = sample  # type: ignore[method-assign]
+    parts = dict.fromkeys(("sampling", *PARTS, "other operators"), 0.0)
+    operators = 0
+    for event in profiler.events():
+        if event.name == "sampling":
+            parts["sampling"] += event.cpu_time_total
+            continue
+        above = event
+        while above.cpu_parent is not None and above.name != "sampling":
+            above = above.cpu_parent
+        operators += event.cpu_parent is None or event.cpu_parent.name == "sampling"
+        if above.name == "sampling":
+            continue
+        part = next(
+            (part for part, names in PARTS.items() if any(name in event.name for name in names)),
+            "other operators",
+        )
+        parts[part] += event.self_cpu_time_total
+    through_worker, alone = 1e6 / rates[WORKER]["1"], 1e6 / rates[ENGINE]["1"]
+    taken = {name: alone * time / wall for name, time in parts.items()}
+    taken["dispatch"] = alone - sum(taken.values())
+    taken["worker and its messages"] = through_worker - alone
+    taken["ours, all"] = through_worker
+    taken["CTranslate2, all"] = 1e6 / rates[CT2_TOKENS]["1"]
+    return {name: round(time, 1) for name, time in taken.items()}, round(operators / steps, 1)
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--tokens", type=int, default=128, help="new tokens a stream; default 128")
+    arguments = parser.parse_args()
+    streams = sorted({1, *arguments.streams})
+    with (
+        endless_model() as model,
+        tempfile.TemporaryDirectory() as folder,
+        running_worker(model=str(model), max_streams=max(streams)) as worker,
+    ):
+        bench = Bench(
+            model, worker, CTranslate2.convert(model, Path(folder) / "model"), max(streams)
+        )
+        bench.set_top_p(1.0)
+        rates = measure_rates(bench, streams, arguments.tokens, arguments.rounds)
+        parts, operators = profile_one_stream(bench, rates)
+        contexts = measure_contexts(bench, arguments.rounds)
+        bench.set_top_p(TOP_P)
+        ends = sorted({1, max(streams)})
+        page_rates = measure_rates(bench, ends, arguments.tokens, arguments.rounds)
+        continued = measure_continue(bench, arguments.rounds)
+
+    def show(title: str, shown: dict[str, dict[str, float]], columns: Sequence[int]) -> None:
+        rows = [[name, *(by.get(str(n)) for n in columns)] for name, by in shown.items()]
+        print_table(title, ["", *map(str, columns)], rows)
+
+    show("Tokens a second by streams, sampled by temperature", rates, streams)
+    show(f"The same with the page's defaults (top-p {TOP_P})", page_rates, ends)
+    for rows, by_contender in contexts.items():
+        show(f"Milliseconds a step by context, {rows} rows", by_contender, CONTEXTS)
+    print_table(
+        f"One stream: microseconds a token ({operators:g} operators a step)",
+        ["part", "µs"],
+        list(parts.items()),
+    )
+    print_table(
+        f"First token after {CONTINUE_AFTER} tokens", ["", "value"], list(continued.items())
+    )
+    most = str(max(streams))
+    ours = [rates[WORKER][str(n)] for n in streams]
+    ratios = {
+        "one stream / generate with a streamer": rates[WORKER]["1"] / rates[STREAMER]["1"],
+        "one stream / CTranslate2 generate_tokens": rates[WORKER]["1"] / rates[CT2_TOKENS]["1"],
+        f"{most} streams / generate": rates[WORKER][most] / rates[GENERATE][most],
+        f"{most} streams / CTranslate2": rates[WORKER][most] / rates[CT2_BATCH][most],
+        "largest fall as streams are added": min(
+            after / before for before, after in itertools.pairwise(ours)
+        ),
+        **{
+            f"step at full context / at {CONTEXTS[0]}, {rows} rows": by[ENGINE][str(CONTEXTS[-1])]
+            / by[ENGINE][str(CONTEXTS[0])]
+            for rows, by in contexts.items()
+        },
+        f"continued / cold first token after {CONTINUE_AFTER} tokens": continued["share"],
+    }
+    ratios = {name: round(value, 3) for name, value in ratios.items()}
+    print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
+    figures = {
+        "tokens a second": rates,
+        "tokens a second, page's defaults": page_rates,
+        "step ms by rows and context": contexts,
+        "microseconds a token": parts,
+        "operators a step": operators,
+        "continue": continued,
+        "ratios": ratios,
+    }
+    machine = describe_machine("torch", "transformers", "ctranslate2")
+    finish("decode", figures, machine, save=arguments.save)
+
+
+if __name__ == "__main__":
+    main()
