@@ -1,5 +1,8 @@
 """The table of controls: complete, documented, and strict about what it takes."""
 
+from __future__ import annotations
+
+import json
 import math
 from typing import Any
 
@@ -10,15 +13,43 @@ from transformers import GenerationConfig
 
 from gptj_demo.sampling import (
     CONTROLS,
-    MAX_STOP_CHARACTERS,
-    MAX_STOP_STRINGS,
+    FILTER_ORDER,
+    MAX_BIAS,
+    MAX_STRING_CHARACTERS,
+    MAX_STRINGS,
+    MAX_WORDS,
     PRESETS,
+    Control,
     InvalidControl,
     SamplingParams,
     make_params,
+    read_written,
+    write_value,
 )
 
-NUMBERS = [control for control in CONTROLS if control.kind in ("integer", "number")]
+BY_NAME = {control.name: control for control in CONTROLS}
+NUMBERS = [c for c in CONTROLS if c.kind in ("integer", "number", "optional_integer")]
+LISTS = [c for c in CONTROLS if c.is_list]
+PARTNERS = {  # what a value needs beside it to make sense
+    ("max_new_tokens", 0): {"echo": True},
+    ("min_new_tokens", 2048): {"max_new_tokens": 2048},
+    ("n", 16): {"best_of": 16},
+}
+NAMED_ELSEWHERE = {
+    "stop": "stop_strings",  # OpenAI's name
+    "bad_words": "bad_words_ids",  # as texts
+    "logit_bias": "sequence_bias",  # OpenAI's name
+    "n": "num_return_sequences",  # OpenAI's name
+}
+NOT_IN_GENERATION_CONFIG = {
+    "presence_penalty", "frequency_penalty", "best_of", "logprobs", "echo",  # OpenAI's
+    "stop_token_ids", "ignore_eos", "truncate", "seed",  # vLLM's and TGI's
+    "xtc_probability", "xtc_threshold", "dry_multiplier", "dry_base", "dry_allowed_length",
+    "dry_sequence_breakers",  # those of the software that they come from
+}  # fmt: skip
+
+
+# ---- the table
 
 
 def test_every_control_explains_itself() -> None:
@@ -26,13 +57,27 @@ def test_every_control_explains_itself() -> None:
         assert control.label
         assert control.help.endswith(".")
         assert control.definition.endswith(".")
+    assert len({control.label for control in CONTROLS}) == len(CONTROLS)
+
+
+def test_every_number_has_a_range_with_its_default_and_its_off_value_in_it() -> None:
+    for control in NUMBERS:
+        assert control.minimum is not None
+        assert control.maximum is not None
+        for value in (control.default, control.off):
+            assert value is None or control.minimum <= value <= control.maximum
 
 
 def test_names_are_those_of_generation_config() -> None:
-    ours = {"stop": "stop_strings"}  # OpenAI's name; `seed` has no counterpart there
     known = vars(GenerationConfig())
     for control in CONTROLS:
-        assert control.name == "seed" or ours.get(control.name, control.name) in known
+        name = NAMED_ELSEWHERE.get(control.name, control.name)
+        assert (name in known) is (control.name not in NOT_IN_GENERATION_CONFIG), control.name
+
+
+def test_the_order_of_filters_holds_controls_each_once() -> None:
+    assert len(set(FILTER_ORDER)) == len(FILTER_ORDER)
+    assert set(FILTER_ORDER) <= set(BY_NAME)
 
 
 def test_defaults_and_presets_are_valid() -> None:
@@ -41,39 +86,106 @@ def test_defaults_and_presets_are_valid() -> None:
         make_params(preset)
 
 
+# ---- what is taken and what is refused
+
+
+def refused(values: dict[str, Any], name: str) -> str:
+    """The sentence with which these values are refused, for the sake of control `name`."""
+    with pytest.raises(InvalidControl) as refusal:
+        make_params(values)
+    assert refusal.value.name == name
+    message = str(refusal.value)
+    assert f"{BY_NAME[name].label} ({name})" in message
+    assert message.endswith(".")
+    return message
+
+
 @pytest.mark.parametrize("control", NUMBERS, ids=lambda control: control.name)
-def test_a_number_is_taken_in_its_range_and_refused_beyond(control: Any) -> None:
+def test_a_number_is_taken_in_its_range_and_refused_beyond(control: Control) -> None:
+    assert control.minimum is not None
+    assert control.maximum is not None
     for value in (control.minimum, control.maximum):
-        assert getattr(make_params({control.name: value}), control.name) == value
-    for value in (control.minimum - 1, control.maximum + 1, math.nan, math.inf, "much", None):
-        with pytest.raises(InvalidControl) as refusal:
-            make_params({control.name: value})
-        assert refusal.value.name == control.name
-        message = str(refusal.value)
-        assert control.label in message
-        assert f"{control.minimum:g} to {control.maximum:g}" in message
+        beside = PARTNERS.get((control.name, int(value)), {})
+        assert getattr(make_params({control.name: value, **beside}), control.name) == value
+    wrong = [control.minimum - 1, control.maximum + 1, math.nan, math.inf, "much", [], {}]
+    if control.kind != "optional_integer":
+        wrong.append(None)
+    if control.kind != "number":
+        wrong.append(control.minimum + 0.5)
+    for value in wrong:
+        message = refused({control.name: value}, control.name)
+        assert f"{control.minimum:g} to {control.maximum:.10g}" in message
         assert repr(value) in message
 
 
+@pytest.mark.parametrize("control", LISTS, ids=lambda control: control.name)
+def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -> None:
+    most = MAX_STRINGS.get(control.name, MAX_WORDS)
+    one = {"strings": "x", "integers": 5, "biases": ("x", 1.0)}[control.kind]
+    assert len(getattr(make_params({control.name: [one] * most}), control.name)) == most
+    message = refused({control.name: [one] * (most + 1)}, control.name)
+    assert f"at most {most} are allowed, not {most + 1}" in message
+
+
 @pytest.mark.parametrize(
-    ("stop", "said"),
+    ("name", "value", "said"),
     [
-        ([""], "empty"),
-        (["x" * (MAX_STOP_CHARACTERS + 1)], "at most 100 characters"),
-        (["x"] * (MAX_STOP_STRINGS + 1), "at most 8 stop strings are allowed, not 9"),
-        (["\ud83d"], "stands for nothing"),
-        ("not a list", "tuple"),
+        ("stop", [""], "none of the texts may be empty"),
+        ("stop", ["x" * (MAX_STRING_CHARACTERS + 1)], "at most 100 characters"),
+        ("bad_words", ["\ud83d"], "stands for nothing"),
+        ("dry_sequence_breakers", "not a list", "must be a list of texts"),
+        ("stop", [5], "must be a list of texts"),
+        ("stop_token_ids", ["x"], "whole numbers from 0"),
+        ("stop_token_ids", [-1], "whole numbers from 0"),
+        ("stop_token_ids", 5, "whole numbers from 0"),
+        ("logit_bias", {" the": MAX_BIAS + 1}, "a number from -100 to 100"),
+        ("logit_bias", {" the": math.nan}, "a number from -100 to 100"),
+        ("logit_bias", {" the": None}, "a number from -100 to 100"),
+        ("logit_bias", {"": 1}, "must give token ids or texts a number"),
+        ("logit_bias", [" the"], "must give token ids or texts a number"),
+        ("ignore_eos", "perhaps", "must be true or false; it was 'perhaps'"),
+        ("echo", 7, "must be true or false; it was 7"),
+        ("token_healing", None, "must be true or false; it was None"),
+        ("truncate", "right", "must be error or left; it was 'right'"),
+        ("truncate", None, "must be error or left; it was None"),
     ],
 )
-def test_stop_strings_that_cannot_be_are_refused(stop: Any, said: str) -> None:
-    with pytest.raises(InvalidControl, match=said) as refusal:
-        make_params({"stop": stop})
-    assert refusal.value.name == "stop"
+def test_what_cannot_be_is_refused_in_a_sentence(name: str, value: Any, said: str) -> None:
+    assert said in refused({name: value}, name)
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "said"),
+    [
+        ({"min_new_tokens": 11, "max_new_tokens": 10}, "min_new_tokens", "is 11, which is more"),
+        ({"best_of": 2, "n": 3}, "best_of", "is 2, which is less than Completions (n), 3"),
+        ({"max_new_tokens": 0}, "max_new_tokens", "turn on Score the prompt (echo)"),
+    ],
+)
+def test_controls_that_contradict_each_other_are_refused(
+    values: dict[str, Any], name: str, said: str
+) -> None:
+    assert said in refused(values, name)
+
+
+def test_what_only_seems_to_contradict_is_taken() -> None:
+    make_params({"min_new_tokens": 10, "max_new_tokens": 10})
+    make_params({"max_new_tokens": 0, "echo": True})
+    assert make_params({"best_of": 3, "n": 3}).candidates == 3
+    assert make_params({"n": 3}).candidates == 3
+    assert make_params({"best_of": 5}).candidates == 5
 
 
 def test_an_unknown_control_is_refused_by_name_with_the_known_ones() -> None:
     with pytest.raises(InvalidControl, match=r"'tmperature'.*temperature"):
         make_params({"tmperature": 1})
+
+
+def test_a_bias_names_its_token_by_id_by_text_or_by_quoted_text() -> None:
+    given = {"464": 1, " dragon": -2.5, '" \\n"': 3, '"12"': 4, '"': 5}
+    assert make_params({"logit_bias": given}).logit_bias == (
+        (464, 1.0), (" dragon", -2.5), (" \n", 3.0), ("12", 4.0), ('"', 5.0),
+    )  # fmt: skip
 
 
 ANYTHING = st.recursive(
@@ -83,15 +195,73 @@ ANYTHING = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([c.name for c in CONTROLS]) | st.text(), ANYTHING))
+@given(st.dictionaries(st.sampled_from([*BY_NAME]) | st.text(), ANYTHING))
 def test_whatever_is_given_the_answer_is_params_or_a_sentence(values: dict[str, Any]) -> None:
-    message = ""
     try:
         params = make_params(values)
     except InvalidControl as refusal:
-        message = str(refusal)
-    if message:
-        assert message.endswith(".")
-    else:
-        assert 0 <= params.temperature <= 2
-        assert 1 <= params.max_new_tokens <= 2048
+        assert str(refusal).endswith(".")  # noqa: PT017
+        assert refusal.name in values or refusal.name in BY_NAME  # noqa: PT017
+        return
+    for control in NUMBERS:
+        value = getattr(params, control.name)
+        if value is not None or control.kind != "optional_integer":
+            assert control.minimum <= value <= control.maximum
+    assert all(len(getattr(params, name)) <= most for name, most in MAX_STRINGS.items())
+    assert params.n <= params.candidates
+
+
+# ---- as people write it
+
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_characters="\\"),  # where \n stands for a line break
+    min_size=1,
+    max_size=MAX_STRING_CHARACTERS,
+)
+VALUES = {
+    "strings": st.lists(TEXT, max_size=8),
+    "integers": st.lists(st.integers(0, 60_000), max_size=64),
+    "biases": st.lists(
+        st.tuples(
+            st.integers(0, 60_000) | st.text(st.characters(codec="utf-8"), min_size=1, max_size=50),
+            st.integers(-1000, 1000).map(lambda tenths: tenths / 10),
+        ),
+        max_size=20,
+    ),
+}
+
+
+@pytest.mark.parametrize("control", LISTS, ids=lambda control: control.name)
+@given(data=st.data())
+def test_a_list_reads_back_as_it_was_written(control: Control, data: st.DataObject) -> None:
+    value = tuple(data.draw(VALUES[control.kind]))
+    written = write_value(control, value)
+    read = make_params({control.name: read_written(control, written.split("\n"))})
+    assert getattr(read, control.name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "value"),
+    [
+        ("stop", ["a b", "", r"\n\n"], ("a b", "\n\n")),
+        ("bad_words", [""], ()),
+        ("stop_token_ids", ["1, 2", "3"], ("1", "2", "3")),
+        ("logit_bias", [" dragon = -5", "464=2", '"=" = 1', ""],
+         ((" dragon", "-5"), (464, "2"), ("=", "1"))),
+        ("seed", [" 7 "], "7"),
+        ("seed", [""], None),
+        ("temperature", ["0.5"], "0.5"),
+    ],
+)  # fmt: skip
+def test_what_people_write_is_read(name: str, lines: list[str], value: Any) -> None:
+    assert read_written(BY_NAME[name], lines) == value
+
+
+def test_a_bias_without_a_number_is_refused_with_an_example() -> None:
+    with pytest.raises(InvalidControl, match=r"Logit bias .* such as dragon = -5; .*'dragon'"):
+        read_written(BY_NAME["logit_bias"], ["dragon"])
+
+
+def test_the_table_can_be_told_as_json() -> None:
+    schema = SamplingParams.model_json_schema(mode="serialization")
+    assert json.loads(json.dumps(schema))["properties"].keys() == BY_NAME.keys()
