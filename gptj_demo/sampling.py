@@ -583,6 +583,9 @@ class SamplingParams(BaseModel):
                 "more, or turn on Score the prompt (echo).",
                 {"name": "max_new_tokens"},
             )
+        elif self.max_new_tokens == 0 and self.candidates > 1:
+            wrong = ("n" if self.n > 1 else "best_of", "max_new_tokens")
+            how = "has no meaning with"
         else:
             return self
         name, other = (_CONTROLS_BY_NAME[one] for one in wrong)
@@ -610,6 +613,12 @@ CONTROLS: tuple[Control, ...] = _controls()
 """The table: one entry a control, in the order in which they are shown."""
 
 _CONTROLS_BY_NAME = {control.name: control for control in CONTROLS}
+
+
+def control_named(name: str) -> Control:
+    """The control of that name."""
+    return _CONTROLS_BY_NAME[name]
+
 
 PRESETS: dict[str, dict[str, float]] = {
     "Precise": {"temperature": 0.4, "top_p": 0.9, "top_k": 0, "repetition_penalty": 1.05},

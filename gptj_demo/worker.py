@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import os
 import secrets
 import signal
@@ -21,14 +22,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenizers import Tokenizer
-
 from gptj_demo.protocol import (
     Cancel,
+    Drafting,
+    EngineEvent,
     EngineStatus,
     Finished,
     GenerationRequest,
@@ -38,11 +40,13 @@ from gptj_demo.protocol import (
     StepEvents,
     StreamEvent,
     Submit,
+    TokenEvent,
     TokenizerReady,
     Waiting,
 )
-from gptj_demo.sampling import MAX_SEED
+from gptj_demo.sampling import MAX_SEED, InvalidControl, SamplingParams
 from gptj_demo.settings import Settings
+from gptj_demo.tokenization import Token, Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +59,22 @@ RefusalKind = Literal["invalid", "too_long", "queue_full", "unavailable"]
 
 
 class RequestRefused(Exception):
-    """A request that was not taken; the message is for people, `kind` for programs."""
+    """A request that was not taken; the message is for people, `kind` for programs.
 
-    def __init__(self, kind: RefusalKind, message: str) -> None:
+    `control` names the control that was wrong, where one was.
+    """
+
+    def __init__(self, kind: RefusalKind, message: str, control: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.control = control
 
 
 class Stream:
-    """The events of one request: an async iterator that ends after `Finished`.
+    """The events of one request: an async iterator that ends when all completions are `Finished`.
+
+    With `best_of` greater than `n` the candidates' tokens are held back, while `Drafting` tells how
+    many there are, until the best are known; these are completions 0 to n - 1, the best first.
 
     Nothing is sent before the first event is asked for; that may raise `RequestRefused`. Close it
     (`aclose`, or `contextlib.aclosing`) when leaving early: that ends the engine's work on it.
@@ -77,8 +88,11 @@ class Stream:
         self._opened = self._done = False
         self._submitting: asyncio.Future[None] | None = None
         self.request_id = next(worker._request_ids)
-        seed = request.params.seed
-        self.seed: int = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+        params = request.params
+        self.seed: int = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
+        self._open_completions = params.candidates  # the worker's count, under its lock
+        self._unfinished = set(range(params.candidates))  # the engine's, by index
+        self._ranking = _Ranking(params.n) if params.candidates > params.n else None
 
     def __aiter__(self) -> Stream:
         return self
@@ -134,11 +148,11 @@ class Stream:
 
     async def _submit(self) -> None:
         """Tokenize, check and send; does nothing yet where no engine takes requests."""
-        tokenizer = self._worker._tokenizer
-        if tokenizer is None or not self._worker._accepting:
+        vocabulary = self._worker._vocabulary
+        if vocabulary is None or not self._worker._accepting:
             return
         try:
-            token_ids = await self._worker._prompt_ids(self._request.prompt, tokenizer)
+            submit = await self._worker._prepare(self, vocabulary)
         except Exception as error:
             if not isinstance(error, RequestRefused):
                 logger.exception("a prompt could not be tokenized")
@@ -146,16 +160,21 @@ class Stream:
             self._worker._forget(self)
             self._deliver(error)
         else:
-            self._worker._submit(
-                self, Submit(self.request_id, token_ids, self._request.params, self.seed)
-            )
+            self._worker._submit(self, submit)
 
     def _deliver(self, event: StreamEvent | RequestRefused) -> None:
         """Called in the stream's own event loop."""
         if self._done:
             return
-        self._events.append(event)
-        if isinstance(event, Finished | RequestRefused):
+        if isinstance(event, Finished):
+            if event.index not in self._unfinished:
+                return  # the engine died after it had ended
+            self._unfinished.remove(event.index)
+        if self._ranking is not None and isinstance(event, TokenEvent | Finished):
+            self._events += self._ranking.add(event, is_last=not self._unfinished)
+        else:
+            self._events.append(event)
+        if isinstance(event, RequestRefused) or not self._unfinished:
             self._done = True
         self._arrived.set()
 
@@ -166,13 +185,45 @@ class Stream:
         return event
 
 
+class _Ranking:
+    """The candidates of `best_of`, of which the `n` with the highest mean log-probability win."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._tokens: dict[int, list[TokenEvent]] = {}
+        self._ends: list[Finished] = []
+        self._drafted = 0
+
+    def add(self, event: TokenEvent | Finished, is_last: bool) -> list[StreamEvent]:
+        """What is to be told now: how many tokens there are, or in the end the winners' events."""
+        if isinstance(event, TokenEvent):
+            self._tokens.setdefault(event.index, []).append(event)
+            self._drafted += 1
+            return [Drafting(self._drafted)]
+        self._ends.append(event)
+        if not is_last:
+            return []
+        winners = sorted(self._ends, key=_merit)[: self._n]
+        told: list[StreamEvent] = []
+        for place, end in enumerate(winners):
+            told += [replace(token, index=place) for token in self._tokens.get(end.index, ())]
+            told.append(replace(end, index=place))
+        return told
+
+
+def _merit(end: Finished) -> tuple[bool, float, int]:
+    """Sorts candidates: those that failed last, then by mean log-probability, then by index."""
+    mean = -math.inf if end.mean_logprob is None else end.mean_logprob
+    return end.reason == "error", -mean, end.index
+
+
 class Worker:
     """Owns the engine process. Thread-safe; streams may live in any number of event loops."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.status = EngineStatus("starting", "Starting the model process")
-        self._tokenizer: Tokenizer | None = None
+        self._vocabulary: Vocabulary | None = None
         self._limits: TokenizerReady | None = None
         self._request_ids = itertools.count(1)
         self._lock = threading.RLock()
@@ -237,8 +288,14 @@ class Worker:
 
     @property
     def streams_running(self) -> int:
-        """Requests that hold a slot."""
-        return len(self._streams) - len(self._waiting)
+        """Slots that are held: one for each completion of the requests that have started."""
+        with self._lock:
+            held = sum(
+                stream._open_completions
+                for request_id, stream in self._streams.items()
+                if request_id not in self._waiting
+            )
+        return held if self.model is None else min(held, self.model.max_streams)
 
     @property
     def streams_waiting(self) -> int:
@@ -247,13 +304,24 @@ class Worker:
 
     async def count_tokens(self, text: str) -> int | None:
         """Tokens of a text, None while the tokenizer is not there; raises `RequestRefused`."""
-        if self._tokenizer is None:
+        if self._vocabulary is None:
             return None
-        return len(await self._encode(text, self._tokenizer))
+        return len(await self._encode(text, self._vocabulary))
+
+    async def tokenize(self, text: str) -> list[Token]:
+        """The tokens of a text; raises `RequestRefused`, also while there is no tokenizer yet."""
+        if self._vocabulary is None:
+            raise RequestRefused("unavailable", "The model is still loading. Try again soon.")
+        return self._vocabulary.tokens(await self._encode(text, self._vocabulary))
+
+    def token_text(self, token_id: int) -> str:
+        """What a token that the engine told looks like by itself; see `Token.text`."""
+        assert self._vocabulary is not None
+        return self._vocabulary.text_of(token_id)
 
     # ---- requests
 
-    async def _encode(self, text: str, tokenizer: Tokenizer) -> list[int]:
+    async def _encode(self, text: str, vocabulary: Vocabulary) -> list[int]:
         if len(text) > MAX_PROMPT_CHARACTERS:
             raise RequestRefused(
                 "too_long",
@@ -269,34 +337,61 @@ class Worker:
                 "of a surrogate pair and stands for nothing. Remove it.",
             ) from None
         if len(text) < TOKENIZE_IN_THREAD_FROM:
-            return tokenizer.encode(text).ids
-        return (await asyncio.to_thread(tokenizer.encode, text)).ids
+            return vocabulary.encode(text)
+        return await asyncio.to_thread(vocabulary.encode, text)
+
+    async def _prepare(self, stream: Stream, vocabulary: Vocabulary) -> Submit:
+        """Tokenize and check a request; raises `RequestRefused`."""
+        params = stream._request.params
+        try:
+            controls = vocabulary.tokenize_controls(params)
+        except InvalidControl as error:
+            raise RequestRefused("invalid", str(error), error.name) from None
+        token_ids = await self._prompt_ids(stream._request.prompt, vocabulary)
+        kept = self._fit(token_ids, params) or (vocabulary.end_of_text,)
+        return Submit(
+            stream.request_id,
+            kept,
+            params,
+            stream.seed,
+            controls.logit_bias,
+            controls.bad_words,
+            controls.dry_sequence_breakers,
+            max(0, len(token_ids) - len(kept)),
+        )
 
     async def _prompt_ids(
-        self, prompt: str | tuple[int, ...], tokenizer: Tokenizer
+        self, prompt: str | tuple[int, ...], vocabulary: Vocabulary
     ) -> tuple[int, ...]:
-        limits = self._limits
-        assert limits is not None
         if isinstance(prompt, str):
-            token_ids = tuple(await self._encode(prompt, tokenizer))
-        else:
-            token_ids = prompt
-            wrong = next((i for i in token_ids if not 0 <= i < limits.vocabulary_size), None)
-            if wrong is not None:
-                raise RequestRefused(
-                    "invalid",
-                    f"Token id {wrong} is not in the vocabulary; ids are 0 to "
-                    f"{limits.vocabulary_size - 1}.",
-                )
-        if len(token_ids) >= limits.context_length:
-            surplus = len(token_ids) - limits.context_length + 1
+            return tuple(await self._encode(prompt, vocabulary))
+        wrong = next((i for i in prompt if not 0 <= i < vocabulary.size), None)
+        if wrong is not None:
+            raise RequestRefused(
+                "invalid",
+                f"Token id {wrong} is not in the vocabulary; ids are 0 to {vocabulary.size - 1}.",
+            )
+        return prompt
+
+    def _fit(self, token_ids: tuple[int, ...], params: SamplingParams) -> tuple[int, ...]:
+        """The prompt that the model reads: all of it, or its end; see `SamplingParams.truncate`."""
+        context = self.context_length
+        assert context is not None
+        if params.truncate == "left":
+            room = min(params.max_new_tokens, context // 2)
+            return token_ids[-(context - room) :]
+        longest = context - (params.max_new_tokens > 0)  # room for a token at least
+        if len(token_ids) > longest:
+            surplus = len(token_ids) - longest
             raise RequestRefused(
                 "too_long",
                 f"The text has {len(token_ids):,} tokens; this model reads "
-                f"{limits.context_length:,} at most, what it writes included. "
-                f"Shorten the text by {surplus:,} token{'s' if surplus > 1 else ''} or more.",
+                f"{context:,} at most, what it writes included. "
+                f"Shorten the text by {surplus:,} token{'s' if surplus > 1 else ''} or more, or "
+                "let its beginning be left out (truncate = left).",
+                "truncate",
             )
-        return token_ids or (limits.bos_token_id,)
+        return token_ids
 
     def _register(self, stream: Stream) -> None:
         with self._lock:
@@ -423,9 +518,11 @@ class Worker:
                     )
                 self.status = message
             case TokenizerReady():
-                tokenizer = Tokenizer.from_str(message.tokenizer_json)
+                vocabulary = Vocabulary(
+                    message.tokenizer_json, message.vocabulary_size, message.bos_token_id
+                )
                 with self._lock:
-                    self._tokenizer, self._limits = tokenizer, message
+                    self._vocabulary, self._limits = vocabulary, message
                     self._accepting = True
                     late = [s for i, s in self._streams.items() if i not in self._submitted]
                 for stream in late:
@@ -439,7 +536,7 @@ class Worker:
             case _:
                 raise TypeError(f"unknown message from the engine: {type(message).__name__}")
 
-    def _dispatch_events(self, events: tuple[Any, ...]) -> None:
+    def _dispatch_events(self, events: tuple[EngineEvent, ...]) -> None:
         deliveries: list[tuple[Stream, StreamEvent]] = []
         left: list[int] = []
         with self._lock:
@@ -448,15 +545,21 @@ class Worker:
                 if stream is None:
                     continue
                 deliveries.append((stream, event))
-                if isinstance(event, Started | Finished):
+                is_over = isinstance(event, Finished) and self._count_end(stream)
+                if is_over or isinstance(event, Started):
                     left.append(event.request_id)
             if left:
                 deliveries += self._leave_queue(left)
-                for event in events:
-                    if isinstance(event, Finished):
-                        self._streams.pop(event.request_id, None)
-                        self._submitted.discard(event.request_id)
         self._deliver_all(deliveries)
+
+    def _count_end(self, stream: Stream) -> bool:
+        """One completion of the stream has ended; whether it was the last, and all is over."""
+        stream._open_completions -= 1
+        if stream._open_completions > 0:
+            return False
+        del self._streams[stream.request_id]
+        self._submitted.discard(stream.request_id)
+        return True
 
     def _end_streams(self, message: str) -> None:
         """End with an error what the engine had; requests it never got wait for the next one."""
@@ -468,8 +571,9 @@ class Worker:
             moved = self._leave_queue([stream.request_id for stream in ended])
             self._submitted.clear()
         deliveries: list[tuple[Stream, StreamEvent]] = [
-            (stream, Finished(stream.request_id, "error", message, "", 0, 0, stream.seed))
+            (stream, Finished(stream.request_id, "error", message, "", 0, 0, stream.seed, index))
             for stream in ended
+            for index in range(stream._request.params.candidates)
         ]
         self._deliver_all(deliveries + moved)
 

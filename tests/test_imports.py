@@ -18,10 +18,16 @@ RANKS = [
     ("gptj_demo.ui", "gptj_demo.__main__"),
     ("gptj_demo.worker", "gptj_demo.engine.__main__"),
     ("gptj_demo.engine.loop",),
-    ("gptj_demo.engine.runner", "gptj_demo.engine.detokenizer", "gptj_demo.engine.checkpoint"),
+    ("gptj_demo.engine.engine", "gptj_demo.engine.checkpoint"),
+    ("gptj_demo.engine.runner", "gptj_demo.engine.detokenizer"),
     ("gptj_demo.engine.gptj", "gptj_demo.engine.sampler", "gptj_demo.engine.scheduler"),
-    ("gptj_demo.engine.kv_cache", "gptj_demo.engine.int8"),
-    ("gptj_demo.protocol",),
+    (
+        "gptj_demo.engine.kv_cache",
+        "gptj_demo.engine.int8",
+        "gptj_demo.engine.history",
+        "gptj_demo.engine.logprobs",
+    ),
+    ("gptj_demo.protocol", "gptj_demo.tokenization"),
     ("gptj_demo.sampling", "gptj_demo.settings"),
 ]
 

@@ -3,38 +3,7 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Sequence
-
-
-def token_bytes(tokenizer_json: str) -> list[bytes]:
-    """The bytes each id of a byte-level BPE tokenizer stands for, as `tokenizers` serialises it.
-
-    Byte-level BPE (GPT-2's) writes every byte as a printable character; this undoes it. Added
-    tokens such as `<|endoftext|>` stand for their own name.
-    """
-    description = json.loads(tokenizer_json)
-    vocabulary: dict[str, int] = description["model"]["vocab"]
-    added = {token["id"]: token["content"] for token in description.get("added_tokens", ())}
-    size = max(max(vocabulary.values(), default=-1), max(added, default=-1)) + 1
-    byte_of = _byte_of_character()
-    table = [b""] * size
-    for token, token_id in vocabulary.items():
-        if all(character in byte_of for character in token):
-            table[token_id] = bytes(byte_of[character] for character in token)
-        else:
-            table[token_id] = token.encode()
-    for token_id, content in added.items():
-        table[token_id] = content.encode()
-    return table
-
-
-def _byte_of_character() -> dict[str, int]:
-    """Printable Latin-1 bytes stand for themselves, the others for characters from 256 on."""
-    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
-    table = {chr(byte): byte for byte in printable}
-    others = (byte for byte in range(256) if byte not in printable)
-    return table | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 class Detokenizer:
@@ -44,8 +13,10 @@ class Detokenizer:
     they are the beginning of a character; the work for a token does not grow with the text.
     """
 
-    def __init__(self, table: Sequence[bytes], stop: Sequence[str]) -> None:
+    def __init__(self, table: Sequence[bytes], stop: Sequence[str], skip_bytes: int = 0) -> None:
+        """`table` holds the bytes of each id; the first `skip_bytes` bytes are left out."""
         self._table = table
+        self._skip = skip_bytes
         self._stop = tuple(stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
@@ -53,7 +24,10 @@ class Detokenizer:
 
     def add(self, token_id: int) -> str:
         """The text that this token releases; sets `stopped_by` where it completes a stop string."""
-        return self._release(self._decoder.decode(self._table[token_id]))
+        data = self._table[token_id]
+        if self._skip:
+            data, self._skip = data[self._skip :], max(0, self._skip - len(data))
+        return self._release(self._decoder.decode(data))
 
     def finish(self) -> str:
         """What is still held back: the end of the text, unless a stop string ended it."""

@@ -20,6 +20,12 @@ from transformers.activations import ACT2FN
 from gptj_demo.engine.int8 import Int8Linear
 from gptj_demo.engine.kv_cache import KVCache
 
+# On the CPU a row of a fp32 product comes out the same to the last bit in any company if there are
+# at least so many rows, and so does attention if the length is a multiple of a vector's and what is
+# beyond a row's own is masked. Measured with MKL on AVX-512; elsewhere the last bit may differ.
+_LEAST_ROWS = 4
+_LENGTH_STEP = 32
+
 Product = Callable[[torch.Tensor], torch.Tensor]
 Attention = Callable[[int, torch.Tensor], torch.Tensor]
 
@@ -46,13 +52,13 @@ class Layer:
 class DecodeRun:
     """Neighbouring slots that decode together: a run of rows of the batch.
 
-    `mask` [rows, 1, 1, length] is added to the scores where the rows differ in length.
+    `mask` [rows, 1, 1, length] is added to the scores: -inf beyond each row's own length.
     """
 
     first_slot: int
     rows: int
     length: int
-    mask: torch.Tensor | None
+    mask: torch.Tensor
 
 
 class GPTJ:
@@ -82,6 +88,9 @@ class GPTJ:
             self.dtype == torch.float32 and self.head_dim % 2 == 0 and fused_width % 2 == 0
         )
         self._rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
+        self._least_rows = (
+            _LEAST_ROWS if self.dtype == torch.float32 and self.device.type == "cpu" else 1
+        )
 
         transformer = model.transformer
         self.embedding = transformer.wte.weight.data
@@ -106,10 +115,16 @@ class GPTJ:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[rows, d_model] -> fp32 logits [rows, padded_vocabulary]."""
+        rows = hidden.shape[0]
         normed = F.layer_norm(
-            hidden, (self.d_model,), self.norm_weight, self.norm_bias, self.epsilon
+            self._pad(hidden), (self.d_model,), self.norm_weight, self.norm_bias, self.epsilon
         )
-        return self.head(normed).float()
+        return self.head(normed)[:rows].float()
+
+    def _pad(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of zeros below, where there are too few for a product to be reproducible."""
+        missing = self._least_rows - rows.shape[0]
+        return rows if missing <= 0 else F.pad(rows, (0,) * (2 * rows.dim() - 1) + (missing,))
 
     def prefill(
         self, cache: KVCache, slot: int, token_ids: torch.Tensor, start: int
@@ -152,10 +167,11 @@ class GPTJ:
         `runs` cover the rows in order (`decode_runs` makes them). Returns hidden states
         [rows, d_model].
         """
+        rows = token_ids.shape[0]
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
-            cache.write(layer, slots, positions, heads[:, self.heads :])
-            query = heads[:, : self.heads, None]  # [rows, heads, 1, head_dim]
+            cache.write(layer, slots, positions, heads[:rows, self.heads :])
+            query = heads[:rows, : self.heads, None]  # [rows, heads, 1, head_dim]
             parts, row = [], 0
             for run in runs:
                 keys, values = cache.read(layer, run.first_slot, run.rows, run.length)
@@ -166,9 +182,9 @@ class GPTJ:
                 )
                 row += run.rows
             mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
-            return mixed.view(-1, self.d_model)
+            return self._pad(mixed.view(-1, self.d_model))
 
-        return self._forward(token_ids, positions, attend)
+        return self._forward(self._pad(token_ids), self._pad(positions), attend)[:rows]
 
     def decode_runs(self, slots: list[int], lengths: list[int]) -> list[DecodeRun]:
         """Group rows, ordered by slot, into runs of neighbouring slots.
@@ -180,13 +196,12 @@ class GPTJ:
             if end < len(slots) and slots[end] == slots[end - 1] + 1:
                 continue
             part = lengths[begin:end]
-            longest = max(part)
-            mask = None
-            if min(part) < longest:
-                length = torch.tensor(part, device=self.device)[:, None]
-                beyond = torch.arange(longest, device=self.device) >= length
-                mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
-                mask = mask.masked_fill_(beyond, -torch.inf)[:, None, None]
+            longest = -(-max(part) // _LENGTH_STEP) * _LENGTH_STEP
+            longest = min(longest, self.context_length)
+            length = torch.tensor(part, device=self.device)[:, None]
+            beyond = torch.arange(longest, device=self.device) >= length
+            mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
+            mask = mask.masked_fill_(beyond, -torch.inf)[:, None, None]
             runs.append(DecodeRun(slots[begin], end - begin, longest, mask))
             begin = end
         return runs

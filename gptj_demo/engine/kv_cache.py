@@ -52,3 +52,11 @@ class KVCache:
         """Keys and values of neighbouring slots: views, [slots, heads, length, head_dim] each."""
         part = self.storage[layer, first_slot : first_slot + slots, :, :length]
         return part[:, : self._heads], part[:, self._heads :]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Give `target` the first `length` positions of the slot `source`."""
+        self.storage[:, target, :, :length] = self.storage[:, source, :, :length]
+
+    def clear(self, slot: int) -> None:
+        """Forget what a slot holds, not-a-numbers too, which a mask would not keep out."""
+        self.storage[:, slot].zero_()

@@ -22,133 +22,28 @@ from multiprocessing.connection import Connection
 import torch
 
 from gptj_demo.engine import checkpoint
-from gptj_demo.engine.detokenizer import Detokenizer, token_bytes
+from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.runner import Runner
-from gptj_demo.engine.sampler import RowSampler
-from gptj_demo.engine.scheduler import Scheduler, Sequence
 from gptj_demo.protocol import (
     Cancel,
+    EngineEvent,
     EngineStatus,
-    Finished,
-    FinishReason,
     ModelInfo,
     Refused,
-    Started,
     StepEvents,
     Submit,
-    TokenEvent,
     TokenizerReady,
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
+from gptj_demo.tokenization import token_bytes
 
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.1  # loading is reported at most this often
 SMALL_MODEL = 100_000_000  # parameters; below, one thread: its steps are too short to be shared
 LARGE_MODEL = 1_000_000_000
-
-Event = Started | TokenEvent | Finished
-
-
-class Generation:
-    """One request in the engine: its place in the schedule, its text, and when it ends."""
-
-    def __init__(
-        self, request: Submit, table: list[bytes], context_length: int, end_of_text: int
-    ) -> None:
-        self.request = request
-        self.sequence = Sequence(request.request_id, request.prompt_token_ids)
-        self._detokenizer = Detokenizer(table, request.params.stop)
-        self._context_length = context_length
-        self._end_of_text = end_of_text
-
-    def add(self, token_id: int) -> tuple[Event, ...]:
-        """The events of a new token, which the sequence holds already."""
-        generated = len(self.sequence.generated_token_ids)
-        if token_id == self._end_of_text:
-            return (self.finish("stop", "The model ended its text here."),)
-        text = self._detokenizer.add(token_id)
-        token = TokenEvent(self.request.request_id, token_id, text)
-        if self._detokenizer.stopped_by is not None:
-            stop = self._detokenizer.stopped_by
-            return token, self.finish("stop", f"Stopped before {stop!r}, as you asked.")
-        if generated == self.request.params.max_new_tokens:
-            return token, self.finish("length", f"Wrote the {generated:,} tokens you asked for.")
-        if self.sequence.length == self._context_length:
-            full = f"The model's context of {self._context_length:,} tokens is full."
-            return token, self.finish("length", full)
-        return (token,)
-
-    def finish(self, reason: FinishReason, message: str) -> Finished:
-        """The last event; what was held back comes with it."""
-        return Finished(
-            request_id=self.request.request_id,
-            reason=reason,
-            message=message,
-            text=self._detokenizer.finish(),
-            prompt_tokens=self.sequence.prompt_length,
-            completion_tokens=len(self.sequence.generated_token_ids),
-            seed=self.request.seed,
-        )
-
-
-class Engine:
-    """All requests of the process over one model."""
-
-    def __init__(
-        self, runner: Runner, table: list[bytes], end_of_text: int, prefill_budget: int
-    ) -> None:
-        self._runner = runner
-        self._table = table
-        self._end_of_text = end_of_text
-        self._scheduler = Scheduler(runner.cache.max_streams, prefill_budget)
-        self._generations: dict[int, Generation] = {}
-
-    @property
-    def is_idle(self) -> bool:
-        return self._scheduler.is_idle
-
-    def submit(self, request: Submit) -> None:
-        """Put a request in line. It has been checked: ids are in range and there is room."""
-        generation = Generation(
-            request, self._table, self._runner.model.context_length, self._end_of_text
-        )
-        self._generations[request.request_id] = generation
-        self._runner.add(
-            request.request_id,
-            RowSampler(
-                request.params, request.seed, request.prompt_token_ids, self._runner.vocabulary
-            ),
-        )
-        self._scheduler.add(generation.sequence)
-
-    def cancel(self, request_id: int) -> Finished | None:
-        """End a request; its last event, or None where it is over already."""
-        generation = self._generations.get(request_id)
-        if generation is None:
-            return None
-        self._remove(request_id)
-        return generation.finish("cancelled", "Stopped.")
-
-    def step(self) -> list[Event]:
-        """One step of the model for all running requests; the events it made."""
-        step = self._scheduler.schedule()
-        events: list[Event] = [
-            Started(sequence.request_id, sequence.prompt_length) for sequence in step.admitted
-        ]
-        for sequence, token_id in self._runner.run(step):
-            generation = self._generations[sequence.request_id]
-            events += generation.add(token_id)
-            if isinstance(events[-1], Finished):
-                self._remove(sequence.request_id)
-        return events
-
-    def _remove(self, request_id: int) -> None:
-        del self._generations[request_id]
-        self._scheduler.remove(request_id)
-        self._runner.remove(request_id)
 
 
 def warm_up(engine: Engine) -> None:
@@ -195,7 +90,10 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     report("Warming up")
     budget = prefill_budget(parameters, plan.device)
     runner = Runner(model, plan.max_streams, vocabulary)
-    engine = Engine(runner, token_bytes(tokenizer_json), end_of_text, budget)
+    table = token_bytes(tokenizer_json)
+    engine = Engine(
+        runner, EngineVocabulary(table, vocabulary, end_of_text, context_length), budget
+    )
     warm_up(engine)
     info = ModelInfo(
         name=plan.name,
@@ -221,13 +119,13 @@ def serve(
 ) -> None:
     """Work through the inbox for ever, one message out for each step."""
     while True:
-        events: list[Event] = []
+        events: list[EngineEvent] = []
         message = inbox.get() if engine.is_idle else _get_nowait(inbox)
         while message is not None:
             if isinstance(message, Submit):
                 engine.submit(message)
-            elif (finished := engine.cancel(message.request_id)) is not None:
-                events.append(finished)
+            else:
+                events += engine.cancel(message.request_id)
             message = _get_nowait(inbox)
         events += engine.step()
         if events:

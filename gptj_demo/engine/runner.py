@@ -1,61 +1,114 @@
-"""Carries out a step: prefill chunks, one decode of all running rows, sampling."""
+"""Carries out a step: one decode of all running rows, prefill chunks, forks, sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Rows
+from dataclasses import dataclass
 
 import torch
 
 from gptj_demo.engine.gptj import GPTJ
-from gptj_demo.engine.sampler import RowSampler, SamplerBatch
-from gptj_demo.engine.scheduler import Sequence, Step
+from gptj_demo.engine.logprobs import score
+from gptj_demo.engine.sampler import RowSampler, Sampled, SamplerBatch
+from gptj_demo.engine.scheduler import PrefillChunk, Sequence, SequenceKey, Step
+from gptj_demo.protocol import TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step made: prompts that are read, with their scores if asked for, then tokens."""
+
+    prompts: list[tuple[Sequence, list[TokenLogprobs] | None]]
+    tokens: list[tuple[Sequence, Sampled]]
 
 
 class Runner:
-    """A model, its KV cache, and the sampling state of each running request."""
+    """A model, its KV cache, and the sampling state of each running completion."""
 
     def __init__(self, model: GPTJ, max_streams: int, vocabulary: int) -> None:
         self.model = model
         self.vocabulary = vocabulary
         self.cache = model.make_cache(max_streams)
-        self._samplers: dict[int, RowSampler] = {}
+        self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
+        # by request: the last hidden state of its prompt, while completions may yet begin with it
+        self._prompt_ends: dict[int, torch.Tensor] = {}
+        # by request: how many alternatives a token is told, and the scores so far
+        self._scores: dict[int, tuple[int, list[TokenLogprobs]]] = {}
 
-    def add(self, request_id: int, sampler: RowSampler) -> None:
-        """Know how to sample for a request before its first step."""
-        self._samplers[request_id] = sampler
+    def add(self, request_id: int, samplers: Rows[RowSampler]) -> None:
+        """Know how to sample for the completions of a request before its first step."""
+        for index, sampler in enumerate(samplers):
+            self._samplers[request_id, index] = sampler
+        params = samplers[0].params
+        if params.echo:
+            self._scores[request_id] = (params.logprobs or 0, [])
 
-    def remove(self, request_id: int) -> None:
-        """Forget a request that is over."""
-        self._samplers.pop(request_id, None)
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a completion that is over."""
+        sampler = self._samplers.pop(sequence.key)
+        # what gave a number for a token is sound; all else may hold not-a-numbers
+        if sequence.slot >= 0 and (sampler.broken or not sequence.generated_token_ids):
+            self.cache.clear(sequence.slot)
+
+    def forget(self, request_id: int) -> None:
+        """Forget a request of which no completion is left."""
+        self._prompt_ends.pop(request_id, None)
+        self._scores.pop(request_id, None)
 
     @torch.inference_mode()
-    def run(self, step: Step) -> list[tuple[Sequence, int]]:
-        """One step; the sequences that got a token, with it. Appends it to the sequence."""
+    def run(self, step: Step) -> StepResult:
+        """One step; tokens are appended to their sequences."""
         rows: list[Sequence] = []
         hidden: list[torch.Tensor] = []  # [rows, d_model] each
-        device = self.model.device
+        prompts: list[tuple[Sequence, list[TokenLogprobs] | None]] = []
         if step.decode:
             hidden.append(self._decode(step.decode))
             rows += step.decode
         for chunk in step.prefill:
+            read = self._prefill(chunk)
             sequence = chunk.sequence
-            token_ids = torch.tensor(
-                sequence.prompt_token_ids[chunk.start : chunk.end], device=device
-            )
-            read = self.model.prefill(self.cache, sequence.slot, token_ids, chunk.start)
-            if chunk.completes_prompt:
+            if not chunk.completes_prompt:
+                continue
+            _, scores = self._scores.pop(sequence.request_id, (0, None))
+            prompts.append((sequence, scores))
+            if sequence.siblings > 1:
+                self._prompt_ends[sequence.request_id] = read[-1:].clone()
+            if self._samplers[sequence.key].params.max_new_tokens > 0:
                 hidden.append(read[-1:])
                 rows.append(sequence)
+        for fork in step.forks:
+            sequence = fork.sequence
+            self.cache.copy(fork.source.slot, sequence.slot, sequence.prompt_length)
+            hidden.append(self._prompt_ends[sequence.request_id])
+            rows.append(sequence)
         if not rows:
-            return []
+            return StepResult(prompts, [])
         logits = self.model.logits(hidden[0] if len(hidden) == 1 else torch.cat(hidden))
-        tokens = self._sampler_batch(rows).sample(
-            logits, [len(row.generated_token_ids) for row in rows]
-        )
-        for row, token in zip(rows, tokens, strict=True):
-            row.generated_token_ids.append(token)
-        return list(zip(rows, tokens, strict=True))
+        steps = [len(row.generated_token_ids) for row in rows]
+        sampled = self._sampler_batch(rows).sample(logits, steps)
+        for row, one in zip(rows, sampled, strict=True):
+            if one.token_id is None:
+                self._samplers[row.key].broken = True
+            else:
+                row.generated_token_ids.append(one.token_id)
+        return StepResult(prompts, list(zip(rows, sampled, strict=True)))
+
+    def _prefill(self, chunk: PrefillChunk) -> torch.Tensor:
+        """Hidden states of the chunk, [length, d_model]; scores its tokens where that is asked."""
+        sequence, device = chunk.sequence, self.model.device
+        prompt = sequence.prompt_token_ids
+        token_ids = torch.tensor(prompt[chunk.start : chunk.end], device=device)
+        read = self.model.prefill(self.cache, sequence.slot, token_ids, chunk.start)
+        wanted = self._scores.get(sequence.request_id)
+        if wanted is not None:
+            alternatives, scores = wanted
+            # each state tells of the token after it, the last one of the prompt of none
+            following = torch.tensor(prompt[chunk.start + 1 : chunk.end + 1], device=device)
+            if len(following):
+                logits = self.model.logits(read[: len(following)])
+                scores += score(logits, self.vocabulary, following, alternatives)
+        return read
 
     def _decode(self, rows: Rows[Sequence]) -> torch.Tensor:
         device = self.model.device
@@ -71,7 +124,7 @@ class Runner:
         )
 
     def _sampler_batch(self, rows: Rows[Sequence]) -> SamplerBatch:
-        samplers = [self._samplers[row.request_id] for row in rows]
+        samplers = [self._samplers[row.key] for row in rows]
         if self._batch is None or self._batch.rows != samplers:
             self._batch = SamplerBatch(samplers, self.vocabulary, self.model.device)
         return self._batch

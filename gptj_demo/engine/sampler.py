@@ -1,41 +1,124 @@
-"""Logits to tokens, row by row, all rows at once.
+"""Logits to tokens and their probabilities, row by row, all rows at once.
 
-The controls apply in transformers' order: repetition penalty, temperature, top-k, top-p. A row's
-result depends on its own logits, controls and random number alone, and the random number of a token
-on the request's seed and the token's position alone, so the same request gives the same words in
-any company.
+The controls apply in the order of `FILTER_ORDER`. A row's result depends on its own logits,
+controls and random number alone, and the random number of a token on the request's seed and the
+token's position alone, so the same request gives the same words in any company. Every stage works
+on all rows that use its control together, and a control that no row uses has no stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from gptj_demo.sampling import SamplingParams
+from gptj_demo.engine.history import DontRepeatYourself, History, NoRepeatNgram, SequenceBias
+from gptj_demo.engine.logprobs import Rows, Trace
+from gptj_demo.protocol import Submit, TokenLogprobs
+from gptj_demo.sampling import FILTER_ORDER
 
 # top-k and top-p look at this many of the most probable tokens first; sorting the whole
 # vocabulary, which gives the same result, is only needed where these do not hold top_p
 _CANDIDATES = 256
 
+Stage = Callable[[torch.Tensor, Sequence[int]], None]  # logits, changed in place; tokens so far
+# from scaled logits [rows, vocabulary] and limits [rows, 1]: which tokens go
+Filter = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Sampled(NamedTuple):
+    """What sampling made of one row. `token_id` is None where its logits were not numbers."""
+
+    token_id: int | None
+    logprobs: TokenLogprobs | None
+    filtered_away: bool
+
 
 class RowSampler:
-    """What sampling knows of one request: controls, random numbers, the tokens it has seen."""
+    """What sampling knows of one completion: controls, random numbers, the tokens it has seen.
+
+    `vocabulary` is the number of ids that can be chosen, `end_of_text` one of them (or -1: none).
+    The first token is one of `first_token_ids` where these are given (token healing). The seed of
+    completion `index` is the request's plus `index`, modulo 2**32.
+    """
 
     def __init__(
-        self, params: SamplingParams, seed: int, prompt_token_ids: Sequence[int], vocabulary: int
+        self,
+        request: Submit,
+        index: int,
+        vocabulary: int,
+        end_of_text: int,
+        first_token_ids: Sequence[int] = (),
     ) -> None:
+        params = request.params
         self.params = params
+        self.greedy = params.temperature == 0
+        self.broken = False  # whether its logits were not numbers
+        self.seed = (request.seed + index) % 2**32
         # Philox is counter-based (Salmon et al. 2011): the n-th number of a key is fixed
-        generator = np.random.Generator(np.random.Philox(key=seed))
-        self.uniforms = generator.random(params.max_new_tokens)
-        self.penalized: torch.Tensor | None = (
-            None  # multiplies or divides these logits: [vocabulary]
+        self.uniforms = _uniforms(self.seed, 0, params.max_new_tokens)
+        self.xtc_uniforms = _uniforms(
+            self.seed, 1, params.max_new_tokens if params.xtc_probability > 0 else 0
         )
-        if params.repetition_penalty != 1.0:
-            self.penalized = torch.zeros(vocabulary, dtype=torch.bool)
-            self.penalized[list(prompt_token_ids)] = True
+        ends = [*params.stop_token_ids, *([end_of_text] if end_of_text >= 0 else [])]
+        self.ends = ends if params.min_new_tokens > 0 else []
+        self.first_token_ids = list(first_token_ids)
+        self.wants_logprobs = params.logprobs is not None or params.candidates > params.n
+
+        def one(sequences: Sequence[tuple[tuple[int, ...], float]]) -> list[tuple[int, float]]:
+            return [(ids[0], bias) for ids, bias in sequences if len(ids) == 1]
+
+        def several(
+            sequences: Sequence[tuple[tuple[int, ...], float]],
+        ) -> list[tuple[tuple[int, ...], float]]:
+            return [(ids, bias) for ids, bias in sequences if len(ids) > 1]
+
+        bad_words = [(token_ids, -math.inf) for token_ids in request.bad_words]
+        self.biases = {"logit_bias": one(request.logit_bias), "bad_words": one(bad_words)}
+        self.histories: dict[str, History] = {}
+        if long := several(request.logit_bias):
+            self.histories["logit_bias"] = SequenceBias(long)
+        if long := several(bad_words):
+            self.histories["bad_words"] = SequenceBias(long)
+        if params.no_repeat_ngram_size > 0:
+            self.histories["no_repeat_ngram_size"] = NoRepeatNgram(params.no_repeat_ngram_size)
+        if params.dry_multiplier > 0:
+            self.histories["dry_multiplier"] = DontRepeatYourself(
+                params.dry_multiplier,
+                params.dry_base,
+                params.dry_allowed_length,
+                request.dry_sequence_breakers,
+            )
+        for history in self.histories.values():
+            for token_id in request.prompt_token_ids:
+                history.add(token_id)
+
+        # the tokens of prompt and continuation: bool [vocabulary]
+        self.seen: torch.Tensor | None = None
+        if params.repetition_penalty != 1:
+            self.seen = torch.zeros(vocabulary, dtype=torch.bool)
+            self.seen[list(request.prompt_token_ids)] = True
+        # how often each token stands in the continuation: fp32 [vocabulary]
+        self.counts: torch.Tensor | None = None
+        if params.presence_penalty != 0 or params.frequency_penalty != 0:
+            self.counts = torch.zeros(vocabulary)
+
+    def uses(self, filter: str, off: float) -> bool:
+        """Whether a filter of that name does anything to this row."""
+        return not self.greedy and getattr(self.params, filter) != off
+
+    def add(self, token_id: int) -> None:
+        """Take note of the token that was chosen, for the controls that look at sequences."""
+        for history in self.histories.values():
+            history.add(token_id)
+
+
+def _uniforms(seed: int, stream: int, count: int) -> np.ndarray:
+    key = np.array([seed, stream], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
 class SamplerBatch:
@@ -46,57 +129,188 @@ class SamplerBatch:
         self.vocabulary = vocabulary
         self.device = device
         params = [row.params for row in self.rows]
+        greedy = [row.greedy for row in self.rows]
+        self._all_greedy, self._any_greedy = all(greedy), any(greedy)
+        self._greedy = torch.tensor(greedy, device=device)
 
-        def column(values: list[float]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
+        # filters do nothing to greedy rows, whose result is the argmax
+        drawing = [None if row.greedy else row.params for row in self.rows]
+        temperatures = [p.temperature if p else 1.0 for p in drawing]
+        top_k = [p.top_k or vocabulary if p else vocabulary for p in drawing]
+        top_p = [p.top_p if p else 1.0 for p in drawing]
+        min_p = [p.min_p if p else 0.0 for p in drawing]
+        self._temperature = self._column(temperatures)
+        self._any_temperature = any(value != 1 for value in temperatures)
+        self._top_k, self._largest_top_k = self._column(top_k), max(top_k)
+        self._any_top_k = min(top_k) < vocabulary
+        self._top_p, self._any_top_p = self._column(top_p), min(top_p) < 1
+        self._log_min_p = self._column([math.log(p) if p else -math.inf for p in min_p])
+        self._any_min_p = max(min_p) > 0
 
-        self.all_greedy = all(p.temperature == 0 for p in params)
-        self.greedy = column([float(p.temperature == 0) for p in params])[:, 0] > 0
-        self.any_greedy = any(p.temperature == 0 for p in params)
-        # greedy rows are divided by one: their result is taken from the argmax
-        self.temperature = column([p.temperature or 1.0 for p in params])
-        self.any_filter = any((p.top_k > 0 or p.top_p < 1) and p.temperature > 0 for p in params)
-        self.top_k = column([float(p.top_k or vocabulary) for p in params])
-        self.largest_top_k = int(self.top_k.max())
-        self.top_p = column([p.top_p for p in params])
-        self.any_top_p = any(p.top_p < 1 and p.temperature > 0 for p in params)
-        self.any_penalty = any(row.penalized is not None for row in self.rows)
-        self.penalty = column([p.repetition_penalty for p in params])
+        self._seen = self._stack("seen")
+        self._counts = self._stack("counts")
+        self._histories = [(n, row) for n, row in enumerate(self.rows) if row.histories]
+        makers: dict[str, Callable[[], Stage | None]] = {
+            "repetition_penalty": self._repetition_penalty,
+            "min_new_tokens": self._min_new_tokens,
+            "token_healing": self._token_healing,
+            "presence_penalty": lambda: self._penalty_by_count("presence_penalty"),
+            "frequency_penalty": lambda: self._penalty_by_count("frequency_penalty"),
+            "typical_p": lambda: self._filter(_typical, "typical_p", off=1.0),
+            "epsilon_cutoff": lambda: self._filter(_epsilon, "epsilon_cutoff", off=0.0),
+            "eta_cutoff": lambda: self._filter(_eta, "eta_cutoff", off=0.0),
+            "xtc_probability": self._xtc,
+        }
+        stages = [
+            (name, makers.get(name, lambda name=name: self._changes(name))())
+            for name in FILTER_ORDER
+            if name not in ("temperature", "top_k", "top_p", "min_p")  # all done in `_scale`
+        ]
+        warpers = FILTER_ORDER.index("temperature")
+        before = FILTER_ORDER[:warpers]
+        self._processors = [(name, stage) for name, stage in stages if stage and name in before]
+        self._filters = [(name, stage) for name, stage in stages if stage and name not in before]
+        self._may_empty = any(
+            name in ("no_repeat_ngram_size", "bad_words", "min_new_tokens", "token_healing")
+            for name, _ in self._processors
+        )
+        self._wanting = [number for number, row in enumerate(self.rows) if row.wants_logprobs]
+        self._alternatives = max((p.logprobs or 0 for p in params), default=0)
 
-    def sample(self, logits: torch.Tensor, steps: Sequence[int]) -> list[int]:
+    def sample(self, logits: torch.Tensor, steps: Sequence[int]) -> list[Sampled]:
         """One token for each row.
 
         `logits` is fp32 [rows, padded_vocabulary]; ids past the vocabulary are never chosen.
         `steps[row]` says how many tokens the row has generated so far.
         """
-        logits = logits[:, : self.vocabulary]
-        if self.any_penalty:
-            logits = self._penalize(logits)
-        if self.all_greedy:
-            tokens = logits.argmax(dim=1)
+        padded, logits = logits, logits[:, : self.vocabulary]
+        broken = ~logits.amax(dim=1).isfinite()  # amax gives a not-a-number where there is one
+        trace = None
+        if self._wanting:
+            rows = _rows(self._wanting, len(self.rows), self.device)
+            trace = Trace(padded, self.vocabulary, rows, self._alternatives)
+
+        adjusted = logits
+        if self._processors:
+            adjusted = logits.clone()
+            for name, stage in self._processors:
+                stage(adjusted, steps)
+                if trace is not None:
+                    trace.note(name, adjusted)
+        emptied = None
+        if self._may_empty:
+            empty = adjusted.amax(dim=1) == -torch.inf
+            if bool(empty.any()):  # the model's most probable token stays
+                emptied = empty.tolist()
+                likeliest = logits.argmax(dim=1, keepdim=True)
+                alone = torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
+                adjusted = torch.where(empty[:, None], alone, adjusted)
+
+        scaled = None
+        if self._all_greedy:
+            tokens = adjusted.argmax(dim=1)
         else:
-            tokens = self._draw(logits, steps)
-            if self.any_greedy:
-                tokens = torch.where(self.greedy, logits.argmax(dim=1), tokens)
-        chosen: list[int] = tokens.tolist()
-        if self.any_penalty:
-            for row, token in zip(self.rows, chosen, strict=True):
-                if row.penalized is not None:
-                    row.penalized[token] = True
-        return chosen
+            scaled = self._scale(adjusted, steps, trace)
+            tokens = self._draw(scaled, steps)
+            if self._any_greedy:
+                tokens = torch.where(self._greedy, adjusted.argmax(dim=1), tokens)
 
-    def _penalize(self, logits: torch.Tensor) -> torch.Tensor:
-        """Repetition penalty (Keskar et al. 2019), as transformers' processor of that name."""
-        none = torch.zeros(self.vocabulary, dtype=torch.bool)
-        seen = torch.stack([none if row.penalized is None else row.penalized for row in self.rows])
-        penalized = torch.where(logits < 0, logits * self.penalty, logits / self.penalty)
-        return torch.where(seen.to(self.device), penalized, logits)
+        chosen: list[int] = torch.where(broken, -1, tokens).tolist()
+        for number, row in self._histories:
+            row.add(chosen[number])
+        self._remember(tokens)
+        if trace is None and emptied is None:
+            return [Sampled(token if token >= 0 else None, None, False) for token in chosen]
+        logprobs: dict[int, TokenLogprobs] = {}
+        if trace is not None:
+            wanted = [self.rows[number].params.logprobs or 0 for number in self._wanting]
+            told = trace.logprobs(tokens, scaled, self._greedy, wanted)
+            logprobs = dict(zip(self._wanting, told, strict=True))
+        return [
+            Sampled(None, None, False)
+            if token < 0
+            else Sampled(token, logprobs.get(row), emptied is not None and emptied[row])
+            for row, token in enumerate(chosen)
+        ]
 
-    def _draw(self, logits: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    # ---- logits to what is left of them
+
+    def _scale(
+        self, logits: torch.Tensor, steps: Sequence[int], trace: Trace | None
+    ) -> torch.Tensor:
+        """Temperature and filters: -inf where a filter removed the token. `logits` stays."""
+        scaled = logits / self._temperature if self._any_temperature else logits
+        thresholds = self._thresholds(scaled)
+        if thresholds:
+            if trace is not None:
+                for name, threshold in thresholds.items():
+                    trace.note_below(name, scaled, threshold)
+            highest = list(thresholds.values())
+            threshold = highest[0] if len(highest) == 1 else torch.cat(highest, 1).amax(1, True)
+            scaled = scaled.masked_fill(scaled < threshold, -torch.inf)
+        elif self._filters and scaled is logits:
+            scaled = logits.clone()
+        for name, stage in self._filters:
+            stage(scaled, steps)
+            if trace is not None:
+                trace.note(name, scaled)
+        return scaled
+
+    def _thresholds(self, scaled: torch.Tensor) -> dict[str, torch.Tensor]:
+        """top-k, top-p and min-p keep what is at least their threshold, [rows, 1], in this order.
+
+        -inf where a row keeps all; only those that a row uses.
+        """
+        thresholds: dict[str, torch.Tensor] = {}
+        peak = None
+        if self._any_top_k or self._any_top_p:
+            candidates = min(_CANDIDATES, self.vocabulary)
+            if candidates < self._largest_top_k < self.vocabulary:
+                candidates = self._largest_top_k
+            values = scaled.topk(candidates, dim=1).values  # [rows, candidates], descending
+            top_p, complete = self._nucleus(values, scaled)
+            if not complete:
+                values = scaled.topk(self.vocabulary, dim=1).values
+                top_p, _ = self._nucleus(values, scaled)
+            peak = values[:, :1]
+            if self._any_top_k:
+                last = (self._top_k.long() - 1).clamp(max=values.shape[1] - 1)
+                top_k = values.gather(1, last)
+                thresholds["top_k"] = top_k.masked_fill(self._top_k >= self.vocabulary, -torch.inf)
+            if top_p is not None:
+                thresholds["top_p"] = top_p
+        if self._any_min_p:
+            peak = scaled.amax(dim=1, keepdim=True) if peak is None else peak
+            thresholds["min_p"] = peak + self._log_min_p
+        return thresholds
+
+    def _nucleus(
+        self, values: torch.Tensor, scaled: torch.Tensor
+    ) -> tuple[torch.Tensor | None, bool]:
+        """The threshold of top-p among the most probable `values` [rows, candidates].
+
+        Also whether these were enough: in rows without top-k the nucleus may be larger.
+        """
+        if not self._any_top_p:
+            return None, True
+        count = values.shape[1]
+        unlimited = self._top_k >= self.vocabulary
+        in_top_k = torch.arange(count, device=self.device) < self._top_k  # [rows, candidates]
+        peak = values[:, :1]
+        weights = (values - peak).exp() * in_top_k
+        # the mass is that of what top-k left, as the filters work one after the other
+        all_mass = (scaled - peak).exp().sum(dim=1, keepdim=True)
+        mass = torch.where(unlimited, all_mass, weights.sum(dim=1, keepdim=True))
+        kept = ((weights.cumsum(dim=1) - weights) < self._top_p * mass) & in_top_k
+        kept[:, 0] = True
+        uses = self._top_p < 1
+        short = unlimited & uses & kept[:, -1:]
+        smallest = values.gather(1, kept.sum(dim=1, keepdim=True) - 1)
+        enough = count == self.vocabulary or not bool(short.any())
+        return smallest.masked_fill(~uses, -torch.inf), enough
+
+    def _draw(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
         """Inverse-CDF sampling in the order of the ids, over what the filters leave."""
-        scaled = logits / self.temperature
-        if self.any_filter:
-            scaled = scaled.masked_fill(scaled < self._threshold(scaled), -torch.inf)
         # the largest logit becomes 0, so at least one weight is 1 and none overflows
         weights = (scaled - scaled.amax(dim=1, keepdim=True)).exp()
         cumulative = weights.cumsum(dim=1, dtype=torch.float64)  # [rows, vocabulary]
@@ -104,46 +318,209 @@ class SamplerBatch:
         target = torch.tensor(uniforms, dtype=torch.float64, device=self.device)[:, None]
         target = target * cumulative[:, -1:]
         # the first id whose cumulative weight exceeds the target has a weight of its own
-        return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_(
-            max=self.vocabulary - 1
-        )
+        tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
+        return tokens.clamp_(max=self.vocabulary - 1)
 
-    def _threshold(self, scaled: torch.Tensor) -> torch.Tensor:
-        """The smallest logit each row keeps: [rows, 1]; -inf where it keeps all."""
-        largest_top_k = self.largest_top_k
-        candidates = min(_CANDIDATES, self.vocabulary)
-        if candidates < largest_top_k < self.vocabulary:
-            candidates = largest_top_k
-        while True:
-            values = scaled.topk(candidates, dim=1).values  # [rows, candidates], descending
-            threshold, complete = self._threshold_among(values, scaled)
-            if complete or candidates == self.vocabulary:
-                return threshold
-            candidates = self.vocabulary
+    # ---- stages: what each control does, to the rows that use it; None where none does
 
-    def _threshold_among(
-        self, values: torch.Tensor, scaled: torch.Tensor
-    ) -> tuple[torch.Tensor, bool]:
-        """Threshold from the largest `values`, and whether these were enough to tell."""
-        count = values.shape[1]
-        rank = torch.arange(count, device=self.device)
-        within_top_k = rank < self.top_k  # [rows, count]
-        keep = within_top_k
-        complete = True
-        if self.any_top_p:
-            # the mass is that of what top-k left, as the filters work one after the other
-            unlimited = self.top_k >= self.vocabulary
-            peak = values[:, :1]
-            weights = (values - peak).exp() * within_top_k
-            all_mass = (scaled - peak).exp().sum(dim=1, keepdim=True)
-            mass = torch.where(unlimited, all_mass, weights.sum(dim=1, keepdim=True))
-            before = weights.cumsum(dim=1) - weights
-            in_nucleus = before < self.top_p * mass
-            in_nucleus[:, 0] = True
-            keep = keep & torch.where(self.top_p < 1, in_nucleus, True)
-            needs_more = unlimited & (self.top_p < 1) & keep[:, -1:] & ~self.greedy[:, None]
-            complete = not bool(needs_more.any()) or count == self.vocabulary
-        kept = keep.sum(dim=1, keepdim=True)
-        smallest = values.gather(1, kept - 1)
-        keeps_all = (self.top_k >= self.vocabulary) & (self.top_p >= 1)
-        return torch.where(keeps_all, -torch.inf, smallest), complete
+    def _changes(self, name: str) -> Stage | None:
+        """What is added to single logits: always the same, or depending on the tokens so far."""
+        fixed = [
+            (number, token, value)
+            for number, row in enumerate(self.rows)
+            for token, value in row.biases.get(name, ())
+        ]
+        moving = [
+            (number, row.histories[name])
+            for number, row in enumerate(self.rows)
+            if name in row.histories
+        ]
+        if not fixed and not moving:
+            return None
+        always = self._sparse(fixed) if fixed else None
+
+        def stage(logits: torch.Tensor, steps: Sequence[int]) -> None:
+            if always is not None:
+                logits.index_put_(always[0], always[1], accumulate=True)
+            changes = [
+                (number, token, value)
+                for number, history in moving
+                for token, value in history.changes()
+            ]
+            if changes:
+                places, values = self._sparse(changes)
+                logits.index_put_(places, values, accumulate=True)
+
+        return stage
+
+    def _repetition_penalty(self) -> Stage | None:
+        """Keskar et al. 2019, as transformers' RepetitionPenaltyLogitsProcessor."""
+        if self._seen is None:
+            return None
+        numbers, seen = self._seen
+        rows = _rows(numbers, len(self.rows), self.device)
+        penalty = self._column([self.rows[n].params.repetition_penalty for n in numbers])
+
+        def stage(logits: torch.Tensor, steps: Sequence[int]) -> None:
+            part = logits[rows]
+            penalized = torch.where(part < 0, part * penalty, part / penalty)
+            logits[rows] = torch.where(seen, penalized, part)
+
+        return stage
+
+    def _penalty_by_count(self, name: str) -> Stage | None:
+        """OpenAI's penalties, over the tokens of the continuation."""
+        if self._counts is None or not any(getattr(row.params, name) for row in self.rows):
+            return None
+        numbers, counts = self._counts
+        rows = _rows(numbers, len(self.rows), self.device)
+        penalty = self._column([getattr(self.rows[n].params, name) for n in numbers])
+
+        def stage(logits: torch.Tensor, steps: Sequence[int]) -> None:
+            times = counts if name == "frequency_penalty" else (counts > 0).float()
+            logits[rows] -= times * penalty
+
+        return stage
+
+    def _min_new_tokens(self) -> Stage | None:
+        """No end before `min_new_tokens`, as transformers' MinNewTokensLengthLogitsProcessor."""
+        ends = [(number, token) for number, row in enumerate(self.rows) for token in row.ends]
+        if not ends:
+            return None
+        numbers = [number for number, _ in ends]
+        places = torch.tensor(ends, device=self.device).unbind(1)
+        minimum = torch.tensor([self.rows[n].params.min_new_tokens for n in numbers])
+
+        def stage(logits: torch.Tensor, steps: Sequence[int]) -> None:
+            early = torch.tensor([steps[number] for number in numbers]) < minimum
+            forbidden = torch.zeros(len(ends)).masked_fill_(early, -torch.inf)
+            logits.index_put_(places, forbidden.to(self.device), accumulate=True)
+
+        return stage
+
+    def _token_healing(self) -> Stage | None:
+        """The first token is one of those that begin with the characters taken back."""
+        healing = [number for number, row in enumerate(self.rows) if row.first_token_ids]
+        if not healing:
+            return None
+
+        def stage(logits: torch.Tensor, steps: Sequence[int]) -> None:
+            for number in healing:
+                if steps[number] == 0:
+                    allowed = torch.tensor(self.rows[number].first_token_ids, device=self.device)
+                    kept = logits[number, allowed]
+                    logits[number].fill_(-torch.inf)
+                    logits[number, allowed] = kept
+
+        return stage
+
+    def _filter(self, filter: Filter, name: str, off: float) -> Stage | None:
+        numbers = [n for n, row in enumerate(self.rows) if row.uses(name, off)]
+        if not numbers:
+            return None
+        rows = _rows(numbers, len(self.rows), self.device)
+        limit = self._column([getattr(self.rows[n].params, name) for n in numbers])
+
+        def stage(scaled: torch.Tensor, steps: Sequence[int]) -> None:
+            part = scaled[rows]
+            scaled[rows] = part.masked_fill(filter(part, limit), -torch.inf)
+
+        return stage
+
+    def _xtc(self) -> Stage | None:
+        """Exclude top choices: see `SamplingParams.xtc_probability`."""
+        numbers = [n for n, row in enumerate(self.rows) if row.uses("xtc_probability", 0.0)]
+        if not numbers:
+            return None
+        rows = _rows(numbers, len(self.rows), self.device)
+        threshold = self._column([self.rows[n].params.xtc_threshold for n in numbers])
+
+        def stage(scaled: torch.Tensor, steps: Sequence[int]) -> None:
+            acts = self._column(
+                [
+                    float(self.rows[n].xtc_uniforms[steps[n]] < self.rows[n].params.xtc_probability)
+                    for n in numbers
+                ]
+            )
+            part = scaled[rows]
+            probabilities = part.softmax(dim=1)
+            obvious = probabilities >= threshold
+            least = probabilities.masked_fill(~obvious, torch.inf).amin(dim=1, keepdim=True)
+            removed = obvious & (probabilities > least) & (acts > 0)
+            scaled[rows] = part.masked_fill(removed, -torch.inf)
+
+        return stage
+
+    # ---- helpers
+
+    def _column(self, values: Sequence[float]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None]
+
+    def _sparse(
+        self, changes: list[tuple[int, int, float]]
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """(row, token, value)s as places and values for `index_put_`."""
+        places = torch.tensor([change[:2] for change in changes], device=self.device).unbind(1)
+        values = torch.tensor([change[2] for change in changes], device=self.device)
+        return places, values.float()
+
+    def _stack(self, name: str) -> tuple[list[int], torch.Tensor] | None:
+        """The rows that have a tensor of this name, and these in one, of which theirs are views.
+
+        So what the batch writes is still there when the row joins another one.
+        """
+        numbers = [n for n, row in enumerate(self.rows) if getattr(row, name) is not None]
+        if not numbers:
+            return None
+        stacked = torch.stack([getattr(self.rows[n], name).to(self.device) for n in numbers])
+        for number, view in zip(numbers, stacked, strict=True):
+            setattr(self.rows[number], name, view)
+        return numbers, stacked
+
+    def _remember(self, tokens: torch.Tensor) -> None:
+        """Note the chosen tokens for the penalties."""
+        if self._seen is not None:
+            numbers, seen = self._seen
+            seen.scatter_(1, tokens[numbers][:, None], True)
+        if self._counts is not None:
+            numbers, counts = self._counts
+            chosen = tokens[numbers][:, None]
+            counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
+
+
+# ---- filters
+
+
+def _entropy(log_probabilities: torch.Tensor) -> torch.Tensor:
+    """Natural units, [rows, 1]; removed tokens count nothing."""
+    terms = log_probabilities.exp() * log_probabilities
+    return -terms.nansum(dim=1, keepdim=True)
+
+
+def _typical(scaled: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+    """Meister et al. 2022, as transformers' TypicalLogitsWarper."""
+    log_probabilities = scaled.log_softmax(dim=1)
+    distance = (-log_probabilities - _entropy(log_probabilities)).abs()
+    nearest, order = distance.sort(dim=1)
+    cumulative = log_probabilities.exp().gather(1, order).cumsum(dim=1)
+    last = (cumulative < mass).sum(dim=1, keepdim=True).clamp(max=scaled.shape[1] - 1)
+    return distance > nearest.gather(1, last)
+
+
+def _epsilon(scaled: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+    """Hewitt et al. 2022, as transformers' EpsilonLogitsWarper."""
+    return (scaled.softmax(dim=1) < epsilon) & (scaled < scaled.amax(dim=1, keepdim=True))
+
+
+def _eta(scaled: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+    """Hewitt et al. 2022, as transformers' EtaLogitsWarper."""
+    log_probabilities = scaled.log_softmax(dim=1)
+    eta = torch.minimum(epsilon, epsilon.sqrt() * (-_entropy(log_probabilities)).exp())
+    return (log_probabilities.exp() < eta) & (scaled < scaled.amax(dim=1, keepdim=True))
+
+
+def _rows(numbers: Sequence[int], count: int, device: torch.device) -> Rows:
+    """An index for some rows of a batch: a slice, which copies nothing, where it is all of them."""
+    if len(numbers) == count:
+        return slice(None)
+    return torch.tensor(numbers, device=device)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gptj_demo.engine.detokenizer import Detokenizer, token_bytes
+from gptj_demo.engine.detokenizer import Detokenizer
+from gptj_demo.tokenization import token_bytes
 from tests.engine.checkpoints import END_OF_TEXT, make_tokenizer
 
 TOKENIZER = make_tokenizer()

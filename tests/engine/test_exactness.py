@@ -16,7 +16,7 @@ from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.checkpoint import SAMPLE_MODEL
 from gptj_demo.engine.gptj import GPTJ
-from gptj_demo.engine.loop import Engine
+from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
@@ -80,7 +80,12 @@ def device(request: pytest.FixtureRequest) -> str:
 
 def make_engine(case: Case, device: str, prefill_budget: int = 16) -> Engine:
     runner = Runner(GPTJ(case.make().to(device)), STREAMS, case.vocabulary)
-    return Engine(runner, [b"x"] * case.vocabulary, NO_END, prefill_budget)
+    return Engine(runner, words(case.vocabulary), prefill_budget)
+
+
+def words(size: int) -> EngineVocabulary:
+    """A vocabulary of one letter, in which no id ends a text."""
+    return EngineVocabulary([b"x"] * size, size, NO_END, context_length=1 << 20)
 
 
 def make_prompts(case: Case) -> list[tuple[int, ...]]:
@@ -169,7 +174,7 @@ def test_ids_past_the_vocabulary_are_never_chosen() -> None:
     model = make_model(seed=1)
     with torch.no_grad():
         model.lm_head.bias[300:] += 1000.0
-    engine = Engine(Runner(GPTJ(model), 2, 300), [b"x"] * 300, NO_END, 16)
+    engine = Engine(Runner(GPTJ(model), 2, 300), words(300), 16)
     for number, temperature in enumerate((0.0, 2.0)):
         params = SamplingParams(temperature=temperature, top_p=1.0, max_new_tokens=40)
         engine.submit(Submit(number, (1, 2), params, seed=number))

@@ -1,0 +1,281 @@
+"""All requests of the process over one model: what comes in, what each step makes of them."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gptj_demo.engine.detokenizer import Detokenizer
+from gptj_demo.engine.runner import Runner
+from gptj_demo.engine.sampler import RowSampler, Sampled
+from gptj_demo.engine.scheduler import Scheduler, Sequence
+from gptj_demo.protocol import (
+    EngineEvent,
+    Finished,
+    FinishReason,
+    PromptScored,
+    Started,
+    Submit,
+    TokenEvent,
+    TokenLogprobs,
+)
+
+_MOST_EXPONENT = 700.0  # beyond, a perplexity is no longer a number
+
+Clock = Callable[[], float]  # seconds
+
+
+class Completion:
+    """One continuation: its place in the schedule, its text, and when it ends."""
+
+    def __init__(
+        self, request: Submit, index: int, seed: int, vocabulary: EngineVocabulary, healed: bytes
+    ) -> None:
+        self._request = request
+        self._params = request.params
+        self.sequence = Sequence(
+            request.request_id, request.prompt_token_ids, index, request.params.candidates
+        )
+        self._seed = seed
+        self._vocabulary = vocabulary
+        self._detokenizer = Detokenizer(vocabulary.table, request.params.stop, len(healed))
+        self._sum_logprob: float | None = None
+        self._filtered_away = 0
+
+    def add(self, sampled: Sampled, elapsed: float) -> tuple[EngineEvent, ...]:
+        """The events of a new token, which the sequence holds already.
+
+        `elapsed` is the time since the request started, in seconds.
+        """
+        token_id, params = sampled.token_id, self._params
+        if token_id is None:
+            return (
+                self.finish(
+                    "error",
+                    "The model's numbers broke down on this text (not a number). Nobody else is "
+                    "affected; your text is kept. Change it, or try again.",
+                ),
+            )
+        if sampled.logprobs is not None:
+            self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
+        self._filtered_away += sampled.filtered_away
+        if token_id == self._vocabulary.end_of_text and not params.ignore_eos:
+            return (self.finish("stop", "The model ended its text here."),)
+        if token_id in params.stop_token_ids:
+            return (self.finish("stop", f"Stopped before token {token_id}, as you asked."),)
+        text = self._detokenizer.add(token_id)
+        token = TokenEvent(
+            self._request.request_id,
+            token_id,
+            text,
+            self.sequence.index,
+            sampled.logprobs if params.logprobs is not None else None,
+            sampled.filtered_away,
+        )
+        generated = len(self.sequence.generated_token_ids)
+        if self._detokenizer.stopped_by is not None:
+            stop = self._detokenizer.stopped_by
+            return token, self.finish("stop", f"Stopped before {stop!r}, as you asked.")
+        if generated == params.max_new_tokens:
+            return token, self.finish("length", f"Wrote the {generated:,} tokens you asked for.")
+        if self.sequence.length == self._vocabulary.context_length:
+            full = f"The model's context of {self._vocabulary.context_length:,} tokens is full."
+            return token, self.finish("length", full)
+        if params.max_time and elapsed >= params.max_time:
+            limit = f"Stopped after {params.max_time:g} seconds, as you asked."
+            return token, self.finish("length", limit)
+        return (token,)
+
+    def finish(self, reason: FinishReason, message: str) -> Finished:
+        """The last event; what was held back comes with it."""
+        dropped, lost = self._request.dropped_tokens, self._filtered_away
+        if dropped:
+            message += f" The first {_tokens(dropped)} of the text did not fit and were not read."
+        if lost:
+            message += (
+                f" At {_tokens(lost)} the controls left nothing to choose from; the model's "
+                "likeliest was taken."
+            )
+        return Finished(
+            request_id=self._request.request_id,
+            reason=reason,
+            message=message,
+            text=self._detokenizer.finish(),
+            prompt_tokens=self.sequence.prompt_length,
+            completion_tokens=len(self.sequence.generated_token_ids),
+            seed=self._seed,
+            index=self.sequence.index,
+            sum_logprob=self._sum_logprob,
+        )
+
+
+def _tokens(count: int) -> str:
+    return f"{count:,} token{'' if count == 1 else 's'}"
+
+
+class EngineVocabulary:
+    """What the engine knows of the tokenizer: the bytes of each id, and which ids there are.
+
+    `size` ids can be chosen; `end_of_text` is one of them, or -1 where no id ends a text.
+    """
+
+    def __init__(
+        self, table: list[bytes], size: int, end_of_text: int, context_length: int
+    ) -> None:
+        self.table = table
+        self.size = size
+        self.end_of_text = end_of_text
+        self.context_length = context_length
+        self._sorted: list[tuple[bytes, int]] | None = None
+
+    def beginning_with(self, prefix: bytes) -> list[int]:
+        """The ids whose bytes begin with `prefix`."""
+        if self._sorted is None:  # made when it is first needed
+            self._sorted = sorted((self.table[i], i) for i in range(self.size))
+        begin = bisect.bisect_left(self._sorted, (prefix, -1))
+        found = []
+        for data, token_id in itertools.islice(self._sorted, begin, None):
+            if not data.startswith(prefix):
+                break
+            if token_id != self.end_of_text:
+                found.append(token_id)
+        return found
+
+
+@dataclass(slots=True)
+class Running:
+    """A request in the engine: its completions that have not ended, by index."""
+
+    request: Submit
+    completions: dict[int, Completion]
+    healed_token_id: int | None
+    started: float | None = None
+    """When the first completion got its slot, by the engine's clock."""
+
+
+class Engine:
+    """All requests of the process over one model."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        vocabulary: EngineVocabulary,
+        prefill_budget: int,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self._vocabulary = vocabulary
+        self._clock = clock
+        self._scheduler = Scheduler(runner.cache.max_streams, prefill_budget)
+        self._requests: dict[int, Running] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        return self._scheduler.is_idle
+
+    def submit(self, request: Submit) -> None:
+        """Put a request in line. It has been checked: ids are in range and there is room."""
+        request, healed_token_id = self._heal(request)
+        healed = b"" if healed_token_id is None else self._vocabulary.table[healed_token_id]
+        first = self._vocabulary.beginning_with(healed) if healed else []
+        samplers = [
+            RowSampler(request, index, self._vocabulary.size, self._vocabulary.end_of_text, first)
+            for index in range(request.params.candidates)
+        ]
+        self._runner.add(request.request_id, samplers)
+        completions = {
+            index: Completion(request, index, sampler.seed, self._vocabulary, healed)
+            for index, sampler in enumerate(samplers)
+        }
+        self._requests[request.request_id] = Running(request, completions, healed_token_id)
+        for completion in completions.values():
+            self._scheduler.add(completion.sequence)
+
+    def _heal(self, request: Submit) -> tuple[Submit, int | None]:
+        """Token healing: the request without its prompt's last token, and that token."""
+        *before, last = request.prompt_token_ids
+        end_of_text = self._vocabulary.end_of_text
+        if not request.params.token_healing or last == end_of_text:
+            return request, None
+        if not before:
+            if end_of_text < 0:
+                return request, None
+            before = [end_of_text]  # what an empty prompt begins with
+        return replace(request, prompt_token_ids=tuple(before)), last
+
+    def cancel(self, request_id: int) -> list[Finished]:
+        """End a request; the last events of its completions, none where it is over already."""
+        running = self._requests.get(request_id)
+        if running is None:
+            return []
+        return [self._end(c, "cancelled", "Stopped.") for c in list(running.completions.values())]
+
+    def step(self) -> list[EngineEvent]:
+        """One step of the model for all running requests; the events it made."""
+        step = self._scheduler.schedule()
+        now = self._clock()
+        events: list[EngineEvent] = []
+        for sequence in step.admitted:
+            running = self._requests[sequence.request_id]
+            if running.started is None:
+                running.started = now
+                events.append(
+                    Started(
+                        sequence.request_id,
+                        sequence.prompt_length,
+                        running.request.dropped_tokens,
+                        running.healed_token_id,
+                    )
+                )
+        result = self._runner.run(step)
+        now = self._clock()
+        for sequence, scores in result.prompts:
+            running = self._requests[sequence.request_id]
+            if scores is not None:
+                events.append(self._scored(sequence, scores))
+            if running.request.params.max_new_tokens == 0:
+                read = f"Read the {_tokens(sequence.prompt_length)} of the text."
+                if scores and not math.isfinite(sum(score.logprob for score in scores)):
+                    events[-1] = running.completions[0].add(Sampled(None, None, False), 0)[0]
+                    self._remove(running.completions[0])
+                else:
+                    events.append(self._end(running.completions[0], "length", read))
+        for sequence, sampled in result.tokens:
+            running = self._requests[sequence.request_id]
+            assert running.started is not None
+            completion = running.completions[sequence.index]
+            events += completion.add(sampled, now - running.started)
+            if isinstance(events[-1], Finished):
+                self._remove(completion)
+        return events
+
+    def _scored(self, sequence: Sequence, scores: list[TokenLogprobs]) -> PromptScored:
+        token_ids = sequence.prompt_token_ids
+        total = sum(score.logprob for score in scores)
+        size = sum(len(self._vocabulary.table[token_id]) for token_id in token_ids[1:])
+        return PromptScored(
+            sequence.request_id,
+            token_ids,
+            (None, *scores),
+            total,
+            math.exp(min(-total / len(scores), _MOST_EXPONENT)) if scores else None,
+            -total / math.log(2) / size if size else None,
+        )
+
+    def _end(self, completion: Completion, reason: FinishReason, message: str) -> Finished:
+        self._remove(completion)
+        return completion.finish(reason, message)
+
+    def _remove(self, completion: Completion) -> None:
+        sequence = completion.sequence
+        running = self._requests[sequence.request_id]
+        del running.completions[sequence.index]
+        self._scheduler.remove(sequence.key)
+        self._runner.remove(sequence)
+        if not running.completions:
+            del self._requests[sequence.request_id]
+            self._runner.forget(sequence.request_id)

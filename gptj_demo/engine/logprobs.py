@@ -1,0 +1,116 @@
+"""How probable tokens were: by the model itself, and after the controls.
+
+`Trace` follows the most probable tokens of each row through the stages of the sampler and notes
+which one removed them; `score` is the same for a text that is given, where nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from gptj_demo.protocol import Alternative, TokenLogprobs
+
+Rows = slice | torch.Tensor  # some rows of a batch
+
+
+def score(
+    padded: torch.Tensor, vocabulary: int, token_ids: torch.Tensor, alternatives: int
+) -> list[TokenLogprobs]:
+    """How probable the model finds given tokens, one for each row of logits: a prompt's.
+
+    `padded` is fp32 [rows, padded_vocabulary], `token_ids` [rows].
+    """
+    trace = Trace(padded, vocabulary, slice(None), alternatives)
+    return trace.logprobs(token_ids, None, None, [alternatives] * len(token_ids))
+
+
+class Trace:
+    """The most probable tokens of some rows by the model itself, and what became of them."""
+
+    def __init__(
+        self, padded: torch.Tensor, vocabulary: int, rows: Rows, alternatives: int
+    ) -> None:
+        self._rows = rows
+        part = padded[rows]
+        self._logits = part[:, :vocabulary]
+        # over all rows of the head, as `GPTJForCausalLM` has it
+        self._normalizer = part.logsumexp(dim=1, keepdim=True)
+        count = min(alternatives, vocabulary)
+        values, self._ids = self._logits.topk(count, dim=1)  # [rows, alternatives] each
+        self._own = values - self._normalizer
+        self._removed = torch.zeros_like(self._ids)
+        self._names: list[str | None] = [None]
+
+    def note(self, name: str, logits: torch.Tensor) -> None:
+        """`name` has done its work: whatever is -inf now and was not before, it removed."""
+        self._note(name, logits[self._rows].gather(1, self._ids) == -torch.inf)
+
+    def note_below(self, name: str, logits: torch.Tensor, threshold: torch.Tensor) -> None:
+        """`name` will remove whatever is below its threshold, [rows, 1]."""
+        self._note(name, logits[self._rows].gather(1, self._ids) < threshold[self._rows])
+
+    def _note(self, name: str, gone: torch.Tensor) -> None:
+        self._removed.masked_fill_(gone & (self._removed == 0), len(self._names))
+        self._names.append(name)
+
+    def logprobs(
+        self,
+        tokens: torch.Tensor,
+        scaled: torch.Tensor | None,
+        greedy: torch.Tensor | None,
+        wanted: Sequence[int],
+    ) -> list[TokenLogprobs]:
+        """Of the chosen `tokens` of all rows; `scaled` is what the filters left to draw from.
+
+        `greedy` says which rows took the most probable token instead; None where nothing was
+        sampled. `wanted` is the number of alternatives each traced row is told.
+        """
+        chosen = tokens[self._rows][:, None]
+        logits = self._logits.gather(1, chosen)
+        ranks: list[int] = ((self._logits > logits).sum(dim=1) + 1).tolist()
+        own: list[float] = (logits - self._normalizer)[:, 0].tolist()
+        ids = self._ids.tolist()
+        own_others = self._own.tolist()
+        if greedy is None:
+            return [
+                TokenLogprobs(
+                    own[row],
+                    None,
+                    ranks[row],
+                    tuple(
+                        Alternative(token, logprob, None, None)
+                        for token, logprob in zip(ids[row][:count], own_others[row], strict=False)
+                    ),
+                )
+                for row, count in enumerate(wanted)
+            ]
+        # a greedy row's distribution is all on one token
+        certain = torch.zeros_like(logits)
+        others = torch.where(self._ids == chosen, 0.0, -torch.inf)
+        if scaled is not None:
+            part = scaled[self._rows]
+            normalizer = part.logsumexp(dim=1, keepdim=True)
+            is_greedy = greedy[self._rows][:, None]
+            certain = torch.where(is_greedy, certain, part.gather(1, chosen) - normalizer)
+            others = torch.where(is_greedy, others, part.gather(1, self._ids) - normalizer)
+        after: list[float] = certain[:, 0].tolist()
+        after_others = others.tolist()
+        codes = self._removed.tolist()
+        told = []
+        for row, count in enumerate(wanted):
+            alternatives = []
+            for place in range(min(count, len(ids[row]))):
+                left = after_others[row][place]
+                gone = left == -math.inf
+                # what no filter removed, greedy decoding did
+                name = (self._names[codes[row][place]] or "temperature") if gone else None
+                alternatives.append(
+                    Alternative(
+                        ids[row][place], own_others[row][place], None if gone else left, name
+                    )
+                )
+            told.append(TokenLogprobs(own[row], after[row], ranks[row], tuple(alternatives)))
+        return told

@@ -1,0 +1,141 @@
+"""Text and token ids: the tokenizer as it is asked, and the bytes that each id stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tokenizers import Tokenizer
+
+from gptj_demo.sampling import Control, InvalidControl, SamplingParams, control_named
+
+
+class Token(NamedTuple):
+    """A token of a text: `start` and `end` are its place in the text's UTF-8 bytes.
+
+    Where the token is a part of a character, `text` shows its bytes as `\\xe2\\x80`.
+    """
+
+    token_id: int
+    text: str
+    start: int
+    end: int
+
+
+class TokenizedControls(NamedTuple):
+    """The controls that speak of texts, as the engine takes them: sequences of token ids."""
+
+    logit_bias: tuple[tuple[tuple[int, ...], float], ...]
+    bad_words: tuple[tuple[int, ...], ...]
+    dry_sequence_breakers: frozenset[int]
+
+
+class Vocabulary:
+    """A byte-level BPE tokenizer; `size` ids stand in texts, the others pad the model's head."""
+
+    def __init__(self, tokenizer_json: str, size: int, end_of_text: int) -> None:
+        self.size = size
+        self.end_of_text = end_of_text
+        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        self._bytes = token_bytes(tokenizer_json)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; `<|endoftext|>` in it is that token."""
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
+
+    def text_of(self, token_id: int) -> str:
+        """What a token looks like by itself; see `Token`."""
+        return self._bytes[token_id].decode(errors="backslashreplace")
+
+    def tokens(self, token_ids: Sequence[int]) -> list[Token]:
+        """The tokens with their texts and their places."""
+        tokens, start = [], 0
+        for token_id in token_ids:
+            end = start + len(self._bytes[token_id])
+            tokens.append(Token(token_id, self.text_of(token_id), start, end))
+            start = end
+        return tokens
+
+    def tokenize_controls(self, params: SamplingParams) -> TokenizedControls:
+        """Check and translate the controls that name tokens; raises `InvalidControl`."""
+        self._check("stop_token_ids", params.stop_token_ids)
+        self._check("logit_bias", [key for key, _ in params.logit_bias if isinstance(key, int)])
+        bias = {
+            (key,) if isinstance(key, int) else tuple(self.encode(key)): value
+            for key, value in params.logit_bias
+        }
+        words: dict[tuple[int, ...], None] = {}
+        for word in params.bad_words:
+            words[tuple(self.encode(word))] = None
+            words[tuple(self.encode(" " + word))] = None
+        forbidden = {word[0] for word in words if len(word) == 1}
+        ends = {self.end_of_text, *params.stop_token_ids}
+        left = self.size - len(forbidden | (ends if params.min_new_tokens else set()))
+        if left <= 0:
+            control = control_named("bad_words")
+            raise InvalidControl(
+                control.name,
+                f"{_called(control)} leaves none of the model's {self.size:,} tokens to write. "
+                "Forbid fewer words.",
+            )
+        breakers = (self.encode("a" + text)[-1] for text in params.dry_sequence_breakers)
+        return TokenizedControls(
+            tuple(bias.items()),
+            tuple(words),
+            frozenset(breakers if params.dry_multiplier else ()),
+        )
+
+    def _check(self, name: str, token_ids: Sequence[int]) -> None:
+        wrong = next((token_id for token_id in token_ids if token_id >= self.size), None)
+        if wrong is not None:
+            raise InvalidControl(
+                name,
+                f"{_called(control_named(name))}: token id {wrong} is not in the vocabulary; ids "
+                f"are 0 to {self.size - 1}.",
+            )
+
+
+def _called(control: Control) -> str:
+    return f"{control.label} ({control.name})"
+
+
+def prompt_hint(text: str) -> str | None:
+    """A sentence where the end of a prompt makes the model's work harder than it need be."""
+    if text.endswith((" ", "\t")) and text.strip():
+        return (
+            "The text ends in a space, but the model's words begin with theirs: leave it out, or "
+            "turn on token healing."
+        )
+    return None
+
+
+def token_bytes(tokenizer_json: str) -> list[bytes]:
+    """The bytes each id of a byte-level BPE tokenizer stands for, as `tokenizers` serialises it.
+
+    Byte-level BPE (GPT-2's) writes every byte as a printable character; this undoes it. Added
+    tokens such as `<|endoftext|>` stand for their own name.
+    """
+    description = json.loads(tokenizer_json)
+    vocabulary: dict[str, int] = description["model"]["vocab"]
+    added = {token["id"]: token["content"] for token in description.get("added_tokens", ())}
+    size = max(max(vocabulary.values(), default=-1), max(added, default=-1)) + 1
+    byte_of = _byte_of_character()
+    table = [b""] * size
+    for token, token_id in vocabulary.items():
+        if all(character in byte_of for character in token):
+            table[token_id] = bytes(byte_of[character] for character in token)
+        else:
+            table[token_id] = token.encode()
+    for token_id, content in added.items():
+        table[token_id] = content.encode()
+    return table
+
+
+def _byte_of_character() -> dict[str, int]:
+    """Printable Latin-1 bytes stand for themselves, the others for characters from 256 on."""
+    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
+    table = {chr(byte): byte for byte in printable}
+    others = (byte for byte in range(256) if byte not in printable)
+    return table | {chr(256 + place): byte for place, byte in enumerate(others)}
