@@ -95,6 +95,17 @@ class WrittenText {
     return -1;
   }
 
+  // Where the words of a run stand, with whatever was written between them; null where none is left.
+  placeOf(run) {
+    let place = null;
+    let start = 0;
+    for (const [text, author] of this.pieces) {
+      if (author === run) place = { from: place?.from ?? start, to: start + text.length };
+      start += text.length;
+    }
+    return place;
+  }
+
   // Steps that were taken back and are now written over are not dropped: they are put again and taken
   // back as steps of their own, so that undoing far enough comes upon them.
   keepTakenBack() {

@@ -19,10 +19,12 @@ const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
 
 const written = new WrittenText(shelf.open());
 let running = null; // the request under way
+let latest = null; // the latest request that was sent: {run, prompt}
 let lastRun = null; // how the last one ended
 let model = null; // the last status heard
 let counted = null; // {tokens, message} of the text as last counted
 let composition = null; // the text before an input method began to compose
+let isHealing = false; // whether the controls turn token healing on
 
 // ---- the text on the page
 
@@ -129,7 +131,11 @@ function changed() {
   showButtons();
   scheduleCount();
   scheduleSave();
+  const place = latest && written.placeOf(latest.run);
+  tell("gptj:written", place ? written.text.slice(place.from, place.to) : null);
 }
+
+const tell = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));
 
 function walk(direction) {
   if (running) return;
@@ -154,6 +160,29 @@ function replaceText(text) {
 }
 
 document.addEventListener("gptj:text", (event) => replaceText(event.detail));
+
+// Put another completion where the model's words of the latest request are, as one step.
+function take(text) {
+  if (running) return;
+  const end = written.text.length;
+  const place = written.placeOf(latest.run) ?? (written.text === latest.prompt && { from: end, to: end });
+  if (!place) {
+    showNotice("The words that this completion would replace are no longer in the text. Undo brings them back.");
+    return;
+  }
+  hideNotice();
+  const { from, to } = place;
+  const after = from + text.length;
+  const selection = [area.selectionStart, area.selectionEnd];
+  written.replace("take", from, to - from, [[text, latest.run]], selection, [after, after]);
+  replaceInArea(from, to - from, text);
+  changed();
+  area.focus({ preventScroll: true });
+  select([after, after]);
+  say("The completion is in the text");
+}
+
+document.addEventListener("gptj:take", (event) => take(event.detail));
 
 // ---- keeping
 
@@ -182,7 +211,9 @@ function generate({ retry = false } = {}) {
   const prompt = written.text.slice(0, at);
   const step = written.beginRun(at, end - at, selection);
   replaceInArea(at, end - at, "");
-  running = { id: newId(), step, read: 0, phase: "sending", tokens: 0, heard: Date.now() };
+  running = { id: newId(), step, read: 0, phase: "sending", tokens: 0, total: 0, heard: Date.now() };
+  latest = { run: written.runs, prompt };
+  tell("gptj:record", { event: "begin" });
   area.readOnly = true;
   swapButtons("generate", "stop");
   changed();
@@ -216,8 +247,11 @@ watch("value", () => {
   for (const line of lines.split("\n")) {
     if (!line || !running) continue;
     const record = JSON.parse(line);
-    if (record.event === "text") text += record.text;
-    if (record.event === "finished" || record.event === "refused") {
+    if (record.event === "text") {
+      record.text = record.text.replace(/\r\n?/g, "\n"); // as the textarea does it
+      if (record.index === 0) text += record.text;
+    }
+    if (record.last || record.event === "refused") {
       write(text);
       text = "";
     }
@@ -230,15 +264,15 @@ watch("value", () => {
 
 function write(text) {
   if (!text || !running) return;
-  const plain = text.replace(/\r\n?/g, "\n"); // as the textarea does it
   const end = written.text.length;
-  written.extendRun(running.step, plain);
-  replaceInArea(end, 0, plain);
+  written.extendRun(running.step, text);
+  replaceInArea(end, 0, text);
   render();
   scheduleSave();
 }
 
 function hear(record) {
+  if (record.event !== "begin") tell("gptj:record", record);
   switch (record.event) {
     case "waiting":
       running.phase = "waiting";
@@ -248,14 +282,23 @@ function hear(record) {
     case "started":
       running.phase = "reading";
       running.promptTokens = record.prompt_tokens;
+      running.completions = record.n;
+      running.candidates = record.candidates;
+      break;
+    case "drafting":
+      if (running.phase !== "stopping") running.phase = "drafting";
+      running.total = record.tokens;
+      running.rate = record.rate;
       break;
     case "text":
       if (running.phase !== "stopping") running.phase = "writing";
-      running.tokens = record.tokens;
+      if (record.index === 0) running.tokens = record.tokens;
+      running.total = record.total;
       running.rate = record.rate;
       break;
     case "finished":
-      end(record);
+      if (record.index === 0) running.first = record;
+      if (record.last) end({ ...(running.first ?? record), total: record.total, rate: record.rate });
       break;
     case "refused":
       end({ reason: "error", ...record });
@@ -265,7 +308,7 @@ function hear(record) {
 
 function end(how) {
   clearInterval(running.watch);
-  const { step } = running;
+  const { step, completions } = running;
   running = null;
   area.readOnly = false;
   swapButtons("stop", "generate");
@@ -278,9 +321,10 @@ function end(how) {
     showNotice(how.message, how.control);
     document.dispatchEvent(new CustomEvent("gptj:refresh-status"));
   } else {
-    lastRun = how;
-    say(`${how.message} ${plural(how.completion_tokens, "token")} written.`);
+    lastRun = { ...how, completions };
+    say(`${how.message} ${plural(how.total, "token")} written.`);
   }
+  tell("gptj:record", { event: "end" });
   changed();
   showStatus();
   save();
@@ -349,8 +393,9 @@ function showStatus() {
   const seed = button("keep-seed");
   seed.hidden = Boolean(running) || !lastRun;
   if (lastRun) setText(seed, `seed ${lastRun.seed}`);
-  const spaceAtEnd = !running && / $/.test(written.text) && written.lastRunStart < 0;
-  setText($(".hint"), spaceAtEnd ? "Ends in a space: it goes on better without." : "");
+  const hint = !running && !isHealing && counted?.hint;
+  setText($(".hint"), hint || "");
+  button("heal").hidden = !hint;
 }
 
 function describeRunning() {
@@ -360,8 +405,11 @@ function describeRunning() {
       return "Stopping…";
     case "writing": {
       const rate = running.rate ? `, ${running.rate.toFixed(running.rate < 10 ? 1 : 0)} a second` : "";
-      return `Writing: ${plural(running.tokens, "token")}${rate}`;
+      const several = running.completions > 1 ? ` of ${running.completions} completions` : "";
+      return `Writing: ${plural(running.total, "token")}${several}${rate}`;
     }
+    case "drafting":
+      return `Drafting ${running.candidates} completions: ${plural(running.total, "token")}`;
     case "reading":
       return "Reading the text…";
     default:
@@ -373,7 +421,9 @@ function describeRunning() {
 
 function describeEnd(run) {
   const rate = run.rate ? `, ${run.rate.toFixed(run.rate < 10 ? 1 : 0)} a second` : "";
-  const tokens = run.message.includes(number(run.completion_tokens)) ? "" : ` ${plural(run.completion_tokens, "token")}`;
+  const several = run.completions > 1 ? ` in ${run.completions} completions` : "";
+  const isTold = !several && run.message.includes(number(run.total));
+  const tokens = isTold ? "" : ` ${plural(run.total, "token")}${several}`;
   return run.message.replace(tokens ? /$/ : /\.$/, "") + tokens + rate;
 }
 
@@ -389,7 +439,13 @@ function showNotice(message, control) {
   notice.hidden = false;
   notice.querySelector("p").textContent = message;
   document.querySelectorAll(".control[data-wrong]").forEach((node) => node.removeAttribute("data-wrong"));
-  if (control) document.getElementById(`control-${control}`)?.setAttribute("data-wrong", "");
+  if (control) markWrong(control);
+}
+
+// A control in a closed group is on the page only when that is open.
+function markWrong(control) {
+  document.querySelector(`.holds-${control} > button:not(.open)`)?.click();
+  requestAnimationFrame(() => document.getElementById(`control-${control}`)?.setAttribute("data-wrong", ""));
 }
 
 function hideNotice() {
@@ -424,6 +480,11 @@ document.addEventListener("gptj:status", (event) => {
   showStatus();
 });
 
+document.addEventListener("gptj:controls", ({ detail }) => {
+  isHealing = detail.token_healing === true;
+  showStatus();
+});
+
 // ---- hands
 
 const actions = {
@@ -433,6 +494,7 @@ const actions = {
   undo: () => walk("undo"),
   redo: () => walk("redo"),
   dismiss: hideNotice,
+  heal: () => trigger("heal"),
   "keep-seed": () => trigger("keep_seed", { seed: lastRun.seed }),
   controls: () => showControls(!document.body.classList.contains("controls-open")),
 };

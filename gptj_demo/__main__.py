@@ -1,7 +1,7 @@
 """The terminal: `python -m gptj_demo "Once upon a time"` streams a continuation to standard output.
 
 The same worker, controls and settings as the page. Standard output carries the generated text and
-nothing else; progress, refusals and the reason why the text ended go to standard error.
+nothing else; progress, refusals, probabilities and why a text ended go to standard error.
 """
 
 from __future__ import annotations
@@ -9,22 +9,47 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
-from gptj_demo.protocol import EngineStatus, Finished, GenerationRequest, TokenEvent
+from gptj_demo.protocol import (
+    Alternative,
+    Drafting,
+    EngineStatus,
+    Finished,
+    GenerationRequest,
+    PromptScored,
+    Started,
+    TokenEvent,
+    TokenLogprobs,
+)
 from gptj_demo.sampling import (
     CONTROLS,
+    Control,
     InvalidControl,
     SamplingParams,
     make_params,
     read_written,
+    write_value,
 )
 from gptj_demo.settings import InvalidSettings, add_arguments, read_settings
+from gptj_demo.tokenization import prompt_hint
 from gptj_demo.worker import RequestRefused, Worker
+
+METAVARS = {
+    "integer": "N",
+    "optional_integer": "N",
+    "number": "X",
+    "strings": "TEXT",
+    "integers": "ID",
+    "biases": "TOKEN=BIAS",
+}
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,19 +60,28 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("controls")
     for control in CONTROLS:
         repeat = " Repeat for more." if control.is_list else ""
-        default = "" if control.default in (None, (), False) else f" Default: {control.default}."
-        help = (control.help + repeat + default).replace("%", "%%")
+        help = (control.help + repeat + describe_default(control)).replace("%", "%%")
         if control.kind == "flag":
             group.add_argument(control.flag, action="store_true", default=None, help=help)
             continue
         group.add_argument(
             control.flag,
             action="append" if control.is_list else "store",
-            metavar="TEXT" if control.is_list or control.choices else "N",
+            metavar="|".join(control.choices) or METAVARS[control.kind],
             help=help,
         )
     add_arguments(parser)
     return parser.parse_args(argv)
+
+
+def describe_default(control: Control) -> str:
+    """A sentence for the help; empty where the help says what leaving it out means."""
+    if control.default in (None, (), False):
+        return ""
+    default = control.default
+    if control.is_list:
+        default = write_value(control, default).replace("\n", " ")
+    return f" Default: {default}."
 
 
 def read_controls(arguments: argparse.Namespace) -> SamplingParams:
@@ -68,6 +102,13 @@ def read_prompt(prompt: str) -> str:
     return sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
 
 
+def say(*lines: str) -> None:
+    """Lines on standard error."""
+    sys.stdout.flush()
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
 async def wait_until_ready(worker: Worker) -> bool:
     """Show the progress of loading on standard error; False where the model cannot be loaded."""
     shown: EngineStatus | None = None
@@ -85,28 +126,185 @@ async def wait_until_ready(worker: Worker) -> bool:
 
 
 async def generate(worker: Worker, prompt: str, params: SamplingParams) -> int:
-    """Stream one continuation to standard output; returns the exit code."""
+    """Stream to standard output; returns the exit code.
+
+    The first completion is printed as it comes, the others are kept until it has ended.
+    """
     if not await wait_until_ready(worker):
-        print(worker.status.detail, file=sys.stderr)
+        say(worker.status.detail)
         return 2
+    hint = prompt_hint(prompt)
+    if hint is not None and not params.token_healing:
+        say(hint)
+    printed = _Printed(worker, params)
     async with contextlib.aclosing(worker.stream(GenerationRequest(prompt, params))) as stream:
         try:
-            async for event in stream:
-                if isinstance(event, TokenEvent | Finished):
-                    print(event.text, end="", flush=True)
-        except RequestRefused as refusal:
-            print(refusal, file=sys.stderr)
+            with contextlib.closing(_Progress(params)) as progress:
+                async for event in stream:
+                    if isinstance(event, Drafting):
+                        progress.show(event.tokens)
+                        continue
+                    progress.close()
+                    printed.take(event)
+        except (InvalidControl, RequestRefused) as refusal:
+            say(str(refusal))
             return 2
-    assert isinstance(event, Finished)
-    print(flush=True)
-    model = worker.model
-    assert model is not None
-    print(
-        f"[{model.name}, {model.precision}, {model.device} | {event.prompt_tokens} + "
-        f"{event.completion_tokens} tokens | {event.message} | seed {event.seed}]",
-        file=sys.stderr,
-    )
-    return 1 if event.reason == "error" else 0
+    return printed.end()
+
+
+class _Progress:
+    """A bar on standard error while candidates are drafted, of which nothing can be shown yet."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        self._params = params
+        self._bar: Any = None
+
+    def show(self, tokens: int) -> None:
+        if self._bar is None:
+            self._bar = tqdm(
+                total=self._params.candidates * self._params.max_new_tokens,
+                desc=f"Drafting {self._params.candidates} completions",
+                unit=" tokens",
+                leave=False,
+                file=sys.stderr,
+            )
+        self._bar.update(tokens - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class _Printed:
+    """What a stream's events look like: the first completion at once, all else in its order."""
+
+    def __init__(self, worker: Worker, params: SamplingParams) -> None:
+        self._worker = worker
+        self._params = params
+        self._texts: defaultdict[int, list[str]] = defaultdict(list)
+        self._tokens: defaultdict[int, list[TokenEvent]] = defaultdict(list)
+        self._finished: dict[int, Finished] = {}
+
+    def take(self, event: object) -> None:
+        """Print what may be printed now, keep the rest."""
+        if isinstance(event, Started):
+            say(*self._notes(event))
+        elif isinstance(event, PromptScored):
+            say(*self._score(event))
+        elif isinstance(event, TokenEvent | Finished):
+            if event.index == 0:
+                print(event.text, end="", flush=True)
+            else:
+                self._texts[event.index].append(event.text)
+            if isinstance(event, Finished):
+                self._finished[event.index] = event
+            else:
+                self._tokens[event.index].append(event)
+
+    def end(self) -> int:
+        """Print what was kept; returns the exit code."""
+        for index, finished in sorted(self._finished.items()):
+            if index > 0:
+                print(flush=True)
+                say(f"completion {index + 1} of {self._params.n}, seed {finished.seed}")
+                print("".join(self._texts[index]), end="")
+            if self._params.max_new_tokens:
+                print(flush=True)
+            say(*self._probabilities(index), self._reason(finished))
+        return 1 if any(one.reason == "error" for one in self._finished.values()) else 0
+
+    def _notes(self, started: Started) -> Iterator[str]:
+        if started.dropped_tokens:
+            yield f"The first {_tokens(started.dropped_tokens)} of the text were left out."
+        if started.healed_token_id is not None:
+            taken = _quote(self._worker.token_text(started.healed_token_id))
+            yield f"The last token, {taken}, was taken back to be written anew."
+
+    def _score(self, scored: PromptScored) -> Iterator[str]:
+        rows = [
+            self._row(token_id, logprobs)
+            for token_id, logprobs in zip(scored.token_ids, scored.logprobs, strict=True)
+        ]
+        yield from _table(
+            ["token", "model", "rank", "alternatives"], ([*r[:2], *r[3:]] for r in rows)
+        )
+        measures = [f"{_tokens(len(rows))} of prompt", f"sum {scored.sum_logprob:.4f}"]
+        if scored.perplexity is not None:
+            measures.append(f"perplexity {scored.perplexity:.4f}")
+        if scored.bits_per_byte is not None:
+            measures.append(f"{scored.bits_per_byte:.4f} bits per byte")
+        yield f"[{' | '.join(measures)}]"
+
+    def _probabilities(self, index: int) -> Iterator[str]:
+        tokens = self._tokens[index]
+        if self._params.logprobs is not None and tokens:
+            yield from _table(
+                ["token", "model", "controls", "rank", "alternatives"],
+                (self._row(token.token_id, token.logprobs) for token in tokens),
+            )
+        if alone := sum(token.filtered_away for token in tokens):
+            yield (
+                f"At {_tokens(alone)} the controls had left nothing to choose from; the model's "
+                "most probable one was taken."
+            )
+
+    def _row(self, token_id: int, logprobs: TokenLogprobs | None) -> list[str]:
+        text = _quote(self._worker.token_text(token_id))
+        if logprobs is None:
+            return [text, "", "", "", ""]
+        after = logprobs.sampled_logprob
+        return [
+            text,
+            _percent(logprobs.logprob),
+            "" if after is None else _percent(after),
+            str(logprobs.rank),
+            ", ".join(map(self._alternative, logprobs.alternatives)),
+        ]
+
+    def _alternative(self, other: Alternative) -> str:
+        shown = f"{_quote(self._worker.token_text(other.token_id))} {_percent(other.logprob)}"
+        if other.sampled_logprob is not None:
+            return f"{shown} > {_percent(other.sampled_logprob)}"
+        return shown if other.removed_by is None else f"{shown} > {other.removed_by}"
+
+    def _reason(self, finished: Finished) -> str:
+        model = self._worker.model
+        assert model is not None
+        parts = [
+            f"{model.name}, {model.precision}, {model.device}",
+            f"{finished.prompt_tokens} + {finished.completion_tokens} tokens",
+            finished.message,
+            f"seed {finished.seed}",
+        ]
+        if finished.mean_logprob is not None:
+            parts.append(f"mean log-probability {finished.mean_logprob:.4f}")
+        return f"[{' | '.join(parts)}]"
+
+
+def _tokens(count: int) -> str:
+    return f"{count:,} token{'' if count == 1 else 's'}"
+
+
+def _quote(text: str) -> str:
+    """A token in quotes, with what a terminal would act upon (line ends, escapes) written out."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f'"{shown}"'
+
+
+def _percent(logprob: float) -> str:
+    percent = 100 * math.exp(logprob)
+    return f"{percent:.2f}%" if percent >= 0.01 else f"{percent:.0e}%"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lines of a table with columns as wide as they need; the last column has no width."""
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:-1], strict=True)]
+        yield "  ".join([*cells, line[-1]]).rstrip()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = read_settings(arguments)
         prompt = read_prompt(arguments.prompt)
     except (InvalidControl, InvalidSettings) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 2
     worker = Worker(settings)
     worker.start()

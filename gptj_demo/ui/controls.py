@@ -9,7 +9,15 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from gptj_demo.sampling import CONTROLS, PRESETS, Control, ControlGroup, write_value
+from gptj_demo.sampling import (
+    CONTROLS,
+    FILTER_ORDER,
+    PRESETS,
+    Control,
+    ControlGroup,
+    write_value,
+)
+from gptj_demo.ui.files import read_asset
 
 OPEN_GROUPS: tuple[ControlGroup, ...] = ("Length", "Randomness")
 DEFAULT_PRESET = "Balanced"
@@ -42,9 +50,17 @@ def build_controls() -> dict[str, Component]:
         if group in OPEN_GROUPS:
             components.update((control.name, _build(control)) for control in members)
         else:
-            with gr.Accordion(group, open=False, elem_classes="control-group") as accordion:
+            holds = [f"holds-{control.name}" for control in members]
+            with gr.Accordion(
+                group, open=False, elem_id=_group_id(group), elem_classes=["control-group", *holds]
+            ) as accordion:
                 accordions.append(accordion)
                 components.update((control.name, _build(control)) for control in members)
+    labels = {control.name: html.escape(control.label) for control in CONTROLS}
+    order = ", ".join(labels[name] for name in FILTER_ORDER)
+    gr.HTML(
+        f"<p>Applied in this order: {order}.</p>", apply_default_css=False, elem_id="filter-order"
+    )
     reset = gr.Button("Reset all controls", size="sm", elem_id="reset-controls")
     _connect(preset, reset, components, accordions)
     return components
@@ -90,13 +106,17 @@ def _build(control: Control) -> Component:
     return component
 
 
+def _group_id(group: ControlGroup) -> str:
+    return "group-" + group.lower().replace(" ", "-")
+
+
 def _connect(
     preset: gr.Radio,
     reset: gr.Button,
     components: dict[str, Component],
     accordions: list[gr.Accordion],
 ) -> None:
-    """Presets, reset and the look of what is off: all in the browser, with no round trip."""
+    """Presets, reset and the look of what is off or changed: all in the browser."""
     everything = list(components.values())
     shaping = [components[name] for name in SHAPING]
     presets = {name: [values[control] for control in SHAPING] for name, values in PRESETS.items()}
@@ -118,23 +138,25 @@ def _connect(
         js=f"() => {json.dumps([DEFAULT_PRESET, *defaults])}",
         show_progress="hidden",
     )
-    offs = {f"control-{c.name}": c.off for c in CONTROLS if c.off is not None}
-    with_off = [components[c.name] for c in CONTROLS if c.off is not None]
-    mark = (
-        f"(...values) => {{ const offs = Object.entries({json.dumps(offs)}); "
-        "requestAnimationFrame(() => offs.forEach(([id, off], i) => "
-        "document.getElementById(id)?.toggleAttribute('data-off', Number(values[i]) === off))); "
-        "return []; }"
-    )
+    table = [
+        {
+            "name": c.name,
+            "group": _group_id(c.group),
+            "off": c.off,
+            "initial": components[c.name].value,
+        }
+        for c in CONTROLS
+    ]
+    mark = f"(...values) => ({read_asset('controls.js')})({json.dumps(table)})(...values)"
     gr.on(
-        [component.change for component in with_off]  # type: ignore[attr-defined]
+        [component.change for component in everything]  # type: ignore[attr-defined]
         + [accordion.expand for accordion in accordions],  # closed ones are not on the page
         None,
-        with_off,
+        everything,
         None,
         js=mark,
         show_progress="hidden",
     )
     blocks = gr.context.Context.root_block
     assert blocks is not None
-    blocks.load(None, with_off, None, js=mark, show_progress="hidden")
+    blocks.load(None, everything, None, js=mark, show_progress="hidden")

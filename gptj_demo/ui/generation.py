@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from gptj_demo.protocol import Finished, StreamEvent
+from gptj_demo.protocol import (
+    Finished,
+    PromptScored,
+    Started,
+    StreamEvent,
+    TokenEvent,
+    TokenLogprobs,
+)
 from gptj_demo.sampling import CONTROLS, SamplingParams, make_params, read_written
 from gptj_demo.worker import Stream, Worker
 
@@ -32,9 +40,87 @@ async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEv
         )
 
 
-def text_of(events: list[StreamEvent]) -> str:
-    """The text that a batch adds to the continuation."""
-    return "".join(getattr(event, "text", "") for event in events)
+def text_of(events: list[StreamEvent], index: int = 0) -> str:
+    """The text that a batch adds to completion `index`."""
+    return "".join(getattr(e, "text", "") for e in events if getattr(e, "index", None) == index)
+
+
+def finished_of(events: list[StreamEvent], index: int = 0) -> Finished | None:
+    """The end of completion `index`, where the batch holds it."""
+    ends = (e for e in events if isinstance(e, Finished) and e.index == index)
+    return next(ends, None)
+
+
+def describe_token(
+    worker: Worker, token_id: int, logprobs: TokenLogprobs | None, filtered_away: bool = False
+) -> dict[str, Any]:
+    """A token and its probabilities, as page and API tell them; see `TokenLogprobs`."""
+    described: dict[str, Any] = {"token_id": token_id, "text": worker.token_text(token_id)}
+    if filtered_away:
+        described["filtered_away"] = True
+    if logprobs is not None:
+        described |= {
+            "logprob": _round(logprobs.logprob),
+            "sampled_logprob": _round(logprobs.sampled_logprob),
+            "rank": logprobs.rank,
+            "alternatives": [
+                {
+                    "token_id": other.token_id,
+                    "text": worker.token_text(other.token_id),
+                    "logprob": _round(other.logprob),
+                    "sampled_logprob": _round(other.sampled_logprob),
+                    "removed_by": other.removed_by,
+                }
+                for other in logprobs.alternatives
+            ],
+        }
+    return described
+
+
+def describe_start(worker: Worker, started: Started, params: SamplingParams) -> dict[str, Any]:
+    """How the work on a request begins, as page and API tell it; see `Started`."""
+    healed = started.healed_token_id
+    return {
+        "prompt_tokens": started.prompt_tokens,
+        "dropped_tokens": started.dropped_tokens,
+        "healed": None if healed is None else worker.token_text(healed),
+        "n": params.n,
+        "candidates": params.candidates,
+    }
+
+
+def describe_event(worker: Worker, event: TokenEvent) -> dict[str, Any]:
+    """A generated token; see `describe_token`."""
+    return describe_token(worker, event.token_id, event.logprobs, event.filtered_away)
+
+
+def describe_score(worker: Worker, scored: PromptScored) -> dict[str, Any]:
+    """The prompt's score, as page and API tell it; see `PromptScored`."""
+    return {
+        "sum_logprob": _round(scored.sum_logprob),
+        "perplexity": _round(scored.perplexity),
+        "bits_per_byte": _round(scored.bits_per_byte),
+        "tokens": [
+            describe_token(worker, token_id, logprobs)
+            for token_id, logprobs in zip(scored.token_ids, scored.logprobs, strict=True)
+        ],
+    }
+
+
+def describe_finished(finished: Finished) -> dict[str, Any]:
+    """Why and with what a completion ended, as page and API tell it; see `Finished`."""
+    return {
+        "message": finished.message,
+        "prompt_tokens": finished.prompt_tokens,
+        "completion_tokens": finished.completion_tokens,
+        "seed": finished.seed,
+        "mean_logprob": _round(finished.mean_logprob),
+    }
+
+
+def _round(value: float | None) -> float | None:
+    """Six places; None also for what JSON has no number for."""
+    return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
 def read_controls(values: Mapping[str, Any]) -> SamplingParams:
@@ -70,9 +156,3 @@ class Rate:
         if self._first is None or self.tokens == self._tokens_at_first:
             return None
         return (self.tokens - self._tokens_at_first) / max(1e-3, time.monotonic() - self._first)
-
-
-def finished_of(events: list[StreamEvent]) -> Finished | None:
-    """The last event of a stream, where the batch holds it."""
-    last = events[-1] if events else None
-    return last if isinstance(last, Finished) else None

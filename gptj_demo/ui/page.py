@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.ui.files import ASSETS, read_asset
+from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
 from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.write import build_write
@@ -32,6 +33,7 @@ def build_page(worker: Worker) -> gr.Blocks:
     with page:
         ModelStatus(worker, elem_id="model-status")
         build_write(worker)
+        build_api(worker)
         api(status, api_name="status", queue=False)
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=None)
     return page

@@ -1,23 +1,42 @@
-"""The Write tab: the editor, the controls beside it, and beginnings to try below."""
+"""The Write tab: the editor, its results, the controls beside it, and beginnings to try below."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
-from gradio.events import api
 
-from gptj_demo.protocol import GenerationRequest, Started, TokenEvent, Waiting
-from gptj_demo.sampling import CONTROLS, Control, InvalidControl, SamplingParams, make_params
+from gptj_demo.protocol import (
+    Drafting,
+    Finished,
+    GenerationRequest,
+    PromptScored,
+    Started,
+    TokenEvent,
+    Waiting,
+)
+from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams
+from gptj_demo.tokenization import prompt_hint
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.example_prompts import ExamplePrompts
-from gptj_demo.ui.generation import Rate, batches, finished_of, read_controls, text_of
+from gptj_demo.ui.generation import (
+    Rate,
+    batches,
+    describe_event,
+    describe_finished,
+    describe_score,
+    describe_start,
+    finished_of,
+    read_controls,
+    text_of,
+)
+from gptj_demo.ui.results import Results
 from gptj_demo.worker import RequestRefused, Stream, Worker
 
 logger = logging.getLogger(__name__)
@@ -31,8 +50,9 @@ def build_write(worker: Worker) -> None:
     open_streams: dict[str, Stream] = {}  # by the id that the visitor's page made up
 
     async def count_tokens(text: Any) -> dict[str, Any]:
+        text = str(text)
         try:
-            return {"tokens": await worker.count_tokens(str(text))}
+            return {"tokens": await worker.count_tokens(text), "hint": prompt_hint(text)}
         except RequestRefused as refusal:
             return {"tokens": None, "message": str(refusal)}
 
@@ -50,16 +70,19 @@ def build_write(worker: Worker) -> None:
             controls["seed"] = None
         log = _record("begin", id=request_id)
         try:
-            request = GenerationRequest(str(asked.get("prompt", "")), read_controls(controls))
+            params = read_controls(controls)
+            request = GenerationRequest(str(asked.get("prompt", "")), params)
             async with aclosing(worker.stream(request)) as stream:
                 open_streams[request_id] = stream
-                async for record in _records(worker, stream):
+                async for record in _records(worker, stream, params):
                     log += record
                     yield log
         except InvalidControl as error:
             yield log + _record("refused", kind="control", control=error.name, message=str(error))
         except RequestRefused as refusal:
-            yield log + _record("refused", kind=refusal.kind, message=str(refusal))
+            yield log + _record(
+                "refused", kind=refusal.kind, control=refusal.control, message=str(refusal)
+            )
         except Exception:
             logger.exception("a request of the page failed")
             yield log + _record("refused", kind="error", message=BROKEN)
@@ -69,6 +92,7 @@ def build_write(worker: Worker) -> None:
     with gr.Row(elem_id="write", equal_height=False):
         with gr.Column(scale=1, min_width=0, elem_id="writing"):
             editor = Editor(elem_id="editor", server_functions=[count_tokens, stop])
+            Results(elem_id="results")
             ExamplePrompts(elem_id="examples")
         with gr.Column(scale=0, min_width=0, elem_id="controls"):
             components = build_controls()
@@ -96,32 +120,63 @@ def build_write(worker: Worker) -> None:
         queue=False,
         show_progress="hidden",
     )
-    api(_generate_api(worker), api_name="generate", concurrency_limit=None)
+    editor.heal(None, None, components["token_healing"], js="() => true", show_progress="hidden")
 
 
-async def _records(worker: Worker, stream: Stream) -> AsyncIterator[str]:
+async def _records(worker: Worker, stream: Stream, params: SamplingParams) -> AsyncIterator[str]:
     """The lines that each batch of events adds to the editor's log."""
     rate = Rate()
+    written: Counter[int] = Counter()  # tokens of each completion
+    alone: Counter[int] = Counter()  # those of them for which the controls had left no choice
     async for events in batches(worker, stream):
         lines = ""
+        tokens: defaultdict[int, list[Any]] = defaultdict(list)
+        news: dict[int, None] = {}  # completions that the batch says something of
+        drafting = None
         for event in events:
-            if isinstance(event, Waiting):
-                lines += _record("waiting", ahead=event.ahead)
-            elif isinstance(event, Started):
-                lines += _record("started", prompt_tokens=event.prompt_tokens)
-        rate.add(sum(isinstance(event, TokenEvent) for event in events))
-        text = text_of(events)
-        if text or rate.tokens:
-            lines += _record("text", text=text, tokens=rate.tokens, rate=rate.per_second)
-        finished = finished_of(events)
-        if finished is not None:
+            match event:
+                case Waiting():
+                    lines += _record("waiting", ahead=event.ahead)
+                case Started():
+                    lines += _record("started", **describe_start(worker, event, params))
+                case PromptScored():
+                    lines += _record("scored", **describe_score(worker, event))
+                case Drafting():
+                    drafting = event
+                case TokenEvent():
+                    news[event.index] = None
+                    written[event.index] += 1
+                    alone[event.index] += event.filtered_away
+                    if event.logprobs is not None:
+                        tokens[event.index].append(describe_event(worker, event))
+                case Finished():
+                    news[event.index] = None
+        if drafting is not None:
+            rate.add(drafting.tokens - rate.tokens)
+            lines += _record("drafting", tokens=rate.tokens, rate=rate.per_second)
+        if params.candidates == params.n:
+            rate.add(written.total() - rate.tokens)
+        for index in news:
+            lines += _record(
+                "text",
+                index=index,
+                text=text_of(events, index),
+                tokens=written[index],
+                total=rate.tokens,
+                rate=rate.per_second,
+            )
+            if tokens[index]:
+                lines += _record("tokens", index=index, tokens=tokens[index])
+        ends = [finished for index in news if (finished := finished_of(events, index))]
+        for finished in ends:
             lines += _record(
                 "finished",
+                index=finished.index,
                 reason=finished.reason,
-                message=finished.message,
-                prompt_tokens=finished.prompt_tokens,
-                completion_tokens=finished.completion_tokens,
-                seed=finished.seed,
+                **describe_finished(finished),
+                filtered_away=alone[finished.index],
+                last=stream.done and finished is ends[-1],
+                total=rate.tokens,
                 rate=rate.per_second,
             )
         yield lines or "\n"  # an empty line is a sign of life
@@ -129,53 +184,3 @@ async def _records(worker: Worker, stream: Stream) -> AsyncIterator[str]:
 
 def _record(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, **fields}) + "\n"
-
-
-def _plain(control: Control) -> Any:
-    """The default of a list as JSON has it."""
-    return {} if control.kind == "biases" else list(control.default)
-
-
-def _generate_api(worker: Worker) -> Callable[..., AsyncIterator[str]]:
-    """The function behind `/generate`: its parameters are `prompt` and the table's controls."""
-
-    async def generate(*values: Any) -> AsyncIterator[str]:
-        prompt, *rest = values
-        controls = dict(zip((control.name for control in CONTROLS), rest, strict=True))
-        try:
-            if not isinstance(prompt, str):
-                raise gr.Error("prompt must be a string.", print_exception=False)
-            request = GenerationRequest(prompt, make_params(controls))
-            text = ""
-            async with aclosing(worker.stream(request)) as stream:
-                async for events in batches(worker, stream):
-                    text += text_of(events)
-                    finished = finished_of(events)
-                    if finished is not None and finished.reason == "error":
-                        raise gr.Error(finished.message, print_exception=False)
-                    yield text
-        except (InvalidControl, RequestRefused) as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    types: dict[str, Any] = {"prompt": str}
-    types |= {name: field.annotation for name, field in SamplingParams.model_fields.items()}
-    lists = {"strings": list[str], "integers": list[int], "biases": dict[str, float]}
-    types |= {c.name: lists[c.kind] for c in CONTROLS if c.is_list}
-    defaults = {c.name: _plain(c) if c.is_list else c.default for c in CONTROLS}
-    parameters = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            annotation=annotation,
-            default=defaults.get(name, inspect.Parameter.empty),
-        )
-        for name, annotation in types.items()
-    ]
-    generate.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        parameters, return_annotation=str
-    )
-    generate.__annotations__ = {**types, "return": str}
-    generate.__doc__ = "Continue a text. Each update is the whole continuation so far.\n\n" + (
-        "\n".join(f"{control.name}: {control.help} {control.definition}" for control in CONTROLS)
-    )
-    return generate

@@ -276,22 +276,42 @@ class Script:
 
     def say(self, *texts: str, **finished: Any) -> None:
         """Answer the next request with these texts, one batch each."""
-        end = {
-            "event": "finished",
-            "reason": "length",
-            "message": "Done.",
-            "prompt_tokens": 1,
-            "completion_tokens": len(texts),
-            "seed": 1,
-            "rate": None,
-        }
         self.send(
-            [
-                [{"event": "text", "text": text, "tokens": i + 1, "rate": None}]
-                for i, text in enumerate(texts)
-            ]
-            + [[end | finished]]
+            [[said(text, tokens=i + 1, total=i + 1)] for i, text in enumerate(texts)]
+            + [[ended(completion_tokens=len(texts), total=len(texts)) | finished]]
         )
+
+
+def said(text: str, **more: Any) -> dict[str, Any]:
+    """The record of some words of a completion."""
+    return {
+        "event": "text",
+        "index": 0,
+        "text": text,
+        "tokens": 1,
+        "total": 1,
+        "rate": None,
+        **more,
+    }
+
+
+def ended(**more: Any) -> dict[str, Any]:
+    """The record of a completion's end, which is the request's."""
+    return {
+        "event": "finished",
+        "index": 0,
+        "last": True,
+        "reason": "length",
+        "message": "Done.",
+        "prompt_tokens": 1,
+        "completion_tokens": 1,
+        "seed": 1,
+        "mean_logprob": None,
+        "filtered_away": 0,
+        "total": 1,
+        "rate": None,
+        **more,
+    }
 
 
 @pytest.fixture(scope="package")

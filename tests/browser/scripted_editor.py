@@ -1,4 +1,4 @@
-"""Program: serves the editor alone, answered from a file: for words that no model would say.
+"""Program: serves editor and results, answered from a file: for words that no model would say.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
 records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl.
@@ -11,11 +11,13 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.page import launch_options
+from gptj_demo.ui.results import Results
 
 PORT, FOLDER = int(sys.argv[1]), Path(sys.argv[2])
 
@@ -30,8 +32,8 @@ async def answer(event: gr.EventData) -> AsyncIterator[str]:
         await asyncio.sleep(0.01)
 
 
-async def count_tokens(text: str) -> dict[str, int]:
-    return {"tokens": len(text)}
+async def count_tokens(text: str) -> dict[str, Any]:
+    return {"tokens": len(text), "hint": "A <b>hint</b>." if text.endswith(" ") else None}
 
 
 async def stop(_: str) -> bool:
@@ -42,5 +44,6 @@ with gr.Blocks(analytics_enabled=False) as page:
     gr.Button("Done", elem_id="close-controls", visible="hidden")
     editor = Editor(server_functions=[count_tokens, stop])
     editor.generate(answer, None, editor, show_progress="hidden")
+    Results()
 page.queue()
 page.launch(server_port=PORT, **launch_options())

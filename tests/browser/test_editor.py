@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import Script, Visitor
+from .conftest import Script, Visitor, said
 
 Scripted = tuple[Visitor, Script]
 
@@ -249,8 +249,7 @@ def test_reader_who_scrolled_up_is_left_alone(scripted: Scripted) -> None:
 
 def test_a_stray_records_of_another_request_are_not_taken(scripted: Scripted) -> None:
     person, script = scripted
-    stray = {"event": "text", "text": "stray", "tokens": 1, "rate": None}
-    script.send([[{"event": "waiting", "ahead": 3}], [stray]])
+    script.send([[{"event": "waiting", "ahead": 3}], [said("stray")]])
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words).to_have_text("stray")
     person.page.reload()
@@ -272,7 +271,7 @@ def test_silent_server_is_noticed_and_the_text_kept(scripted: Scripted) -> None:
     person, script = scripted
     person.page.clock.install()
     person.write("Mine")
-    script.send([[{"event": "text", "text": " and its", "tokens": 1, "rate": None}]])
+    script.send([[said(" and its")]])
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words).to_have_text(" and its")
     person.page.clock.run_for(20_000)
