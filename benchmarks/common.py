@@ -48,6 +48,7 @@ from gptj_demo.worker import Worker  # noqa: E402
 SAMPLE_MODEL = ROOT / "assets" / "sample-model"
 RESULTS = ROOT / "benchmarks" / "results"
 POLL_SECONDS = 0.005
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 START_SECONDS = 300.0
 NEVER = -1e4
 """A bias with which a token is never sampled, within the range of float16."""
@@ -75,7 +76,7 @@ def describe_machine(*packages: str) -> dict[str, Any]:
             versions[package] = version(package)
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cores": CORES,
         "memory GB": round(psutil.virtual_memory().total / 1e9, 1),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "commit": _commit(),

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from typing import Any
 
 import torch
 from common import (
+    CORES,
     TOP_P,
     Prompts,
     describe_machine,
@@ -56,7 +56,6 @@ CONTEXT_ROWS = (1, 8)
 CONTEXT_STEPS = 16
 CONTINUE_AFTER = 400  # tokens of prompt
 PROFILED_TOKENS = 64
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 WORKER = "ours, through the worker"
 ENGINE = "ours, engine alone"

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Many visitors at once through the page's own API, against the usual Space.
+
+    python benchmarks/visitors.py [--visitors 1 4 16 64] [--tokens 60]
+
+Each visitor is a `gradio_client` of their own, in this process; the sites run in theirs, one at a
+time. The usual Space (`usual_space.py`) is a Gradio generator over `TextIteratorStreamer` and
+`generate`: as it comes, where Gradio lets one visitor in at a time, and without that limit.
+
+Words are counted on the visitors' side: those of all visitors, by the time from the first click to
+the last word. The first words and the longest silence are those of single visitors, the silence
+between two updates that brought something.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common import (
+    describe_machine,
+    endless_model,
+    finish,
+    free_port,
+    gradio_status,
+    make_parser,
+    median,
+    note,
+    percentile,
+    print_table,
+    running_program,
+    wait_for,
+    wait_until_up,
+)
+from gradio_client import Client
+
+OPENINGS = (
+    "Once upon a time there was a",
+    "The old king had three daughters, and",
+    "In the middle of the forest stood",
+    "When the ship came in at last,",
+)
+LOOK_SECONDS = 0.01  # how often a visitor looks at what has arrived
+LIMIT_SECONDS = 300.0
+
+OURS = "ours"
+SPACE = "the usual Space"
+UNLIMITED = "the usual Space, no limit"
+
+
+@dataclass
+class Visit:
+    """What one visitor got, and when."""
+
+    job: Any
+    begin: float
+    updates: int = 0
+    text: str = ""
+    times: list[float] = field(default_factory=list)
+
+    def look(self) -> bool:
+        """Take what has arrived; whether it was the last."""
+        done = self.job.done()  # before the updates, so that none is missed
+        outputs = self.job.outputs()
+        if len(outputs) > self.updates:
+            self.updates = len(outputs)
+            if outputs[-1] != self.text:
+                self.text = outputs[-1]
+                self.times.append(time.perf_counter())
+        if done:
+            self.job.result()  # raises what went wrong
+        return done
+
+    @property
+    def first(self) -> float:
+        return self.times[0] - self.begin
+
+    @property
+    def silence(self) -> float:
+        gaps = (later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False))
+        return max(gaps, default=0.0)
+
+
+@contextlib.contextmanager
+def running_site(name: str, model: Path, visitors: int) -> Iterator[str]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    if name == OURS:
+        flags = ["--max-streams", str(max(32, visitors)), "--server-port", str(port)]
+        command = ["app.py", "--model", str(model), *flags]
+    else:
+        command = ["benchmarks/usual_space.py", str(model), str(port)]
+        command += ["--unlimited"] if name == UNLIMITED else []
+    with running_program(*command) as process:
+        wait_until_up(process, url)
+        if name == OURS:
+            wait_for(lambda: gradio_status(url)["state"] == "ready")
+        yield url
+
+
+def visit(name: str, clients: Sequence[Client], tokens: int, seed: int) -> list[Visit]:
+    """All visitors press Generate at once; what each of them got."""
+    generator = random.Random(seed)
+    visits = []
+    for client in clients:
+        prompt = f"{generator.choice(OPENINGS)} {generator.randrange(1000)}"
+        begin = time.perf_counter()
+        job = client.submit(prompt, max_new_tokens=tokens, api_name="/generate")
+        visits.append(Visit(job, begin))
+    open_visits = list(visits)
+    while open_visits:
+        open_visits = [visit for visit in open_visits if not visit.look()]
+        if time.perf_counter() - visits[0].begin > LIMIT_SECONDS:
+            raise SystemExit(f"{name}: {len(open_visits)} visitors wait after {LIMIT_SECONDS} s")
+        time.sleep(LOOK_SECONDS)
+    return visits
+
+
+def measure(
+    name: str, model: Path, counts: Sequence[int], tokens: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """One site's figures by the number of visitors."""
+    figures = {}
+    with (
+        running_site(name, model, max(counts)) as url,
+        ThreadPoolExecutor(4) as pool,
+        contextlib.ExitStack() as opened,
+    ):
+
+        def make(_: int) -> Client:
+            # loading certificates, at each request anew, would take the sites their cores
+            return Client(url, verbose=False, ssl_verify=False, download_files=False)
+
+        clients = list(pool.map(make, range(max(counts))))
+        for client in clients:
+            opened.callback(client.close)
+        visit(name, clients[:2], 8, seed=0)  # a warm-up
+        for count in counts:
+            note(f"visitors: {name}, {count}")
+            rates, firsts, silences = [], [], []
+            for number in range(rounds):
+                visits = visit(name, clients[:count], tokens, seed=100 * count + number)
+                seconds = max(one.times[-1] for one in visits) - visits[0].begin
+                rates.append(sum(len(one.text.split()) for one in visits) / seconds)
+                firsts += [one.first for one in visits]
+                silences += [one.silence for one in visits]
+            figures[str(count)] = {
+                "words a second, all": round(median(rates), 1),
+                "first words s, median": round(median(firsts), 3),
+                "first words s, p95": round(percentile(firsts, 95), 3),
+                "longest silence s, median": round(median(silences), 3),
+                "longest silence s, worst": round(max(silences), 3),
+            }
+    return figures
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--visitors", type=int, nargs="+", default=[1, 4, 16, 64])
+    parser.add_argument("--tokens", type=int, default=60, help="each visitor's; default 60")
+    arguments = parser.parse_args()
+    counts = sorted(arguments.visitors)
+    with endless_model() as model:
+        figures = {
+            name: measure(name, model, counts, arguments.tokens, arguments.rounds)
+            for name in (OURS, SPACE, UNLIMITED)
+        }
+    for what in figures[OURS][str(counts[0])]:
+        rows = [[name, *(by[str(n)][what] for n in counts)] for name, by in figures.items()]
+        print_table(f"{what}, by visitors", ["", *map(str, counts)], rows)
+    words, first = "words a second, all", "first words s, p95"
+    ratios = {
+        f"{what} / {name}, {count}": round(
+            figures[OURS][str(count)][what] / by[str(count)][what], 3
+        )
+        for what in (words, first)
+        for name, by in figures.items()
+        if name != OURS
+        for count in counts
+    }
+    print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
+    machine = describe_machine("torch", "transformers", "gradio", "gradio_client")
+    result = {"by visitors": figures, "ratios": ratios}
+    finish("visitors", result, machine, save=arguments.save)
+
+
+if __name__ == "__main__":
+    main()
