@@ -211,9 +211,32 @@ class Visitor:
         field.fill(value)
         field.press("Tab")
 
+    def group(self, name: str) -> Locator:
+        """A group of controls that can be opened."""
+        title = self.page.locator(f'button:has-text("{name}")')
+        return self.page.locator(".control-group").filter(has=title)
+
+    def field(self, control: str) -> Locator:
+        """The text field of a control in an open group."""
+        return self.page.locator(f"#control-{control} :is(input, textarea)")
+
+    def set_text(self, control: str, value: str) -> None:
+        self.field(control).fill(value)
+        self.field(control).press("Tab")
+
     def open_group(self, name: str) -> None:
-        """Open a group of controls."""
-        self.page.locator(".control-group > button", has_text=name).click()
+        """Open a group of controls, and wait until Gradio has put their values in."""
+        group = self.group(name)
+        group.locator("> button").click()
+        expect(group.locator(".control").first).to_be_visible()
+        frames = "requestAnimationFrame(() => requestAnimationFrame(done))"
+        self.page.evaluate(f"new Promise((done) => {frames})")
+
+    def close_group(self, name: str) -> None:
+        """Close a group of controls."""
+        group = self.group(name)
+        group.locator("> button").click()
+        expect(group.locator(".control").first).to_be_hidden()
 
     def endless(self) -> None:
         """Controls with which a small model goes on until it is stopped: greedy, and long."""

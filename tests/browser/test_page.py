@@ -10,12 +10,16 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from gptj_demo.sampling import CONTROLS, PRESETS
+from gptj_demo.sampling import CONTROLS, FILTER_ORDER, PRESETS, control_named, write_value
+from gptj_demo.ui.controls import OPEN_GROUPS
 
 from .conftest import ROOT, Site, Visitor, wait_until
 
 Visit = Callable[..., Visitor]
 EXAMPLES = json.loads((ROOT / "assets" / "examples.json").read_text(encoding="utf-8"))
+CLOSED_GROUPS = [
+    group for group in dict.fromkeys(c.group for c in CONTROLS) if group not in OPEN_GROUPS
+]
 RESTART_SECONDS = 60
 
 
@@ -92,7 +96,7 @@ def test_retry_takes_a_new_seed_and_a_kept_seed_gives_the_same_words(visitor: Vi
     first, seed = visitor.text, seed_shown(visitor)
     visitor.page.locator('[data-action="keep-seed"]').click()
     visitor.open_group("Seed")
-    expect(visitor.page.locator("#control-seed :is(input, textarea)")).to_have_value(seed)
+    expect(visitor.field("seed")).to_have_value(seed)
     visitor.button("Retry").click()
     visitor.finished()
     assert seed_shown(visitor) != seed
@@ -143,14 +147,21 @@ def number(person: Visitor, label: str) -> float:
 
 
 def test_every_control_is_there_with_help_definition_and_default(visitor: Visitor) -> None:
-    for group in ("Repetition", "Stopping", "Seed"):
+    for group in CLOSED_GROUPS:
         visitor.open_group(group)
     for control in CONTROLS:
         block = visitor.page.locator(f"#control-{control.name}")
         expect(block).to_contain_text(control.label)
-        expect(block).to_contain_text(control.help[:40])
+        expect(block).to_contain_text(control.help)
         if control.kind in ("integer", "number"):
             assert number(visitor, control.label) == control.default
+        elif control.kind == "flag":
+            expect(block.get_by_role("checkbox")).to_be_checked(checked=control.default)
+        elif control.kind == "choice":
+            expect(block.get_by_role("radio", name=control.default)).to_be_checked()
+        else:
+            written = write_value(control, control.default) if control.is_list else ""
+            expect(visitor.field(control.name)).to_have_value(written)
     definition = visitor.page.get_by_text("Nucleus sampling")
     expect(definition).to_be_hidden()
     visitor.page.get_by_text("Definition of Top-p").click()
@@ -181,6 +192,181 @@ def test_what_is_off_looks_off(visitor: Visitor) -> None:
     visitor.open_group("Repetition")
     penalty = visitor.page.locator("#control-repetition_penalty")
     expect(penalty).to_have_attribute("data-off", "")
+
+
+def test_a_closed_group_tells_how_many_of_its_controls_were_changed(visitor: Visitor) -> None:
+    titles = visitor.page.locator(".control-group > button > span:first-child")
+    marked = visitor.page.locator(".control-group > button > [data-changed]")
+    expect(titles).to_have_text(CLOSED_GROUPS)
+    expect(marked).to_have_count(0)
+    visitor.open_group("Repetition")
+    visitor.set_number("Presence penalty", "0.5")
+    visitor.set_text("dry_sequence_breakers", r"\n")
+    visitor.close_group("Repetition")
+    visitor.open_group("Prompt")
+    visitor.page.get_by_label("Token healing").check()
+    visitor.page.get_by_label("Score the prompt").check()
+    visitor.page.get_by_role("radio", name="left").check()
+    expect(marked).to_have_count(2)
+    assert [mark.get_attribute("data-changed") for mark in marked.all()] == [
+        "2 changed",
+        "3 changed",
+    ]
+    shown = marked.first.evaluate("node => getComputedStyle(node, '::after').content")
+    assert "changed" in shown
+    visitor.page.get_by_label("Token healing").uncheck()
+    expect(marked.last).to_have_attribute("data-changed", "2 changed")
+    visitor.button("Reset all controls").click()
+    expect(marked).to_have_count(0)
+    visitor.open_group("Repetition")
+    assert number(visitor, "Presence penalty") == 0
+    breakers = control_named("dry_sequence_breakers")
+    expect(visitor.field(breakers.name)).to_have_value(write_value(breakers, breakers.default))
+    expect(visitor.page.get_by_label("Score the prompt")).not_to_be_checked()
+    expect(visitor.page.get_by_role("radio", name="error")).to_be_checked()
+
+
+def test_the_order_of_the_filters_is_told_in_the_words_of_the_panel(visitor: Visitor) -> None:
+    labels = ", ".join(control_named(name).label for name in FILTER_ORDER)
+    expect(visitor.page.locator("#filter-order")).to_have_text(f"Applied in this order: {labels}.")
+
+
+def test_lists_reach_the_model_as_they_are_written(visitor: Visitor) -> None:
+    visitor.endless()
+    visitor.set_number("Length", "12")
+    visitor.open_group("Words")
+    visitor.set_text("logit_bias", '"x" = 100')
+    visitor.write("Once upon a time")
+    visitor.generate()
+    assert visitor.text == "Once upon a time" + "x" * 12
+    visitor.set_text("bad_words", "x")
+    visitor.button("Retry").click()
+    visitor.finished()
+    assert "x" not in visitor.text.removeprefix("Once upon a time")
+
+
+def test_a_wrong_value_in_a_closed_group_is_shown_where_it_stands(visitor: Visitor) -> None:
+    visitor.open_group("Words")
+    visitor.set_text("logit_bias", "dragon")
+    visitor.close_group("Words")
+    visitor.write("Kept")
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text("write a word, = and a number on each line")
+    expect(visitor.page.locator("#control-logit_bias")).to_have_attribute("data-wrong", "")
+    assert visitor.text == "Kept"
+
+
+# ---- what a request gives besides the text
+
+
+def ask_for(person: Visitor, **texts: str) -> None:
+    """Fill in text fields of the group Seed and completions."""
+    person.open_group("Seed and completions")
+    for control, text in texts.items():
+        person.set_text(control, text)
+
+
+def test_several_completions_stream_side_by_side_and_one_can_be_taken(
+    site: Site, visitor: Visitor
+) -> None:
+    visitor.endless()
+    ask_for(visitor, seed="7")
+    visitor.set_number("Completions", "3")
+    visitor.set_number("Temperature", "1")
+    visitor.write("Once upon a time")
+    visitor.page.keyboard.press("Control+Enter")
+    cards = visitor.page.locator(".card:visible")
+    expect(cards).to_have_count(2)
+    expect(visitor.model_words.first).not_to_be_empty()
+    for card in cards.all():
+        expect(card.locator(".card-text")).not_to_be_empty()
+    site.pause_engine()
+    expect(visitor.button("Stop")).to_be_visible()
+    visitor.button("Stop").click()
+    site.resume_engine()
+    visitor.finished()
+    expect(cards.locator(".card-name")).to_contain_text(["seed 8", "seed 9"])
+    expect(cards.locator(".card-end")).to_contain_text(["Stopped", "Stopped"])
+    first = visitor.text
+    other = cards.first.locator(".card-text").inner_text()
+    cards.first.get_by_role("button", name="Take this one").click()
+    expect(visitor.prompt).to_have_value("Once upon a time" + other)
+    visitor.button("Undo").click()
+    expect(visitor.prompt).to_have_value(first)
+
+
+def test_best_of_shows_the_likeliest_and_its_seed_gives_it_again(visitor: Visitor) -> None:
+    visitor.set_number("Length", "20")
+    ask_for(visitor, seed="7", best_of="4", logprobs="0")
+    visitor.write("The king")
+    visitor.generate()
+    best, seed = visitor.text, seed_shown(visitor)
+    assert seed in {"7", "8", "9", "10"}
+    visitor.button("Undo").click()
+    visitor.set_text("best_of", "")
+    visitor.set_text("seed", seed)
+    visitor.generate()
+    assert visitor.text == best
+
+
+def test_every_token_is_told_with_both_probabilities_and_what_removed_the_others(
+    visitor: Visitor,
+) -> None:
+    visitor.set_number("Length", "15")
+    visitor.set_number("Top-k", "2")
+    ask_for(visitor, logprobs="3")
+    visitor.write("The king and the")
+    visitor.generate()
+    visitor.page.locator('[data-of="completion"] summary').click()
+    rows = visitor.page.locator('[data-of="completion"] tbody tr')
+    expect(rows).to_have_count(15)
+    first = rows.first.locator(".alternative")
+    expect(first).to_have_count(3)
+    expect(first.last).to_contain_text("Top-k")
+    expect(rows.first.locator(".probability")).to_have_text([re.compile(r"^[\d.e-]+ %$")] * 2)
+
+
+def test_a_prompt_can_be_scored_without_writing(visitor: Visitor) -> None:
+    visitor.set_number("Length", "0")
+    visitor.open_group("Prompt")
+    visitor.page.get_by_label("Score the prompt").check()
+    visitor.write("Once upon a time")
+    visitor.page.keyboard.press("Control+Enter")
+    score = visitor.page.locator(".score")
+    expect(score).to_contain_text(re.compile(r"perplexity [\d.e+]+ · [\d.]+ bits per byte"))
+    visitor.finished()
+    assert visitor.text == "Once upon a time"
+    visitor.page.get_by_text("Tokens of the prompt").click()
+    tokens = visitor.page.locator('[data-of="prompt"] .token-table tbody tr td:first-child')
+    shown = "".join(tokens.all_inner_texts())
+    assert shown.replace("␣", " ") == "Once upon a time"
+
+
+def test_a_space_at_the_end_is_noticed_and_healing_offered(visitor: Visitor) -> None:
+    hint = visitor.page.locator(".hint")
+    visitor.write("Once upon a ")
+    expect(hint).to_contain_text("ends in a space")
+    visitor.button("Turn on token healing").click()
+    expect(hint).to_be_hidden()
+    visitor.set_number("Length", "3")
+    visitor.generate()
+    expect(visitor.page.locator(".notes")).to_contain_text("taken back")
+    visitor.button("Reset all controls").click()
+    visitor.write(" ")
+    expect(hint).to_contain_text("ends in a space")
+
+
+def test_what_was_left_out_of_too_long_a_text_is_told(site: Site, visitor: Visitor) -> None:
+    context = site.status()["context_length"]
+    visitor.open_group("Prompt")
+    visitor.page.get_by_role("radio", name="left").check()
+    visitor.set_number("Length", "2")
+    visitor.prompt.fill("one two three four five " * context)
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.page.locator(".notes")).to_contain_text(
+        re.compile(r"The first [\d,]+ tokens of the text did not fit")
+    )
+    visitor.finished()
 
 
 # ---- counts and refusals
@@ -229,9 +415,7 @@ def test_what_cannot_be_read_is_refused_and_kept(visitor: Visitor, text: str, wo
 def test_a_seed_out_of_range_is_refused_in_a_sentence(visitor: Visitor) -> None:
     visitor.write("Kept")
     visitor.open_group("Seed")
-    seed = visitor.page.locator("#control-seed :is(input, textarea)")
-    seed.fill("-5")
-    seed.press("Tab")
+    visitor.set_text("seed", "-5")
     visitor.page.keyboard.press("Control+Enter")
     expect(visitor.notice).to_contain_text("must be a whole number from 0 to 4294967295")
     expect(visitor.page.locator("#control-seed")).to_have_attribute("data-wrong", "")
@@ -377,7 +561,7 @@ def test_the_keyboard_is_enough(visitor: Visitor) -> None:
 
 
 def test_everything_that_can_be_used_has_a_name(visitor: Visitor) -> None:
-    for group in ("Repetition", "Stopping", "Seed"):
+    for group in CLOSED_GROUPS:
         visitor.open_group(group)
     expect(visitor.page.locator("#control-seed")).to_be_visible()
     nameless = visitor.page.evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -63,9 +64,10 @@ def test_the_api_streams_with_the_tables_controls(site: Site) -> None:
 
     client = Client(site.url, verbose=False)
     api = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
-    assert set(api) == {"/generate", "/status"}
-    names = [parameter["parameter_name"] for parameter in api["/generate"]["parameters"]]
-    assert names == ["prompt", *(control.name for control in CONTROLS)]
+    assert set(api) == {"/generate", "/complete", "/tokenize", "/status"}
+    for name in ("/generate", "/complete"):
+        names = [parameter["parameter_name"] for parameter in api[name]["parameters"]]
+        assert names == ["prompt", *(control.name for control in CONTROLS)]
     job = client.submit("Once upon a time", max_new_tokens=30, seed=7, api_name="/generate")
     updates = list(job)
     assert all(later.startswith(sooner) for sooner, later in pairwise(updates))
@@ -75,3 +77,50 @@ def test_the_api_streams_with_the_tables_controls(site: Site) -> None:
         Exception, match=r"Temperature \(temperature\) must be a number from 0 to 2"
     ):
         client.predict("Once upon a time", temperature=9, api_name="/generate")
+
+
+def test_the_api_tells_all_that_is_known_of_several_completions(site: Site) -> None:
+    from gradio_client import Client
+
+    client = Client(site.url, verbose=False)
+    options = {"max_new_tokens": 20, "echo": True, "logit_bias": {" king": 2.5}}
+    prompt = "Once upon a time"
+    job = client.submit(prompt, seed=7, n=2, logprobs=2, **options, api_name="/complete")
+    updates = list(job)
+    assert updates[0]["completions"][0]["finish_reason"] is None
+    answer = updates[-1]
+    assert [one["seed"] for one in answer["completions"]] == [7, 8]
+    for one in answer["completions"]:
+        assert one["finish_reason"] in ("length", "stop")
+        assert "".join(token["text"] for token in one["tokens"]) == one["text"]
+        shown = one["tokens"][:20]
+        assert [len(token["alternatives"]) for token in shown] == [2] * len(shown)
+        mean = sum(token["logprob"] for token in shown) / len(shown)
+        if one["finish_reason"] == "length":
+            assert one["mean_logprob"] == pytest.approx(mean, abs=1e-4)
+    score = answer["prompt"]
+    assert "".join(token["text"] for token in score["tokens"]) == prompt
+    told = [token["logprob"] for token in score["tokens"][1:]]
+    assert score["sum_logprob"] == pytest.approx(sum(told), abs=1e-4)
+    assert score["perplexity"] == pytest.approx(math.exp(-sum(told) / len(told)), rel=1e-3)
+    alone = client.predict(prompt, seed=8, **options, api_name="/generate")
+    assert alone == answer["completions"][1]["text"]
+    with pytest.raises(Exception, match=r"Best of \(best_of\) is 1, which is less than"):
+        client.predict("x", n=2, best_of=1, api_name="/complete")
+
+
+def test_the_api_tokenizes_any_text_also_where_a_token_is_part_of_a_character(site: Site) -> None:
+    from gradio_client import Client
+
+    client = Client(site.url, verbose=False)
+    text = "Once upon a 漢字 🦊.\n"
+    tokens = client.predict(text, api_name="/tokenize")
+    data = text.encode()
+    assert tokens[0]["start"] == 0
+    assert tokens[-1]["end"] == len(data)
+    assert all(one["end"] == other["start"] for one, other in pairwise(tokens))
+    for token in tokens:
+        piece = data[token["start"] : token["end"]]
+        assert token["text"] == piece.decode(errors="backslashreplace")
+    assert any("\\x" in token["text"] for token in tokens)
+    assert client.predict("", api_name="/tokenize") == []

@@ -1,0 +1,340 @@
+"""What a request gave besides the text: told by a script, with words that no model would say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from .conftest import Script, Visitor, ended, said
+
+Scripted = tuple[Visitor, Script]
+Record = dict[str, Any]
+MINUS = "\N{MINUS SIGN}"
+HOSTILE = "<img src=x onerror=alert(1)>${alert(1)}{{value}}"
+
+
+def started(**more: Any) -> Record:
+    return {
+        "event": "started",
+        "prompt_tokens": 1,
+        "dropped_tokens": 0,
+        "healed": None,
+        "n": 1,
+        "candidates": 1,
+        **more,
+    }
+
+
+def token(text: str, logprob: float | None = -1.0, **more: Any) -> Record:
+    told = {"token_id": 1, "text": text}
+    if logprob is None:
+        return told
+    return {
+        **told,
+        "logprob": logprob,
+        "sampled_logprob": -0.5,
+        "rank": 1,
+        "alternatives": [],
+        **more,
+    }
+
+
+def tokens(*given: Record, index: int = 0) -> Record:
+    return {"event": "tokens", "index": index, "tokens": list(given)}
+
+
+def three(*texts: str) -> list[list[Record]]:
+    """Three completions, a word of each at a time."""
+    return [
+        [started(n=3, candidates=3)],
+        *[[said(words, index=i)] for words in zip(*map(str.split, texts), strict=True)
+          for i, words in enumerate(words)],
+        [ended(index=i, seed=7 + i, mean_logprob=-i - 0.5, last=i == 2, total=6)
+         for i in range(3)],
+    ]  # fmt: skip
+
+
+def results(person: Visitor) -> Locator:
+    return person.page.get_by_role("region", name="Results")
+
+
+def cards(person: Visitor) -> Locator:
+    return person.page.locator(".card:visible")
+
+
+def ask(person: Visitor, script: Script, batches: list[list[Record]]) -> None:
+    script.send(batches)
+    person.page.keyboard.press("Control+Enter")
+    person.finished()
+
+
+def test_nothing_is_shown_where_there_is_only_text(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("x")
+    ask(person, script, [[started()], [said("y")], [ended()]])
+    expect(results(person)).to_be_hidden()
+
+
+# ---- completions
+
+
+def test_the_others_stand_beside_the_one_in_the_text(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("P ")
+    ask(person, script, three("one two", "three four", "five six"))
+    assert person.text == "P onetwo"
+    expect(cards(person).locator(".card-text")).to_have_text(["threefour", "fivesix"])
+    expect(cards(person).locator(".card-name")).to_have_text(
+        [
+            f"Completion 2 · seed 8 · {MINUS}1.50 a token",
+            f"Completion 3 · seed 9 · {MINUS}2.50 a token",
+        ]
+    )
+    expect(cards(person).locator(".card-end")).to_have_text(["Done."] * 2)
+    expect(results(person).get_by_role("heading")).to_have_text("Completion 1 of 3 is in the text")
+    expect(person.status_line).to_contain_text("6 tokens in 3 completions")
+
+
+def test_they_come_at_the_same_time_and_none_can_be_taken_before_all_have_ended(
+    scripted: Scripted,
+) -> None:
+    person, script = scripted
+    script.send(three("one two", "three four", "five six")[:4])
+    person.page.keyboard.press("Control+Enter")
+    expect(cards(person).locator(".card-text")).to_have_text(["three", "five"])
+    expect(person.model_words).to_have_text("one")
+    for take in cards(person).get_by_role("button").all():
+        expect(take).to_be_disabled()
+
+
+def test_taking_one_is_a_step_that_can_be_undone(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("P ")
+    ask(person, script, three("one two", "three four", "five six"))
+    cards(person).last.get_by_role("button", name="Take this one").click()
+    expect(person.prompt).to_have_value("P fivesix")
+    assert person.shown == "P fivesix"
+    expect(person.model_words).to_have_text("fivesix")
+    expect(person.prompt).to_be_focused()
+    expect(cards(person).locator(".card-text")).to_have_text(["onetwo", "threefour"])
+    cards(person).last.get_by_role("button").click()
+    expect(person.prompt).to_have_value("P threefour")
+    for state in ("P fivesix", "P onetwo", "P "):
+        person.button("Undo").click()
+        expect(person.prompt).to_have_value(state)
+    expect(cards(person)).to_have_count(3)
+    cards(person).nth(1).get_by_role("button").click()
+    expect(person.prompt).to_have_value("P threefour")
+
+
+def test_what_was_written_around_it_stays(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("P ")
+    ask(person, script, three("one two", "three four", "five six"))
+    person.write(" after")
+    person.page.keyboard.press("Control+Home")
+    person.page.keyboard.type("before ")
+    cards(person).first.get_by_role("button").click()
+    expect(person.prompt).to_have_value("before P threefour after")
+    assert person.shown == person.text
+
+
+def test_where_its_place_is_gone_the_text_is_left_alone(scripted: Scripted) -> None:
+    person, script = scripted
+    ask(person, script, three("one two", "three four", "five six"))
+    person.prompt.fill("Something else")
+    cards(person).first.get_by_role("button").click()
+    expect(person.notice).to_contain_text("no longer in the text")
+    assert person.text == "Something else"
+
+
+def test_a_first_completion_without_a_word_can_be_replaced(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("P")
+    last = ended(index=1, completion_tokens=1)
+    ask(person, script, [[started(n=2)], [said("!", index=1)], [ended(last=False), last]])
+    assert person.text == "P"
+    cards(person).last.get_by_role("button").click()
+    expect(person.prompt).to_have_value("P!")
+
+
+def test_one_that_failed_says_so_and_the_others_stay(scripted: Scripted) -> None:
+    person, script = scripted
+    broken = ended(index=1, reason="error", message="It <b>broke</b>.", last=True)
+    ask(
+        person, script, [[started(n=2), said("a"), said("b", index=1)], [ended(last=False), broken]]
+    )
+    expect(cards(person).locator(".card-end")).to_have_text("It <b>broke</b>.")
+    expect(person.notice).to_be_hidden()
+    assert person.text == "a"
+
+
+def test_drafts_are_counted_until_the_best_are_known(scripted: Scripted) -> None:
+    person, script = scripted
+    drafting = {"event": "drafting", "tokens": 133, "rate": 80.0}
+    script.send([[started(candidates=5), drafting]])
+    person.page.keyboard.press("Control+Enter")
+    expect(person.status_line).to_contain_text("Drafting 5 completions: 133 tokens")
+
+
+def test_the_next_request_clears_the_panel_and_closing_it_does_too(scripted: Scripted) -> None:
+    person, script = scripted
+    ask(person, script, three("one two", "three four", "five six"))
+    person.button("Close results").click()
+    expect(results(person)).to_be_hidden()
+    expect(person.prompt).to_be_focused()
+    ask(person, script, three("one two", "three four", "five six"))
+    expect(cards(person)).to_have_count(2)
+    ask(person, script, [[started()], [said("!")], [ended()]])
+    expect(results(person)).to_be_hidden()
+    expect(person.page.locator(".card")).to_have_count(0)
+
+
+# ---- probabilities
+
+
+def rows(person: Visitor, of: str = "completion") -> Locator:
+    return person.page.locator(f'[data-of="{of}"] tbody tr')
+
+
+def test_the_tokens_are_told_with_both_probabilities_and_the_others(scripted: Scripted) -> None:
+    person, script = scripted
+    removed = {
+        "token_id": 2, "text": " a\n", "logprob": -2.302585, "sampled_logprob": None,
+        "removed_by": "top_p",
+    }  # fmt: skip
+    kept = {
+        "token_id": 1, "text": "the", "logprob": -0.693147, "sampled_logprob": 0.0,
+        "removed_by": None,
+    }  # fmt: skip
+    told = token("the", -0.693147, sampled_logprob=0.0, rank=1234, alternatives=[kept, removed])
+    ask(person, script, [[started(), said("the"), tokens(told)], [ended()]])
+    expect(rows(person)).to_have_count(0)
+    person.page.get_by_text("Token probabilities").click()
+    expect(rows(person)).to_have_count(1)
+    expect(rows(person).locator("td")).to_have_text(
+        ["the", "50.0 %", "100.0 %", "1,234", "the 50.0 % → 100.0 %␣a↵ 10.0 % ✕ Top-p"]
+    )
+    expect(rows(person).locator(".probability").first).to_have_attribute(
+        "title", f"log-probability {MINUS}0.6931"
+    )
+    expect(rows(person).locator(".is-chosen")).to_have_count(1)
+
+
+def test_rows_are_added_while_one_looks_on_and_never_twice(scripted: Scripted) -> None:
+    person, script = scripted
+    ask(person, script, [[started(), said("a"), tokens(token("a"))], [ended()]])
+    person.page.get_by_text("Token probabilities").click()
+    many = [token(f"w{i}") for i in range(250)]
+    batches = [
+        [started()],
+        *[[said("w" * 50), tokens(*many[i : i + 50])] for i in range(0, 250, 50)],
+    ]
+    ask(person, script, [*batches, [ended()]])
+    expect(rows(person)).to_have_count(250)
+    assert rows(person).last.locator("td").first.inner_text() == "w249"
+
+
+def test_the_tokens_of_each_completion_can_be_chosen(scripted: Scripted) -> None:
+    person, script = scripted
+    told = [tokens(token(f"t{i}"), index=i) for i in range(3)]
+    batches = three("one", "three", "five")
+    ask(person, script, [*batches[:-1], told, batches[-1]])
+    person.page.get_by_text("Token probabilities").click()
+    expect(rows(person).locator("td").first).to_have_text("t0")
+    person.page.get_by_label("of completion").select_option("3")
+    expect(rows(person).locator("td").first).to_have_text("t2")
+    expect(rows(person)).to_have_count(1)
+
+
+def test_the_score_of_the_prompt_and_its_tokens(scripted: Scripted) -> None:
+    person, script = scripted
+    scored = {
+        "event": "scored", "sum_logprob": -12.5, "perplexity": 12.1825, "bits_per_byte": 1.2345,
+        "tokens": [token("Once", None), token(" upon", -0.01)],
+    }  # fmt: skip
+    ask(person, script, [[started(), scored], [ended(completion_tokens=0, total=0)]])
+    expect(person.page.locator(".score")).to_have_text(
+        "The prompt, 2 tokens: perplexity 12.18 · 1.234 bits per byte · "
+        f"sum of log-probabilities {MINUS}12.50"
+    )
+    person.page.get_by_text("Tokens of the prompt").click()
+    expect(rows(person, "prompt")).to_have_count(2)
+    expect(rows(person, "prompt").last.locator("td").nth(1)).to_have_text("99.0 %")
+
+
+def test_a_score_of_one_token_has_no_perplexity(scripted: Scripted) -> None:
+    person, script = scripted
+    scored = {
+        "event": "scored", "sum_logprob": 0.0, "perplexity": None, "bits_per_byte": None,
+        "tokens": [token("Once", None)],
+    }  # fmt: skip
+    ask(person, script, [[started(), scored], [ended()]])
+    expect(person.page.locator(".score")).to_have_text(
+        "The prompt, 1 token: sum of log-probabilities 0.00"
+    )
+
+
+# ---- notes
+
+
+@pytest.mark.parametrize(
+    ("records", "said_"),
+    [
+        ([started(dropped_tokens=1234), ended()], "The first 1,234 tokens of the text"),
+        ([started(healed=" "), ended()], "begin with its characters: ␣"),
+        ([started(), ended(filtered_away=1)], "At 1 token the controls had left nothing"),
+    ],
+    ids=["truncated", "healed", "filtered away"],
+)
+def test_what_a_person_should_know_is_noted(
+    scripted: Scripted, records: list[Record], said_: str
+) -> None:
+    person, script = scripted
+    ask(person, script, [records])
+    expect(person.page.locator(".notes li")).to_contain_text([said_])
+
+
+def test_a_hint_of_the_server_is_shown_as_text_beside_what_helps(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.write("Ends in a space ")
+    expect(person.page.locator(".hint")).to_have_text("A <b>hint</b>.")
+    expect(person.button("Turn on token healing")).to_be_visible()
+    person.write("no more")
+    expect(person.button("Turn on token healing")).to_be_hidden()
+
+
+# ---- text that looks like markup
+
+
+def test_hostile_words_are_words_wherever_they_stand(scripted: Scripted) -> None:
+    person, script = scripted
+    other = {
+        "token_id": 2, "text": HOSTILE, "logprob": -1, "sampled_logprob": None,
+        "removed_by": HOSTILE,
+    }  # fmt: skip
+    ask(
+        person,
+        script,
+        [
+            [started(n=2, healed=HOSTILE)],
+            [{"event": "scored", "sum_logprob": -1.0, "perplexity": 1.0, "bits_per_byte": 1.0,
+              "tokens": [token(HOSTILE)]}],
+            [said("x"), said(HOSTILE, index=1), tokens(token(HOSTILE, alternatives=[other]))],
+            [ended(last=False), ended(index=1, message=HOSTILE)],
+        ],
+    )  # fmt: skip
+    for summary in person.page.locator(".tokens summary").all():
+        summary.click()
+    expect(rows(person)).to_have_count(1)
+    expect(cards(person).locator(".card-text")).to_have_text(HOSTILE)
+    expect(cards(person).locator(".card-end")).to_have_text(HOSTILE)
+    signs = HOSTILE.replace(" ", "␣")
+    expect(person.page.locator(".token")).to_have_text([signs] * 4)
+    expect(person.page.locator(".token-table small")).to_have_text(f"✕ {HOSTILE}")
+    assert results(person).locator("img, script").count() == 0
+    cards(person).get_by_role("button").click()
+    expect(person.prompt).to_have_value(HOSTILE)
+    assert person.dialogs == []
