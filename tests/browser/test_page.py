@@ -112,7 +112,7 @@ def test_retry_takes_a_new_seed_and_a_kept_seed_gives_the_same_words(visitor: Vi
 def test_stop_strings_are_lines_and_know_line_breaks(visitor: Visitor) -> None:
     visitor.endless()
     visitor.open_group("Stopping")
-    visitor.page.get_by_label("Stop at").fill("e\n\\n")
+    visitor.set_text("stop", "e\n\\n")
     visitor.write("Once upon a time")
     visitor.generate()
     added = visitor.text.removeprefix("Once upon a time")
