@@ -352,3 +352,10 @@ def gradio_status(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{call}/{event}", timeout=10) as answer:
         data = next(line for line in answer if line.startswith(b"data: "))
     return dict(json.loads(data[6:])[0])
+
+
+def api_arguments(url: str, **given: Any) -> list[Any]:
+    """What a site's `/generate` takes, in order: what is given, the defaults of the rest."""
+    with urllib.request.urlopen(f"{url}/gradio_api/info", timeout=10) as answer:
+        parameters = json.load(answer)["named_endpoints"]["/generate"]["parameters"]
+    return [given.get(p["parameter_name"], p.get("parameter_default")) for p in parameters]
