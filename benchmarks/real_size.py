@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,16 @@ import psutil
 import torch
 from common import (
     ROOT,
-    Generation,
+    decode_rate,
     describe_machine,
     finish,
     generate,
+    generate_all,
     make_parser,
     median,
     note,
     print_table,
+    random_prompt,
     sampling,
 )
 from random_model import LAYERS, file_bytes, gptj_6b, random_model
@@ -108,27 +110,8 @@ def measure_bandwidth() -> float:
     return best
 
 
-def random_prompt(generator: random.Random, length: int) -> tuple[int, ...]:
-    return tuple(generator.randrange(1, 4000) for _ in range(length))
-
-
-def decode_rate(generations: Sequence[Generation]) -> float:
-    """Tokens a second of all, from when the last of them has begun until the first one ends."""
-    begin = max(one.times[0] for one in generations)
-    end = min(one.times[-1] for one in generations)
-    tokens = sum(begin < moment <= end for one in generations for moment in one.times)
-    return tokens / (end - begin)
-
-
-async def all_at_once(
-    worker: Worker, prompts: Sequence[tuple[int, ...]], tokens: int
-) -> list[Generation]:
-    requests = [generate(worker, prompt, sampling(tokens)) for prompt in prompts]
-    return await asyncio.gather(*requests)
-
-
 @contextlib.contextmanager
-def loading_worker(model: Path, streams: int) -> Iterator[tuple[Worker, float, MemoryWatch]]:
+def loading_worker(model: Path) -> Iterator[tuple[Worker, float, MemoryWatch]]:
     """A ready worker, the seconds it took to load, and the watch over its engine's memory."""
     begin = time.perf_counter()
     workers: list[Worker] = []
@@ -137,8 +120,7 @@ def loading_worker(model: Path, streams: int) -> Iterator[tuple[Worker, float, M
         return workers[0].engine_pid if workers else None
 
     with MemoryWatch(engine_pid) as watch:
-        settings = {"model": str(model), "precision": "int8", "max_streams": streams}
-        worker = Worker(Settings(**settings))
+        worker = Worker(Settings(model=str(model), precision="int8"))
         workers.append(worker)
         worker.start()
         try:
@@ -153,16 +135,17 @@ def loading_worker(model: Path, streams: int) -> Iterator[tuple[Worker, float, M
 
 def measure_ours(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
     generator = random.Random(0)
-    with loading_worker(model, max(STREAMS)) as (worker, load_seconds, watch):
+    with loading_worker(model) as (worker, load_seconds, watch):
         loading_peak = watch.peak
+        assert worker.model is not None
         rates: dict[str, list[float]] = {}
         first, cold, warm = [], [], []
         for _ in range(rounds):
             prompt = random_prompt(generator, FIRST_TOKEN_AFTER)
             first.append(asyncio.run(generate(worker, prompt, sampling(1))).first)
-            for count in STREAMS:
+            for count in (n for n in STREAMS if n <= worker.model.max_streams):
                 prompts = [random_prompt(generator, DECODE_PROMPT_TOKENS) for _ in range(count)]
-                written = asyncio.run(all_at_once(worker, prompts, tokens))
+                written = asyncio.run(generate_all(worker, prompts, tokens))
                 rates.setdefault(str(count), []).append(decode_rate(written))
         for _ in range(rounds):
             prompt = random_prompt(generator, CONTINUE_AFTER)
@@ -279,7 +262,7 @@ def show(figures: dict[str, dict[str, Any]], bandwidth: float) -> None:
     ]
     for what in ("tokens a second", "share of the bandwidth"):
         rows += [
-            [f"{what}, {count} streams", *(figures[name][what][str(count)] for name in names)]
+            [f"{what}, {count} streams", *(figures[name][what].get(str(count)) for name in names)]
             for count in STREAMS
         ]
     print_table(f"Memory reads at {bandwidth / 1e9:.1f} GB a second", ["", *names], rows)

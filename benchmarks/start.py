@@ -22,13 +22,12 @@ from common import (
     endless_model,
     finish,
     free_port,
-    gradio_status,
     make_parser,
     median,
     note,
     print_table,
     running_program,
-    wait_for,
+    wait_until_ready,
     wait_until_up,
 )
 
@@ -66,7 +65,7 @@ def start_ours(model: Path) -> dict[str, float]:
     begin = time.perf_counter()  # again, as asking for words and for the status would disturb
     with running_program("app.py", "--model", str(model), "--server-port", str(port)) as process:
         wait_until_up(process, url)
-        wait_for(lambda: gradio_status(url)["state"] == "ready")
+        wait_until_ready(url)
         ready = time.perf_counter() - begin
     return {PAGE: page, READY: ready, FIRST: first}
 
@@ -94,13 +93,12 @@ def main() -> None:
             for name, start in starts.items():
                 note(f"start: {name}, round {number + 1}")
                 samples[name].append(start(model))
+    moments = (PAGE, READY, FIRST)
     figures = {
-        name: {
-            what: round(median([one[what] for one in taken]), 3) for what in (PAGE, READY, FIRST)
-        }
+        name: {what: round(median([one[what] for one in taken]), 3) for what in moments}
         for name, taken in samples.items()
     }
-    rows = [[what, *(by[what] for by in figures.values())] for what in (PAGE, READY, FIRST)]
+    rows = [[what, *(by[what] for by in figures.values())] for what in moments]
     print_table("Seconds from the command", ["", *figures], rows)
     ratios = {
         f"{what} / {SPACE}": round(figures[OURS][what] / figures[SPACE][what], 3)
