@@ -150,13 +150,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = START_SECONDS) -> float:
-    """Seconds until `condition` holds."""
+def wait_for(condition: Callable[[], Any], every: float = POLL_SECONDS) -> float:
+    """Seconds until `condition` holds, which is looked at `every` so many seconds."""
     begin = time.perf_counter()
     while not condition():
-        if time.perf_counter() - begin > seconds:
-            raise SystemExit(f"not so within {seconds:.0f} s")
-        time.sleep(POLL_SECONDS)
+        if time.perf_counter() - begin > START_SECONDS:
+            raise SystemExit(f"not so within {START_SECONDS:.0f} s")
+        time.sleep(every)
     return time.perf_counter() - begin
 
 
@@ -264,10 +264,13 @@ class Generation:
 
 
 async def generate(
-    worker: Worker, prompt: str | tuple[int, ...], params: SamplingParams
+    worker: Worker,
+    prompt: str | tuple[int, ...],
+    params: SamplingParams,
+    into: Generation | None = None,
 ) -> Generation:
-    """One request over the worker's interface, to its end."""
-    generation = Generation()
+    """One request over the worker's interface, to its end; `into` may be watched meanwhile."""
+    generation = into or Generation()
     async with contextlib.aclosing(worker.stream(GenerationRequest(prompt, params))) as stream:
         async for event in stream:
             if isinstance(event, TokenEvent):
@@ -275,6 +278,26 @@ async def generate(
             elif isinstance(event, Finished) and event.reason == "error":
                 raise SystemExit(event.message)
     return generation
+
+
+async def generate_all(
+    worker: Worker, prompts: Sequence[tuple[int, ...]], tokens: int
+) -> list[Generation]:
+    """Requests at the same time, each of so many new tokens."""
+    return await asyncio.gather(*(generate(worker, prompt, sampling(tokens)) for prompt in prompts))
+
+
+def decode_rate(generations: Sequence[Generation]) -> float:
+    """Tokens a second of all, from when the last of them has begun until the first one ends."""
+    begin = max(one.times[0] for one in generations)
+    end = min(one.times[-1] for one in generations)
+    tokens = sum(begin < moment <= end for one in generations for moment in one.times)
+    return tokens / (end - begin)
+
+
+def random_prompt(generator: random.Random, length: int) -> tuple[int, ...]:
+    """Token ids for a model of random weights, to which all texts are alike."""
+    return tuple(generator.randrange(1, 4000) for _ in range(length))
 
 
 def load_engine(settings: Settings) -> Any:
@@ -343,6 +366,11 @@ def wait_until_up(process: subprocess.Popen[bytes], url: str) -> float:
     return wait_for(up)
 
 
+def wait_until_ready(url: str) -> float:
+    """Seconds until a playground's model answers."""
+    return wait_for(lambda: gradio_status(url)["state"] == "ready", every=0.05)
+
+
 def gradio_status(url: str) -> dict[str, Any]:
     """The playground's own account of itself, through the page's API."""
     call = f"{url}/gradio_api/call/status"
@@ -352,3 +380,10 @@ def gradio_status(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{call}/{event}", timeout=10) as answer:
         data = next(line for line in answer if line.startswith(b"data: "))
     return dict(json.loads(data[6:])[0])
+
+
+def api_arguments(url: str, **given: Any) -> list[Any]:
+    """What a site's `/generate` takes, in order: what is given, the defaults of the rest."""
+    with urllib.request.urlopen(f"{url}/gradio_api/info", timeout=10) as answer:
+        parameters = json.load(answer)["named_endpoints"]["/generate"]["parameters"]
+    return [given.get(p["parameter_name"], p.get("parameter_default")) for p in parameters]

@@ -41,7 +41,6 @@ from common import (
     finish,
     free_port,
     generate,
-    gradio_status,
     make_parser,
     median,
     note,
@@ -50,7 +49,7 @@ from common import (
     running_program,
     running_worker,
     sampling,
-    wait_for,
+    wait_until_ready,
     wait_until_up,
     write_texts,
 )
@@ -211,7 +210,7 @@ def running_playground(model: Path, streams: int) -> Iterator[str | None]:
     with running_program("app.py", *flags) as process:
         url = f"http://127.0.0.1:{port}"
         wait_until_up(process, url)
-        wait_for(lambda: gradio_status(url)["state"] == "ready")
+        wait_until_ready(url)
         there = httpx.post(f"{url}/v1/completions", json={}).status_code not in (404, 405)
         yield url if there else None
 

@@ -28,14 +28,13 @@ from common import (
     endless_model,
     finish,
     free_port,
-    gradio_status,
     make_parser,
     median,
     note,
     percentile,
     print_table,
     running_program,
-    wait_for,
+    wait_until_ready,
     wait_until_up,
 )
 from gradio_client import Client
@@ -100,7 +99,7 @@ def running_site(name: str, model: Path, visitors: int) -> Iterator[str]:
     with running_program(*command) as process:
         wait_until_up(process, url)
         if name == OURS:
-            wait_for(lambda: gradio_status(url)["state"] == "ready")
+            wait_until_ready(url)
         yield url
 
 

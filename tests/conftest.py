@@ -1,7 +1,60 @@
 """What all tests share."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
 # Tiny models gain nothing from a second thread, and threads that wait for each other lose much
 # where the tests share their cores. Set before torch is imported; the engine processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+
+@dataclass
+class Comparison:
+    """What was compared under one name so far: the largest value, how often, and the limit."""
+
+    largest: float
+    limit: float
+    count: int
+
+
+Record = Callable[..., None]
+_COMPARISONS = pytest.StashKey[dict[str, Comparison]]()
+
+
+@pytest.fixture(scope="session")
+def record(request: pytest.FixtureRequest) -> Record:
+    """`record(name, value, limit, count=1)` notes a comparison and fails where it is over.
+
+    `value` is a difference or a statistic, of which the largest under a name is told at the end
+    of `pytest -m comparison`; `count` says how many comparisons it stands for.
+    """
+    told = request.config.stash.setdefault(_COMPARISONS, {})
+
+    def note(name: str, value: float, limit: float, count: int = 1) -> None:
+        known = told.setdefault(name, Comparison(value, limit, 0))
+        if value / known.limit > known.largest / known.limit:
+            known.largest, known.limit = value, limit
+        known.count += count
+        assert value <= limit, f"{name}: {value} is over the limit, {limit}"
+
+    return note
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The comparisons as one table, where exactly these were asked for."""
+    told = config.stash.get(_COMPARISONS, {})
+    if config.option.markexpr != "comparison" or not told:
+        return
+    width = max(len(name) for name in told)
+    terminalreporter.section("comparisons")
+    terminalreporter.line(f"{'':{width}}  {'compared':>10}  {'largest':>10}  {'limit':>10}")
+    for name, comparison in told.items():
+        numbers = (f"{value:>10.4g}" for value in (comparison.largest, comparison.limit))
+        terminalreporter.line(f"{name:{width}}  {comparison.count:>10,}  {'  '.join(numbers)}")

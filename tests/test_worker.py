@@ -16,7 +16,16 @@ from typing import Any
 
 import pytest
 
-from gptj_demo.protocol import Finished, GenerationRequest, Started, TokenEvent, Waiting
+from gptj_demo.protocol import (
+    Drafting,
+    Finished,
+    GenerationRequest,
+    PromptScored,
+    Started,
+    StreamEvent,
+    TokenEvent,
+    Waiting,
+)
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
 from gptj_demo.worker import RequestRefused, Worker
@@ -251,6 +260,144 @@ def test_drain_gives_what_has_come_and_nothing_after_the_time_is_over(worker: Wo
         assert isinstance(events[-1], Finished)
 
     run(scenario())
+
+
+# ---- several completions
+
+
+async def everything(worker: Worker, what: GenerationRequest) -> list[StreamEvent]:
+    return [event async for event in worker.stream(what)]
+
+
+def ends(events: list[StreamEvent]) -> list[Finished]:
+    return [event for event in events if isinstance(event, Finished)]
+
+
+def tokens_of(events: list[StreamEvent], index: int) -> list[int]:
+    return [e.token_id for e in events if isinstance(e, TokenEvent) and e.index == index]
+
+
+def test_completions_stream_side_by_side_and_each_ends_with_its_own_seed(worker: Worker) -> None:
+    events = run(everything(worker, request(n=2, seed=2**32 - 1)))
+    order = [event.index for event in events if isinstance(event, TokenEvent)]
+    assert sorted(order) == [0] * 8 + [1] * 8
+    assert order != sorted(order)
+    assert [(end.index, end.seed) for end in ends(events)] == [(0, 2**32 - 1), (1, 0)]
+    assert sum(isinstance(event, Started) for event in events) == 1
+
+
+def test_more_completions_than_slots_are_written_one_after_another(worker: Worker) -> None:
+    events = run(everything(worker, request(n=5)))
+    assert sorted(end.index for end in ends(events)) == [0, 1, 2, 3, 4]
+    alone = run(everything(worker, request(seed=1 + 4)))
+    assert tokens_of(events, 4) == tokens_of(alone, 0)
+
+
+def test_best_of_gives_the_likeliest_of_its_candidates_best_first(worker: Worker) -> None:
+    candidates = run(everything(worker, request(n=4, logprobs=0)))
+    means = {end.index: end.mean_logprob for end in ends(candidates)}
+    ranked = sorted(means, key=lambda index: -(means[index] or 0))
+    events = run(everything(worker, request(n=2, best_of=4)))
+    assert [end.index for end in ends(events)] == [0, 1]
+    for place, candidate in enumerate(ranked[:2]):
+        assert tokens_of(events, place) == tokens_of(candidates, candidate)
+        assert ends(events)[place].seed == 1 + candidate
+    drafted = [event.tokens for event in events if isinstance(event, Drafting)]
+    assert drafted == list(range(1, 33))
+    assert not any(isinstance(e, TokenEvent) and e.logprobs for e in events)  # not asked for
+
+
+def test_cancelling_ends_every_completion(worker: Worker) -> None:
+    async def scenario() -> None:
+        params = endless().params.model_copy(update={"n": 4})
+        stream = worker.stream(GenerationRequest("x", params))
+        await started(stream)
+        stream.cancel()
+        events = [event async for event in stream]
+        assert {end.index: end.reason for end in ends(events)} == dict.fromkeys(
+            range(4), "cancelled"
+        )
+
+    run(scenario())
+    assert worker.streams_running == 0
+
+
+# ---- the edges of the prompt
+
+
+def test_a_prompt_that_is_too_long_can_lose_its_beginning(worker: Worker) -> None:
+    prompt = tuple(i % 200 for i in range(2500))
+    events = run(everything(worker, request(prompt, truncate="left")))
+    start = next(event for event in events if isinstance(event, Started))
+    assert (start.prompt_tokens, start.dropped_tokens) == (2040, 460)
+    end = ends(events)[0]
+    assert (end.completion_tokens, end.reason) == (8, "length")
+    assert "460 tokens of the text did not fit" in end.message
+    kept = run(everything(worker, request(prompt[460:])))
+    assert tokens_of(events, 0) == tokens_of(kept, 0)
+
+
+def test_at_least_half_of_the_context_is_read_however_much_is_to_be_written(
+    worker: Worker,
+) -> None:
+    what = request((5,) * 1500, truncate="left", max_new_tokens=2000)
+
+    async def scenario() -> None:
+        async with aclosing(worker.stream(what)) as stream:
+            async for event in stream:
+                if isinstance(event, Started):
+                    assert event.prompt_tokens == 1024
+                    return
+
+    run(scenario())
+
+
+def test_a_text_can_be_scored_without_writing_anything(worker: Worker) -> None:
+    what = request("The lamp was not lit", max_new_tokens=0, echo=True, logprobs=2)
+    events = run(everything(worker, what))
+    scored = next(event for event in events if isinstance(event, PromptScored))
+    tokens = run(worker.tokenize("The lamp was not lit"))
+    assert scored.token_ids == tuple(token.token_id for token in tokens)
+    assert scored.logprobs[0] is None
+    assert all(one is not None and len(one.alternatives) == 2 for one in scored.logprobs[1:])
+    assert scored.sum_logprob == sum(one.logprob for one in scored.logprobs if one)
+    assert ends(events)[0].completion_tokens == 0
+    full = request((5,) * 2048, max_new_tokens=0, echo=True)
+    assert ends(run(everything(worker, full)))[0].reason == "length"
+
+
+def test_token_healing_goes_on_in_the_middle_of_a_word(worker: Worker) -> None:
+    events = run(everything(worker, request("Once upon a time the la", token_healing=True)))
+    start = next(event for event in events if isinstance(event, Started))
+    assert start.healed_token_id is not None
+    healed = worker.token_text(start.healed_token_id)
+    assert "Once upon a time the la".endswith(healed)
+    first = worker.token_text(tokens_of(events, 0)[0])
+    assert first.startswith(healed)
+    text = "".join(e.text for e in events if isinstance(e, TokenEvent | Finished))
+    assert text.startswith(first[len(healed) :])
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "said"),
+    [
+        ("logit_bias", ((300, 1.0),), "token id 300 is not in the vocabulary; ids are 0 to 299"),
+        ("stop_token_ids", (4000,), "token id 4000"),
+    ],
+)
+def test_a_control_that_names_no_token_is_refused_by_name(
+    worker: Worker, control: str, value: Any, said: str
+) -> None:
+    with pytest.raises(RequestRefused, match=said) as refusal:
+        run(collect(worker, request(**{control: value})))
+    assert (refusal.value.kind, refusal.value.control) == ("invalid", control)
+
+
+def test_the_tokens_of_any_text_can_be_asked_for_with_their_places(worker: Worker) -> None:
+    tokens = run(worker.tokenize("The 🙂"))
+    assert tokens[0].start == 0
+    assert tokens[-1].end == len("The 🙂".encode())
+    assert "\\xf0" in tokens[-4].text or "\\x9f" in tokens[-3].text
 
 
 def test_kill_9_ends_open_streams_with_a_sentence_and_the_model_answers_again(

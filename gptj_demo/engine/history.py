@@ -38,13 +38,13 @@ class NoRepeatNgram:
     def __init__(self, size: int) -> None:
         self._size = size
         self._last: deque[int] = deque(maxlen=size)
-        self._followers: dict[tuple[int, ...], list[int]] = {}
+        self._followers: dict[tuple[int, ...], set[int]] = {}
 
     def add(self, token_id: int) -> None:
         self._last.append(token_id)
         if len(self._last) == self._size:
             *before, last = self._last
-            self._followers.setdefault(tuple(before), []).append(last)
+            self._followers.setdefault(tuple(before), set()).add(last)
 
     def changes(self) -> Changes:
         before = tuple(self._last)[1:] if len(self._last) == self._size else tuple(self._last)

@@ -24,6 +24,9 @@ from gptj_demo.sampling import FILTER_ORDER
 # vocabulary, which gives the same result, is only needed where these do not hold top_p
 _CANDIDATES = 256
 
+# a temperature that fp32 cannot divide by gives what a little larger one gives: the most probable
+_LOWEST_TEMPERATURE = 1e-30
+
 Stage = Callable[[torch.Tensor, Sequence[int]], None]  # logits, changed in place; tokens so far
 # from scaled logits [rows, vocabulary] and limits [rows, 1]: which tokens go
 Filter = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -35,6 +38,19 @@ class Sampled(NamedTuple):
     token_id: int | None
     logprobs: TokenLogprobs | None
     filtered_away: bool
+
+
+class Controlled(NamedTuple):
+    """What the controls made of the logits, [rows, vocabulary]: -inf where one removed the token.
+
+    `adjusted` is after those before the temperature, of which greedy rows take the most probable;
+    `scaled`, after all of them, is what the other rows draw from, None where there are none.
+    `emptied` says in which rows no token was left, None where there are none.
+    """
+
+    adjusted: torch.Tensor
+    scaled: torch.Tensor | None
+    emptied: list[bool] | None
 
 
 class RowSampler:
@@ -135,14 +151,15 @@ class SamplerBatch:
 
         # filters do nothing to greedy rows, whose result is the argmax
         drawing = [None if row.greedy else row.params for row in self.rows]
-        temperatures = [p.temperature if p else 1.0 for p in drawing]
+        temperatures = [max(p.temperature, _LOWEST_TEMPERATURE) if p else 1.0 for p in drawing]
         top_k = [p.top_k or vocabulary if p else vocabulary for p in drawing]
         top_p = [p.top_p if p else 1.0 for p in drawing]
         min_p = [p.min_p if p else 0.0 for p in drawing]
         self._temperature = self._column(temperatures)
         self._any_temperature = any(value != 1 for value in temperatures)
-        self._top_k, self._largest_top_k = self._column(top_k), max(top_k)
-        self._any_top_k = min(top_k) < vocabulary
+        self._top_k = self._column(top_k)
+        self._largest_top_k = max((k for k in top_k if k < vocabulary), default=0)
+        self._any_top_k = self._largest_top_k > 0
         self._top_p, self._any_top_p = self._column(top_p), min(top_p) < 1
         self._log_min_p = self._column([math.log(p) if p else -math.inf for p in min_p])
         self._any_min_p = max(min_p) > 0
@@ -190,27 +207,10 @@ class SamplerBatch:
             rows = _rows(self._wanting, len(self.rows), self.device)
             trace = Trace(padded, self.vocabulary, rows, self._alternatives)
 
-        adjusted = logits
-        if self._processors:
-            adjusted = logits.clone()
-            for name, stage in self._processors:
-                stage(adjusted, steps)
-                if trace is not None:
-                    trace.note(name, adjusted)
-        emptied = None
-        if self._may_empty:
-            empty = adjusted.amax(dim=1) == -torch.inf
-            if bool(empty.any()):  # the model's most probable token stays
-                emptied = empty.tolist()
-                likeliest = logits.argmax(dim=1, keepdim=True)
-                alone = torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
-                adjusted = torch.where(empty[:, None], alone, adjusted)
-
-        scaled = None
-        if self._all_greedy:
+        adjusted, scaled, emptied = self.controlled(logits, steps, trace)
+        if scaled is None:
             tokens = adjusted.argmax(dim=1)
         else:
-            scaled = self._scale(adjusted, steps, trace)
             tokens = self._draw(scaled, steps)
             if self._any_greedy:
                 tokens = torch.where(self._greedy, adjusted.argmax(dim=1), tokens)
@@ -234,6 +234,36 @@ class SamplerBatch:
         ]
 
     # ---- logits to what is left of them
+
+    def controlled(
+        self, logits: torch.Tensor, steps: Sequence[int], trace: Trace | None = None
+    ) -> Controlled:
+        """The controls at work on `logits`, fp32 [rows, vocabulary], which stay as they are."""
+        adjusted = logits
+        if self._processors:
+            adjusted = logits.clone()
+            for name, stage in self._processors:
+                stage(adjusted, steps)
+                if trace is not None:
+                    trace.note(name, adjusted)
+        emptied = None
+        if self._may_empty:
+            empty = adjusted.amax(dim=1) == -torch.inf
+            if bool(empty.any()):  # the model's most probable token stays
+                emptied = empty.tolist()
+                likeliest = self._likeliest(logits, steps)
+                alone = torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
+                adjusted = torch.where(empty[:, None], alone, adjusted)
+        scaled = None if self._all_greedy else self._scale(adjusted, steps, trace)
+        return Controlled(adjusted, scaled, emptied)
+
+    def _likeliest(self, logits: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+        """The model's most probable tokens, [rows, 1], of those that token healing allows."""
+        heal = dict(self._processors).get("token_healing")
+        if heal is not None:
+            logits = logits.clone()
+            heal(logits, steps)
+        return logits.argmax(dim=1, keepdim=True)
 
     def _scale(
         self, logits: torch.Tensor, steps: Sequence[int], trace: Trace | None
@@ -265,8 +295,7 @@ class SamplerBatch:
         peak = None
         if self._any_top_k or self._any_top_p:
             candidates = min(_CANDIDATES, self.vocabulary)
-            if candidates < self._largest_top_k < self.vocabulary:
-                candidates = self._largest_top_k
+            candidates = max(candidates, self._largest_top_k)
             values = scaled.topk(candidates, dim=1).values  # [rows, candidates], descending
             top_p, complete = self._nucleus(values, scaled)
             if not complete:
@@ -300,8 +329,9 @@ class SamplerBatch:
         weights = (values - peak).exp() * in_top_k
         # the mass is that of what top-k left, as the filters work one after the other
         all_mass = (scaled - peak).exp().sum(dim=1, keepdim=True)
-        mass = torch.where(unlimited, all_mass, weights.sum(dim=1, keepdim=True))
-        kept = ((weights.cumsum(dim=1) - weights) < self._top_p * mass) & in_top_k
+        cumulative = weights.cumsum(dim=1)
+        mass = torch.where(unlimited, all_mass, cumulative[:, -1:])
+        kept = ((cumulative - weights) < self._top_p * mass) & in_top_k
         kept[:, 0] = True
         uses = self._top_p < 1
         short = unlimited & uses & kept[:, -1:]
@@ -443,10 +473,9 @@ class SamplerBatch:
                 ]
             )
             part = scaled[rows]
-            probabilities = part.softmax(dim=1)
-            obvious = probabilities >= threshold
-            least = probabilities.masked_fill(~obvious, torch.inf).amin(dim=1, keepdim=True)
-            removed = obvious & (probabilities > least) & (acts > 0)
+            obvious = (part.softmax(dim=1) >= threshold) & (part > -torch.inf)
+            least = part.masked_fill(~obvious, torch.inf).amin(dim=1, keepdim=True)
+            removed = obvious & (part > least) & (acts > 0)
             scaled[rows] = part.masked_fill(removed, -torch.inf)
 
         return stage

@@ -1,0 +1,318 @@
+#!/usr/bin/env python3
+"""GPT-J 6B on one GPU: decoding against the bandwidth, first tokens, gaps, memory.
+
+    python benchmarks/gpu.py
+
+Takes less than eight minutes. The weights are random and made on the GPU, and pass through a
+temporary checkpoint (12 GB, in memory where there is room) so that the real loading is measured
+too. Ours in float16 and int8 through the worker, whose engine runs in its own process; the peer is
+transformers' `generate` in float16 and with bitsandbytes' int8.
+
+The bandwidth is that of copying within the GPU's memory, bytes read and written; decoding at one
+stream is bound by reading the weights once a step. `--smoke` tries every part of it on the CPU with
+a tiny model; its numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from common import (
+    ROOT,
+    Generation,
+    decode_rate,
+    describe_machine,
+    finish,
+    generate,
+    generate_all,
+    make_parser,
+    median,
+    note,
+    print_table,
+    random_prompt,
+    running_worker,
+    sampling,
+)
+
+STREAMS = (1, 2, 4, 8, 16, 32)
+DECODE_PROMPT_TOKENS = 32
+LONG_PROMPT = 1000
+ARRIVING_PROMPT = 2000
+OTHERS = 4  # visitors whose gaps are looked at while it arrives
+IN_MEMORY = Path("/dev/shm")
+WATCH_SECONDS = 0.01
+BANDWIDTH_BYTES = 2**31
+
+SHARE = "share of the bandwidth, one stream"
+
+
+def measure_bandwidth(device: str) -> float:
+    """Bytes a second, read and written, copying within the device's memory: the best of ten."""
+    import torch
+
+    size = BANDWIDTH_BYTES if device == "cuda" else BANDWIDTH_BYTES // 16
+    source = torch.ones(size, dtype=torch.int8, device=device)
+    target = torch.ones_like(source)
+    best = 0.0
+    for _ in range(10):
+        begin = time.perf_counter()
+        target.copy_(source)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 2 * size / (time.perf_counter() - begin))
+    del source, target
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    return best
+
+
+class GpuMemoryWatch:
+    """The most memory of the GPU that others have taken since the start, looked at often."""
+
+    def __init__(self, device: str) -> None:
+        self.peak = 0
+        self._device = device
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._before = self._used()
+
+    def _used(self) -> int:
+        if self._device != "cuda":
+            return 0
+        import torch
+
+        free, total = torch.cuda.mem_get_info(0)
+        return total - free
+
+    def _watch(self) -> None:
+        while not self._stop.wait(WATCH_SECONDS):
+            self.peak = max(self.peak, self._used() - self._before)
+
+    def __enter__(self) -> GpuMemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+async def measure_gap(worker: Any, generator: random.Random, tokens: int) -> float:
+    """The longest gap, in seconds, between tokens of others while a long prompt arrives."""
+    others = [Generation() for _ in range(OTHERS)]
+    tasks = [
+        asyncio.create_task(
+            generate(worker, random_prompt(generator, DECODE_PROMPT_TOKENS), sampling(tokens), one)
+        )
+        for one in others
+    ]
+    while min(len(one.times) for one in others) < tokens // 4:
+        await asyncio.sleep(0.001)
+    arrived = time.perf_counter()
+    prompt = random_prompt(generator, ARRIVING_PROMPT)
+    arriving = await generate(worker, prompt, sampling(1))
+    answered = arriving.times[0]
+    await asyncio.gather(*tasks)
+    return max(
+        later - earlier
+        for one in others
+        for earlier, later in zip(one.times, one.times[1:], strict=False)
+        if later > arrived and earlier < answered
+    )
+
+
+def measure_ours(
+    model: Path, precision: str, device: str, tokens: int, rounds: int
+) -> dict[str, Any]:
+    from transformers import GPTJConfig
+
+    from gptj_demo.engine.checkpoint import memory_needed
+
+    generator = random.Random(0)
+    begin = time.perf_counter()
+    settings = {"model": str(model), "precision": precision, "max_streams": max(STREAMS)}
+    with GpuMemoryWatch(device) as watch, running_worker(**settings) as worker:
+        load_seconds = time.perf_counter() - begin
+        assert worker.model is not None
+        assert worker.model.device == device
+        rates: dict[str, list[float]] = {}
+        first, gaps = [], []
+        for number in range(rounds + 1):  # the first is a warm-up
+            for count in STREAMS:
+                prompts = [random_prompt(generator, DECODE_PROMPT_TOKENS) for _ in range(count)]
+                written = asyncio.run(generate_all(worker, prompts, tokens))
+                if number:
+                    rates.setdefault(str(count), []).append(decode_rate(written))
+            prompt = random_prompt(generator, LONG_PROMPT)
+            first_token = asyncio.run(generate(worker, prompt, sampling(1))).first
+            gap = asyncio.run(measure_gap(worker, generator, 4 * tokens))
+            if number:
+                first.append(first_token)
+                gaps.append(gap)
+        weight_bytes = worker.model.weight_bytes
+    config = GPTJConfig.from_pretrained(model)
+    return {
+        "load s": load_seconds,
+        "tokens a second": {count: median(values) for count, values in rates.items()},
+        "first token of a long prompt ms": 1e3 * median(first),
+        "others' longest gap ms": 1e3 * max(gaps),
+        "peak memory GB": watch.peak / 1e9,
+        "planned memory GB": memory_needed(config, precision, max(STREAMS)) / 1e9,
+        # a step reads all weights but the embedding, of which it reads a row
+        "bytes a step": weight_bytes - 2 * config.vocab_size * config.n_embd,
+    }
+
+
+def measure_peer(
+    model: Path, precision: str, device: str, tokens: int, rounds: int
+) -> dict[str, Any]:
+    script = ROOT / "benchmarks" / "transformers_peer.py"
+    options = ["--device", device, "--tokens", str(tokens), "--rounds", str(rounds)]
+    options += ["--streams", "1", "32", "--prompts", str(LONG_PROMPT)]
+    ended = subprocess.run(
+        [sys.executable, str(script), str(model), precision, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise SystemExit(f"transformers in {precision} failed:\n{ended.stderr[-2000:]}")
+    measured = json.loads(ended.stdout.splitlines()[-1])
+    return {
+        "load s": measured["load s"],
+        "tokens a second": {n: median(v) for n, v in measured["tokens a second"].items()},
+        "first token of a long prompt ms": 1e3
+        * median(measured["first token s"][str(LONG_PROMPT)]),
+    }
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a tiny model, on the CPU")
+    parser.add_argument("--tokens", type=int, default=128, help="new tokens a stream; default 128")
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # torch and what imports it come after the choice of devices
+    import torch
+    from random_model import file_bytes, gptj_6b, random_model, tiny_gptj
+
+    device = "cpu" if arguments.smoke else "cuda"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("This benchmark needs a CUDA GPU; --smoke tries it without one.")
+    begin = time.perf_counter()
+    config = tiny_gptj() if arguments.smoke else gptj_6b()
+    precisions = ("float32", "int8") if arguments.smoke else ("float16", "int8")
+    folder = IN_MEMORY if _has_room(IN_MEMORY, 2 * file_bytes(config)) else None
+    figures: dict[str, dict[str, Any]] = {}
+    with random_model(config, "safetensors", device, folder) as model:
+        torch.cuda.empty_cache()
+        bandwidth = measure_bandwidth(device)
+        for precision in precisions:
+            for name, measure in (("ours", measure_ours), ("generate", measure_peer)):
+                note(f"gpu: {name}, {precision}, after {time.perf_counter() - begin:.0f} s")
+                figures[f"{name}, {precision}"] = measure(
+                    model, precision, device, arguments.tokens, arguments.rounds
+                )
+    for name in (name for name in figures if name.startswith("ours")):
+        bound = bandwidth / figures[name].pop("bytes a step")
+        figures[name][SHARE] = figures[name]["tokens a second"]["1"] / bound
+    figures = {name: _rounded(by) for name, by in figures.items()}
+    checks = make_checks(figures, precisions[0])
+    show(figures, checks, bandwidth)
+    gpu = torch.cuda.get_device_name(0) if device == "cuda" else "none: a trial on the CPU"
+    machine = {
+        "gpu": gpu,
+        "cuda": torch.version.cuda,
+        **describe_machine("torch", "transformers", "bitsandbytes", "triton"),
+    }
+    result = {
+        "bandwidth GB a second": round(bandwidth / 1e9, 1),
+        "by contender": figures,
+        "checks": {name: value for name, value, _, _ in checks},
+        "seconds": round(time.perf_counter() - begin),
+    }
+    # a trial is no result
+    finish("gpu", result, machine, save=arguments.save and not arguments.smoke)
+
+
+def _has_room(folder: Path, needed: int) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free > needed
+
+
+def _rounded(by: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _rounded(value)
+        if isinstance(value, dict)
+        else (round(value, 3) if isinstance(value, float) else value)
+        for name, value in by.items()
+    }
+
+
+def make_checks(
+    figures: dict[str, dict[str, Any]], full: str
+) -> list[tuple[str, float, str, bool]]:
+    """What the playground promises on a GPU: name, value, bound, and whether it is kept."""
+    ours, ours_int8 = figures[f"ours, {full}"], figures["ours, int8"]
+    peer, peer_int8 = figures[f"generate, {full}"], figures["generate, int8"]
+    rate = ours["tokens a second"]
+    rate_int8 = ours_int8["tokens a second"]
+    first, gap = "first token of a long prompt ms", "others' longest gap ms"
+    fit = max(by["peak memory GB"] / by["planned memory GB"] for by in (ours, ours_int8))
+    wanted = (
+        (f"{full}, one stream, share of the bandwidth", ours[SHARE], ">=", 0.8),
+        (f"{full} / generate, one stream", rate["1"] / peer["tokens a second"]["1"], ">=", 6.0),
+        ("int8 / bitsandbytes", rate_int8["1"] / peer_int8["tokens a second"]["1"], ">=", 1.0),
+        (f"int8 / {full}, one stream", rate_int8["1"] / rate["1"], ">=", 1.5),
+        (f"{full}, 32 streams / one", rate["32"] / rate["1"], ">=", 20.0),
+        (f"{full}, first token of {LONG_PROMPT} tokens, ms", ours[first], "<=", 80.0),
+        (f"longest gap as {ARRIVING_PROMPT} tokens arrive, ms", ours[gap], "<=", 50.0),
+        ("peak memory / planned", fit, "<=", 1.0),
+    )
+    return [
+        (
+            name,
+            round(value, 3),
+            f"{sign} {limit:g}",
+            value >= limit if sign == ">=" else value <= limit,
+        )
+        for name, value, sign, limit in wanted
+    ]
+
+
+def show(
+    figures: dict[str, dict[str, Any]],
+    checks: list[tuple[str, float, str, bool]],
+    bandwidth: float,
+) -> None:
+    names = list(figures)
+    ours = figures[names[0]]
+    rows = [
+        [what, *(figures[name].get(what) for name in names)]
+        for what, value in ours.items()
+        if isinstance(value, float)
+    ]
+    rows += [
+        [
+            f"tokens a second, {n} streams",
+            *(figures[x]["tokens a second"].get(str(n)) for x in names),
+        ]
+        for n in STREAMS
+    ]
+    print_table(f"Memory is copied at {bandwidth / 1e9:,.0f} GB a second", ["", *names], rows)
+    kept = [[name, value, wanted, "yes" if ok else "no"] for name, value, wanted, ok in checks]
+    print_table("Promises", ["", "value", "bound", "kept"], kept)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""The controls as others define them: transformers' processors, and what their authors published.
+
+`follow` takes the logits of one row through them one after the other, slowly and plainly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    MinNewTokensLengthLogitsProcessor,
+    MinPLogitsWarper,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    PrefixConstrainedLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+
+from gptj_demo.engine.sampler import RowSampler
+from gptj_demo.protocol import Submit
+from gptj_demo.sampling import FILTER_ORDER, SamplingParams
+
+Ids = tuple[int, ...]
+
+PLAIN: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 64}
+"""Settings with which no control does anything."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch: its controls, and the tokens so far."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what differs from `PLAIN`
+    prompt: Ids = (0,)
+    generated: Ids = ()
+    seed: int = 0
+    logit_bias: tuple[tuple[Ids, float], ...] = ()
+    bad_words: tuple[Ids, ...] = ()
+    dry_sequence_breakers: frozenset[int] = frozenset()
+    first_token_ids: Ids = ()
+    end_of_text: int = 0
+
+    @cached_property
+    def params(self) -> SamplingParams:
+        return SamplingParams(**{**PLAIN, **self.settings})
+
+    @property
+    def step(self) -> int:
+        return len(self.generated)
+
+    def sampler(self, vocabulary: int, seed: int | None = None) -> RowSampler:
+        """What the engine makes of it, or of it with another seed; the tokens so far are noted."""
+        request = Submit(
+            0,
+            self.prompt,
+            self.params,
+            self.seed if seed is None else seed,
+            self.logit_bias,
+            self.bad_words,
+            self.dry_sequence_breakers,
+        )
+        row = RowSampler(request, 0, vocabulary, self.end_of_text, self.first_token_ids)
+        for token_id in self.generated:
+            row.add(token_id)
+            if row.seen is not None:
+                row.seen[token_id] = True
+            if row.counts is not None:
+                row.counts[token_id] += 1
+        return row
+
+
+@dataclass(frozen=True)
+class Followed:
+    """`scores` [vocabulary] after all controls, `adjusted` after those before the temperature.
+
+    `removed_by` names the control that removed each token; `emptied` says that none was left.
+    """
+
+    scores: torch.Tensor
+    adjusted: torch.Tensor
+    removed_by: dict[int, str]
+    emptied: bool
+
+
+def follow(row: Row, logits: torch.Tensor) -> Followed:
+    """Take the logits of a row, [vocabulary], through its controls in `FILTER_ORDER`."""
+    ids = torch.tensor([row.prompt + row.generated])
+    scores = adjusted = logits
+    removed_by: dict[int, str] = {}
+    emptied = False
+    for name in FILTER_ORDER:
+        if name == "temperature":
+            emptied = bool((scores == -math.inf).all())
+            if emptied:
+                scores = torch.full_like(logits, -math.inf)
+                healing = list(row.first_token_ids) if row.step == 0 else []
+                allowed = torch.tensor(healing or range(len(logits)))
+                scores[allowed[logits[allowed].argmax()]] = 0.0
+            adjusted = scores
+            if row.params.temperature == 0:
+                break
+        before, scores = scores, _STAGES[name](row, ids, scores)
+        for token_id in ((scores == -math.inf) & (before > -math.inf)).nonzero()[:, 0].tolist():
+            removed_by[token_id] = name
+    return Followed(scores, adjusted, removed_by, emptied)
+
+
+def nudged(row: Row, by: float) -> Row:
+    """The row with the limits of its filters a little looser (`by` above 0) or tighter."""
+    moved = {}
+    for name in ("top_p", "typical_p", "min_p", "epsilon_cutoff", "eta_cutoff", "xtc_threshold"):
+        value = getattr(row.params, name)
+        if name in ("top_p", "typical_p"):
+            moved[name] = min(1.0, value + by) if value < 1 else value
+        else:
+            moved[name] = value * (1 - by)
+    return replace(row, settings={**row.settings, **moved})
+
+
+# ---- one function a control: (row, token ids so far [1, length], scores [vocabulary]) -> scores
+
+Stage = Callable[[Row, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _theirs(make: Callable[[Row], Any]) -> Stage:
+    """A processor of transformers; `make` gives None where the row does not use it."""
+
+    def stage(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        processor = make(row)
+        return scores if processor is None else processor(ids, scores[None].clone())[0]
+
+    return stage
+
+
+def _min_new_tokens(row: Row) -> Any:
+    if not row.params.min_new_tokens:
+        return None
+    ends = [row.end_of_text, *row.params.stop_token_ids]
+    return MinNewTokensLengthLogitsProcessor(len(row.prompt), row.params.min_new_tokens, ends)
+
+
+def _token_healing(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """The first token is constrained, the others are not.
+
+    Where other controls have removed all that is allowed transformers puts those back; here the
+    row is empty then.
+    """
+    allowed = list(row.first_token_ids)
+    if row.step or not allowed:
+        return scores
+    if (scores[allowed] == -math.inf).all():
+        return torch.full_like(scores, -math.inf)
+    return PrefixConstrainedLogitsProcessor(lambda batch, sent: allowed, 1)(ids, scores[None])[0]
+
+
+def _openai_penalties(name: str) -> Stage:
+    """mu[j] - c[j] * frequency_penalty - float(c[j] > 0) * presence_penalty (OpenAI's API guide).
+
+    c[j] is how often token j was sampled: the prompt does not count.
+    """
+
+    def stage(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        penalty = getattr(row.params, name)
+        scores = scores.clone()
+        for token in set(row.generated):
+            count = row.generated.count(token)
+            scores[token] -= penalty * (count if name == "frequency_penalty" else float(count > 0))
+        return scores
+
+    return stage
+
+
+def dry_penalties(
+    tokens: Ids, multiplier: float, base: float, allowed_length: int, breakers: frozenset[int]
+) -> dict[int, float]:
+    """What DRY (text-generation-webui 5677) subtracts from each token, by its definition.
+
+    A token that would lengthen the end of the text, n tokens long, to a sequence that stands in the
+    text already is penalised by multiplier * base ** (n - allowed_length), n the longest there is,
+    where n is allowed_length or more. Sequences do not reach across breakers, and a breaker itself
+    is never penalised. n is followed up to 50.
+    """
+    penalties = {}
+    for token in set(tokens) - breakers:
+        longest = 0
+        for place in [place for place, other in enumerate(tokens) if other == token]:
+            for length in range(1, min(50, place) + 1):
+                sequence = tokens[place - length : place]
+                if sequence != tokens[-length:] or breakers & set(sequence):
+                    break
+                longest = max(longest, length)
+        if longest >= max(1, allowed_length):
+            penalties[token] = multiplier * base ** (longest - allowed_length)
+    return penalties
+
+
+def _dry(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    params, scores = row.params, scores.clone()
+    if params.dry_multiplier:
+        penalties = dry_penalties(
+            row.prompt + row.generated,
+            params.dry_multiplier,
+            params.dry_base,
+            params.dry_allowed_length,
+            row.dry_sequence_breakers,
+        )
+        for token, penalty in penalties.items():
+            scores[token] -= penalty
+    return scores
+
+
+def xtc_removed(scores: torch.Tensor, threshold: float) -> list[int]:
+    """What XTC (text-generation-webui 6335) removes where it acts, by its definition.
+
+    All tokens whose probability is the threshold or more but the least probable of them.
+    """
+    probabilities = scores.softmax(dim=0)
+    possible = (scores > -math.inf).nonzero()[:, 0].tolist()
+    top = [token for token in possible if probabilities[token] >= threshold]
+    return sorted(top, key=lambda token: float(scores[token]))[1:]
+
+
+def xtc_acts(row: Row) -> bool:
+    """Whether XTC acts at the row's step, by the request's own random numbers."""
+    key = np.array([row.seed, 1], dtype=np.uint64)
+    number = np.random.Generator(np.random.Philox(key=key)).random(row.step + 1)[-1]
+    return bool(number < row.params.xtc_probability)
+
+
+def _xtc(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    scores = scores.clone()
+    if xtc_acts(row):
+        scores[xtc_removed(scores, row.params.xtc_threshold)] = -math.inf
+    return scores
+
+
+def _used(name: str, off: float, make: Callable[[Any], Any]) -> Stage:
+    def made(row: Row) -> Any:
+        value = getattr(row.params, name)
+        return None if value == off else make(value)
+
+    return _theirs(made)
+
+
+_STAGES: dict[str, Stage] = {
+    "logit_bias": _theirs(
+        lambda row: SequenceBiasLogitsProcessor(dict(row.logit_bias)) if row.logit_bias else None
+    ),
+    "repetition_penalty": _used("repetition_penalty", 1.0, RepetitionPenaltyLogitsProcessor),
+    "no_repeat_ngram_size": _used("no_repeat_ngram_size", 0, NoRepeatNGramLogitsProcessor),
+    "bad_words": _theirs(
+        lambda row: (
+            NoBadWordsLogitsProcessor([list(word) for word in row.bad_words])
+            if row.bad_words
+            else None
+        )
+    ),
+    "min_new_tokens": _theirs(_min_new_tokens),
+    "token_healing": _token_healing,
+    "presence_penalty": _openai_penalties("presence_penalty"),
+    "frequency_penalty": _openai_penalties("frequency_penalty"),
+    "dry_multiplier": _dry,
+    "temperature": _used("temperature", 1.0, TemperatureLogitsWarper),
+    "top_k": _used("top_k", 0, TopKLogitsWarper),
+    "top_p": _used("top_p", 1.0, TopPLogitsWarper),
+    "min_p": _used("min_p", 0.0, MinPLogitsWarper),
+    "typical_p": _used("typical_p", 1.0, TypicalLogitsWarper),
+    "epsilon_cutoff": _used("epsilon_cutoff", 0.0, EpsilonLogitsWarper),
+    "eta_cutoff": _used("eta_cutoff", 0.0, EtaLogitsWarper),
+    "xtc_probability": _xtc,
+}
