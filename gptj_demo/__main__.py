@@ -76,9 +76,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def describe_default(control: Control) -> str:
     """A sentence for the help; empty where the help says what leaving it out means."""
-    if control.default in (None, (), False):
-        return ""
     default = control.default
+    if default is None or default is False or default == ():
+        return ""
     if control.is_list:
         default = write_value(control, default).replace("\n", " ")
     return f" Default: {default}."

@@ -160,6 +160,8 @@ def test_what_cannot_be_is_refused_in_a_sentence(name: str, value: Any, said: st
         ({"min_new_tokens": 11, "max_new_tokens": 10}, "min_new_tokens", "is 11, which is more"),
         ({"best_of": 2, "n": 3}, "best_of", "is 2, which is less than Completions (n), 3"),
         ({"max_new_tokens": 0}, "max_new_tokens", "turn on Score the prompt (echo)"),
+        ({"max_new_tokens": 0, "echo": True, "n": 2}, "n", "is 2, which has no meaning with"),
+        ({"max_new_tokens": 0, "echo": True, "best_of": 2}, "best_of", "is 2, which has no"),
     ],
 )
 def test_controls_that_contradict_each_other_are_refused(
