@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench lint format types clean
+.PHONY: run test bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
 	$(BIN)/python app.py
@@ -11,8 +11,20 @@ run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
 	$(BIN)/python -m pytest
 
-bench: .venv/test.done  ## measure what people wait for, on this machine
-	$(BIN)/python benchmarks/page.py
+bench: bench-small bench-real-size bench-report  ## all that a machine without a GPU can measure
+
+bench-small: .venv/bench.done  ## the sample model against the peers: about a quarter of an hour
+	$(BIN)/python benchmarks/decode.py --save
+	$(BIN)/python benchmarks/serving.py --save
+	$(BIN)/python benchmarks/visitors.py --save
+	$(BIN)/python benchmarks/start.py --save
+	$(BIN)/python benchmarks/page.py --save
+
+bench-real-size: .venv/bench.done  ## GPT-J 6B with random weights: 13 GB of disk, 16 GB of memory
+	$(BIN)/python benchmarks/real_size.py --save
+
+bench-report: .venv/bench.done  ## docs/benchmarks.md from what was measured
+	$(BIN)/python benchmarks/report.py
 
 lint: .venv/test.done
 	$(BIN)/ruff check .
@@ -37,4 +49,8 @@ clean:
 .venv/test.done: .venv/run.done requirements-dev.txt tests/browser/install.py
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python tests/browser/install.py
+	touch $@
+
+.venv/bench.done: .venv/test.done requirements-bench.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-bench.txt
 	touch $@

@@ -109,10 +109,11 @@ class GpuMemoryWatch:
 
 async def measure_gap(worker: Any, generator: random.Random, tokens: int) -> float:
     """The longest gap, in seconds, between tokens of others while a long prompt arrives."""
+    params = sampling(tokens, top_p=1.0)
     others = [Generation() for _ in range(OTHERS)]
     tasks = [
         asyncio.create_task(
-            generate(worker, random_prompt(generator, DECODE_PROMPT_TOKENS), sampling(tokens), one)
+            generate(worker, random_prompt(generator, DECODE_PROMPT_TOKENS), params, one)
         )
         for one in others
     ]
@@ -120,7 +121,7 @@ async def measure_gap(worker: Any, generator: random.Random, tokens: int) -> flo
         await asyncio.sleep(0.001)
     arrived = time.perf_counter()
     prompt = random_prompt(generator, ARRIVING_PROMPT)
-    arriving = await generate(worker, prompt, sampling(1))
+    arriving = await generate(worker, prompt, sampling(1, top_p=1.0))
     answered = arriving.times[0]
     await asyncio.gather(*tasks)
     return max(
@@ -154,7 +155,7 @@ def measure_ours(
                 if number:
                     rates.setdefault(str(count), []).append(decode_rate(written))
             prompt = random_prompt(generator, LONG_PROMPT)
-            first_token = asyncio.run(generate(worker, prompt, sampling(1))).first
+            first_token = asyncio.run(generate(worker, prompt, sampling(1, top_p=1.0))).first
             gap = asyncio.run(measure_gap(worker, generator, 4 * tokens))
             if number:
                 first.append(first_token)

@@ -15,34 +15,29 @@ does the work of as many computers on the cores that the playground needs.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import httpx
+from common import (
+    START_SECONDS,
+    answers,
+    api_arguments,
+    describe_machine,
+    finish,
+    make_parser,
+    print_table,
+    wait_for,
+)
+from playwright.sync_api import Browser, Page, sync_playwright
 
-import httpx  # noqa: E402
-from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
-
-from gptj_demo.sampling import CONTROLS  # noqa: E402
-from tests.browser.conftest import CHROMIUM_FLAGS, Site, answers  # noqa: E402
-from tests.browser.install import find_chromium  # noqa: E402
+from tests.browser.conftest import CHROMIUM_FLAGS, Site
+from tests.browser.install import find_chromium
 
 PROMPT = "Once upon a time there was a"
-POLL_SECONDS = 0.005
-LIMIT_SECONDS = 120.0
 WORDS = ".ink .by-model"
 
 # notes when Generate was pressed, and when the first and the latest words of the model were there
@@ -57,16 +52,6 @@ WATCH = """words => {
       times.first = performance.now();
   }).observe(document.body, {subtree: true, childList: true, characterData: true});
 }"""
-
-
-def wait_for(condition: Callable[[], Any]) -> float:
-    """Seconds until `condition` holds."""
-    begin = time.perf_counter()
-    while not condition():
-        if time.perf_counter() - begin > LIMIT_SECONDS:
-            raise SystemExit(f"not so within {LIMIT_SECONDS:.0f} s")
-        time.sleep(POLL_SECONDS)
-    return time.perf_counter() - begin
 
 
 def open_page(browser: Browser, url: str) -> Page:
@@ -87,14 +72,13 @@ def press_generate(page: Page) -> None:
 
 def first_words(page: Page) -> float:
     """Seconds from Generate to the model's first words, by the page's own clock."""
-    page.wait_for_function("() => window.benchmark.first !== null", timeout=LIMIT_SECONDS * 1e3)
+    page.wait_for_function("() => window.benchmark.first !== null", timeout=START_SECONDS * 1e3)
     return float(page.evaluate("() => (window.benchmark.first - window.benchmark.pressed) / 1000"))
 
 
 async def ask_through_api(url: str, visitors: int, waits: list[float]) -> None:
     """Requests of many visitors at once; adds the seconds until each one's first words."""
-    values = {c.name: list(c.default) if c.kind == "strings" else c.default for c in CONTROLS}
-    data = [PROMPT, *{**values, "max_new_tokens": 900}.values()]
+    data = api_arguments(url, prompt=PROMPT, max_new_tokens=900)
     call = f"{url}/gradio_api/call/generate"
     limits = httpx.Limits(max_connections=None)
 
@@ -108,7 +92,7 @@ async def ask_through_api(url: str, visitors: int, waits: list[float]) -> None:
                     waited = time.perf_counter() - begin
                     waits.append(waited)
 
-    async with httpx.AsyncClient(limits=limits, timeout=LIMIT_SECONDS) as client:
+    async with httpx.AsyncClient(limits=limits, timeout=START_SECONDS) as client:
         await asyncio.gather(*(one(client) for _ in range(visitors)))
 
 
@@ -116,7 +100,7 @@ def running(site: Site) -> int:
     return int(site.status()["streams_running"])
 
 
-def measure(browser: Browser, model: str, visitors: int) -> dict[str, float]:
+def measure(browser: Browser, model: str, visitors: int, rounds: int) -> dict[str, float]:
     """All figures in seconds."""
     figures: dict[str, float] = {}
     begin = time.perf_counter()
@@ -132,7 +116,7 @@ def measure(browser: Browser, model: str, visitors: int) -> dict[str, float]:
         page.context.close()
 
         samples: dict[str, list[float]] = {"first": [], "stop": [], "close": []}
-        for _ in range(5):
+        for _ in range(rounds):
             page = open_page(browser, site.url)
             press_generate(page)
             samples["first"].append(first_words(page))
@@ -192,28 +176,19 @@ def measure(browser: Browser, model: str, visitors: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--visitors", type=int, default=32)
     parser.add_argument("--model", default="sample")
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
-        figures = measure(browser, arguments.model, arguments.visitors)
+        figures = measure(browser, arguments.model, arguments.visitors, arguments.rounds)
         chromium = browser.version
         browser.close()
-    processor = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
-    names = [line.split(":")[1].strip() for line in processor.splitlines() if "Model name" in line]
-    machine = {
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "chromium": chromium,
-        **{package: version(package) for package in ("torch", "gradio")},
-    }
-    for name, value in figures.items():
-        print(f"{name:<52} {value:8.3f}")
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    print(json.dumps({"benchmark": "page", "figures": figures, "machine": machine}))
+    machine = {**describe_machine("torch", "gradio"), "chromium": chromium}
+    print_table("Seconds", ["", "s"], [[name, value] for name, value in figures.items()])
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    finish("page", rounded, machine, save=arguments.save)
 
 
 if __name__ == "__main__":

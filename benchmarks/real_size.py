@@ -142,17 +142,17 @@ def measure_ours(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
         first, cold, warm = [], [], []
         for _ in range(rounds):
             prompt = random_prompt(generator, FIRST_TOKEN_AFTER)
-            first.append(asyncio.run(generate(worker, prompt, sampling(1))).first)
+            first.append(asyncio.run(generate(worker, prompt, sampling(1, top_p=1.0))).first)
             for count in (n for n in STREAMS if n <= worker.model.max_streams):
                 prompts = [random_prompt(generator, DECODE_PROMPT_TOKENS) for _ in range(count)]
                 written = asyncio.run(generate_all(worker, prompts, tokens))
                 rates.setdefault(str(count), []).append(decode_rate(written))
         for _ in range(rounds):
             prompt = random_prompt(generator, CONTINUE_AFTER)
-            begun = asyncio.run(generate(worker, prompt, sampling(CONTINUE_TOKENS)))
+            begun = asyncio.run(generate(worker, prompt, sampling(CONTINUE_TOKENS, top_p=1.0)))
             longer = (*prompt, *begun.token_ids)
             cold.append(begun.first)
-            warm.append(asyncio.run(generate(worker, longer, sampling(1))).first)
+            warm.append(asyncio.run(generate(worker, longer, sampling(1, top_p=1.0))).first)
     return {
         "load s": load_seconds,
         "peak memory GB, loading": loading_peak / 1e9,

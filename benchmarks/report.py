@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Makes docs/benchmarks.md and its plots from the kept results of the benchmarks.
+
+    python benchmarks/report.py
+
+Reads `benchmarks/results/*.json`, which `--save` writes; what was not measured is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+import matplotlib.pyplot as plt
+from common import RESULTS, ROOT
+
+DOCS = ROOT / "docs"
+PAGE = DOCS / "benchmarks.md"
+
+COLOURS = {"ours": "#1b6e5a", "other": ("#b0632a", "#4a6fa5", "#8a8a8a", "#9c5b8f")}
+
+Series = Mapping[str, Mapping[str, float]]
+"""Values by name and by what stands on the horizontal axis."""
+
+INTRODUCTION = """# Benchmarks
+
+Made by `make bench` from what it measured; `benchmarks/results/` holds the numbers. Every benchmark
+runs the playground and its peers in turn, in one run, on the same checkpoint, and gives medians.
+What matters is the ratio: absolute figures are this machine's. The sample model is changed in one
+number so that it never ends its text, and everybody writes equally long.
+"""
+
+
+def plot(
+    name: str, series: Series, across: str, value: str, *, log: bool = True, log_value: bool = False
+) -> str:
+    """Draw lines into docs/NAME.svg; the Markdown that shows them."""
+    # the same picture has the same bytes
+    with plt.rc_context({"svg.hashsalt": name, "font.size": 9, "svg.fonttype": "none"}):
+        figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+        others = iter(COLOURS["other"] * 2)
+        for label, values in series.items():
+            ours = label.startswith("ours")
+            points = sorted((float(x), y) for x, y in values.items())
+            axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                label=label,
+                color=COLOURS["ours"] if ours else next(others),
+                linestyle="--" if ours and "alone" in label else "-",
+                linewidth=2.2 if ours else 1.4,
+                marker="o",
+                markersize=4,
+            )
+        if log:
+            axes.set_xscale("log", base=2)
+        if log_value:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        ticks = sorted({float(x) for values in series.values() for x in values})
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel(across)
+        axes.set_ylabel(value)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+        figure.savefig(DOCS / f"{name}.svg", metadata={"Date": None})
+        plt.close(figure)
+    return f"![{value} by {across}]({name}.svg)\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
+
+
+def series_table(series: Series) -> str:
+    columns = sorted({x for values in series.values() for x in values}, key=float)
+    return table(
+        ["", *columns], [[name, *(by.get(x) for x in columns)] for name, by in series.items()]
+    )
+
+
+def ratios_table(ratios: Mapping[str, float]) -> str:
+    return "Ratios, ours / theirs:\n\n" + table(["", "ratio"], list(ratios.items()))
+
+
+def picked(by_name: Mapping[str, Mapping[str, Mapping[str, float]]], what: str) -> Series:
+    """One of several measures, by name and count."""
+    return {name: {n: by[what] for n, by in counts.items()} for name, counts in by_name.items()}
+
+
+# ---- one function a benchmark: its figures -> Markdown
+
+
+def decode(figures: Mapping[str, Any]) -> str:
+    rates, page_rates = figures["tokens a second"], figures["tokens a second, page's defaults"]
+    parts = [
+        "## Decoding, sample model\n",
+        "Tokens a second of all streams, by streams; sampled by temperature alone, prompts of 32 "
+        "tokens included. CTranslate2 and `generate` run static batches of equal length.\n",
+        plot("decode", rates, "streams", "tokens a second"),
+        series_table(rates),
+        "The same with the page's defaults, which have top-p 0.95:\n",
+        series_table(page_rates),
+    ]
+    for rows, by_contender in figures["step ms by rows and context"].items():
+        number = "One row" if rows == "1" else f"{rows} rows"
+        parts += [
+            f"{number}: milliseconds of a decode step, by tokens that are there already.\n",
+            plot(f"decode-context-{rows}", by_contender, "tokens", "ms a step", log=False),
+            series_table(by_contender),
+        ]
+    operators = figures["operators a step"]
+    parts += [
+        f"What a token takes at one stream, in microseconds ({operators:g} operators a step):\n",
+        table(["part", "µs"], list(figures["microseconds a token"].items())),
+        "First token of a long prompt, and of the same continued:\n",
+        table(["", "value"], list(figures["continue"].items())),
+        ratios_table(figures["ratios"]),
+    ]
+    return "\n".join(parts)
+
+
+def serving(figures: Mapping[str, Any]) -> str:
+    by_clients = figures["by clients"]
+    rates = dict(picked(by_clients, "tokens a second"))
+    parts = [
+        "## Serving, sample model\n",
+        "Clients arrive at random; prompts of 20 to 400 tokens, outputs of 20 to 200.\n",
+        plot("serving", rates, "clients", "tokens a second"),
+        series_table({**rates, **figures["static batch, tokens a second"]}),
+    ]
+    for what in ("first token ms, median", "first token ms, p95", "gap ms, median", "gap ms, p95"):
+        parts.append(f"{what[0].upper()}{what[1:]}:\n")
+        if what == "first token ms, p95":
+            shown = picked(by_clients, what)
+            parts.append(plot("serving-first", shown, "clients", what, log_value=True))
+        parts.append(series_table(picked(by_clients, what)))
+    return "\n".join([*parts, ratios_table(figures["ratios"])])
+
+
+def visitors(figures: Mapping[str, Any]) -> str:
+    by_visitors = figures["by visitors"]
+    words = "words a second, all"
+    parts = [
+        "## Visitors, sample model\n",
+        "Through the page's API with gradio_client, all at once, on the visitors' side.\n",
+        plot("visitors", picked(by_visitors, words), "visitors", "words a second"),
+    ]
+    for what in by_visitors["ours"].get("1", ()):
+        parts += [f"{what[0].upper()}{what[1:]}:\n", series_table(picked(by_visitors, what))]
+    return "\n".join([*parts, ratios_table(figures["ratios"])])
+
+
+def _by_contender(by_contender: Mapping[str, Mapping[str, Any]]) -> str:
+    names = list(by_contender)
+    whats = dict.fromkeys(what for by in by_contender.values() for what in by)
+    rows: list[list[object]] = []
+    for what in whats:
+        values = [by_contender[name].get(what) for name in names]
+        found = next(value for value in values if value is not None)
+        if isinstance(found, dict):
+            rows += [
+                [f"{what}, {count} streams", *(None if v is None else v.get(count) for v in values)]
+                for count in found
+            ]
+        else:
+            rows.append([what, *values])
+    return table(["", *names], rows)
+
+
+def real_size(figures: Mapping[str, Any]) -> str:
+    by_contender = figures["by contender"]
+    rates = {name: by["tokens a second"] for name, by in by_contender.items()}
+    return "\n".join(
+        [
+            "## GPT-J 6B on a CPU\n",
+            f"Random weights, {figures['layers']} layers, read from {figures['layout']} in float16."
+            f" Memory reads at {figures['bandwidth GB a second']} GB a second. Memory is that of "
+            "the model's process alone, without the page cache.\n",
+            plot("real-size", rates, "streams", "tokens a second"),
+            _by_contender(by_contender),
+            ratios_table(figures["ratios"]),
+        ]
+    )
+
+
+def gpu(figures: Mapping[str, Any]) -> str:
+    by_contender = figures["by contender"]
+    rates = {name: by["tokens a second"] for name, by in by_contender.items()}
+    return "\n".join(
+        [
+            "## GPT-J 6B on a GPU\n",
+            f"Random weights. Memory is copied at {figures['bandwidth GB a second']:,} GB a second."
+            f" The run took {figures['seconds']} s.\n",
+            plot("gpu", rates, "streams", "tokens a second"),
+            _by_contender(by_contender),
+            table(["promise", "value"], list(figures["checks"].items())),
+        ]
+    )
+
+
+def start(figures: Mapping[str, Any]) -> str:
+    return "\n".join(
+        [
+            "## Start, sample model\n",
+            "Seconds from the command until the page answers, until the model does, and until the "
+            "first words of a text that was asked for as soon as there was a page.\n",
+            _by_contender(figures["seconds"]),
+            ratios_table(figures["ratios"]),
+        ]
+    )
+
+
+def page(figures: Mapping[str, Any]) -> str:
+    return "\n".join(
+        [
+            "## The page in a browser, sample model\n",
+            "Seconds that people wait, by a clock in the browser.\n",
+            table(["", "s"], list(figures.items())),
+        ]
+    )
+
+
+SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "decode": decode,
+    "serving": serving,
+    "visitors": visitors,
+    "real_size": real_size,
+    "gpu": gpu,
+    "start": start,
+    "page": page,
+}
+
+
+def main() -> None:
+    DOCS.mkdir(exist_ok=True)
+    parts = [INTRODUCTION]
+    for name, section in SECTIONS.items():
+        file = RESULTS / f"{name}.json"
+        if not file.exists():
+            continue
+        result = json.loads(file.read_text(encoding="utf-8"))
+        measured = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+        parts += [section(result["figures"]), f"Measured on: {measured}.\n"]
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
+    print(f"{PAGE.relative_to(ROOT)}: {len(parts) // 2} benchmarks")
+
+
+if __name__ == "__main__":
+    main()
