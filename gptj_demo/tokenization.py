@@ -37,7 +37,7 @@ class Vocabulary:
     def __init__(self, tokenizer_json: str, size: int, end_of_text: int) -> None:
         self.size = size
         self.end_of_text = end_of_text
-        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        self._tokenizer = Tokenizer.from_str(_without_padding(tokenizer_json, size))
         self._bytes = token_bytes(tokenizer_json)
 
     def encode(self, text: str) -> list[int]:
@@ -109,6 +109,14 @@ def prompt_hint(text: str) -> str | None:
             "turn on token healing."
         )
     return None
+
+
+def _without_padding(tokenizer_json: str, size: int) -> str:
+    """The tokenizer without the tokens that name padding: their names are texts as any other."""
+    description = json.loads(tokenizer_json)
+    added = description.get("added_tokens", ())
+    description["added_tokens"] = [token for token in added if token["id"] < size]
+    return json.dumps(description)
 
 
 def token_bytes(tokenizer_json: str) -> list[bytes]:

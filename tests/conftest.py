@@ -31,14 +31,14 @@ def record(request: pytest.FixtureRequest) -> Record:
     """`record(name, value, limit, count=1)` notes a comparison and fails where it is over.
 
     `value` is a difference or a statistic, of which the largest under a name is told at the end
-    of `pytest -m comparison`; `count` says how many comparisons it stands for.
+    of `pytest -m comparison`; `count` says how many comparisons it stands for. The limit of a name
+    is always the same.
     """
     told = request.config.stash.setdefault(_COMPARISONS, {})
 
     def note(name: str, value: float, limit: float, count: int = 1) -> None:
         known = told.setdefault(name, Comparison(value, limit, 0))
-        if value / known.limit > known.largest / known.limit:
-            known.largest, known.limit = value, limit
+        known.largest = max(known.largest, value)
         known.count += count
         assert value <= limit, f"{name}: {value} is over the limit, {limit}"
 

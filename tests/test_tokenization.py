@@ -1,0 +1,140 @@
+"""Texts and token ids: places in the text, parts of characters, controls that name tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gptj_demo.sampling import InvalidControl, SamplingParams
+from gptj_demo.tokenization import Vocabulary, prompt_hint
+from tests.engine.checkpoints import END_OF_TEXT, TEXT_TOKENS, make_tokenizer
+
+END = TEXT_TOKENS - 1
+VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END)
+
+
+# ---- places and texts
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("naïve café — 日本語 🙂👩‍👩‍👧 \x00\x7f\r\n\t  two  spaces ")
+@example("a<|endoftext|>b")
+@example("<|extratoken_1|>")
+@example("")
+def test_the_tokens_of_a_text_tile_its_bytes(text: str) -> None:
+    tokens = VOCABULARY.tokens(VOCABULARY.encode(text))
+    data, place = text.encode(), 0
+    for token in tokens:
+        assert token.start == place
+        assert token.end > token.start
+        place = token.end
+        part = data[token.start : token.end]
+        assert token.text == part.decode(errors="backslashreplace")
+        assert 0 <= token.token_id < VOCABULARY.size
+    assert place == len(data)
+
+
+def test_a_part_of_a_character_is_shown_as_its_bytes() -> None:
+    tokens = VOCABULARY.tokens(VOCABULARY.encode("a€"))
+    assert [(token.text, token.start, token.end) for token in tokens] == [
+        ("a", 0, 1),
+        (r"\xe2", 1, 2),
+        (r"\x82", 2, 3),
+        (r"\xac", 3, 4),
+    ]
+
+
+def test_end_of_text_is_one_token_and_the_names_of_the_padding_are_texts() -> None:
+    """A visitor who writes them would else reach ids that no control knows."""
+    assert VOCABULARY.encode(END_OF_TEXT) == [END]
+    ids = VOCABULARY.encode("<|extratoken_3|>")
+    assert len(ids) > 5
+    assert "".join(token.text for token in VOCABULARY.tokens(ids)) == "<|extratoken_3|>"
+
+
+@pytest.mark.parametrize("text", ["once ", "two words \t", "line\n ", "tab\t"])
+def test_a_prompt_that_ends_in_a_space_gets_a_hint(text: str) -> None:
+    hint = prompt_hint(text)
+    assert hint is not None
+    assert "token healing" in hint
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "word", "word\n", "a b"])
+def test_other_prompts_get_none(text: str) -> None:
+    assert prompt_hint(text) is None
+
+
+# ---- controls that name tokens
+
+
+def tokenized(vocabulary: Vocabulary = VOCABULARY, **values: Any) -> Any:
+    return vocabulary.tokenize_controls(SamplingParams(**values))
+
+
+def test_biases_are_given_by_id_or_by_text() -> None:
+    text = " the lamp"
+    controls = tokenized(logit_bias={5: 1.5, text: -2.0})
+    assert controls.logit_bias == (((5,), 1.5), (tuple(VOCABULARY.encode(text)), -2.0))
+
+
+def test_of_two_biases_for_one_token_the_last_counts() -> None:
+    token = VOCABULARY.encode("a")[0]
+    assert tokenized(logit_bias={token: 1.0, "a": 3.0}).logit_bias == (((token,), 3.0),)
+
+
+def test_words_are_forbidden_as_written_and_with_a_space_in_front() -> None:
+    controls = tokenized(bad_words=("the", "é"))
+    expected = [tuple(VOCABULARY.encode(word)) for word in ("the", " the", "é", " é")]
+    assert list(controls.bad_words) == expected
+
+
+def test_the_last_token_of_each_breaker_breaks_dry_where_dry_is_used() -> None:
+    expected = {VOCABULARY.encode("a" + text)[-1] for text in ("\n", "lamp")}
+    breakers = ("\n", "lamp")
+    controls = tokenized(dry_multiplier=0.8, dry_sequence_breakers=breakers)
+    assert controls.dry_sequence_breakers == expected
+    assert tokenized(dry_sequence_breakers=breakers).dry_sequence_breakers == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"logit_bias": {TEXT_TOKENS: 1.0}}, "logit_bias"),
+        ({"stop_token_ids": (3, TEXT_TOKENS)}, "stop_token_ids"),
+    ],
+)
+def test_ids_outside_the_vocabulary_are_refused_by_name(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidControl) as refused:
+        tokenized(**values)
+    assert refused.value.name == name
+    assert f"token id {TEXT_TOKENS} is not in the vocabulary" in str(refused.value)
+    assert f"0 to {TEXT_TOKENS - 1}" in str(refused.value)
+
+
+def tiny(size: int) -> Vocabulary:
+    """The first ids of the tokenizer, which stand for single characters, are all there is."""
+    return Vocabulary(make_tokenizer().to_str(), size, 0)
+
+
+def test_words_that_leave_nothing_to_write_are_refused() -> None:
+    vocabulary = tiny(3)
+    words = tuple(VOCABULARY.text_of(token) for token in range(3))
+    assert [VOCABULARY.encode(word) for word in words] == [[0], [1], [2]]
+    with pytest.raises(InvalidControl, match="leaves none of the model's 3 tokens") as refused:
+        tokenized(vocabulary, bad_words=words)
+    assert refused.value.name == "bad_words"
+    assert len(tokenized(vocabulary, bad_words=words[1:]).bad_words) == 4
+
+
+def test_where_the_end_is_forbidden_too_the_words_must_leave_another_token() -> None:
+    vocabulary = tiny(3)
+    words = tuple(VOCABULARY.text_of(token) for token in (1, 2))
+    tokenized(vocabulary, bad_words=words)
+    with pytest.raises(InvalidControl, match="leaves none"):
+        tokenized(vocabulary, bad_words=words, min_new_tokens=1)
+    with pytest.raises(InvalidControl, match="leaves none"):
+        tokenized(vocabulary, bad_words=words[:1], min_new_tokens=1, stop_token_ids=(2,))
