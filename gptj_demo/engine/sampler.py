@@ -294,50 +294,40 @@ class SamplerBatch:
         thresholds: dict[str, torch.Tensor] = {}
         peak = None
         if self._any_top_k or self._any_top_p:
-            candidates = min(_CANDIDATES, self.vocabulary)
-            candidates = max(candidates, self._largest_top_k)
-            values = scaled.topk(candidates, dim=1).values  # [rows, candidates], descending
-            top_p, complete = self._nucleus(values, scaled)
-            if not complete:
-                values = scaled.topk(self.vocabulary, dim=1).values
-                top_p, _ = self._nucleus(values, scaled)
+            candidates = min(max(_CANDIDATES, self._largest_top_k), self.vocabulary)
+            values = _largest(scaled, candidates)
             peak = values[:, :1]
             if self._any_top_k:
                 last = (self._top_k.long() - 1).clamp(max=values.shape[1] - 1)
                 top_k = values.gather(1, last)
                 thresholds["top_k"] = top_k.masked_fill(self._top_k >= self.vocabulary, -torch.inf)
-            if top_p is not None:
-                thresholds["top_p"] = top_p
+            if self._any_top_p:
+                thresholds["top_p"] = self._nucleus(values, scaled)
         if self._any_min_p:
             peak = scaled.amax(dim=1, keepdim=True) if peak is None else peak
             thresholds["min_p"] = peak + self._log_min_p
         return thresholds
 
-    def _nucleus(
-        self, values: torch.Tensor, scaled: torch.Tensor
-    ) -> tuple[torch.Tensor | None, bool]:
-        """The threshold of top-p among the most probable `values` [rows, candidates].
-
-        Also whether these were enough: in rows without top-k the nucleus may be larger.
-        """
-        if not self._any_top_p:
-            return None, True
-        count = values.shape[1]
+    def _nucleus(self, values: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
+        """The threshold of top-p, [rows, 1], from the largest `values` [rows, candidates]."""
         unlimited = self._top_k >= self.vocabulary
-        in_top_k = torch.arange(count, device=self.device) < self._top_k  # [rows, candidates]
+        in_top_k = torch.arange(values.shape[1], device=self.device) < self._top_k
         peak = values[:, :1]
         weights = (values - peak).exp() * in_top_k
         # the mass is that of what top-k left, as the filters work one after the other
         all_mass = (scaled - peak).exp().sum(dim=1, keepdim=True)
-        cumulative = weights.cumsum(dim=1)
-        mass = torch.where(unlimited, all_mass, cumulative[:, -1:])
-        kept = ((cumulative - weights) < self._top_p * mass) & in_top_k
-        kept[:, 0] = True
+        # cumsum: unlike sum it does not depend on how many candidates were looked at
+        mass = torch.where(unlimited, all_mass, weights.cumsum(dim=1)[:, -1:])
+        kept = _count_nucleus(weights, self._top_p * mass)  # at most those in top-k
+        thresholds = values.gather(1, kept - 1)
         uses = self._top_p < 1
-        short = unlimited & uses & kept[:, -1:]
-        smallest = values.gather(1, kept.sum(dim=1, keepdim=True) - 1)
-        enough = count == self.vocabulary or not bool(short.any())
-        return smallest.masked_fill(~uses, -torch.inf), enough
+        short = (unlimited & uses & (kept == values.shape[1]))[:, 0]
+        if values.shape[1] < self.vocabulary and bool(short.any()):
+            # the nucleus of these rows may be larger than what was looked at
+            values = _largest(scaled[short], self.vocabulary)
+            kept = _count_nucleus((values - peak[short]).exp(), (self._top_p * mass)[short])
+            thresholds[short] = values.gather(1, kept - 1)
+        return thresholds.masked_fill(~uses, -torch.inf)
 
     def _draw(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
         """Inverse-CDF sampling in the order of the ids, over what the filters leave."""
@@ -515,6 +505,22 @@ class SamplerBatch:
             numbers, counts = self._counts
             chosen = tokens[numbers][:, None]
             counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
+
+
+def _largest(scaled: torch.Tensor, count: int) -> torch.Tensor:
+    """The `count` largest values of each row, the largest first."""
+    if scaled.device.type != "cpu":
+        return scaled.topk(count, dim=1).values
+    # numpy's vectorised partition and sort take half the time of torch's topk, or less
+    values, rest = scaled.numpy(), scaled.shape[1] - count
+    largest = np.partition(values, rest, axis=1)[:, rest:] if rest else values
+    return torch.from_numpy(np.sort(largest, axis=1)[:, ::-1].copy())
+
+
+def _count_nucleus(weights: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+    """How many of the first weights reach `mass` together: one at least, [rows, 1]."""
+    within = (weights.cumsum(dim=1) - weights < mass) & (weights > 0)
+    return within.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 # ---- filters
