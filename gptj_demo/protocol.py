@@ -195,6 +195,7 @@ class Finished:
     `text` was still held back, `message` is for people. `seed` gives this completion alone again.
     `completion_tokens` counts an end-of-text token too, which has no `TokenEvent`; `sum_logprob` is
     the model's own log-probability of them all, where probabilities or `best_of` asked for it.
+    `cached_tokens` of the prompt had been read before.
     """
 
     request_id: int
@@ -206,6 +207,7 @@ class Finished:
     seed: int
     index: int = 0
     sum_logprob: float | None = None
+    cached_tokens: int = 0
 
     @property
     def mean_logprob(self) -> float | None:

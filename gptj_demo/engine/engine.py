@@ -37,9 +37,8 @@ class Completion:
     ) -> None:
         self._request = request
         self._params = request.params
-        self.sequence = Sequence(
-            request.request_id, request.prompt_token_ids, index, request.params.candidates
-        )
+        reads_all = request.params.echo and index == 0
+        self.sequence = Sequence(request.request_id, request.prompt_token_ids, index, reads_all)
         self._seed = seed
         self._vocabulary = vocabulary
         self._detokenizer = Detokenizer(vocabulary.table, request.params.stop, len(healed))
@@ -53,13 +52,7 @@ class Completion:
         """
         token_id, params = sampled.token_id, self._params
         if token_id is None:
-            return (
-                self.finish(
-                    "error",
-                    "The model's numbers broke down on this text (not a number). Nobody else is "
-                    "affected; your text is kept. Change it, or try again.",
-                ),
-            )
+            return (self.break_down(),)
         if sampled.logprobs is not None:
             self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
         self._filtered_away += sampled.filtered_away
@@ -90,6 +83,14 @@ class Completion:
             return token, self.finish("length", limit)
         return (token,)
 
+    def break_down(self) -> Finished:
+        """The last event where the model's results were not numbers."""
+        return self.finish(
+            "error",
+            "The model's numbers broke down on this text (not a number). Nobody else is affected; "
+            "your text is kept. Change it, or try again.",
+        )
+
     def finish(self, reason: FinishReason, message: str) -> Finished:
         """The last event; what was held back comes with it."""
         dropped, lost = self._request.dropped_tokens, self._filtered_away
@@ -110,6 +111,7 @@ class Completion:
             seed=self._seed,
             index=self.sequence.index,
             sum_logprob=self._sum_logprob,
+            cached_tokens=self.sequence.reused,
         )
 
 
@@ -233,18 +235,22 @@ class Engine:
                 )
         result = self._runner.run(step)
         now = self._clock()
-        for sequence, scores in result.prompts:
-            running = self._requests[sequence.request_id]
-            if scores is not None:
-                events.append(self._scored(sequence, scores))
-            if running.request.params.max_new_tokens == 0:
+        broken = set()
+        for sequence, scores in result.scored:
+            scored = self._scored(sequence, scores)
+            completion = self._requests[sequence.request_id].completions[sequence.index]
+            if not math.isfinite(scored.sum_logprob):
+                self._remove(completion)
+                events.append(completion.break_down())
+                broken.add(sequence.key)
+                continue
+            events.append(scored)
+            if self._requests[sequence.request_id].request.params.max_new_tokens == 0:
                 read = f"Read the {_tokens(sequence.prompt_length)} of the text."
-                if scores and not math.isfinite(sum(score.logprob for score in scores)):
-                    events[-1] = running.completions[0].add(Sampled(None, None, False), 0)[0]
-                    self._remove(running.completions[0])
-                else:
-                    events.append(self._end(running.completions[0], "length", read))
+                events.append(self._end(completion, "length", read))
         for sequence, sampled in result.tokens:
+            if sequence.key in broken:
+                continue
             running = self._requests[sequence.request_id]
             assert running.started is not None
             completion = running.completions[sequence.index]
@@ -274,8 +280,8 @@ class Engine:
         sequence = completion.sequence
         running = self._requests[sequence.request_id]
         del running.completions[sequence.index]
-        self._scheduler.remove(sequence.key)
-        self._runner.remove(sequence)
+        is_sound = self._runner.remove(sequence)
+        self._scheduler.remove(sequence.key, keep=is_sound)
         if not running.completions:
             del self._requests[sequence.request_id]
             self._runner.forget(sequence.request_id)

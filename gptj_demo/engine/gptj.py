@@ -107,7 +107,8 @@ class GPTJ:
             self.dtype == torch.float32 and self.head_dim % 2 == 0 and fused_width % 2 == 0
         )
         self._rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
-        self._least_rows = _LEAST_ROWS if is_reproducible(model.lm_head.weight) else 1
+        self._is_reproducible = is_reproducible(model.lm_head.weight)
+        self._least_rows = _LEAST_ROWS if self._is_reproducible else 1
 
         transformer = model.transformer
         self.embedding = transformer.wte.weight.data
@@ -123,7 +124,7 @@ class GPTJ:
         return KVCache(
             layers=self.layers_count,
             max_streams=max_streams,
-            context_length=self.context_length,
+            context_length=_round_up(self.context_length),
             heads=self.heads,
             head_dim=self.head_dim,
             dtype=self.dtype,
@@ -154,22 +155,71 @@ class GPTJ:
         length = token_ids.shape[0]
         end = start + length
         positions = torch.arange(start, end, device=self.device)
-        mask = None
-        if start > 0 and length > 1:
-            allowed = torch.arange(end, device=self.device) <= positions[:, None]
-            mask = torch.zeros((length, end), dtype=self.dtype, device=self.device)
-            mask.masked_fill_(~allowed, -torch.inf)
+        if self._is_reproducible:
+            mix = self._mix_row_by_row(cache, slot, start, end)
+        else:
+            mix = self._mix_together(cache, slot, start, end)
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
-            cache.write_range(layer, slot, start, heads[:, self.heads :])
+            cache.write_range(layer, slot, start, heads[:length, self.heads :])
+            return self._pad(mix(layer, heads[:length, : self.heads]))
+
+        return self._forward(self._pad(token_ids), self._pad(positions), attend)[:length]
+
+    def _mix_together(self, cache: KVCache, slot: int, start: int, end: int) -> Attention:
+        """Attention of consecutive positions of a slot: queries [length, heads, head_dim]."""
+        length = end - start
+        mask = None
+        if start > 0 and length > 1:
+            mask = self._mask(torch.arange(start + 1, end + 1, device=self.device), end)[:, 0, 0]
+
+        def mix(layer: int, queries: torch.Tensor) -> torch.Tensor:
             keys, values = cache.read(layer, slot, 1, end)
-            query = heads[:, : self.heads].transpose(0, 1)[None]  # [1, heads, length, head_dim]
+            query = queries.transpose(0, 1)[None]  # [1, heads, length, head_dim]
             mixed = F.scaled_dot_product_attention(
                 query, keys, values, attn_mask=mask, is_causal=start == 0 and length > 1
             )
             return mixed[0].transpose(0, 1).flatten(1)  # [length, d_model]
 
-        return self._forward(token_ids, positions, attend)
+        return mix
+
+    def _mix_row_by_row(self, cache: KVCache, slot: int, start: int, end: int) -> Attention:
+        """The same with each position as a row of its own, as `decode` has it.
+
+        Slower, but keys and values come out the same whether their token was in a prompt or was
+        generated, and wherever the prompt was cut: so they can be used again by anybody.
+        """
+        blocks = []
+        for first in range(start, end, _LENGTH_STEP):
+            last = min(first + _LENGTH_STEP, end)
+            longest = _round_up(last)
+            mask = self._mask(torch.arange(first + 1, last + 1), longest)
+            blocks.append((first - start, last - first, longest, mask))
+
+        def mix(layer: int, queries: torch.Tensor) -> torch.Tensor:
+            parts = []
+            for first, rows, longest, mask in blocks:
+                keys, values = cache.read(layer, slot, 1, longest)
+                parts.append(
+                    F.scaled_dot_product_attention(
+                        queries[first : first + rows, :, None],
+                        keys.expand(rows, -1, -1, -1),
+                        values.expand(rows, -1, -1, -1),
+                        attn_mask=mask,
+                    )
+                )
+            mixed = (
+                parts[0] if len(parts) == 1 else torch.cat(parts)
+            )  # [length, heads, 1, head_dim]
+            return mixed.view(-1, self.d_model)
+
+        return mix
+
+    def _mask(self, lengths: torch.Tensor, longest: int) -> torch.Tensor:
+        """What is added to the scores: [rows, 1, 1, longest], -inf beyond each row's length."""
+        beyond = torch.arange(longest, device=self.device) >= lengths[:, None]
+        mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(beyond, -torch.inf)[:, None, None]
 
     def decode(
         self,
@@ -213,12 +263,8 @@ class GPTJ:
             if end < len(slots) and slots[end] == slots[end - 1] + 1:
                 continue
             part = lengths[begin:end]
-            longest = -(-max(part) // _LENGTH_STEP) * _LENGTH_STEP
-            longest = min(longest, self.context_length)
-            length = torch.tensor(part, device=self.device)[:, None]
-            beyond = torch.arange(longest, device=self.device) >= length
-            mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
-            mask = mask.masked_fill_(beyond, -torch.inf)[:, None, None]
+            longest = _round_up(max(part))
+            mask = self._mask(torch.tensor(part, device=self.device), longest)
             runs.append(DecodeRun(slots[begin], end - begin, longest, mask))
             begin = end
         return runs
@@ -255,6 +301,10 @@ class GPTJ:
         else:
             pairs = torch.view_as_complex(x.float().contiguous().view(*x.shape[:-1], -1, 2))
             x.copy_(torch.view_as_real(pairs * rotation).flatten(-2))
+
+
+def _round_up(length: int) -> int:
+    return -(-length // _LENGTH_STEP) * _LENGTH_STEP
 
 
 def _rotation_table(context_length: int, rotary_dim: int) -> torch.Tensor:

@@ -57,6 +57,6 @@ class KVCache:
         """Give `target` the first `length` positions of the slot `source`."""
         self.storage[:, target, :, :length] = self.storage[:, source, :, :length]
 
-    def clear(self, slot: int) -> None:
-        """Forget what a slot holds, not-a-numbers too, which a mask would not keep out."""
-        self.storage[:, slot].zero_()
+    def clear(self, slot: int, length: int) -> None:
+        """Forget the first positions of a slot: a mask would not keep not-a-numbers out."""
+        self.storage[:, slot, :, :length].zero_()

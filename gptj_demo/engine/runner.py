@@ -1,4 +1,4 @@
-"""Carries out a step: one decode of all running rows, prefill chunks, forks, sampling."""
+"""Carries out a step: copies, one decode of all running rows, prefill chunks, sampling."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gptj_demo.protocol import TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step made: prompts that are read, with their scores if asked for, then tokens."""
+    """What a step made: the scores of prompts that are read, where asked for, then tokens."""
 
-    prompts: list[tuple[Sequence, list[TokenLogprobs] | None]]
+    scored: list[tuple[Sequence, list[TokenLogprobs]]]
     tokens: list[tuple[Sequence, Sampled]]
 
 
@@ -31,8 +31,6 @@ class Runner:
         self.cache = model.make_cache(max_streams)
         self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
-        # by request: the last hidden state of its prompt, while completions may yet begin with it
-        self._prompt_ends: dict[int, torch.Tensor] = {}
         # by request: how many alternatives a token is told, and the scores so far
         self._scores: dict[int, tuple[int, list[TokenLogprobs]]] = {}
 
@@ -44,16 +42,17 @@ class Runner:
         if params.echo:
             self._scores[request_id] = (params.logprobs or 0, [])
 
-    def remove(self, sequence: Sequence) -> None:
-        """Forget a completion that is over."""
+    def remove(self, sequence: Sequence) -> bool:
+        """Forget a completion that is over; whether what its slot holds can be used again."""
         sampler = self._samplers.pop(sequence.key)
         # what gave a number for a token is sound; all else may hold not-a-numbers
-        if sequence.slot >= 0 and (sampler.broken or not sequence.generated_token_ids):
-            self.cache.clear(sequence.slot)
+        is_sound = bool(sequence.generated_token_ids) and not sampler.broken
+        if sequence.slot >= 0 and not is_sound:
+            self.cache.clear(sequence.slot, sequence.length)
+        return is_sound
 
     def forget(self, request_id: int) -> None:
         """Forget a request of which no completion is left."""
-        self._prompt_ends.pop(request_id, None)
         self._scores.pop(request_id, None)
 
     @torch.inference_mode()
@@ -61,29 +60,24 @@ class Runner:
         """One step; tokens are appended to their sequences."""
         rows: list[Sequence] = []
         hidden: list[torch.Tensor] = []  # [rows, d_model] each
-        prompts: list[tuple[Sequence, list[TokenLogprobs] | None]] = []
+        scored: list[tuple[Sequence, list[TokenLogprobs]]] = []
+        for copy in step.copies:
+            self.cache.copy(copy.source, copy.target, copy.length)
         if step.decode:
             hidden.append(self._decode(step.decode))
             rows += step.decode
         for chunk in step.prefill:
             read = self._prefill(chunk)
-            sequence = chunk.sequence
             if not chunk.completes_prompt:
                 continue
-            _, scores = self._scores.pop(sequence.request_id, (0, None))
-            prompts.append((sequence, scores))
-            if sequence.siblings > 1:
-                self._prompt_ends[sequence.request_id] = read[-1:].clone()
+            sequence = chunk.sequence
+            if sequence.request_id in self._scores:
+                scored.append((sequence, self._scores.pop(sequence.request_id)[1]))
             if self._samplers[sequence.key].params.max_new_tokens > 0:
                 hidden.append(read[-1:])
                 rows.append(sequence)
-        for fork in step.forks:
-            sequence = fork.sequence
-            self.cache.copy(fork.source.slot, sequence.slot, sequence.prompt_length)
-            hidden.append(self._prompt_ends[sequence.request_id])
-            rows.append(sequence)
         if not rows:
-            return StepResult(prompts, [])
+            return StepResult(scored, [])
         logits = self.model.logits(hidden[0] if len(hidden) == 1 else torch.cat(hidden))
         steps = [len(row.generated_token_ids) for row in rows]
         sampled = self._sampler_batch(rows).sample(logits, steps)
@@ -92,7 +86,7 @@ class Runner:
                 self._samplers[row.key].broken = True
             else:
                 row.generated_token_ids.append(one.token_id)
-        return StepResult(prompts, list(zip(rows, sampled, strict=True)))
+        return StepResult(scored, list(zip(rows, sampled, strict=True)))
 
     def _prefill(self, chunk: PrefillChunk) -> torch.Tensor:
         """Hidden states of the chunk, [length, d_model]; scores its tokens where that is asked."""
@@ -117,7 +111,7 @@ class Runner:
         lengths = [row.length for row in rows]
         return self.model.decode(
             self.cache,
-            torch.tensor([row.generated_token_ids[-1] for row in rows], device=device),
+            torch.tensor([row.newest_token_id for row in rows], device=device),
             torch.tensor([length - 1 for length in lengths], device=device),
             torch.tensor(slots, device=device),
             self.model.decode_runs(slots, lengths),

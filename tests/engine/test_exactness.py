@@ -155,6 +155,15 @@ def test_logits_are_those_of_the_reference_in_prefill_chunks_and_decode(
     assert torch.allclose(actual, expected, atol=2e-5 * expected.abs().max().item(), rtol=0)
 
 
+def test_on_the_cpu_the_same_token_gives_the_same_bits_however_it_was_read(case: Case) -> None:
+    """In one chunk, in several, or token by token: so what was read once can be used again."""
+    ids = torch.tensor(make_prompts(case)[4])
+    model = GPTJ(case.make())
+    whole = logits_of(model, ids, chunks=(90,))
+    for chunks in ((50, 20), (1,), (33, 1, 31), (2, 80)):
+        assert torch.equal(logits_of(model, ids, chunks), whole)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sixteen_bit_weights_give_nearly_the_logits_of_the_reference(
     dtype: torch.dtype, device: str

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptj_demo.engine.scheduler import Scheduler, Sequence
+from gptj_demo.engine.scheduler import Scheduler, Sequence, Step
 
 
 def sequence(request_id: int, prompt_length: int = 3) -> Sequence:
@@ -14,7 +14,6 @@ def run(scheduler: Scheduler) -> list[int]:
     """A step of a model that gives every ready sequence the token 0; the ids that got one."""
     step = scheduler.schedule()
     ready = step.decode + [chunk.sequence for chunk in step.prefill if chunk.completes_prompt]
-    ready += [fork.sequence for fork in step.forks]
     for item in ready:
         item.generated_token_ids.append(0)
     scheduler.check_integrity()
@@ -74,52 +73,190 @@ def test_a_prompt_is_cut_at_the_same_places_in_any_company(
     scheduler = Scheduler(max_streams=6, prefill_budget=budget)
     for request_id, other in enumerate(company):
         scheduler.add(sequence(request_id, other))
-    scheduler.add(sequence(99, length))
+    scheduler.add(Sequence(99, (7,) * length))
     starts = []
     for _ in range(sum(company) + length):
         step = scheduler.schedule()
         starts += [c.start for c in step.prefill if c.sequence.request_id == 99]
         for item in step.decode:
             scheduler.remove(item.key)
-    assert starts == list(range(0, length, budget))
+    # a last token that is left alone is decoded
+    assert starts == [start for start in range(0, length, budget) if start < length - 1]
 
 
-def siblings(request_id: int, count: int, prompt_length: int = 3) -> list[Sequence]:
+def siblings(request_id: int, count: int, prompt_length: int = 20) -> list[Sequence]:
     prompt = tuple(range(prompt_length))
-    return [Sequence(request_id, prompt, index, count) for index in range(count)]
+    return [Sequence(request_id, prompt, index) for index in range(count)]
 
 
-def test_siblings_take_over_the_prompt_that_one_of_them_has_read() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=2)
+def copies(step: Step) -> list[tuple[int, int, int]]:
+    return [(copy.source, copy.target, copy.length) for copy in step.copies]
+
+
+def test_siblings_wait_for_the_one_that_reads_and_take_its_prompt_over() -> None:
+    scheduler = Scheduler(max_streams=4, prefill_budget=12)
     for item in siblings(1, 3):
         scheduler.add(item)
-    first = scheduler.schedule()
-    assert [(c.sequence.index, c.start, c.end) for c in first.prefill] == [(0, 0, 2)]
-    assert first.forks == []
-    second = scheduler.schedule()
-    assert [(c.sequence.index, c.start, c.end) for c in second.prefill] == [(0, 2, 3)]
-    assert [(f.sequence.index, f.source.index) for f in second.forks] == [(1, 0), (2, 0)]
-    assert [s.index for s in scheduler.schedule().decode] == [0, 1, 2]
-
-
-def test_a_sibling_that_comes_late_takes_the_prompt_from_one_that_still_writes() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=9)
-    for item in siblings(1, 3):
-        scheduler.add(item)
-    run(scheduler)
-    scheduler.remove((1, 0))
+    assert run(scheduler) == []
+    assert run(scheduler) == [1]
     step = scheduler.schedule()
-    assert [(f.sequence.index, f.source.index) for f in step.forks] == [(2, 1)]
+    # all but the prompt's last token, which is decoded and gives the first token
+    assert copies(step) == [(0, 1, 19), (0, 2, 19)]
+    assert [s.index for s in step.decode] == [0, 1, 2]
     assert step.prefill == []
 
 
-def test_a_sibling_that_is_left_alone_reads_the_prompt_itself() -> None:
-    scheduler = Scheduler(max_streams=1, prefill_budget=9)
-    for item in siblings(1, 2):
+def test_a_sibling_that_gets_its_slot_late_takes_the_prompt_from_whoever_has_it() -> None:
+    scheduler = Scheduler(max_streams=2, prefill_budget=32)
+    for item in siblings(1, 3):
         scheduler.add(item)
     run(scheduler)
+    run(scheduler)
     scheduler.remove((1, 0))
-    assert [c.sequence.index for c in scheduler.schedule().prefill] == [1]
+    scheduler.remove((1, 1))
+    assert copies(scheduler.schedule()) == []  # the slot itself has it
+
+
+# ---- what was computed once
+
+
+def finish(scheduler: Scheduler, item: Sequence, tokens: int = 1) -> None:
+    """Run a sequence alone to its end, with `tokens` tokens generated."""
+    scheduler.add(item)
+    while len(item.generated_token_ids) < tokens:
+        run(scheduler)
+    scheduler.remove(item.key)
+
+
+def test_a_text_that_goes_on_reads_only_what_is_new() -> None:
+    scheduler = Scheduler(max_streams=3, prefill_budget=64)
+    first = sequence(1, prompt_length=20)
+    finish(scheduler, first, tokens=5)
+    whole = (*first.prompt_token_ids, *first.generated_token_ids, 77, 78)
+    second = Sequence(2, whole)
+    scheduler.add(second)
+    step = scheduler.schedule()
+    # of five tokens generated the last was never fed to the model
+    assert (second.slot, second.reused) == (first.slot, 24)
+    assert [(c.start, c.end) for c in step.prefill] == [(24, 27)]
+    assert step.copies == []
+
+
+def test_the_same_prompt_again_decodes_at_once() -> None:
+    scheduler = Scheduler(max_streams=2, prefill_budget=64)
+    finish(scheduler, sequence(1, prompt_length=20))
+    again = sequence(2, prompt_length=20)
+    scheduler.add(again)
+    step = scheduler.schedule()
+    assert (again.reused, step.prefill, step.decode) == (19, [], [again])
+
+
+def test_a_beginning_is_copied_from_a_sequence_that_still_writes() -> None:
+    scheduler = Scheduler(max_streams=2, prefill_budget=64)
+    first = sequence(1, prompt_length=20)
+    scheduler.add(first)
+    run(scheduler)
+    run(scheduler)
+    second = Sequence(2, (*range(15), 500, 501))
+    scheduler.add(second)
+    step = scheduler.schedule()
+    assert copies(step) == [(first.slot, second.slot, 15)]
+    assert [(c.start, c.end) for c in step.prefill] == [(15, 17)]
+
+
+def test_a_long_text_is_not_lost_to_one_that_shares_only_its_beginning() -> None:
+    scheduler = Scheduler(max_streams=2, prefill_budget=64)
+    finish(scheduler, sequence(1, prompt_length=40))
+    other = Sequence(2, (*range(10), 900, 901))
+    scheduler.add(other)
+    assert copies(scheduler.schedule()) == [(0, 1, 10)]
+
+
+def test_the_slot_that_was_freed_longest_ago_is_overwritten_first() -> None:
+    scheduler = Scheduler(max_streams=2, prefill_budget=64)
+    for request_id in (1, 2):
+        finish(scheduler, Sequence(request_id, (request_id,) * 20))
+    finish(scheduler, Sequence(3, (3,) * 20))
+    again = Sequence(4, (2,) * 20)
+    scheduler.add(again)
+    scheduler.schedule()
+    assert again.reused == 19
+
+
+def test_what_is_unsound_is_not_kept() -> None:
+    scheduler = Scheduler(max_streams=1, prefill_budget=64)
+    item = sequence(1, prompt_length=20)
+    scheduler.add(item)
+    scheduler.schedule()
+    scheduler.remove(item.key, keep=False)
+    again = sequence(2, prompt_length=20)
+    scheduler.add(again)
+    scheduler.schedule()
+    assert again.reused == 0
+
+
+def test_a_prompt_whose_own_probabilities_are_wanted_is_read_whole() -> None:
+    scheduler = Scheduler(max_streams=2, prefill_budget=64)
+    finish(scheduler, sequence(1, prompt_length=20))
+    scored = Sequence(2, tuple(range(20)), reads_all=True)
+    scheduler.add(scored)
+    step = scheduler.schedule()
+    assert [(c.start, c.end, c.completes_prompt) for c in step.prefill] == [(0, 20, True)]
+
+
+class Cache:
+    """A KV cache that only knows which token stands where."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots: list[list[int | None]] = [[None] * 100 for _ in range(slots)]
+
+    def run(self, step: Step) -> None:
+        for copy in step.copies:
+            source = self.slots[copy.source][: copy.length]
+            self.slots[copy.target][: copy.length] = source
+        for item in step.decode:
+            self.slots[item.slot][item.length - 1] = item.newest_token_id
+        for chunk in step.prefill:
+            tokens = chunk.sequence.prompt_token_ids[chunk.start : chunk.end]
+            self.slots[chunk.sequence.slot][chunk.start : chunk.end] = tokens
+
+
+@given(
+    max_streams=st.integers(1, 4),
+    budget=st.integers(1, 30),
+    prompts=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(0, 30), st.integers(1, 3)),
+        min_size=1,
+        max_size=12,
+    ),
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+)
+def test_whatever_is_reused_each_slot_holds_exactly_the_tokens_before_the_next(
+    max_streams: int,
+    budget: int,
+    prompts: list[tuple[int, int, int, int]],
+    lengths: list[int],
+) -> None:
+    scheduler, cache = Scheduler(max_streams, budget), Cache(max_streams)
+    wanted: dict[tuple[int, int], int] = {}
+    waiting = list(enumerate(prompts))
+    while waiting or not scheduler.is_idle:
+        if waiting:
+            request_id, (text, common, own, completions) = waiting.pop(0)
+            prompt = (text,) * common + (request_id + 10,) * own
+            for index in range(completions):
+                wanted[request_id, index] = lengths[(request_id + index) % len(lengths)]
+                scheduler.add(Sequence(request_id, prompt, index))
+        step = scheduler.schedule()
+        cache.run(step)
+        ready = step.decode + [c.sequence for c in step.prefill if c.completes_prompt]
+        for item in ready:
+            before = (*item.prompt_token_ids, *item.generated_token_ids)
+            assert cache.slots[item.slot][: len(before)] == list(before)
+            item.generated_token_ids.append(item.length % 7)
+            if len(item.generated_token_ids) == wanted[item.key]:
+                scheduler.remove(item.key)
+        scheduler.check_integrity()
 
 
 def test_waiting_sequences_are_admitted_in_the_order_of_their_arrival() -> None:
