@@ -322,6 +322,7 @@ function end(how) {
     document.dispatchEvent(new CustomEvent("gptj:refresh-status"));
   } else {
     lastRun = { ...how, completions };
+    counted = { tokens: how.prompt_tokens + how.completion_tokens }; // until it is counted anew
     say(`${how.message} ${plural(how.total, "token")} written.`);
   }
   tell("gptj:record", { event: "end" });

@@ -63,7 +63,8 @@ const heard = {
     const completion = request.completions[record.index];
     if (!completion) return;
     completion.text += record.text;
-    completion.card?.querySelector(".card-text").firstChild.appendData(record.text);
+    const shown = completion.card?.querySelector(".card-text").firstChild;
+    shown?.appendData(shown.length ? record.text : record.text.replace(/^\n+/, "")); // no empty first lines
   },
   tokens(record) {
     const completion = request.completions[record.index];

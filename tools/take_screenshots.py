@@ -40,11 +40,24 @@ def visit(browser: Browser, site: Site, **options: Any) -> Visitor:
 
 def write(visitor: Visitor, seed: str) -> None:
     """A prompt and its continuation, the same words each time."""
-    visitor.open_group("Seed")
-    field = visitor.page.locator("#control-seed :is(input, textarea)")
-    field.fill(seed)
-    field.press("Tab")
-    visitor.open_group("Seed")
+    visitor.open_group("Seed and completions")
+    visitor.set_text("seed", seed)
+    visitor.close_group("Seed and completions")
+    visitor.page.locator("#controls").evaluate("panel => panel.scrollTo(0, 0)")
+    visitor.write(PROMPT)
+    visitor.generate()
+
+
+def write_several(visitor: Visitor) -> None:
+    """Several completions, with the probabilities of their tokens and the prompt's score."""
+    visitor.open_group("Prompt")
+    visitor.page.get_by_label("Score the prompt").check()
+    visitor.close_group("Prompt")
+    visitor.open_group("Seed and completions")
+    visitor.set_number("Completions", "4")
+    visitor.set_text("logprobs", "4")
+    visitor.close_group("Seed and completions")
+    visitor.set_number("Length", "60")
     visitor.write(PROMPT)
     visitor.generate()
 
@@ -72,6 +85,22 @@ def take_others(browser: Browser, folder: Path) -> None:
             visitor.write(PROMPT)
             visitor.generate()
             take(visitor.page, folder / f"{name}.png")
+            if "phone" in name:
+                visitor.button("Controls").click()
+            visitor.open_group("Repetition")
+            take(visitor.page, folder / f"{name}-controls.png")
+            if "phone" in name:
+                visitor.button("Done").click()
+        for name, options in {
+            "completions": DESKTOP,
+            "completions-dark": {**DESKTOP, "color_scheme": "dark"},
+        }.items():
+            visitor = visit(browser, site, **options)
+            write_several(visitor)
+            take(visitor.page, folder / f"{name}.png")
+            visitor.page.locator(".tokens summary").last.click()
+            visitor.page.locator(".token-table tbody tr").first.wait_for()
+            visitor.page.screenshot(path=folder / f"{name}-tokens.png", full_page=True)
         visitor = visit(browser, site, **DESKTOP)
         visitor.write(PROMPT)
         visitor.set_number("Length", "900")
