@@ -327,48 +327,69 @@ def answers(url: str) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def running_program(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of Python's, its output thrown away; ended, its children too, when left."""
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
+class Program:
+    """A program of Python's in a process of its own; what it says is kept, in case it fails."""
+
+    def __init__(self, *command: str, **environment: str) -> None:
+        self._command = command
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `end`)
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_for(self, condition: Callable[[], Any], every: float = POLL_SECONDS) -> float:
+        """Seconds until `condition` holds; exits with what the program said where it has ended."""
+
+        def holds() -> bool:
+            if self.process.poll() is not None:
+                self._said.seek(0)
+                said = self._said.read()[-2000:].decode(errors="replace")
+                raise SystemExit(f"{' '.join(self._command)} ended:\n{said}")
+            try:
+                return bool(condition())
+            except OSError:  # its server is not up yet
+                return False
+
+        return wait_for(holds, every)
+
+    def wait_until_up(self, url: str) -> float:
+        """Seconds until its server answers."""
+        return self.wait_for(lambda: answers(url))
+
+    def wait_until_ready(self, url: str) -> float:
+        """Seconds until a playground's model answers."""
+        return self.wait_for(lambda: gradio_status(url)["state"] == "ready", every=0.05)
+
+    def end(self) -> None:
+        """End it and its children."""
         children = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.terminate()
         try:
-            process.wait(20)
+            self.process.wait(20)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.process.kill()
+            self.process.wait()
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+        self._said.close()
 
 
-def wait_until_up(process: subprocess.Popen[bytes], url: str) -> float:
-    """Seconds until a program's server answers; ends the benchmark where the program ended."""
-
-    def up() -> bool:
-        if process.poll() is not None:
-            raise SystemExit(f"{' '.join(map(str, process.args))} ended: {process.returncode}")  # type: ignore[arg-type]
-        return answers(url)
-
-    return wait_for(up)
-
-
-def wait_until_ready(url: str) -> float:
-    """Seconds until a playground's model answers."""
-    return wait_for(lambda: gradio_status(url)["state"] == "ready", every=0.05)
+@contextlib.contextmanager
+def running_program(*command: str, **environment: str) -> Iterator[Program]:
+    """A program of Python's, ended when left."""
+    program = Program(*command, **environment)
+    try:
+        yield program
+    finally:
+        program.end()
 
 
 def gradio_status(url: str) -> dict[str, Any]:

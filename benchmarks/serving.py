@@ -49,8 +49,6 @@ from common import (
     running_program,
     running_worker,
     sampling,
-    wait_until_ready,
-    wait_until_up,
     write_texts,
 )
 from peers import CTranslate2
@@ -196,9 +194,9 @@ def running_serve(model: Path, *flags: str) -> Iterator[str]:
     port = free_port()
     command = ("-m", "transformers.cli.transformers", "serve", str(model), "--port", str(port))
     offline = {"HF_HUB_OFFLINE": "1"}
-    with running_program(*command, "--host", "127.0.0.1", *flags, **offline) as process:
+    with running_program(*command, "--host", "127.0.0.1", *flags, **offline) as program:
         url = f"http://127.0.0.1:{port}"
-        wait_until_up(process, f"{url}/health")
+        program.wait_until_up(f"{url}/health")
         yield url
 
 
@@ -207,10 +205,10 @@ def running_playground(model: Path, streams: int) -> Iterator[str | None]:
     """`python app.py`; its address, None where it has no `/v1/completions`."""
     port = free_port()
     flags = ("--model", str(model), "--server-port", str(port), "--max-streams", str(streams))
-    with running_program("app.py", *flags) as process:
+    with running_program("app.py", *flags) as program:
         url = f"http://127.0.0.1:{port}"
-        wait_until_up(process, url)
-        wait_until_ready(url)
+        program.wait_until_up(url)
+        program.wait_until_ready(url)
         there = httpx.post(f"{url}/v1/completions", json={}).status_code not in (404, 405)
         yield url if there else None
 

@@ -27,8 +27,6 @@ from common import (
     note,
     print_table,
     running_program,
-    wait_until_ready,
-    wait_until_up,
 )
 
 PROMPT = "Once upon a time there was a"
@@ -57,15 +55,15 @@ def start_ours(model: Path) -> dict[str, float]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     begin = time.perf_counter()
-    with running_program("app.py", "--model", str(model), "--server-port", str(port)) as process:
-        wait_until_up(process, url)
+    with running_program("app.py", "--model", str(model), "--server-port", str(port)) as program:
+        program.wait_until_up(url)
         page = time.perf_counter() - begin
         first_words(url)
         first = time.perf_counter() - begin
     begin = time.perf_counter()  # again, as asking for words and for the status would disturb
-    with running_program("app.py", "--model", str(model), "--server-port", str(port)) as process:
-        wait_until_up(process, url)
-        wait_until_ready(url)
+    with running_program("app.py", "--model", str(model), "--server-port", str(port)) as program:
+        program.wait_until_up(url)
+        program.wait_until_ready(url)
         ready = time.perf_counter() - begin
     return {PAGE: page, READY: ready, FIRST: first}
 
@@ -74,8 +72,8 @@ def start_space(model: Path) -> dict[str, float]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     begin = time.perf_counter()
-    with running_program("benchmarks/usual_space.py", str(model), str(port)) as process:
-        wait_until_up(process, url)
+    with running_program("benchmarks/usual_space.py", str(model), str(port)) as program:
+        program.wait_until_up(url)
         page = time.perf_counter() - begin
         first_words(url)
         first = time.perf_counter() - begin

@@ -34,8 +34,6 @@ from common import (
     percentile,
     print_table,
     running_program,
-    wait_until_ready,
-    wait_until_up,
 )
 from gradio_client import Client
 
@@ -96,10 +94,10 @@ def running_site(name: str, model: Path, visitors: int) -> Iterator[str]:
     else:
         command = ["benchmarks/usual_space.py", str(model), str(port)]
         command += ["--unlimited"] if name == UNLIMITED else []
-    with running_program(*command) as process:
-        wait_until_up(process, url)
+    with running_program(*command) as program:
+        program.wait_until_up(url)
         if name == OURS:
-            wait_until_ready(url)
+            program.wait_until_ready(url)
         yield url
 
 
