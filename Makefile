@@ -3,13 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run test comparisons bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
 	$(BIN)/python app.py
 
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
 	$(BIN)/python -m pytest
+
+comparisons: .venv/test.done  ## compare with others' code and print the largest differences
+	$(BIN)/python -m pytest -m comparison
 
 bench: bench-small bench-real-size bench-report  ## all that a machine without a GPU can measure
 

@@ -37,10 +37,9 @@ class Trace:
         part = padded[rows]
         self._logits = part[:, :vocabulary]
         # over all rows of the head, as `GPTJForCausalLM` has it
-        self._normalizer = part.logsumexp(dim=1, keepdim=True)
+        self._logprobs = part.log_softmax(dim=1)
         count = min(alternatives, vocabulary)
-        values, self._ids = self._logits.topk(count, dim=1)  # [rows, alternatives] each
-        self._own = values - self._normalizer
+        self._ids = self._logits.topk(count, dim=1).indices  # [rows, alternatives]
         self._removed = torch.zeros_like(self._ids)
         self._names: list[str | None] = [None]
 
@@ -71,9 +70,9 @@ class Trace:
         chosen = tokens[self._rows][:, None]
         logits = self._logits.gather(1, chosen)
         ranks: list[int] = ((self._logits > logits).sum(dim=1) + 1).tolist()
-        own: list[float] = (logits - self._normalizer)[:, 0].tolist()
+        own: list[float] = self._logprobs.gather(1, chosen)[:, 0].tolist()
         ids = self._ids.tolist()
-        own_others = self._own.tolist()
+        own_others = self._logprobs.gather(1, self._ids).tolist()
         if greedy is None:
             return [
                 TokenLogprobs(
@@ -91,11 +90,10 @@ class Trace:
         certain = torch.zeros_like(logits)
         others = torch.where(self._ids == chosen, 0.0, -torch.inf)
         if scaled is not None:
-            part = scaled[self._rows]
-            normalizer = part.logsumexp(dim=1, keepdim=True)
+            logprobs = scaled[self._rows].log_softmax(dim=1)
             is_greedy = greedy[self._rows][:, None]
-            certain = torch.where(is_greedy, certain, part.gather(1, chosen) - normalizer)
-            others = torch.where(is_greedy, others, part.gather(1, self._ids) - normalizer)
+            certain = torch.where(is_greedy, certain, logprobs.gather(1, chosen))
+            others = torch.where(is_greedy, others, logprobs.gather(1, self._ids))
         after: list[float] = certain[:, 0].tolist()
         after_others = others.tolist()
         codes = self._removed.tolist()

@@ -2,7 +2,8 @@
 
 The controls apply in the order of `FILTER_ORDER`. A row's result depends on its own logits,
 controls and random number alone, and the random number of a token on the request's seed and the
-token's position alone, so the same request gives the same words in any company. Every stage works
+token's position alone, so the same request gives the same words in any company: what is summed over
+a row is left to softmax, which takes the rows one by one, unlike a sum. Every stage works
 on all rows that use its control together, and a control that no row uses has no stage.
 """
 
@@ -315,7 +316,7 @@ class SamplerBatch:
         peak = values[:, :1]
         weights = (values - peak).exp() * in_top_k
         # the mass is that of what top-k left, as the filters work one after the other
-        all_mass = (scaled - peak).exp().sum(dim=1, keepdim=True)
+        all_mass = scaled.softmax(dim=1).amax(dim=1, keepdim=True).reciprocal()
         # cumsum: unlike sum it does not depend on how many candidates were looked at
         mass = torch.where(unlimited, all_mass, weights.cumsum(dim=1)[:, -1:])
         kept = _count_nucleus(weights, self._top_p * mass)  # at most those in top-k
@@ -529,7 +530,8 @@ def _count_nucleus(weights: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
 def _entropy(log_probabilities: torch.Tensor) -> torch.Tensor:
     """Natural units, [rows, 1]; removed tokens count nothing."""
     terms = log_probabilities.exp() * log_probabilities
-    return -terms.nansum(dim=1, keepdim=True)
+    # how a sum is cut for several threads depends on the rows; in fp64 that is lost in rounding
+    return -terms.nansum(dim=1, keepdim=True, dtype=torch.float64).float()
 
 
 def _typical(scaled: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:

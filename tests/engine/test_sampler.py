@@ -196,6 +196,24 @@ def test_controls_together_are_those_of_their_names_in_the_documented_order(
     assert_equal("in combination", batch, logits, control(batch, logits), record)
 
 
+@pytest.mark.comparison
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+def test_the_filters_are_exact_over_the_vocabulary_of_gpt_j(record: Record, spread: float) -> None:
+    values: list[dict[str, Any]] = [
+        {"top_p": 0.95},
+        {"top_p": 0.999, "temperature": 1.5},
+        {"top_k": 1000, "top_p": 0.9},
+        {"min_p": 0.02},
+        {"typical_p": 0.9},
+        {"epsilon_cutoff": 0.0003},
+        {"eta_cutoff": 0.0003},
+        {"temperature": 0.7, "top_k": 40, "xtc_probability": 1.0, "xtc_threshold": 0.05},
+    ]
+    batch = [Row(one, seed=number) for number, one in enumerate(values)]
+    logits = random_logits(len(batch), 50_400, seed=8, spread=spread)
+    assert_equal("over 50,400 ids", batch, logits, control(batch, logits), record)
+
+
 def test_a_large_top_k_is_exact_beside_a_row_without_one() -> None:
     logits = random_logits(2, 2000, seed=1, spread=0.1)
     controlled = control([Row({"top_k": 700}), Row()], logits).scaled
@@ -353,6 +371,22 @@ def test_a_row_draws_the_same_alone_and_beside_rows_of_all_kinds(
             assert controlled.scaled is not None
             assert torch.equal(alone.scaled[0], controlled.scaled[number])
         assert single.sample(own, steps[number : number + 1])[0] == sampled[number]
+
+
+def test_a_row_draws_the_same_alone_also_where_torch_uses_several_threads() -> None:
+    """Over GPT-J's vocabulary, where it cuts a sum over one row in two and one over many not."""
+    values = {"top_p": 0.95, "typical_p": 0.9, "eta_cutoff": 0.0003, "logprobs": 20}
+    batch = [Row(values, seed=seed) for seed in range(8)]
+    logits = random_logits(len(batch), 50_400, seed=2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = batch_of(batch, 50_257).sample(logits, [0] * len(batch))
+        for number, row in enumerate(batch):
+            own = logits[number : number + 1]
+            assert batch_of([row], 50_257).sample(own, [0])[0] == together[number]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_what_was_chosen_counts_for_the_penalties_of_the_next_tokens() -> None:
