@@ -669,7 +669,7 @@ def _read_bias(control: Control, line: str) -> tuple[object, str]:
 def write_value(control: Control, value: Any) -> str:
     """A list as people write it: what `read_written` reads back."""
     if control.kind == "biases":
-        return "\n".join(f"{json.dumps(key)} = {bias:g}" for key, bias in value)
+        return "\n".join(f"{json.dumps(key)} = {bias!r}" for key, bias in value)
     return "\n".join(str(one).replace("\n", "\\n") for one in value)
 
 

@@ -15,8 +15,8 @@ import torch
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.checkpoint import SAMPLE_MODEL
-from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.engine import Engine, EngineVocabulary
+from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
