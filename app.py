@@ -7,19 +7,29 @@ import gc
 import os
 import socket
 import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
-from gptj_demo.settings import parse_flags
+from gptj_demo.settings import InvalidSettings, Settings, parse_flags
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from gptj_demo.worker import Worker
 
 SPACES_ADDRESS = "0.0.0.0"
+PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7"
 
 
 def main() -> None:
-    """Read the settings, start the model's process, serve the page until it ends or Ctrl+C."""
-    settings = parse_flags("Serve the GPT-J playground: a page to write in, and its API.")
-    if os.environ.get("SYSTEM") == "spaces" and "server_name" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"server_name": SPACES_ADDRESS})
-    if (problem := _port_problem(settings.server_name, settings.server_port)) is not None:
-        sys.exit(_refuse(problem))
+    """Read the settings, start the model's process, serve page and API until Ctrl+C."""
+    settings = on_a_space(
+        parse_flags("Serve the GPT-J playground: a page to write in, and an API.")
+    )
+    listener = _listen(settings.server_name, settings.server_port)
+    if isinstance(listener, str):
+        sys.exit(_refuse(listener))
 
     from gptj_demo.worker import Worker
 
@@ -28,20 +38,15 @@ def main() -> None:
     refusal = None
     gc.disable()  # what imports and page leave behind stays: looking through it is time lost
     try:
-        os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-        from gptj_demo.ui.page import build_page, launch_options
-
-        page = build_page(worker)
-        page.launch(
-            server_name=settings.server_name,
-            server_port=settings.server_port,
-            prevent_thread_lock=True,
-            **launch_options(),
-        )
+        server = _serve(worker, listener)
         gc.freeze()
         gc.enable()
-        print(f"GPT-J Playground is at {page.local_url}", flush=True)
+        host = "localhost" if settings.server_name == "0.0.0.0" else settings.server_name
+        print(f"GPT-J Playground is at http://{host}:{settings.server_port}/", flush=True)
         refusal = worker.wait()
+        server.should_exit = True
+    except InvalidSettings as error:
+        refusal = str(error)
     except KeyboardInterrupt:
         pass
     finally:
@@ -50,29 +55,74 @@ def main() -> None:
         sys.exit(_refuse(refusal))
 
 
+def on_a_space(settings: Settings) -> Settings:
+    """The settings with the defaults of a Space, where this is one."""
+    if os.environ.get("SYSTEM") != "spaces":
+        return settings
+    defaults: dict[str, Any] = {
+        "server_name": SPACES_ADDRESS,
+        "trusted_proxies": PRIVATE_NETWORKS,
+    }
+    given = settings.model_fields_set
+    return settings.model_copy(update={k: v for k, v in defaults.items() if k not in given})
+
+
+def _serve(worker: Worker, listener: socket.socket) -> uvicorn.Server:
+    """Serve in a thread of its own, so that the main one is free for Ctrl+C."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import uvicorn
+
+    from gptj_demo.api.access import read_login
+    from gptj_demo.api.service import build_service
+    from gptj_demo.ui.page import build_page, mount_page
+
+    settings = worker.settings
+    app = build_service(worker, settings)
+    mount_page(app, build_page(worker), worker, read_login(settings))
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True
+    )
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.001)
+    if not server.started:
+        raise SystemExit(1)  # it has said why
+    return server
+
+
 def _refuse(message: str) -> int:
     print(message, file=sys.stderr, flush=True)
     return 2
 
 
-def _port_problem(name: str, port: int) -> str | None:
-    """Why the address cannot be listened on, in a sentence; None where it can."""
+def _listen(name: str, port: int) -> socket.socket | str:
+    """A socket that is bound to the address; where it cannot be, why not, in a sentence."""
     try:
         address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         return f"The address {name!r} cannot be listened on: {error.strerror}."
-    with socket.socket(address[0]) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address[4])
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return (
-                    f"Port {port} is in use by another program. Stop it, or choose another port "
-                    "with --server-port."
-                )
-            return f"{name} port {port} cannot be listened on: {error.strerror}."
-    return None
+    listener = socket.socket(address[0])
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address[4])
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            return (
+                f"Port {port} is in use by another program. Stop it, or choose another port "
+                "with --server-port."
+            )
+        return f"{name} port {port} cannot be listened on: {error.strerror}."
+    return listener
 
 
 if __name__ == "__main__":

@@ -17,10 +17,14 @@ EngineState = Literal["starting", "loading", "ready", "restarting", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What a visitor asks for. `prompt` is text, or token ids for callers that have them."""
+    """What a visitor asks for. `prompt` is text, or token ids for callers that have them.
+
+    Requests of the same `visitor` share that visitor's turns; None is the process itself.
+    """
 
     prompt: str | tuple[int, ...]
     params: SamplingParams
+    visitor: str | None = None
 
 
 # ---- web -> engine
@@ -195,7 +199,8 @@ class Finished:
     `text` was still held back, `message` is for people. `seed` gives this completion alone again.
     `completion_tokens` counts an end-of-text token too, which has no `TokenEvent`; `sum_logprob` is
     the model's own log-probability of them all, where probabilities or `best_of` asked for it.
-    `cached_tokens` of the prompt had been read before.
+    `cached_tokens` of the prompt had been read before. `end_token_id` is the token that ended the
+    text and is no part of it, None where it ended otherwise.
     """
 
     request_id: int
@@ -208,6 +213,8 @@ class Finished:
     index: int = 0
     sum_logprob: float | None = None
     cached_tokens: int = 0
+    end_token_id: int | None = None
+    end_logprobs: TokenLogprobs | None = None
 
     @property
     def mean_logprob(self) -> float | None:

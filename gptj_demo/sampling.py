@@ -637,6 +637,10 @@ class InvalidControl(ValueError):
         self.name = name
 
 
+class ContradictoryControls(InvalidControl):
+    """Each value is one that its control can have, but not beside the others."""
+
+
 def read_written(control: Control, lines: Sequence[str]) -> Any:
     """The value of a control as people write it, for `make_params`; raises `InvalidControl`.
 
@@ -680,7 +684,7 @@ def make_params(values: Mapping[str, Any]) -> SamplingParams:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "contradiction":
-            raise InvalidControl(first["ctx"]["name"], first["msg"]) from None
+            raise ContradictoryControls(first["ctx"]["name"], first["msg"]) from None
         name = str(first["loc"][0]) if first["loc"] else "controls"
         raise InvalidControl(name, _explain(name, first["type"], first["msg"], values)) from None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Precision = Literal["auto", "float32", "float16", "bfloat16", "int8"]
@@ -53,6 +54,50 @@ class Settings(BaseSettings):
         le=65535,
         validation_alias=AliasChoices("server_port", "GRADIO_SERVER_PORT"),
         description="Port to listen on.",
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="Keys that programs must have, separated by commas; without any, everyone may "
+        "use the API. Better in the environment than as a flag, which others on the machine see.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="A file with such keys, one a line; lines that begin with # are comments."
+    )
+    login: SecretStr | None = Field(
+        None,
+        description="name:password of those who may open the page, several separated by commas; "
+        "without any it is open. The API then needs keys too.",
+    )
+    limits: Literal["none", "public"] = Field(
+        "none",
+        description="none, or public: each caller, told apart by key or address, may have 8 "
+        "requests at a time and use 20000 tokens a minute, where the two settings below say "
+        "nothing else.",
+    )
+    requests_per_caller: int | None = Field(
+        None, ge=1, description="Requests that one caller of the API may have at a time."
+    )
+    tokens_per_minute: int | None = Field(
+        None, ge=1, description="Tokens, read and written, that one caller may use in a minute."
+    )
+    max_prompt_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens that a prompt of the API may have; by default as many as the model "
+        "reads.",
+    )
+    max_body_bytes: int = Field(
+        4 * 2**20, ge=1, description="Bytes that the body of a request to the API may have."
+    )
+    cors_origins: str = Field(
+        "",
+        description="Web pages that may use the API from a browser, such as https://example.org, "
+        "separated by commas; * is all of them.",
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses or networks of proxies, separated by commas, whose word on a "
+        "caller's address counts. By default none; on a Space the private networks.",
     )
 
 

@@ -49,6 +49,10 @@ class Vocabulary:
         """What a token looks like by itself; see `Token`."""
         return self._bytes[token_id].decode(errors="backslashreplace")
 
+    def bytes_of(self, token_id: int) -> bytes:
+        """The bytes a token stands for: a character, several, or a part of one."""
+        return self._bytes[token_id]
+
     def tokens(self, token_ids: Sequence[int]) -> list[Token]:
         """The tokens with their texts and their places."""
         tokens, start = [], 0

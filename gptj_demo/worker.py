@@ -20,12 +20,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from gptj_demo.protocol import (
     Cancel,
@@ -33,6 +33,7 @@ from gptj_demo.protocol import (
     EngineEvent,
     EngineStatus,
     Finished,
+    FinishReason,
     GenerationRequest,
     ModelInfo,
     Refused,
@@ -70,6 +71,19 @@ class RequestRefused(Exception):
         self.control = control
 
 
+class Observer(Protocol):
+    """Who keeps count of requests; called in each stream's own event loop."""
+
+    def opened(self, stream: Stream) -> None:
+        """A request was made."""
+
+    def told(self, stream: Stream, event: StreamEvent | RequestRefused) -> None:
+        """Something happened to it; see `Stream.done` for whether that was the last."""
+
+    def closed(self, stream: Stream) -> None:
+        """It was left before its end."""
+
+
 class Stream:
     """The events of one request: an async iterator that ends when all completions are `Finished`.
 
@@ -82,11 +96,11 @@ class Stream:
 
     def __init__(self, worker: Worker, request: GenerationRequest) -> None:
         self._worker = worker
-        self._request = request
+        self.request = request
         self._events: deque[StreamEvent | RequestRefused] = deque()
         self._arrived = asyncio.Event()
         self._opened = self._done = False
-        self._submitting: asyncio.Future[None] | None = None
+        self._preparing: asyncio.Future[None] | None = None
         self.request_id = next(worker._request_ids)
         params = request.params
         self.seed: int = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
@@ -118,15 +132,28 @@ class Stream:
         """Whether the last event has been taken."""
         return self._done and not self._events
 
+    @property
+    def has_events(self) -> bool:
+        """Whether there are events to take without waiting."""
+        return bool(self._events)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last event has come, taken or not."""
+        return self._done
+
     def cancel(self) -> None:
         """End the engine's work; the stream goes on to its `Finished` with reason `cancelled`."""
         if self._opened and not self._done:
-            self._worker._send(Cancel(self.request_id))
+            self._worker._cancel(self)
 
     async def aclose(self) -> None:
         """End the engine's work and take no more events."""
-        self.cancel()
-        self._worker._forget(self)
+        if self._opened and not self._done:
+            self._worker._forget(self)
+            self._done = True
+            if self._worker.observer is not None:
+                self._worker.observer.closed(self)
         self._done = True
         self._events.clear()
 
@@ -134,20 +161,25 @@ class Stream:
         if not self._opened:
             self._opened = True
             self._loop = asyncio.get_running_loop()
+            observer = self._worker.observer
+            if observer is not None:
+                observer.opened(self)
             try:
                 self._worker._register(self)
-            except RequestRefused:
+            except RequestRefused as refusal:
                 self._done = True
+                if observer is not None:
+                    observer.told(self, refusal)
                 raise
-            await self._submit()
+            await self._prepare()
             if self._events:
                 return
         self._arrived.clear()
         with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), timeout)
 
-    async def _submit(self) -> None:
-        """Tokenize, check and send; does nothing yet where no engine takes requests."""
+    async def _prepare(self) -> None:
+        """Tokenize, check and line up; does nothing yet where there is no tokenizer."""
         vocabulary = self._worker._vocabulary
         if vocabulary is None or not self._worker._accepting:
             return
@@ -160,7 +192,7 @@ class Stream:
             self._worker._forget(self)
             self._deliver(error)
         else:
-            self._worker._submit(self, submit)
+            self._worker._line_up(self, submit)
 
     def _deliver(self, event: StreamEvent | RequestRefused) -> None:
         """Called in the stream's own event loop."""
@@ -176,6 +208,8 @@ class Stream:
             self._events.append(event)
         if isinstance(event, RequestRefused) or not self._unfinished:
             self._done = True
+        if self._worker.observer is not None:
+            self._worker.observer.told(self, event)
         self._arrived.set()
 
     def _take(self) -> StreamEvent:
@@ -223,12 +257,15 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.status = EngineStatus("starting", "Starting the model process")
+        self.observer: Observer | None = None
+        self.restarts = 0
         self._vocabulary: Vocabulary | None = None
         self._limits: TokenizerReady | None = None
         self._request_ids = itertools.count(1)
         self._lock = threading.RLock()
         self._streams: dict[int, Stream] = {}  # open streams, oldest first
         self._waiting: dict[int, int] = {}  # of those without a slot: requests ahead as last told
+        self._prepared: dict[int, Submit] = {}  # of those in line, what the engine is to get
         self._submitted: set[int] = set()
         self._connection: Connection | None = None
         self._accepting = False  # whether an engine is there that takes requests
@@ -319,6 +356,11 @@ class Worker:
         assert self._vocabulary is not None
         return self._vocabulary.text_of(token_id)
 
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The model's tokenizer, None before it is known."""
+        return self._vocabulary
+
     # ---- requests
 
     async def _encode(self, text: str, vocabulary: Vocabulary) -> list[int]:
@@ -342,12 +384,12 @@ class Worker:
 
     async def _prepare(self, stream: Stream, vocabulary: Vocabulary) -> Submit:
         """Tokenize and check a request; raises `RequestRefused`."""
-        params = stream._request.params
+        params = stream.request.params
         try:
             controls = vocabulary.tokenize_controls(params)
         except InvalidControl as error:
             raise RequestRefused("invalid", str(error), error.name) from None
-        token_ids = await self._prompt_ids(stream._request.prompt, vocabulary)
+        token_ids = await self._prompt_ids(stream.request.prompt, vocabulary)
         kept = self._fit(token_ids, params) or (vocabulary.end_of_text,)
         return Submit(
             stream.request_id,
@@ -394,6 +436,7 @@ class Worker:
         return token_ids
 
     def _register(self, stream: Stream) -> None:
+        visitor = stream.request.visitor
         with self._lock:
             if self._refusal is not None or self._stopping.is_set():
                 raise RequestRefused("unavailable", self._refusal or "The model has been stopped.")
@@ -406,38 +449,108 @@ class Worker:
                     f"{ahead} requests are waiting already, which is all that this playground "
                     "lets wait. Your text is kept; try again in a moment.",
                 )
+            own = sum(self._streams[i].request.visitor == visitor for i in self._waiting)
+            share = max(1, self.settings.max_waiting - self.settings.max_waiting // 4)
+            if visitor is not None and own >= share + free:
+                raise RequestRefused(
+                    "queue_full",
+                    f"{own} requests of yours are waiting already; the other places are kept for "
+                    "others. Your text is kept; try again in a moment.",
+                )
             self._streams[stream.request_id] = stream
-            self._waiting[stream.request_id] = ahead
-        stream._deliver(Waiting(ahead))
+            self._waiting[stream.request_id] = -1  # told below
+            moved = self._places()
+        stream._deliver(Waiting(self._waiting.get(stream.request_id, 0)))
+        self._deliver_all([one for one in moved if one[0] is not stream])
 
-    def _submit(self, stream: Stream, message: Submit) -> None:
+    def _line_up(self, stream: Stream, message: Submit) -> None:
+        """The request is ready for the engine, which gets it when it is its turn."""
         with self._lock:
             if stream.request_id not in self._streams or stream.request_id in self._submitted:
                 return
-            if not self._accepting:  # the engine died meanwhile: the next one gets the request
+            self._prepared[stream.request_id] = message
+            self._fill_slots()
+
+    def _cancel(self, stream: Stream) -> None:
+        """End a request: the engine says the last word on those that it has."""
+        with self._lock:
+            if stream.request_id in self._submitted:
+                self._send(Cancel(stream.request_id))
                 return
-            self._submitted.add(stream.request_id)
-            self._send(message)
+            if self._streams.pop(stream.request_id, None) is None:
+                return
+            self._prepared.pop(stream.request_id, None)
+            deliveries = self._leave_queue([stream.request_id])
+        self._deliver_all([*_last_events(stream, "cancelled", "Stopped."), *deliveries])
 
     def _forget(self, stream: Stream) -> None:
         with self._lock:
             if self._streams.pop(stream.request_id, None) is None:
                 return
-            self._submitted.discard(stream.request_id)
+            self._prepared.pop(stream.request_id, None)
+            if stream.request_id in self._submitted:
+                self._submitted.remove(stream.request_id)
+                self._send(Cancel(stream.request_id))
+                self._fill_slots()  # the engine reads the one after the other
             deliveries = self._leave_queue([stream.request_id])
         self._deliver_all(deliveries)
+
+    def _fill_slots(self) -> None:
+        """Give the engine as many requests as it has slots for; the others keep their line here.
+
+        Whose turn it is: that of the visitor who has the fewest completions in the engine, and
+        among equals of the request that came first. And no visitor gets the last slots, so that
+        somebody else need not wait for one to be free.
+        """
+        model = self.status.model if self.status.state == "ready" and self._accepting else None
+        if model is None:
+            return
+        most = model.max_streams - _slots_kept_for_others(model.max_streams)
+        held = self._held()
+        while self._prepared and held.total() < model.max_streams:
+            may_go = [
+                request_id
+                for request_id in self._prepared
+                if (visitor := self._streams[request_id].request.visitor) is None
+                or held[visitor] < most
+            ]
+            if not may_go:
+                return
+            chosen = min(may_go, key=lambda i: (held[self._streams[i].request.visitor], i))
+            stream = self._streams[chosen]
+            held[stream.request.visitor] += stream._open_completions
+            self._submitted.add(chosen)
+            self._send(self._prepared.pop(chosen))
+
+    def _held(self) -> Counter[str | None]:
+        """Completions that the engine has, by visitor."""
+        held: Counter[str | None] = Counter()
+        for request_id in self._submitted:
+            stream = self._streams[request_id]
+            held[stream.request.visitor] += stream._open_completions
+        return held
+
+    def _places(self) -> list[tuple[Stream, StreamEvent]]:
+        """Work out the places in the line; where one has changed, the event that tells it."""
+        held = self._held()
+        turns: list[tuple[bool, int, int]] = []
+        for request_id in sorted(self._waiting):
+            stream = self._streams[request_id]
+            is_submitted = request_id in self._submitted
+            turns.append((not is_submitted, held[stream.request.visitor], request_id))
+            if not is_submitted:
+                held[stream.request.visitor] += stream.request.params.candidates
+        moved: list[tuple[Stream, StreamEvent]] = []
+        for ahead, (*_, request_id) in enumerate(sorted(turns)):
+            if ahead != self._waiting[request_id]:
+                self._waiting[request_id] = ahead
+                moved.append((self._streams[request_id], Waiting(ahead)))
+        return moved
 
     def _leave_queue(self, request_ids: list[int]) -> list[tuple[Stream, StreamEvent]]:
         """Take requests out of the waiting line; the new places of the others, to be delivered."""
         left = [self._waiting.pop(request_id, None) for request_id in request_ids]
-        if all(place is None for place in left):
-            return []
-        moved: list[tuple[Stream, StreamEvent]] = []
-        for ahead, (request_id, told) in enumerate(self._waiting.items()):
-            if ahead != told:
-                self._waiting[request_id] = ahead
-                moved.append((self._streams[request_id], Waiting(ahead)))
-        return moved
+        return self._places() if any(place is not None for place in left) else []
 
     def _send(self, message: Submit | Cancel) -> None:
         with self._lock:
@@ -494,6 +607,7 @@ class Worker:
             logger.error("the model process ended: %s; restarting it", how)
             model = self.status.model
             self.status = EngineStatus("restarting", f"Restarting the model: {how}", model=model)
+            self.restarts += 1
             self._end_streams(
                 f"The model stopped in the middle of its work ({how}). It is being restarted; "
                 "your text is kept. Try again in a moment."
@@ -517,6 +631,8 @@ class Worker:
                         "restarting", message.detail, message.progress, self.status.model
                     )
                 self.status = message
+                with self._lock:
+                    self._fill_slots()
             case TokenizerReady():
                 vocabulary = Vocabulary(
                     message.tokenizer_json, message.vocabulary_size, message.bos_token_id
@@ -524,9 +640,9 @@ class Worker:
                 with self._lock:
                     self._vocabulary, self._limits = vocabulary, message
                     self._accepting = True
-                    late = [s for i, s in self._streams.items() if i not in self._submitted]
+                    late = [s for i, s in self._streams.items() if i not in self._prepared]
                 for stream in late:
-                    _call_in_loop(stream._loop, _start_submitting, stream)
+                    _call_in_loop(stream._loop, _start_preparing, stream)
             case Refused(text):
                 if self.status.state == "restarting":  # it worked before: worth trying again
                     logger.error("the model could not be restarted: %s", text)
@@ -539,27 +655,30 @@ class Worker:
     def _dispatch_events(self, events: tuple[EngineEvent, ...]) -> None:
         deliveries: list[tuple[Stream, StreamEvent]] = []
         left: list[int] = []
+        has_ended = False
         with self._lock:
             for event in events:
                 stream = self._streams.get(event.request_id)
                 if stream is None:
                     continue
                 deliveries.append((stream, event))
-                is_over = isinstance(event, Finished) and self._count_end(stream)
-                if is_over or isinstance(event, Started):
+                if isinstance(event, Finished):
+                    has_ended = True
+                    self._count_end(stream)
+                if isinstance(event, Finished | Started):
                     left.append(event.request_id)
+            if has_ended:
+                self._fill_slots()
             if left:
                 deliveries += self._leave_queue(left)
         self._deliver_all(deliveries)
 
-    def _count_end(self, stream: Stream) -> bool:
-        """One completion of the stream has ended; whether it was the last, and all is over."""
+    def _count_end(self, stream: Stream) -> None:
+        """One completion of the stream has ended, perhaps the last."""
         stream._open_completions -= 1
-        if stream._open_completions > 0:
-            return False
-        del self._streams[stream.request_id]
-        self._submitted.discard(stream.request_id)
-        return True
+        if stream._open_completions == 0:
+            del self._streams[stream.request_id]
+            self._submitted.discard(stream.request_id)
 
     def _end_streams(self, message: str) -> None:
         """End with an error what the engine had; requests it never got wait for the next one."""
@@ -568,14 +687,27 @@ class Worker:
             ended = [s for i, s in self._streams.items() if final or i in self._submitted]
             for stream in ended:
                 del self._streams[stream.request_id]
-            moved = self._leave_queue([stream.request_id for stream in ended])
             self._submitted.clear()
-        deliveries: list[tuple[Stream, StreamEvent]] = [
-            (stream, Finished(stream.request_id, "error", message, "", 0, 0, stream.seed, index))
-            for stream in ended
-            for index in range(stream._request.params.candidates)
-        ]
+            self._prepared.clear()  # the others are read anew for the next engine
+            moved = self._leave_queue([stream.request_id for stream in ended])
+        deliveries = [one for stream in ended for one in _last_events(stream, "error", message)]
         self._deliver_all(deliveries + moved)
+
+
+def _slots_kept_for_others(max_streams: int) -> int:
+    """Slots that one visitor alone does not get: one in eight, where there are four or more."""
+    return 0 if max_streams < 4 else max(1, max_streams // 8)
+
+
+def _last_events(
+    stream: Stream, reason: FinishReason, message: str
+) -> list[tuple[Stream, StreamEvent]]:
+    """The ends of a stream's completions where the engine has no word on them."""
+    seed = stream.seed
+    return [
+        (stream, Finished(stream.request_id, reason, message, "", 0, 0, seed, index))
+        for index in range(stream.request.params.candidates)
+    ]
 
 
 def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
@@ -621,5 +753,5 @@ def _deliver_batch(batch: list[tuple[Stream, StreamEvent]]) -> None:
         stream._deliver(event)
 
 
-def _start_submitting(stream: Stream) -> None:
-    stream._submitting = asyncio.ensure_future(stream._submit())  # held, or it may be collected
+def _start_preparing(stream: Stream) -> None:
+    stream._preparing = asyncio.ensure_future(stream._prepare())  # held, or it may be collected

@@ -15,7 +15,10 @@ MODULES = sorted((ROOT / "gptj_demo").rglob("*.py"))
 # who may be imported by whom, outermost first: a module may import from its own rank or lower ones
 RANKS = [
     ("app",),
-    ("gptj_demo.ui", "gptj_demo.__main__"),
+    ("gptj_demo.ui", "gptj_demo.api.service", "gptj_demo.__main__"),
+    ("gptj_demo.api.streaming", "gptj_demo.api.docs", "gptj_demo.api.pipeline_cloud"),
+    ("gptj_demo.api.completions", "gptj_demo.api.schema", "gptj_demo.api.access"),
+    ("gptj_demo.api.errors", "gptj_demo.api.metrics"),
     ("gptj_demo.worker", "gptj_demo.engine.__main__"),
     ("gptj_demo.engine.loop",),
     ("gptj_demo.engine.engine", "gptj_demo.engine.checkpoint"),
@@ -72,7 +75,10 @@ def test_imports_flow_downward(path: Path) -> None:
         assert not any(name.startswith("gptj_demo.engine") for name in imported(path))
 
 
-@pytest.mark.parametrize("module", ["gptj_demo.worker", "gptj_demo.ui.page", "gptj_demo.__main__"])
+@pytest.mark.parametrize(
+    "module",
+    ["gptj_demo.worker", "gptj_demo.ui.page", "gptj_demo.api.service", "gptj_demo.__main__"],
+)
 def test_nothing_outside_the_engine_loads_torch(module: str) -> None:
     code = (
         f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"

@@ -57,9 +57,9 @@ class Completion:
             self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
         self._filtered_away += sampled.filtered_away
         if token_id == self._vocabulary.end_of_text and not params.ignore_eos:
-            return (self.finish("stop", "The model ended its text here."),)
+            return (self._ended_by(sampled, "The model ended its text here."),)
         if token_id in params.stop_token_ids:
-            return (self.finish("stop", f"Stopped before token {token_id}, as you asked."),)
+            return (self._ended_by(sampled, f"Stopped before token {token_id}, as you asked."),)
         text = self._detokenizer.add(token_id)
         token = TokenEvent(
             self._request.request_id,
@@ -82,6 +82,12 @@ class Completion:
             limit = f"Stopped after {params.max_time:g} seconds, as you asked."
             return token, self.finish("length", limit)
         return (token,)
+
+    def _ended_by(self, sampled: Sampled, message: str) -> Finished:
+        """The last event where a token ended the text."""
+        logprobs = sampled.logprobs if self._params.logprobs is not None else None
+        finished = self.finish("stop", message)
+        return replace(finished, end_token_id=sampled.token_id, end_logprobs=logprobs)
 
     def break_down(self) -> Finished:
         """The last event where the model's results were not numbers."""

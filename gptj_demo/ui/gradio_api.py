@@ -39,14 +39,23 @@ def build_api(worker: Worker) -> None:
         api(function, api_name=function.__name__, concurrency_limit=None)
 
 
+def address_of(caller: gr.Request) -> str:
+    """Whose turn a program's requests take: session names are free to be made up."""
+    client = caller.client
+    return f"address {client.host if client else None}"
+
+
 def _plain(control: Control) -> Any:
     """The default of a list as JSON has it."""
     return {} if control.kind == "biases" else list(control.default)
 
 
 def _with_controls(function: Callable[..., Any], returns: Any, help: str) -> Callable[..., Any]:
-    """Give a function of `*values` its signature: `prompt` and the table's controls."""
-    types: dict[str, Any] = {"prompt": str}
+    """Give a function of `*values` its signature: `prompt` and the table's controls.
+
+    Before these Gradio puts the request that it came with.
+    """
+    types: dict[str, Any] = {"caller": gr.Request, "prompt": str}
     types |= {name: field.annotation for name, field in SamplingParams.model_fields.items()}
     lists = {"strings": list[str], "integers": list[int], "biases": dict[str, float]}
     types |= {c.name: lists[c.kind] for c in CONTROLS if c.is_list}
@@ -74,13 +83,14 @@ async def _events_for(
     worker: Worker, values: tuple[Any, ...]
 ) -> AsyncGenerator[tuple[SamplingParams, list[StreamEvent]], None]:
     """The batches of a request of the API; what is wrong with it is a `gr.Error`."""
-    prompt, *rest = values
+    caller, prompt, *rest = values
     controls = dict(zip((control.name for control in CONTROLS), rest, strict=True))
     try:
         if not isinstance(prompt, str):
             raise gr.Error("prompt must be a string.", print_exception=False)
         params = make_params(controls)
-        async with aclosing(worker.stream(GenerationRequest(prompt, params))) as stream:
+        visitor = address_of(caller)
+        async with aclosing(worker.stream(GenerationRequest(prompt, params, visitor))) as stream:
             async for events in batches(worker, stream):
                 yield params, events
     except (InvalidControl, RequestRefused) as error:

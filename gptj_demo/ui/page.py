@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
 from gradio.events import api
 
 from gptj_demo.ui.files import ASSETS, read_asset
@@ -23,7 +24,7 @@ HEAD = """
 
 
 def build_page(worker: Worker) -> gr.Blocks:
-    """The page's Blocks, to be launched with `launch_options()`."""
+    """The page's Blocks, to be mounted with `page_options()`."""
 
     async def status() -> dict[str, Any]:
         """Which model answers, how far it has loaded, and how many requests run and wait."""
@@ -35,22 +36,37 @@ def build_page(worker: Worker) -> gr.Blocks:
         build_write(worker)
         build_api(worker)
         api(status, api_name="status", queue=False)
+    page.max_threads = MAX_EVENTS  # it caps running events, which hold no thread here
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=None)
     return page
 
 
-def launch_options() -> dict[str, Any]:
-    """Arguments of `Blocks.launch` that belong to the page."""
+def page_options() -> dict[str, Any]:
+    """How the page is served: arguments that `Blocks.launch` and `mount_gradio_app` share."""
     return {
         "theme": Paper(),
         # not as `css`: Gradio would add each rule twice and lose shorthands that hold a variable
         "head": f"{HEAD}<style>{read_asset('page.css')}</style>",
         "favicon_path": ASSETS / "favicon.svg",
-        "max_threads": MAX_EVENTS,  # it caps running events, which hold no thread here
         "ssr_mode": False,  # its proxy would stand between visitors and our routes
         "run_history": False,  # texts are kept by the editor, in one place
         "footer_links": ["api", "settings"],
         "enable_monitoring": False,
         "show_error": True,
-        "quiet": True,
     }
+
+
+def mount_page(
+    app: FastAPI, page: gr.Blocks, worker: Worker, login: list[tuple[str, str]] | None
+) -> None:
+    """Serve the page at the root of an application, behind the routes that it has already."""
+    settings = worker.settings
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        server_name=settings.server_name,
+        server_port=settings.server_port,
+        auth=login,
+        **page_options(),
+    )

@@ -62,7 +62,9 @@ def build_write(worker: Worker) -> None:
             stream.cancel()
         return stream is not None
 
-    async def generate(event: gr.EventData, *values: Any) -> AsyncIterator[str]:
+    async def generate(
+        event: gr.EventData, browser: gr.Request, *values: Any
+    ) -> AsyncIterator[str]:
         asked = event._data if isinstance(event._data, dict) else {}
         request_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
         controls = dict(zip((control.name for control in CONTROLS), values, strict=True))
@@ -71,7 +73,8 @@ def build_write(worker: Worker) -> None:
         log = _record("begin", id=request_id)
         try:
             params = read_controls(controls)
-            request = GenerationRequest(str(asked.get("prompt", "")), params)
+            visitor = f"page {browser.session_hash}"
+            request = GenerationRequest(str(asked.get("prompt", "")), params, visitor)
             async with aclosing(worker.stream(request)) as stream:
                 open_streams[request_id] = stream
                 async for record in _records(worker, stream, params):

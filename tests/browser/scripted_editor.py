@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 
 from gptj_demo.ui.editor import Editor
-from gptj_demo.ui.page import launch_options
+from gptj_demo.ui.page import page_options
 from gptj_demo.ui.results import Results
 
 PORT, FOLDER = int(sys.argv[1]), Path(sys.argv[2])
@@ -46,4 +46,4 @@ with gr.Blocks(analytics_enabled=False) as page:
     editor.generate(answer, None, editor, show_progress="hidden")
     Results()
 page.queue()
-page.launch(server_port=PORT, **launch_options())
+page.launch(server_port=PORT, quiet=True, **page_options())

@@ -1,0 +1,368 @@
+"""A request's streams made into OpenAI's completions: whole, or in the pieces of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import math
+import sys
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gptj_demo.api.errors import ApiError, of_refusal
+from gptj_demo.protocol import (
+    Drafting,
+    Finished,
+    GenerationRequest,
+    PromptScored,
+    Started,
+    StreamEvent,
+    TokenEvent,
+    TokenLogprobs,
+)
+from gptj_demo.sampling import SamplingParams
+from gptj_demo.tokenization import Vocabulary
+from gptj_demo.worker import RequestRefused, Stream, Worker
+
+KEEP_ALIVE_SECONDS = 5.0
+POLL_SECONDS = 0.02  # where several prompts are answered at once
+CHUNKS_A_SECOND = 400  # for all streams together; tokens that come faster share a chunk
+LEAST_LOGPROB = -9999.0  # JSON has no number for minus infinity
+
+
+@dataclass(slots=True)
+class Piece:
+    """What is new of one choice; all of it, where pieces are added up."""
+
+    index: int
+    text: str = ""
+    tokens: list[str] = field(default_factory=list)
+    token_logprobs: list[float | None] = field(default_factory=list)
+    top_logprobs: list[dict[str, float] | None] = field(default_factory=list)
+    text_offset: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, other: Piece) -> None:
+        """Put what came later behind it."""
+        self.text += other.text
+        self.tokens += other.tokens
+        self.token_logprobs += other.token_logprobs
+        self.top_logprobs += other.top_logprobs
+        self.text_offset += other.text_offset
+        self.finish_reason = other.finish_reason or self.finish_reason
+
+    def choice(self, with_logprobs: bool) -> dict[str, Any]:
+        """The choice as JSON has it."""
+        logprobs = {
+            "tokens": self.tokens,
+            "token_logprobs": self.token_logprobs,
+            "top_logprobs": self.top_logprobs,
+            "text_offset": self.text_offset,
+        }
+        return {
+            "text": self.text,
+            "index": self.index,
+            "logprobs": logprobs if with_logprobs else None,
+            "finish_reason": self.finish_reason,
+        }
+
+
+class _Offsets:
+    """Where tokens begin in a text, in characters, also where they are parts of one."""
+
+    def __init__(self, start: int) -> None:
+        self._at = start
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, data: bytes) -> int:
+        """The place of the next token, whose bytes are `data`."""
+        at = self._at
+        self._at += len(self._decoder.decode(data))
+        return at
+
+
+def token_text(vocabulary: Vocabulary, token_id: int) -> str:
+    """A token's text; the bytes of one that is no whole text, as OpenAI's API writes them."""
+    data = vocabulary.bytes_of(token_id)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+class _ChoiceWriter:
+    """One completion: its events made into pieces, tokens no sooner than their text."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, index: int, prompt: str, *, echo: bool, healed: bytes
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._index = index
+        self._offsets = _Offsets(max(0, len(prompt) - len(healed.decode(errors="replace"))))
+        self._text_end = len(prompt)  # of what has been released
+        self._held: list[tuple[int, TokenEvent]] = []
+        self._piece = Piece(index, prompt if echo else "")
+
+    def echo(self, scored: PromptScored, start: int) -> None:
+        """Put the prompt's tokens before the others; the first of them begins at `start`."""
+        offsets = _Offsets(start)
+        for token_id, logprobs in zip(scored.token_ids, scored.logprobs, strict=True):
+            self._token(token_id, logprobs, offsets.add(self._vocabulary.bytes_of(token_id)))
+
+    def add(self, event: TokenEvent) -> None:
+        """A token."""
+        self._piece.text += event.text
+        self._text_end += len(event.text)
+        if event.logprobs is not None:
+            offset = self._offsets.add(self._vocabulary.bytes_of(event.token_id))
+            self._held.append((offset, event))
+        self._release()
+
+    def finish(self, finished: Finished) -> None:
+        """The end."""
+        self._piece.text += finished.text
+        self._text_end += len(finished.text)
+        self._release()
+        if finished.reason == "length":
+            self._text_end = sys.maxsize  # else what is held belongs to the stop string
+            self._release()
+        if finished.end_logprobs is not None and finished.end_token_id is not None:
+            self._token(finished.end_token_id, finished.end_logprobs, self._offsets.add(b""))
+        self._piece.finish_reason = "length" if finished.reason == "length" else "stop"
+
+    def take(self) -> Piece | None:
+        """What is new since it was last asked."""
+        piece = self._piece
+        if not (piece.text or piece.tokens or piece.finish_reason):
+            return None
+        self._piece = Piece(self._index)
+        return piece
+
+    def _release(self) -> None:
+        while self._held and self._held[0][0] < self._text_end:
+            offset, event = self._held.pop(0)
+            self._token(event.token_id, event.logprobs, offset)
+
+    def _token(self, token_id: int, logprobs: TokenLogprobs | None, offset: int) -> None:
+        text = token_text(self._vocabulary, token_id)
+        self._piece.tokens.append(text)
+        self._piece.text_offset.append(offset)
+        if logprobs is None:
+            self._piece.token_logprobs.append(None)
+            self._piece.top_logprobs.append(None)
+            return
+        self._piece.token_logprobs.append(_number(logprobs.logprob))
+        top = {
+            token_text(self._vocabulary, other.token_id): _number(other.logprob)
+            for other in logprobs.alternatives
+        }
+        top.setdefault(text, _number(logprobs.logprob))
+        self._piece.top_logprobs.append(top)
+
+
+def _number(logprob: float) -> float:
+    return logprob if math.isfinite(logprob) else LEAST_LOGPROB
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens read and written."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+
+class _Prompt:
+    """One prompt of a request: its stream, and the choices that come of it."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        stream: Stream,
+        text: str,
+        first_index: int,
+        echo: bool,
+    ) -> None:
+        self.stream = stream
+        self.writers: list[_ChoiceWriter] = []
+        self._vocabulary = vocabulary
+        self._text = text
+        self._first_index = first_index
+        self._echo = echo
+        self._drafted = self._written = self._read = 0
+        self._cached: int | None = None
+
+    @property
+    def usage(self) -> tuple[int, int, int]:
+        """Tokens read, written, and read before."""
+        return self._read, max(self._drafted, self._written), self._cached or 0
+
+    def take(self, event: StreamEvent) -> None:
+        """Give an event to the choice that it is of; raises `ApiError` where it failed."""
+        match event:
+            case Started():
+                healed = event.healed_token_id
+                taken = b"" if healed is None else self._vocabulary.bytes_of(healed)
+                self._read = event.prompt_tokens
+                self.writers = [
+                    _ChoiceWriter(
+                        self._vocabulary,
+                        self._first_index + index,
+                        self._text,
+                        echo=self._echo,
+                        healed=taken,
+                    )
+                    for index in range(self.stream.request.params.n)
+                ]
+            case PromptScored():
+                self._score(event)
+            case Drafting():
+                self._drafted = event.tokens
+            case TokenEvent():
+                self.writers[event.index].add(event)
+            case Finished():
+                self._finish(event)
+
+    def _score(self, scored: PromptScored) -> None:
+        if not self._text:
+            return  # the model read the end-of-text token, which is nobody's text
+        if self.stream.request.params.logprobs is None:
+            return
+        read = b"".join(self._vocabulary.bytes_of(i) for i in scored.token_ids)
+        start = max(0, len(self._text) - len(read.decode(errors="replace")))
+        for writer in self.writers:
+            writer.echo(scored, start)
+
+    def _finish(self, finished: Finished) -> None:
+        if finished.reason == "error":
+            raise ApiError(500, finished.message, code="generation_failed")
+        if finished.reason == "cancelled":
+            raise ApiError(503, "The playground is shutting down.", code="cancelled")
+        self._written += finished.completion_tokens
+        cached = finished.cached_tokens
+        self._cached = cached if self._cached is None else min(self._cached, cached)
+        self.writers[finished.index].finish(finished)
+
+
+class Completions:
+    """All prompts of one request. Close it, which ends the engine's work on what is not done."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        prompts: Sequence[str | tuple[int, ...]],
+        params: SamplingParams,
+        *,
+        echo: bool,
+        visitor: str,
+    ) -> None:
+        self.id = f"cmpl-{uuid.uuid4().hex}"
+        self.created = int(time.time())
+        self._worker = worker
+        self._with_logprobs = params.logprobs is not None
+        vocabulary = worker.vocabulary
+        if vocabulary is None:
+            raise ApiError(503, worker.status.detail, code="model_unavailable")
+        self._prompts = [
+            _Prompt(
+                vocabulary,
+                worker.stream(GenerationRequest(prompt, params, visitor)),
+                prompt if isinstance(prompt, str) else _text_of(vocabulary, prompt),
+                number * params.n,
+                echo,
+            )
+            for number, prompt in enumerate(prompts)
+        ]
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        usage = Usage()
+        for prompt in self._prompts:
+            read, written, cached = prompt.usage
+            usage.prompt_tokens += read
+            usage.completion_tokens += written
+            usage.cached_tokens += cached
+        return usage
+
+    async def begin(self) -> None:
+        """Put all prompts in line; raises `ApiError` where one of them is refused."""
+        try:
+            for prompt in self._prompts:
+                for event in await prompt.stream.drain():
+                    prompt.take(event)
+        except RequestRefused as refusal:
+            raise of_refusal(refusal) from None
+
+    async def pieces(self) -> AsyncGenerator[list[Piece], None]:
+        """What is new, until all is said; an empty list is a sign of life."""
+        alive = time.monotonic()
+        while open_prompts := [prompt for prompt in self._prompts if not prompt.stream.done]:
+            await self._advance(open_prompts)
+            pieces = [
+                piece
+                for prompt in self._prompts
+                for writer in prompt.writers
+                if (piece := writer.take()) is not None
+            ]
+            now = time.monotonic()
+            if pieces or now - alive >= KEEP_ALIVE_SECONDS:
+                alive = now
+                yield pieces
+            if pieces:
+                await asyncio.sleep(self._worker.streams_running / CHUNKS_A_SECOND)
+
+    async def _advance(self, prompts: list[_Prompt]) -> None:
+        """Take what has come, waiting a little for it."""
+        try:
+            if len(prompts) == 1:
+                for event in await prompts[0].stream.drain(KEEP_ALIVE_SECONDS):
+                    prompts[0].take(event)
+                return
+            for prompt in prompts:
+                if prompt.stream.has_events:
+                    for event in await prompt.stream.drain():
+                        prompt.take(event)
+            await asyncio.sleep(POLL_SECONDS)
+        except RequestRefused as refusal:
+            raise of_refusal(refusal) from None
+        except ApiError as error:
+            if error.code == "generation_failed" and self._worker.status.state != "ready":
+                raise ApiError(503, error.message, code="model_unavailable") from None
+            raise
+
+    async def aclose(self) -> None:
+        for prompt in self._prompts:
+            await prompt.stream.aclose()
+
+    def choices(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+        """Pieces as JSON has them."""
+        return [piece.choice(self._with_logprobs) for piece in pieces]
+
+    async def whole(self) -> list[dict[str, Any]]:
+        """All choices, when they are done."""
+        whole: dict[int, Piece] = {}
+        async for pieces in self.pieces():
+            for piece in pieces:
+                if piece.index in whole:
+                    whole[piece.index].add(piece)
+                else:
+                    whole[piece.index] = piece
+        return self.choices([whole[index] for index in sorted(whole)])
+
+
+def _text_of(vocabulary: Vocabulary, token_ids: tuple[int, ...]) -> str:
+    known = (i for i in token_ids if i < vocabulary.size)
+    return b"".join(map(vocabulary.bytes_of, known)).decode(errors="replace")

@@ -1,0 +1,69 @@
+"""What went wrong, in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from gptj_demo.worker import RefusalKind, RequestRefused
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_STATUS: dict[RefusalKind, int] = {
+    "invalid": 400,
+    "too_long": 400,
+    "queue_full": 429,
+    "unavailable": 503,
+}
+_CODES: dict[RefusalKind, str] = {
+    "invalid": "invalid_value",
+    "too_long": "context_length_exceeded",
+    "queue_full": "queue_full",
+    "unavailable": "model_unavailable",
+}
+RETRY_SECONDS = 2
+"""What `Retry-After` says where nothing better is known."""
+
+
+class ApiError(Exception):
+    """An answer that is an error: `message` is for people, `code` and `param` for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+        if status in (429, 503):
+            self.headers.setdefault("Retry-After", str(RETRY_SECONDS))
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        kind = _TYPES.get(self.status)
+        if kind is None:
+            kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": error}
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body, self.status, headers=self.headers)
+
+
+def of_refusal(refusal: RequestRefused) -> ApiError:
+    """The answer where the worker does not take a request."""
+    kind = refusal.kind
+    param = refusal.control
+    if kind == "too_long" or (kind == "invalid" and param is None):
+        param = "prompt"
+    return ApiError(_STATUS[kind], str(refusal), code=_CODES[kind], param=param)

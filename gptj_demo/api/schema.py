@@ -1,0 +1,390 @@
+"""The bodies of requests and answers, made from the one table of controls.
+
+What FastAPI would do with a typed parameter is done here by hand, so that a caller's key is looked
+at before the body is, and each error names the parameter and says what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from starlette.requests import Request
+
+from gptj_demo.api.errors import ApiError
+from gptj_demo.sampling import (
+    CONTROLS,
+    MAX_BIAS,
+    ContradictoryControls,
+    Control,
+    InvalidControl,
+    SamplingParams,
+    make_params,
+)
+
+MAX_PROMPTS = 128
+DEFAULTS = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
+"""OpenAI's defaults, where they are not the page's."""
+
+NAMES = {"max_new_tokens": "max_tokens"}
+"""Controls that have another name in OpenAI's API."""
+
+_CONTROL_NAMES = {NAMES.get(control.name, control.name): control.name for control in CONTROLS}
+
+
+class StreamOptions(BaseModel):
+    """Options for streaming."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    include_usage: bool = Field(
+        False, description="Send a last chunk with the usage; `usage` is null in the others."
+    )
+
+
+TokenIds = list[Annotated[int, Field(ge=0, strict=True)]]
+Prompt = str | TokenIds | Annotated[list[str] | list[TokenIds], Field(max_length=MAX_PROMPTS)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    model: str | None = Field(
+        None,
+        description="The model, as /v1/models names it. Left out, it is the one that answers.",
+    )
+    prompt: Prompt = Field(
+        description="The text to continue; or a list of texts, token ids, or a list of lists of "
+        f"token ids. A list has at most {MAX_PROMPTS} prompts.",
+    )
+    suffix: None = Field(
+        None, description="Refused: GPT-J reads from left to right and cannot fill a gap."
+    )
+    stream: bool | None = Field(
+        None, description="Send the words as they come, as server-sent events."
+    )
+    stream_options: StreamOptions | None = Field(
+        None, description="Only with stream: include_usage."
+    )
+    user: str | None = Field(
+        None, max_length=256, description="A name of your own for an end user; it has no effect."
+    )
+
+
+_LISTS: dict[str, Any] = {
+    "strings": list[str],
+    "integers": list[int],
+    "biases": dict[str, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
+}
+
+
+def _field(control: Control) -> tuple[Any, Any]:
+    """A control as a field of the body: its type and range, the default, all that is said of it."""
+    field = SamplingParams.model_fields[control.name]
+    default = DEFAULTS.get(control.name, control.default)
+    if control.is_list:
+        annotation: Any = _LISTS[control.kind]
+        default = dict(default) if control.kind == "biases" else list(default)
+        if control.name == "stop":
+            annotation = str | annotation
+    else:
+        annotation = field.annotation
+    for limit in field.metadata:
+        annotation = Annotated[annotation, limit]
+    said = f"{control.help} {control.definition}"
+    return annotation | None, Field(default, title=control.label, description=said)
+
+
+def _controls() -> dict[str, Any]:
+    return {NAMES.get(control.name, control.name): _field(control) for control in CONTROLS}
+
+
+CompletionRequest = create_model(
+    "CompletionRequest",
+    __base__=_Body,
+    __doc__="A text to continue, and how.",
+    **_controls(),
+)
+"""The body of POST /v1/completions."""
+
+
+class TokenizeRequest(BaseModel):
+    """A text whose tokens are asked for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = Field(None, description="The model, as /v1/models names it.")
+    prompt: str = Field(description="The text.")
+    add_special_tokens: bool | None = Field(
+        None, description="Has no effect: GPT-J's tokenizer adds none."
+    )
+
+
+class DetokenizeRequest(BaseModel):
+    """Tokens whose text is asked for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = Field(None, description="The model, as /v1/models names it.")
+    tokens: Annotated[TokenIds, Field(max_length=100_000)] = Field(description="Token ids.")
+
+
+class RunRequest(BaseModel):
+    """A request as Pipeline Cloud's GPT-J took it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    pipeline_id: str | None = Field(None, description="Any: there is one model here.")
+    data: list[Any] = Field(
+        min_length=1,
+        max_length=2,
+        description="The prompt, and an object of parameters: response_length, remove_input or "
+        "include_input, and those of transformers' generate.",
+    )
+
+
+# ---- answers, for the documentation
+
+
+class Logprobs(BaseModel):
+    """Probabilities of the tokens, in lists that stand side by side."""
+
+    tokens: list[str] = Field(
+        description="The tokens' texts; a part of a character is written as bytes:\\xf0\\x9f."
+    )
+    token_logprobs: list[float | None] = Field(
+        description="The model's own log-probability of each, null for the prompt's first."
+    )
+    top_logprobs: list[dict[str, float] | None] = Field(
+        description="The most probable tokens there, and the token itself."
+    )
+    text_offset: list[int] = Field(
+        description="Where each token begins, in characters from the prompt's beginning on."
+    )
+
+
+class Choice(BaseModel):
+    """One completion."""
+
+    text: str = Field(description="The text, with echo the prompt before it.")
+    index: int = Field(description="Prompt i of n completions each has i * n to i * n + n - 1.")
+    logprobs: Logprobs | None = Field(description="Null where they were not asked for.")
+    finish_reason: Literal["stop", "length"] | None = Field(
+        description="Why it ended; null in all chunks of a stream but the last."
+    )
+
+
+class PromptTokensDetails(BaseModel):
+    """More on the prompt."""
+
+    cached_tokens: int = Field(description="Tokens that had been read before.")
+
+
+class Usage(BaseModel):
+    """Tokens."""
+
+    prompt_tokens: int = Field(description="Read.")
+    completion_tokens: int = Field(description="Written, candidates of best_of included.")
+    total_tokens: int = Field(description="Both.")
+    prompt_tokens_details: PromptTokensDetails
+
+
+class CompletionResponse(BaseModel):
+    """The completions; a stream sends objects of the same shape, each with what is new."""
+
+    id: str = Field(description="Begins with cmpl-.")
+    object: Literal["text_completion"]
+    created: int = Field(description="Seconds since 1970.")
+    model: str = Field(description="The model that answered.")
+    system_fingerprint: str = Field(
+        description="Changes with model, revision, precision, device and code: as long as it is "
+        "the same, so are the words of a seed."
+    )
+    choices: list[Choice]
+    usage: Usage | None
+
+
+class ErrorObject(BaseModel):
+    """What was wrong."""
+
+    message: str = Field(description="For people.")
+    type: str = Field(description="The kind, by status.")
+    param: str | None = Field(description="The parameter, where one was wrong.")
+    code: str | None = Field(description="For programs.")
+
+
+class ErrorResponse(BaseModel):
+    """An error, as OpenAI's API tells it."""
+
+    error: ErrorObject
+
+
+class Model(BaseModel):
+    """A model that can be asked."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """The models that can be asked."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class TokenizeResponse(BaseModel):
+    """The tokens of a text."""
+
+    count: int
+    max_model_len: int = Field(description="Tokens that prompt and continuation have together.")
+    tokens: list[int] = Field(description="The ids.")
+    token_strs: list[str] = Field(description="The texts; of a part of a character its bytes.")
+    byte_offsets: list[int] = Field(description="Where each begins in the text's UTF-8 bytes.")
+
+
+class DetokenizeResponse(BaseModel):
+    """The text of tokens."""
+
+    prompt: str
+
+
+class RunResponse(BaseModel):
+    """An answer as Pipeline Cloud gave it."""
+
+    id: str
+    created_at: str
+    started_at: str
+    ended_at: str
+    run_state: Literal["completed"]
+    compute_time_ms: int
+    result: None
+    result_preview: list[list[str]] = Field(description="The texts: result_preview[0][0].")
+
+
+# ---- reading them
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def read_body(request: Request, model: type[Body]) -> Body:
+    """The checked body of a request; raises `ApiError` 400 for the first thing that is wrong."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(
+            400,
+            f"The body must be JSON, sent as Content-Type: application/json; it was {kind[:60]!r}.",
+            code="invalid_content_type",
+        )
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise _explain(error, model) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> ApiError:
+    first = error.errors(include_url=False)[0]
+    message, kind = str(first["msg"]), str(first["type"])
+    if kind == "json_invalid":
+        return ApiError(400, f"The body is not JSON: {message}.", code="invalid_json")
+    if not first["loc"]:
+        return ApiError(400, "The body must be a JSON object.", code="invalid_json")
+    name = str(first["loc"][0])[:100]
+    if kind == "extra_forbidden" and len(first["loc"]) == 1:
+        message = (
+            f"There is no parameter named {name!r}. The parameters are: "
+            f"{', '.join(model.model_fields)}."
+        )
+        return ApiError(400, message, code="unknown_parameter", param=name)
+    if kind == "missing":
+        message = f"{name} is missing: {model.model_fields[name].description}"
+        return ApiError(400, message, code="missing_parameter", param=name)
+    if name == "suffix":
+        message = "suffix is not supported: GPT-J reads from left to right and cannot fill a gap."
+        return ApiError(400, message, code="unsupported_parameter", param=name)
+    if name == "prompt" and model is CompletionRequest:
+        message = _explain_prompt(error)
+    elif model is CompletionRequest and name in _CONTROL_NAMES:
+        message = _explain_control(_CONTROL_NAMES[name], first, message)
+    else:
+        place = ".".join(str(part) for part in first["loc"])[:100]
+        message = f"{place}: {message[0].lower()}{message[1:]}."
+    return ApiError(400, message, code="invalid_value", param=name)
+
+
+def _explain_prompt(error: ValidationError) -> str:
+    kinds = {str(one["type"]) for one in error.errors(include_url=False)}
+    if "too_long" in kinds:
+        return f"prompt has more than {MAX_PROMPTS} prompts; send them in several requests."
+    if "string_unicode" in kinds:
+        return "prompt holds half of a surrogate pair, which stands for nothing."
+    return (
+        "prompt must be a text, a list of texts, a list of token ids, or a list of such lists; "
+        "token ids are whole numbers from 0."
+    )
+
+
+def _explain_control(name: str, first: Any, message: str) -> str:
+    """What the table says of a wrong value; pydantic's words where the table would take it."""
+    try:
+        value = first["input"] if len(first["loc"]) == 1 else {first["loc"][1]: first["input"]}
+        make_params({name: value})
+    except InvalidControl as invalid:
+        if invalid.name == name:
+            return _in_api_names(str(invalid))
+    return f"{NAMES.get(name, name)}: {message[0].lower()}{message[1:]}."
+
+
+def _in_api_names(message: str) -> str:
+    for ours, theirs in NAMES.items():
+        message = message.replace(ours, theirs)
+    return message
+
+
+def read_params(body: BaseModel) -> SamplingParams:
+    """The controls of a checked body; raises `ApiError` where they contradict each other."""
+    values = {ours: getattr(body, name) for name, ours in _CONTROL_NAMES.items()}
+    values = {name: value for name, value in values.items() if value is not None}
+    if isinstance(values.get("stop"), str):
+        values["stop"] = [values["stop"]]
+    if values.get("echo") and values.get("logprobs") is None:
+        # the prompt's own probabilities are computed where somebody sees them
+        values["echo"] = values.get("max_new_tokens") == 0
+    return params_of({**DEFAULTS, **values})
+
+
+def params_of(values: Mapping[str, Any]) -> SamplingParams:
+    """`make_params` with what is wrong as an `ApiError`: 422 for what is so only together."""
+    try:
+        return make_params(values)
+    except InvalidControl as invalid:
+        together = isinstance(invalid, ContradictoryControls)
+        raise ApiError(
+            422 if together else 400,
+            _in_api_names(str(invalid)),
+            code="contradictory_values" if together else "invalid_value",
+            param=NAMES.get(invalid.name, invalid.name),
+        ) from None
+
+
+@cache
+def components() -> dict[str, Any]:
+    """The schemas of all bodies, for the OpenAPI description."""
+    from pydantic.json_schema import models_json_schema
+
+    models: list[type[BaseModel]] = [
+        CompletionRequest,
+        TokenizeRequest,
+        DetokenizeRequest,
+        RunRequest,
+    ]
+    _, schema = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    definitions: dict[str, Any] = schema["$defs"]
+    return definitions

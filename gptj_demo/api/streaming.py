@@ -1,0 +1,98 @@
+"""Answers that end when the caller leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from gptj_demo.api.completions import Completions
+from gptj_demo.api.errors import ApiError
+
+logger = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+Result = TypeVar("Result")
+
+
+class CallerLeft(Exception):
+    """The caller closed the connection: nobody reads the answer."""
+
+
+async def unless_caller_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What `work` returns; raises `CallerLeft` and cancels it where the caller leaves first."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_leaving(request))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise CallerLeft
+        return working.result()
+    finally:
+        for task in (working, watching):
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                await task
+
+
+async def _leaving(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def encode(data: dict[str, Any]) -> bytes:
+    """One server-sent event."""
+    return (
+        b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    )
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; `resources` are released however the answer ends."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None], resources: AsyncExitStack) -> None:
+        # a proxy that collected the answer would undo the streaming
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._resources:
+            await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]
+            await super().stream_response(send)
+
+
+async def events(
+    completions: Completions, envelope: Callable[..., dict[str, Any]], include_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The stream's events: pieces as they come, the usage where asked for, and the end."""
+    usage: dict[str, Any] = {"usage": None} if include_usage else {}
+    try:
+        async with aclosing(completions.pieces()) as told:
+            async for pieces in told:
+                if not pieces:
+                    yield KEEP_ALIVE
+                for choice in completions.choices(pieces):
+                    yield encode(envelope(choices=[choice], **usage))
+        if include_usage:
+            yield encode(envelope(choices=[], usage=completions.usage.json()))
+        yield DONE
+    except ApiError as error:
+        yield encode(error.body)
+    except Exception:
+        logger.exception("a stream of the API failed")
+        failed = ApiError(500, "Something went wrong in the playground itself.", code="internal")
+        yield encode(failed.body)

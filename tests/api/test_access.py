@@ -1,0 +1,173 @@
+"""Keys and limits: the rules by themselves, and at a running playground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from starlette.requests import Request
+
+from gptj_demo.api.access import Access, read_keys, read_login
+from gptj_demo.api.errors import ApiError
+from gptj_demo.settings import InvalidSettings, Settings
+
+from .conftest import Playground
+
+KEYS = "first-key-of-ours,second-key"
+
+
+def request(authorization: str | None = None, host: str = "192.0.2.7") -> Request:
+    headers = [] if authorization is None else [(b"authorization", authorization.encode())]
+    return Request({"type": "http", "headers": headers, "client": (host, 1)})
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(**values)
+
+
+def test_without_keys_everyone_is_known_by_their_address() -> None:
+    access = Access(settings())
+    assert not access.needs_key
+    assert access.identify(request()) == "address 192.0.2.7"
+    assert access.identify(request("Bearer anything")) == "address 192.0.2.7"
+
+
+def test_each_key_is_a_caller_whose_name_does_not_hold_the_key() -> None:
+    access = Access(settings(api_keys=KEYS))
+    names = {access.identify(request(f"Bearer {key}")) for key in KEYS.split(",")}
+    assert len(names) == 2
+    assert not any(key in name for key in KEYS.split(",") for name in names)
+
+
+@pytest.mark.parametrize(
+    "given", [None, "", "Bearer", "Bearer wrong", "Basic second-key", "Bearer second-key2", "ä"]
+)
+def test_a_missing_or_wrong_key_is_401(given: str | None) -> None:
+    with pytest.raises(ApiError) as refused:
+        Access(settings(api_keys=KEYS)).identify(request(given))
+    assert refused.value.status == 401
+    assert "wrong" not in refused.value.message
+
+
+def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# ours\nthird-key\n\n")
+    assert read_keys(settings(api_keys=KEYS, api_keys_file=file)) == (
+        "first-key-of-ours", "second-key", "third-key",
+    )  # fmt: skip
+    with pytest.raises(InvalidSettings, match="cannot be read"):
+        read_keys(settings(api_keys_file=tmp_path / "none"))
+    with pytest.raises(InvalidSettings, match="no key"):
+        read_keys(settings(api_keys=" , "))
+
+
+def test_a_login_without_keys_closes_the_api() -> None:
+    closed = settings(login="anna:secret,ben:also")
+    assert read_login(closed) == [("anna", "secret"), ("ben", "also")]
+    with pytest.raises(ApiError):
+        Access(closed).identify(request("Bearer "))
+    with pytest.raises(InvalidSettings, match="name:password") as wrong:
+        read_login(settings(login="anna"))
+    assert "anna" not in str(wrong.value)
+
+
+def test_a_caller_has_so_many_requests_at_a_time_and_others_are_not_counted() -> None:
+    access = Access(settings(requests_per_caller=2))
+    with access.admit("a"), access.admit("a"):
+        with pytest.raises(ApiError) as refused, access.admit("a"):
+            pass
+        assert refused.value.status == 429
+        with access.admit("b"):
+            pass
+    with access.admit("a"):
+        pass
+
+
+def test_a_callers_tokens_of_a_minute_are_counted_and_told_when_they_are_used_up() -> None:
+    access = Access(settings(tokens_per_minute=100))
+    for _ in range(2):
+        with access.admit("a"):
+            access.charge("a", 60)
+    with pytest.raises(ApiError) as refused, access.admit("a"):
+        pass
+    assert refused.value.status == 429
+    assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
+    with access.admit("b"):
+        pass
+
+
+def test_one_setting_turns_limits_on_and_others_change_them() -> None:
+    assert Access(settings()).requests_per_caller is None
+    assert Access(settings(limits="public")).requests_per_caller == 8
+    assert Access(settings(limits="public", requests_per_caller=3)).requests_per_caller == 3
+
+
+def test_keys_and_limits_at_work(capfd: pytest.CaptureFixture[str]) -> None:
+    playground = Playground(
+        "--requests-per-caller", "2", "--tokens-per-minute", "400", "--max-prompt-tokens", "50",
+        "--login", "anna:secret-word",
+        environment={"GPTJ_API_KEYS": KEYS},
+    )  # fmt: skip
+    try:
+        playground.wait_until_ready()
+        url = f"{playground.url}/v1"
+        options: dict[str, Any] = {"model": "sample model", "prompt": "Once", "max_tokens": 4}
+        with openai.OpenAI(base_url=url, api_key="wrong", max_retries=0) as stranger:
+            with pytest.raises(openai.AuthenticationError):
+                stranger.completions.create(**options)
+            with pytest.raises(openai.AuthenticationError):
+                stranger.models.list()
+        assert playground.http.get("/metrics").status_code == 401
+        assert playground.http.get("/healthz").status_code == 200
+        with openai.OpenAI(base_url=url, api_key="second-key", max_retries=0) as ours:
+            assert ours.completions.create(**options).choices[0].text
+            with pytest.raises(openai.BadRequestError, match="50 at most"):
+                ours.completions.create(**{**options, "prompt": "word " * 60})
+            streams = [
+                ours.completions.create(
+                    **{**options, "max_tokens": 2000}, stream=True, extra_body={"ignore_eos": True}
+                )
+                for _ in range(2)
+            ]
+            with pytest.raises(openai.RateLimitError, match="2 requests running"):
+                ours.completions.create(**options)
+            for stream in streams:
+                stream.close()
+            ours.completions.create(
+                **{**options, "max_tokens": 400}, extra_body={"ignore_eos": True}
+            )
+            with pytest.raises(openai.RateLimitError, match="400 tokens") as refused:
+                ours.completions.create(**options)
+            assert int(refused.value.response.headers["retry-after"]) >= 1
+        with openai.OpenAI(base_url=url, api_key="first-key-of-ours", max_retries=0) as other:
+            assert other.completions.create(**options).choices[0].text
+        # the page asks for its own name and password
+        assert playground.http.post("/gradio_api/call/status", json={"data": []}).status_code == 401
+        login = {"username": "anna", "password": "secret-word"}
+        assert playground.http.post("/login", data=login).status_code == 200
+        assert playground.http.post("/gradio_api/call/status", json={"data": []}).status_code == 200
+    finally:
+        playground.stop()
+    printed = "".join(capfd.readouterr())
+    assert not any(secret in printed for secret in (*KEYS.split(","), "secret-word"))
+
+
+def test_only_a_trusted_proxys_word_on_an_address_counts() -> None:
+    """Two callers behind a proxy are two, and nobody gets more by claiming to be somebody else."""
+    forwarded = {"X-Forwarded-For": "198.51.100.1"}
+    body = {"prompt": "Once", "max_tokens": 60, "ignore_eos": True}
+    for trusted, second_is_refused in ((None, True), ("127.0.0.1", False)):
+        flags = ["--tokens-per-minute", "50"]
+        if trusted is not None:
+            flags += ["--trusted-proxies", trusted]
+        playground = Playground(*flags)
+        try:
+            playground.wait_until_ready()
+            first = playground.http.post("/v1/completions", json=body)
+            assert first.status_code == 200
+            second = playground.http.post("/v1/completions", json=body, headers=forwarded)
+            assert (second.status_code == 429) is second_is_refused
+        finally:
+            playground.stop()

@@ -1,0 +1,229 @@
+"""POST /v1/completions byte by byte: what a client library would hide."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from .conftest import SLOTS, Playground, wait_until
+
+ENDLESS = {"max_tokens": 2000, "ignore_eos": True}
+
+
+def events(response: httpx.Response) -> list[str]:
+    return [line for line in response.iter_lines() if line]
+
+
+def test_a_stream_is_server_sent_events_to_the_letter(playground: Playground) -> None:
+    body = {"prompt": "Once", "max_tokens": 3, "stream": True}
+    with playground.http.stream("POST", "/v1/completions", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-cache"
+        lines = events(response)
+    assert lines[-1] == "data: [DONE]"
+    for line in lines[:-1]:
+        chunk = json.loads(line.removeprefix("data: "))
+        assert set(chunk) == {
+            "id", "object", "created", "model", "system_fingerprint", "choices"
+        }  # fmt: skip
+        (choice,) = chunk["choices"]
+        assert set(choice) == {"text", "index", "logprobs", "finish_reason"}
+
+
+def test_a_silent_stream_is_kept_alive(playground: Playground) -> None:
+    body = {"prompt": "Once", "stream": True, **ENDLESS}
+    with playground.http.stream("POST", "/v1/completions", json=body) as response:
+        lines = response.iter_lines()
+        next(lines)
+        os.kill(playground.engine.pid, signal.SIGSTOP)
+        try:
+            assert next(line for line in lines if line.startswith(":")) == ": keep-alive"
+        finally:
+            os.kill(playground.engine.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_leaving_while_waiting_in_line_gives_the_place_back(
+    playground: Playground, stream: bool
+) -> None:
+    with httpx.Client(base_url=playground.url, timeout=60, trust_env=False) as others:
+        os.kill(playground.engine.pid, signal.SIGSTOP)
+        try:
+            threads = [
+                threading.Thread(
+                    target=_post_and_leave, args=(others, {"prompt": "Once", **ENDLESS})
+                )
+                for _ in range(SLOTS + 3)
+            ]
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: playground.metrics()["gptj_requests_open"] == SLOTS + 3)
+            with pytest.raises(httpx.ReadTimeout):
+                playground.http.post(
+                    "/v1/completions",
+                    json={"prompt": "The", "stream": stream, **ENDLESS},
+                    timeout=httpx.Timeout(1.0),
+                ).read()
+            wait_until(lambda: playground.metrics()["gptj_requests_open"] <= SLOTS + 3)
+            for thread in threads:
+                thread.join()
+            wait_until(lambda: playground.metrics()["gptj_requests_open"] == 0)
+        finally:
+            os.kill(playground.engine.pid, signal.SIGCONT)
+
+
+def _post_and_leave(client: httpx.Client, body: dict[str, Any]) -> None:
+    try:
+        client.post("/v1/completions", json=body, timeout=httpx.Timeout(4.0))
+    except httpx.ReadTimeout:
+        return
+    raise AssertionError("answered by an engine that stands still")
+
+
+def test_a_full_queue_is_429_and_says_when_to_come_again() -> None:
+    playground = Playground("--max-waiting", "1", "--max-streams", "1")
+    try:
+        playground.wait_until_ready()
+        os.kill(playground.engine.pid, signal.SIGSTOP)
+        with httpx.Client(base_url=playground.url, timeout=60, trust_env=False) as others:
+            threads = [
+                threading.Thread(target=_post_and_leave, args=(others, {"prompt": "O", **ENDLESS}))
+                for _ in range(2)
+            ]
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: playground.metrics()["gptj_requests_open"] == 2)
+            for stream in (False, True):
+                answer = playground.complete(stream=stream)
+                assert answer.status_code == 429
+                assert int(answer.headers["retry-after"]) >= 1
+                assert answer.json()["error"]["code"] == "queue_full"
+            for thread in threads:
+                thread.join()
+            told = playground.wait_until_idle()
+            assert told['gptj_requests_total{outcome="queue_full"}'] == 2
+        os.kill(playground.engine.pid, signal.SIGCONT)
+        assert playground.complete().status_code == 200
+    finally:
+        playground.stop()
+
+
+def test_request_ids_come_back_and_are_made_where_none_is_given(playground: Playground) -> None:
+    given = {"X-Request-Id": "mine-42"}
+    body = {"prompt": "Once", "max_tokens": 1}
+    answer = playground.http.post("/v1/completions", json=body, headers=given)
+    assert answer.headers["x-request-id"] == "mine-42"
+    ids = {playground.complete(max_tokens=1).headers["x-request-id"] for _ in range(2)}
+    assert len(ids) == 2
+    hostile = {"X-Request-Id": "a b\x7f" + "c" * 200}
+    answer = playground.http.post("/v1/completions", json=body, headers=hostile)
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert playground.complete(temperature=9).headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "code"),
+    [
+        (b"{", "application/json", 400, "invalid_json"),
+        (b"[]", "application/json", 400, "invalid_json"),
+        (b"\xff\xfe", "application/json", 400, "invalid_json"),
+        (b'{"prompt": "\\ud83d"}', "application/json", 400, None),
+        (b'{"prompt": "x", "temperature": NaN}', "application/json", 400, None),
+        (b'{"prompt": "x", "seed": ' + b"9" * 5000 + b"}", "application/json", 400, None),
+        (b"[" * 100_000, "application/json", 400, "invalid_json"),
+        (b'{"prompt": "x"}', "text/plain", 400, "invalid_content_type"),
+        (b"{}", "application/json", 400, "missing_parameter"),
+        (b" " * (5 * 2**20), "application/json", 413, None),
+    ],
+)
+def test_bodies_that_are_no_request_are_refused_in_openais_shape(
+    playground: Playground, content: bytes, kind: str, status: int, code: str | None
+) -> None:
+    answer = playground.http.post(
+        "/v1/completions", content=content, headers={"Content-Type": kind}
+    )
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    if code is not None:
+        assert error["code"] == code
+
+
+def test_a_body_without_a_length_is_measured_as_it_comes(playground: Playground) -> None:
+    def parts() -> Any:
+        for _ in range(6):
+            yield b" " * 2**20
+
+    headers = {"Content-Type": "application/json"}
+    answer = playground.http.post("/v1/completions", content=parts(), headers=headers)
+    assert answer.status_code == 413
+
+
+def test_what_nobody_serves_is_404_or_405_in_openais_shape(playground: Playground) -> None:
+    answer = playground.http.post("/v1/chat/completions", json={})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    answer = playground.http.get("/v1/completions")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert playground.http.delete("/tokenize").status_code == 405
+
+
+def test_null_means_left_out(playground: Playground) -> None:
+    plain = playground.choices(seed=3)
+    nulls = {"suffix": None, "logprobs": None, "temperature": None, "stop": None, "n": None}
+    assert playground.choices(seed=3, **nulls) == plain
+
+
+def test_our_own_controls_go_by_their_own_names(playground: Playground) -> None:
+    greedy = playground.choices(top_k=1, temperature=1.5, seed=1)
+    assert greedy == playground.choices(temperature=0)
+    healed = playground.choices("Once upon a ti", token_healing=True, temperature=0, max_tokens=3)
+    assert healed[0]["text"].startswith("me")
+    prompt = [5] * 3000
+    assert playground.complete(prompt, truncate="left", max_tokens=2).status_code == 200
+    longest = playground.choices(ignore_eos=True, min_new_tokens=3, max_tokens=3)
+    assert longest[0]["finish_reason"] == "length"
+
+
+def test_a_prompt_read_before_is_told_as_cached(playground: Playground) -> None:
+    prompt = "The old king of the north had seven sons, and each of them had a horse of his own."
+    playground.complete(prompt, max_tokens=4)
+    usage = playground.complete(prompt, max_tokens=4).json()["usage"]
+    cached = usage["prompt_tokens_details"]["cached_tokens"]
+    assert 8 <= cached < usage["prompt_tokens"]
+
+
+def test_requests_before_the_model_is_there_are_503() -> None:
+    playground = Playground()
+    try:
+        wait_until(playground.is_up)
+        os.kill(playground.engine.pid, signal.SIGSTOP)
+        answer = playground.complete()
+        if not playground.is_ready():
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"]
+            assert answer.json()["error"]["type"] == "server_error"
+            assert playground.http.get("/v1/models").json()["data"] == []
+        os.kill(playground.engine.pid, signal.SIGCONT)
+        wait_until(playground.is_ready)
+        assert playground.complete().status_code == 200
+        # an end while a stream is open tells its reader
+        with playground.http.stream(
+            "POST", "/v1/completions", json={"prompt": "x", "stream": True, **ENDLESS}
+        ) as response:
+            lines = response.iter_lines()
+            next(lines)
+            began = time.monotonic()
+            playground.process.send_signal(signal.SIGINT)
+            with pytest.raises((StopIteration, httpx.TransportError)):
+                while time.monotonic() - began < 20:
+                    next(lines)
+    finally:
+        playground.stop()
