@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -86,7 +86,7 @@ def build_service(worker: Worker, settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
             expose_headers=["X-Request-Id", "Retry-After"],
         )
-    app.add_middleware(_Front, metrics=metrics)
+    app.add_middleware(_Front, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     app.add_exception_handler(ApiError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(CallerLeft, _answer_nobody)
@@ -109,7 +109,7 @@ class _Service:
 
     def router(self, app: FastAPI) -> APIRouter:
         """All routes of the API."""
-        router = APIRouter(max_body_size=self._settings.max_body_bytes, responses=_ERRORS)
+        router = APIRouter(responses=_ERRORS)
         post = partial(router.post, response_class=JSONResponse)
         completions = _body_of(CompletionRequest) | {
             "responses": {"200": {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
@@ -395,17 +395,19 @@ def _prompts_of(prompt: Any) -> list[str | tuple[int, ...]]:
 
 
 class _Front:
-    """In front of the API's routes: request ids in and out, and the count of answers."""
+    """In front of the API's routes: request ids, the count of answers, the size of bodies."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
         self._app = app
         self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_api(scope["path"]):
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
 
         async def answer(message: Message) -> None:
@@ -415,7 +417,26 @@ class _Front:
                 self._metrics.responses.labels(path, str(message["status"])).inc()
             await send(message)
 
-        await self._app(scope, receive, answer)
+        too_large = ApiError(
+            413,
+            f"The body is larger than the {self._max_body_bytes:,} bytes that are read here.",
+            code="body_too_large",
+        )
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length[:20]) > self._max_body_bytes:
+            await too_large.response()(scope, receive, answer)
+            return
+        size = 0
+
+        async def measured() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_body_bytes:
+                raise too_large
+            return message
+
+        await self._app(scope, measured, answer)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
@@ -425,11 +446,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = str(error.detail)
-    if error.status_code == 413:
-        message = "The body is larger than this playground's API takes."
-    said = ApiError(error.status_code, message, code="http_error")
-    return said.response()
+    return ApiError(error.status_code, str(error.detail), code="http_error").response()
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:

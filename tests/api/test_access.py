@@ -135,6 +135,8 @@ def test_keys_and_limits_at_work(capfd: pytest.CaptureFixture[str]) -> None:
                 ours.completions.create(**options)
             for stream in streams:
                 stream.close()
+            playground.http.headers["Authorization"] = "Bearer second-key"
+            playground.wait_until_idle()
             ours.completions.create(
                 **{**options, "max_tokens": 400}, extra_body={"ignore_eos": True}
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -165,6 +166,7 @@ def test_a_body_without_a_length_is_measured_as_it_comes(playground: Playground)
     headers = {"Content-Type": "application/json"}
     answer = playground.http.post("/v1/completions", content=parts(), headers=headers)
     assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "body_too_large"
 
 
 def test_what_nobody_serves_is_404_or_405_in_openais_shape(playground: Playground) -> None:
@@ -184,8 +186,8 @@ def test_null_means_left_out(playground: Playground) -> None:
 def test_our_own_controls_go_by_their_own_names(playground: Playground) -> None:
     greedy = playground.choices(top_k=1, temperature=1.5, seed=1)
     assert greedy == playground.choices(temperature=0)
-    healed = playground.choices("Once upon a ti", token_healing=True, temperature=0, max_tokens=3)
-    assert healed[0]["text"].startswith("me")
+    healed = playground.choices("Once upon a tim", token_healing=True, temperature=0, max_tokens=3)
+    assert healed[0]["text"].startswith("e")
     prompt = [5] * 3000
     assert playground.complete(prompt, truncate="left", max_tokens=2).status_code == 200
     longest = playground.choices(ignore_eos=True, min_new_tokens=3, max_tokens=3)
@@ -222,8 +224,8 @@ def test_requests_before_the_model_is_there_are_503() -> None:
             next(lines)
             began = time.monotonic()
             playground.process.send_signal(signal.SIGINT)
-            with pytest.raises((StopIteration, httpx.TransportError)):
-                while time.monotonic() - began < 20:
-                    next(lines)
+            with contextlib.suppress(httpx.TransportError):
+                for _ in lines:
+                    assert time.monotonic() - began < 20
     finally:
         playground.stop()
