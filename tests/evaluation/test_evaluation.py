@@ -1,0 +1,79 @@
+"""lm-evaluation-harness gets the same from the API as from its own model of the checkpoint.
+
+It is not among the other tests' requirements: `make evaluation` installs it and runs this.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import ROOT, Playground
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed: make evaluation"
+)
+LIMIT = 1e-3
+
+
+def run_harness(kind: str, where: str, home: Path) -> dict[str, Any]:
+    environment = {
+        **os.environ,
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "no_proxy": "*",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.evaluation.harness", kind, where],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return dict(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def numbers(samples: Any) -> list[float]:
+    """All log-likelihoods of a task, in order."""
+    if isinstance(samples, list):
+        return [number for one in samples for number in numbers(one)]
+    try:
+        return [float(samples)] if not isinstance(samples, bool) else []
+    except ValueError:
+        return []
+
+
+def test_the_harness_gets_the_same_from_the_api_as_from_the_checkpoint(tmp_path: Path) -> None:
+    playground = Playground()
+    try:
+        playground.wait_until_ready()
+        ours = run_harness("api", playground.url, tmp_path)
+    finally:
+        playground.stop()
+    theirs = run_harness("hf", str(ROOT / "assets" / "sample-model"), tmp_path)
+    largest = 0.0
+    for task, least in (("playground_stories", 8), ("playground_choices", 32)):
+        got, wanted = (numbers(told["samples"][task]) for told in (ours, theirs))
+        assert len(got) == len(wanted) >= least
+        largest = max(largest, *(abs(a - b) for a, b in zip(got, wanted, strict=True)))
+    print(f"largest difference of a log-likelihood: {largest:.2e}")
+    assert largest <= LIMIT
+    sentences = "playground_sentences"
+    assert ours["samples"][sentences] == theirs["samples"][sentences]
+    for told in (ours, theirs):
+        assert told["results"][sentences]["exact_match,none"] == 1.0
+    choices = "playground_choices"
+    for metric in ("acc,none", "acc_norm,none"):
+        assert ours["results"][choices][metric] == theirs["results"][choices][metric]
+    perplexity = [t["results"]["playground_stories"]["bits_per_byte,none"] for t in (ours, theirs)]
+    assert perplexity[0] == pytest.approx(perplexity[1], abs=LIMIT)
