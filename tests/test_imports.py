@@ -24,6 +24,7 @@ RANKS = [
     (
         "gptj_demo.engine.kv_cache",
         "gptj_demo.engine.int8",
+        "gptj_demo.engine.compiled",
         "gptj_demo.engine.history",
         "gptj_demo.engine.logprobs",
     ),

@@ -23,7 +23,7 @@ import torch
 
 from gptj_demo.engine import checkpoint
 from gptj_demo.engine.engine import Engine, EngineVocabulary
-from gptj_demo.engine.gptj import GPTJ
+from gptj_demo.engine.gptj import GPTJ, SMALL_MODEL
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import (
     Cancel,
@@ -42,7 +42,6 @@ from gptj_demo.tokenization import token_bytes
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.1  # loading is reported at most this often
-SMALL_MODEL = 100_000_000  # parameters; below, one thread: its steps are too short to be shared
 LARGE_MODEL = 1_000_000_000
 
 
