@@ -99,7 +99,7 @@ def rotate_and_store(
     pads = slots < 0
     three = fused[:, : 3 * heads * head_dim].view(-1, 3 * heads, head_dim).clone()
     turned = three[:, : 2 * heads, :rotary_dim]
-    pairs = torch.view_as_complex(turned.float().reshape(*turned.shape[:-1], -1, 2))
+    pairs = torch.view_as_complex(turned.float().contiguous().view(*turned.shape[:-1], -1, 2))
     turned.copy_(torch.view_as_real(pairs * rotation[positions][:, None]).flatten(-2))
     # what pads the batch writes once more what the first row writes
     keys_values = torch.where(pads[:, None, None], three[:1, heads:], three[:, heads:])
