@@ -91,7 +91,7 @@ class DecodeGraphs:
         self._lengths = buckets(cache.context_length, smallest)
         self._graphs: dict[tuple[int, int], _Graph] = {}
         self.failure: str | None = None
-        """Why there are no graphs, as part of a sentence; None where nothing went wrong."""
+        """Why there are no (more) graphs, as part of a sentence; None where nothing went wrong."""
 
     @torch.inference_mode()
     def prepare(self, report: Report) -> None:
@@ -101,13 +101,14 @@ class DecodeGraphs:
             if self._graph(rows, self._lengths[-1]) is None:
                 return
 
+    @torch.inference_mode()
     def launch(
         self, token_ids: Sequence[int] | torch.Tensor, positions: Sequence[int], slots: list[int]
     ) -> torch.Tensor | None:
         """Queue a step on the device; fp32 logits [rows, padded_vocabulary], the caller's own.
 
         Token ids may be on the device still, int64 [rows]; then nothing waits for them. None where
-        there are no graphs (see `failure`): nothing has happened then.
+        there is no graph for so many rows (see `failure`): nothing has happened then.
         """
         rows = len(slots)
         bucket = self._rows[bisect.bisect_left(self._rows, rows)]
@@ -137,7 +138,6 @@ class DecodeGraphs:
                 self._graphs[key] = _Graph(inputs, replay, logits)
             except Exception as error:  # a driver, a library, memory: decoding goes on without
                 self.failure = f"CUDA graphs cannot be captured ({first_line(error)})"
-                self._graphs.clear()
                 logger.warning("%s", self.failure, exc_info=True)
             self._cache.storage[:, 0, :, 0] = kept
         return self._graphs.get(key)

@@ -160,7 +160,9 @@ class Runner:
             places, logits = ahead
             numbers = [places.get(row, -1) for row in rows]
             if -1 not in numbers:  # else some row is new, and all are decoded (again)
-                return logits if numbers == [*range(len(logits))] else logits[numbers]
+                if numbers == [*range(len(logits))]:
+                    return logits
+                return logits[upload(numbers, torch.int64, logits.device)]
         return self.graphs.launch(
             [row.newest_token_id for row in rows],
             [row.length - 1 for row in rows],

@@ -7,8 +7,7 @@ each launch over the same tensors: so buckets, padding and the order of things a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -129,6 +128,11 @@ def request(number: int, prompt: int | tuple[int, ...] = 5, **settings: Any) -> 
     return Submit(number, prompt, params, **{"seed": number, **given})
 
 
+def larger_model(dtype: torch.dtype) -> GPTJ:
+    model = make_model(seed=3, n_positions=512, n_embd=128, n_head=2, rotary_dim=32)
+    return GPTJ(model.to(DEVICE, dtype))
+
+
 def all_kinds() -> list[Submit]:
     """Requests of every kind that a step queued ahead might disturb."""
     return [
@@ -234,6 +238,25 @@ def test_logits_are_the_callers_own() -> None:
     assert torch.equal(first, kept)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float16, marks=NO_GPU)])
+def test_logits_of_a_graph_are_those_of_the_plain_pass(kernels: Any, dtype: torch.dtype) -> None:
+    """At the first and the last position, and where plain torch goes over to longer graphs."""
+    model = larger_model(dtype)
+    cache = model.make_cache(4)
+    generator = torch.Generator().manual_seed(1)
+    cache.storage.copy_(torch.randn(cache.storage.shape, generator=generator))
+    graphs = DecodeGraphs(model, cache, recorder(), kernels)
+    slots, tokens = [0, 1, 3], [7, 8, 9]
+    for positions in ([0, 1, 2], [4, 255, 0], [256, 3, 130], [511, 20, 511]):
+        on_device = (torch.tensor(x, device=DEVICE) for x in (tokens, positions, slots))
+        runs = model.decode_runs(slots, [position + 1 for position in positions])
+        expected = model.logits(model.decode(cache, *on_device, runs))
+        actual = graphs.launch(tokens, positions, slots)
+        assert actual is not None
+        limit = 1e-5 if dtype == torch.float32 else 1e-2
+        assert (actual - expected).abs().max() < limit * expected.abs().max()
+
+
 # ---- ahead
 
 
@@ -269,11 +292,23 @@ def test_nothing_is_launched_for_a_row_that_is_known_to_end_and_once_for_one_tha
     wanted = Bench(capture=(plain := recorder()))
     wanted.run(request(0, 5, max_new_tokens=6))
     assert len(plain.launched) == 5
+    full = Bench(capture=(plain := recorder()))
+    full.run(request(0, CONTEXT - 4, max_new_tokens=20))
+    assert len(plain.launched) == 3
     tokens = wanted.told[0, 0][0]
     stopped = Bench(capture=(recorded := recorder()))
     stopped.run(request(0, 5, max_new_tokens=20, stop_token_ids=(tokens[3],)))
     assert stopped.told[0, 0][0] == tokens[: tokens.index(tokens[3])]
     assert len(recorded.launched) == tokens.index(tokens[3]) + 1
+
+
+def test_where_more_is_read_back_than_tokens_nothing_is_queued_before() -> None:
+    """A row that is told probabilities would wait for its next step before it hears of this one."""
+    bench = Bench(capture=(recorded := recorder()))
+    bench.submit(request(0, 5, max_new_tokens=6, logprobs=1))
+    for steps in range(6):
+        bench.step()
+        assert len(recorded.launched) == steps
 
 
 def test_a_row_that_joins_with_its_prompt_known_already_does_not_disturb_the_others() -> None:
@@ -357,12 +392,6 @@ def test_where_a_later_capture_fails_nothing_is_lost() -> None:
 # ---- on a GPU
 
 
-@contextmanager
-def half_precision_model() -> Iterator[GPTJ]:
-    model = make_model(seed=3, n_positions=512, n_embd=256, n_head=2, rotary_dim=64)
-    yield GPTJ(model.to("cuda", torch.float16))
-
-
 @NO_GPU
 def test_on_a_gpu_graphs_are_captured_without_being_asked_for() -> None:
     runner = Runner(GPTJ(make_model().to("cuda")), 4, TEXT_TOKENS)
@@ -372,42 +401,22 @@ def test_on_a_gpu_graphs_are_captured_without_being_asked_for() -> None:
 
 
 @NO_GPU
-def test_logits_of_a_graph_are_those_of_the_plain_pass() -> None:
-    with half_precision_model() as model:
-        cache = model.make_cache(4)
-        prompts = [random.Random(n).choices(range(300), k=60 + 100 * n) for n in range(3)]
-        for slot, prompt in enumerate(prompts):
-            model.prefill(cache, slot, torch.tensor(prompt[:-1], device="cuda"), 0)
-        slots, positions = [0, 1, 2], [len(prompt) - 1 for prompt in prompts]
-        tokens = [prompt[-1] for prompt in prompts]
-        hidden = model.decode(
-            cache,
-            *(torch.tensor(x, device="cuda") for x in (tokens, positions, slots)),
-            model.decode_runs(slots, [position + 1 for position in positions]),
-        )
-        expected = model.logits(hidden)
-        actual = DecodeGraphs(model, cache).launch(tokens, positions, slots)
-        assert actual is not None
-        assert (actual - expected).abs().max() < 1e-2 * expected.abs().max()
-
-
-@NO_GPU
 @NO_TRITON
 def test_on_a_gpu_a_row_gets_the_same_bits_in_any_company_of_the_same_size() -> None:
-    with half_precision_model() as model:
-        cache = model.make_cache(8)
-        for slot in range(8):
-            ids = random.Random(slot).choices(range(300), k=30 + 60 * slot)
-            model.prefill(cache, slot, torch.tensor(ids, device="cuda"), 0)
-        graphs = DecodeGraphs(model, cache)
-        tokens, slots = [*range(8)], [*range(8)]
-        positions = [30 + 60 * slot for slot in slots]
-        whole = graphs.launch(tokens, positions, slots)
-        assert whole is not None
-        for order in ([7, 6, 5, 4, 3, 2, 1, 0], [3, 1, 4, 0, 5], [2, 7, 0, 6, 4, 5]):
-            part = graphs.launch(*([x[n] for n in order] for x in (tokens, positions, slots)))
-            assert part is not None
-            assert torch.equal(part, whole[order])
+    model = larger_model(torch.float16)
+    cache = model.make_cache(8)
+    for slot in range(8):
+        ids = random.Random(slot).choices(range(300), k=30 + 60 * slot)
+        model.prefill(cache, slot, torch.tensor(ids, device="cuda"), 0)
+    graphs = DecodeGraphs(model, cache)
+    tokens, slots = [*range(8)], [*range(8)]
+    positions = [30 + 60 * slot for slot in slots]
+    whole = graphs.launch(tokens, positions, slots)
+    assert whole is not None
+    for order in ([7, 6, 5, 4, 3, 2, 1, 0], [3, 1, 4, 0, 5], [2, 7, 0, 6, 4, 5]):
+        part = graphs.launch(*([x[n] for n in order] for x in (tokens, positions, slots)))
+        assert part is not None
+        assert torch.equal(part, whole[order])
 
 
 @NO_GPU
