@@ -20,6 +20,7 @@ RANKS = [
     ("gptj_demo.engine.loop",),
     ("gptj_demo.engine.engine", "gptj_demo.engine.checkpoint"),
     ("gptj_demo.engine.runner", "gptj_demo.engine.detokenizer"),
+    ("gptj_demo.engine.graphs",),
     ("gptj_demo.engine.gptj", "gptj_demo.engine.sampler", "gptj_demo.engine.scheduler"),
     (
         "gptj_demo.engine.kv_cache",
@@ -27,6 +28,11 @@ RANKS = [
         "gptj_demo.engine.compiled",
         "gptj_demo.engine.history",
         "gptj_demo.engine.logprobs",
+    ),
+    (
+        "gptj_demo.engine.kernels",
+        "gptj_demo.engine.triton_kernels",
+        "gptj_demo.engine.transfer",
     ),
     ("gptj_demo.protocol", "gptj_demo.tokenization"),
     ("gptj_demo.sampling", "gptj_demo.settings"),

@@ -108,16 +108,16 @@ class GPTJ:
         self.device = model.lm_head.weight.device
         d_ff = config.n_inner or 4 * config.n_embd
         if config.activation_function in _TANH_GELU:
-            self._activation: Product = lambda x: F.gelu(x, approximate="tanh")
+            self.activation: Product = lambda x: F.gelu(x, approximate="tanh")
         else:
-            self._activation = ACT2FN[config.activation_function]
+            self.activation = ACT2FN[config.activation_function]
         # in fp32 the pairs of the fused output can be turned in place, as complex numbers, where
         # every one of them begins at an even place
         fused_width = 3 * config.n_embd + d_ff
         self._turn_in_place = (
             self.dtype == torch.float32 and self.head_dim % 2 == 0 and fused_width % 2 == 0
         )
-        self._rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
+        self.rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
         self._least_rows = _LEAST_ROWS if is_reproducible(model.lm_head.weight) else 1
 
         transformer = model.transformer
@@ -145,7 +145,7 @@ class GPTJ:
             return None
         norms = [(layer.norm_weight, layer.norm_bias) for layer in self.layers]
         norms.append((self.norm_weight, self.norm_bias))
-        return CompiledLayers(self.heads, d_ff, self._rotation, norms, self.epsilon)
+        return CompiledLayers(self.heads, d_ff, self.rotation, norms, self.epsilon)
 
     def make_cache(self, max_streams: int) -> KVCache:
         """A KV cache of the model's own shape, in its dtype, on its device."""
@@ -270,7 +270,7 @@ class GPTJ:
         and values in turn and rotated; it stores the latter two and gives back [tokens, d_model].
         """
         tokens, d_model = token_ids.shape[0], self.d_model
-        rotation = self._rotation[positions][:, None]  # [tokens, 1, rotary_dim / 2]
+        rotation = self.rotation[positions][:, None]  # [tokens, 1, rotary_dim / 2]
         hidden = F.embedding(token_ids, self.embedding)  # [tokens, d_model]
         for number, layer in enumerate(self.layers):
             normed = F.layer_norm(
@@ -280,7 +280,7 @@ class GPTJ:
             heads = fused[:, : 3 * d_model].view(tokens, 3 * self.heads, self.head_dim)
             self._turn(heads[:, : 2 * self.heads, : self.rotary_dim], rotation)
             mixed = attend(number, heads)
-            hidden += layer.project_out(mixed, self._activation(fused[:, 3 * d_model :]))
+            hidden += layer.project_out(mixed, self.activation(fused[:, 3 * d_model :]))
         return hidden
 
     def _forward_compiled(
