@@ -130,6 +130,11 @@ class GPTJ:
         self.head = Linear(model.lm_head.weight.data, model.lm_head.bias.data)
         self._compiled = self._compile_layers(config.activation_function, d_ff)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether what is between the products is compiled, and results the same to the bit."""
+        return self._compiled is not None
+
     def _compile_layers(self, activation: str, d_ff: int) -> CompiledLayers | None:
         """Compiled code for what is between the products of a small model in fp32 on the CPU.
 
