@@ -283,8 +283,13 @@ async def generate(
 async def generate_all(
     worker: Worker, prompts: Sequence[tuple[int, ...]], tokens: int
 ) -> list[Generation]:
-    """Requests at the same time, each of so many new tokens."""
-    return await asyncio.gather(*(generate(worker, prompt, sampling(tokens)) for prompt in prompts))
+    """Requests at the same time, each of so many new tokens, sampled by temperature alone.
+
+    For models of random weights, whose flat distributions would make top-p keep tens of thousands
+    of tokens, as no real model's do.
+    """
+    params = sampling(tokens, top_p=1.0)
+    return await asyncio.gather(*(generate(worker, prompt, params) for prompt in prompts))
 
 
 def decode_rate(generations: Sequence[Generation]) -> float:

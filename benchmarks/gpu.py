@@ -146,6 +146,7 @@ def measure_ours(
         load_seconds = time.perf_counter() - begin
         assert worker.model is not None
         assert worker.model.device == device
+        note(f"gpu: {worker.model.why}")  # also says where graphs could not be captured
         rates: dict[str, list[float]] = {}
         first, gaps = [], []
         for number in range(rounds + 1):  # the first is a warm-up

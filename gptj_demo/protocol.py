@@ -75,7 +75,7 @@ class ModelInfo:
     bos_token_id: int
     max_streams: int
     why: str
-    """One sentence: why this model in this precision on this device."""
+    """Why this model in this precision on this device, and what fails to be fast, if anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ layer: each layer's own modules are released once it is fused, so there are neve
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +21,19 @@ from transformers.activations import ACT2FN
 from gptj_demo.engine.int8 import Int8Linear
 from gptj_demo.engine.kv_cache import KVCache
 
-# In fp32 on the CPU a row's results are the same to the last bit in any company: oneDNN's products
-# over packed weights are, from two rows on and whatever the number of threads; and attention is
-# where the length is a multiple of a vector's and what lies beyond a row's own is masked.
+if TYPE_CHECKING:
+    from gptj_demo.engine.compiled import CompiledLayers
+
+# oneDNN's products over packed weights give a row the same bits whatever the other rows are, and
+# however many threads there are, from two rows on
 _LEAST_ROWS = 2
-_LENGTH_STEP = 32
+
+SMALL_MODEL = 100_000_000
+"""Parameters, below which a step on the CPU is too short to be shared among threads."""
+
+_TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
+
+logger = logging.getLogger(__name__)
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 Attention = Callable[[int, torch.Tensor], torch.Tensor]
@@ -65,6 +74,7 @@ class Layer:
     norm_bias: torch.Tensor
     project_in: Product  # [tokens, d_model] -> [tokens, 3 * d_model + d_ff]: q, k, v, fc_in
     project_out: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # attention, MLP -> d_model
+    project_joined: Product | None = None  # the same of both in one, where it is one product
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +106,19 @@ class GPTJ:
         self.epsilon = config.layer_norm_epsilon
         self.dtype = model.lm_head.weight.dtype
         self.device = model.lm_head.weight.device
-        if config.activation_function in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
-            self._activation: Product = lambda x: F.gelu(x, approximate="tanh")
+        d_ff = config.n_inner or 4 * config.n_embd
+        if config.activation_function in _TANH_GELU:
+            self.activation: Product = lambda x: F.gelu(x, approximate="tanh")
         else:
-            self._activation = ACT2FN[config.activation_function]
+            self.activation = ACT2FN[config.activation_function]
         # in fp32 the pairs of the fused output can be turned in place, as complex numbers, where
         # every one of them begins at an even place
-        fused_width = 3 * config.n_embd + (config.n_inner or 4 * config.n_embd)
+        fused_width = 3 * config.n_embd + d_ff
         self._turn_in_place = (
             self.dtype == torch.float32 and self.head_dim % 2 == 0 and fused_width % 2 == 0
         )
-        self._rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
-        self._is_reproducible = is_reproducible(model.lm_head.weight)
-        self._least_rows = _LEAST_ROWS if self._is_reproducible else 1
+        self.rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
+        self._least_rows = _LEAST_ROWS if is_reproducible(model.lm_head.weight) else 1
 
         transformer = model.transformer
         self.embedding = transformer.wte.weight.data
@@ -118,13 +128,36 @@ class GPTJ:
             transformer.h[index] = torch.nn.Identity()
         self.norm_weight, self.norm_bias = transformer.ln_f.weight.data, transformer.ln_f.bias.data
         self.head = Linear(model.lm_head.weight.data, model.lm_head.bias.data)
+        self._compiled = self._compile_layers(config.activation_function, d_ff)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether what is between the products is compiled, and results the same to the bit."""
+        return self._compiled is not None
+
+    def _compile_layers(self, activation: str, d_ff: int) -> CompiledLayers | None:
+        """Compiled code for what is between the products of a small model in fp32 on the CPU.
+
+        Large models are better off with torch's own, which uses all cores.
+        """
+        parameters = self.layers_count * self.d_model * (4 * self.d_model + 2 * d_ff)
+        if self._least_rows == 1 or parameters >= SMALL_MODEL or activation not in _TANH_GELU:
+            return None
+        try:
+            from gptj_demo.engine.compiled import CompiledLayers
+        except (ImportError, RuntimeError) as error:  # no numba for this platform; nowhere to cache
+            logger.warning("a small model will be slower than it could be: %s", error)
+            return None
+        norms = [(layer.norm_weight, layer.norm_bias) for layer in self.layers]
+        norms.append((self.norm_weight, self.norm_bias))
+        return CompiledLayers(self.heads, d_ff, self.rotation, norms, self.epsilon)
 
     def make_cache(self, max_streams: int) -> KVCache:
         """A KV cache of the model's own shape, in its dtype, on its device."""
         return KVCache(
             layers=self.layers_count,
             max_streams=max_streams,
-            context_length=_round_up(self.context_length),
+            context_length=self.context_length,
             heads=self.heads,
             head_dim=self.head_dim,
             dtype=self.dtype,
@@ -155,65 +188,24 @@ class GPTJ:
         length = token_ids.shape[0]
         end = start + length
         positions = torch.arange(start, end, device=self.device)
-        if self._is_reproducible:
-            mix = self._mix_row_by_row(cache, slot, start, end)
-        else:
-            mix = self._mix_together(cache, slot, start, end)
-
-        def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
-            cache.write_range(layer, slot, start, heads[:length, self.heads :])
-            return self._pad(mix(layer, heads[:length, : self.heads]))
-
-        return self._forward(self._pad(token_ids), self._pad(positions), attend)[:length]
-
-    def _mix_together(self, cache: KVCache, slot: int, start: int, end: int) -> Attention:
-        """Attention of consecutive positions of a slot: queries [length, heads, head_dim]."""
-        length = end - start
+        if self._compiled is not None:
+            return self._forward_compiled(
+                cache, token_ids, positions, torch.full_like(positions, slot)
+            )
         mask = None
         if start > 0 and length > 1:
-            mask = self._mask(torch.arange(start + 1, end + 1, device=self.device), end)[:, 0, 0]
+            mask = self._mask(positions + 1, end)[:, 0, 0]
 
-        def mix(layer: int, queries: torch.Tensor) -> torch.Tensor:
+        def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
+            cache.write_range(layer, slot, start, heads[:, self.heads :])
             keys, values = cache.read(layer, slot, 1, end)
-            query = queries.transpose(0, 1)[None]  # [1, heads, length, head_dim]
+            query = heads[:, : self.heads].transpose(0, 1)[None]  # [1, heads, length, head_dim]
             mixed = F.scaled_dot_product_attention(
                 query, keys, values, attn_mask=mask, is_causal=start == 0 and length > 1
             )
             return mixed[0].transpose(0, 1).flatten(1)  # [length, d_model]
 
-        return mix
-
-    def _mix_row_by_row(self, cache: KVCache, slot: int, start: int, end: int) -> Attention:
-        """The same with each position as a row of its own, as `decode` has it.
-
-        Slower, but keys and values come out the same whether their token was in a prompt or was
-        generated, and wherever the prompt was cut: so they can be used again by anybody.
-        """
-        blocks = []
-        for first in range(start, end, _LENGTH_STEP):
-            last = min(first + _LENGTH_STEP, end)
-            longest = _round_up(last)
-            mask = self._mask(torch.arange(first + 1, last + 1), longest)
-            blocks.append((first - start, last - first, longest, mask))
-
-        def mix(layer: int, queries: torch.Tensor) -> torch.Tensor:
-            parts = []
-            for first, rows, longest, mask in blocks:
-                keys, values = cache.read(layer, slot, 1, longest)
-                parts.append(
-                    F.scaled_dot_product_attention(
-                        queries[first : first + rows, :, None],
-                        keys.expand(rows, -1, -1, -1),
-                        values.expand(rows, -1, -1, -1),
-                        attn_mask=mask,
-                    )
-                )
-            mixed = (
-                parts[0] if len(parts) == 1 else torch.cat(parts)
-            )  # [length, heads, 1, head_dim]
-            return mixed.view(-1, self.d_model)
-
-        return mix
+        return self._forward(token_ids, positions, attend)
 
     def _mask(self, lengths: torch.Tensor, longest: int) -> torch.Tensor:
         """What is added to the scores: [rows, 1, 1, longest], -inf beyond each row's length."""
@@ -234,11 +226,12 @@ class GPTJ:
         `runs` cover the rows in order (`decode_runs` makes them). Returns hidden states
         [rows, d_model].
         """
-        rows = token_ids.shape[0]
+        if self._compiled is not None:
+            return self._forward_compiled(cache, token_ids, positions, slots)
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
-            cache.write(layer, slots, positions, heads[:rows, self.heads :])
-            query = heads[:rows, : self.heads, None]  # [rows, heads, 1, head_dim]
+            cache.write(layer, slots, positions, heads[:, self.heads :])
+            query = heads[:, : self.heads, None]  # [rows, heads, 1, head_dim]
             parts, row = [], 0
             for run in runs:
                 keys, values = cache.read(layer, run.first_slot, run.rows, run.length)
@@ -249,21 +242,25 @@ class GPTJ:
                 )
                 row += run.rows
             mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
-            return self._pad(mixed.view(-1, self.d_model))
+            return mixed.view(-1, self.d_model)
 
-        return self._forward(self._pad(token_ids), self._pad(positions), attend)[:rows]
+        return self._forward(token_ids, positions, attend)
 
     def decode_runs(self, slots: list[int], lengths: list[int]) -> list[DecodeRun]:
         """Group rows, ordered by slot, into runs of neighbouring slots.
 
-        `lengths` counts the positions each row attends to, its new token included.
+        `lengths` counts the positions each row attends to, its new token included. None are
+        needed where rows are attended to one by one.
         """
-        runs, begin = [], 0
+        runs: list[DecodeRun] = []
+        if self._compiled is not None:
+            return runs
+        begin = 0
         for end in range(1, len(slots) + 1):
             if end < len(slots) and slots[end] == slots[end - 1] + 1:
                 continue
             part = lengths[begin:end]
-            longest = _round_up(max(part))
+            longest = max(part)
             mask = self._mask(torch.tensor(part, device=self.device), longest)
             runs.append(DecodeRun(slots[begin], end - begin, longest, mask))
             begin = end
@@ -278,7 +275,7 @@ class GPTJ:
         and values in turn and rotated; it stores the latter two and gives back [tokens, d_model].
         """
         tokens, d_model = token_ids.shape[0], self.d_model
-        rotation = self._rotation[positions][:, None]  # [tokens, 1, rotary_dim / 2]
+        rotation = self.rotation[positions][:, None]  # [tokens, 1, rotary_dim / 2]
         hidden = F.embedding(token_ids, self.embedding)  # [tokens, d_model]
         for number, layer in enumerate(self.layers):
             normed = F.layer_norm(
@@ -288,8 +285,35 @@ class GPTJ:
             heads = fused[:, : 3 * d_model].view(tokens, 3 * self.heads, self.head_dim)
             self._turn(heads[:, : 2 * self.heads, : self.rotary_dim], rotation)
             mixed = attend(number, heads)
-            hidden += layer.project_out(mixed, self._activation(fused[:, 3 * d_model :]))
+            hidden += layer.project_out(mixed, self.activation(fused[:, 3 * d_model :]))
         return hidden
+
+    def _forward_compiled(
+        self,
+        cache: KVCache,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
+    ) -> torch.Tensor:
+        """The same for a small model: two products a layer, and compiled code between them.
+
+        Rows are tokens, each at its position of its slot; those of one slot in this order.
+        """
+        compiled = self._compiled
+        assert compiled is not None
+        tokens = token_ids.shape[0]
+        hidden = F.embedding(self._pad(token_ids), self.embedding)  # [rows, d_model]
+        first = self.layers[0]
+        normed = F.layer_norm(
+            hidden, (self.d_model,), first.norm_weight, first.norm_bias, self.epsilon
+        )
+        step = compiled.begin(hidden, normed, slots, positions)
+        for number, layer in enumerate(self.layers):
+            assert layer.project_joined is not None
+            fused = layer.project_in(normed)  # [rows, 3 * d_model + d_ff]
+            compiled.attend(step, cache.storage[number], fused)
+            compiled.add_norm(step, number + 1, layer.project_joined(step.joined))
+        return hidden[:tokens]
 
     def _turn(self, x: torch.Tensor, rotation: torch.Tensor) -> None:
         """Rotary position embedding (Su et al. 2021), in place: x [tokens, heads, rotary_dim].
@@ -301,10 +325,6 @@ class GPTJ:
         else:
             pairs = torch.view_as_complex(x.float().contiguous().view(*x.shape[:-1], -1, 2))
             x.copy_(torch.view_as_real(pairs * rotation).flatten(-2))
-
-
-def _round_up(length: int) -> int:
-    return -(-length // _LENGTH_STEP) * _LENGTH_STEP
 
 
 def _rotation_table(context_length: int, rotary_dim: int) -> torch.Tensor:
@@ -341,4 +361,5 @@ def _fuse_layer(block: Any) -> Layer:  # a GPTJBlock, whose linears may be bitsa
         block.ln_1.bias.data,
         project_in,
         lambda mixed, activated: project_out(torch.cat((mixed, activated), dim=1)),
+        project_out,
     )

@@ -1,16 +1,26 @@
-"""Carries out a step: copies, one decode of all running rows, prefill chunks, sampling."""
+"""Carries out a step: copies, one decode of all running rows, prefill chunks, sampling.
+
+On CUDA the forward pass of the next step is queued as soon as the tokens of this one are known on
+the device, before the host has seen them: so the GPU computes while the host turns tokens into
+text. What comes of it for a row that is over by then is not looked at; and what it stores stands
+beyond that row's last position, where everything is written before it is read. Sampling always
+waits for the host, so controls that look back at the text are as exact as without.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 import torch
 
 from gptj_demo.engine.gptj import GPTJ
+from gptj_demo.engine.graphs import DecodeGraphs, Report
 from gptj_demo.engine.logprobs import score
 from gptj_demo.engine.sampler import RowSampler, Sampled, SamplerBatch
 from gptj_demo.engine.scheduler import PrefillChunk, Sequence, SequenceKey, Step
+from gptj_demo.engine.transfer import download, upload
 from gptj_demo.protocol import TokenLogprobs
 
 
@@ -31,8 +41,20 @@ class Runner:
         self.cache = model.make_cache(max_streams)
         self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
+        self.graphs = DecodeGraphs(model, self.cache) if model.device.type == "cuda" else None
+        # what is queued already: by row its place in the logits of the next step
+        self._ahead: tuple[dict[Sequence, int], torch.Tensor] | None = None
         # by request: how many alternatives a token is told, and the scores so far
         self._scores: dict[int, tuple[int, list[TokenLogprobs]]] = {}
+
+    def prepare(self, report: Report) -> str:
+        """Capture graphs, where there are any; a sentence for people if that failed, else ""."""
+        if self.graphs is None:
+            return ""
+        self.graphs.prepare(report)
+        if self.graphs.failure is None:
+            return ""
+        return f"Decoding is slower than it could be: {self.graphs.failure}."
 
     def add(self, request_id: int, samplers: Rows[RowSampler]) -> None:
         """Know how to sample for the completions of a request before its first step."""
@@ -48,7 +70,8 @@ class Runner:
         # what gave a number for a token is sound; all else may hold not-a-numbers
         is_sound = bool(sequence.generated_token_ids) and not sampler.broken
         if sequence.slot >= 0 and not is_sound:
-            self.cache.clear(sequence.slot, sequence.length)
+            # one more position than it has: a step may have been queued ahead
+            self.cache.clear(sequence.slot, sequence.length + 1)
         return is_sound
 
     def forget(self, request_id: int) -> None:
@@ -59,12 +82,17 @@ class Runner:
     def run(self, step: Step) -> StepResult:
         """One step; tokens are appended to their sequences."""
         rows: list[Sequence] = []
+        logits: list[torch.Tensor] = []  # fp32 [rows, padded_vocabulary] each
         hidden: list[torch.Tensor] = []  # [rows, d_model] each
         scored: list[tuple[Sequence, list[TokenLogprobs]]] = []
         for copy in step.copies:
             self.cache.copy(copy.source, copy.target, copy.length)
         if step.decode:
-            hidden.append(self._decode(step.decode))
+            decoded = self._decode_by_graph(step.decode)
+            if decoded is None:
+                hidden.append(self._decode(step.decode))
+            else:
+                logits.append(decoded)
             rows += step.decode
         for chunk in step.prefill:
             read = self._prefill(chunk)
@@ -78,9 +106,15 @@ class Runner:
                 rows.append(sequence)
         if not rows:
             return StepResult(scored, [])
-        logits = self.model.logits(hidden[0] if len(hidden) == 1 else torch.cat(hidden))
+        if hidden:
+            logits.append(self.model.logits(hidden[0] if len(hidden) == 1 else torch.cat(hidden)))
         steps = [len(row.generated_token_ids) for row in rows]
-        sampled = self._sampler_batch(rows).sample(logits, steps)
+        batch = self._sampler_batch(rows)
+        sampled = batch.sample(
+            logits[0] if len(logits) == 1 else torch.cat(logits),
+            steps,
+            self._reader(rows) if self._may_launch_ahead(rows, batch) else torch.Tensor.tolist,
+        )
         for row, one in zip(rows, sampled, strict=True):
             if one.token_id is None:
                 self._samplers[row.key].broken = True
@@ -92,7 +126,7 @@ class Runner:
         """Hidden states of the chunk, [length, d_model]; scores its tokens where that is asked."""
         sequence, device = chunk.sequence, self.model.device
         prompt = sequence.prompt_token_ids
-        token_ids = torch.tensor(prompt[chunk.start : chunk.end], device=device)
+        token_ids = upload(prompt[chunk.start : chunk.end], torch.int64, device)
         read = self.model.prefill(self.cache, sequence.slot, token_ids, chunk.start)
         wanted = self._scores.get(sequence.request_id)
         if wanted is not None:
@@ -116,6 +150,52 @@ class Runner:
             torch.tensor(slots, device=device),
             self.model.decode_runs(slots, lengths),
         )
+
+    def _decode_by_graph(self, rows: Rows[Sequence]) -> torch.Tensor | None:
+        """fp32 logits [rows, padded_vocabulary]; None where there are no graphs."""
+        ahead, self._ahead = self._ahead, None
+        if self.graphs is None:
+            return None
+        if ahead is not None:
+            places, logits = ahead
+            numbers = [places.get(row, -1) for row in rows]
+            if -1 not in numbers:  # else some row is new, and all are decoded (again)
+                if numbers == [*range(len(logits))]:
+                    return logits
+                return logits[upload(numbers, torch.int64, logits.device)]
+        return self.graphs.launch(
+            [row.newest_token_id for row in rows],
+            [row.length - 1 for row in rows],
+            [row.slot for row in rows],
+        )
+
+    def _may_launch_ahead(self, rows: Rows[Sequence], batch: SamplerBatch) -> bool:
+        """Whether every row may go on after its next token, and nothing else is to be read back."""
+        return (
+            self.graphs is not None
+            and self.graphs.failure is None
+            and not batch.wants_logprobs
+            and all(
+                row.length + 1 < self.model.context_length
+                and len(row.generated_token_ids) + 1 < self._samplers[row.key].params.max_new_tokens
+                for row in rows
+            )
+        )
+
+    def _reader(self, rows: list[Sequence]) -> Callable[[torch.Tensor], list[int]]:
+        """Reads the tokens that these rows get, behind which it queues their next step."""
+
+        def read(tokens: torch.Tensor) -> list[int]:
+            assert self.graphs is not None
+            wait = download(tokens)
+            logits = self.graphs.launch(
+                tokens.clamp(min=0), [row.length for row in rows], [row.slot for row in rows]
+            )
+            if logits is not None:
+                self._ahead = {row: place for place, row in enumerate(rows)}, logits
+            return wait()
+
+        return read
 
     def _sampler_batch(self, rows: Rows[Sequence]) -> SamplerBatch:
         samplers = [self._samplers[row.key] for row in rows]

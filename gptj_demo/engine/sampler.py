@@ -18,6 +18,7 @@ import torch
 
 from gptj_demo.engine.history import DontRepeatYourself, History, NoRepeatNgram, SequenceBias
 from gptj_demo.engine.logprobs import Rows, Trace
+from gptj_demo.engine.transfer import upload
 from gptj_demo.protocol import Submit, TokenLogprobs
 from gptj_demo.sampling import FILTER_ORDER
 
@@ -28,6 +29,7 @@ _CANDIDATES = 256
 # a temperature that fp32 cannot divide by gives what a little larger one gives: the most probable
 _LOWEST_TEMPERATURE = 1e-30
 
+Read = Callable[[torch.Tensor], list[int]]  # int64 [rows] -> the same on the host
 Stage = Callable[[torch.Tensor, Sequence[int]], None]  # logits, changed in place; tokens so far
 # from scaled logits [rows, vocabulary] and limits [rows, 1]: which tokens go
 Filter = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -195,11 +197,19 @@ class SamplerBatch:
         self._wanting = [number for number, row in enumerate(self.rows) if row.wants_logprobs]
         self._alternatives = max((p.logprobs or 0 for p in params), default=0)
 
-    def sample(self, logits: torch.Tensor, steps: Sequence[int]) -> list[Sampled]:
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether any row is told how probable its tokens were."""
+        return bool(self._wanting)
+
+    def sample(
+        self, logits: torch.Tensor, steps: Sequence[int], read: Read = torch.Tensor.tolist
+    ) -> list[Sampled]:
         """One token for each row.
 
         `logits` is fp32 [rows, padded_vocabulary]; ids past the vocabulary are never chosen.
-        `steps[row]` says how many tokens the row has generated so far.
+        `steps[row]` says how many tokens the row has generated so far. `read` brings the tokens to
+        the host, -1 where a row's logits were not numbers, and may use them on the device before.
         """
         padded, logits = logits, logits[:, : self.vocabulary]
         broken = ~logits.amax(dim=1).isfinite()  # amax gives a not-a-number where there is one
@@ -216,7 +226,7 @@ class SamplerBatch:
             if self._any_greedy:
                 tokens = torch.where(self._greedy, adjusted.argmax(dim=1), tokens)
 
-        chosen: list[int] = torch.where(broken, -1, tokens).tolist()
+        chosen = read(torch.where(broken, -1, tokens))
         for number, row in self._histories:
             row.add(chosen[number])
         self._remember(tokens)
@@ -336,7 +346,7 @@ class SamplerBatch:
         weights = (scaled - scaled.amax(dim=1, keepdim=True)).exp()
         cumulative = weights.cumsum(dim=1, dtype=torch.float64)  # [rows, vocabulary]
         uniforms = [row.uniforms[step] for row, step in zip(self.rows, steps, strict=True)]
-        target = torch.tensor(uniforms, dtype=torch.float64, device=self.device)[:, None]
+        target = upload(uniforms, torch.float64, self.device)[:, None]
         target = target * cumulative[:, -1:]
         # the first id whose cumulative weight exceeds the target has a weight of its own
         tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
@@ -474,7 +484,7 @@ class SamplerBatch:
     # ---- helpers
 
     def _column(self, values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None]
+        return upload(values, torch.float32, self.device)[:, None]
 
     def _sparse(
         self, changes: list[tuple[int, int, float]]

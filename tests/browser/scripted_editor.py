@@ -43,7 +43,14 @@ async def stop(_: str) -> bool:
 with gr.Blocks(analytics_enabled=False) as page:
     gr.Button("Done", elem_id="close-controls", visible="hidden")
     editor = Editor(server_functions=[count_tokens, stop])
-    editor.generate(answer, None, editor, show_progress="hidden")
+    editor.generate(
+        answer,
+        None,
+        editor,
+        concurrency_limit=None,
+        show_progress="hidden",
+        trigger_mode="multiple",  # else one that comes at the end of another is dropped
+    )
     Results()
 page.queue()
 page.launch(server_port=PORT, quiet=True, **page_options())

@@ -56,6 +56,7 @@ CASES = {
     "one layer, one head, own d_ff": Case(
         odd_shape(n_embd=16, n_head=1, rotary_dim=2, n_layer=1, n_inner=37), 300
     ),
+    "an activation that is not compiled": Case(odd_shape(activation_function="relu"), 300),
 }
 
 
@@ -159,6 +160,8 @@ def test_on_the_cpu_the_same_token_gives_the_same_bits_however_it_was_read(case:
     """In one chunk, in several, or token by token: so what was read once can be used again."""
     ids = torch.tensor(make_prompts(case)[4])
     model = GPTJ(case.make())
+    if not model.is_compiled:
+        pytest.skip("this is promised of small models only, and of GPT-J's activation")
     whole = logits_of(model, ids, chunks=(90,))
     for chunks in ((50, 20), (1,), (33, 1, 31), (2, 80)):
         assert torch.equal(logits_of(model, ids, chunks), whole)

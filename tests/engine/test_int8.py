@@ -11,6 +11,7 @@ from transformers import BitsAndBytesConfig, GPTJForCausalLM
 from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.int8 import Int8Linear
 from tests.engine.checkpoints import make_checkpoint, make_model
+from tests.engine.devices import NO_GPU
 from tests.engine.forward import logits_of
 
 ROWS = [1, 3, 48, 49, 80]  # on both sides of the change of kernels
@@ -44,23 +45,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def load_quantized(folder: Path) -> GPTJForCausalLM:
+def load_quantized(folder: Path, device: str) -> GPTJForCausalLM:
     return GPTJForCausalLM.from_pretrained(
         folder,
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
-        dtype=torch.bfloat16,
-        device_map={"": "cpu"},
+        dtype=torch.bfloat16 if device == "cpu" else torch.float16,
+        device_map={"": device},
     ).eval()
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NO_GPU)])
 def test_the_log_probabilities_are_closer_to_the_exact_ones_than_those_of_bitsandbytes(
-    folder: Path,
+    folder: Path, device: str
 ) -> None:
-    exact = make_model(n_embd=64, n_layer=2)
-    ids = torch.arange(3, 63)
+    exact = make_model(n_embd=64, n_layer=2).to(device)
+    ids = torch.arange(3, 63, device=device)
     with torch.inference_mode():
         expected = exact(ids[None]).logits[0].log_softmax(-1)
-        theirs = load_quantized(folder)(ids[None]).logits[0].float().log_softmax(-1)
-    model = GPTJ(load_quantized(folder))
+        theirs = load_quantized(folder, device)(ids[None]).logits[0].float().log_softmax(-1)
+    model = GPTJ(load_quantized(folder, device))
     ours = logits_of(model, ids, chunks=(40,)).log_softmax(-1)
     assert (ours - expected).abs().mean() < (theirs - expected).abs().mean()

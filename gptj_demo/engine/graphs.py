@@ -1,0 +1,159 @@
+"""Decode steps as captured CUDA graphs: the whole forward pass launched as one.
+
+A graph is captured for a number of rows, of which there are few (`buckets`); what is missing to the
+next one is padded with rows that have no slot. Everything that changes from step to step, tokens,
+positions and slots, stands in one tensor on the device, which each launch writes anew.
+
+Reproducibility: in a graph each row goes the same way whatever the others are, so a row's
+logits are the same to the last bit in any company of the same bucket, in any order, with Triton's
+kernels. Between buckets the library's products may sum in different orders, which shows in the
+last digits; so does the longest row of a batch where Triton is missing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from gptj_demo.engine import kernels as torch_kernels
+from gptj_demo.engine.gptj import GPTJ
+from gptj_demo.engine.kernels import Kernels, find_triton, first_line
+from gptj_demo.engine.kv_cache import KVCache
+from gptj_demo.engine.transfer import upload
+
+logger = logging.getLogger(__name__)
+
+_SHORTEST = 256  # positions; without Triton, graphs are for twice as many each
+
+Report = Callable[[str, float | None], None]
+Forward = Callable[[], torch.Tensor]
+Capture = Callable[[Forward], tuple[Callable[[], None], torch.Tensor]]
+"""From a forward pass over fixed tensors: what repeats it, and the tensor it writes each time."""
+
+
+class CudaCapture:
+    """Captures into one pool of memory, as the graphs never run side by side."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
+        # what is compiled, chosen or allocated at the first call must not be captured
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                forward()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            output = forward()
+        return graph.replay, output
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    inputs: torch.Tensor  # int64 [3, rows]: token ids, positions, slots
+    replay: Callable[[], None]
+    logits: torch.Tensor  # fp32 [rows, padded_vocabulary]
+
+
+def buckets(largest: int, smallest: int = 1) -> list[int]:
+    """`smallest`, and twice as much each time, up to `largest`, which is the last."""
+    found = []
+    while smallest < largest:
+        found.append(smallest)
+        smallest *= 2
+    return [*found, largest]
+
+
+class DecodeGraphs:
+    """Decodes one token for each of up to `cache.max_streams` rows, by graphs."""
+
+    def __init__(
+        self,
+        model: GPTJ,
+        cache: KVCache,
+        capture: Capture | None = None,
+        kernels: Kernels | None = None,
+    ) -> None:
+        self._model, self._cache = model, cache
+        self._capture = capture or CudaCapture()
+        self._kernels = kernels or find_triton() or torch_kernels
+        self._rows = buckets(cache.max_streams)
+        # plain torch reads as far as the longest row of a bucket, Triton each row's own positions
+        smallest = _SHORTEST if self._kernels is torch_kernels else cache.context_length
+        self._lengths = buckets(cache.context_length, smallest)
+        self._graphs: dict[tuple[int, int], _Graph] = {}
+        self.failure: str | None = None
+        """Why there are no (more) graphs, as part of a sentence; None where nothing went wrong."""
+
+    @torch.inference_mode()
+    def prepare(self, report: Report) -> None:
+        """Capture a graph for each number of rows, the largest first: it makes the pool's size."""
+        for done, rows in enumerate(reversed(self._rows)):
+            report(f"Capturing graphs, {done} of {len(self._rows)}", done / len(self._rows))
+            if self._graph(rows, self._lengths[-1]) is None:
+                return
+
+    @torch.inference_mode()
+    def launch(
+        self, token_ids: Sequence[int] | torch.Tensor, positions: Sequence[int], slots: list[int]
+    ) -> torch.Tensor | None:
+        """Queue a step on the device; fp32 logits [rows, padded_vocabulary], the caller's own.
+
+        Token ids may be on the device still, int64 [rows]; then nothing waits for them. None where
+        there is no graph for so many rows (see `failure`): nothing has happened then.
+        """
+        rows = len(slots)
+        bucket = self._rows[bisect.bisect_left(self._rows, rows)]
+        longest = self._lengths[bisect.bisect_left(self._lengths, max(positions) + 1)]
+        graph = self._graph(bucket, longest)
+        if graph is None:
+            return None
+        missing = bucket - rows
+        known = [0] * rows if isinstance(token_ids, torch.Tensor) else list(token_ids)
+        padding = [0] * missing
+        inputs = [[*known, *padding], [*positions, *padding], [*slots, *[-1] * missing]]
+        graph.inputs.copy_(upload(inputs, torch.int64, graph.inputs.device))
+        if isinstance(token_ids, torch.Tensor):
+            graph.inputs[0, :rows] = token_ids
+        graph.replay()
+        return graph.logits[:rows].clone()
+
+    def _graph(self, rows: int, longest: int) -> _Graph | None:
+        key = rows, longest
+        if key not in self._graphs and self.failure is None:
+            # the first row of a trial writes at the beginning of the first slot, the others nowhere
+            inputs = torch.zeros((3, rows), dtype=torch.int64, device=self._model.device)
+            inputs[2, 1:] = -1
+            kept = self._cache.storage[:, 0, :, 0].clone()
+            try:
+                replay, logits = self._capture(lambda: self._forward(inputs, longest))
+                self._graphs[key] = _Graph(inputs, replay, logits)
+            except Exception as error:  # a driver, a library, memory: decoding goes on without
+                self.failure = f"CUDA graphs cannot be captured ({first_line(error)})"
+                logger.warning("%s", self.failure, exc_info=True)
+            self._cache.storage[:, 0, :, 0] = kept
+        return self._graphs.get(key)
+
+    def _forward(self, inputs: torch.Tensor, longest: int) -> torch.Tensor:
+        """The same as `GPTJ.decode` and `GPTJ.logits`, with no length known to Python."""
+        model, kernels = self._model, self._kernels
+        token_ids, positions, slots = inputs
+        hidden = F.embedding(token_ids, model.embedding)  # [rows, d_model]
+        for number, layer in enumerate(model.layers):
+            normed = F.layer_norm(
+                hidden, (model.d_model,), layer.norm_weight, layer.norm_bias, model.epsilon
+            )
+            fused = layer.project_in(normed)  # [rows, 3 * d_model + d_ff]
+            stored = self._cache.storage[number]
+            queries = kernels.rotate_and_store(fused, model.rotation, slots, positions, stored)
+            mixed = kernels.attend(queries, slots, positions, stored, longest)
+            hidden += layer.project_out(mixed, model.activation(fused[:, 3 * model.d_model :]))
+        return model.logits(hidden)

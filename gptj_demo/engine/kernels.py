@@ -1,0 +1,133 @@
+"""The operations of a captured decode step that no library has, in Triton or in plain torch.
+
+Both read lengths and slots from the device, so that a step which is captured once serves all later
+ones. A row whose slot is negative only pads the batch: nothing is stored for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Protocol, cast
+
+import torch
+import torch.nn.functional as F
+
+logger = logging.getLogger(__name__)
+
+
+class Kernels(Protocol):
+    """What `DecodeGraphs` needs: a module with these functions, such as this one."""
+
+    def rotate_and_store(
+        self,
+        fused: torch.Tensor,
+        rotation: torch.Tensor,
+        slots: torch.Tensor,
+        positions: torch.Tensor,
+        stored: torch.Tensor,
+    ) -> torch.Tensor:
+        """See below."""
+
+    def attend(
+        self,
+        queries: torch.Tensor,
+        slots: torch.Tensor,
+        positions: torch.Tensor,
+        stored: torch.Tensor,
+        longest: int,
+    ) -> torch.Tensor:
+        """See below."""
+
+
+class TritonKernels(Kernels, Protocol):
+    """What the module `triton_kernels` has besides."""
+
+    def most_int8_rows(self, device: torch.device) -> int:
+        """See there."""
+
+    def int8_linear(
+        self, x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        """See there."""
+
+
+@functools.cache
+def find_triton() -> TritonKernels | None:
+    """The Triton kernels, where they are installed and run on this GPU; the log says why not.
+
+    Triton compiles at run time, for which it needs a C compiler too: one product shows whether all
+    is there.
+    """
+    if not torch.cuda.is_available():
+        return None
+    try:
+        from gptj_demo.engine import triton_kernels
+
+        weight = torch.eye(16, dtype=torch.int8, device="cuda")
+        x = torch.arange(16.0, device="cuda")[None].half()
+        ones = torch.ones(16, device="cuda")
+        if not torch.equal(triton_kernels.int8_linear(x, weight, ones, ones), x + 1):
+            raise RuntimeError("its product is wrong")
+    except Exception as error:  # whatever it is, there is another way
+        logger.warning("Triton's kernels cannot be used: %s", first_line(error))
+        return None
+    return cast(TritonKernels, triton_kernels)
+
+
+def first_line(error: Exception) -> str:
+    """An error as part of a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().removesuffix(".") if lines else type(error).__name__
+
+
+def rotate_and_store(
+    fused: torch.Tensor,
+    rotation: torch.Tensor,
+    slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored: torch.Tensor,
+) -> torch.Tensor:
+    """Rotary positions for queries and keys, which go with the values into the cache.
+
+    `fused` [rows, 3 * d_model + more] has a row's queries, keys and values before all else,
+    `rotation` is complex64 [context, rotary_dim / 2], `slots` and `positions` are int64 [rows], the
+    first slot not negative, `stored` is one layer of the cache, [slots, 2 * heads, context,
+    head_dim]. Returns the queries [rows, heads, head_dim].
+    """
+    heads, head_dim, rotary_dim = stored.shape[1] // 2, stored.shape[3], 2 * rotation.shape[1]
+    pads = slots < 0
+    three = fused[:, : 3 * heads * head_dim].view(-1, 3 * heads, head_dim).clone()
+    turned = three[:, : 2 * heads, :rotary_dim]
+    pairs = torch.view_as_complex(turned.float().contiguous().view(*turned.shape[:-1], -1, 2))
+    turned.copy_(torch.view_as_real(pairs * rotation[positions][:, None]).flatten(-2))
+    # what pads the batch writes once more what the first row writes
+    keys_values = torch.where(pads[:, None, None], three[:1, heads:], three[:, heads:])
+    stored[torch.where(pads, slots[0], slots), :, torch.where(pads, positions[0], positions)] = (
+        keys_values
+    )
+    return three[:, :heads]
+
+
+def attend(
+    queries: torch.Tensor,
+    slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored: torch.Tensor,
+    longest: int,
+) -> torch.Tensor:
+    """Attention of each row to the positions of its slot, up to its own: [rows, d_model].
+
+    `queries` is [rows, heads, head_dim], rotated; the others are as in `rotate_and_store`. No
+    position is beyond `longest`, up to which this copies the slots: it is what is used where there
+    is no Triton. What a row gets that pads the batch means nothing.
+    """
+    heads = queries.shape[1]
+    part = stored[:, :, :longest].index_select(0, slots.clamp(min=0))
+    beyond = torch.arange(longest, device=queries.device) > positions[:, None]
+    mask = torch.zeros(beyond.shape, dtype=queries.dtype, device=queries.device)
+    mask.masked_fill_(beyond, -torch.inf)
+    mixed = F.scaled_dot_product_attention(
+        queries[:, :, None], part[:, :heads], part[:, heads:], attn_mask=mask[:, None, None]
+    )
+    return mixed[:, :, 0].flatten(1)

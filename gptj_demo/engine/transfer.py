@@ -1,0 +1,34 @@
+"""Numbers between the host and the device without one waiting for the other.
+
+Copied in the plain way, even one number makes the host wait for all that is queued on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+
+def upload(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A tensor of (nested) numbers on the device, which is there for whatever is queued next."""
+    staged = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
+    return staged.to(device, non_blocking=True)
+
+
+def download(values: torch.Tensor) -> Callable[[], list[int]]:
+    """Queue a copy of int64 [count] to the host; what is returned waits for it, for no more."""
+    if not values.is_cuda:
+        return values.tolist
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    copy.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def read() -> list[int]:
+        copied.synchronize()
+        numbers: list[int] = copy.tolist()
+        return numbers
+
+    return read

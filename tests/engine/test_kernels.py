@@ -1,0 +1,254 @@
+"""What a captured decode step is made of, against plain loops, in plain torch and in Triton."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from gptj_demo.engine import kernels as torch_kernels
+from gptj_demo.engine.int8 import Int8Linear
+from tests.engine.devices import DEVICE, NO_GPU, NO_TRITON
+
+
+def randn(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(DEVICE, dtype)
+
+
+def ints(values: list[int]) -> torch.Tensor:
+    return torch.tensor(values, device=DEVICE)
+
+
+# ---- attention
+
+
+SHAPES = [  # heads, head_dim, rotary_dim, context, dtype
+    (1, 2, 2, 32, torch.float32),
+    (3, 9, 6, 160, torch.float32),
+    (4, 16, 16, 288, torch.float32),
+    (2, 40, 8, 64, torch.float16),
+    (2, 64, 32, 2048, torch.float16),
+    (2, 256, 64, 416, torch.bfloat16),
+]
+TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+
+
+def some_rows(context: int) -> tuple[list[int], list[int]]:
+    """Slots, of which two rows have none, and positions: the first and the last place too."""
+    edges = [p for p in (127, 128, 255, 256) if p < context - 1]
+    positions = [context // 2, 0, 0, context - 1, *edges, 0, random.Random(7).randrange(context)]
+    slots = random.Random(8).sample(range(len(positions) + 2), len(positions))
+    slots[2] = slots[-2] = -1
+    return slots, positions
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_row_attends_to_its_own_positions_of_its_slot(
+    kernels: Any, shape: tuple[int, int, int, int, torch.dtype]
+) -> None:
+    heads, head_dim, _, context, dtype = shape
+    slots, positions = some_rows(context)
+    stored = randn(len(slots) + 2, 2 * heads, context, head_dim, seed=1, dtype=dtype)
+    queries = randn(len(slots), heads, head_dim, seed=2, dtype=dtype)
+    mixed = kernels.attend(queries, ints(slots), ints(positions), stored, context)
+    assert mixed.shape == (len(slots), heads * head_dim)
+    assert mixed.dtype == dtype
+    for row, (slot, position) in enumerate(zip(slots, positions, strict=True)):
+        if slot < 0:
+            continue
+        keys, values = stored[slot, :, : position + 1].double().split(heads)
+        scores = (keys @ queries[row].double()[:, :, None])[:, :, 0] / head_dim**0.5
+        expected = (scores.softmax(dim=1)[:, None] @ values)[:, 0].flatten()
+        assert (mixed[row].double() - expected).abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_keys_are_rotated_and_stored_at_the_place_of_their_row_and_nowhere_else(
+    kernels: Any, shape: tuple[int, int, int, int, torch.dtype]
+) -> None:
+    heads, head_dim, rotary_dim, context, dtype = shape
+    slots, positions = some_rows(context)
+    before = randn(len(slots) + 2, 2 * heads, context, head_dim, seed=3, dtype=dtype)
+    stored, expected = before.clone(), before.clone()
+    fused = randn(len(slots), 3 * heads * head_dim + 5, seed=4, dtype=dtype)
+    kept = fused.clone()
+    angles = randn(context, rotary_dim // 2, seed=5)
+    rotation = torch.complex(angles.cos(), angles.sin())
+    queries = kernels.rotate_and_store(fused, rotation, ints(slots), ints(positions), stored)
+    assert torch.equal(fused, kept)
+
+    def rotated(heads_of_row: torch.Tensor, position: int) -> torch.Tensor:
+        turned = heads_of_row.double().clone()
+        for pair in range(rotary_dim // 2):
+            a, b = turned[:, 2 * pair].clone(), turned[:, 2 * pair + 1].clone()
+            cos, sin = angles[position, pair].double().cos(), angles[position, pair].double().sin()
+            turned[:, 2 * pair], turned[:, 2 * pair + 1] = a * cos - b * sin, a * sin + b * cos
+        return turned
+
+    for row, (slot, position) in enumerate(zip(slots, positions, strict=True)):
+        if slot < 0:
+            continue
+        three = fused[row, : 3 * heads * head_dim].view(3, heads, head_dim)
+        expected[slot, :heads, position] = rotated(three[1], position).to(dtype)
+        expected[slot, heads:, position] = three[2]
+        difference = (queries[row].double() - rotated(three[0], position)).abs().max()
+        assert difference < 2 * TOLERANCE[dtype]
+    assert (stored.double() - expected.double()).abs().max() < 2 * TOLERANCE[dtype]
+    touched = (stored != before).any(dim=3).any(dim=1).nonzero().tolist()
+    own = zip(slots, positions, strict=True)
+    assert touched == sorted([slot, position] for slot, position in own if slot >= 0)
+
+
+def test_a_row_gets_the_same_bits_in_any_company_and_order(kernels: Any) -> None:
+    heads, head_dim, context = 3, 16, 288
+    stored = randn(9, 2 * heads, context, head_dim, seed=6)
+    queries = randn(5, heads, head_dim, seed=7)
+    slots, positions = [3, 8, 0, 5, 1], [287, 130, 4, 60, 0]
+    whole = kernels.attend(queries, ints(slots), ints(positions), stored, context)
+    for order in ([4, 3, 2, 1, 0], [1, 1, 1, 1, 1], [2, 0, 2, 0, 2]):
+        some_slots, some_positions = ([x[n] for n in order] for x in (slots, positions))
+        some = kernels.attend(
+            queries[order], ints(some_slots), ints(some_positions), stored, context
+        )
+        assert torch.equal(some, whole[order])
+
+
+@NO_TRITON
+def test_triton_reads_nothing_beyond_a_row_s_own_length(triton_kernels: Any) -> None:
+    heads, head_dim, context = 2, 9, 160
+    stored = randn(4, 2 * heads, context, head_dim, seed=8)
+    slots, positions = [2, 0, -1], [130, 0, 0]
+    queries = randn(3, heads, head_dim, seed=9)
+    arguments = queries, ints(slots), ints(positions)
+    expected = triton_kernels.attend(*arguments, stored, context)
+    poisoned = stored.clone()
+    poisoned[[1, 3]] = torch.nan
+    poisoned[2, :, 131:] = torch.nan
+    poisoned[0, :, 1:] = torch.nan
+    assert torch.equal(triton_kernels.attend(*arguments, poisoned, context), expected)
+    assert not expected[2].any()  # a row that pads the batch
+
+
+# ---- 8-bit products
+
+
+def int8_operands(
+    rows: int, out: int, count: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    weight = torch.randint(-128, 128, (out, count), generator=generator, dtype=torch.int8)
+    scale = torch.rand(out, generator=generator) / 127
+    x = randn(rows, count, seed=rows, dtype=dtype)
+    return x, weight.to(DEVICE), scale.to(DEVICE), randn(out, seed=rows + 1)
+
+
+def largest_error(actual: torch.Tensor, x: torch.Tensor, *weights: torch.Tensor) -> float:
+    """Against the product in fp64, relative to its largest entry."""
+    codes, scale, bias = (part.double() for part in weights)
+    expected = x.double() @ (codes * scale[:, None]).T + bias
+    return float((actual.double() - expected).abs().max() / expected.abs().max())
+
+
+# the interpreter has no products in bfloat16
+HALVES = [torch.float16] if DEVICE == "cpu" else [torch.float16, torch.bfloat16]
+
+
+@NO_TRITON
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+@pytest.mark.parametrize("rows", [1, 2, 8, 16, 17, 33, 64])
+@pytest.mark.parametrize("by_dot", [True, False])
+def test_an_8_bit_product_is_that_of_the_widened_weights(
+    triton_kernels: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    dtype: torch.dtype,
+    by_dot: bool,
+) -> None:
+    monkeypatch.setattr(triton_kernels, "_has_dot", lambda device: by_dot)
+    if rows > triton_kernels.most_int8_rows(torch.device(DEVICE)):
+        pytest.skip("so many rows are multiplied by widened weights")
+    for out, count in ((37, 130), (64, 1536)):
+        x, *weights = int8_operands(rows, out, count, dtype)
+        actual = triton_kernels.int8_linear(x, *weights)
+        assert actual.dtype == dtype
+        limit = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 5e-3}[dtype]
+        assert largest_error(actual, x, *weights) < limit
+
+
+@NO_TRITON
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+@pytest.mark.parametrize("rows", [1, 16])
+def test_every_byte_becomes_its_own_number(
+    triton_kernels: Any, rows: int, dtype: torch.dtype
+) -> None:
+    weight = torch.arange(-128, 128, device=DEVICE).to(torch.int8)[:, None].expand(-1, 16)
+    x = torch.eye(16, device=DEVICE, dtype=dtype)[:rows]
+    ones = torch.ones(256, device=DEVICE)
+    product = triton_kernels.int8_linear(x, weight.contiguous(), ones, 0 * ones)
+    expected = torch.arange(-128, 128, device=DEVICE).to(dtype)
+    assert torch.equal(product, expected.expand(rows, -1))
+
+
+@NO_TRITON
+@pytest.mark.parametrize("rows", [5, 40])
+def test_a_row_s_8_bit_product_does_not_depend_on_the_others(
+    triton_kernels: Any, rows: int
+) -> None:
+    x, *weights = int8_operands(rows, 64, 300, torch.float16)
+    whole = triton_kernels.int8_linear(x, *weights)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    mixed = x[order]
+    mixed[0] = 100.0
+    assert torch.equal(triton_kernels.int8_linear(mixed, *weights)[1:], whole[order][1:])
+
+
+@NO_TRITON
+def test_rows_of_a_wider_tensor_are_multiplied_as_they_lie(triton_kernels: Any) -> None:
+    for rows in (1, 3):
+        x, *weights = int8_operands(rows, 40, 50, torch.float32)
+        wide = torch.cat((x, x + 1), dim=1)
+        expected = triton_kernels.int8_linear(x, *weights)
+        assert torch.equal(triton_kernels.int8_linear(wide[:, :50], *weights), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 9, 65])
+def test_where_bytes_do_not_pay_the_widened_product_fits_into_float16(rows: int) -> None:
+    """Codes times activations, summed before they are scaled, would not."""
+    codes = torch.full((8, 512), 127, dtype=torch.int8, device=DEVICE)
+    scale, bias = torch.full((8,), 1e-3, device=DEVICE), torch.ones(8, device=DEVICE)
+    x = torch.full((rows, 512), 2.0, dtype=torch.float16, device=DEVICE)
+    for linear in (Int8Linear(codes, scale, bias), Int8Linear(codes, scale, None)):
+        product = linear._on_cuda(x)
+        assert product.dtype == torch.float16
+        expected = 512 * 2 * 0.127 + (linear.bias is not None)
+        assert (product.float() - expected).abs().max() < 0.2
+
+
+# ---- finding Triton
+
+
+def test_without_a_gpu_triton_is_not_looked_for() -> None:
+    if DEVICE == "cpu":
+        assert torch_kernels.find_triton() is None
+
+
+def test_where_triton_does_not_work_the_log_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    find: Callable[[], object] = torch_kernels.find_triton.__wrapped__
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    # importing it fails
+    monkeypatch.setitem(sys.modules, "gptj_demo.engine.triton_kernels", None)
+    assert find() is None
+    assert "Triton's kernels cannot be used: " in caplog.text
+
+
+@NO_GPU
+@NO_TRITON
+def test_on_a_gpu_triton_is_found_to_work() -> None:
+    assert torch_kernels.find_triton() is not None
