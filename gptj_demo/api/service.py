@@ -172,16 +172,16 @@ class _Service:
                 Completions(self._worker, prompts, params, echo=bool(body.echo), visitor=caller),
                 request,
             )
+            same = {
+                "id": completions.id,
+                "object": "text_completion",
+                "created": completions.created,
+                "model": model.name,
+                "system_fingerprint": self.fingerprint(model),
+            }
 
             def envelope(**fields: Any) -> dict[str, Any]:
-                return {
-                    "id": completions.id,
-                    "object": "text_completion",
-                    "created": completions.created,
-                    "model": model.name,
-                    "system_fingerprint": self.fingerprint(model),
-                    **fields,
-                }
+                return {**same, **fields}
 
             if body.stream:
                 usage = body.stream_options is not None and body.stream_options.include_usage
@@ -260,9 +260,13 @@ class _Service:
         return f"fp_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
     def _ready_model(self, asked: str | None) -> ModelInfo:
-        """The model; raises `ApiError` 404 where it is another, 503 where it is not ready."""
+        """The model, by its name or by that of the setting.
+
+        Raises `ApiError` 404 where another is asked for, 503 where it is not ready.
+        """
         model = self._worker.model
-        if model is not None and asked is not None and asked != model.name:
+        names = (None, model.name if model else None, self._settings.model)
+        if model is not None and asked not in names:
             raise ApiError(
                 404,
                 f"There is no model named {asked[:200]!r} here; the one that answers is "
