@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test comparisons bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run test comparisons evaluation fuzz soak bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
 	$(BIN)/python app.py
@@ -14,12 +14,22 @@ test: .venv/test.done lint types  ## set up what the tests need, a browser too, 
 comparisons: .venv/test.done  ## compare with others' code and print the largest differences
 	$(BIN)/python -m pytest -m comparison
 
+evaluation: .venv/evaluation.done  ## lm-evaluation-harness and LangChain against the API
+	$(BIN)/python -m pytest tests/evaluation
+
+fuzz: .venv/test.done  ## 2,000 requests made from the API's description, and as many strange bodies
+	GPTJ_API_CASES=2000 $(BIN)/python -m pytest -s --timeout 3600 tests/api/test_robustness.py
+
+soak: .venv/test.done  ## 64 clients for two minutes, and what they leave behind
+	$(BIN)/python -m tests.api.load
+
 bench: bench-small bench-real-size bench-report  ## all that a machine without a GPU can measure
 
 bench-small: .venv/bench.done  ## the sample model against the peers: about a quarter of an hour
 	$(BIN)/python benchmarks/decode.py --save
 	$(BIN)/python benchmarks/serving.py --save
 	$(BIN)/python benchmarks/visitors.py --save
+	$(BIN)/python benchmarks/api.py --save
 	$(BIN)/python benchmarks/start.py --save
 	$(BIN)/python benchmarks/page.py --save
 
@@ -52,6 +62,10 @@ clean:
 .venv/test.done: .venv/run.done requirements-dev.txt tests/browser/install.py
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python tests/browser/install.py
+	touch $@
+
+.venv/evaluation.done: .venv/test.done requirements-evaluation.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-evaluation.txt
 	touch $@
 
 .venv/bench.done: .venv/test.done requirements-bench.txt

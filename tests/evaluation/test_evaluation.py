@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import ROOT, Playground
+from tests.api.test_snippets import EXAMPLES, SNIPPETS, run_example
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed: make evaluation"
@@ -77,3 +78,15 @@ def test_the_harness_gets_the_same_from_the_api_as_from_the_checkpoint(tmp_path:
         assert ours["results"][choices][metric] == theirs["results"][choices][metric]
     perplexity = [t["results"]["playground_stories"]["bits_per_byte,none"] for t in (ours, theirs)]
     assert perplexity[0] == pytest.approx(perplexity[1], abs=LIMIT)
+
+
+def test_the_examples_with_more_requirements_run() -> None:
+    others = [one for one in EXAMPLES if one not in SNIPPETS]
+    assert len(others) == 1
+    playground = Playground()
+    try:
+        playground.wait_until_ready()
+        for language, code in others:
+            run_example(playground, language, code)
+    finally:
+        playground.stop()
