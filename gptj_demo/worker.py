@@ -498,6 +498,7 @@ class Worker:
     def _fill_slots(self) -> None:
         """Give the engine as many requests as it has slots for; the others keep their line here.
 
+        It gets a few more than that, so that no slot is empty while the next request travels.
         Whose turn it is: that of the visitor who has the fewest completions in the engine, and
         among equals of the request that came first. And no visitor gets the last slots, so that
         somebody else need not wait for one to be free.
@@ -507,7 +508,7 @@ class Worker:
             return
         most = model.max_streams - _slots_kept_for_others(model.max_streams)
         held = self._held()
-        while self._prepared and held.total() < model.max_streams:
+        while self._prepared and held.total() < model.max_streams + model.max_streams // 8:
             may_go = [
                 request_id
                 for request_id in self._prepared
