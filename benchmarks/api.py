@@ -3,10 +3,10 @@
 
     python benchmarks/api.py [--streams 32] [--queued 200]
 
-Tokens a second: so many requests at once, the same ones over the worker's interface, over
-`/v1/completions` as streams, and whole; from the first one sent to the last one's end, clients and
-server on the same machine. First words: a person who asks through Gradio, as the page does, alone
-and while a caller with a key has so many requests in line.
+Tokens a second: so many clients at once, each with a few requests in a row, the same ones over the
+worker's interface, over `/v1/completions` as streams, and whole; from the first request sent to the
+last one's end, clients and server on the same machine. First words: a person who asks through
+Gradio, as the page does, alone and while a caller with a key has so many requests in line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from common import (
 from gptj_demo.worker import Worker
 
 PROMPT = "Once upon a time there was a king"
-TOKENS = 200
+TOKENS = 300
+IN_A_ROW = 3
 SPARE = 8  # slots beyond the streams: one caller alone does not get the last ones
 KEY = "the-caller"
 LIMITS = httpx.Limits(max_connections=None)
@@ -44,11 +45,19 @@ LIMITS = httpx.Limits(max_connections=None)
 
 async def over_worker(worker: Worker, streams: int) -> float:
     """Tokens a second of `streams` requests over the worker's interface."""
+
+    async def ask(number: int) -> None:
+        for seed in _seeds(number):
+            await generate(worker, PROMPT, sampling(TOKENS, seed=seed))
+
     begin = time.perf_counter()
-    await asyncio.gather(
-        *(generate(worker, PROMPT, sampling(TOKENS, seed=seed)) for seed in range(streams))
-    )
-    return streams * TOKENS / (time.perf_counter() - begin)
+    await asyncio.gather(*(ask(number) for number in range(streams)))
+    return streams * IN_A_ROW * TOKENS / (time.perf_counter() - begin)
+
+
+def _seeds(number: int) -> range:
+    """Those of one client's requests."""
+    return range(IN_A_ROW * number, IN_A_ROW * (number + 1))
 
 
 async def over_http(url: str, streams: int, *, stream: bool) -> float:
@@ -78,8 +87,11 @@ async def over_http(url: str, streams: int, *, stream: bool) -> float:
                         last = json.loads(line[6:])
             return int(last["usage"]["completion_tokens"])
 
+        async def ask_all(number: int) -> int:
+            return sum([await ask(seed) for seed in _seeds(number)])
+
         begin = time.perf_counter()
-        tokens = sum(await asyncio.gather(*(ask(seed) for seed in range(streams))))
+        tokens = sum(await asyncio.gather(*(ask_all(number) for number in range(streams))))
         return tokens / (time.perf_counter() - begin)
 
 
