@@ -6,7 +6,8 @@
 A decode step of 16 rows with the page's defaults, against the same step where every row has its own
 settings of a few controls, where every row uses every control, and where five alternatives are told
 for each token. Then n = 8 on a prompt of 400 tokens: the time until all eight have their first
-token, against one completion and against eight requests. The engine alone, in this process.
+token, against one completion and against eight requests with prompts of their own. The engine
+alone, in this process.
 """
 
 from __future__ import annotations
@@ -101,12 +102,13 @@ def measure_steps(
     return median(times)
 
 
-def measure_first_tokens(engine: Any, prompt: tuple[int, ...], requests: int, n: int) -> float:
-    """Seconds until all completions of all requests have their first token."""
+def measure_first_tokens(engine: Any, prompts: Prompts, requests: int, n: int) -> float:
+    """Seconds until all completions of all requests, on new prompts, have their first token."""
     params = SamplingParams(max_new_tokens=4, n=n, seed=1)
+    texts = [prompts.take(LONG_PROMPT_TOKENS) for _ in range(requests)]
     seen: set[tuple[int, int]] = set()
     begin = time.perf_counter()
-    for number in range(requests):
+    for number, prompt in enumerate(texts):
         engine.submit(Submit(number + 1, prompt, params, seed=number))
     while len(seen) < requests * n:
         seen |= {(e.request_id, e.index) for e in engine.step() if isinstance(e, TokenEvent)}
@@ -136,10 +138,9 @@ def main() -> None:
                     engine, prompts, arguments.rows, arguments.steps, CASES[name]
                 )
                 times[name].append(seconds)
-            prompt = prompts.take(LONG_PROMPT_TOKENS)
-            firsts["n = 1"].append(measure_first_tokens(engine, prompt, 1, 1))
-            firsts["n = 8"].append(measure_first_tokens(engine, prompt, 1, COMPLETIONS))
-            firsts["8 requests"].append(measure_first_tokens(engine, prompt, COMPLETIONS, 1))
+            firsts["n = 1"].append(measure_first_tokens(engine, prompts, 1, 1))
+            firsts["n = 8"].append(measure_first_tokens(engine, prompts, 1, COMPLETIONS))
+            firsts["8 requests"].append(measure_first_tokens(engine, prompts, COMPLETIONS, 1))
 
     def table(title: str, measured: dict[str, list[float]], base: str) -> dict[str, Any]:
         ratios = {

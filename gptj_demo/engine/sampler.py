@@ -342,9 +342,8 @@ class SamplerBatch:
 
     def _draw(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
         """Inverse-CDF sampling in the order of the ids, over what the filters leave."""
-        # the largest logit becomes 0, so at least one weight is 1 and none overflows
-        weights = (scaled - scaled.amax(dim=1, keepdim=True)).exp()
-        cumulative = weights.cumsum(dim=1, dtype=torch.float64)  # [rows, vocabulary]
+        # [rows, vocabulary]; softmax, because exp takes many times as long for what is removed
+        cumulative = scaled.softmax(dim=1).cumsum(dim=1, dtype=torch.float64)
         uniforms = [row.uniforms[step] for row, step in zip(self.rows, steps, strict=True)]
         target = upload(uniforms, torch.float64, self.device)[:, None]
         target = target * cumulative[:, -1:]
@@ -453,8 +452,7 @@ class SamplerBatch:
         limit = self._column([getattr(self.rows[n].params, name) for n in numbers])
 
         def stage(scaled: torch.Tensor, steps: Sequence[int]) -> None:
-            part = scaled[rows]
-            scaled[rows] = part.masked_fill(filter(part, limit), -torch.inf)
+            _remove(scaled, rows, filter(scaled[rows], limit))
 
         return stage
 
@@ -476,8 +474,7 @@ class SamplerBatch:
             part = scaled[rows]
             obvious = (part.softmax(dim=1) >= threshold) & (part > -torch.inf)
             least = part.masked_fill(~obvious, torch.inf).amin(dim=1, keepdim=True)
-            removed = obvious & (part > least) & (acts > 0)
-            scaled[rows] = part.masked_fill(removed, -torch.inf)
+            _remove(scaled, rows, obvious & (part > least) & (acts > 0))
 
         return stage
 
@@ -537,21 +534,29 @@ def _count_nucleus(weights: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
 # ---- filters
 
 
-def _entropy(log_probabilities: torch.Tensor) -> torch.Tensor:
+def _entropy(probabilities: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
     """Natural units, [rows, 1]; removed tokens count nothing."""
-    terms = log_probabilities.exp() * log_probabilities
+    terms = probabilities * log_probabilities
     # how a sum is cut for several threads depends on the rows; in fp64 that is lost in rounding
     return -terms.nansum(dim=1, keepdim=True, dtype=torch.float64).float()
 
 
 def _typical(scaled: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
     """Meister et al. 2022, as transformers' TypicalLogitsWarper."""
-    log_probabilities = scaled.log_softmax(dim=1)
-    distance = (-log_probabilities - _entropy(log_probabilities)).abs()
-    nearest, order = distance.sort(dim=1)
-    cumulative = log_probabilities.exp().gather(1, order).cumsum(dim=1)
-    last = (cumulative < mass).sum(dim=1, keepdim=True).clamp(max=scaled.shape[1] - 1)
-    return distance > nearest.gather(1, last)
+    probabilities, log_probabilities = scaled.softmax(dim=1), scaled.log_softmax(dim=1)
+    distance = (-log_probabilities - _entropy(probabilities, log_probabilities)).abs()
+    # sorted are only those that other filters left, moved to the front of their rows
+    left = scaled > -torch.inf
+    counts = left.sum(dim=1, keepdim=True)
+    front = torch.arange(int(counts.max()), device=scaled.device) < counts  # [rows, most left]
+    near = torch.full(front.shape, torch.inf, device=scaled.device)
+    near[front] = distance[left]
+    mass_near = torch.zeros(front.shape, device=scaled.device)
+    mass_near[front] = probabilities[left]
+    nearest, order = near.sort(dim=1, stable=True)
+    cumulative = mass_near.gather(1, order).cumsum(dim=1)
+    last = (cumulative < mass).sum(dim=1, keepdim=True)
+    return distance > nearest.gather(1, torch.minimum(last, counts - 1))
 
 
 def _epsilon(scaled: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
@@ -562,8 +567,18 @@ def _epsilon(scaled: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
 def _eta(scaled: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
     """Hewitt et al. 2022, as transformers' EtaLogitsWarper."""
     log_probabilities = scaled.log_softmax(dim=1)
-    eta = torch.minimum(epsilon, epsilon.sqrt() * (-_entropy(log_probabilities)).exp())
-    return (log_probabilities.exp() < eta) & (scaled < scaled.amax(dim=1, keepdim=True))
+    probabilities = scaled.softmax(dim=1)
+    entropy = _entropy(probabilities, log_probabilities)
+    eta = torch.minimum(epsilon, epsilon.sqrt() * (-entropy).exp())
+    return (probabilities < eta) & (scaled < scaled.amax(dim=1, keepdim=True))
+
+
+def _remove(scaled: torch.Tensor, rows: Rows, removed: torch.Tensor) -> None:
+    """Take tokens away in some rows, in place."""
+    if isinstance(rows, slice):
+        scaled.masked_fill_(removed, -torch.inf)
+    else:
+        scaled[rows] = scaled[rows].masked_fill_(removed, -torch.inf)
 
 
 def _rows(numbers: Sequence[int], count: int, device: torch.device) -> Rows:
