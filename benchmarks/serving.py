@@ -292,7 +292,7 @@ async def measure_all(
             if url is None:
                 note(f"serving: {HTTP} skipped, as there is no /v1/completions yet")
             else:
-                askers[HTTP] = ask_http(client, url, "sample")
+                askers[HTTP] = ask_http(client, url, str(model))
             for name, flags in ((SERVE, ()), (SERVE_BATCHING, ("--continuous-batching",))):
                 url = programs.enter_context(running_serve(model, *flags))
                 askers[name] = ask_http(client, url, str(model))
