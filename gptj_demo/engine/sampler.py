@@ -545,8 +545,9 @@ def _typical(scaled: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
     """Meister et al. 2022, as transformers' TypicalLogitsWarper."""
     probabilities, log_probabilities = scaled.softmax(dim=1), scaled.log_softmax(dim=1)
     distance = (-log_probabilities - _entropy(probabilities, log_probabilities)).abs()
-    # sorted are only those that other filters left, moved to the front of their rows
-    left = scaled > -torch.inf
+    # sorted are only those that other filters left, moved to the front of their rows; what is not
+    # a number counts as left, so that no row is empty
+    left = scaled != -torch.inf
     counts = left.sum(dim=1, keepdim=True)
     front = torch.arange(int(counts.max()), device=scaled.device) < counts  # [rows, most left]
     near = torch.full(front.shape, torch.inf, device=scaled.device)
