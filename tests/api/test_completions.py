@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -54,35 +55,39 @@ def test_a_silent_stream_is_kept_alive(playground: Playground) -> None:
 def test_leaving_while_waiting_in_line_gives_the_place_back(
     playground: Playground, stream: bool
 ) -> None:
-    with httpx.Client(base_url=playground.url, timeout=60, trust_env=False) as others:
-        os.kill(playground.engine.pid, signal.SIGSTOP)
-        try:
-            threads = [
-                threading.Thread(
-                    target=_post_and_leave, args=(others, {"prompt": "Once", **ENDLESS})
-                )
-                for _ in range(SLOTS + 3)
-            ]
-            for thread in threads:
-                thread.start()
-            wait_until(lambda: playground.metrics()["gptj_requests_open"] == SLOTS + 3)
-            with pytest.raises(httpx.ReadTimeout):
-                playground.http.post(
-                    "/v1/completions",
-                    json={"prompt": "The", "stream": stream, **ENDLESS},
-                    timeout=httpx.Timeout(1.0),
-                ).read()
-            wait_until(lambda: playground.metrics()["gptj_requests_open"] <= SLOTS + 3)
-            for thread in threads:
-                thread.join()
-            wait_until(lambda: playground.metrics()["gptj_requests_open"] == 0)
-        finally:
-            os.kill(playground.engine.pid, signal.SIGCONT)
+    async def until_open(count: int) -> None:
+        await asyncio.to_thread(
+            wait_until, lambda: playground.metrics()["gptj_requests_open"] == count
+        )
+
+    async def scenario() -> None:
+        async with httpx.AsyncClient(base_url=playground.url, trust_env=False) as client:
+
+            def post() -> asyncio.Task[httpx.Response]:
+                body = {"prompt": "Once", "stream": stream, **ENDLESS}
+                return asyncio.create_task(client.post("/v1/completions", json=body, timeout=None))
+
+            others = [post() for _ in range(SLOTS + 3)]
+            await until_open(SLOTS + 3)
+            late = post()
+            await until_open(SLOTS + 4)
+            late.cancel()
+            await until_open(SLOTS + 3)
+            for other in others:
+                other.cancel()
+            await asyncio.gather(late, *others, return_exceptions=True)
+            await until_open(0)
+
+    os.kill(playground.engine.pid, signal.SIGSTOP)  # nobody is answered in the meantime
+    try:
+        asyncio.run(scenario())
+    finally:
+        os.kill(playground.engine.pid, signal.SIGCONT)
 
 
 def _post_and_leave(client: httpx.Client, body: dict[str, Any]) -> None:
     try:
-        client.post("/v1/completions", json=body, timeout=httpx.Timeout(4.0))
+        client.post("/v1/completions", json=body, timeout=httpx.Timeout(8.0))
     except httpx.ReadTimeout:
         return
     raise AssertionError("answered by an engine that stands still")
