@@ -1,7 +1,7 @@
 // What the panel shows of the controls' values, all in the browser: what is off looks off, and a closed
 // group says how many of its controls were changed. Called with `table`, an entry a control, and then,
 // whenever a value changed, with the values in the table's order. The other components learn them from
-// the document's event "gptj:controls".
+// the news "controls".
 (table) => (...values) => {
   const isDefault = (value, initial) =>
     typeof initial === "number" ? value !== "" && Number(value) === initial : (value ?? "") === initial;
@@ -21,6 +21,6 @@
     }
   });
   const named = Object.fromEntries(table.map(({ name }, i) => [name, values[i]]));
-  document.dispatchEvent(new CustomEvent("gptj:controls", { detail: named }));
+  gptj.tell("controls", named);
   return [];
 }

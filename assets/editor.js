@@ -14,8 +14,7 @@ const area = $("textarea");
 const notice = $(".notice");
 const announcer = $('[role="status"]');
 const button = (action) => $(`[data-action="${action}"]`);
-const number = (n) => Number(n).toLocaleString("en");
-const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
+const { number, plural, tell, listen } = gptj;
 
 const written = new WrittenText(shelf.open());
 let running = null; // the request under way
@@ -132,10 +131,8 @@ function changed() {
   scheduleCount();
   scheduleSave();
   const place = latest && written.placeOf(latest.run);
-  tell("gptj:written", place ? written.text.slice(place.from, place.to) : null);
+  tell("written", place ? written.text.slice(place.from, place.to) : null);
 }
-
-const tell = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));
 
 function walk(direction) {
   if (running) return;
@@ -159,7 +156,7 @@ function replaceText(text) {
   select([text.length, text.length]);
 }
 
-document.addEventListener("gptj:text", (event) => replaceText(event.detail));
+listen("text", replaceText);
 
 // Put another completion where the model's words of the latest request are, as one step.
 function take(text) {
@@ -182,7 +179,7 @@ function take(text) {
   say("The completion is in the text");
 }
 
-document.addEventListener("gptj:take", (event) => take(event.detail));
+listen("take", take);
 
 // ---- keeping
 
@@ -213,7 +210,7 @@ function generate({ retry = false } = {}) {
   replaceInArea(at, end - at, "");
   running = { id: newId(), step, read: 0, phase: "sending", tokens: 0, total: 0, heard: Date.now() };
   latest = { run: written.runs, prompt };
-  tell("gptj:record", { event: "begin" });
+  tell("record", { event: "begin" });
   area.readOnly = true;
   swapButtons("generate", "stop");
   changed();
@@ -272,7 +269,7 @@ function write(text) {
 }
 
 function hear(record) {
-  if (record.event !== "begin") tell("gptj:record", record);
+  if (record.event !== "begin") tell("record", record);
   switch (record.event) {
     case "waiting":
       running.phase = "waiting";
@@ -319,13 +316,13 @@ function end(how) {
   if (how.reason === "error") {
     lastRun = null;
     showNotice(how.message, how.control);
-    document.dispatchEvent(new CustomEvent("gptj:refresh-status"));
+    tell("refresh-status");
   } else {
     lastRun = { ...how, completions };
     counted = { tokens: how.prompt_tokens + how.completion_tokens }; // until it is counted anew
     say(`${how.message} ${plural(how.total, "token")} written.`);
   }
-  tell("gptj:record", { event: "end" });
+  tell("record", { event: "end" });
   changed();
   showStatus();
   save();
@@ -474,17 +471,19 @@ async function count() {
   }
 }
 
-document.addEventListener("gptj:status", (event) => {
+listen("status", (status) => {
   const before = model;
-  model = event.detail;
+  model = status;
   if (before?.context_length !== model.context_length) scheduleCount();
   showStatus();
 });
 
-document.addEventListener("gptj:controls", ({ detail }) => {
-  isHealing = detail.token_healing === true;
+listen("controls", (values) => {
+  isHealing = values.token_healing === true;
   showStatus();
 });
+
+listen("use-controls", () => trigger("use_controls"));
 
 // ---- hands
 

@@ -12,15 +12,11 @@ function show(set) {
       const button = item.appendChild(document.createElement("button"));
       button.type = "button";
       button.textContent = name;
-      button.addEventListener("click", () =>
-        document.dispatchEvent(new CustomEvent("gptj:text", { detail: text })),
-      );
+      button.addEventListener("click", () => gptj.tell("text", text));
       return item;
     }),
   );
 }
 
 // Until the model is known the stories are shown, which any model can go on with.
-document.addEventListener("gptj:status", ({ detail }) => {
-  show(detail.model && !detail.model.is_sample ? "gptj" : "sample");
-});
+gptj.listen("status", ({ model }) => show(model && !model.is_sample ? "gptj" : "sample"));

@@ -1,5 +1,5 @@
 // Asks the server how the model is, often while it is not ready, and tells the other components with the
-// document's event "gptj:status".
+// news "status".
 
 const FAST_MS = 500;
 const CALM_MS = 5000;
@@ -21,7 +21,7 @@ async function ask() {
   }
   if (status && typeof status.state === "string") {
     show(status);
-    document.dispatchEvent(new CustomEvent("gptj:status", { detail: status }));
+    gptj.tell("status", status);
   } else {
     showState("offline", "No connection to the playground", null);
   }
@@ -62,10 +62,11 @@ function showState(state, text, progress) {
   else bar.setAttribute("aria-valuenow", String(percent));
 }
 
-document.addEventListener("gptj:refresh-status", ask);
+gptj.listen("refresh-status", ask);
 document.addEventListener("visibilitychange", () => !document.hidden && ask());
 document.addEventListener("click", (event) => {
   const details = $("details");
   if (details.open && !details.contains(event.target)) details.open = false;
 });
 ask();
+gptj.markTab();

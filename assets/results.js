@@ -1,24 +1,15 @@
-// What a request gave besides the text. The editor tells its records with the document's event
-// "gptj:record" and the model's words as they now stand in the text with "gptj:written"; a completion that
-// is to take their place goes back with "gptj:take". Text of any origin is put in as text only.
+// What a request gave besides the text. The editor tells its records ("record") and the model's words as
+// they now stand in the text ("written"); a completion that is to take their place goes back ("take").
+// Text of any origin is put in as text only.
 
 const ROWS_A_FRAME = 100;
 
 const panel = element.querySelector(".results");
 const $ = (selector) => panel.querySelector(selector);
-const number = (n) => Number(n).toLocaleString("en");
-const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
-const signed = (n, digits) => n.toFixed(digits).replace("-", "−");
+const { make, visible, percent, number, plural, signed, tell, listen } = gptj;
 
 let request = null; // {n, completions: [{text, tokens, end, card}], running}
 let inText = null; // the model's words as they stand in the text, null where they do not
-
-function make(tag, name, text) {
-  const node = document.createElement(tag);
-  if (name) node.className = name;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
 
 // ---- the request's records
 
@@ -93,12 +84,12 @@ const heard = {
   },
 };
 
-document.addEventListener("gptj:record", ({ detail }) => {
-  if (detail.event === "begin" || request) heard[detail.event]?.(detail);
+listen("record", (record) => {
+  if (record.event === "begin" || request) heard[record.event]?.(record);
 });
 
-document.addEventListener("gptj:written", ({ detail }) => {
-  inText = detail;
+listen("written", (words) => {
+  inText = words;
   showCards();
 });
 
@@ -131,9 +122,7 @@ function layOutCards({ n, candidates }) {
     const take = foot.appendChild(make("button", "card-take", "Take this one"));
     take.type = "button";
     take.title = "Put these words where the model's words are. Undo brings the old ones back.";
-    take.addEventListener("click", () =>
-      document.dispatchEvent(new CustomEvent("gptj:take", { detail: completion.text })),
-    );
+    take.addEventListener("click", () => tell("take", completion.text));
     const option = $(".which select").appendChild(make("option", "", String(index + 1)));
     option.value = index;
   });
@@ -237,24 +226,6 @@ class TokenTable {
     cell.textContent = percent(logprob);
     return cell;
   }
-}
-
-function percent(logprob) {
-  const value = 100 * Math.exp(logprob);
-  return `${value >= 1 ? value.toFixed(1) : value >= 0.001 ? value.toPrecision(2) : value.toExponential(0)} %`;
-}
-
-// A token as text in which spaces, line ends and what cannot be seen can be seen.
-const SIGNS = { " ": "␣", "\n": "↵", "\t": "⇥" };
-function visible(text) {
-  const node = make("bdi", "token");
-  for (const part of text.split(/([\s\p{C}])/u)) {
-    if (!part) continue;
-    const unseen = /^[\s\p{C}]$/u.test(part);
-    const code = `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
-    node.appendChild(make("span", unseen ? "unseen" : "", unseen ? (SIGNS[part] ?? code) : part));
-  }
-  return node;
 }
 
 const tables = {

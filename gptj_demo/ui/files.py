@@ -10,3 +10,9 @@ ASSETS = Path(__file__).resolve().parent.parent.parent / "assets"
 def read_asset(name: str) -> str:
     """The text of one file of `assets/`."""
     return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def read_styles() -> str:
+    """All styles: those of the whole page first, then those of single parts."""
+    parts = sorted(path.name for path in ASSETS.glob("*.css") if path.name != "page.css")
+    return "\n".join(read_asset(name) for name in ["page.css", *parts])

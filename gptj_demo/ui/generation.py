@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import math
 import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from gptj_demo.protocol import (
+    Drafting,
     Finished,
     PromptScored,
     Started,
     StreamEvent,
     TokenEvent,
     TokenLogprobs,
+    Waiting,
 )
-from gptj_demo.sampling import CONTROLS, SamplingParams, make_params, read_written
-from gptj_demo.worker import Stream, Worker
+from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams, make_params, read_written
+from gptj_demo.worker import RequestRefused, Stream, Worker
 
+logger = logging.getLogger(__name__)
+
+BROKEN = "Something went wrong in the playground itself. Your text is kept; try again."
 UPDATE_SECONDS = 0.05
 UPDATES_A_SECOND = 200  # for all visitors together: about a tenth of a core
 SIGN_OF_LIFE_SECONDS = 0.5
@@ -156,3 +164,80 @@ class Rate:
         if self._first is None or self.tokens == self._tokens_at_first:
             return None
         return (self.tokens - self._tokens_at_first) / max(1e-3, time.monotonic() - self._first)
+
+
+async def records(worker: Worker, stream: Stream, params: SamplingParams) -> AsyncIterator[str]:
+    """The lines that each batch of events adds to a log of one JSON record a line."""
+    rate = Rate()
+    written: Counter[int] = Counter()  # tokens of each completion
+    alone: Counter[int] = Counter()  # those of them for which the controls had left no choice
+    async for events in batches(worker, stream):
+        lines = ""
+        tokens: defaultdict[int, list[Any]] = defaultdict(list)
+        news: dict[int, None] = {}  # completions that the batch says something of
+        drafting = None
+        for event in events:
+            match event:
+                case Waiting():
+                    lines += record("waiting", ahead=event.ahead)
+                case Started():
+                    lines += record("started", **describe_start(worker, event, params))
+                case PromptScored():
+                    lines += record("scored", **describe_score(worker, event))
+                case Drafting():
+                    drafting = event
+                case TokenEvent():
+                    news[event.index] = None
+                    written[event.index] += 1
+                    alone[event.index] += event.filtered_away
+                    if event.logprobs is not None:
+                        tokens[event.index].append(describe_event(worker, event))
+                case Finished():
+                    news[event.index] = None
+        if drafting is not None:
+            rate.add(drafting.tokens - rate.tokens)
+            lines += record("drafting", tokens=rate.tokens, rate=rate.per_second)
+        if params.candidates == params.n:
+            rate.add(written.total() - rate.tokens)
+        for index in news:
+            lines += record(
+                "text",
+                index=index,
+                text=text_of(events, index),
+                tokens=written[index],
+                total=rate.tokens,
+                rate=rate.per_second,
+            )
+            if tokens[index]:
+                lines += record("tokens", index=index, tokens=tokens[index])
+        ends = [finished for index in news if (finished := finished_of(events, index))]
+        for finished in ends:
+            lines += record(
+                "finished",
+                index=finished.index,
+                reason=finished.reason,
+                **describe_finished(finished),
+                filtered_away=alone[finished.index],
+                last=stream.done and finished is ends[-1],
+                total=rate.tokens,
+                rate=rate.per_second,
+            )
+        yield lines or "\n"  # an empty line is a sign of life
+
+
+def record(event: str, **fields: Any) -> str:
+    """A line of a log."""
+    return json.dumps({"event": event, **fields}) + "\n"
+
+
+def refused(error: Exception) -> str:
+    """The line of a log that says why a request was refused; what is our fault is logged too."""
+    match error:
+        case InvalidControl():
+            return record("refused", kind="control", control=error.name, message=str(error))
+        case RequestRefused():
+            kind, control = error.kind, error.control
+            return record("refused", kind=kind, control=control, message=str(error))
+        case _:
+            logger.error("a request of the page failed", exc_info=error)
+            return record("refused", kind="error", message=BROKEN)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
 from gradio.events import api
 
-from gptj_demo.ui.files import ASSETS, read_asset
+from gptj_demo.ui.files import ASSETS, read_asset, read_styles
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
 from gptj_demo.ui.theme import Paper
@@ -22,6 +23,9 @@ HEAD = """
 <meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">
 """
 
+VIEWS: dict[str, Callable[[Worker], None]] = {"write": build_write}
+"""What the page can show, one at a time; `assets/playground.js` changes between them."""
+
 
 def build_page(worker: Worker) -> gr.Blocks:
     """The page's Blocks, to be mounted with `page_options()`."""
@@ -33,7 +37,9 @@ def build_page(worker: Worker) -> gr.Blocks:
     page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True)
     with page:
         ModelStatus(worker, elem_id="model-status")
-        build_write(worker)
+        for name, build in VIEWS.items():
+            with gr.Column(elem_id=f"view-{name}", elem_classes="view"):
+                build(worker)
         build_api(worker)
         api(status, api_name="status", queue=False)
     page.max_threads = MAX_EVENTS  # it caps running events, which hold no thread here
@@ -43,10 +49,11 @@ def build_page(worker: Worker) -> gr.Blocks:
 
 def page_options() -> dict[str, Any]:
     """How the page is served: arguments that `Blocks.launch` and `mount_gradio_app` share."""
+    script = read_asset("playground.js")
     return {
         "theme": Paper(),
         # not as `css`: Gradio would add each rule twice and lose shorthands that hold a variable
-        "head": f"{HEAD}<style>{read_asset('page.css')}</style>",
+        "head": f"{HEAD}<style>{read_styles()}</style><script>{script}</script>",
         "favicon_path": ASSETS / "favicon.svg",
         "ssr_mode": False,  # its proxy would stand between visitors and our routes
         "run_history": False,  # texts are kept by the editor, in one place

@@ -1,0 +1,97 @@
+// What all parts of the page share, as `window.gptj`: putting text on the page as text, saying numbers,
+// the parts' news to each other, the views, and setting the controls. Loaded before any of them.
+//
+// News are events of the document, "gptj:" and a name:
+//   status    the model and its streams, as the server tells them; also kept as gptj.status
+//   controls  the values of all controls by name, whenever one changed; also kept as gptj.controls
+//   record    one record of the request that the editor runs
+//   written   the model's latest words as they now stand in the text, null where they do not
+//   text      asks the editor to put this text in the place of its own, as one step
+//   take      asks the editor to put this completion in the place of the model's latest words
+//   view      the name of the view that is now shown
+
+window.gptj = (() => {
+  const VIEWS = ["write", "branches", "compare", "why", "about"];
+  const SIGNS = { " ": "␣", "\n": "↵", "\t": "⇥" };
+  const root = document.documentElement;
+
+  const number = (n) => Number(n).toLocaleString("en");
+
+  function make(tag, name, text) {
+    const node = document.createElement(tag);
+    if (name) node.className = name;
+    if (text !== undefined) node.textContent = text;
+    return node;
+  }
+
+  // A token as text in which spaces, line ends and what cannot be seen can be seen.
+  function visible(text) {
+    const node = make("bdi", "token");
+    for (const part of text.split(/([\s\p{C}])/u)) {
+      if (!part) continue;
+      const unseen = /^[\s\p{C}]$/u.test(part);
+      const code = `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+      node.appendChild(make("span", unseen ? "unseen" : "", unseen ? (SIGNS[part] ?? code) : part));
+    }
+    return node;
+  }
+
+  function percent(logprob) {
+    const value = 100 * Math.exp(logprob);
+    return `${value >= 1 ? value.toFixed(1) : value >= 0.001 ? value.toPrecision(2) : value.toExponential(0)} %`;
+  }
+
+  const tell = (name, detail) => document.dispatchEvent(new CustomEvent(`gptj:${name}`, { detail }));
+  const listen = (name, hear) => document.addEventListener(`gptj:${name}`, ({ detail }) => hear(detail));
+
+  // The view stands in the address, so that the browser's Back leads back.
+  function show(name, { push = true } = {}) {
+    if (!VIEWS.includes(name) || root.dataset.view === name) return;
+    root.dataset.view = name;
+    if (push) history.pushState(null, "", name === "write" ? location.pathname + location.search : `#${name}`);
+    markTab();
+    tell("view", name);
+  }
+
+  function markTab() {
+    for (const tab of document.querySelectorAll("[data-goes-to]")) {
+      if (tab.dataset.goesTo === root.dataset.view) tab.setAttribute("aria-current", "page");
+      else tab.removeAttribute("aria-current");
+    }
+  }
+
+  const viewInAddress = () => (VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "write");
+  root.dataset.view = viewInAddress();
+  window.addEventListener("popstate", () => show(viewInAddress(), { push: false }));
+  document.addEventListener("click", ({ target }) => {
+    const tab = target.closest?.("[data-goes-to]");
+    if (tab) show(tab.dataset.goesTo);
+  });
+
+  // Set the controls that `values` names; the others keep theirs. The editor's server part takes them from
+  // here (`wanted`, in the order of the table), for Gradio's own state must change with the page's.
+  function useControls(values) {
+    shared.wanted = { ...shared.controls, ...values };
+    tell("use-controls");
+  }
+
+  const shared = {
+    make,
+    visible,
+    percent,
+    number,
+    plural: (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`,
+    signed: (n, digits) => n.toFixed(digits).replace("-", "−"),
+    tell,
+    listen,
+    show,
+    markTab,
+    useControls,
+    wanted: {},
+    controls: {},
+    status: null,
+  };
+  listen("controls", (values) => (shared.controls = values));
+  listen("status", (status) => (shared.status = status));
+  return shared;
+})();
