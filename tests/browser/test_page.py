@@ -338,6 +338,7 @@ def test_a_prompt_can_be_scored_without_writing(visitor: Visitor) -> None:
     assert visitor.text == "Once upon a time"
     visitor.page.get_by_text("Tokens of the prompt").click()
     tokens = visitor.page.locator('[data-of="prompt"] .token-table tbody tr td:first-child')
+    expect(tokens.last).to_be_visible()
     shown = "".join(tokens.all_inner_texts())
     assert shown.replace("␣", " ") == "Once upon a time"
 
