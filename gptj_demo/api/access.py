@@ -115,6 +115,7 @@ class Access:
                 f"You have {most} requests running, which is what a caller may have at a time. "
                 "Wait for one to end.",
                 code="rate_limit_exceeded",
+                headers={"Retry-After": "1"},  # nobody knows when; clients' libraries come again
             )
         self._running[caller] += 1
         try:

@@ -79,6 +79,7 @@ def test_a_caller_has_so_many_requests_at_a_time_and_others_are_not_counted() ->
         with pytest.raises(ApiError) as refused, access.admit("a"):
             pass
         assert refused.value.status == 429
+        assert refused.value.headers["Retry-After"] == "1"
         with access.admit("b"):
             pass
     with access.admit("a"):

@@ -78,6 +78,7 @@ def test_leaving_while_waiting_in_line_gives_the_place_back(
             await asyncio.gather(late, *others, return_exceptions=True)
             await until_open(0)
 
+    playground.wait_until_idle()  # what an earlier test left has ended
     os.kill(playground.engine.pid, signal.SIGSTOP)  # nobody is answered in the meantime
     try:
         asyncio.run(scenario())

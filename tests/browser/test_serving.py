@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from gptj_demo.sampling import CONTROLS
 
-from .conftest import ROOT, Site, wait_until
+from .conftest import ROOT, Site, Visitor, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -124,3 +128,38 @@ def test_the_api_tokenizes_any_text_also_where_a_token_is_part_of_a_character(si
         assert token["text"] == piece.decode(errors="backslashreplace")
     assert any("\\x" in token["text"] for token in tokens)
     assert client.predict("", api_name="/tokenize") == []
+
+
+def test_a_person_at_the_page_does_not_wait_behind_a_callers_line(
+    model: str, visit: Callable[..., Visitor]
+) -> None:
+    requests = 100
+
+    async def ask_for_much() -> None:
+        body = {"prompt": "Once", "max_tokens": 300, "ignore_eos": True}
+        limits = httpx.Limits(max_connections=requests)
+        async with httpx.AsyncClient(base_url=site.url, limits=limits, timeout=None) as client:
+            calls = (client.post("/v1/completions", json=body) for _ in range(requests))
+            assert all(answer.status_code == 200 for answer in await asyncio.gather(*calls))
+
+    def open_requests() -> int:
+        lines = httpx.get(f"{site.url}/metrics").text.splitlines()
+        return int(
+            float(next(line for line in lines if line.startswith("gptj_requests_open ")).split()[1])
+        )
+
+    site = Site(model, "--max-waiting", "200")
+    try:
+        site.wait_until_ready()
+        person = visit(site.url)
+        caller = threading.Thread(target=lambda: asyncio.run(ask_for_much()))
+        site.pause_engine()
+        caller.start()
+        wait_until(lambda: open_requests() == requests)
+        site.resume_engine()
+        person.write("Once upon a time")
+        person.generate()
+        assert open_requests() > requests // 2
+        caller.join()
+    finally:
+        site.stop()
