@@ -36,6 +36,7 @@ RANKS = [
         "gptj_demo.engine.kernels",
         "gptj_demo.engine.triton_kernels",
         "gptj_demo.engine.transfer",
+        "gptj_demo.engine.vectors",
     ),
     ("gptj_demo.protocol", "gptj_demo.tokenization"),
     ("gptj_demo.sampling", "gptj_demo.settings"),

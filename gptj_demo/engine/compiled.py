@@ -1,39 +1,44 @@
-"""What a small model does between its products on the CPU: compiled, one call for all rows.
+"""The forward pass of a small model on the CPU, compiled: one call for all layers and all rows.
 
 For a small model the cost of a step is dispatch: some thirty operations a layer on a few rows each.
-Here they are two functions, compiled by numba: one turns queries and keys, stores keys and values,
-attends and activates, the other adds to the residual stream and normalises it. Each row is worked
-on by itself and reads exactly what it has, in the same order whatever the rows beside it are, so
-its results are the same to the last bit in any company, and those of a prompt's token the same as
-if it had been generated.
+Here all layers are one function, compiled by numba. Each row is worked on by itself or, in the
+products, beside others; its own sums are always made in the same order. So its results are the same
+to the last bit in any company, and those of a prompt's token the same as if it had been generated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import int32, njit, types
-from numba.extending import intrinsic
+from numba import int32, njit
+
+from gptj_demo.engine.vectors import (
+    HAS_MULTIPLY_ADD,
+    LANES,
+    MOST_ROWS,
+    PANEL,
+    as_float,
+    dot_keys,
+    mix_values,
+    multiply_panel,
+)
+
+# norm, first and second product: weight and bias each, those of the products [out, in] and [out]
+LayerWeights = tuple[
+    torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
+]
+
+_TILE = 64
+"""Rows that go through the model together: what they need in between stays in the cache."""
 
 _LOG2_E = np.float32(1.44269504)
 _LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LEAST_EXPONENT = np.float32(-87.0)
 _GELU = np.float32(2 * math.sqrt(2 / math.pi))
-
-
-@intrinsic
-def _as_float(typing_context: Any, bits: Any) -> Any:
-    """The float32 with the bits of an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
 
 
 @njit(inline="always")
@@ -53,7 +58,45 @@ def _exp(x: Any) -> Any:
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + np.float32(1.0)
     bits = int32((int32(power) + int32(127)) << int32(23))
-    return p * _as_float(bits)  # type: ignore[call-arg]
+    return p * as_float(bits)
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _multiply(x: Any, rows: int, weight: Any, bias: Any, out: Any) -> None:
+    """out[:rows] = x[:rows] @ weight + bias, as `multiply_panel` has them, panel by panel."""
+    for panel in range(weight.shape[0]):
+        for row in range(0, rows, MOST_ROWS):
+            multiply_panel(x, row, min(MOST_ROWS, rows - row), weight, panel, bias, out)
+
+
+@njit(fastmath={"reassoc", "contract", "nsz"}, error_model="numpy", cache=True, nogil=True)
+def _norm(hidden: Any, weight: Any, bias: Any, epsilon: float, normed: Any) -> None:
+    """normed = layer_norm(hidden[:, :d_model]), row by row; `weight` is [d_model]."""
+    d_model = weight.shape[0]
+    for row in range(hidden.shape[0]):
+        entering, leaving = hidden[row], normed[row]
+        total = np.float32(0.0)
+        for i in range(d_model):
+            total += entering[i]
+        mean = total / np.float32(d_model)
+        squares = np.float32(0.0)
+        for i in range(d_model):
+            difference = entering[i] - mean
+            squares += difference * difference
+        scale = np.float32(1.0) / np.float32(
+            math.sqrt(squares / np.float32(d_model) + np.float32(epsilon))
+        )
+        for i in range(d_model):
+            leaving[i] = (entering[i] - mean) * scale * weight[i] + bias[i]
+
+
+@njit(fastmath={"nnan", "nsz", "reassoc"}, inline="never", cache=True, nogil=True)
+def _largest(scores: Any, length: int) -> Any:
+    """The largest of the first scores; any number where one of them is none, which then shows."""
+    peak = np.float32(-np.inf)
+    for j in range(length):
+        peak = max(peak, scores[j])
+    return peak
 
 
 @njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy", cache=True, nogil=True)
@@ -64,19 +107,21 @@ def _attend(
     positions: Any,
     cosines: Any,
     sines: Any,
-    heads: int,
-    out: Any,
+    d_ff: int,
+    joined: Any,
     scores: Any,
+    lanes: Any,
+    vectors: Any,
 ) -> None:
     """Everything between a layer's two products.
 
-    `fused` [rows, 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
+    `fused` [.., 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
     `storage` [slots, 2 * heads, context, head_dim] is the layer's part of the cache; rows are in
     the order of their positions where they share a slot. `cosines` and `sines` are
-    [context, rotary_dim / 2], `out` [rows, d_model + d_ff] takes mixed values and activations,
-    `scores` [context] is room to work in.
+    [context, rotary_dim / 2], `joined` [.., d_model + d_ff] takes mixed values and activations,
+    `scores` [context] is room to work in; `lanes` and `vectors` make up head_dim.
     """
-    head_dim = storage.shape[3]
+    heads, head_dim = storage.shape[1] // 2, storage.shape[3]
     d_model = heads * head_dim
     half = cosines.shape[1]
     scale = np.float32(1.0 / math.sqrt(head_dim))
@@ -97,128 +142,187 @@ def _attend(
         length = position + 1
         for head in range(heads):
             query = fused[row, head * head_dim : (head + 1) * head_dim]
-            keys, values = storage[slot, head], storage[slot, heads + head]
-            peak = np.float32(-np.inf)
-            for j in range(length):
-                total = np.float32(0.0)
-                for i in range(head_dim):
-                    total += query[i] * keys[j, i]
-                total *= scale
-                scores[j] = total
-                peak = max(peak, total)
+            dot_keys(query, storage[slot, head], length, scores, lanes, vectors)
+            peak = _largest(scores, length)
             mass = np.float32(0.0)
             for j in range(length):
-                weight = _exp(scores[j] - peak)
+                weight = _exp((scores[j] - peak) * scale)
                 scores[j] = weight
                 mass += weight
-            mixed = out[row, head * head_dim : (head + 1) * head_dim]
-            mixed[:] = 0.0
-            for j in range(length):
-                weight = scores[j]
-                for i in range(head_dim):
-                    mixed[i] += weight * values[j, i]
+            mixed = joined[row, head * head_dim : (head + 1) * head_dim]
+            mix_values(scores, storage[slot, heads + head], length, mixed, lanes, vectors)
             inverse = np.float32(1.0) / mass
             for i in range(head_dim):
                 mixed[i] *= inverse
         # gelu as GPT-J has it (tanh): x * sigmoid(2 u), by an exponential of what is not positive
-        entering, activated = fused[row, 3 * d_model :], out[row, d_model:]
-        for i in range(entering.shape[0]):
+        entering, activated = fused[row, 3 * d_model :], joined[row, d_model:]
+        for i in range(d_ff):
             x = entering[i]
             u = _GELU * (x + np.float32(0.044715) * x * x * x)
             e = _exp(-abs(u))
             activated[i] = x * (np.float32(1.0) if u > 0 else e) / (np.float32(1.0) + e)
 
 
-@njit(fastmath={"reassoc", "contract", "nsz"}, error_model="numpy", cache=True, nogil=True)
-def _add_norm(hidden: Any, added: Any, weight: Any, bias: Any, epsilon: float, normed: Any) -> None:
-    """hidden += added; normed = layer_norm(hidden): all [rows, d_model]."""
-    d_model = hidden.shape[1]
-    for row in range(hidden.shape[0]):
-        total = np.float32(0.0)
-        for i in range(d_model):
-            hidden[row, i] += added[row, i]
-            total += hidden[row, i]
-        mean = total / np.float32(d_model)
-        squares = np.float32(0.0)
-        for i in range(d_model):
-            difference = hidden[row, i] - mean
-            squares += difference * difference
-        scale = np.float32(1.0) / np.float32(
-            math.sqrt(squares / np.float32(d_model) + np.float32(epsilon))
-        )
-        for i in range(d_model):
-            normed[row, i] = (hidden[row, i] - mean) * scale * weight[i] + bias[i]
+@njit(error_model="numpy", cache=True, nogil=True)
+def _forward(
+    token_ids: Any,
+    slots: Any,
+    positions: Any,
+    embedding: Any,
+    norm_weight: Any,
+    norm_bias: Any,
+    weight_in: Any,
+    bias_in: Any,
+    weight_out: Any,
+    bias_out: Any,
+    storage: Any,
+    cosines: Any,
+    sines: Any,
+    epsilon: float,
+    lanes: Any,
+    vectors: Any,
+    room: Any,
+    hidden: Any,
+) -> None:
+    """All layers, for as many rows at a time as `room` has: see `CompiledModel`."""
+    normed, fused, joined, added, scores = room
+    d_model = embedding.shape[1]
+    d_ff = joined.shape[1] - d_model
+    for begin in range(0, token_ids.shape[0], _TILE):
+        end = min(begin + _TILE, token_ids.shape[0])
+        part, rows = hidden[begin:end], end - begin
+        for row in range(rows):
+            part[row] = embedding[token_ids[begin + row]]
+        for layer in range(weight_in.shape[0]):
+            _norm(part, norm_weight[layer], norm_bias[layer], epsilon, normed)
+            _multiply(normed, rows, weight_in[layer], bias_in[layer], fused)
+            _attend(
+                fused,
+                storage[layer],
+                slots[begin:end],
+                positions[begin:end],
+                cosines,
+                sines,
+                d_ff,
+                joined,
+                scores,
+                lanes,
+                vectors,
+            )
+            _multiply(joined, rows, weight_out[layer], bias_out[layer], added)
+            for row in range(rows):
+                for i in range(d_model):
+                    part[row, i] += added[row, i]
 
 
-class Step(NamedTuple):
-    """The arrays of one step; rows of zeros below the tokens may fill a product up.
+@njit(error_model="numpy", cache=True, nogil=True)
+def _logits(
+    hidden: Any,
+    norm_weight: Any,
+    norm_bias: Any,
+    epsilon: float,
+    weight: Any,
+    bias: Any,
+    normed: Any,
+    out: Any,
+) -> None:
+    """The last norm and the head: `out` is [rows, panels * PANEL]."""
+    for begin in range(0, hidden.shape[0], _TILE):
+        end = min(begin + _TILE, hidden.shape[0])
+        _norm(hidden[begin:end], norm_weight, norm_bias, epsilon, normed)
+        _multiply(normed, end - begin, weight, bias, out[begin:end])
 
-    `joined` [rows, d_model + d_ff] is what the second product of each layer reads.
-    """
 
-    hidden: np.ndarray
-    normed: np.ndarray
-    slots: np.ndarray
-    positions: np.ndarray
-    joined: torch.Tensor
-    joined_tokens: np.ndarray
+def check_processor() -> None:
+    """Raise `RuntimeError` where the compiled code would be slow."""
+    if not HAS_MULTIPLY_ADD:
+        raise RuntimeError("this processor has no fused multiply-adds")
 
 
-class CompiledLayers:
-    """The compiled functions with what they need of a model.
+class CompiledModel:
+    """A small model's weights as the compiled functions need them, and room to work in.
 
-    `rotation` is complex64 [context, rotary_dim / 2]; `norms` are weight and bias of each layer's
-    norm and of the last one.
+    `rotation` is complex64 [context, rotary_dim / 2]; `norm` and `head` are weight and bias of the
+    last norm and the head.
     """
 
     def __init__(
         self,
-        heads: int,
-        d_ff: int,
+        layers: Iterable[LayerWeights],
+        embedding: torch.Tensor,
+        norm: tuple[torch.Tensor, torch.Tensor],
+        head: tuple[torch.Tensor, torch.Tensor],
         rotation: torch.Tensor,
-        norms: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        heads: int,
         epsilon: float,
     ) -> None:
-        self._heads, self._d_ff, self._epsilon = heads, d_ff, epsilon
-        self._cosines = rotation.real.contiguous().numpy()
-        self._sines = rotation.imag.contiguous().numpy()
-        self._norms = [(weight.numpy(), bias.numpy()) for weight, bias in norms]
-        self._scores = np.empty(rotation.shape[0], dtype=np.float32)
+        packed = [_pack_layer(layer) for layer in layers]
+        self._layers = tuple(np.stack(arrays) for arrays in zip(*packed, strict=True))
+        self._embedding = embedding.numpy()
+        self._norm = norm[0].numpy(), norm[1].numpy()
+        self._head = _pack(*head)
+        self._vocabulary = head[0].shape[0]
+        self._rotation = rotation.real.contiguous().numpy(), rotation.imag.contiguous().numpy()
+        self._epsilon = epsilon
+        d_model, width = embedding.shape[1], self._layers[4].shape[2]
+        lanes = math.gcd(d_model // heads, LANES)
+        self._head_shape = (0,) * lanes, (0,) * (d_model // heads // lanes)
+        self._normed = np.zeros((_TILE, d_model), dtype=np.float32)
+        self._room = (
+            self._normed,
+            np.zeros((_TILE, self._layers[3].shape[1]), dtype=np.float32),
+            np.zeros((_TILE, width), dtype=np.float32),
+            np.zeros((_TILE, self._layers[5].shape[1]), dtype=np.float32),
+            np.zeros(rotation.shape[0], dtype=np.float32),
+        )
 
-    def begin(
+    def forward(
         self,
-        hidden: torch.Tensor,
-        normed: torch.Tensor,
+        storage: torch.Tensor,
+        token_ids: torch.Tensor,
         slots: torch.Tensor,
         positions: torch.Tensor,
-    ) -> Step:
-        """The step that works on `hidden` and `normed` [rows, d_model] in place."""
-        rows, d_model = hidden.shape
-        joined = torch.zeros(rows, d_model + self._d_ff)
-        return Step(
-            hidden.numpy(),
-            normed.numpy(),
+    ) -> torch.Tensor:
+        """Hidden states [tokens, d_model] before the last norm.
+
+        `storage` is the cache's; each token stands at its position of its slot, those of one slot
+        in this order.
+        """
+        hidden = np.empty((len(token_ids), self._embedding.shape[1]), dtype=np.float32)
+        _forward(
+            token_ids.numpy(),
             slots.numpy(),
             positions.numpy(),
-            joined,
-            joined.numpy()[: len(slots)],
-        )
-
-    def attend(self, step: Step, storage: torch.Tensor, fused: torch.Tensor) -> None:
-        """From a layer's first product to what its second one reads, `step.joined`."""
-        _attend(
-            fused.numpy(),
+            self._embedding,
+            *self._layers,
             storage.numpy(),
-            step.slots,
-            step.positions,
-            self._cosines,
-            self._sines,
-            self._heads,
-            step.joined_tokens,
-            self._scores,
+            *self._rotation,
+            self._epsilon,
+            *self._head_shape,
+            self._room,
+            hidden,
         )
+        return torch.from_numpy(hidden)
 
-    def add_norm(self, step: Step, norm: int, added: torch.Tensor) -> None:
-        """Add a layer's result to the residual stream, and normalise it for the next layer."""
-        weight, bias = self._norms[norm]
-        _add_norm(step.hidden, added.numpy(), weight, bias, self._epsilon, step.normed)
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[rows, d_model] -> [rows, padded_vocabulary]."""
+        weight, bias = self._head
+        out = np.empty((len(hidden), len(bias)), dtype=np.float32)
+        _logits(hidden.numpy(), *self._norm, self._epsilon, weight, bias, self._normed, out)
+        return torch.from_numpy(out)[:, : self._vocabulary]
+
+
+def _pack(weight: torch.Tensor, bias: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """A product's weight [out, in] and bias as `multiply_panel` reads them, filled up with 0."""
+    outputs, inputs = weight.shape
+    panels = -(-outputs // PANEL)
+    rows = torch.zeros(panels * PANEL, inputs + 1)
+    rows[:outputs, :inputs] = weight
+    rows[:outputs, inputs] = bias
+    packed = rows[:, :inputs].reshape(panels, PANEL, inputs).transpose(1, 2).contiguous()
+    return packed.numpy(), rows[:, inputs].contiguous().numpy()
+
+
+def _pack_layer(layer: LayerWeights) -> tuple[np.ndarray, ...]:
+    norm_weight, norm_bias, *products = layer
+    return norm_weight.numpy(), norm_bias.numpy(), *_pack(*products[:2]), *_pack(*products[2:])

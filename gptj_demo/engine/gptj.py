@@ -9,9 +9,9 @@ layer: each layer's own modules are released once it is fused, so there are neve
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from gptj_demo.engine.int8 import Int8Linear
 from gptj_demo.engine.kv_cache import KVCache
 
 if TYPE_CHECKING:
-    from gptj_demo.engine.compiled import CompiledLayers
+    from gptj_demo.engine.compiled import CompiledModel
 
 # oneDNN's products over packed weights give a row the same bits whatever the other rows are, and
 # however many threads there are, from two rows on
@@ -68,13 +68,23 @@ def is_reproducible(weight: torch.Tensor) -> bool:
     return on_cpu and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
+class LayerWeights(NamedTuple):
+    """A layer's norm, and its two products, `x @ weight.T + bias`; weights are [out, in]."""
+
+    norm_weight: torch.Tensor
+    norm_bias: torch.Tensor
+    weight_in: torch.Tensor
+    bias_in: torch.Tensor
+    weight_out: torch.Tensor
+    bias_out: torch.Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     norm_weight: torch.Tensor
     norm_bias: torch.Tensor
     project_in: Product  # [tokens, d_model] -> [tokens, 3 * d_model + d_ff]: q, k, v, fc_in
     project_out: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # attention, MLP -> d_model
-    project_joined: Product | None = None  # the same of both in one, where it is one product
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +101,14 @@ class DecodeRun:
 
 
 class GPTJ:
-    """A GPT-J model ready to decode. Takes `model`'s weights over and leaves it empty."""
+    """A GPT-J model ready to decode. Takes `model`'s weights over and leaves it empty.
+
+    A small one is compiled for the CPU, unless `may_compile` is False; what is made of `layers`
+    needs one that is not.
+    """
 
     @torch.inference_mode()
-    def __init__(self, model: GPTJForCausalLM) -> None:
+    def __init__(self, model: GPTJForCausalLM, *, may_compile: bool = True) -> None:
         config = model.config
         self.layers_count = config.n_layer
         self.d_model = config.n_embd
@@ -120,37 +134,48 @@ class GPTJ:
         self.rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
         self._least_rows = _LEAST_ROWS if is_reproducible(model.lm_head.weight) else 1
 
+        self._compiled = self._compile(model, d_ff) if may_compile else None
+        self.layers: list[Layer] = []
+        if self._compiled is not None:
+            return
         transformer = model.transformer
         self.embedding = transformer.wte.weight.data
-        self.layers: list[Layer] = []
-        for index in range(config.n_layer):
-            self.layers.append(_fuse_layer(transformer.h[index]))
-            transformer.h[index] = torch.nn.Identity()
+        self.layers += [_fuse_layer(block) for block in _take_blocks(model)]
         self.norm_weight, self.norm_bias = transformer.ln_f.weight.data, transformer.ln_f.bias.data
         self.head = Linear(model.lm_head.weight.data, model.lm_head.bias.data)
-        self._compiled = self._compile_layers(config.activation_function, d_ff)
 
     @property
     def is_compiled(self) -> bool:
-        """Whether what is between the products is compiled, and results the same to the bit."""
+        """Whether the forward pass is compiled, and its results the same to the bit."""
         return self._compiled is not None
 
-    def _compile_layers(self, activation: str, d_ff: int) -> CompiledLayers | None:
-        """Compiled code for what is between the products of a small model in fp32 on the CPU.
+    def _compile(self, model: GPTJForCausalLM, d_ff: int) -> CompiledModel | None:
+        """Compiled code for a small model in fp32 on the CPU.
 
         Large models are better off with torch's own, which uses all cores.
         """
         parameters = self.layers_count * self.d_model * (4 * self.d_model + 2 * d_ff)
-        if self._least_rows == 1 or parameters >= SMALL_MODEL or activation not in _TANH_GELU:
+        is_fp32_on_cpu = self.dtype == torch.float32 and self.device.type == "cpu"
+        is_gptj = model.config.activation_function in _TANH_GELU
+        if not is_fp32_on_cpu or parameters >= SMALL_MODEL or not is_gptj:
             return None
         try:
-            from gptj_demo.engine.compiled import CompiledLayers
+            from gptj_demo.engine.compiled import CompiledModel, check_processor
+
+            check_processor()
         except (ImportError, RuntimeError) as error:  # no numba for this platform; nowhere to cache
             logger.warning("a small model will be slower than it could be: %s", error)
             return None
-        norms = [(layer.norm_weight, layer.norm_bias) for layer in self.layers]
-        norms.append((self.norm_weight, self.norm_bias))
-        return CompiledLayers(self.heads, d_ff, self.rotation, norms, self.epsilon)
+        transformer, head = model.transformer, model.lm_head
+        return CompiledModel(
+            map(_fuse_weights, _take_blocks(model)),
+            transformer.wte.weight.data,
+            (transformer.ln_f.weight.data, transformer.ln_f.bias.data),
+            (head.weight.data, head.bias.data),
+            self.rotation,
+            self.heads,
+            self.epsilon,
+        )
 
     def make_cache(self, max_streams: int) -> KVCache:
         """A KV cache of the model's own shape, in its dtype, on its device."""
@@ -166,6 +191,8 @@ class GPTJ:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[rows, d_model] -> fp32 logits [rows, padded_vocabulary]."""
+        if self._compiled is not None:
+            return self._compiled.logits(hidden)
         rows = hidden.shape[0]
         normed = F.layer_norm(
             self._pad(hidden), (self.d_model,), self.norm_weight, self.norm_bias, self.epsilon
@@ -189,9 +216,8 @@ class GPTJ:
         end = start + length
         positions = torch.arange(start, end, device=self.device)
         if self._compiled is not None:
-            return self._forward_compiled(
-                cache, token_ids, positions, torch.full_like(positions, slot)
-            )
+            slots = torch.full_like(positions, slot)
+            return self._compiled.forward(cache.storage, token_ids, slots, positions)
         mask = None
         if start > 0 and length > 1:
             mask = self._mask(positions + 1, end)[:, 0, 0]
@@ -227,7 +253,7 @@ class GPTJ:
         [rows, d_model].
         """
         if self._compiled is not None:
-            return self._forward_compiled(cache, token_ids, positions, slots)
+            return self._compiled.forward(cache.storage, token_ids, slots, positions)
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
             cache.write(layer, slots, positions, heads[:, self.heads :])
@@ -288,33 +314,6 @@ class GPTJ:
             hidden += layer.project_out(mixed, self.activation(fused[:, 3 * d_model :]))
         return hidden
 
-    def _forward_compiled(
-        self,
-        cache: KVCache,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        slots: torch.Tensor,
-    ) -> torch.Tensor:
-        """The same for a small model: two products a layer, and compiled code between them.
-
-        Rows are tokens, each at its position of its slot; those of one slot in this order.
-        """
-        compiled = self._compiled
-        assert compiled is not None
-        tokens = token_ids.shape[0]
-        hidden = F.embedding(self._pad(token_ids), self.embedding)  # [rows, d_model]
-        first = self.layers[0]
-        normed = F.layer_norm(
-            hidden, (self.d_model,), first.norm_weight, first.norm_bias, self.epsilon
-        )
-        step = compiled.begin(hidden, normed, slots, positions)
-        for number, layer in enumerate(self.layers):
-            assert layer.project_joined is not None
-            fused = layer.project_in(normed)  # [rows, 3 * d_model + d_ff]
-            compiled.attend(step, cache.storage[number], fused)
-            compiled.add_norm(step, number + 1, layer.project_joined(step.joined))
-        return hidden[:tokens]
-
     def _turn(self, x: torch.Tensor, rotation: torch.Tensor) -> None:
         """Rotary position embedding (Su et al. 2021), in place: x [tokens, heads, rotary_dim].
 
@@ -347,19 +346,33 @@ def _fuse_layer(block: Any) -> Layer:  # a GPTJBlock, whose linears may be bitsa
             Int8Linear.from_bitsandbytes(*readers),
             lambda mixed, activated: read_attention(mixed) + read_mlp(activated),
         )
+    weights = _fuse_weights(block)
+    project_out = Linear(weights.weight_out, weights.bias_out)
+    return Layer(
+        weights.norm_weight,
+        weights.norm_bias,
+        Linear(weights.weight_in, weights.bias_in),
+        lambda mixed, activated: project_out(torch.cat((mixed, activated), dim=1)),
+    )
+
+
+def _fuse_weights(block: Any) -> LayerWeights:
+    attention, mlp = block.attn, block.mlp
+    readers = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.fc_in)
     no_bias = mlp.fc_in.bias.new_zeros(3 * attention.embed_dim)
-    project_in = Linear(
+    return LayerWeights(
+        block.ln_1.weight.data,
+        block.ln_1.bias.data,
         torch.cat([reader.weight.data for reader in readers]),
         torch.cat((no_bias, mlp.fc_in.bias.data)),
-    )
-    project_out = Linear(
         torch.cat((attention.out_proj.weight.data, mlp.fc_out.weight.data), dim=1),
         mlp.fc_out.bias.data.clone(),
     )
-    return Layer(
-        block.ln_1.weight.data,
-        block.ln_1.bias.data,
-        project_in,
-        lambda mixed, activated: project_out(torch.cat((mixed, activated), dim=1)),
-        project_out,
-    )
+
+
+def _take_blocks(model: GPTJForCausalLM) -> Iterator[Any]:
+    """The layers of a model one by one; each is released when the next one is asked for."""
+    blocks = model.transformer.h
+    for index in range(len(blocks)):
+        block, blocks[index] = blocks[index], torch.nn.Identity()
+        yield block

@@ -1,0 +1,255 @@
+"""Inner loops over vectors of numbers, written as LLVM code for numba's functions.
+
+Numba leaves it to LLVM which loops become vectors, and keeps sums in memory where it cannot rule
+out that arrays overlap. Here they stay in registers, and each is made in the order of its terms, by
+fused multiply-adds: so it is the same to the last bit whatever is computed beside it.
+
+All arrays are float32, and contiguous along their last dimension. Nothing checks their bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_FEATURES = binding.get_host_cpu_features()
+
+HAS_MULTIPLY_ADD = bool(_FEATURES.get("fma", True))
+"""Whether the processor has fused multiply-adds, as all but old x86 ones do."""
+
+LANES = 16
+"""Numbers in a vector; LLVM makes several of one where the processor's are shorter."""
+
+PANEL = 2 * LANES
+"""Columns of a product that are computed together."""
+
+MOST_ROWS = 8 if _FEATURES.get("avx512f") else 3
+"""Rows of it that are: as many as have their sums in registers."""
+
+_ROWS_AHEAD = 16
+
+_FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
+_FLOAT_BYTES = 4
+
+
+@intrinsic
+def as_float(typing_context: Any, bits: Any) -> Any:
+    """The float32 with the bits of an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], _FLOAT)
+
+    return types.float32(types.int32), generate
+
+
+@intrinsic
+def multiply_panel(
+    typing_context: Any,
+    x: Any,
+    first_row: Any,
+    rows: Any,
+    weight: Any,
+    panel: Any,
+    bias: Any,
+    out: Any,
+) -> Any:
+    """`rows` rows and one panel of `out` = x @ weight + bias.
+
+    `x` is [rows, depth], `weight` [panels, depth, PANEL], `bias` [panels * PANEL], `out`
+    [rows, panels * PANEL]; `rows` is 1 to MOST_ROWS.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x_type, _, _, weight_type, _, bias_type, out_type = signature.args
+        x, first_row, rows, weight, panel, bias, out = arguments
+        column = builder.mul(panel, _INDEX(PANEL))
+        weights = _place(context, builder, weight_type, weight, panel)
+        biases = _place(context, builder, bias_type, bias, column)
+        depth = _length(context, builder, weight_type, weight, 1)
+        end = builder.append_basic_block()
+        switch = builder.switch(rows, end)
+        for count in range(1, MOST_ROWS + 1):
+            case = builder.append_basic_block()
+            switch.add_case(_INDEX(count), case)
+            builder.position_at_end(case)
+            numbers = [builder.add(first_row, _INDEX(number)) for number in range(count)]
+            inputs = [_place(context, builder, x_type, x, number) for number in numbers]
+            places = [_place(context, builder, out_type, out, row, column) for row in numbers]
+            _multiply_block(builder, inputs, weights, depth, biases, places)
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp, weight, types.intp, bias, out), generate
+
+
+def _multiply_block(
+    builder: Any, inputs: list[Any], weights: Any, depth: Any, biases: Any, places: list[Any]
+) -> None:
+    """What `multiply_panel` does for a number of rows that is known: `inputs` and `places`."""
+    lanes = [_INDEX(lane) for lane in range(0, PANEL, LANES)]
+    sums = [[_variable(builder, LANES) for _ in lanes] for _ in inputs]
+    for at, lane in enumerate(lanes):
+        begin = _load(builder, biases, lane, LANES)
+        for own in sums:
+            builder.store(begin, own[at])
+    with cgutils.for_range(builder, depth) as loop:
+        here = builder.mul(loop.index, _INDEX(PANEL))
+        vectors = [_load(builder, weights, builder.add(here, lane), LANES) for lane in lanes]
+        for row, own in zip(inputs, sums, strict=True):
+            factor = _spread(builder, builder.load(builder.gep(row, [loop.index])), LANES)
+            for total, vector in zip(own, vectors, strict=True):
+                _accumulate(builder, total, factor, vector)
+    for place, own in zip(places, sums, strict=True):
+        for total, lane in zip(own, lanes, strict=True):
+            _store(builder, builder.load(total), place, lane)
+
+
+@intrinsic
+def dot_keys(
+    typing_context: Any, query: Any, keys: Any, length: Any, out: Any, lanes: Any, vectors: Any
+) -> Any:
+    """out[j] = query @ keys[j], for j below `length`: `query` [width], `keys` [.., width].
+
+    `lanes` and `vectors` are tuples, of which only the lengths matter, known when it is compiled:
+    `width` is their product.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        query_type, keys_type, _, out_type, lanes_type, vectors_type = signature.args
+        query, keys, length, out, _, _ = arguments
+        width, offsets = _offsets(lanes_type, vectors_type)
+        query_at = _place(context, builder, query_type, query)
+        queries = [_load(builder, query_at, offset, lanes_type.count) for offset in offsets]
+        keys_at = _place(context, builder, keys_type, keys)
+        out_at = _place(context, builder, out_type, out)
+        with cgutils.for_range(builder, length) as loop:
+            key = builder.gep(keys_at, [builder.mul(loop.index, width)])
+            _fetch_ahead(builder, key, width, offsets)
+            total = ir.Constant(ir.VectorType(_FLOAT, lanes_type.count), [0.0] * lanes_type.count)
+            for part, offset in zip(queries, offsets, strict=True):
+                vector = _load(builder, key, offset, lanes_type.count)
+                total = _multiply_add(builder, part, vector, total)
+            builder.store(_sum(builder, total), builder.gep(out_at, [loop.index]))
+        return context.get_dummy_value()
+
+    return types.void(query, keys, types.intp, out, lanes, vectors), generate
+
+
+@intrinsic
+def mix_values(
+    typing_context: Any, weights: Any, values: Any, length: Any, out: Any, lanes: Any, vectors: Any
+) -> Any:
+    """out = weights[:length] @ values[:length]: `values` is [.., width], `out` [width].
+
+    `lanes` and `vectors` as in `dot_keys`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        weights_type, values_type, _, out_type, lanes_type, vectors_type = signature.args
+        weights, values, length, out, _, _ = arguments
+        width, offsets = _offsets(lanes_type, vectors_type)
+        weights_at = _place(context, builder, weights_type, weights)
+        values_at = _place(context, builder, values_type, values)
+        out_at = _place(context, builder, out_type, out)
+        sums = [_variable(builder, lanes_type.count) for _ in offsets]
+        zeros = ir.Constant(ir.VectorType(_FLOAT, lanes_type.count), [0.0] * lanes_type.count)
+        for total in sums:
+            builder.store(zeros, total)
+        with cgutils.for_range(builder, length) as loop:
+            weight = builder.load(builder.gep(weights_at, [loop.index]))
+            factor = _spread(builder, weight, lanes_type.count)
+            value = builder.gep(values_at, [builder.mul(loop.index, width)])
+            _fetch_ahead(builder, value, width, offsets)
+            for total, offset in zip(sums, offsets, strict=True):
+                vector = _load(builder, value, offset, lanes_type.count)
+                _accumulate(builder, total, factor, vector)
+        for total, offset in zip(sums, offsets, strict=True):
+            _store(builder, builder.load(total), out_at, offset)
+        return context.get_dummy_value()
+
+    return types.void(weights, values, types.intp, out, lanes, vectors), generate
+
+
+# ---- pieces of code
+
+
+def _place(context: Any, builder: Any, array_type: Any, array: Any, *index: Any) -> Any:
+    """Where an element is, its indices filled up with zeros."""
+    made = context.make_array(array_type)(context, builder, array)
+    indices = [*index, *[_INDEX(0)] * (array_type.ndim - len(index))]
+    return cgutils.get_item_pointer(context, builder, array_type, made, indices)
+
+
+def _length(context: Any, builder: Any, array_type: Any, array: Any, dimension: int) -> Any:
+    made = context.make_array(array_type)(context, builder, array)
+    return cgutils.unpack_tuple(builder, made.shape, array_type.ndim)[dimension]
+
+
+def _offsets(lanes_type: Any, vectors_type: Any) -> tuple[Any, list[Any]]:
+    """The width of a row of so many vectors, and where they begin in it."""
+    lanes, vectors = lanes_type.count, vectors_type.count
+    return _INDEX(lanes * vectors), [_INDEX(lanes * number) for number in range(vectors)]
+
+
+def _variable(builder: Any, lanes: int) -> Any:
+    return cgutils.alloca_once(builder, ir.VectorType(_FLOAT, lanes))
+
+
+def _load(builder: Any, place: Any, offset: Any, lanes: int) -> Any:
+    pointer = ir.VectorType(_FLOAT, lanes).as_pointer()
+    loaded = builder.load(builder.bitcast(builder.gep(place, [offset]), pointer))
+    loaded.align = _FLOAT_BYTES
+    return loaded
+
+
+def _store(builder: Any, vector: Any, place: Any, offset: Any) -> None:
+    pointer = builder.bitcast(builder.gep(place, [offset]), vector.type.as_pointer())
+    builder.store(vector, pointer).align = _FLOAT_BYTES
+
+
+def _fetch_ahead(builder: Any, row: Any, width: Any, offsets: list[Any]) -> None:
+    """Have the row that is needed a little later brought into the cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    later = builder.gep(row, [builder.mul(width, _INDEX(_ROWS_AHEAD))])
+    for offset in offsets:
+        place = builder.bitcast(builder.gep(later, [offset]), byte)
+        builder.call(function, [place, number(0), number(3), number(1)])  # to read, to stay, data
+
+
+def _spread(builder: Any, number: Any, lanes: int) -> Any:
+    """A vector of one number."""
+    undefined = ir.Constant(ir.VectorType(_FLOAT, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+def _multiply_add(builder: Any, one: Any, other: Any, added: Any) -> Any:
+    signature = ir.FunctionType(one.type, [one.type] * 3)
+    name = f"llvm.fma.v{one.type.count}f32"
+    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    return builder.call(function, [one, other, added])
+
+
+def _accumulate(builder: Any, total: Any, one: Any, other: Any) -> None:
+    builder.store(_multiply_add(builder, one, other, builder.load(total)), total)
+
+
+def _sum(builder: Any, vector: Any) -> Any:
+    """The sum of a vector's lanes, halved again and again."""
+    lanes = vector.type.count
+    undefined = ir.Constant(vector.type, ir.Undefined)
+    half = lanes // 2
+    while half:
+        moved = [(lane + half) % lanes for lane in range(lanes)]
+        places = ir.Constant(ir.VectorType(ir.IntType(32), lanes), moved)
+        vector = builder.fadd(vector, builder.shuffle_vector(vector, undefined, places))
+        half //= 2
+    return builder.extract_element(vector, ir.IntType(32)(0))
