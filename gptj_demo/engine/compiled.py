@@ -138,7 +138,9 @@ def _attend(
         for head in range(2 * heads):
             stored = storage[slot, head, position]
             at = d_model + head * head_dim
-            stored[:] = fused[row, at : at + head_dim]
+            made = fused[row, at : at + head_dim]
+            for i in range(head_dim):  # a slice that is assigned takes a second to compile
+                stored[i] = made[i]
         length = position + 1
         for head in range(heads):
             query = fused[row, head * head_dim : (head + 1) * head_dim]
@@ -192,7 +194,9 @@ def _forward(
         end = min(begin + _TILE, token_ids.shape[0])
         part, rows = hidden[begin:end], end - begin
         for row in range(rows):
-            part[row] = embedding[token_ids[begin + row]]
+            embedded = embedding[token_ids[begin + row]]
+            for i in range(d_model):
+                part[row, i] = embedded[i]
         for layer in range(weight_in.shape[0]):
             _norm(part, norm_weight[layer], norm_bias[layer], epsilon, normed)
             _multiply(normed, rows, weight_in[layer], bias_in[layer], fused)
