@@ -44,6 +44,7 @@ function render() {
     else node.data = text;
   });
   while (spans.length > wanted.length) spans[spans.length - 1].remove();
+  if (unreadEnd) paintUnread();
 }
 
 // The same replacement in the textarea, which keeps its selection.
@@ -130,6 +131,7 @@ function changed() {
   showButtons();
   scheduleCount();
   scheduleSave();
+  lookAgain();
   const place = latest && written.placeOf(latest.run);
   tell("written", place ? written.text.slice(place.from, place.to) : null);
 }
@@ -197,12 +199,14 @@ document.addEventListener("visibilitychange", () => document.hidden && save());
 
 // ---- the model's turn
 
-function generate({ retry = false } = {}) {
+// `at` is where the text is cut.
+function generate({ retry = false, at = null } = {}) {
   if (running) return;
   const end = written.text.length;
-  const at = retry ? written.lastRunStart : end;
+  at ??= retry ? written.lastRunStart : end;
   if (at < 0) return;
   hideNotice();
+  hideAside();
   const atEnd = isAtEnd();
   const selection = [area.selectionStart, area.selectionEnd];
   const prompt = written.text.slice(0, at);
@@ -214,7 +218,7 @@ function generate({ retry = false } = {}) {
   area.readOnly = true;
   swapButtons("generate", "stop");
   changed();
-  if (atEnd || retry) toEnd();
+  if (atEnd || at < end) toEnd();
   say(retry ? "Retrying" : "Generating");
   showStatus();
   running.watch = setInterval(watchOver, 1000);
@@ -266,6 +270,7 @@ function write(text) {
   replaceInArea(end, 0, text);
   render();
   scheduleSave();
+  lookForLoop();
 }
 
 function hear(record) {
@@ -281,6 +286,7 @@ function hear(record) {
       running.promptTokens = record.prompt_tokens;
       running.completions = record.n;
       running.candidates = record.candidates;
+      if (record.dropped_tokens) lookAtWindow(latest.prompt);
       break;
     case "drafting":
       if (running.phase !== "stopping") running.phase = "drafting";
@@ -326,6 +332,7 @@ function end(how) {
   changed();
   showStatus();
   save();
+  looksWhenRunEnds();
 }
 
 function stop() {
@@ -375,12 +382,13 @@ function showStatus() {
   let count = "";
   if (running?.promptTokens !== undefined || (counted && counted.tokens !== null)) {
     const tokens = running?.promptTokens !== undefined ? running.promptTokens + running.tokens : counted.tokens;
-    count = context ? `${number(tokens)} of ${number(context)} tokens` : plural(tokens, "token");
-    if (context && !running) {
+    if (unread && !running) count = `${plural(tokens, "token")}: the first ${number(unread)}, in grey, will not be read`;
+    else count = context ? `${number(tokens)} of ${number(context)} tokens` : plural(tokens, "token");
+    if (context && !running && !unread) {
       const room = context - tokens;
       count += room > 0 ? `, room for ${number(room)}` : ": no room left to write";
     }
-    $(".count").classList.toggle("is-full", Boolean(context) && tokens >= context);
+    $(".count").classList.toggle("is-full", Boolean(context) && tokens >= context && !unread);
   } else if (counted?.message) {
     count = counted.message;
   } else if (!counted && !model?.context_length) {
@@ -466,6 +474,7 @@ async function count() {
     if (running || text !== written.text) return;
     counted = answer;
     showStatus();
+    lookAtWindow();
   } catch {
     // the next change or the next status asks again
   }
@@ -494,6 +503,7 @@ const actions = {
   undo: () => walk("undo"),
   redo: () => walk("redo"),
   dismiss: hideNotice,
+  "dismiss-aside": dismissAside,
   heal: () => trigger("heal"),
   "keep-seed": () => trigger("keep_seed", { seed: lastRun.seed }),
   controls: () => showControls(!document.body.classList.contains("controls-open")),

@@ -8,6 +8,8 @@
 //   written   the model's latest words as they now stand in the text, null where they do not
 //   text      asks the editor to put this text in the place of its own, as one step
 //   take      asks the editor to put this completion in the place of the model's latest words
+//   aside     asks the editor to say in a line what was put into its text, with an Undo: {message, controls},
+//             the controls with the values that undoing gives back
 //   view      the name of the view that is now shown
 
 window.gptj = (() => {
@@ -62,17 +64,61 @@ window.gptj = (() => {
 
   const viewInAddress = () => (VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "write");
   root.dataset.view = viewInAddress();
-  window.addEventListener("popstate", () => show(viewInAddress(), { push: false }));
+  for (const change of ["popstate", "hashchange"]) {
+    window.addEventListener(change, () => show(viewInAddress(), { push: false }));
+  }
   document.addEventListener("click", ({ target }) => {
     const tab = target.closest?.("[data-goes-to]");
     if (tab) show(tab.dataset.goesTo);
   });
 
+  // "Skip to ..." leads past the tabs: to the text where there is one, else to the view.
+  function skip() {
+    const view = document.getElementById(`view-${root.dataset.view}`);
+    const place = view?.querySelector("textarea") ?? view;
+    if (place === view) view?.setAttribute("tabindex", "-1");
+    place?.focus();
+  }
+
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.(".skip")) return;
+    event.preventDefault();
+    skip();
+  });
+
+  // Gradio's accordions do not tell whether they are open.
+  function tellOpenGroups() {
+    for (const title of document.querySelectorAll("#controls .label-wrap")) {
+      title.setAttribute("aria-expanded", String(title.classList.contains("open")));
+    }
+  }
+
+  function watchGroups() {
+    const controls = document.getElementById("controls");
+    if (!controls || controls.dataset.watched) return;
+    controls.dataset.watched = "true";
+    tellOpenGroups();
+    const changes = { subtree: true, childList: true, attributeFilter: ["class"] };
+    new MutationObserver(tellOpenGroups).observe(controls, changes);
+  }
+
   // Set the controls that `values` names; the others keep theirs. The editor's server part takes them from
   // here (`wanted`, in the order of the table), for Gradio's own state must change with the page's.
+  // Resolves when the controls hold the values, or after a second.
   function useControls(values) {
+    const have = () => Object.entries(values).every(([name, value]) => String(shared.controls[name]) === String(value));
     shared.wanted = { ...shared.controls, ...values };
     tell("use-controls");
+    return new Promise((resolve) => {
+      const done = () => {
+        if (!have()) return;
+        document.removeEventListener("gptj:controls", done);
+        resolve();
+      };
+      document.addEventListener("gptj:controls", done);
+      setTimeout(resolve, 1000);
+      done();
+    });
   }
 
   const shared = {
@@ -92,6 +138,7 @@ window.gptj = (() => {
     status: null,
   };
   listen("controls", (values) => (shared.controls = values));
+  listen("controls", watchGroups);
   listen("status", (status) => (shared.status = status));
   return shared;
 })();

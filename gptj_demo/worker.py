@@ -259,6 +259,7 @@ class Worker:
         self.status = EngineStatus("starting", "Starting the model process")
         self.observer: Observer | None = None
         self.restarts = 0
+        self.tokens_written = 0  # by all engines together
         self._vocabulary: Vocabulary | None = None
         self._limits: TokenizerReady | None = None
         self._request_ids = itertools.count(1)
@@ -345,6 +346,19 @@ class Worker:
             return None
         return len(await self._encode(text, self._vocabulary))
 
+    async def unread(self, text: str, max_new_tokens: int) -> tuple[int, int]:
+        """What `truncate` = left takes from a text: how many tokens, and how many characters.
+
+        A character of which the model reads a part counts as taken. Raises `RequestRefused`.
+        """
+        vocabulary = self._vocabulary
+        if vocabulary is None:
+            return 0, 0
+        token_ids = await self._encode(text, vocabulary)
+        dropped = max(0, len(token_ids) - self._longest_read(max_new_tokens))
+        taken = sum(len(vocabulary.bytes_of(token_id)) for token_id in token_ids[:dropped])
+        return dropped, len(text.encode()[:taken].decode(errors="replace"))
+
     async def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text; raises `RequestRefused`, also while there is no tokenizer yet."""
         if self._vocabulary is None:
@@ -420,8 +434,7 @@ class Worker:
         context = self.context_length
         assert context is not None
         if params.truncate == "left":
-            room = min(params.max_new_tokens, context // 2)
-            return token_ids[-(context - room) :]
+            return token_ids[-self._longest_read(params.max_new_tokens) :]
         longest = context - (params.max_new_tokens > 0)  # room for a token at least
         if len(token_ids) > longest:
             surplus = len(token_ids) - longest
@@ -434,6 +447,12 @@ class Worker:
                 "truncate",
             )
         return token_ids
+
+    def _longest_read(self, max_new_tokens: int) -> int:
+        """Tokens of a prompt that are read where its beginning may be left out."""
+        context = self.context_length
+        assert context is not None
+        return context - min(max_new_tokens, context // 2)
 
     def _register(self, stream: Stream) -> None:
         visitor = stream.request.visitor
@@ -663,6 +682,7 @@ class Worker:
                 if stream is None:
                     continue
                 deliveries.append((stream, event))
+                self.tokens_written += isinstance(event, TokenEvent)
                 if isinstance(event, Finished):
                     has_ended = True
                     self._count_end(stream)

@@ -18,14 +18,17 @@ from gptj_demo.ui.files import read_asset
 class Editor(gr.HTML):
     """Events: `generate` (prompt, retry, id), with the log as output, and `keep_seed` (seed).
 
-    `server_functions` must hold `count_tokens(text)` and `stop(id)`, which the script calls.
+    `server_functions` must hold `count_tokens(text)`, `unread({text, max_new_tokens})` and
+    `stop(id)`, which the script calls.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
             value="",
             html_template=read_asset("editor.html"),
-            js_on_load=read_asset("document.js") + read_asset("editor.js"),
+            js_on_load="".join(
+                read_asset(name) for name in ("document.js", "loops.js", "asides.js", "editor.js")
+            ),
             apply_default_css=False,
             **options,
         )

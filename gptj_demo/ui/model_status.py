@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+import psutil
 
 from gptj_demo.ui.files import read_asset
 from gptj_demo.worker import Worker
@@ -21,6 +22,8 @@ def describe_status(worker: Worker) -> dict[str, Any]:
         "context_length": worker.context_length,
         "streams_running": worker.streams_running,
         "streams_waiting": worker.streams_waiting,
+        "tokens_written": worker.tokens_written,
+        "engine_memory_bytes": _memory_of(worker.engine_pid),
         "model": None
         if model is None
         else {
@@ -36,6 +39,14 @@ def describe_status(worker: Worker) -> dict[str, Any]:
             "why": model.why,
         },
     }
+
+
+def _memory_of(pid: int | None) -> int | None:
+    """Bytes of the machine's memory that a process holds, None where there is no such process."""
+    try:
+        return None if pid is None else int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None
 
 
 class ModelStatus(gr.HTML):

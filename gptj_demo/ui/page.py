@@ -9,6 +9,7 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.events import api
 
+from gptj_demo.ui.about import build_about
 from gptj_demo.ui.files import ASSETS, read_asset, read_styles
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
@@ -23,7 +24,7 @@ HEAD = """
 <meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">
 """
 
-VIEWS: dict[str, Callable[[Worker], None]] = {"write": build_write}
+VIEWS: dict[str, Callable[[Worker], None]] = {"write": build_write, "about": build_about}
 """What the page can show, one at a time; `assets/playground.js` changes between them."""
 
 

@@ -12,9 +12,9 @@ import gradio as gr
 from gptj_demo.protocol import GenerationRequest
 from gptj_demo.sampling import CONTROLS
 from gptj_demo.tokenization import prompt_hint
+from gptj_demo.ui.beginnings import Beginnings
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
-from gptj_demo.ui.example_prompts import ExamplePrompts
 from gptj_demo.ui.generation import read_controls, record, records, refused
 from gptj_demo.ui.results import Results
 from gptj_demo.worker import RequestRefused, Stream, Worker
@@ -32,6 +32,15 @@ def build_write(worker: Worker) -> None:
             return {"tokens": await worker.count_tokens(text), "hint": prompt_hint(text)}
         except RequestRefused as refusal:
             return {"tokens": None, "message": str(refusal)}
+
+    async def unread(asked: Any) -> dict[str, int]:
+        """How many tokens `truncate` takes from a text, and where in it they end (UTF-16)."""
+        text, length = str(asked["text"]), int(asked["max_new_tokens"])
+        try:
+            tokens, end = await worker.unread(text, length)
+        except RequestRefused:
+            return {"tokens": 0, "end": 0}
+        return {"tokens": tokens, "end": len(text[:end].encode("utf-16-le")) // 2}
 
     async def stop(request_id: Any) -> bool:
         stream = open_streams.get(str(request_id))
@@ -64,9 +73,9 @@ def build_write(worker: Worker) -> None:
 
     with gr.Row(elem_id="write", equal_height=False):
         with gr.Column(scale=1, min_width=0, elem_id="writing"):
-            editor = Editor(elem_id="editor", server_functions=[count_tokens, stop])
+            editor = Editor(elem_id="editor", server_functions=[count_tokens, unread, stop])
             Results(elem_id="results")
-            ExamplePrompts(elem_id="examples")
+            Beginnings(elem_id="examples")
         with gr.Column(scale=0, min_width=0, elem_id="controls"):
             components = build_controls()
 

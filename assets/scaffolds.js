@@ -1,0 +1,34 @@
+// Makes what a person filled in into the beginning of a document that a base model would go on with. Pure:
+// touches neither page nor network. `scaffold` is an entry of scaffolds.json, `values` texts by field name.
+
+// {text, controls, done}: the text, the values of the controls that fit it, and what was done in a sentence.
+function fillScaffold(scaffold, values) {
+  const words = {};
+  for (const { name, kind } of scaffold.fields) {
+    const lines = String(values[name] ?? "").replace(/\r\n?/g, "\n").trim();
+    if (kind === "pairs") {
+      words[name] = pairs(lines);
+    } else if (kind === "columns") {
+      const columns = lines.split(",").map((column) => column.replace(/[\s|]+/g, " ").trim());
+      words[name] = columns.join(" | ");
+      words[`${name}_rule`] = columns.map(() => "---").join(" | ");
+    } else {
+      words[name] = lines.replace(/\s+/g, " ");
+    }
+  }
+  const put = (template) => template.replace(/\{(\w+)\}/g, (whole, name) => words[name] ?? whole);
+  const stop = scaffold.controls.stop.map((text) => put(text).replaceAll("\n", "\\n")).join("\n");
+  return { text: put(scaffold.text), controls: { ...scaffold.controls, stop }, done: put(scaffold.done) };
+}
+
+// Lines "this => that" as Input and Output; a line without an arrow is an input whose output is missing.
+function pairs(lines) {
+  return lines
+    .split("\n")
+    .filter((line) => line.includes("=>"))
+    .map((line) => {
+      const [input, ...output] = line.split("=>");
+      return `Input: ${input.trim()}\nOutput: ${output.join("=>").trim()}`;
+    })
+    .join("\n\n");
+}

@@ -1,0 +1,27 @@
+"""The About view: what answers and how busy it is, the model's card, where texts are kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from gptj_demo.ui.files import read_asset
+from gptj_demo.worker import Worker
+
+
+class About(gr.HTML):
+    """Fixed words, and figures that the news "status" brings while the view is shown."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            html_template=read_asset("about.html"),
+            js_on_load=read_asset("about.js"),
+            apply_default_css=False,
+            **options,
+        )
+
+
+def build_about(worker: Worker) -> None:
+    """Lay out the view in the present Blocks; what runs is told by the model's status."""
+    About(elem_id="about")
