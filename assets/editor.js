@@ -183,6 +183,16 @@ function take(text) {
 
 listen("take", take);
 
+// What stands before the model's last run, and that run.
+gptj.lastRun = () => {
+  const run = written.pieces.reduce((last, [, author]) => (author === PERSON ? last : author), null);
+  const place = run === null ? null : written.placeOf(run);
+  const { text } = written;
+  return place
+    ? { prompt: text.slice(0, place.from), continuation: text.slice(place.from, place.to) }
+    : { prompt: text, continuation: "" };
+};
+
 // ---- keeping
 
 let saveTimer = null;
@@ -528,6 +538,7 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
+  if (document.documentElement.dataset.view !== "write") return;
   const command = event.ctrlKey || event.metaKey;
   if (command && event.key === "Enter" && !event.isComposing) {
     event.preventDefault();

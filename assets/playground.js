@@ -133,6 +133,7 @@ window.gptj = (() => {
     show,
     markTab,
     useControls,
+    lastRun: () => ({ prompt: "", continuation: "" }), // the editor's, when it is there
     wanted: {},
     controls: {},
     status: null,

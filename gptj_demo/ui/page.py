@@ -14,6 +14,7 @@ from gptj_demo.ui.files import ASSETS, read_asset, read_styles
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
 from gptj_demo.ui.theme import Paper
+from gptj_demo.ui.why import build_why
 from gptj_demo.ui.write import build_write
 from gptj_demo.worker import Worker
 
@@ -24,7 +25,11 @@ HEAD = """
 <meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">
 """
 
-VIEWS: dict[str, Callable[[Worker], None]] = {"write": build_write, "about": build_about}
+VIEWS: dict[str, Callable[[Worker], None]] = {
+    "write": build_write,
+    "why": build_why,
+    "about": build_about,
+}
 """What the page can show, one at a time; `assets/playground.js` changes between them."""
 
 

@@ -41,6 +41,8 @@ OWN_COLOURS = {
     "warning_ink": ("#8f3d0c", "#f3b183"),
     "warning_fill": ("#fdf3ea", "#33251b"),
     "ready_dot": ("#2f7d4f", "#6cc08d"),
+    "more_likely": ("#2b7bd9", "#5b9df2"),
+    "less_likely": ("#d9760b", "#e8923a"),
     "busy_dot": ("#b7791f", "#e0ae5a"),
 }
 

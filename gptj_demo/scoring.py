@@ -1,0 +1,310 @@
+"""How probable a continuation is after each of several prompts, and which parts of one made it so.
+
+Prompt and continuation are tokenized apart, so that the continuation is the same tokens after every
+prompt and their log-probabilities can be subtracted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+from gptj_demo.protocol import Finished, GenerationRequest, PromptScored, TokenLogprobs
+from gptj_demo.sampling import SamplingParams, make_params
+from gptj_demo.worker import RequestRefused, Worker
+
+PartKind = Literal["auto", "sentences", "words"]
+MAX_PROMPTS = 64
+MAX_PARTS = 64
+MAX_TOKENS_READ = 65_536
+"""What one request may have the model read, so that others need not wait long for it."""
+MOST_STREAMS = 16
+FEW_WORDS = 24
+SIGN_OF_LIFE_SECONDS = 0.5
+
+_BOUNDARY = re.compile(r"[。！？]\s*|\s+")
+_WORD = re.compile(r"\s*\S+|\s+")
+_CLOSING = "\"'”’»)]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuationScore:
+    """How probable each token of a continuation was after a prompt; natural logarithms.
+
+    `prompt_tokens` were read before it, `dropped_tokens` more left out by `truncate`; `size` is the
+    continuation's length in UTF-8 bytes.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...]
+    size: int
+    prompt_tokens: int
+    dropped_tokens: int
+
+    @property
+    def sum_logprob(self) -> float:
+        return sum(one.logprob for one in self.logprobs)
+
+    @property
+    def mean_logprob(self) -> float:
+        """A token."""
+        return self.sum_logprob / len(self.logprobs)
+
+    @property
+    def bits_per_byte(self) -> float:
+        return -self.sum_logprob / math.log(2) / self.size
+
+
+class Continuation(NamedTuple):
+    """A continuation as tokens; `as_generated` says that they are those the model chose."""
+
+    token_ids: tuple[int, ...]
+    as_generated: bool
+
+
+class LeaveOneOut(NamedTuple):
+    """The parts of a prompt, and its token ids: whole, then without each part in turn.
+
+    `dropped_tokens` of the prompt's beginning were left out of all by `truncate`.
+    """
+
+    parts: list[str]
+    prompts: list[tuple[int, ...]]
+    dropped_tokens: int
+
+
+# ---- the parts of a prompt
+
+
+def sentences(text: str) -> list[str]:
+    """A text cut after its sentences and lines; joined they are the text again."""
+    parts, start = [], 0
+    for match in _BOUNDARY.finditer(text):
+        mark = match[0][0] if match[0][0] in "。！？" else ""
+        before = text[max(start, match.start() - 4) : match.start()].rstrip(_CLOSING)
+        if mark or "\n" in match[0] or before.endswith((".", "!", "?", "…")):
+            parts.append(text[start : match.end()])
+            start = match.end()
+    return [*parts, text[start:]] if start < len(text) else parts
+
+
+def words(text: str) -> list[str]:
+    """A text cut before the space before each word; joined they are the text again."""
+    return _WORD.findall(text)
+
+
+def parts_of(text: str, kind: PartKind, at_most: int) -> list[str]:
+    """The parts of a prompt that are left out in turn: sentences or words, none of them empty.
+
+    `auto` takes words where there are few or but one sentence. Where there would be more than
+    `at_most` (1 or more), neighbours are taken together.
+    """
+    parts = sentences(text) if kind != "words" else []
+    single = words(text)
+    if kind == "words" or (kind == "auto" and (len(parts) < 2 or len(single) <= FEW_WORDS)):
+        parts = single
+    together = math.ceil(len(parts) / at_most) if parts else 1
+    return ["".join(parts[i : i + together]) for i in range(0, len(parts), together)]
+
+
+def without_each(parts: Sequence[str]) -> list[str]:
+    """The text that the parts make, without each of them in turn."""
+    return ["".join((*parts[:i], *parts[i + 1 :])) for i in range(len(parts))]
+
+
+def most_parts(tokens: int) -> int:
+    """How many parts of a text of that many tokens can be left out in turn, 1 or more."""
+    return max(1, min(MAX_PARTS, MAX_TOKENS_READ // max(1, tokens) - 1))
+
+
+# ---- tokens
+
+
+async def encode_prompt(worker: Worker, text: str) -> tuple[int, ...]:
+    """Token ids of a prompt; an empty one is the token that begins a text."""
+    if not isinstance(text, str):
+        raise RequestRefused("invalid", "A prompt must be a text.")
+    ids = tuple(token.token_id for token in await worker.tokenize(text))
+    assert worker.vocabulary is not None
+    return ids or (worker.vocabulary.end_of_text,)
+
+
+async def encode_continuation(
+    worker: Worker, text: str, generated_ids: Sequence[int] = ()
+) -> Continuation:
+    """The continuation's tokens: `generated_ids` where they stand for the same text.
+
+    Raises `RequestRefused` where there is none.
+    """
+    if not isinstance(text, str) or not text:
+        raise RequestRefused(
+            "invalid",
+            "There is no continuation to score. Write the words whose probability you want to "
+            "know, or take them from the editor.",
+        )
+    ids = tuple(token.token_id for token in await worker.tokenize(text))
+    vocabulary = worker.vocabulary
+    assert vocabulary is not None
+    if generated_ids and all(
+        isinstance(i, int) and not isinstance(i, bool) and 0 <= i < vocabulary.size
+        for i in generated_ids
+    ):
+        written = b"".join(map(vocabulary.bytes_of, generated_ids))
+        if written == text.encode():
+            return Continuation(tuple(generated_ids), True)
+    return Continuation(ids, False)
+
+
+def check_fits(
+    worker: Worker, prompts: Sequence[Sequence[int]], continuation: Continuation, truncate: str
+) -> None:
+    """Raise `RequestRefused` for what the model cannot read, or not in reasonable time."""
+    context = worker.context_length
+    assert context is not None
+    length = len(continuation.token_ids)
+    if length >= context:
+        raise RequestRefused(
+            "too_long",
+            f"The continuation has {length:,} tokens; this model reads {context:,} at most, and at "
+            "least one of them stands before it. Shorten the continuation.",
+        )
+    if not 1 <= len(prompts) <= MAX_PROMPTS + 1:
+        raise RequestRefused(
+            "invalid",
+            f"Between 1 and {MAX_PROMPTS} prompts can be scored at once; there were "
+            f"{len(prompts):,}.",
+        )
+    longest = max(map(len, prompts)) + length
+    if longest > context and truncate != "left":
+        raise RequestRefused(
+            "too_long",
+            f"Prompt and continuation have {longest:,} tokens together; this model reads "
+            f"{context:,} at most. Shorten one of them by {longest - context:,} or more, or let "
+            "the prompt's beginning be left out (truncate = left).",
+            "truncate",
+        )
+    total = sum(min(context, len(prompt) + length) for prompt in prompts)
+    if total > MAX_TOKENS_READ:
+        raise RequestRefused(
+            "too_long",
+            f"The model would read {total:,} tokens for this; at most {MAX_TOKENS_READ:,} are read "
+            "at once. Take fewer or shorter prompts.",
+        )
+
+
+async def leave_out_each(
+    worker: Worker, text: str, continuation: Continuation, kind: PartKind, truncate: str
+) -> LeaveOneOut:
+    """What is to be scored to know which parts of a prompt made the continuation likely.
+
+    Raises `RequestRefused`.
+    """
+    ids = await encode_prompt(worker, text)
+    check_fits(worker, [ids], continuation, truncate)
+    assert worker.context_length is not None
+    assert worker.vocabulary is not None
+    room = worker.context_length - len(continuation.token_ids)
+    dropped = max(0, len(ids) - room)
+    if dropped:  # else what is left out would make room for words that were not read before
+        ids = ids[dropped:]
+        read = b"".join(map(worker.vocabulary.bytes_of, ids))
+        text = read.decode(errors="ignore")
+    parts = parts_of(text, kind, most_parts(len(ids) + len(continuation.token_ids)))
+    if not parts:
+        raise RequestRefused(
+            "invalid", "There is no prompt whose parts could be left out. Write one."
+        )
+    without = [await encode_prompt(worker, rest) for rest in without_each(parts)]
+    return LeaveOneOut(parts, [ids, *without], dropped)
+
+
+# ---- the model's answers
+
+
+async def score_continuations(
+    worker: Worker,
+    prompts: Sequence[Sequence[int]],
+    continuation: Continuation,
+    *,
+    visitor: str,
+    truncate: Any = "error",
+    alternatives: int = 0,
+) -> AsyncGenerator[tuple[int, ContinuationScore] | None, None]:
+    """The continuation's score after each prompt, by the prompt's place, as they come.
+
+    The engine reads them together. None comes where nothing has happened for half a second. Raises
+    `RequestRefused`, and `InvalidControl` for `truncate` or `alternatives`.
+    """
+    controls = {"max_new_tokens": 0, "echo": True, "logprobs": alternatives, "truncate": truncate}
+    params = make_params(controls)
+    check_fits(worker, prompts, continuation, params.truncate)
+    model = worker.model
+    limit = MOST_STREAMS if model is None else min(MOST_STREAMS, model.max_streams)
+    waiting = deque(range(len(prompts)))
+    running: dict[asyncio.Task[ContinuationScore], int] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                place = waiting.popleft()
+                scoring = _score(worker, tuple(prompts[place]), continuation, params, visitor)
+                running[asyncio.ensure_future(scoring)] = place
+            done, _ = await asyncio.wait(
+                running, timeout=SIGN_OF_LIFE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                yield None
+            for task in done:
+                place = running.pop(task)
+                try:
+                    score = task.result()
+                except RequestRefused as refusal:
+                    if refusal.kind != "queue_full" or not running:
+                        raise
+                    waiting.appendleft(place)  # when one of our own has left the line
+                    limit = len(running)
+                else:
+                    yield place, score
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _score(
+    worker: Worker,
+    prompt: tuple[int, ...],
+    continuation: Continuation,
+    params: SamplingParams,
+    visitor: str,
+) -> ContinuationScore:
+    """One prompt's; raises `RequestRefused` where the engine failed too."""
+    ids = continuation.token_ids
+    request = GenerationRequest(prompt + ids, params, visitor)
+    scored = None
+    async with aclosing(worker.stream(request)) as stream:
+        async for event in stream:
+            if isinstance(event, PromptScored):
+                scored = event
+            elif isinstance(event, Finished) and scored is None:
+                raise RequestRefused("unavailable", event.message)
+    assert scored is not None
+    assert worker.vocabulary is not None
+    logprobs = tuple(one for one in scored.logprobs[-len(ids) :] if one is not None)
+    read = len(scored.token_ids) - len(ids)
+    size = sum(len(worker.vocabulary.bytes_of(i)) for i in ids)
+    return ContinuationScore(ids, logprobs, size, read, len(prompt) - read)
+
+
+def read_kind(value: object) -> PartKind:
+    """Into what a prompt is cut, from untrusted data; raises `RequestRefused`."""
+    for kind in get_args(PartKind):
+        if value == kind:
+            return kind
+    known = " or ".join(get_args(PartKind))
+    raise RequestRefused("invalid", f"The parts of a prompt are {known}; they were {value!r:.40}.")

@@ -1,0 +1,190 @@
+"""The Why view: one continuation after several prompts, and which parts of a prompt made it likely.
+
+What is asked and what came of it live in the visitor's browser: `assets/why.js`. As in the editor,
+the component's value is a log of one JSON record a line, to which a running request appends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+
+from gptj_demo.scoring import (
+    MAX_PROMPTS,
+    ContinuationScore,
+    encode_continuation,
+    encode_prompt,
+    leave_out_each,
+    most_parts,
+    parts_of,
+    read_kind,
+    score_continuations,
+)
+from gptj_demo.ui.files import read_asset
+from gptj_demo.ui.generation import describe_token, record, refused
+from gptj_demo.worker import RequestRefused, Worker
+
+MAX_ID_CHARACTERS = 64
+ALTERNATIVES = 5
+
+
+class Why(gr.HTML):
+    """Event: `ask` (what, prompt or prompts, continuation, id), with the log as output.
+
+    `server_functions` must hold `plan(asked)` and `stop(id)`, which the script calls.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            value="",
+            html_template=read_asset("why.html"),
+            js_on_load=read_asset("why.js"),
+            apply_default_css=False,
+            most_prompts=MAX_PROMPTS,
+            **options,
+        )
+
+    def postprocess(self, value: str | None) -> str | None:
+        """The log as it is: it is never put into the template."""
+        return value
+
+
+def build_why(worker: Worker) -> None:
+    """Lay out the view in the present Blocks and connect it to the worker."""
+    stopped: dict[str, bool] = {}  # by the id that the visitor's page made up
+
+    async def plan(asked: Any) -> dict[str, Any]:
+        try:
+            return await _plan(worker, asked if isinstance(asked, dict) else {})
+        except RequestRefused as refusal:
+            return {"message": str(refusal)}
+
+    async def stop(request_id: Any) -> bool:
+        if str(request_id) in stopped:
+            stopped[str(request_id)] = True
+        return str(request_id) in stopped
+
+    async def ask(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
+        asked = event._data if isinstance(event._data, dict) else {}
+        request_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
+        visitor = f"page {browser.session_hash}"
+        tell = _attribute if asked.get("what") == "attribute" else _compare
+        log = record("begin", id=request_id)
+        stopped[request_id] = False
+        try:
+            async with aclosing(tell(worker, asked, visitor)) as lines:
+                async for line in lines:
+                    log += line
+                    yield log
+                    if stopped[request_id]:
+                        yield log + record("end", stopped=True)
+                        return
+            yield log + record("end", stopped=False)
+        except Exception as error:
+            yield log + refused(error)
+        finally:
+            stopped.pop(request_id, None)
+
+    why = Why(elem_id="why", server_functions=[plan, stop])
+    why.ask(
+        ask,
+        None,
+        why,
+        api_name="why_ask",
+        api_visibility="private",
+        concurrency_limit=None,
+        show_progress="hidden",
+        trigger_mode="multiple",
+    )
+
+
+async def _plan(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """How long the texts are, and what leaving out each part would have the model read."""
+    prompt, continuation = asked.get("prompt"), asked.get("continuation")
+    read = await encode_prompt(worker, str(prompt or ""))
+    scored = (await encode_continuation(worker, continuation)).token_ids if continuation else ()
+    assert worker.context_length is not None
+    tokens = min(worker.context_length, len(read) + len(scored))
+    parts = len(parts_of(str(prompt or ""), read_kind(asked.get("kind")), most_parts(tokens)))
+    return {
+        "prompt_tokens": len(read) if prompt else 0,
+        "continuation_tokens": len(scored),
+        "context_length": worker.context_length,
+        "parts": parts,
+        "parts_read": (parts + 1) * tokens,
+    }
+
+
+async def _compare(
+    worker: Worker, asked: Mapping[str, Any], visitor: str
+) -> AsyncIterator[str]:
+    """The lines of a log: the continuation's tokens, then how probable they are after each prompt."""
+    truncate = asked.get("truncate", "error")
+    continuation = await encode_continuation(
+        worker, asked.get("continuation", ""), asked.get("token_ids") or ()
+    )
+    given = asked.get("prompts")
+    given = given[: MAX_PROMPTS + 2] if isinstance(given, list) else []
+    prompts = [await encode_prompt(worker, prompt) for prompt in given]
+    scores = score_continuations(
+        worker,
+        prompts,
+        continuation,
+        visitor=visitor,
+        truncate=truncate,
+        alternatives=ALTERNATIVES,
+    )
+    async with aclosing(scores) as told:
+        yield record("continuation", as_generated=continuation.as_generated)
+        async for one in told:
+            yield (
+                "\n"  # a sign of life
+                if one is None
+                else record("scored", place=one[0], **describe_score(worker, one[1]))
+            )
+
+
+async def _attribute(
+    worker: Worker, asked: Mapping[str, Any], visitor: str
+) -> AsyncIterator[str]:
+    """The lines of a log: the prompt's parts, the continuation's score, and that without each."""
+    truncate = asked.get("truncate", "error")
+    continuation = await encode_continuation(
+        worker, asked.get("continuation", ""), asked.get("token_ids") or ()
+    )
+    prompt, kind = str(asked.get("prompt", "")), read_kind(asked.get("kind"))
+    plan = await leave_out_each(worker, prompt, continuation, kind, str(truncate))
+    scores = score_continuations(
+        worker, plan.prompts, continuation, visitor=visitor, truncate=truncate
+    )
+    async with aclosing(scores) as told:
+        tokens = [
+            {"token_id": token_id, "text": worker.token_text(token_id)}
+            for token_id in continuation.token_ids
+        ]
+        yield record("parts", parts=plan.parts, tokens=tokens, dropped_tokens=plan.dropped_tokens)
+        async for one in told:
+            if one is None:
+                yield "\n"
+                continue
+            place, score = one
+            logprobs = [round(token.logprob, 6) for token in score.logprobs]
+            yield record("without", part=place - 1, logprobs=logprobs)  # -1: all of it
+
+
+def describe_score(worker: Worker, score: ContinuationScore) -> dict[str, Any]:
+    """A continuation's score after one prompt, as page and API tell it."""
+    return {
+        "prompt_tokens": score.prompt_tokens,
+        "dropped_tokens": score.dropped_tokens,
+        "sum_logprob": round(score.sum_logprob, 6),
+        "mean_logprob": round(score.mean_logprob, 6),
+        "bits_per_byte": round(score.bits_per_byte, 6),
+        "tokens": [
+            describe_token(worker, token_id, logprobs)
+            for token_id, logprobs in zip(score.token_ids, score.logprobs, strict=True)
+        ],
+    }
