@@ -6,7 +6,8 @@ const LIFE_SIGN_MS = 15000; // the server says something every half second
 const PAUSE_MS = 300;
 const FULL_COLOUR = Math.log(16); // a change by this factor has the full colour
 const STORAGE = "gptj-playground/why";
-const EXCERPT = 150;
+const EXCERPT = 150; // characters of a prompt in the table
+const AROUND = 4; // words shown before and after what differs
 
 const $ = (selector) => element.querySelector(selector);
 const button = (action) => $(`[data-action="${action}"]`);
@@ -25,6 +26,7 @@ let reference = null; // the line that the others are compared with
 let chosen = null; // the line whose words are shown
 let scoredText = ""; // the continuation that the scores are of
 let generated = []; // the completions of the editor's latest request: {text, ids}
+let taken = { text: "", ids: [] }; // the continuation that was taken, with the model's tokens where known
 let running = null; // the request under way
 let attribution = null; // {parts, tokens, whole, without: [logprobs], part, token}
 let planned = null; // the sizes as last told
@@ -105,7 +107,8 @@ class Ribbon {
       span.setAttribute("aria-label", label);
       span.setAttribute("aria-selected", String(Boolean(isChosen)));
       span.className = !strength ? "" : strength > 0 ? "is-more" : "is-less";
-      span.style.setProperty("--strength", Math.min(1, Math.abs(strength ?? 0)).toFixed(3));
+      // small changes are seen too
+      span.style.setProperty("--strength", Math.min(1, Math.abs(strength ?? 0) ** 0.7).toFixed(3));
     });
     while (spans.length > pieces.length) spans[spans.length - 1].remove();
     this.at = Math.min(this.at, Math.max(0, pieces.length - 1));
@@ -208,7 +211,7 @@ function showTable() {
   const focused = document.activeElement?.closest?.("tbody") ? { line: document.activeElement.closest("tbody").line, action: document.activeElement.dataset.row } : null;
   table.querySelectorAll("tbody").forEach((body) => body.remove());
   comparePanel.querySelector(".why-order").hidden = lines.length < 2;
-  table.querySelector(".why-against").textContent = lines.length > 1 ? `Against ${reference.name}` : "";
+  table.querySelector(".why-against").textContent = `Against ${reference.name}`;
   const worth = ({ score }) => score?.sum_logprob ?? -Infinity;
   const inOrder = bestFirst.checked ? [...lines].sort((a, b) => worth(b) - worth(a) || 0) : lines;
   for (const line of inOrder) {
@@ -239,16 +242,16 @@ function showTable() {
     }
     if (score?.dropped_tokens) cell.appendChild(make("small", "", ` its first ${plural(score.dropped_tokens, "token")} left out`));
     const hands = cell.appendChild(make("span", "why-hands"));
-    const hand = (name, text, label) => {
+    const hand = (name, text, label, title) => {
       const one = hands.appendChild(make("button", "quiet", text));
       one.type = "button";
       one.dataset.row = name;
       one.setAttribute("aria-label", `${label} ${line.name}`);
-      one.title = `${label} ${line.name}`;
+      one.title = title;
     };
-    hand("edit", "Edit", "Put into the field:");
-    if (line !== reference) hand("refer", "Compare with", "Compare the others with");
-    hand("remove", "✕", "Remove");
+    hand("edit", "Edit", "Edit", "Put this prompt into the field");
+    if (line !== reference) hand("refer", "Compare with", "Compare with", "Compare the others with this prompt");
+    hand("remove", "✕", "Remove", "Remove this line");
   }
   if (focused) {
     const body = [...table.tBodies].find(({ line }) => line === focused.line);
@@ -256,7 +259,7 @@ function showTable() {
   }
 }
 
-// The prompt in short: what differs from the reference and a little around it; its end where nothing does.
+// The prompt in short: its end for the reference, for others what differs from that and a little around it.
 function excerpt(line) {
   const node = make("span", "why-excerpt");
   const { prompt } = line;
@@ -264,28 +267,64 @@ function excerpt(line) {
     node.appendChild(make("i", "", "nothing: the text begins here"));
     return node;
   }
-  const before = reference.prompt;
-  const shortest = Math.min(before.length, prompt.length);
-  let [start, end] = [0, 0];
-  while (start < shortest && before[start] === prompt[start]) start += 1;
-  while (end < shortest - start && before[before.length - 1 - end] === prompt[prompt.length - 1 - end]) end += 1;
-  // whole words differ, not halves
-  while (start > 0 && !/\s/.test(prompt[start - 1])) start -= 1;
-  while (end > 0 && !/\s/.test(prompt[prompt.length - end])) end -= 1;
-  if (line === reference || start + end < 0.2 * prompt.length) {
-    node.append(prompt.length > EXCERPT ? `… ${shown(prompt.slice(-EXCERPT))}` : shown(prompt));
+  const runs = line === reference ? null : wordChanges(reference.prompt, prompt);
+  if (!runs) {
+    node.append(prompt.length > EXCERPT ? `… ${shown(prompt.slice(-EXCERPT).replace(/^\S*\s+/, ""))}` : shown(prompt));
     return node;
   }
-  const cut = (text, most) => (text.length > most ? `${text.slice(0, most / 2)} … ${text.slice(-most / 2)}` : text);
-  node.append((start > 40 ? "… " : "") + shown(prompt.slice(Math.max(0, start - 40), start)));
-  const removed = before.slice(start, before.length - end);
-  const added = prompt.slice(start, prompt.length - end);
-  if (removed) node.appendChild(make("del", "", shown(cut(removed, 80))));
-  if (removed && added) node.append(" ");
-  if (added) node.appendChild(make("ins", "", shown(cut(added, 80))));
-  const rest = prompt.slice(prompt.length - end);
-  node.append(shown(rest.slice(0, 40)) + (rest.length > 40 ? " …" : ""));
+  runs.forEach(([kind, words], i) => {
+    if (kind !== "same") node.appendChild(make(kind, "", shown(words.join(""))));
+    else {
+      const [first, last] = [i === 0, i === runs.length - 1];
+      const head = first ? 0 : AROUND;
+      const tail = last ? 0 : AROUND;
+      if (words.length <= head + tail + 1) node.append(shown(words.join("")));
+      else node.append(`${shown(words.slice(0, head).join(""))}… ${shown(words.slice(words.length - tail).join(""))}`);
+    }
+  });
   return node;
+}
+
+// Two texts as runs of words ["same" | "del" | "ins", words]; null where they have little in common, or are
+// too long to be compared word by word.
+function wordChanges(before, after) {
+  const [a, b] = [before.match(/\S*\s*/g), after.match(/\S*\s*/g)];
+  let [start, end] = [0, 0];
+  while (start < Math.min(a.length, b.length) && a[start] === b[start]) start += 1;
+  while (end < Math.min(a.length, b.length) - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
+  const [x, y] = [a.slice(start, a.length - end), b.slice(start, b.length - end)];
+  if (x.length * y.length > 90_000) return null;
+  // longest common subsequence
+  const longest = Array.from({ length: x.length + 1 }, () => new Uint16Array(y.length + 1));
+  for (let i = x.length - 1; i >= 0; i -= 1) {
+    for (let j = y.length - 1; j >= 0; j -= 1) {
+      longest[i][j] = x[i] === y[j] ? longest[i + 1][j + 1] + 1 : Math.max(longest[i + 1][j], longest[i][j + 1]);
+    }
+  }
+  if (start + end + longest[0][0] < 0.3 * b.length) return null;
+  const runs = [];
+  const add = (kind, words) => {
+    const last = runs[runs.length - 1];
+    if (last?.[0] === kind) last[1].push(...words);
+    else if (words.length) runs.push([kind, [...words]]);
+  };
+  add("same", a.slice(0, start));
+  let [i, j] = [0, 0];
+  while (i < x.length || j < y.length) {
+    if (i < x.length && j < y.length && x[i] === y[j]) {
+      add("same", [x[i]]);
+      i += 1;
+      j += 1;
+    } else if (i < x.length && (j === y.length || longest[i + 1][j] >= longest[i][j + 1])) {
+      add("del", [x[i]]);
+      i += 1;
+    } else {
+      add("ins", [y[j]]);
+      j += 1;
+    }
+  }
+  add("same", a.slice(a.length - end));
+  return runs;
 }
 
 function lineFor(prompt) {
@@ -420,7 +459,7 @@ function showEmpty() {
 
 // ---- asking
 
-const idsOf = (text) => generated.find((one) => one.text === text && one.ids.length)?.ids ?? [];
+const idsOf = (text) => generated.find((one) => one?.text === text)?.ids ?? [];
 
 function ask(what, more) {
   hideNotice();
@@ -437,7 +476,7 @@ function ask(what, more) {
     id: running.id,
     what,
     continuation,
-    token_ids: idsOf(continuation),
+    token_ids: taken.text === continuation ? taken.ids : [],
     truncate: gptj.controls.truncate ?? "error",
     ...more,
   });
@@ -645,12 +684,14 @@ function take() {
   if (running) return;
   promptField.value = prompt;
   continuationField.value = continuation;
-  if (continuation !== scoredText) {
+  const ids = idsOf(continuation);
+  if (continuation !== scoredText || String(ids) !== String(taken.ids)) {
     lines = [];
     names = 0;
     reference = chosen = attribution = null;
     showParts();
   }
+  taken = { text: continuation, ids };
   typed();
   compare([prompt]);
 }
@@ -670,6 +711,7 @@ function save() {
     version: 1,
     prompt: promptField.value,
     continuation: continuationField.value,
+    taken,
     several: severalField.value,
     kind: kindField.value,
     bestFirst: bestFirst.checked,
@@ -696,6 +738,7 @@ function restore() {
   promptField.value = text(kept.prompt);
   continuationField.value = text(kept.continuation);
   severalField.value = text(kept.several);
+  if (typeof kept.taken?.text === "string" && Array.isArray(kept.taken.ids)) taken = kept.taken;
   if ([...kindField.options].some(({ value }) => value === kept.kind)) kindField.value = kept.kind;
   bestFirst.checked = kept.bestFirst === true;
   if (Array.isArray(kept.lines)) {

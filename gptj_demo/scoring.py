@@ -28,9 +28,10 @@ MOST_STREAMS = 16
 FEW_WORDS = 24
 SIGN_OF_LIFE_SECONDS = 0.5
 
-_BOUNDARY = re.compile(r"[。！？]\s*|\s+")
+_FULL_WIDTH_MARKS = "\u3002\uff01\uff1f"  # these end a sentence without a space
+_BOUNDARY = re.compile(rf"[{_FULL_WIDTH_MARKS}]\s*|\s+")
 _WORD = re.compile(r"\s*\S+|\s+")
-_CLOSING = "\"'”’»)]}"
+_CLOSING = "\"'\u201d\u2019\u00bb)]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,9 @@ def sentences(text: str) -> list[str]:
     """A text cut after its sentences and lines; joined they are the text again."""
     parts, start = [], 0
     for match in _BOUNDARY.finditer(text):
-        mark = match[0][0] if match[0][0] in "。！？" else ""
         before = text[max(start, match.start() - 4) : match.start()].rstrip(_CLOSING)
-        if mark or "\n" in match[0] or before.endswith((".", "!", "?", "…")):
+        ends = match[0][0] in _FULL_WIDTH_MARKS or "\n" in match[0]
+        if ends or before.endswith((".", "!", "?", "…")):
             parts.append(text[start : match.end()])
             start = match.end()
     return [*parts, text[start:]] if start < len(text) else parts
@@ -161,6 +162,16 @@ async def encode_continuation(
     return Continuation(ids, False)
 
 
+def check_count(prompts: Sequence[object]) -> None:
+    """Raise `RequestRefused` where there are too many prompts, or none."""
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise RequestRefused(
+            "invalid",
+            f"Between 1 and {MAX_PROMPTS} prompts can be scored at once; there were "
+            f"{len(prompts):,}.",
+        )
+
+
 def check_fits(
     worker: Worker, prompts: Sequence[Sequence[int]], continuation: Continuation, truncate: str
 ) -> None:
@@ -173,12 +184,6 @@ def check_fits(
             "too_long",
             f"The continuation has {length:,} tokens; this model reads {context:,} at most, and at "
             "least one of them stands before it. Shorten the continuation.",
-        )
-    if not 1 <= len(prompts) <= MAX_PROMPTS + 1:
-        raise RequestRefused(
-            "invalid",
-            f"Between 1 and {MAX_PROMPTS} prompts can be scored at once; there were "
-            f"{len(prompts):,}.",
         )
     longest = max(map(len, prompts)) + length
     if longest > context and truncate != "left":
@@ -303,8 +308,9 @@ async def _score(
 
 def read_kind(value: object) -> PartKind:
     """Into what a prompt is cut, from untrusted data; raises `RequestRefused`."""
-    for kind in get_args(PartKind):
+    kinds: tuple[PartKind, ...] = get_args(PartKind)
+    for kind in kinds:
         if value == kind:
             return kind
-    known = " or ".join(get_args(PartKind))
+    known = " or ".join(kinds)
     raise RequestRefused("invalid", f"The parts of a prompt are {known}; they were {value!r:.40}.")

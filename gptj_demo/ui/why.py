@@ -6,7 +6,7 @@ the component's value is a log of one JSON record a line, to which a running req
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -15,6 +15,7 @@ import gradio as gr
 from gptj_demo.scoring import (
     MAX_PROMPTS,
     ContinuationScore,
+    check_count,
     encode_continuation,
     encode_prompt,
     leave_out_each,
@@ -120,14 +121,15 @@ async def _plan(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _compare(
     worker: Worker, asked: Mapping[str, Any], visitor: str
-) -> AsyncIterator[str]:
-    """The lines of a log: the continuation's tokens, then how probable they are after each prompt."""
+) -> AsyncGenerator[str, None]:
+    """The lines of a log: how probable the continuation is after each prompt, as they come."""
     truncate = asked.get("truncate", "error")
     continuation = await encode_continuation(
         worker, asked.get("continuation", ""), asked.get("token_ids") or ()
     )
     given = asked.get("prompts")
-    given = given[: MAX_PROMPTS + 2] if isinstance(given, list) else []
+    given = given if isinstance(given, list) else []
+    check_count(given)
     prompts = [await encode_prompt(worker, prompt) for prompt in given]
     scores = score_continuations(
         worker,
@@ -143,13 +145,13 @@ async def _compare(
             yield (
                 "\n"  # a sign of life
                 if one is None
-                else record("scored", place=one[0], **describe_score(worker, one[1]))
+                else record("scored", place=one[0], **describe_continuation(worker, one[1]))
             )
 
 
 async def _attribute(
     worker: Worker, asked: Mapping[str, Any], visitor: str
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """The lines of a log: the prompt's parts, the continuation's score, and that without each."""
     truncate = asked.get("truncate", "error")
     continuation = await encode_continuation(
@@ -175,7 +177,7 @@ async def _attribute(
             yield record("without", part=place - 1, logprobs=logprobs)  # -1: all of it
 
 
-def describe_score(worker: Worker, score: ContinuationScore) -> dict[str, Any]:
+def describe_continuation(worker: Worker, score: ContinuationScore) -> dict[str, Any]:
     """A continuation's score after one prompt, as page and API tell it."""
     return {
         "prompt_tokens": score.prompt_tokens,

@@ -68,7 +68,18 @@ def test_the_api_streams_with_the_tables_controls(site: Site) -> None:
 
     client = Client(site.url, verbose=False)
     api = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
-    assert set(api) == {"/generate", "/complete", "/tokenize", "/status"}
+    assert set(api) == {
+        "/generate",
+        "/complete",
+        "/alternatives",
+        "/score",
+        "/compare_prompts",
+        "/attribute",
+        "/tokenize",
+        "/status",
+    }
+    for name in set(api) - {"/status"}:
+        assert api[name]["description"]
     for name in ("/generate", "/complete"):
         names = [parameter["parameter_name"] for parameter in api[name]["parameters"]]
         assert names == ["prompt", *(control.name for control in CONTROLS)]

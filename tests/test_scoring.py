@@ -1,0 +1,275 @@
+"""Scores of a continuation after prompts, against transformers; and the parts of a prompt."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import GPTJForCausalLM
+
+from gptj_demo import scoring
+from gptj_demo.sampling import InvalidControl
+from gptj_demo.scoring import (
+    Continuation,
+    ContinuationScore,
+    check_count,
+    encode_continuation,
+    encode_prompt,
+    leave_out_each,
+    most_parts,
+    parts_of,
+    read_kind,
+    score_continuations,
+    sentences,
+    without_each,
+    words,
+)
+from gptj_demo.settings import Settings
+from gptj_demo.worker import RequestRefused, Worker
+from tests.engine.checkpoints import make_checkpoint
+
+CONTEXT = 128
+TEXTS = st.text(st.sampled_from(list("ab .!?…\n\t\"'")) | st.characters(exclude_categories=["Cs"]))
+
+
+# ---- parts
+
+
+@given(TEXTS, st.sampled_from(["auto", "sentences", "words"]), st.integers(1, 70))
+def test_parts_are_the_text_in_order_and_no_more_than_are_allowed(
+    text: str, kind: scoring.PartKind, at_most: int
+) -> None:
+    parts = parts_of(text, kind, at_most)
+    assert "".join(parts) == text
+    assert all(parts)
+    assert len(parts) <= at_most
+    for i, rest in enumerate(without_each(parts)):
+        assert len(rest) == len(text) - len(parts[i])
+
+
+@given(TEXTS)
+def test_a_word_is_what_stands_between_spaces_with_the_space_before_it(text: str) -> None:
+    assert [word.strip() for word in words(text) if word.strip()] == text.split()
+    assert "".join(sentences(text)) == text
+
+
+def test_sentences_end_with_their_marks_quotes_and_lines() -> None:
+    text = 'He came. "Who is it?" she said!\nA line\n\nv1.5 is out… no'
+    assert sentences(text) == [
+        "He came. ",
+        '"Who is it?" ',
+        "she said!\n",
+        "A line\n\n",
+        "v1.5 is out… ",
+        "no",
+    ]
+    wide = "\u3002"
+    assert sentences(f"a{wide}b{wide} c") == [f"a{wide}", f"b{wide} ", "c"]
+
+
+def test_a_short_prompt_is_cut_into_words_and_a_long_one_into_sentences() -> None:
+    assert parts_of("One two. Three", "auto", 64) == ["One", " two.", " Three"]
+    long = "One two three four five six seven. " * 5
+    assert len(parts_of(long, "auto", 64)) == 5
+    assert len(parts_of(long, "words", 64)) == 36  # the last space too
+    assert len(parts_of(long, "words", 10)) == 9  # four together
+    assert parts_of("", "auto", 64) == []
+
+
+def test_the_longer_the_text_the_fewer_of_its_parts_are_left_out() -> None:
+    assert most_parts(10) == scoring.MAX_PARTS
+    assert most_parts(10**9) == 1
+    for tokens in (100, 1000, 2048):
+        assert (most_parts(tokens) + 1) * tokens <= scoring.MAX_TOKENS_READ
+
+
+def test_a_run_of_marks_as_long_as_a_prompt_may_be_is_cut_at_once() -> None:
+    assert len(sentences("." * 200_000)) == 1
+    assert len(words(" " * 200_000)) == 1
+
+
+# ---- scores
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("tiny"), n_positions=CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def worker(folder: Path) -> Iterator[Worker]:
+    """Two slots, and room for one to wait: less than what is asked at once."""
+    worker = Worker(Settings(model=str(folder), max_streams=2, max_waiting=1))
+    worker.start()
+
+    async def ready() -> None:
+        while worker.status.state != "ready":
+            await asyncio.sleep(0.01)
+
+    run(ready())
+    yield worker
+    worker.stop()
+
+
+def run(scenario: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(scenario, 60))
+
+
+async def scores_of(
+    worker: Worker, prompts: list[str], continuation: Continuation, **options: Any
+) -> list[ContinuationScore]:
+    ids = [await encode_prompt(worker, prompt) for prompt in prompts]
+    found = {}
+    async for one in score_continuations(worker, ids, continuation, visitor="me", **options):
+        if one is not None:
+            assert one[0] not in found
+            found[one[0]] = one[1]
+    return [found[place] for place in range(len(prompts))]
+
+
+def test_the_scores_are_those_of_transformers(worker: Worker, folder: Path) -> None:
+    model = GPTJForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    prompts = ["Once upon a time", "", "A much longer beginning, with a comma", "\n"]
+
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, " there was a king")
+        scores = await scores_of(worker, prompts, fixed, alternatives=3)
+        for prompt, score in zip(prompts, scores, strict=True):
+            before = await encode_prompt(worker, prompt)
+            ids = torch.tensor([before + fixed.token_ids])
+            with torch.inference_mode():
+                logprobs = model(ids).logits[0, len(before) - 1 : -1].log_softmax(dim=-1)
+            wanted = logprobs.gather(1, torch.tensor(fixed.token_ids)[:, None])[:, 0]
+            told = torch.tensor([one.logprob for one in score.logprobs])
+            torch.testing.assert_close(told, wanted, atol=1e-4, rtol=0)
+            assert score.token_ids == fixed.token_ids
+            assert score.prompt_tokens == len(before)
+            assert [len(one.alternatives) for one in score.logprobs] == [3] * len(told)
+            assert score.sum_logprob == pytest.approx(float(wanted.sum()), abs=1e-3)
+            assert score.mean_logprob == pytest.approx(float(wanted.mean()), abs=1e-4)
+            size = len(b" there was a king")
+            bits = -float(wanted.sum()) / math.log(2) / size
+            assert score.bits_per_byte == pytest.approx(bits, abs=1e-3)
+
+    run(scenario())
+
+
+def test_more_prompts_than_the_line_has_places_are_all_scored(worker: Worker) -> None:
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, " end")
+        prompts = [f"Prompt {i}" for i in range(30)]
+        scores = await scores_of(worker, prompts, fixed)
+        alone = await scores_of(worker, prompts[-1:], fixed)
+        assert scores[-1].sum_logprob == pytest.approx(alone[0].sum_logprob, abs=1e-4)
+        assert worker.streams_running == worker.streams_waiting == 0
+
+    run(scenario())
+
+
+def test_leaving_early_ends_the_engines_work(worker: Worker) -> None:
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, " end")
+        ids = [await encode_prompt(worker, "x " * 40)] * 20
+        scores = score_continuations(worker, ids, fixed, visitor="me")
+        assert await anext(scores) is not None
+        await scores.aclose()
+        assert worker.streams_waiting == 0
+        while worker.streams_running:
+            await asyncio.sleep(0.01)
+
+    run(scenario())
+
+
+def test_generated_tokens_are_used_where_they_are_the_text(worker: Worker) -> None:
+    async def scenario() -> None:
+        text = "the"
+        letters = [await worker.tokenize(letter) for letter in text]
+        single = tuple(token.token_id for tokens in letters for token in tokens)
+        assert await encode_continuation(worker, text, single) == (single, True)
+        known = (await encode_continuation(worker, text)).token_ids
+        for wrong in ([1], [10**9], [-1], ["a"], [True, False]):
+            assert await encode_continuation(worker, text, wrong) == (known, False)
+
+    run(scenario())
+
+
+def test_leaving_out_each_part_begins_with_the_whole(worker: Worker) -> None:
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, " end")
+        plan = await leave_out_each(worker, "One two three", fixed, "words", "error")
+        assert plan.parts == ["One", " two", " three"]
+        texts = ["One two three", " two three", "One three", "One two"]
+        assert plan.prompts == [await encode_prompt(worker, text) for text in texts]
+
+    run(scenario())
+
+
+def test_of_a_truncated_prompt_only_what_is_read_is_left_out(worker: Worker) -> None:
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, " end")
+        text = "First. " + "word " * 200 + "last."
+        plan = await leave_out_each(worker, text, fixed, "auto", "left")
+        assert plan.dropped_tokens > 0
+        assert len(plan.prompts[0]) + len(fixed.token_ids) == CONTEXT
+        assert text.endswith("".join(plan.parts))
+        assert max(map(len, plan.prompts)) == len(plan.prompts[0])
+
+    run(scenario())
+
+
+def test_what_does_not_fit_is_refused_by_a_sentence_or_cut_on_the_left(worker: Worker) -> None:
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, " end")
+        long = "word " * 200
+        with pytest.raises(RequestRefused, match=r"have [\d,]+ tokens together; .* reads 128") as e:
+            await scores_of(worker, ["x", long], fixed)
+        assert e.value.control == "truncate"
+        score = (await scores_of(worker, [long], fixed, truncate="left"))[0]
+        assert score.prompt_tokens + len(fixed.token_ids) == CONTEXT
+        assert score.dropped_tokens == len(await encode_prompt(worker, long)) - score.prompt_tokens
+        assert score.token_ids == fixed.token_ids
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("continuation", "said"),
+    [("", "There is no continuation"), (None, "There is no continuation"), ("\ud800", "half of a")],
+)
+def test_a_continuation_that_is_none_is_refused(
+    worker: Worker, continuation: Any, said: str
+) -> None:
+    with pytest.raises(RequestRefused, match=said):
+        run(encode_continuation(worker, continuation))
+
+
+def test_other_bad_input_is_refused_by_a_sentence(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, " end")
+        with pytest.raises(RequestRefused, match=r"continuation has .* Shorten the continuation"):
+            await scores_of(worker, ["x"], await encode_continuation(worker, "word " * 200))
+        with pytest.raises(RequestRefused, match="must be a text"):
+            await encode_prompt(worker, 7)  # type: ignore[arg-type]
+        with pytest.raises(RequestRefused, match="no prompt whose parts"):
+            await leave_out_each(worker, "", fixed, "auto", "error")
+        with pytest.raises(InvalidControl, match="error or left"):
+            await scores_of(worker, ["x"], fixed, truncate="right")
+        monkeypatch.setattr(scoring, "MAX_TOKENS_READ", 3)
+        with pytest.raises(RequestRefused, match="at most 3 are read at once"):
+            await scores_of(worker, ["Once upon a time"], fixed)
+
+    run(scenario())
+    for count in (0, 65):
+        with pytest.raises(RequestRefused, match=f"there were {count}"):
+            check_count(["x"] * count)
+    with pytest.raises(RequestRefused, match="'letters'"):
+        read_kind("letters")
