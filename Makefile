@@ -30,6 +30,7 @@ bench-small: .venv/bench.done  ## the sample model against the peers: about a qu
 	$(BIN)/python benchmarks/serving.py --save
 	$(BIN)/python benchmarks/visitors.py --save
 	$(BIN)/python benchmarks/api.py --save
+	$(BIN)/python benchmarks/controls.py --save
 	$(BIN)/python benchmarks/start.py --save
 	$(BIN)/python benchmarks/page.py --save
 

@@ -25,6 +25,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -357,7 +358,7 @@ class Program:
                 raise SystemExit(f"{' '.join(self._command)} ended:\n{said}")
             try:
                 return bool(condition())
-            except OSError:  # its server is not up yet
+            except (OSError, HTTPException):  # its server is not up yet, or just coming up
                 return False
 
         return wait_for(holds, every)
@@ -404,8 +405,10 @@ def gradio_status(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(request, timeout=10) as answer:
         event = json.load(answer)["event_id"]
     with urllib.request.urlopen(f"{call}/{event}", timeout=10) as answer:
-        data = next(line for line in answer if line.startswith(b"data: "))
-    return dict(json.loads(data[6:])[0])
+        lines = [line for line in answer if line.startswith(b"data: [")]
+    if not lines:
+        raise ConnectionError(f"{url} did not tell its status")
+    return dict(json.loads(lines[-1][6:])[0])
 
 
 def api_arguments(url: str, **given: Any) -> list[Any]:

@@ -125,11 +125,11 @@ class Bench:
 
     def engine_step_times(self, prompts: Sequence[Prompt], steps: int) -> list[float]:
         torch.set_num_threads(self.engine_threads)
+        self.submit(prompts, 1)  # leaves the prompts in their slots, so that all begin together
+        self.drain()
         self.submit(prompts, steps + 1)
-        started: set[int] = set()
-        while len(started) < len(prompts):
-            events = self.engine.step()
-            started |= {event.request_id for event in events if isinstance(event, TokenEvent)}
+        begun = sum(isinstance(event, TokenEvent) for event in self.engine.step())
+        assert begun == len(prompts)
         times = []
         while not self.engine.is_idle:
             begin = time.perf_counter()

@@ -229,6 +229,41 @@ def start(figures: Mapping[str, Any]) -> str:
     )
 
 
+def api(figures: Mapping[str, Any]) -> str:
+    rates = figures["tokens a second"]
+    waits = {name: value for name, value in figures.items() if name.startswith("first words")}
+    return "\n".join(
+        [
+            "## The API, sample model\n",
+            f"Tokens a second of {figures['streams']} clients that ask one request after another, "
+            "over the worker's own interface and over HTTP:\n",
+            table(
+                ["over", "tokens a second", "of the worker's"],
+                [[name, rate, rate / rates["worker"]] for name, rate in rates.items()],
+            ),
+            f"A person on the page, alone and while a caller has {figures['queued']} requests in "
+            "line:\n",
+            table(["", "ms"], [[name.replace(" ms", ""), ms] for name, ms in waits.items()]),
+        ]
+    )
+
+
+def controls(figures: Mapping[str, Any]) -> str:
+    def ratios(measured: Mapping[str, Mapping[str, float]]) -> str:
+        rows = [[name, by["ms"], by["ratio"]] for name, by in measured.items()]
+        return table(["", "ms", "ratio"], rows)
+
+    return "\n".join(
+        [
+            "## Controls, sample model\n",
+            "A decode step of all rows, by the controls they use:\n",
+            ratios(figures["step"]),
+            "From a prompt of 400 tokens to the first token of all completions:\n",
+            ratios(figures["first_tokens"]),
+        ]
+    )
+
+
 def page(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
@@ -243,6 +278,8 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "decode": decode,
     "serving": serving,
     "visitors": visitors,
+    "api": api,
+    "controls": controls,
     "real_size": real_size,
     "gpu": gpu,
     "start": start,

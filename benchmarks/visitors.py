@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from common import (
     describe_machine,
     endless_model,
@@ -45,6 +46,7 @@ OPENINGS = (
 )
 LOOK_SECONDS = 0.01  # how often a visitor looks at what has arrived
 LIMIT_SECONDS = 300.0
+CONNECTION_ATTEMPTS = 3
 
 OURS = "ours"
 SPACE = "the usual Space"
@@ -132,6 +134,9 @@ def measure(
 
         def make(_: int) -> Client:
             # loading certificates, at each request anew, would take the sites their cores
+            for _ in range(CONNECTION_ATTEMPTS - 1):
+                with contextlib.suppress(httpx.TransportError):  # many connect at once
+                    return Client(url, verbose=False, ssl_verify=False, download_files=False)
             return Client(url, verbose=False, ssl_verify=False, download_files=False)
 
         clients = list(pool.map(make, range(max(counts))))
