@@ -20,6 +20,7 @@
       else title?.removeAttribute("data-changed");
     }
   });
+  gptj.defaults = Object.fromEntries(table.map(({ name, initial }) => [name, initial]));
   const named = Object.fromEntries(table.map(({ name }, i) => [name, values[i]]));
   gptj.tell("controls", named);
   return [];

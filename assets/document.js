@@ -210,81 +210,8 @@ class WrittenText {
   }
 }
 
-// The visitor's texts in the visitor's browser: one for each tab, found again after a reload. A new tab
-// begins with a copy of the text saved last.
-const shelf = {
-  prefix: "gptj-playground/text/",
-  kept: 8,
-
-  open() {
-    try {
-      let id = sessionStorage.getItem("gptj-playground/tab");
-      let saved = id && localStorage.getItem(this.prefix + id);
-      if (!id) {
-        id = newId();
-        sessionStorage.setItem("gptj-playground/tab", id);
-        saved = this.all()[0]?.saved;
-      }
-      this.id = id;
-      return saved ? this.check(JSON.parse(saved)) : null;
-    } catch {
-      return null; // no storage, or something that is not ours in it
-    }
-  },
-
-  check(saved) {
-    const isPieces = (list) =>
-      Array.isArray(list) && list.every((p) => typeof p[0] === "string" && Number.isInteger(p[1]));
-    const sound =
-      saved?.version === 1 &&
-      isPieces(saved.pieces) &&
-      Array.isArray(saved.steps) &&
-      saved.steps.every((s) => isPieces(s.removed) && isPieces(s.inserted) && Number.isInteger(s.at)) &&
-      saved.position >= 0 &&
-      saved.position <= saved.steps.length;
-    return sound ? saved : null;
-  },
-
-  all() {
-    return Object.keys(localStorage)
-      .filter((key) => key.startsWith(this.prefix))
-      .map((key) => ({ key, saved: localStorage.getItem(key) }))
-      .sort((a, b) => this.time(b.saved) - this.time(a.saved));
-  },
-
-  time: (saved) => Number(/"time":(\d+)/.exec(saved.slice(0, 60))?.[1] ?? 0),
-
-  // Where the browser's room is spent, the texts of other tabs go first, oldest first, then the oldest
-  // steps of this one. Returns whether the text was saved.
-  save(document) {
-    if (!this.id) return false;
-    let { steps, position } = document;
-    for (;;) {
-      const saved = { version: 1, time: Date.now(), runs: document.runs, pieces: document.pieces, position, steps };
-      try {
-        localStorage.setItem(this.prefix + this.id, JSON.stringify(saved));
-        this.all().slice(this.kept).forEach(({ key }) => localStorage.removeItem(key));
-        return true;
-      } catch {
-        try {
-          const others = this.all().filter(({ key }) => key !== this.prefix + this.id);
-          if (others.length) {
-            localStorage.removeItem(others[others.length - 1].key);
-          } else if (position > 0) {
-            const dropped = Math.ceil(position / 2);
-            steps = steps.slice(dropped);
-            position -= dropped;
-          } else {
-            return false;
-          }
-        } catch {
-          return false;
-        }
-      }
-    }
-  },
-};
-
 function newId() {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("-");
 }
+
+Object.assign(gptj, { PERSON, pieces, difference, WrittenText, newId });

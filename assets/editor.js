@@ -4,7 +4,6 @@
 
 const LIFE_SIGN_MS = 15000; // the server says something every half second
 const COUNT_PAUSE_MS = 250;
-const SAVE_PAUSE_MS = 400;
 const END_SLACK_PX = 48;
 
 const $ = (selector) => element.querySelector(selector);
@@ -14,9 +13,9 @@ const area = $("textarea");
 const notice = $(".notice");
 const announcer = $('[role="status"]');
 const button = (action) => $(`[data-action="${action}"]`);
-const { number, plural, tell, listen } = gptj;
+const { number, plural, tell, listen, PERSON, pieces, difference, newId } = gptj;
 
-const written = new WrittenText(shelf.open());
+let { written } = gptj.session;
 let running = null; // the request under way
 let latest = null; // the latest request that was sent: {run, prompt}
 let lastRun = null; // how the last one ended
@@ -130,7 +129,8 @@ function changed() {
   render();
   showButtons();
   scheduleCount();
-  scheduleSave();
+  gptj.session.tree.follow(written.text);
+  gptj.sessions.scheduleSave();
   lookAgain();
   const place = latest && written.placeOf(latest.run);
   tell("written", place ? written.text.slice(place.from, place.to) : null);
@@ -159,6 +159,30 @@ function replaceText(text) {
 }
 
 listen("text", replaceText);
+
+// Put a node of the tree in the place of the present text, which is a node before it goes. What both begin
+// with stays, so that the step is small.
+function openNode(id) {
+  if (running) return;
+  const { tree } = gptj.session;
+  tree.commit(written.pieces);
+  const [before, after] = [written.text, tree.textOf(id)];
+  let at = 0;
+  while (at < before.length && before[at] === after[at]) at += 1;
+  if (before !== after) {
+    const inserted = pieces.slice(tree.piecesOf(id), at, Infinity);
+    const selection = [area.selectionStart, area.selectionEnd];
+    written.replace("open", at, before.length - at, inserted, selection, [after.length, after.length]);
+    replaceInArea(at, before.length - at, after.slice(at));
+  }
+  tree.current = id;
+  hideNotice();
+  changed();
+  area.focus({ preventScroll: true });
+  select([after.length, after.length]);
+}
+
+listen("open", openNode);
 
 // Put another completion where the model's words of the latest request are, as one step.
 function take(text) {
@@ -193,19 +217,18 @@ gptj.lastRun = () => {
     : { prompt: text, continuation: "" };
 };
 
-// ---- keeping
+// ---- keeping: assets/sessions.js
 
-let saveTimer = null;
-function save() {
-  clearTimeout(saveTimer);
-  saveTimer = null;
-  shelf.save(written);
-}
-function scheduleSave() {
-  saveTimer ??= setTimeout(save, SAVE_PAUSE_MS);
-}
-window.addEventListener("pagehide", save);
-document.addEventListener("visibilitychange", () => document.hidden && save());
+listen("session", () => {
+  ({ written } = gptj.session);
+  [latest, lastRun, counted] = [null, null, null];
+  area.value = written.text;
+  hideNotice();
+  changed();
+  showStatus();
+});
+
+listen("keeping", (message) => message && showNotice(message));
 
 // ---- the model's turn
 
@@ -220,11 +243,12 @@ function generate({ retry = false, at = null } = {}) {
   const atEnd = isAtEnd();
   const selection = [area.selectionStart, area.selectionEnd];
   const prompt = written.text.slice(0, at);
+  const before = written.pieces;
   const step = written.beginRun(at, end - at, selection);
   replaceInArea(at, end - at, "");
   running = { id: newId(), step, read: 0, phase: "sending", tokens: 0, total: 0, heard: Date.now() };
   latest = { run: written.runs, prompt };
-  tell("record", { event: "begin" });
+  tell("record", { event: "begin", kind: retry ? "retry" : "generate", run: latest.run, before, prompt: written.pieces });
   area.readOnly = true;
   swapButtons("generate", "stop");
   changed();
@@ -279,7 +303,6 @@ function write(text) {
   written.extendRun(running.step, text);
   replaceInArea(end, 0, text);
   render();
-  scheduleSave();
   lookForLoop();
 }
 
@@ -338,10 +361,10 @@ function end(how) {
     counted = { tokens: how.prompt_tokens + how.completion_tokens }; // until it is counted anew
     say(`${how.message} ${plural(how.total, "token")} written.`);
   }
-  tell("record", { event: "end" });
+  tell("record", { event: "end", message: how.message });
   changed();
   showStatus();
-  save();
+  gptj.sessions.save();
   looksWhenRunEnds();
 }
 

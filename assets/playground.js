@@ -4,13 +4,18 @@
 // News are events of the document, "gptj:" and a name:
 //   status    the model and its streams, as the server tells them; also kept as gptj.status
 //   controls  the values of all controls by name, whenever one changed; also kept as gptj.controls
-//   record    one record of the request that the editor runs
+//   record    one record of the request that the editor runs; "begin" and "end" are the editor's own
 //   written   the model's latest words as they now stand in the text, null where they do not
 //   text      asks the editor to put this text in the place of its own, as one step
 //   take      asks the editor to put this completion in the place of the model's latest words
 //   aside     asks the editor to say in a line what was put into its text, with an Undo: {message, controls},
 //             the controls with the values that undoing gives back
+//   open      asks the editor to put this node of the tree in the place of its text, as one step
 //   view      the name of the view that is now shown
+//   tree      the session's tree has changed
+//   session   another session is open: gptj.session
+//   keeping   why the open session is not kept as it should be, empty where it is
+//   stored    another tab has kept or deleted a session
 
 window.gptj = (() => {
   const VIEWS = ["write", "branches", "compare", "why", "about"];
@@ -136,6 +141,7 @@ window.gptj = (() => {
     lastRun: () => ({ prompt: "", continuation: "" }), // the editor's, when it is there
     wanted: {},
     controls: {},
+    defaults: {},
     status: null,
   };
   listen("controls", (values) => (shared.controls = values));

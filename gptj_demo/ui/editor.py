@@ -26,9 +26,7 @@ class Editor(gr.HTML):
         super().__init__(
             value="",
             html_template=read_asset("editor.html"),
-            js_on_load="".join(
-                read_asset(name) for name in ("document.js", "loops.js", "asides.js", "editor.js")
-            ),
+            js_on_load="".join(map(read_asset, ("loops.js", "asides.js", "editor.js"))),
             apply_default_css=False,
             **options,
         )

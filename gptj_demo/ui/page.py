@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from gradio.events import api
 
 from gptj_demo.ui.about import build_about
-from gptj_demo.ui.files import ASSETS, read_asset, read_styles
+from gptj_demo.ui.branches import build_branches
+from gptj_demo.ui.files import ASSETS, read_scripts, read_styles
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
 from gptj_demo.ui.theme import Paper
@@ -27,6 +28,7 @@ HEAD = """
 
 VIEWS: dict[str, Callable[[Worker], None]] = {
     "write": build_write,
+    "branches": build_branches,
     "why": build_why,
     "about": build_about,
 }
@@ -55,11 +57,10 @@ def build_page(worker: Worker) -> gr.Blocks:
 
 def page_options() -> dict[str, Any]:
     """How the page is served: arguments that `Blocks.launch` and `mount_gradio_app` share."""
-    script = read_asset("playground.js")
     return {
         "theme": Paper(),
         # not as `css`: Gradio would add each rule twice and lose shorthands that hold a variable
-        "head": f"{HEAD}<style>{read_styles()}</style><script>{script}</script>",
+        "head": f"{HEAD}<style>{read_styles()}</style><script>{read_scripts()}</script>",
         "favicon_path": ASSETS / "favicon.svg",
         "ssr_mode": False,  # its proxy would stand between visitors and our routes
         "run_history": False,  # texts are kept by the editor, in one place

@@ -1,4 +1,4 @@
-"""Program: serves editor and results, answered from a file: for words that no model would say.
+"""Program: serves editor, results and branches, answered from a file: for words that no model would say.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
 records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl.
@@ -15,6 +15,7 @@ from typing import Any
 
 import gradio as gr
 
+from gptj_demo.ui.branches import Branches
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.page import page_options
 from gptj_demo.ui.results import Results
@@ -52,5 +53,7 @@ with gr.Blocks(analytics_enabled=False) as page:
         trigger_mode="multiple",  # else one that comes at the end of another is dropped
     )
     Results()
+    with gr.Column(elem_id="view-branches", elem_classes="view"):
+        Branches()
 page.queue()
 page.launch(server_port=PORT, quiet=True, **page_options())

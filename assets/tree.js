@@ -1,0 +1,368 @@
+// The texts of a session as a tree: every generation and all that was written between two of them is a
+// node, and nothing that was a node is lost. Nothing in here touches the page.
+//
+// A node: {id, parent, at, pieces, kind, name, starred, time, run}. Its full text is the first `at`
+// characters of its parent's, then its own `pieces` ([text, run], as in document.js). `kind` says how it
+// came about; `run`, where the model wrote it, what it was asked and how it ended:
+// {prompt_length, controls, seed, model, revision, precision, reason, message, tokens, mean_logprob}.
+
+const { pieces } = gptj;
+const ROOT = "root"; // the empty page, from which all texts go out
+const WRITTEN = new Set(["write", "edit"]); // kinds whose words are the person's
+const KINDS = new Set([...WRITTEN, "generate", "retry", "alternative"]);
+
+// How many characters two texts begin with in common; never half a character.
+function commonLength(one, other) {
+  const end = Math.min(one.length, other.length);
+  let at = 0;
+  while (at < end && one[at] === other[at]) at += 1;
+  return at > 0 && /[\ud800-\udbff]/.test(one[at - 1]) ? at - 1 : at;
+}
+
+class BranchTree {
+  constructor() {
+    this.nodes = new Map();
+    this.children = new Map(); // id: ids, oldest first
+    this.byLength = new Map(); // length of the full text: ids
+    this.pruned = []; // what was pruned, the latest last: {nodes, current}
+    this.growing = []; // the nodes that the model writes now, one a completion
+    this.add({ id: ROOT, parent: null, at: 0, pieces: [], kind: "root" });
+    this.current = ROOT; // the node in the editor, or the one that its text went out from
+  }
+
+  // ---- reading
+
+  get size() {
+    return this.nodes.size - 1;
+  }
+
+  get root() {
+    return this.nodes.get(ROOT);
+  }
+
+  node(id) {
+    return this.nodes.get(id) ?? null;
+  }
+
+  childrenOf(id) {
+    return this.children.get(id) ?? [];
+  }
+
+  lengthOf({ at, pieces: own }) {
+    return at + pieces.length(own);
+  }
+
+  // Of the full text, the first `upTo` characters.
+  piecesOf(id, upTo = Infinity) {
+    const parts = [];
+    for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {
+      if (upTo > node.at) parts.push(pieces.slice(node.pieces, 0, upTo - node.at));
+      upTo = Math.min(upTo, node.at);
+    }
+    return pieces.join(...parts.reverse());
+  }
+
+  textOf(id, upTo = Infinity) {
+    return pieces.text(this.piecesOf(id, upTo));
+  }
+
+  // From the first node to this one.
+  roadTo(id) {
+    const road = [];
+    for (let node = this.nodes.get(id); node && node.id !== ROOT; node = this.nodes.get(node.parent)) road.push(node);
+    return road.reverse();
+  }
+
+  isBelow(id, ancestor) {
+    for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {
+      if (node.id === ancestor) return true;
+    }
+    return false;
+  }
+
+  // The node whose full text this is: the current one first, then the latest. Null where there is none.
+  find(text) {
+    const ids = [...(this.byLength.get(text.length) ?? [])];
+    if (ids.includes(this.current)) ids.push(this.current);
+    return ids.reverse().find((id) => this.textOf(id) === text) ?? null;
+  }
+
+  // ---- following the editor
+
+  // The current node becomes the one whose text this is, if any. Returns whether there is one.
+  follow(text) {
+    const found = this.find(text);
+    if (found !== null) this.current = found;
+    return found !== null;
+  }
+
+  // Make a node of what stands in the editor, if it is none. Returns the node.
+  commit(list) {
+    if (this.follow(pieces.text(list))) return this.nodes.get(this.current);
+    const text = pieces.text(list);
+    const { parent, at } = this.place(text);
+    const own = pieces.slice(list, at, Infinity);
+    if (this.goesOn(parent, at)) {
+      this.unindex(parent);
+      parent.pieces = pieces.join(parent.pieces, own);
+      parent.time = Date.now();
+      this.index(parent);
+      return parent;
+    }
+    const kind = at < this.lengthOf(parent) ? "edit" : "write";
+    const node = this.add({ id: gptj.newId(), parent: parent.id, at, pieces: own, kind });
+    this.current = node.id;
+    return node;
+  }
+
+  // Words added to a person's node that nothing hangs on make it longer.
+  goesOn(node, at) {
+    const isOpen = WRITTEN.has(node.kind) && !node.starred && !node.name && !this.childrenOf(node.id).length;
+    return isOpen && at === this.lengthOf(node);
+  }
+
+  // Where a text that goes out from the current node belongs: below the deepest node of which it keeps
+  // own words, and how much of that node's full text it keeps.
+  place(text) {
+    let node = this.nodes.get(this.current);
+    let at = commonLength(this.textOf(node.id), text);
+    const up = () => (node = this.nodes.get(node.parent));
+    while (node.id !== ROOT && at <= node.at) up();
+    const left = at - node.at;
+    const all = pieces.length(node.pieces);
+    // words of a person of which little is left were replaced: that is another beginning
+    if (WRITTEN.has(node.kind) && left < all && 2 * left < all) {
+      at = node.at;
+      up();
+    }
+    return { parent: node, at };
+  }
+
+  // ---- the model's turn
+
+  // A node for the words to come. `prompt` is what the model reads; `at` where the node's own text
+  // begins: the prompt's end, or before words of it that belong to the node (a chosen alternative).
+  begin({ prompt, at, kind, run, facts = {} }) {
+    const end = pieces.length(prompt);
+    let place;
+    if (at === undefined || at >= end) place = { parent: this.commit(prompt), at: end };
+    else place = this.place(pieces.text(pieces.slice(prompt, 0, at)));
+    this.turn = { parent: place.parent.id, at: place.at, given: pieces.slice(prompt, place.at, Infinity), end, kind, run, facts };
+    this.growing = [];
+    this.expect(1);
+    this.current = this.growing[0].id;
+  }
+
+  // So many completions come.
+  expect(n) {
+    const { parent, at, given, end, kind, facts } = this.turn;
+    while (this.growing.length < n) {
+      const run = { prompt_length: end, ...facts };
+      this.growing.push(this.add({ id: gptj.newId(), parent, at, pieces: given, kind, run }));
+    }
+  }
+
+  grow(index, text) {
+    const node = this.growing[index];
+    if (!node || !text) return;
+    this.unindex(node);
+    node.pieces = pieces.join(node.pieces, [[text, this.turn.run]]);
+    this.index(node);
+  }
+
+  finish(index, how) {
+    const node = this.growing[index];
+    if (node) Object.assign(node.run, how);
+  }
+
+  // The request is over; completions of which not a word came are no nodes.
+  end(how = {}) {
+    for (const node of this.growing) {
+      if (this.lengthOf(node) === node.run.prompt_length) {
+        this.remove(node);
+        if (this.current === node.id) this.current = node.parent;
+      } else {
+        node.run = { ...how, ...node.run };
+      }
+    }
+    this.growing = [];
+  }
+
+  isGrowing(id) {
+    return this.growing.some((node) => node.id === id);
+  }
+
+  // ---- changing
+
+  star(id, starred = !this.nodes.get(id).starred) {
+    this.nodes.get(id).starred = starred;
+  }
+
+  rename(id, name) {
+    this.nodes.get(id).name = name;
+  }
+
+  // Take a node and all below it out; `restore` puts them back. Returns how many went.
+  prune(id) {
+    const first = this.nodes.get(id);
+    const nodes = this.listFrom(id);
+    this.pruned.push({ nodes, current: this.current, place: this.childrenOf(first.parent).indexOf(id) });
+    if (this.isBelow(this.current, id)) this.current = first.parent;
+    for (const node of nodes) this.remove(node);
+    return nodes.length;
+  }
+
+  // Puts back what was pruned last. Returns its first node, null where there was none.
+  restore() {
+    const last = this.pruned.pop();
+    if (!last) return null;
+    for (const node of last.nodes) this.put(node);
+    const [first] = last.nodes;
+    const order = this.children.get(first.parent);
+    order.splice(last.place, 0, order.pop());
+    this.current = last.current;
+    return first;
+  }
+
+  add({ id, parent, at, pieces: own, kind, name = "", starred = false, time = Date.now(), run = null }) {
+    return this.put({ id, parent, at, pieces: own, kind, name, starred, time, run });
+  }
+
+  put(node) {
+    this.nodes.set(node.id, node);
+    if (node.parent !== null) {
+      if (!this.children.has(node.parent)) this.children.set(node.parent, []);
+      this.children.get(node.parent).push(node.id);
+    }
+    this.index(node);
+    return node;
+  }
+
+  remove(node) {
+    this.unindex(node);
+    this.nodes.delete(node.id);
+    const order = this.children.get(node.parent);
+    if (order) order.splice(order.indexOf(node.id), 1);
+  }
+
+  index(node) {
+    const length = this.lengthOf(node);
+    if (!this.byLength.has(length)) this.byLength.set(length, new Set());
+    this.byLength.get(length).add(node.id);
+  }
+
+  unindex(node) {
+    this.byLength.get(this.lengthOf(node))?.delete(node.id);
+  }
+
+  // ---- keeping
+
+  // A node and all below it, parents before their children.
+  listFrom(id) {
+    const list = [];
+    const waiting = [id];
+    while (waiting.length) {
+      const node = this.nodes.get(waiting.pop());
+      list.push(node);
+      waiting.push(...this.childrenOf(node.id).toReversed());
+    }
+    return list;
+  }
+
+  toList() {
+    return this.listFrom(ROOT).slice(1);
+  }
+
+  // A tree from a list that anybody may have written. Raises an error that says what is wrong with it.
+  static fromList(list, current) {
+    const tree = new BranchTree();
+    if (!Array.isArray(list)) throw new Error("it has no list of nodes");
+    if (list.length > BranchTree.MOST) {
+      throw new Error(`it has ${gptj.number(list.length)} nodes, and at most ${gptj.number(BranchTree.MOST)} are read`);
+    }
+    list.forEach((given, i) => {
+      const node = readNode(given, `node ${i + 1}`);
+      if (tree.nodes.has(node.id)) throw new Error(`node ${i + 1} has the id of another one`);
+      const parent = tree.nodes.get(node.parent); // so there can be no circle
+      if (!parent) throw new Error(`node ${i + 1} does not come after its parent`);
+      if (node.at > tree.lengthOf(parent)) throw new Error(`node ${i + 1} keeps more of its parent than there is`);
+      tree.put(node);
+    });
+    if (typeof current === "string" && tree.nodes.has(current)) tree.current = current;
+    return tree;
+  }
+}
+BranchTree.MOST = 20_000;
+
+// ---- what others may have written
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+const isFinite = (value) => typeof value === "number" && Number.isFinite(value);
+
+// The textarea knows no other line ends, and a text must stay as long as it is.
+const cleanText = (text) => text.replace(/\r/g, "\n");
+
+function readPieces(given, where) {
+  if (!Array.isArray(given)) throw new Error(`the text of ${where} is not a list`);
+  return pieces.join(
+    given.map((piece) => {
+      if (!Array.isArray(piece) || typeof piece[0] !== "string" || !isCount(piece[1])) {
+        throw new Error(`the text of ${where} has a piece that is not [text, number]`);
+      }
+      return [cleanText(piece[0]), piece[1]];
+    }),
+  );
+}
+
+function readNode(given, where) {
+  if (!isObject(given)) throw new Error(`${where} is not an object`);
+  const { id, parent, at, kind, name = "", starred = false, time = 0, run = null } = given;
+  const wrong = (what) => new Error(`${where} has ${what}`);
+  if (typeof id !== "string" || !id || id.length > 64) throw wrong("no id of at most 64 characters");
+  if (typeof parent !== "string") throw wrong("no parent");
+  if (!isCount(at)) throw wrong("an `at` that is not a count of characters");
+  if (!KINDS.has(kind)) throw wrong(`a kind that is none of ${[...KINDS].join(", ")}`);
+  if (typeof name !== "string" || name.length > 200) throw wrong("a name that is not a text of at most 200 characters");
+  if (typeof starred !== "boolean") throw wrong("a `starred` that is neither true nor false");
+  if (!isFinite(time)) throw wrong("a time that is not a number");
+  return { id, parent, at, pieces: readPieces(given.pieces, where), kind, name, starred, time, run: readRun(run, where) };
+}
+
+const RUN = {
+  prompt_length: isCount,
+  seed: isCount,
+  model: isText,
+  revision: isText,
+  precision: isText,
+  reason: isText,
+  message: isText,
+  tokens: isCount,
+  mean_logprob: isFinite,
+};
+
+function isText(value) {
+  return typeof value === "string" && value.length <= 1000;
+}
+
+function readRun(given, where) {
+  if (given === null) return null;
+  if (!isObject(given)) throw new Error(`the run of ${where} is not an object`);
+  const run = {};
+  for (const [name, isSound] of Object.entries(RUN)) {
+    if (!Object.hasOwn(given, name) || given[name] === null) continue;
+    if (!isSound(given[name])) throw new Error(`the run of ${where} has a wrong ${name}`);
+    run[name] = given[name];
+  }
+  if (run.prompt_length === undefined) throw new Error(`the run of ${where} has no prompt_length`);
+  run.controls = {};
+  for (const [name, value] of Object.entries(isObject(given.controls) ? given.controls : {})) {
+    // names that are no controls are left out when they are used, not here: another version may know them
+    const isSound = ["string", "number", "boolean"].includes(typeof value) && /^[a-z_]{1,40}$/.test(name);
+    if (!isSound || name.startsWith("__")) throw new Error(`the run of ${where} has a wrong control`);
+    run.controls[name] = value;
+  }
+  return run;
+}
+
+Object.assign(gptj, { BranchTree, readPieces, isObject });
