@@ -33,6 +33,7 @@ const unfolded = new Set(); // ids of the first node of a run that is shown whol
 const tree = () => gptj.session.tree;
 const isShown = () => document.documentElement.dataset.view === "branches";
 const isWriting = () => tree().growing.length > 0;
+const branches = (n) => `${number(n)} ${n === 1 ? "branch" : "branches"}`;
 const oneLine = (text) => text.replace(/\s+/g, " ");
 const own = (node) => pieces.text(node.pieces);
 
@@ -108,7 +109,7 @@ function draw() {
     layOut();
     drawRows();
     drawChosen();
-    $(".how-many").textContent = plural(tree().size, "branch").replace("branchs", "branches");
+    $(".how-many").textContent = branches(tree().size);
     const isEmpty = tree().size === 0;
     $(".outline-empty").hidden = !isEmpty;
     for (const part of [".tree", ".outline-head", ".tree-keys"]) $(part).hidden = isEmpty;
@@ -313,11 +314,11 @@ function prune() {
   const gone = tree().prune(node.id);
   chosen = next;
   changed();
-  say(`Pruned ${gone === 1 ? "a branch" : `${number(gone)} branches`}.`, restore);
+  say(`Pruned ${branches(gone)}.`, () => restore(node.id));
 }
 
-function restore() {
-  const node = tree().restore();
+function restore(id) {
+  const node = tree().restore(id);
   if (!node) return;
   changed();
   choose(node.id);
@@ -510,8 +511,7 @@ function drawSessions() {
       if (isOpen) opener.setAttribute("aria-current", "true");
       opener.appendChild(make("bdi", "session-title", title));
       const size = bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KB` : `${(bytes / 2 ** 20).toFixed(1)} MB`;
-      const branches = `${number(nodes)} ${nodes === 1 ? "branch" : "branches"}`;
-      const facts = [isOpen ? "open" : new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }), branches, size];
+      const facts = [isOpen ? "open" : new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }), branches(nodes), size];
       if (name && words) facts.push(words);
       opener.appendChild(make("small", "", facts.join(" · ")));
       item.appendChild(act("duplicate-session", "Duplicate", "link", "Duplicate"));
@@ -564,13 +564,14 @@ function drawAll() {
   draw();
 }
 
+// Beginning at the node in the editor.
 function enter() {
   if (!isWriting()) tree().commit(gptj.session.written.pieces);
   chosen = tree().current === tree().root.id ? null : tree().current;
   drawAll();
   requestAnimationFrame(() => {
     if (tree().node(chosen)) choose(chosen);
-    if (!view.contains(document.activeElement)) box.focus({ preventScroll: true });
+    if (isShown() && !view.contains(document.activeElement)) box.focus({ preventScroll: true });
   });
 }
 
@@ -581,8 +582,7 @@ listen("session", () => {
   unfolded.clear();
   takeBack = null;
   $(".told").hidden = true;
-  chosen = null;
-  drawAll();
+  if (isShown()) enter();
   if ($(".sessions").open) drawSessions();
 });
 listen("keeping", drawAll);

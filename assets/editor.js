@@ -520,7 +520,16 @@ listen("status", (status) => {
   showStatus();
 });
 
+// How many continuations at once: the control `n`, one step away.
+const several = $('[data-control="n"]');
+several.addEventListener("change", () => gptj.useControls({ n: Number(several.value) }));
+
 listen("controls", (values) => {
+  several.hidden = values.n === undefined;
+  if (!Array.from(several.options).some(({ value }) => value === String(values.n))) {
+    several.add(new Option(`× ${values.n}`, values.n));
+  }
+  several.value = values.n;
   isHealing = values.token_healing === true;
   showStatus();
 });

@@ -119,10 +119,22 @@ function layOutCards({ n, candidates }) {
     text.appendChild(document.createTextNode(""));
     const foot = card.appendChild(make("div", "card-foot"));
     foot.appendChild(make("p", "card-end"));
-    const take = foot.appendChild(make("button", "card-take", "Take this one"));
-    take.type = "button";
-    take.title = "Put these words where the model's words are. Undo brings the old ones back.";
-    take.addEventListener("click", () => tell("take", completion.text));
+    completion.node = gptj.session.tree.growing[index]?.id;
+    const acts = foot.appendChild(make("div", "card-acts"));
+    const act = (name, title, hear) => {
+      const button = acts.appendChild(make("button", "", name));
+      button.type = "button";
+      button.title = title;
+      button.addEventListener("click", () => hear(button));
+      return button;
+    };
+    act("Take this one", "Put these words where the model's words are. Undo brings the old ones back.", () =>
+      tell("take", completion.text),
+    );
+    const star = act("☆", "Keep it in mind: a star in the tree of branches", () => keep(completion, star));
+    star.setAttribute("aria-label", `Star completion ${index + 1}`);
+    star.setAttribute("aria-pressed", "false");
+    act("Prune", "Take it out of the tree of branches. It can be put back.", (button) => prune(completion, button));
     const option = $(".which select").appendChild(make("option", "", String(index + 1)));
     option.value = index;
   });
@@ -140,6 +152,31 @@ function describe({ card, end }) {
   card.classList.toggle("is-broken", end.reason === "error");
 }
 
+// Every completion is a node of the session's tree; both of these can be taken back.
+function keep({ node }, button) {
+  const { tree } = gptj.session;
+  if (!tree.node(node)) return;
+  tree.star(node);
+  button.setAttribute("aria-pressed", String(tree.node(node).starred));
+  button.textContent = tree.node(node).starred ? "★" : "☆";
+  treeChanged();
+}
+
+function prune({ node, card }, button) {
+  const { tree } = gptj.session;
+  const isThere = Boolean(tree.node(node));
+  if (isThere) tree.prune(node);
+  else tree.restore(node);
+  card.classList.toggle("is-pruned", !tree.node(node));
+  button.textContent = tree.node(node) ? "Prune" : "Put back";
+  treeChanged();
+}
+
+function treeChanged() {
+  gptj.sessions.scheduleSave();
+  tell("tree");
+}
+
 // The completion that stands in the text has no card: there it can be read. While the request runs that is
 // the first; later whichever was taken, and whatever undoing makes of it.
 function showCards() {
@@ -148,7 +185,7 @@ function showCards() {
   const shown = running ? 0 : completions.findIndex(({ text }) => text === inText);
   completions.forEach(({ card }, index) => {
     card.hidden = index === shown;
-    card.querySelector("button").disabled = running;
+    for (const button of card.querySelectorAll("button")) button.disabled = running;
   });
   $("h2").textContent = shown < 0 ? plural(n, "completion") : `Completion ${shown + 1} of ${n} is in the text`;
 }
@@ -238,9 +275,14 @@ $(".which select").addEventListener("change", (event) => {
   tables.completion.show(request.completions[index].tokens, index);
 });
 
-$('[data-action="close"]').addEventListener("click", () => {
+function close() {
   request = null;
   panel.hidden = true;
+}
+listen("session", close);
+
+$('[data-action="close"]').addEventListener("click", () => {
+  close();
   document.querySelector(".editor textarea")?.focus({ preventScroll: true });
 });
 

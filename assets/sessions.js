@@ -238,10 +238,9 @@ function putIn(session) {
 // What stands in the editor is a node before another text takes its place.
 function leave() {
   const { tree, written } = gptj.session;
-  if (!tree.follow(written.text)) {
-    tree.commit(written.pieces);
-    change();
-  }
+  const before = tree.size;
+  tree.commit(written.pieces);
+  if (tree.size !== before) change();
   save();
 }
 
@@ -327,8 +326,9 @@ const sessions = {
     const file = name.replace(/[^\p{L}\p{N} -]/gu, "").trim().slice(0, 40).trim().replace(/ /g, "-") || "session";
     if (form === "text") return { file: `${file}.txt`, type: "text/plain", content: session.written.text };
     if (form === "markdown") return { file: `${file}.md`, type: "text/markdown", content: toMarkdown(session, name) };
-    const { time, tree } = session;
+    const { time, tree, written } = session;
     const whole = { format: FORMAT, version: VERSION, name: session.name, time, current: tree.current, nodes: tree.toList() };
+    if (tree.find(written.text) === null) whole.pieces = written.pieces;
     return { file: `${file}.json`, type: "application/json", content: JSON.stringify(whole, null, 1) };
   },
 
@@ -391,10 +391,11 @@ function fenced(text, indent) {
 
 // ---- the request's records, as nodes
 
-function factsOfRequest() {
+// `others` are controls that this request has other than the panel.
+function factsOfRequest(others) {
   const model = gptj.status?.model;
   const controls = {};
-  for (const [name, value] of Object.entries(gptj.controls)) {
+  for (const [name, value] of Object.entries({ ...gptj.controls, ...others })) {
     const initial = gptj.defaults[name];
     const given = typeof initial === "number" ? Number(value) : (value ?? "");
     if (given !== initial) controls[name] = given;
@@ -404,11 +405,11 @@ function factsOfRequest() {
 
 let refusal = null;
 const heard = {
-  begin({ prompt, at, kind, run, before }) {
+  begin({ prompt, at, kind, run, before, controls = {} }) {
     const { tree } = gptj.session;
     refusal = null;
-    if (before) tree.commit(before);
-    const facts = factsOfRequest();
+    tree.commit(before);
+    const facts = factsOfRequest(controls);
     if (kind === "retry") delete facts.controls.seed;
     tree.begin({ prompt, at, kind, run, facts });
   },

@@ -96,23 +96,26 @@ class BranchTree {
     return found !== null;
   }
 
-  // Make a node of what stands in the editor, if it is none. Returns the node.
+  // Make a node of what stands in the editor, if it is none. Returns where this text stands in the tree:
+  // the first `at` characters of `parent`. A text of which only the end was cut off becomes no node.
   commit(list) {
-    if (this.follow(pieces.text(list))) return this.nodes.get(this.current);
     const text = pieces.text(list);
+    if (this.follow(text)) return { parent: this.nodes.get(this.current), at: text.length };
     const { parent, at } = this.place(text);
+    if (at === text.length) return { parent, at };
     const own = pieces.slice(list, at, Infinity);
     if (this.goesOn(parent, at)) {
       this.unindex(parent);
       parent.pieces = pieces.join(parent.pieces, own);
       parent.time = Date.now();
       this.index(parent);
-      return parent;
+      this.current = parent.id;
+      return { parent, at: text.length };
     }
     const kind = at < this.lengthOf(parent) ? "edit" : "write";
     const node = this.add({ id: gptj.newId(), parent: parent.id, at, pieces: own, kind });
     this.current = node.id;
-    return node;
+    return { parent: node, at: text.length };
   }
 
   // Words added to a person's node that nothing hangs on make it longer.
@@ -131,7 +134,7 @@ class BranchTree {
     const left = at - node.at;
     const all = pieces.length(node.pieces);
     // words of a person of which little is left were replaced: that is another beginning
-    if (WRITTEN.has(node.kind) && left < all && 2 * left < all) {
+    if (at < text.length && WRITTEN.has(node.kind) && 2 * left < all) {
       at = node.at;
       up();
     }
@@ -144,10 +147,9 @@ class BranchTree {
   // begins: the prompt's end, or before words of it that belong to the node (a chosen alternative).
   begin({ prompt, at, kind, run, facts = {} }) {
     const end = pieces.length(prompt);
-    let place;
-    if (at === undefined || at >= end) place = { parent: this.commit(prompt), at: end };
-    else place = this.place(pieces.text(pieces.slice(prompt, 0, at)));
-    this.turn = { parent: place.parent.id, at: place.at, given: pieces.slice(prompt, place.at, Infinity), end, kind, run, facts };
+    const place = this.commit(pieces.slice(prompt, 0, at ?? end));
+    const given = pieces.slice(prompt, place.at, Infinity);
+    this.turn = { parent: place.parent.id, at: place.at, given, end, kind, run, facts };
     this.growing = [];
     this.expect(1);
     this.current = this.growing[0].id;
@@ -212,15 +214,17 @@ class BranchTree {
     return nodes.length;
   }
 
-  // Puts back what was pruned last. Returns its first node, null where there was none.
-  restore() {
-    const last = this.pruned.pop();
-    if (!last) return null;
+  // Puts back what was pruned last, or with this node. Returns the first node of it, null where there is
+  // none, or its parent was pruned after it.
+  restore(id = this.pruned.at(-1)?.nodes[0].id) {
+    const last = this.pruned.find(({ nodes }) => nodes[0].id === id);
+    if (!last || !this.nodes.has(last.nodes[0].parent)) return null;
+    this.pruned.splice(this.pruned.indexOf(last), 1);
     for (const node of last.nodes) this.put(node);
     const [first] = last.nodes;
     const order = this.children.get(first.parent);
     order.splice(last.place, 0, order.pop());
-    this.current = last.current;
+    if (this.current === first.parent && this.nodes.has(last.current)) this.current = last.current;
     return first;
   }
 

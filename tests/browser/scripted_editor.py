@@ -1,4 +1,4 @@
-"""Program: serves editor, results and branches, answered from a file: for words that no model would say.
+"""Program: serves editor, results and branches, answered from a file with words of no model.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
 records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl.

@@ -119,13 +119,13 @@ def test_taking_one_is_a_step_that_can_be_undone(scripted: Scripted) -> None:
     expect(person.model_words).to_have_text("fivesix")
     expect(person.prompt).to_be_focused()
     expect(cards(person).locator(".card-text")).to_have_text(["onetwo", "threefour"])
-    cards(person).last.get_by_role("button").click()
+    cards(person).last.get_by_role("button", name="Take this one").click()
     expect(person.prompt).to_have_value("P threefour")
     for state in ("P fivesix", "P onetwo", "P "):
         person.button("Undo").click()
         expect(person.prompt).to_have_value(state)
     expect(cards(person)).to_have_count(3)
-    cards(person).nth(1).get_by_role("button").click()
+    cards(person).nth(1).get_by_role("button", name="Take this one").click()
     expect(person.prompt).to_have_value("P threefour")
 
 
@@ -136,7 +136,7 @@ def test_what_was_written_around_it_stays(scripted: Scripted) -> None:
     person.write(" after")
     person.page.keyboard.press("Control+Home")
     person.page.keyboard.type("before ")
-    cards(person).first.get_by_role("button").click()
+    cards(person).first.get_by_role("button", name="Take this one").click()
     expect(person.prompt).to_have_value("before P threefour after")
     assert person.shown == person.text
 
@@ -145,7 +145,7 @@ def test_where_its_place_is_gone_the_text_is_left_alone(scripted: Scripted) -> N
     person, script = scripted
     ask(person, script, three("one two", "three four", "five six"))
     person.prompt.fill("Something else")
-    cards(person).first.get_by_role("button").click()
+    cards(person).first.get_by_role("button", name="Take this one").click()
     expect(person.notice).to_contain_text("no longer in the text")
     assert person.text == "Something else"
 
@@ -156,7 +156,7 @@ def test_a_first_completion_without_a_word_can_be_replaced(scripted: Scripted) -
     last = ended(index=1, completion_tokens=1)
     ask(person, script, [[started(n=2)], [said("!", index=1)], [ended(last=False), last]])
     assert person.text == "P"
-    cards(person).last.get_by_role("button").click()
+    cards(person).last.get_by_role("button", name="Take this one").click()
     expect(person.prompt).to_have_value("P!")
 
 
@@ -335,6 +335,6 @@ def test_hostile_words_are_words_wherever_they_stand(scripted: Scripted) -> None
     expect(person.page.locator(".token")).to_have_text([signs] * 4)
     expect(person.page.locator(".token-table small")).to_have_text(f"✕ {HOSTILE}")
     assert results(person).locator("img, script").count() == 0
-    cards(person).get_by_role("button").click()
+    cards(person).get_by_role("button", name="Take this one").click()
     expect(person.prompt).to_have_value(HOSTILE)
     assert person.dialogs == []
