@@ -5,6 +5,8 @@
 const ROW = 34; // pixels, as in branches.css
 const SPARE_ROWS = 8; // above and below those that can be seen
 const SHOWN_CHARACTERS = 160;
+const KEPT_CHARACTERS = 24;
+const DOUBLE_CLICK_MS = 500;
 const LEAST_FOLDED = 3;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -107,6 +109,7 @@ function draw() {
     if (!isShown()) return;
     if (!tree().node(chosen)) chosen = tree().current === tree().root.id ? tree().childrenOf(tree().root.id)[0] ?? null : tree().current;
     layOut();
+    room.style.height = `${rows.length * ROW}px`;
     drawRows();
     drawChosen();
     $(".how-many").textContent = branches(tree().size);
@@ -118,7 +121,6 @@ function draw() {
 
 let indent = 18;
 function drawRows() {
-  room.style.height = `${rows.length * ROW}px`;
   const deepest = rows.reduce((most, { level }) => Math.max(most, level), 1);
   indent = Math.max(4, Math.min(18, (0.35 * box.clientWidth) / deepest));
   const first = Math.max(0, Math.floor(box.scrollTop / ROW) - SPARE_ROWS);
@@ -162,13 +164,14 @@ function beginning(node) {
   const words = make("span", "words");
   const parent = tree().node(node.parent);
   if (node.at < tree().lengthOf(parent)) {
-    const kept = oneLine(tree().textOf(parent.id, node.at).slice(-24)).replace(/^\S*\s/, "");
+    const all = oneLine(tree().textOf(parent.id, node.at));
+    const kept = all.length > KEPT_CHARACTERS ? all.slice(-KEPT_CHARACTERS).replace(/^\S*\s/, "") : all;
     words.appendChild(make("span", "kept", `…${kept}`));
   }
   const text = own(node);
   if (!text.trim()) words.appendChild(visible(text.slice(0, 20)));
   else {
-    let isFirst = true;
+    let isFirst = !words.firstChild;
     for (const [part, author] of pieces.slice(node.pieces, 0, SHOWN_CHARACTERS)) {
       const shown = oneLine(isFirst ? part.trimStart() : part);
       words.appendChild(make("span", author === PERSON ? "by-person" : "by-model", shown));
@@ -211,6 +214,7 @@ function drawLines({ node, level, lines, joint, up, down, isOpen }) {
 function choose(id, { scroll = true } = {}) {
   chosen = id;
   layOut();
+  room.style.height = `${rows.length * ROW}px`; // before it is scrolled
   const index = rowOf(id);
   if (scroll && index >= 0) {
     const top = index * ROW;
@@ -470,6 +474,8 @@ box.addEventListener("keydown", (event) => {
 
 const rowAt = (event) => rows[Math.floor((event.clientY - room.getBoundingClientRect().top) / ROW)];
 
+// The first click draws the rows anew, so that a second one is not on the same element.
+let lastClick = { id: null, time: 0 };
 box.addEventListener("click", (event) => {
   const row = rowAt(event);
   if (!row) return;
@@ -480,12 +486,12 @@ box.addEventListener("click", (event) => {
   const { id } = row.node;
   if (event.target.closest("svg, .hidden-count") && row.isOpen !== undefined) {
     if (!closed.delete(id)) closed.add(id);
+  } else if (lastClick.id === id && event.timeStamp - lastClick.time < DOUBLE_CLICK_MS) {
+    return open(id);
+  } else {
+    lastClick = { id, time: event.timeStamp };
   }
   choose(id, { scroll: false });
-});
-box.addEventListener("dblclick", (event) => {
-  const row = rowAt(event);
-  if (row?.node) open(row.node.id);
 });
 box.addEventListener("scroll", () => drawRows(), { passive: true });
 new ResizeObserver(() => isShown() && drawRows()).observe(box);

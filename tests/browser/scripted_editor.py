@@ -43,16 +43,17 @@ async def stop(_: str) -> bool:
 
 with gr.Blocks(analytics_enabled=False) as page:
     gr.Button("Done", elem_id="close-controls", visible="hidden")
-    editor = Editor(server_functions=[count_tokens, stop])
-    editor.generate(
-        answer,
-        None,
-        editor,
-        concurrency_limit=None,
-        show_progress="hidden",
-        trigger_mode="multiple",  # else one that comes at the end of another is dropped
-    )
-    Results()
+    with gr.Column(elem_id="view-write", elem_classes="view"):
+        editor = Editor(server_functions=[count_tokens, stop])
+        editor.generate(
+            answer,
+            None,
+            editor,
+            concurrency_limit=None,
+            show_progress="hidden",
+            trigger_mode="multiple",  # else one that comes at the end of another is dropped
+        )
+        Results()
     with gr.Column(elem_id="view-branches", elem_classes="view"):
         Branches()
 page.queue()
