@@ -133,7 +133,7 @@ function drawRows() {
 
 function drawRow(row, index) {
   const { node, level, isOpen } = row;
-  const line = make("div", node ? "row" : "row is-fold");
+  const line = make("div", node ? "tree-row" : "tree-row is-fold");
   line.id = `branch-row-${index}`;
   line.style.top = `${index * ROW}px`;
   line.setAttribute("role", "treeitem");
@@ -384,11 +384,9 @@ const actions = {
   "duplicate-session": ({ dataset }) => unlessWriting(() => sessions.duplicate(dataset.id)),
   "delete-session": ({ dataset }) => unlessWriting(() => {
     const undo = sessions.remove(dataset.id);
-    drawSessions();
-    say(`Deleted ${dataset.name}.`, () => {
-      undo();
-      drawSessions();
-    });
+    $(".sessions").open = false; // it hides the way back
+    say(`Deleted ${dataset.name}.`, undo);
+    button("take-back").focus();
   }),
 };
 
