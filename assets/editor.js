@@ -25,6 +25,21 @@ let counted = null; // {tokens, message} of the text as last counted
 let composition = null; // the text before an input method began to compose
 let isHealing = false; // whether the controls turn token healing on
 
+// ---- the tokens' probabilities: assets/tokens.js
+
+const tokens = new TokenView({
+  root: element.querySelector(".editor"),
+  ink,
+  area,
+  sheet,
+  text: () => written.text,
+  labels: props.labels ?? {},
+  goOn: generateFrom,
+  score: (text, logprobs) => server.score({ id: newId(), text, logprobs }),
+  select: (at) => select([at, at]),
+  reveal,
+});
+
 // ---- the text on the page
 
 function render() {
@@ -45,6 +60,7 @@ function render() {
   });
   while (spans.length > wanted.length) spans[spans.length - 1].remove();
   if (unreadEnd) paintUnread();
+  tokens.paint();
 }
 
 // The same replacement in the textarea, which keeps its selection.
@@ -209,8 +225,9 @@ document.addEventListener("visibilitychange", () => document.hidden && save());
 
 // ---- the model's turn
 
-// `at` is where the text is cut.
-function generate({ retry = false, at = null } = {}) {
+// `at` is where the text is cut, `given` a beginning of the model's words that stands already; `controls`
+// are those that this request alone has other than the panel.
+function generate({ retry = false, at = null, given = "", controls = {} } = {}) {
   if (running) return;
   const end = written.text.length;
   at ??= retry ? written.lastRunStart : end;
@@ -219,11 +236,13 @@ function generate({ retry = false, at = null } = {}) {
   hideAside();
   const atEnd = isAtEnd();
   const selection = [area.selectionStart, area.selectionEnd];
-  const prompt = written.text.slice(0, at);
-  const step = written.beginRun(at, end - at, selection);
-  replaceInArea(at, end - at, "");
+  const prompt = written.text.slice(0, at) + given;
+  const step = written.beginRun(at, end - at, selection, given);
+  replaceInArea(at, end - at, given);
   running = { id: newId(), step, read: 0, phase: "sending", tokens: 0, total: 0, heard: Date.now() };
   latest = { run: written.runs, prompt };
+  if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
+  tokens.begin(prompt, Number(controls.max_new_tokens ?? gptj.controls.max_new_tokens) || null);
   tell("record", { event: "begin" });
   area.readOnly = true;
   swapButtons("generate", "stop");
@@ -232,7 +251,21 @@ function generate({ retry = false, at = null } = {}) {
   say(retry ? "Retrying" : "Generating");
   showStatus();
   running.watch = setInterval(watchOver, 1000);
-  trigger("generate", { prompt, retry, id: running.id });
+  trigger("generate", { prompt, retry, id: running.id, controls });
+}
+
+// Take another road: the text is cut at `at`, `given` is put there as the model's, and the model goes on
+// from it, for `length` tokens where that is told. One step, which undoing takes back. `token` is what is
+// known of `given`, where it is a token. A run that is under way is stopped first.
+function generateFrom(at, given, length = null, token = null) {
+  if (running) {
+    running.then = () => generateFrom(at, given, length, token);
+    stop();
+    return;
+  }
+  given = given.replace(/\r\n?/g, "\n");
+  if (token) tokens.know(written.text.slice(0, at), given, token);
+  generate({ at, given, controls: length === null ? {} : { max_new_tokens: length } });
 }
 
 // The server's log of this request: one JSON record a line.
@@ -258,8 +291,9 @@ watch("value", () => {
   for (const line of lines.split("\n")) {
     if (!line || !running) continue;
     const record = JSON.parse(line);
+    if (Array.isArray(record.tokens)) record.tokens = gptj.readTokens(record.tokens);
     if (record.event === "text") {
-      record.text = record.text.replace(/\r\n?/g, "\n"); // as the textarea does it
+      record.text = lineEnds(record);
       if (record.index === 0) text += record.text;
     }
     if (record.last || record.event === "refused") {
@@ -273,6 +307,16 @@ watch("value", () => {
   showStatus();
 });
 
+// The record's text with the line ends of the textarea, also where one is cut by the end of a record.
+function lineEnds({ index, text }) {
+  if (!text) return text;
+  const halves = (running.halves ??= new Set()); // completions whose text so far ends in a \r
+  const rest = halves.has(index) && text[0] === "\n" ? text.slice(1) : text;
+  if (text.endsWith("\r")) halves.add(index);
+  else halves.delete(index);
+  return rest.replace(/\r\n?/g, "\n");
+}
+
 function write(text) {
   if (!text || !running) return;
   const end = written.text.length;
@@ -284,6 +328,7 @@ function write(text) {
 }
 
 function hear(record) {
+  tokens.hear(record);
   if (record.event !== "begin") tell("record", record);
   switch (record.event) {
     case "waiting":
@@ -321,15 +366,17 @@ function hear(record) {
 
 function end(how) {
   clearInterval(running.watch);
-  const { step, completions } = running;
+  const { step, completions, then } = running;
+  const failed = how.reason === "error";
   running = null;
   area.readOnly = false;
   swapButtons("stop", "generate");
-  if (written.endRun(step)) {
-    const text = written.text;
-    if (area.value !== text) replaceInArea(area.value.length, 0, text.slice(area.value.length));
+  if (written.endRun(step, failed)) {
+    const { text } = written;
+    if (area.value !== text) replaceInArea(step.at, area.value.length - step.at, text.slice(step.at));
   }
-  if (how.reason === "error") {
+  tokens.end();
+  if (failed) {
     lastRun = null;
     showNotice(how.message, how.control);
     tell("refresh-status");
@@ -343,6 +390,7 @@ function end(how) {
   showStatus();
   save();
   looksWhenRunEnds();
+  if (!failed) then?.();
 }
 
 function stop() {
@@ -514,6 +562,10 @@ const actions = {
   redo: () => walk("redo"),
   dismiss: hideNotice,
   "dismiss-aside": dismissAside,
+  tokens: () => {
+    tokens.toggle();
+    button("tokens").setAttribute("aria-pressed", String(tokens.isOn));
+  },
   heal: () => trigger("heal"),
   "keep-seed": () => trigger("keep_seed", { seed: lastRun.seed }),
   controls: () => showControls(!document.body.classList.contains("controls-open")),

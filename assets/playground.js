@@ -43,6 +43,27 @@ window.gptj = (() => {
     return `${value >= 1 ? value.toFixed(1) : value >= 0.001 ? value.toPrecision(2) : value.toExponential(0)} %`;
   }
 
+  // The tokens of a record with their fields named; gptj_demo/ui/tokens.py packs them.
+  const readTokens = (packed) =>
+    packed.map(([token_id, text, kind, length, logprob, sampled_logprob, rank, filtered_away, others]) => ({
+      token_id,
+      text,
+      kind,
+      length,
+      logprob,
+      sampled_logprob,
+      rank,
+      filtered_away,
+      alternatives: others.map(([token_id, text, kind, logprob, sampled_logprob, removed_by]) => ({
+        token_id,
+        text,
+        kind,
+        logprob,
+        sampled_logprob,
+        removed_by,
+      })),
+    }));
+
   const tell = (name, detail) => document.dispatchEvent(new CustomEvent(`gptj:${name}`, { detail }));
   const listen = (name, hear) => document.addEventListener(`gptj:${name}`, ({ detail }) => hear(detail));
 
@@ -127,6 +148,7 @@ window.gptj = (() => {
     percent,
     number,
     plural: (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`,
+    readTokens,
     signed: (n, digits) => n.toFixed(digits).replace("-", "−"),
     tell,
     listen,
