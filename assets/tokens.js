@@ -378,18 +378,16 @@ class TokenView {
         else inspector.hide();
       }, inspector.cell ? 60 : 140);
     });
-    const leave = () => !inspector.isPinned && later(() => inspector.hide(), 350);
+    const leave = () => inspector.isPinned || later(() => inspector.hide(), 350);
     area.addEventListener("pointerleave", leave);
     inspector.box.addEventListener("pointerenter", () => clearTimeout(waiting));
     inspector.box.addEventListener("pointerleave", leave);
-    area.addEventListener("pointerup", ({ pointerType, clientX, clientY }) => {
-      if (!this.isOn || pointerType === "mouse") return;
+    area.addEventListener("click", ({ pointerType, clientX, clientY }) => {
+      if (!this.isOn || pointerType !== "touch") return;
       const cell = this.cellUnder(clientX, clientY);
       if (!cell) return;
-      later(() => {
-        area.blur(); // or the keyboard on the screen would cover the sheet
-        inspector.show(cell, { isPinned: true });
-      }, 0);
+      area.blur(); // or the keyboard on the screen would cover the sheet
+      inspector.show(cell, { isPinned: true });
     });
     document.addEventListener("pointerdown", ({ target }) => {
       if (!inspector.box.contains(target)) inspector.hide();

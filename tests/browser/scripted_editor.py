@@ -1,7 +1,8 @@
 """Program: serves editor and results, answered from a file: for words that no model would say.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
-records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl.
+records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl; FOLDER/score.json is what a
+text's score is.
 """
 
 from __future__ import annotations
@@ -36,13 +37,17 @@ async def count_tokens(text: str) -> dict[str, Any]:
     return {"tokens": len(text), "hint": "A <b>hint</b>." if text.endswith(" ") else None}
 
 
+async def score(_: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads((FOLDER / "score.json").read_text()))
+
+
 async def stop(_: str) -> bool:
     return True
 
 
 with gr.Blocks(analytics_enabled=False) as page:
     gr.Button("Done", elem_id="close-controls", visible="hidden")
-    editor = Editor(server_functions=[count_tokens, stop])
+    editor = Editor(server_functions=[count_tokens, stop, score])
     editor.generate(
         answer,
         None,
