@@ -1,8 +1,8 @@
 """Program: serves editor and results, answered from a file: for words that no model would say.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
-records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl; FOLDER/score.json is what a
-text's score is.
+records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl; the score of a text is
+FOLDER/score.json.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def test_pointing_at_a_token_tells_all_that_is_known_of_it(scripted: Scripted) -
         ["␣two", "␣2", "␣zwei", r"\xe2", "<|endoftext|>"]
     )
     expect(box.locator(".choices small")).to_have_text(
-        ["✕ top_p", "a part of a character", "ends the text"]
+        ["✕ Top-p", "a part of a character", "ends the text"]
     )
     for place, name in enumerate(["disabled", "enabled", "enabled", "disabled", "disabled"]):
         button = box.locator(".choices button").nth(place)
