@@ -376,7 +376,7 @@ class TokenView {
         const cell = this.cellUnder(clientX, clientY);
         if (cell) inspector.show(cell);
         else inspector.hide();
-      }, inspector.cell ? 60 : 140);
+      }, inspector.cell ? 60 : 220);
     });
     const leave = () => inspector.isPinned || later(() => inspector.hide(), 350);
     area.addEventListener("pointerleave", leave);
@@ -407,8 +407,10 @@ class TokenView {
         const cell = this.cellAtCaret;
         if (cell) inspector.show(cell, { isPinned: true, takeFocus: true });
       } else if (key === "Escape" && inspector.cell) {
-        event.preventDefault();
-        event.stopPropagation(); // it does not also stop the model
+        if (inspector.isPinned) {
+          event.preventDefault();
+          event.stopPropagation(); // it does not also stop the model
+        }
         inspector.hide({ giveFocus: true });
       } else if (document.activeElement === area && !["Alt", "Control", "Shift", "Meta"].includes(key)) {
         inspector.hide();
