@@ -37,10 +37,10 @@ def build_write(worker: Worker) -> None:
 
     async def unread(asked: Any) -> dict[str, int]:
         """How many tokens `truncate` takes from a text, and where in it they end (UTF-16)."""
-        text, length = str(asked["text"]), int(asked["max_new_tokens"])
         try:
+            text, length = str(asked["text"]), int(asked["max_new_tokens"])
             tokens, end = await worker.unread(text, length)
-        except RequestRefused:
+        except (RequestRefused, LookupError, TypeError, ValueError):
             return {"tokens": 0, "end": 0}
         return {"tokens": tokens, "end": len(text[:end].encode("utf-16-le")) // 2}
 
