@@ -6,7 +6,7 @@ const LEVELS = [0.5, 0.2, 0.05, 0.01]; // a token at least so likely has level 1
 const KEPT_TOKENS = 60_000;
 const DEFAULT_ALTERNATIVES = 5;
 const MOST_BITS = 14; // the height of the plot: 1 in 16,384
-const PLOT_PAUSE_MS = 250;
+const PLOT_PAUSE_MS = 1000; // while words come: drawing thousands of strokes takes frames
 const SVG = "http://www.w3.org/2000/svg";
 
 const [TEXT_TOKEN, PART_OF_CHARACTER, END_OF_TEXT] = [0, 1, 2];
