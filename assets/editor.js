@@ -162,12 +162,20 @@ function walk(direction) {
   say(direction === "undo" ? "Undone" : "Redone");
 }
 
-// Put a whole text in the place of the present one, as one step.
-function replaceText(text) {
+// Put a whole text in the place of the present one, as one step. Words of a model that came with it from
+// elsewhere are the latest of this text.
+function replaceText(given) {
+  const { text: prompt, words } = typeof given === "string" ? { text: given, words: "" } : given;
+  const text = prompt + words;
   if (running || text === written.text) return;
   const length = written.text.length;
   const selection = [area.selectionStart, area.selectionEnd];
-  written.replace("edit", 0, length, [[text, PERSON]], selection, [text.length, text.length]);
+  if (words) {
+    latest = { run: (written.runs += 1), prompt };
+    lastRun = null;
+  }
+  const inserted = [[prompt, PERSON], [words, written.runs]];
+  written.replace("edit", 0, length, inserted, selection, [text.length, text.length]);
   replaceInArea(0, length, text);
   changed();
   area.focus({ preventScroll: true });
@@ -175,6 +183,15 @@ function replaceText(text) {
 }
 
 listen("text", replaceText);
+
+// Write anew what came after a prompt, with these controls.
+function replay({ prompt, controls }) {
+  if (running) return;
+  if (!written.text.startsWith(prompt)) replaceText(prompt);
+  generate({ at: prompt.length, controls });
+}
+
+listen("replay", replay);
 
 // Put another completion where the model's words of the latest request are, as one step.
 function take(text) {
@@ -243,7 +260,7 @@ function generate({ retry = false, at = null, given = "", controls = {} } = {}) 
   latest = { run: written.runs, prompt };
   if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
   tokens.begin(prompt, Number(controls.max_new_tokens ?? gptj.controls.max_new_tokens) || null);
-  tell("record", { event: "begin" });
+  tell("record", { event: "begin", sent: prompt, controls });
   area.readOnly = true;
   swapButtons("generate", "stop");
   changed();
@@ -517,6 +534,8 @@ function hideNotice() {
   document.querySelectorAll(".control[data-wrong]").forEach((node) => node.removeAttribute("data-wrong"));
 }
 
+listen("notice", (message) => showNotice(message));
+
 let countTimer = null;
 function scheduleCount() {
   clearTimeout(countTimer);
@@ -614,6 +633,7 @@ if (/Mac|iPhone|iPad/.test(navigator.platform)) {
   button("generate").querySelector("kbd").textContent = "⌘⏎";
 }
 area.value = written.text;
+element.querySelector(".editor").dataset.ready = "";
 changed();
 showStatus();
 if (matchMedia("(pointer: fine)").matches && document.activeElement === document.body) {

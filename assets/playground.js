@@ -4,9 +4,12 @@
 // News are events of the document, "gptj:" and a name:
 //   status    the model and its streams, as the server tells them; also kept as gptj.status
 //   controls  the values of all controls by name, whenever one changed; also kept as gptj.controls
-//   record    one record of the request that the editor runs
+//   record    one record of the request that the editor runs; "begin" has its prompt
 //   written   the model's latest words as they now stand in the text, null where they do not
-//   text      asks the editor to put this text in the place of its own, as one step
+//   text      asks the editor to put this text in the place of its own, as one step; {text, words} where the
+//             last words are a model's
+//   replay    asks the editor to write anew what came after a prompt: {prompt, controls}
+//   notice    asks the editor to show this sentence
 //   take      asks the editor to put this completion in the place of the model's latest words
 //   aside     asks the editor to say in a line what was put into its text, with an Undo: {message, controls},
 //             the controls with the values that undoing gives back
