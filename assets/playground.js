@@ -4,7 +4,8 @@
 // News are events of the document, "gptj:" and a name:
 //   status    the model and its streams, as the server tells them; also kept as gptj.status
 //   controls  the values of all controls by name, whenever one changed; also kept as gptj.controls
-//   record    one record of the request that the editor runs; "begin" has its prompt
+//   record    one record of the request that the editor runs; "begin" has the text
+//             that was sent, and the controls it has other than the panel
 //   written   the model's latest words as they now stand in the text, null where they do not
 //   text      asks the editor to put this text in the place of its own, as one step; {text, words} where the
 //             last words are a model's

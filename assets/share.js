@@ -35,7 +35,7 @@ function answering() {
 listen("record", (record) => {
   if (record.event === "begin") {
     const controls = { ...gptj.controls, ...record.controls };
-    run = { prompt: record.prompt, controls, model: answering(), completions: [] };
+    run = { prompt: record.sent, controls, model: answering(), completions: [] };
     return;
   }
   if (!run) return;
@@ -166,6 +166,7 @@ async function shareLink() {
     field.value = address;
     field.focus();
     field.select();
+    field.scrollLeft = 0;
     copy(address, $('[data-share="copy-link"]'), () => field.select());
   } catch {
     field.value = "";
@@ -358,7 +359,8 @@ function startReplay() {
   replaying = true;
   gptj.useControls(opened.values);
   say("Replaying…");
-  tell("replay", { prompt: opened.content.text, controls: opened.values });
+  const { logprobs, echo, ...controls } = opened.values; // those two change no word
+  tell("replay", { prompt: opened.content.text, controls });
 }
 
 function ended(isRefused) {
