@@ -382,13 +382,13 @@ function judge(mine, end) {
   if (mine.length === length && matches(mine)) {
     say(`Identical: the replay wrote the same ${characters(length)}.`, { kind: "identical" });
   } else if (mine.length > length && matches(mine.slice(0, length))) {
-    const why = content.ended === "cancelled" ? " The link's words had been stopped by hand." : because(end);
+    const why = content.ended === "cancelled" ? " The link's words had been stopped by hand." : because();
     say(`Identical as far as the link goes, ${characters(length)}; the replay went on.${why}`, { kind: "identical" });
   } else if (mine && words?.startsWith(mine)) {
-    const why = end.reason === "cancelled" ? " The replay was stopped." : because(end);
+    const why = end.reason === "cancelled" ? " The replay was stopped." : because();
     say(`The same words as far as the replay went, ${number(mine.length)} of ${characters(length)}.${why}`, { canReplay: true, kind: "differs" });
   } else {
-    say(`Not the same words.${whereItDiffers(words, mine)}${because(end)} Undo brings the link's words back.`, { canReplay: true, kind: "differs" });
+    say(`Not the same words.${whereItDiffers(words, mine)}${because()} Undo brings the link's words back.`, { canReplay: true, kind: "differs" });
   }
 }
 
