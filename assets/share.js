@@ -34,7 +34,8 @@ function answering() {
 
 listen("record", (record) => {
   if (record.event === "begin") {
-    const controls = { ...gptj.controls, ...record.controls };
+    const { logprobs, ...own } = record.controls ?? {}; // that one is how the page looks, not a setting
+    const controls = { ...gptj.controls, ...own };
     run = { prompt: record.sent, controls, model: answering(), completions: [] };
     return;
   }

@@ -89,8 +89,6 @@ def build_write(worker: Worker) -> None:
             controls |= {name: value for name, value in own.items() if name in controls}
         if asked.get("retry"):
             controls["seed"] = None
-        if isinstance(given := asked.get("controls"), dict):
-            controls |= given  # those of a link, whatever the panel shows by now
         log = record("begin", id=request_id)
         try:
             params = read_controls(controls)
