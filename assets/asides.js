@@ -7,12 +7,13 @@ const DRY_USUAL = 0.8; // see the control's help
 const DRY_MOST = 5;
 const QUOTE_MOST = 60; // characters of what is repeated that are shown
 
-let aside = null; // what the line says: {kind, text}; `text` as it was when it was said
+let aside = null; // what the line says: {kind, text}; `text` as it stands while that is so, null while it grows
 let lookedForLoop = 0; // when
 let loopsLeftAlone = null; // the run whose loop was dismissed
 let cutWhenStopped = false;
 let unread = 0; // tokens of the beginning that are left out
 let unreadEnd = 0; // where they end, a place in the text
+let windowLook = 0; // counts the questions about them: an older one's answer is not taken
 
 // ---- the line
 
@@ -29,7 +30,7 @@ function showAside(kind, message, actions) {
     }),
   );
   if (aside?.kind !== kind) say(message);
-  aside = { kind, text: written.text };
+  aside = { kind, text: kind === "cut" ? null : written.text };
 }
 
 function hideAside() {
@@ -58,8 +59,8 @@ gptj.listen("aside", ({ message, controls }) => {
 // The text has changed, by hand or by steps.
 function lookAgain() {
   if (!aside || running) return;
-  if (aside.kind === "step" && written.text !== aside.text) hideAside();
-  if (aside?.kind === "loop" && !loopAtEnd()) hideAside();
+  const { kind, text } = aside;
+  if (kind === "loop" ? !loopAtEnd() : text !== null && text !== written.text) hideAside();
 }
 
 // ---- loops
@@ -109,14 +110,14 @@ async function cutBack() {
   await gptj.useControls({ dry_multiplier: raised });
   if (running || written.text !== text) return;
   generate({ at: loop.cut });
-  const how = raised > before ? `DRY multiplier raised from ${before || "off"} to ${raised}` : `DRY multiplier at its most, ${raised}`;
-  showAside("cut", `Cut back to the first time, and going on with ${how}.`, []);
+  const how = raised > before ? `raised from ${before || "off"} to ${raised}` : `at its most, ${raised},`;
+  showAside("cut", `Cut back to where it stood first; DRY multiplier ${how} against repetition.`, []);
 }
 
 function looksWhenRunEnds() {
   const cut = cutWhenStopped;
   cutWhenStopped = false;
-  if (aside?.kind === "cut") hideAside();
+  if (aside?.kind === "cut") aside.text = written.text;
   if (cut) cutBack();
   else lookForLoop({ now: true });
 }
@@ -128,6 +129,7 @@ async function lookAtWindow(text = written.text) {
   const { truncate, max_new_tokens } = gptj.controls;
   const context = model?.context_length;
   const most = context && context - Math.min(Number(max_new_tokens), Math.floor(context / 2));
+  const look = (windowLook += 1);
   let found = { tokens: 0, end: 0 };
   if (truncate === "left" && most && (running || counted?.tokens > most)) {
     try {
@@ -135,7 +137,7 @@ async function lookAtWindow(text = written.text) {
     } catch {
       return; // the next change asks again
     }
-    if (!written.text.startsWith(text)) return;
+    if (look !== windowLook || !written.text.startsWith(text)) return;
   }
   [unread, unreadEnd] = [found.tokens, found.end];
   paintUnread();
@@ -145,7 +147,7 @@ async function lookAtWindow(text = written.text) {
 // As grey letters over whatever colours the words have; called whenever the ink was made anew.
 function paintUnread() {
   if (!globalThis.Highlight) return;
-  if (!unreadEnd) {
+  if (!unreadEnd || unreadEnd > written.text.length) {
     CSS.highlights.delete("unread");
     return;
   }
@@ -158,7 +160,9 @@ function paintUnread() {
     left -= node.length;
     if (left <= 0) break;
   }
-  CSS.highlights.set("unread", new Highlight(range));
+  const highlight = new Highlight(range);
+  highlight.priority = 10;
+  CSS.highlights.set("unread", highlight);
 }
 
-gptj.listen("controls", () => lookAtWindow());
+gptj.listen("controls", () => running || lookAtWindow());

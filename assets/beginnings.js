@@ -4,7 +4,8 @@
 const $ = (selector) => element.querySelector(selector);
 const { make, tell, listen } = gptj;
 const list = $(".examples ul");
-const form = $(".scaffold");
+const box = $(".scaffold");
+const form = $(".scaffold form");
 let kind = "examples";
 let set = "sample"; // until the model is known the stories are shown, which any model can go on with
 let shown = null;
@@ -64,7 +65,7 @@ function open(item, button) {
   $("#scaffold-name").textContent = item.name;
   $("#scaffold-what").textContent = item.what;
   $(".scaffold-fields").replaceChildren(...item.fields.map(field));
-  form.hidden = false;
+  box.hidden = false;
   const first = form.querySelector("input, textarea");
   first.focus();
   first.select();
@@ -86,8 +87,8 @@ function field({ name, label, value, kind: shape, longest = 300 }) {
 }
 
 function close({ focus = false } = {}) {
-  if (form.hidden) return;
-  form.hidden = true;
+  if (box.hidden) return;
+  box.hidden = true;
   scaffold = null;
   if (focus) opener.focus();
 }
@@ -126,7 +127,7 @@ form.addEventListener("keydown", (event) => {
 });
 $('.scaffold [data-action="close"]').addEventListener("click", () => close({ focus: true }));
 document.addEventListener("click", ({ target }) => {
-  if (!form.hidden && !element.contains(target)) close();
+  if (!box.hidden && !element.contains(target)) close();
 });
 listen("record", ({ event }) => {
   if (event === "begin") $('.scaffold [type="submit"]').disabled = true;

@@ -171,11 +171,13 @@ class WrittenText {
     last.time = step.time;
   }
 
-  // The model's words: one step that grows while they come.
-  beginRun(at, removedLength, selection) {
-    this.runs += 1;
-    const end = [at, at];
-    return this.replace("generate", at, removedLength, [], selection, end);
+  // The model's words: one step that grows while they come. What was given of them before is a run of its
+  // own, so that retrying keeps it.
+  beginRun(at, removedLength, selection, given = "") {
+    const inserted = given ? [[given, this.runs + 1]] : [];
+    this.runs += given ? 2 : 1;
+    const end = [at + given.length, at + given.length];
+    return this.replace("generate", at, removedLength, inserted, selection, end);
   }
 
   extendRun(step, text) {
@@ -185,9 +187,11 @@ class WrittenText {
     step.after = [step.at + pieces.length(step.inserted), step.at + pieces.length(step.inserted)];
   }
 
-  // A run of which not a word came leaves no step behind, and gives back what it had cut.
-  endRun(step) {
-    if (pieces.length(step.inserted)) return false;
+  // A run of which not a word came leaves no step behind, and gives back what it had cut; one that began
+  // with words that were given does so only where it failed.
+  endRun(step, failed = false) {
+    if (step.inserted.some(([, run]) => run === this.runs)) return false;
+    if (step.inserted.length && !failed) return false;
     this.undo();
     this.steps.pop();
     return true;

@@ -24,6 +24,21 @@ let counted = null; // {tokens, message} of the text as last counted
 let composition = null; // the text before an input method began to compose
 let isHealing = false; // whether the controls turn token healing on
 
+// ---- the tokens' probabilities: assets/tokens.js
+
+const tokens = new TokenView({
+  root: element.querySelector(".editor"),
+  ink,
+  area,
+  sheet,
+  text: () => written.text,
+  labels: props.labels ?? {},
+  goOn: generateFrom,
+  score: (text, logprobs) => server.score({ id: newId(), text, logprobs }),
+  select: (at) => select([at, at]),
+  reveal,
+});
+
 // ---- the text on the page
 
 function render() {
@@ -44,6 +59,7 @@ function render() {
   });
   while (spans.length > wanted.length) spans[spans.length - 1].remove();
   if (unreadEnd) paintUnread();
+  tokens.paint();
 }
 
 // The same replacement in the textarea, which keeps its selection.
@@ -146,12 +162,20 @@ function walk(direction) {
   say(direction === "undo" ? "Undone" : "Redone");
 }
 
-// Put a whole text in the place of the present one, as one step.
-function replaceText(text) {
+// Put a whole text in the place of the present one, as one step. Words of a model that came with it from
+// elsewhere are the latest of this text.
+function replaceText(given) {
+  const { text: prompt, words } = typeof given === "string" ? { text: given, words: "" } : given;
+  const text = prompt + words;
   if (running || text === written.text) return;
   const length = written.text.length;
   const selection = [area.selectionStart, area.selectionEnd];
-  written.replace("edit", 0, length, [[text, PERSON]], selection, [text.length, text.length]);
+  if (words) {
+    latest = { run: (written.runs += 1), prompt };
+    lastRun = null;
+  }
+  const inserted = [[prompt, PERSON], [words, written.runs]];
+  written.replace("edit", 0, length, inserted, selection, [text.length, text.length]);
   replaceInArea(0, length, text);
   changed();
   area.focus({ preventScroll: true });
@@ -183,6 +207,15 @@ function openNode(id) {
 }
 
 listen("open", openNode);
+
+// Write anew what came after a prompt, with these controls.
+function replay({ prompt, controls }) {
+  if (running) return;
+  if (!written.text.startsWith(prompt)) replaceText(prompt);
+  generate({ at: prompt.length, controls });
+}
+
+listen("replay", replay);
 
 // Put another completion where the model's words of the latest request are, as one step.
 function take(text) {
@@ -232,8 +265,9 @@ listen("keeping", (message) => message && showNotice(message));
 
 // ---- the model's turn
 
-// `at` is where the text is cut.
-function generate({ retry = false, at = null } = {}) {
+// `at` is where the text is cut, `given` a beginning of the model's words that stands already; `controls`
+// are those that this request alone has other than the panel.
+function generate({ retry = false, at = null, given = "", controls = {} } = {}) {
   if (running) return;
   const end = written.text.length;
   at ??= retry ? written.lastRunStart : end;
@@ -242,13 +276,16 @@ function generate({ retry = false, at = null } = {}) {
   hideAside();
   const atEnd = isAtEnd();
   const selection = [area.selectionStart, area.selectionEnd];
-  const prompt = written.text.slice(0, at);
+  const prompt = written.text.slice(0, at) + given;
   const before = written.pieces;
-  const step = written.beginRun(at, end - at, selection);
-  replaceInArea(at, end - at, "");
+  const kind = retry ? "retry" : given ? "alternative" : "generate";
+  const step = written.beginRun(at, end - at, selection, given);
+  replaceInArea(at, end - at, given);
   running = { id: newId(), step, read: 0, phase: "sending", tokens: 0, total: 0, heard: Date.now() };
   latest = { run: written.runs, prompt };
-  tell("record", { event: "begin", kind: retry ? "retry" : "generate", run: latest.run, before, prompt: written.pieces });
+  if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
+  tokens.begin(prompt, Number(controls.max_new_tokens ?? gptj.controls.max_new_tokens) || null);
+  tell("record", { event: "begin", sent: prompt, controls, kind, run: latest.run, before, prompt: written.pieces, at });
   area.readOnly = true;
   swapButtons("generate", "stop");
   changed();
@@ -256,7 +293,21 @@ function generate({ retry = false, at = null } = {}) {
   say(retry ? "Retrying" : "Generating");
   showStatus();
   running.watch = setInterval(watchOver, 1000);
-  trigger("generate", { prompt, retry, id: running.id });
+  trigger("generate", { prompt, retry, id: running.id, controls });
+}
+
+// Take another road: the text is cut at `at`, `given` is put there as the model's, and the model goes on
+// from it, for `length` tokens where that is told. One step, which undoing takes back. `token` is what is
+// known of `given`, where it is a token. A run that is under way is stopped first.
+function generateFrom(at, given, length = null, token = null) {
+  if (running) {
+    running.then = () => generateFrom(at, given, length, token);
+    stop();
+    return;
+  }
+  given = given.replace(/\r\n?/g, "\n");
+  if (token) tokens.know(written.text.slice(0, at), given, token);
+  generate({ at, given, controls: length === null ? {} : { max_new_tokens: length } });
 }
 
 // The server's log of this request: one JSON record a line.
@@ -282,8 +333,9 @@ watch("value", () => {
   for (const line of lines.split("\n")) {
     if (!line || !running) continue;
     const record = JSON.parse(line);
+    if (Array.isArray(record.tokens)) record.tokens = gptj.readTokens(record.tokens);
     if (record.event === "text") {
-      record.text = record.text.replace(/\r\n?/g, "\n"); // as the textarea does it
+      record.text = lineEnds(record);
       if (record.index === 0) text += record.text;
     }
     if (record.last || record.event === "refused") {
@@ -297,6 +349,16 @@ watch("value", () => {
   showStatus();
 });
 
+// The record's text with the line ends of the textarea, also where one is cut by the end of a record.
+function lineEnds({ index, text }) {
+  if (!text) return text;
+  const halves = (running.halves ??= new Set()); // completions whose text so far ends in a \r
+  const rest = halves.has(index) && text[0] === "\n" ? text.slice(1) : text;
+  if (text.endsWith("\r")) halves.add(index);
+  else halves.delete(index);
+  return rest.replace(/\r\n?/g, "\n");
+}
+
 function write(text) {
   if (!text || !running) return;
   const end = written.text.length;
@@ -307,6 +369,7 @@ function write(text) {
 }
 
 function hear(record) {
+  tokens.hear(record);
   if (record.event !== "begin") tell("record", record);
   switch (record.event) {
     case "waiting":
@@ -344,15 +407,17 @@ function hear(record) {
 
 function end(how) {
   clearInterval(running.watch);
-  const { step, completions } = running;
+  const { step, completions, then } = running;
+  const failed = how.reason === "error";
   running = null;
   area.readOnly = false;
   swapButtons("stop", "generate");
-  if (written.endRun(step)) {
-    const text = written.text;
-    if (area.value !== text) replaceInArea(area.value.length, 0, text.slice(area.value.length));
+  if (written.endRun(step, failed)) {
+    const { text } = written;
+    if (area.value !== text) replaceInArea(step.at, area.value.length - step.at, text.slice(step.at));
   }
-  if (how.reason === "error") {
+  tokens.end();
+  if (failed) {
     lastRun = null;
     showNotice(how.message, how.control);
     tell("refresh-status");
@@ -366,6 +431,7 @@ function end(how) {
   showStatus();
   gptj.sessions.save();
   looksWhenRunEnds();
+  if (!failed) then?.();
 }
 
 function stop() {
@@ -492,6 +558,8 @@ function hideNotice() {
   document.querySelectorAll(".control[data-wrong]").forEach((node) => node.removeAttribute("data-wrong"));
 }
 
+listen("notice", (message) => showNotice(message));
+
 let countTimer = null;
 function scheduleCount() {
   clearTimeout(countTimer);
@@ -546,6 +614,10 @@ const actions = {
   redo: () => walk("redo"),
   dismiss: hideNotice,
   "dismiss-aside": dismissAside,
+  tokens: () => {
+    tokens.toggle();
+    button("tokens").setAttribute("aria-pressed", String(tokens.isOn));
+  },
   heal: () => trigger("heal"),
   "keep-seed": () => trigger("keep_seed", { seed: lastRun.seed }),
   controls: () => showControls(!document.body.classList.contains("controls-open")),
@@ -594,6 +666,7 @@ if (/Mac|iPhone|iPad/.test(navigator.platform)) {
   button("generate").querySelector("kbd").textContent = "⌘⏎";
 }
 area.value = written.text;
+element.querySelector(".editor").dataset.ready = "";
 changed();
 showStatus();
 if (matchMedia("(pointer: fine)").matches && document.activeElement === document.body) {

@@ -4,9 +4,13 @@
 // News are events of the document, "gptj:" and a name:
 //   status    the model and its streams, as the server tells them; also kept as gptj.status
 //   controls  the values of all controls by name, whenever one changed; also kept as gptj.controls
-//   record    one record of the request that the editor runs; "begin" and "end" are the editor's own
+//   record    one record of the request that the editor runs; "begin" has the text that was sent, the controls
+//             it has other than the panel, and what the tree needs (assets/sessions.js)
 //   written   the model's latest words as they now stand in the text, null where they do not
-//   text      asks the editor to put this text in the place of its own, as one step
+//   text      asks the editor to put this text in the place of its own, as one step; {text, words} where the
+//             last words are a model's
+//   replay    asks the editor to write anew what came after a prompt: {prompt, controls}
+//   notice    asks the editor to show this sentence
 //   take      asks the editor to put this completion in the place of the model's latest words
 //   aside     asks the editor to say in a line what was put into its text, with an Undo: {message, controls},
 //             the controls with the values that undoing gives back
@@ -47,6 +51,27 @@ window.gptj = (() => {
     const value = 100 * Math.exp(logprob);
     return `${value >= 1 ? value.toFixed(1) : value >= 0.001 ? value.toPrecision(2) : value.toExponential(0)} %`;
   }
+
+  // The tokens of a record with their fields named; gptj_demo/ui/tokens.py packs them.
+  const readTokens = (packed) =>
+    packed.map(([token_id, text, kind, length, logprob, sampled_logprob, rank, filtered_away, others]) => ({
+      token_id,
+      text,
+      kind,
+      length,
+      logprob,
+      sampled_logprob,
+      rank,
+      filtered_away,
+      alternatives: others.map(([token_id, text, kind, logprob, sampled_logprob, removed_by]) => ({
+        token_id,
+        text,
+        kind,
+        logprob,
+        sampled_logprob,
+        removed_by,
+      })),
+    }));
 
   const tell = (name, detail) => document.dispatchEvent(new CustomEvent(`gptj:${name}`, { detail }));
   const listen = (name, hear) => document.addEventListener(`gptj:${name}`, ({ detail }) => hear(detail));
@@ -132,6 +157,7 @@ window.gptj = (() => {
     percent,
     number,
     plural: (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`,
+    readTokens,
     signed: (n, digits) => n.toFixed(digits).replace("-", "−"),
     tell,
     listen,

@@ -200,6 +200,7 @@ class TokenTable {
     this.index = 0; // the completion whose tokens these are
     this.tokens = [];
     details.addEventListener("toggle", () => this.grow());
+    details.querySelector(".save-table").addEventListener("click", () => this.save());
   }
 
   // The same list again has grown; another one takes its place.
@@ -223,6 +224,14 @@ class TokenTable {
       this.body.append(...next.map((token) => this.row(token)));
       if (made + next.length < this.tokens.length) this.grow();
     });
+  }
+
+  save() {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([tableAsCsv(this.tokens)], { type: "text/csv;charset=utf-8" }));
+    link.download = this.after ? "tokens.csv" : "prompt-tokens.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
   head() {
@@ -263,6 +272,28 @@ class TokenTable {
     cell.textContent = percent(logprob);
     return cell;
   }
+}
+
+// Comma-separated values as RFC 4180 has them. A text with which a spreadsheet would begin to calculate
+// gets an apostrophe before it, which spreadsheets read as "this is a text".
+function tableAsCsv(tokens) {
+  const field = (value) => {
+    if (value === null || value === undefined) return "";
+    if (typeof value !== "string") return String(value);
+    const safe = /^\s*[=+\-@|%]|^[\t\r\n]/.test(value) ? `'${value}` : value;
+    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const most = Math.max(0, ...tokens.map(({ alternatives }) => alternatives.length));
+  const columns = ["token_id", "text", "logprob", "sampled_logprob", "rank", "filtered_away"];
+  const ofOther = ["token_id", "text", "logprob", "sampled_logprob", "removed_by"];
+  const head = ["index", ...columns];
+  for (let i = 1; i <= most; i += 1) head.push(...ofOther.map((name) => `alternative_${i}_${name}`));
+  const rows = tokens.map((token, index) => {
+    const row = [index, ...columns.map((name) => token[name])];
+    for (let i = 0; i < most; i += 1) row.push(...ofOther.map((name) => token.alternatives[i]?.[name]));
+    return row;
+  });
+  return [head, ...rows].map((row) => `${row.map(field).join(",")}\r\n`).join("");
 }
 
 const tables = {

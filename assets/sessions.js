@@ -409,7 +409,8 @@ const heard = {
     const { tree } = gptj.session;
     refusal = null;
     tree.commit(before);
-    const facts = factsOfRequest(controls);
+    const { logprobs, ...others } = controls; // those are looked at while it runs, and change no word
+    const facts = factsOfRequest(others);
     if (kind === "retry") delete facts.controls.seed;
     tree.begin({ prompt, at, kind, run, facts });
   },

@@ -5,8 +5,9 @@
 
 Starts `app.py` and measures, with a clock inside the browser where it is the visitor who waits:
 the page's start, the model's start, the first words after Generate, what Stop and a closed tab free
-and when, many visitors at once, and the model's return after a `kill -9`. Prints a table, the
-machine and versions, and one line of JSON last.
+and when, many visitors at once, the model's return after a `kill -9`, and whether the page keeps up
+with 2,000 tokens that come with five alternatives each. Prints a table, the machine and versions,
+and one line of JSON last.
 
 Many visitors are measured twice. Once one is a real browser and the others ask through the page's
 API, so that what is measured is the playground; and once all are pages of one Chromium, which then
@@ -29,6 +30,7 @@ from common import (
     describe_machine,
     finish,
     make_parser,
+    percentile,
     print_table,
     wait_for,
 )
@@ -96,8 +98,94 @@ async def ask_through_api(url: str, visitors: int, waits: list[float]) -> None:
         await asyncio.gather(*(one(client) for _ in range(visitors)))
 
 
+# how long frames take: all of them until `frames.stop()`, which gives milliseconds
+FRAMES = """() => {
+  const times = []; let before = null; let on = true;
+  const note = now => { if (before !== null) times.push(now - before); before = now;
+                        if (on) requestAnimationFrame(note); };
+  requestAnimationFrame(note);
+  window.frames_ = {stop: () => { on = false; return times; }};
+}"""
+
+# scrolls the text to its beginning and back, so many pixels a frame
+SCROLL = """step => new Promise(done => {
+  const sheet = document.querySelector('.sheet');
+  let way = -step;
+  const move = () => {
+    sheet.scrollTop += way;
+    if (sheet.scrollTop <= 0) way = step;
+    const left = sheet.scrollHeight - sheet.clientHeight - sheet.scrollTop;
+    if (way > 0 && left < 2) return done();
+    requestAnimationFrame(move);
+  };
+  move();
+})"""
+
+# notes when the words and their colours last changed, by the clock that the engine is seen by
+WATCH_TOKENS = """() => {
+  const times = window.shown = {last: 0, tokens: 0};
+  const count = () => [1, 2, 3, 4, 5].reduce(
+    (sum, level) => sum + CSS.highlights.get(`gptj-token-${level}`).size, 0);
+  const look = () => {
+    const tokens = count();
+    if (tokens !== times.tokens) { times.tokens = tokens; times.last = Date.now(); }
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+def measure_tokens(browser: Browser, site: Site, tokens: int = 2000) -> dict[str, float]:
+    """Whether the page keeps up with tokens at the engine's speed, in milliseconds.
+
+    The text is longer than the sample model's context: it is written in several runs, each of which
+    reads the end of what is there, and the figures are those of the last, on the full page.
+    """
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    page.goto(site.url)
+    page.get_by_label("Prompt", exact=True).fill(PROMPT)
+    page.get_by_role("button", name="Tokens", exact=True).click()
+    controls = {"max_new_tokens": 2000, "truncate": "left", "ignore_eos": True}
+    page.evaluate("values => gptj.useControls(values)", controls)
+    page.wait_for_function("() => gptj.controls.truncate === 'left'")
+    page.evaluate(WATCH_TOKENS)
+    figures: dict[str, float] = {}
+    while page.evaluate("() => window.shown.tokens") < tokens:
+        page.evaluate(FRAMES)
+        press_generate(page)
+        wait_for(lambda: running(site) == 1)
+        wait_for(lambda: running(site) == 0)
+        ended = time.time()
+        page.locator('[data-action="generate"]').wait_for(state="visible")
+        page.wait_for_timeout(500)  # whatever still comes
+        streaming = page.evaluate("() => window.frames_.stop()")
+        last = page.evaluate("() => window.shown.last") / 1000
+        figures["tokens with five alternatives on the page"] = page.evaluate("window.shown.tokens")
+        figures["last token shown after the engine's end, ms"] = 1000 * (last - ended)
+        figures["frames while they stream, 95 of 100 within ms"] = percentile(streaming, 95)
+        figures["longest frame while they stream, ms"] = max(streaming)
+    page.evaluate(FRAMES)
+    page.evaluate(SCROLL, 60)
+    scrolling = page.evaluate("() => window.frames_.stop()")
+    figures["frames while scrolling, median, ms"] = statistics.median(scrolling)
+    figures["frames while scrolling, 95 of 100 within ms"] = percentile(scrolling, 95)
+    figures["longest frame while scrolling, ms"] = max(scrolling)
+    page.context.close()
+    return figures
+
+
 def running(site: Site) -> int:
     return int(site.status()["streams_running"])
+
+
+def measure_tokens_alone(browser: Browser, model: str) -> dict[str, float]:
+    """`measure_tokens` at a site of its own."""
+    site = Site(model)
+    try:
+        site.wait_until_ready()
+        return measure_tokens(browser, site)
+    finally:
+        site.stop()
 
 
 def measure(browser: Browser, model: str, visitors: int, rounds: int) -> dict[str, float]:
@@ -179,15 +267,21 @@ def main() -> None:
     parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--visitors", type=int, default=32)
     parser.add_argument("--model", default="sample")
+    parser.add_argument("--tokens", action="store_true", help="only the 2,000 tokens")
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
-        figures = measure(browser, arguments.model, arguments.visitors, arguments.rounds)
+        figures = {}
+        if not arguments.tokens:
+            figures = measure(browser, arguments.model, arguments.visitors, arguments.rounds)
+        of_tokens = measure_tokens_alone(browser, arguments.model)
         chromium = browser.version
         browser.close()
     machine = {**describe_machine("torch", "gradio"), "chromium": chromium}
-    print_table("Seconds", ["", "s"], [[name, value] for name, value in figures.items()])
-    rounded = {name: round(value, 4) for name, value in figures.items()}
+    if figures:
+        print_table("Seconds", ["", "s"], [[name, value] for name, value in figures.items()])
+    print_table("2,000 tokens", ["", ""], [[name, value] for name, value in of_tokens.items()])
+    rounded = {name: round(value, 4) for name, value in (figures | of_tokens).items()}
     finish("page", rounded, machine, save=arguments.save)
 
 

@@ -129,7 +129,7 @@ def _control(
     )
 
 
-def _read_bias_key(key: object) -> object:
+def read_bias_key(key: object) -> object:
     """A token id in digits becomes a number, a text in double quotes what the quotes hold."""
     if isinstance(key, str) and key.isascii() and key.isdigit():
         return int(key)
@@ -143,7 +143,7 @@ def _read_bias_key(key: object) -> object:
 
 def _read_biases(value: object) -> object:
     if isinstance(value, Mapping):
-        return tuple((_read_bias_key(key), bias) for key, bias in value.items())
+        return tuple((read_bias_key(key), bias) for key, bias in value.items())
     return value
 
 
@@ -667,7 +667,7 @@ def _read_bias(control: Control, line: str) -> tuple[object, str]:
         )
     token = token.rstrip(" ")
     written = token if token.startswith('"') else token.replace("\\n", "\n")
-    return _read_bias_key(written), bias.strip()
+    return read_bias_key(written), bias.strip()
 
 
 def write_value(control: Control, value: Any) -> str:

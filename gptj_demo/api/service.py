@@ -8,7 +8,6 @@ import time
 import uuid
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -44,6 +43,7 @@ from gptj_demo.api.schema import (
 from gptj_demo.api.streaming import CallerLeft, EventStream, events, unless_caller_leaves
 from gptj_demo.protocol import ModelInfo
 from gptj_demo.settings import Settings
+from gptj_demo.software import software_version
 from gptj_demo.worker import RequestRefused, Worker
 
 TITLE = "GPT-J Playground API"
@@ -105,7 +105,6 @@ class _Service:
         self._access = access
         self._metrics = metrics
         self._started = int(time.time())
-        self._code = _hash_of_code()
 
     def router(self, app: FastAPI) -> APIRouter:
         """All routes of the API."""
@@ -256,7 +255,7 @@ class _Service:
 
     def fingerprint(self, model: ModelInfo) -> str:
         """A short name of all that the words of a seed depend on."""
-        parts = (model.name, model.revision, model.precision, model.device_name, self._code)
+        parts = (model.name, model.revision, model.precision, model.device_name, software_version())
         return f"fp_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
     def _ready_model(self, asked: str | None) -> ModelInfo:
@@ -479,12 +478,3 @@ def _describe_bodies(app: FastAPI, needs_key: bool) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _hash_of_code() -> str:
-    """Changes with the code that makes the words."""
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

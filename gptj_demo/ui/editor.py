@@ -12,22 +12,27 @@ from typing import Any
 
 import gradio as gr
 
+from gptj_demo.sampling import CONTROLS
 from gptj_demo.ui.files import read_asset
+
+SCRIPTS = ("loops.js", "asides.js", "inspector.js", "tokens.js", "editor.js")
 
 
 class Editor(gr.HTML):
-    """Events: `generate` (prompt, retry, id), with the log as output, and `keep_seed` (seed).
+    """Events: `generate` (prompt, retry, id, controls), with the log as output, `keep_seed` (seed).
 
-    `server_functions` must hold `count_tokens(text)`, `unread({text, max_new_tokens})` and
-    `stop(id)`, which the script calls.
+    `controls` are those that the request alone has other than the panel. `server_functions` must
+    hold `count_tokens(text)`, `unread({text, max_new_tokens})`, `stop(id)` and
+    `score({id, text, logprobs})`, which the script calls.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
             value="",
             html_template=read_asset("editor.html"),
-            js_on_load="".join(map(read_asset, ("loops.js", "asides.js", "editor.js"))),
+            js_on_load="".join(map(read_asset, SCRIPTS)),
             apply_default_css=False,
+            labels={control.name: control.label for control in CONTROLS},
             **options,
         )
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 
 from gptj_demo.protocol import (
@@ -22,6 +23,8 @@ from gptj_demo.protocol import (
     Waiting,
 )
 from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams, make_params, read_written
+from gptj_demo.tokenization import Vocabulary
+from gptj_demo.ui.tokens import CharacterCount, healed_length, pack_score, pack_token
 from gptj_demo.worker import RequestRefused, Stream, Worker
 
 logger = logging.getLogger(__name__)
@@ -171,19 +174,31 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
     rate = Rate()
     written: Counter[int] = Counter()  # tokens of each completion
     alone: Counter[int] = Counter()  # those of them for which the controls had left no choice
+    counts: defaultdict[int, CharacterCount] = defaultdict(CharacterCount)
     async for events in batches(worker, stream):
         lines = ""
         tokens: defaultdict[int, list[Any]] = defaultdict(list)
         news: dict[int, None] = {}  # completions that the batch says something of
         drafting = None
+        vocabulary = worker.vocabulary
         for event in events:
             match event:
                 case Waiting():
                     lines += record("waiting", ahead=event.ahead)
                 case Started():
-                    lines += record("started", **describe_start(worker, event, params))
+                    assert vocabulary is not None
+                    healed = event.healed_token_id
+                    lines += record(
+                        "started",
+                        **describe_start(worker, event, params),
+                        healed_length=healed_length(vocabulary, healed),
+                    )
+                    if healed is not None:
+                        skip = len(vocabulary.bytes_of(healed))
+                        counts = defaultdict(partial(CharacterCount, skip))
                 case PromptScored():
-                    lines += record("scored", **describe_score(worker, event))
+                    assert vocabulary is not None
+                    lines += record("scored", **pack_score(vocabulary, event))
                 case Drafting():
                     drafting = event
                 case TokenEvent():
@@ -191,7 +206,17 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                     written[event.index] += 1
                     alone[event.index] += event.filtered_away
                     if event.logprobs is not None:
-                        tokens[event.index].append(describe_event(worker, event))
+                        assert vocabulary is not None
+                        length = counts[event.index].add(vocabulary.bytes_of(event.token_id))
+                        tokens[event.index].append(
+                            pack_token(
+                                vocabulary,
+                                event.token_id,
+                                length,
+                                event.logprobs,
+                                event.filtered_away,
+                            )
+                        )
                 case Finished():
                     news[event.index] = None
         if drafting is not None:
@@ -221,13 +246,21 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                 last=stream.done and finished is ends[-1],
                 total=rate.tokens,
                 rate=rate.per_second,
+                tokens=_end_token(vocabulary, finished),
             )
         yield lines or "\n"  # an empty line is a sign of life
 
 
+def _end_token(vocabulary: Vocabulary | None, finished: Finished) -> list[Any]:
+    """The token that ended the text, where its probabilities were asked for."""
+    if vocabulary is None or finished.end_token_id is None or finished.end_logprobs is None:
+        return []
+    return [pack_token(vocabulary, finished.end_token_id, 0, finished.end_logprobs)]
+
+
 def record(event: str, **fields: Any) -> str:
     """A line of a log."""
-    return json.dumps({"event": event, **fields}) + "\n"
+    return json.dumps({"event": event, **fields}, separators=(",", ":")) + "\n"
 
 
 def refused(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 import psutil
 
+from gptj_demo.software import software_version
 from gptj_demo.ui.files import read_asset
 from gptj_demo.worker import Worker
 
@@ -24,6 +25,7 @@ def describe_status(worker: Worker) -> dict[str, Any]:
         "streams_waiting": worker.streams_waiting,
         "tokens_written": worker.tokens_written,
         "engine_memory_bytes": _memory_of(worker.engine_pid),
+        "software": software_version(),
         "model": None
         if model is None
         else {

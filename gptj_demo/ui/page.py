@@ -14,6 +14,7 @@ from gptj_demo.ui.branches import build_branches
 from gptj_demo.ui.files import ASSETS, read_scripts, read_styles
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
+from gptj_demo.ui.share import Share, build_code_api
 from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.why import build_why
 from gptj_demo.ui.write import build_write
@@ -48,7 +49,9 @@ def build_page(worker: Worker) -> gr.Blocks:
         for name, build in VIEWS.items():
             with gr.Column(elem_id=f"view-{name}", elem_classes="view"):
                 build(worker)
+        Share(worker, elem_id="share")
         build_api(worker)
+        build_code_api(worker)
         api(status, api_name="status", queue=False)
     page.max_threads = MAX_EVENTS  # it caps running events, which hold no thread here
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=None)

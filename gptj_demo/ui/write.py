@@ -9,14 +9,16 @@ from typing import Any
 
 import gradio as gr
 
-from gptj_demo.protocol import GenerationRequest
-from gptj_demo.sampling import CONTROLS
+from gptj_demo.protocol import Finished, GenerationRequest, PromptScored
+from gptj_demo.sampling import CONTROLS, InvalidControl
 from gptj_demo.tokenization import prompt_hint
 from gptj_demo.ui.beginnings import Beginnings
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
-from gptj_demo.ui.generation import read_controls, record, records, refused
+from gptj_demo.ui.generation import BROKEN, read_controls, record, records, refused
+from gptj_demo.ui.gradio_api import address_of
 from gptj_demo.ui.results import Results
+from gptj_demo.ui.tokens import pack_score
 from gptj_demo.worker import RequestRefused, Stream, Worker
 
 MAX_ID_CHARACTERS = 64
@@ -35,10 +37,10 @@ def build_write(worker: Worker) -> None:
 
     async def unread(asked: Any) -> dict[str, int]:
         """How many tokens `truncate` takes from a text, and where in it they end (UTF-16)."""
-        text, length = str(asked["text"]), int(asked["max_new_tokens"])
         try:
+            text, length = str(asked["text"]), int(asked["max_new_tokens"])
             tokens, end = await worker.unread(text, length)
-        except RequestRefused:
+        except (RequestRefused, LookupError, TypeError, ValueError):
             return {"tokens": 0, "end": 0}
         return {"tokens": tokens, "end": len(text[:end].encode("utf-16-le")) // 2}
 
@@ -48,12 +50,43 @@ def build_write(worker: Worker) -> None:
             stream.cancel()
         return stream is not None
 
+    async def score(asked: Any, browser: gr.Request) -> dict[str, Any]:
+        asked = asked if isinstance(asked, dict) else {}
+        request_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
+        controls = {
+            "max_new_tokens": 0,
+            "echo": True,
+            "truncate": "left",
+            "logprobs": asked.get("logprobs"),
+        }
+        try:
+            params = read_controls(controls)
+            request = GenerationRequest(
+                str(asked.get("text", "")), params, f"page {address_of(browser)}"
+            )
+            async with aclosing(worker.stream(request)) as stream:
+                open_streams[request_id] = stream
+                async for event in stream:
+                    if isinstance(event, PromptScored):
+                        assert worker.vocabulary is not None
+                        return pack_score(worker.vocabulary, event)
+                    if isinstance(event, Finished):
+                        return {"message": event.message}
+            return {"message": BROKEN}
+        except (InvalidControl, RequestRefused) as error:
+            return {"message": str(error)}
+        finally:
+            open_streams.pop(request_id, None)
+
     async def generate(
         event: gr.EventData, browser: gr.Request, *values: Any
     ) -> AsyncIterator[str]:
         asked = event._data if isinstance(event._data, dict) else {}
         request_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
         controls = dict(zip((control.name for control in CONTROLS), values, strict=True))
+        own = asked.get("controls")  # what this request alone has other than the panel
+        if isinstance(own, dict):
+            controls |= {name: value for name, value in own.items() if name in controls}
         if asked.get("retry"):
             controls["seed"] = None
         log = record("begin", id=request_id)
@@ -73,7 +106,7 @@ def build_write(worker: Worker) -> None:
 
     with gr.Row(elem_id="write", equal_height=False):
         with gr.Column(scale=1, min_width=0, elem_id="writing"):
-            editor = Editor(elem_id="editor", server_functions=[count_tokens, unread, stop])
+            editor = Editor(elem_id="editor", server_functions=[count_tokens, unread, stop, score])
             Results(elem_id="results")
             Beginnings(elem_id="examples")
         with gr.Column(scale=0, min_width=0, elem_id="controls"):

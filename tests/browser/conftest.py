@@ -284,6 +284,7 @@ class Script:
     def __init__(self, folder: Path) -> None:
         self._batches = folder / "batches.json"
         self._asked = folder / "asked.jsonl"
+        self._score = folder / "score.json"
 
     @property
     def asked(self) -> list[dict[str, Any]]:
@@ -296,6 +297,10 @@ class Script:
     def send(self, batches: list[list[dict[str, Any]]]) -> None:
         """Answer the requests to come with these records."""
         self._batches.write_text(json.dumps(batches))
+
+    def score(self, answer: dict[str, Any]) -> None:
+        """Answer what asks for a text's score with this."""
+        self._score.write_text(json.dumps(answer))
 
     def say(self, *texts: str, **finished: Any) -> None:
         """Answer the next request with these texts, one batch each."""

@@ -1,7 +1,8 @@
 """Program: serves editor, results and branches, answered from a file with words of no model.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
-records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl.
+records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl; the score of a text is
+FOLDER/score.json.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ async def count_tokens(text: str) -> dict[str, Any]:
     return {"tokens": len(text), "hint": "A <b>hint</b>." if text.endswith(" ") else None}
 
 
+async def score(_: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads((FOLDER / "score.json").read_text()))
+
+
 async def stop(_: str) -> bool:
     return True
 
@@ -44,7 +49,7 @@ async def stop(_: str) -> bool:
 with gr.Blocks(analytics_enabled=False) as page:
     gr.Button("Done", elem_id="close-controls", visible="hidden")
     with gr.Column(elem_id="view-write", elem_classes="view"):
-        editor = Editor(server_functions=[count_tokens, stop])
+        editor = Editor(server_functions=[count_tokens, stop, score])
         editor.generate(
             answer,
             None,

@@ -27,21 +27,29 @@ def started(**more: Any) -> Record:
     }
 
 
-def token(text: str, logprob: float | None = -1.0, **more: Any) -> Record:
-    told = {"token_id": 1, "text": text}
-    if logprob is None:
-        return told
-    return {
-        **told,
-        "logprob": logprob,
-        "sampled_logprob": -0.5,
-        "rank": 1,
-        "alternatives": [],
-        **more,
-    }
+def alternative(text: str, logprob: float, sampled: float | None, **more: Any) -> list[Any]:
+    """As the page gets it; see gptj_demo/ui/tokens.py."""
+    return [more.get("token_id", 2), text, more.get("kind", 0), logprob, sampled,
+            more.get("removed_by")]  # fmt: skip
 
 
-def tokens(*given: Record, index: int = 0) -> Record:
+def token(text: str, logprob: float | None = -1.0, **more: Any) -> list[Any]:
+    """As the page gets it; see gptj_demo/ui/tokens.py."""
+    known = logprob is not None
+    return [
+        more.get("token_id", 1),
+        text,
+        more.get("kind", 0),
+        more.get("length", len(text)),
+        logprob,
+        more.get("sampled_logprob", -0.5) if known else None,
+        more.get("rank", 1) if known else None,
+        more.get("filtered_away", False),
+        more.get("alternatives", []),
+    ]
+
+
+def tokens(*given: list[Any], index: int = 0) -> Record:
     return {"event": "tokens", "index": index, "tokens": list(given)}
 
 
@@ -201,14 +209,8 @@ def rows(person: Visitor, of: str = "completion") -> Locator:
 
 def test_the_tokens_are_told_with_both_probabilities_and_the_others(scripted: Scripted) -> None:
     person, script = scripted
-    removed = {
-        "token_id": 2, "text": " a\n", "logprob": -2.302585, "sampled_logprob": None,
-        "removed_by": "top_p",
-    }  # fmt: skip
-    kept = {
-        "token_id": 1, "text": "the", "logprob": -0.693147, "sampled_logprob": 0.0,
-        "removed_by": None,
-    }  # fmt: skip
+    removed = alternative(" a\n", -2.302585, None, removed_by="top_p")
+    kept = alternative("the", -0.693147, 0.0, token_id=1)
     told = token("the", -0.693147, sampled_logprob=0.0, rank=1234, alternatives=[kept, removed])
     ask(person, script, [[started(), said("the"), tokens(told)], [ended()]])
     expect(rows(person)).to_have_count(0)
@@ -311,10 +313,7 @@ def test_a_hint_of_the_server_is_shown_as_text_beside_what_helps(scripted: Scrip
 
 def test_hostile_words_are_words_wherever_they_stand(scripted: Scripted) -> None:
     person, script = scripted
-    other = {
-        "token_id": 2, "text": HOSTILE, "logprob": -1, "sampled_logprob": None,
-        "removed_by": HOSTILE,
-    }  # fmt: skip
+    other = alternative(HOSTILE, -1.0, None, removed_by=HOSTILE)
     ask(
         person,
         script,

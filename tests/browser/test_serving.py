@@ -77,6 +77,7 @@ def test_the_api_streams_with_the_tables_controls(site: Site) -> None:
         "/attribute",
         "/tokenize",
         "/status",
+        "/code",
     }
     for name in set(api) - {"/status"}:
         assert api[name]["description"]

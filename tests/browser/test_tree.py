@@ -335,7 +335,8 @@ def test_two_hundred_nodes_are_drawn_as_one_scrolls_and_walked_by_keys(scripted:
     page.keyboard.press("Home")
     expect(chosen(person)).to_have_text("Once upon a time")
     seen = 1
-    while not page.evaluate("document.querySelector('.tree-row:last-child').ariaSelected === 'true'"):
+    last = "document.querySelector('.tree-row:last-child').ariaSelected === 'true'"
+    while not page.evaluate(last):
         page.keyboard.press("ArrowDown")
         seen += 1
         assert seen <= 200

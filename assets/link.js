@@ -1,0 +1,151 @@
+// A text and how it came about, as the last part of an address: "#share=", the version, a point, and JSON,
+// deflated (with its checksum) and in base64url. Browsers send that part of an address to nobody.
+
+const LINK_MARK = "#share=";
+const LINK_VERSION = "1";
+const MAX_LINK = 8000; // characters of the whole address
+const MAX_UNPACKED = 1_000_000; // bytes
+const MAX_TEXT = 200_000; // characters, as the server takes them
+
+// The message is a sentence for the visitor.
+class UnreadableLink extends Error {}
+
+const DAMAGED = "The link is damaged, perhaps cut off where it was copied. Nothing was changed.";
+const NOT_OURS = "The link holds something else than a text and its settings. Nothing was changed.";
+
+async function deflate(content) {
+  const bytes = new TextEncoder().encode(JSON.stringify(content));
+  const packed = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
+  return new Uint8Array(await new Response(packed).arrayBuffer());
+}
+
+// Stops where there is more than there may be: a few bytes can unpack to a thousand times as many.
+async function inflate(bytes) {
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text = "";
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    size += value.length;
+    if (size > MAX_UNPACKED) {
+      reader.cancel().catch(() => {});
+      throw new UnreadableLink("The link unpacks to more than a text can be. Nothing was changed.");
+    }
+    text += decoder.decode(value, { stream: true });
+  }
+}
+
+const lengthOfBase64 = (bytes) => Math.ceil((bytes.length * 4) / 3);
+
+function toBase64(bytes) {
+  const binary = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+function fromBase64(text) {
+  if (!/^[\w-]+$/.test(text)) throw new UnreadableLink(DAMAGED);
+  try {
+    return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+  } catch {
+    throw new UnreadableLink(DAMAGED);
+  }
+}
+
+// Sixty-four bits that tell one text from another (FNV-1a of its UTF-8).
+function fingerprint(text) {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of new TextEncoder().encode(text)) {
+    hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  }
+  return hash.toString(16).padStart(16, "0");
+}
+
+// The address, and what was left out of it. Where all does not fit, the model's words go first, of which a
+// fingerprint stays; then the longest settings, down to half the room; then the beginning of the text.
+async function makeLink(content) {
+  const base = `${location.origin}${location.pathname}${LINK_MARK}${LINK_VERSION}.`;
+  const room = MAX_LINK - base.length;
+  const left = { words: false, settings: [], characters: 0 };
+  let kept = content;
+  let bytes = await deflate(kept);
+  const fits = () => lengthOfBase64(bytes) <= room;
+  if (!fits() && kept.words !== undefined) {
+    const { words, ...rest } = kept;
+    kept = { ...rest, hash: fingerprint(words), length: words.length };
+    left.words = true;
+    bytes = await deflate(kept);
+  }
+  if (!fits()) {
+    const { text, controls, model } = content;
+    const settings = Object.entries(controls).sort(([, a], [, b]) => String(a).length - String(b).length);
+    while (settings.length && lengthOfBase64(await deflate(Object.fromEntries(settings))) > room / 2) {
+      left.settings.push(settings.pop()[0]);
+    }
+    const withEnd = (length) => ({ text: endOf(text, length), controls: Object.fromEntries(settings), model });
+    let [low, high] = [0, text.length];
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if (lengthOfBase64(await deflate(withEnd(middle))) <= room) low = middle;
+      else high = middle - 1;
+    }
+    kept = withEnd(low);
+    left.characters = text.length - kept.text.length;
+    bytes = await deflate(kept);
+  }
+  return { address: base + toBase64(bytes), content: kept, left };
+}
+
+// The last characters of a text, never half of one.
+function endOf(text, length) {
+  const end = text.slice(text.length - length);
+  return /^[\udc00-\udfff]/.test(end) ? end.slice(1) : end;
+}
+
+// What a fragment carries: {text, controls, words or hash and length, of, ended, model}, each of its type.
+// Raises UnreadableLink; null where the fragment is no link at all.
+async function readLink(fragment) {
+  if (!fragment.startsWith(LINK_MARK)) return null;
+  const [, version, packed] = /^([^.]*)\.?(.*)$/s.exec(fragment.slice(LINK_MARK.length));
+  if (fragment.length > MAX_LINK) throw new UnreadableLink("The link is longer than a link can be. Nothing was changed.");
+  if (version !== LINK_VERSION) {
+    throw new UnreadableLink(
+      /^\d{1,3}$/.test(version)
+        ? `The link was made by another version of the playground (${version}), which this one cannot read. Nothing was changed.`
+        : DAMAGED,
+    );
+  }
+  let json;
+  try {
+    json = await inflate(fromBase64(packed));
+  } catch (error) {
+    throw error instanceof UnreadableLink ? error : new UnreadableLink(DAMAGED);
+  }
+  let content;
+  try {
+    content = JSON.parse(json);
+  } catch {
+    throw new UnreadableLink(NOT_OURS);
+  }
+  return checkContent(content);
+}
+
+function checkContent(content) {
+  const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+  const isText = (value) => typeof value === "string" && value.length <= MAX_TEXT;
+  const isCount = (value) => Number.isInteger(value) && value >= 0;
+  const { text, controls, words, hash, length, of, ended, model } = isObject(content) ? content : {};
+  const sound =
+    isText(text) &&
+    isObject(controls) &&
+    (words === undefined || isText(words)) &&
+    (hash === undefined || (isText(hash) && isCount(length))) &&
+    (of === undefined || (Array.isArray(of) && of.length === 2 && of.every(isCount))) &&
+    (ended === undefined || isText(ended)) &&
+    (model === undefined || (isObject(model) && Object.values(model).every((one) => one === null || isText(one))));
+  if (!sound) throw new UnreadableLink(NOT_OURS);
+  // as the textarea would make it
+  const clean = (value) => value?.replace(/\r\n?/g, "\n").replace(/\p{Surrogate}/gu, "\ufffd");
+  return { text: clean(text), controls, words: clean(words), hash, length, of, ended, model };
+}

@@ -1,0 +1,169 @@
+"""Sharing what is on the screen: as a link, and as code; and opening a link that was shared.
+
+A link holds everything in the part of the address that browsers send to nobody; `assets/share.js`
+makes, reads and replays it. The server checks the settings of a link, by the one table of controls,
+and writes the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from gptj_demo.sampling import (
+    CONTROLS,
+    MAX_NEW_TOKENS,
+    Control,
+    InvalidControl,
+    make_params,
+    write_value,
+)
+from gptj_demo.ui.files import read_asset
+from gptj_demo.ui.generation import read_controls
+from gptj_demo.ui.snippets import Place, make_snippets
+from gptj_demo.worker import RequestRefused, Worker
+
+GPT_J = "EleutherAI/gpt-j-6b"
+SAMPLE_FOLDER = "assets/sample-model"
+MAX_ADDRESS = 1000  # characters
+BESIDE_ALL = {"max_new_tokens": MAX_NEW_TOKENS, "echo": True}
+"""Values that contradict none of another control's."""
+MAX_TOLD = 40  # characters of a name that is not ours
+
+
+class Share(gr.HTML):
+    """The dialogs for link and code, and what a link brought with it.
+
+    Its buttons stand in the editor (`data-share` in `assets/editor.html`).
+    """
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        async def check_settings(values: Any) -> dict[str, Any]:
+            return check(values)
+
+        async def write_code(asked: Any) -> dict[str, Any]:
+            try:
+                params = read_controls(asked["controls"])
+                prompt, address = str(asked["prompt"]), str(asked["address"])
+                return {"snippets": await _snippets(worker, prompt, params, address)}
+            except (InvalidControl, RequestRefused) as refusal:
+                return {"message": str(refusal)}
+
+        super().__init__(
+            html_template=read_asset("share.html"),
+            js_on_load=read_asset("link.js") + read_asset("share.js"),
+            apply_default_css=False,
+            table=[_describe(control) for control in CONTROLS],
+            server_functions=[check_settings, write_code],
+            **options,
+        )
+
+
+def build_code_api(worker: Worker) -> None:
+    """Add `/code` to the present Blocks."""
+
+    async def code(
+        prompt: str,
+        controls: dict[str, Any] | None = None,
+        address: str = "http://127.0.0.1:7860",
+    ) -> dict[str, str]:
+        """Code that continues a prompt: with the openai client, curl, gradio_client, transformers.
+
+        prompt: The text to continue.
+        controls: Those that differ from the defaults, by name.
+        address: Where the playground is, as the code is to call it.
+        """
+        try:
+            snippets = await _snippets(worker, prompt, make_params(controls or {}), address)
+        except (InvalidControl, RequestRefused) as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return {snippet["name"]: snippet["code"] for snippet in snippets}
+
+    api(code, api_name="code")
+
+
+def page_value(control: Control, value: Any) -> Any:
+    """A control's value as the page's component holds it."""
+    if control.is_list:
+        return write_value(control, value)
+    if control.kind == "optional_integer":
+        return "" if value is None else str(value)
+    return value
+
+
+def check(values: Any) -> dict[str, Any]:
+    """The settings of a link, which may be anything: `values` for all controls, and `problems`.
+
+    A control that the link does not name, or gives a value it cannot have, has its default;
+    `problems` holds a sentence for each of the latter, and `wrong` their names.
+    """
+    given: Mapping[Any, Any] = values if isinstance(values, dict) else {}
+    problems = [] if isinstance(values, dict) else ["Its settings are not a list of names."]
+    wrong = []
+    checked = {}
+    for control in CONTROLS:
+        checked[control.name] = page_value(control, control.default)
+        if control.name not in given:
+            continue
+        try:
+            params = read_controls({**BESIDE_ALL, control.name: given[control.name]})
+        except InvalidControl as invalid:
+            problems.append(str(invalid))
+            wrong.append(control.name)
+        else:
+            checked[control.name] = page_value(control, getattr(params, control.name))
+    unknown = [str(name) for name in given if name not in checked]
+    if unknown:
+        more = f", nor for {len(unknown) - 1} others" if len(unknown) > 1 else ""
+        problems.append(f"There is no control named {unknown[0][:MAX_TOLD]!r} here{more}.")
+    return {"values": checked, "problems": problems, "wrong": wrong}
+
+
+def _describe(control: Control) -> dict[str, Any]:
+    """What the script must know of a control."""
+    return {
+        "name": control.name,
+        "label": control.label,
+        "initial": page_value(control, control.default),
+    }
+
+
+async def _snippets(worker: Worker, prompt: str, params: Any, address: str) -> list[dict[str, str]]:
+    """The code, with the model that answers; raises `RequestRefused`."""
+    tokens = await worker.count_tokens(prompt)
+    context = worker.context_length
+    room = None if tokens is None or context is None else context - max(1, tokens)
+    if params.truncate == "left" and context is not None and room is not None:
+        room = max(room, min(params.max_new_tokens, context // 2))
+    snippets = make_snippets(prompt, params, place_of(worker, address), room)
+    return [snippet._asdict() for snippet in snippets]
+
+
+def place_of(worker: Worker, address: str) -> Place:
+    """Where this playground is, and what answers there.
+
+    A folder is told by its name alone: where it lies is nobody's business.
+    """
+    settings, model = worker.settings, worker.model
+    source, comment = settings.model, None
+    if model is not None and model.is_sample:
+        source, comment = SAMPLE_FOLDER, "in the playground's repository"
+    elif settings.model in ("auto", "sample"):
+        source = GPT_J
+    elif Path(settings.model).is_dir():
+        source, comment = Path(settings.model).resolve().name, "the folder of the model"
+    return Place(
+        address=address.rstrip("/")[:MAX_ADDRESS],
+        model=model.name if model else source,
+        source=source,
+        comment=comment,
+        revision=model.revision if model else None,
+        precision=model.precision if model else "float32",
+        device=model.device if model else "cpu",
+        needs_key=bool(settings.api_keys or settings.api_keys_file or settings.login),
+        needs_login=settings.login is not None,
+    )

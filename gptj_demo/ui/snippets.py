@@ -1,0 +1,382 @@
+"""Ready-to-run code for a prompt and its controls: transformers, the `openai` client, curl, Gradio.
+
+Pure: made from the one table of controls. Each snippet holds only the settings that differ from the
+defaults of what it calls, and any prompt comes out of it as it went in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from gptj_demo.api.schema import DEFAULTS as API_DEFAULTS
+from gptj_demo.api.schema import NAMES as API_NAMES
+from gptj_demo.sampling import CONTROLS, Control, SamplingParams, control_named, read_bias_key
+
+LINE = 88  # characters of a line that can be broken
+_OPENAI_PARAMETERS = {
+    "prompt", "max_tokens", "temperature", "top_p", "n", "best_of", "logprobs", "echo", "stop",
+    "seed", "presence_penalty", "frequency_penalty", "logit_bias",
+}  # fmt: skip
+"""What `completions.create` has as its own; everything else goes into `extra_body`."""
+
+_SAMPLING = (
+    "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
+)  # fmt: skip
+_UNKNOWN_TO_TRANSFORMERS = {
+    "token_healing": "transformers' own option of that name does something else; left out",
+    "presence_penalty": "transformers has no such parameter; left out",
+    "frequency_penalty": "transformers has no such parameter; left out",
+    "dry_multiplier": "transformers has no such parameter; left out",
+    "xtc_probability": "transformers has no such parameter; left out",
+    "best_of": "transformers has no such parameter; left out",
+    "logprobs": "output_logits=True and return_dict_in_generate=True give all logits",
+}
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a playground is and what answers there.
+
+    `address` has no slash at its end. `model` is the model's name in the API; `source` is what
+    `from_pretrained` takes, with a comment where that needs one.
+    """
+
+    address: str
+    model: str
+    source: str
+    comment: str | None = None
+    revision: str | None = None
+    precision: str = "float32"
+    device: str = "cpu"
+    needs_key: bool = False
+    needs_login: bool = False
+
+
+class Snippet(NamedTuple):
+    """One piece of code; `label` is for people, `language` is python or bash."""
+
+    name: str
+    label: str
+    language: str
+    code: str
+
+
+def make_snippets(
+    prompt: str, params: SamplingParams, place: Place, room: int | None = None
+) -> tuple[Snippet, ...]:
+    """The code that continues `prompt` with these controls, in four ways.
+
+    `room` is how many tokens the context has left after the prompt, None where that is not known.
+    """
+    return (
+        Snippet("openai", "Python, openai", "python", _openai(prompt, params, place)),
+        Snippet("curl", "curl", "bash", _curl(prompt, params, place)),
+        Snippet("gradio_client", "Python, gradio_client", "python", _gradio(prompt, params, place)),
+        Snippet(
+            "transformers",
+            "Python, transformers",
+            "python",
+            _transformers(prompt, params, place, room),
+        ),
+    )
+
+
+# ---- values
+
+
+def _plain(control: Control, value: Any) -> Any:
+    """A control's value as JSON has it."""
+    if control.kind == "biases":
+        return {_bias_key(key): bias for key, bias in value}
+    return list(value) if control.is_list else value
+
+
+def _bias_key(key: int | str) -> str:
+    """A token in JSON: its id in digits, or its text, quoted where it would be read otherwise."""
+    if isinstance(key, int):
+        return str(key)
+    return key if read_bias_key(key) == key else json.dumps(key)
+
+
+def _changed(params: SamplingParams, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The controls that differ from the table's defaults, or from those given, as JSON has them."""
+    return {
+        control.name: _plain(control, value)
+        for control in CONTROLS
+        if (value := getattr(params, control.name)) != defaults.get(control.name, control.default)
+    }
+
+
+def _api_values(params: SamplingParams) -> dict[str, Any]:
+    """The parameters of /v1/completions."""
+    values = _changed(params, API_DEFAULTS)
+    if params.echo and params.logprobs is None:
+        values["logprobs"] = 0  # else the API only puts the prompt before the text
+    return {API_NAMES.get(name, name): value for name, value in values.items()}
+
+
+# ---- quoting
+
+
+def python_string(text: str, indent: int = 0) -> str:
+    """A Python expression that is `text`, a long one over several lines.
+
+    What cannot be seen is escaped, so that code looks like what it is; `indent` is that of the line
+    it stands in.
+    """
+    if len(text) + indent <= LINE - 16 and "\n" not in text.rstrip("\n"):
+        return f'"{_escaped(text)}"'
+    margin = " " * (indent + 4)
+    parts = (f'{margin}"{_escaped(part)}"\n' for part in _parts(text, LINE - indent - 6))
+    return f"(\n{''.join(parts)}{' ' * indent})"
+
+
+def _parts(text: str, width: int) -> Iterator[str]:
+    """The text in pieces that end after line breaks, or after a space where lines are long."""
+    for rest in re.findall(r"[^\n]*\n|[^\n]+", text):
+        while len(rest) > width:
+            cut = rest.rfind(" ", 1, width) + 1 or width
+            yield rest[:cut]
+            rest = rest[cut:]
+        yield rest
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        "\\" + character
+        if character in '"\\'
+        else character
+        if character.isprintable()
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def _python(value: Any, indent: int = 0) -> str:
+    """A value as JSON has it, as Python is written."""
+    if isinstance(value, str):
+        return python_string(value, indent)
+    if isinstance(value, list):
+        return f"[{', '.join(_python(one) for one in value)}]"
+    if isinstance(value, dict):
+        pairs = (f"{_python(key)}: {_python(one)}" for key, one in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    return repr(value)
+
+
+def _json(value: Any) -> str:
+    """Indented JSON, in which what cannot be seen is escaped."""
+    written = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(
+        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
+        for character in written
+    )
+
+
+def _shell(text: str) -> str:
+    """One word of a POSIX shell."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _call(function: str, arguments: list[str]) -> list[str]:
+    """The lines of a call, an argument each."""
+    return [f"{function}(", *(f"    {argument}," for argument in arguments), ")"]
+
+
+def _prompt_lines(prompt: str) -> list[str]:
+    return [f"prompt = {python_string(prompt)}"]
+
+
+# ---- the four ways
+
+
+def _openai(prompt: str, params: SamplingParams, place: Place) -> str:
+    values = _api_values(params)
+    own = {name: value for name, value in values.items() if name in _OPENAI_PARAMETERS}
+    others = {name: value for name, value in values.items() if name not in _OPENAI_PARAMETERS}
+    arguments = [f"model={_python(place.model)}", "prompt=prompt"]
+    arguments += [f"{name}={_python(value, 4)}" for name, value in own.items()]
+    if others:
+        arguments.append(f"extra_body={_python(others, 4)}")
+    key = "YOUR KEY" if place.needs_key else "none"
+    lines = [
+        "# pip install openai",
+        "from openai import OpenAI",
+        "",
+        *_prompt_lines(prompt),
+        "",
+        f"client = OpenAI(base_url={_python(place.address + '/v1')}, api_key={_python(key)})",
+        *_call("answer = client.completions.create", arguments),
+        "for choice in answer.choices:",
+        "    print(choice.text)" + ("  # with the prompt before it" if params.echo else ""),
+    ]
+    if "logprobs" in values:
+        lines.append("    print(choice.logprobs.token_logprobs)")
+    return "\n".join(lines) + "\n"
+
+
+def _curl(prompt: str, params: SamplingParams, place: Place) -> str:
+    body = {"prompt": prompt, **_api_values(params)}
+    lines = [f"curl {_shell(place.address + '/v1/completions')}"]
+    if place.needs_key:
+        lines.append("-H 'Authorization: Bearer YOUR KEY'")
+    lines += ["-H 'Content-Type: application/json'", f"--data-binary {_shell(_json(body))}"]
+    return " \\\n  ".join(lines) + "\n"
+
+
+def _gradio(prompt: str, params: SamplingParams, place: Place) -> str:
+    values = _changed(params, {})
+    tells_all = params.n > 1 or params.echo or params.logprobs is not None
+    arguments = ["prompt"]
+    arguments += [f"{name}={_python(value, 4)}" for name, value in values.items()]
+    arguments.append(f'api_name="{"/complete" if tells_all else "/generate"}"')
+    login = ', auth=("NAME", "PASSWORD")' if place.needs_login else ""
+    lines = [
+        "# pip install gradio_client",
+        "from gradio_client import Client",
+        "",
+        *_prompt_lines(prompt),
+        "",
+        f"client = Client({_python(place.address)}{login}, verbose=False)",
+        *_call("answer = client.predict", arguments),
+    ]
+    if tells_all:
+        lines += ['for completion in answer["completions"]:', '    print(completion["text"])']
+        if params.echo:
+            lines.append('print(answer["prompt"]["sum_logprob"])')
+    else:
+        lines.append("print(answer)")
+    return "\n".join(lines) + "\n"
+
+
+def _transformers(prompt: str, params: SamplingParams, place: Place, room: int | None) -> str:
+    samples = params.temperature > 0 and params.max_new_tokens > 0
+    eight_bits = place.precision not in _DTYPES
+    lines = [
+        "# pip install torch transformers"
+        + (" accelerate" if eight_bits or place.device != "cpu" else "")
+        + (" bitsandbytes" if eight_bits else ""),
+        "import torch",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer"
+        + (", BitsAndBytesConfig" if eight_bits else "")
+        + (", set_seed" if samples and params.seed is not None else ""),
+        "",
+    ]
+    lines += _prompt_lines(prompt)
+    lines += [
+        "",
+        f"name = {_python(place.source)}" + (f"  # {place.comment}" if place.comment else ""),
+    ]
+    revision = [] if place.revision is None else [f"revision={_python(place.revision)}"]
+    loading = [*revision]
+    if eight_bits:
+        lines.append("# the 8 bits of bitsandbytes are close to the playground's, not the same")
+        loading.append("quantization_config=BitsAndBytesConfig(load_in_8bit=True)")
+    else:
+        loading.append(f"dtype=torch.{place.precision}")
+    if eight_bits or place.device != "cpu":
+        loading.append(f'device_map="{place.device}"')
+    lines += [
+        f"tokenizer = AutoTokenizer.from_pretrained({', '.join(['name', *revision])})",
+        *_call("model = AutoModelForCausalLM.from_pretrained", ["name", *loading]),
+        "",
+    ]
+    if prompt:
+        lines.append('input_ids = tokenizer(prompt, return_tensors="pt").input_ids')
+    else:
+        lines.append("input_ids = torch.tensor([[tokenizer.bos_token_id]])  # for an empty prompt")
+    if params.truncate == "left":
+        lines += [
+            "positions = model.config.n_positions",
+            f"input_ids = input_ids[:, -(positions - min({params.max_new_tokens}, "
+            "positions // 2)) :]",
+        ]
+    lines.append("input_ids = input_ids.to(model.device)")
+    if params.echo:
+        lines += [
+            "",
+            "# the sum of the log-probabilities of the prompt's tokens but the first",
+            "with torch.inference_mode():",
+            "    logprobs = model(input_ids).logits[0, :-1].log_softmax(dim=-1)",
+            "print(logprobs.gather(1, input_ids[0, 1:, None]).sum().item())",
+        ]
+    if params.max_new_tokens:
+        lines += ["", *_generate_with_transformers(params, samples, room)]
+    return "\n".join(lines) + "\n"
+
+
+def _generate_with_transformers(
+    params: SamplingParams, samples: bool, room: int | None
+) -> Iterator[str]:
+    """The call of `generate`, what must be said of it, and the printing of its texts."""
+    for name, why in _UNKNOWN_TO_TRANSFORMERS.items():
+        if (value := getattr(params, name)) != control_named(name).default and (
+            samples or name != "xtc_probability"
+        ):
+            yield f"# {name}={value!r}: {why}"
+    several = samples and params.n > 1
+    if params.n > 1 and not samples:
+        yield f"# n={params.n}: without sampling they would all be the same; one is written"
+    if samples and params.seed is not None:
+        yield "# the random numbers are others than the playground's, and so are the words"
+        yield f"set_seed({params.seed})"
+    yield from _call("outputs = model.generate", list(_arguments(params, samples, room)))
+    yield "for output in outputs:"
+    yield "    tokens = output[input_ids.shape[1] :].tolist()"
+    if params.stop_token_ids:
+        yield f"    ends = {_python(list(params.stop_token_ids))}"
+        yield "    tokens = tokens[: next((i for i, t in enumerate(tokens) if t in ends), None)]"
+    skipping = "False" if params.ignore_eos and not several else "True"
+    yield f"    text = tokenizer.decode(tokens, skip_special_tokens={skipping})"
+    if params.stop:
+        yield f"    for stop in {_python(list(params.stop))}:  # generate leaves it in"
+        yield "        text = text.split(stop, 1)[0]"
+    yield "    print(text)"
+
+
+def _arguments(params: SamplingParams, samples: bool, room: int | None) -> Iterator[str]:
+    """The arguments of transformers' `generate`."""
+    yield "input_ids"
+    yield "attention_mask=torch.ones_like(input_ids)"
+    if room is not None and params.max_new_tokens > room:
+        yield f"max_new_tokens={max(1, room)}"  # the playground stops by itself there
+    else:
+        yield f"max_new_tokens={params.max_new_tokens}"
+    if params.min_new_tokens:
+        yield f"min_new_tokens={params.min_new_tokens}"
+    # a checkpoint may bring defaults of its own for these
+    yield f"do_sample={samples}"
+    if samples:
+        yield f"temperature={params.temperature!r}"
+        for name in _SAMPLING:
+            value = getattr(params, name)
+            if name in ("top_p", "top_k") or value != control_named(name).off:
+                yield f"{name}={value!r}"
+    for name in ("repetition_penalty", "no_repeat_ngram_size", "max_time"):
+        if (value := getattr(params, name)) != control_named(name).off:
+            yield f"{name}={value!r}"
+    if params.logit_bias:
+        biases = (
+            f"[{[key] if isinstance(key, int) else f'tokenizer.encode({_python(key)})'}, {bias!r}]"
+            for key, bias in params.logit_bias
+        )
+        yield f"sequence_bias=[{', '.join(biases)}]"
+    if params.bad_words:
+        words = [both for word in params.bad_words for both in (word, " " + word)]
+        yield f"bad_words_ids=[tokenizer.encode(word) for word in {_python(words)}]"
+    ends = _python(list(params.stop_token_ids))[1:-1]
+    if params.ignore_eos:
+        yield f"eos_token_id={f'[{ends}]' if ends else None}"
+    elif ends:
+        yield f"eos_token_id=[tokenizer.eos_token_id, {ends}]"
+    yield "pad_token_id=tokenizer.eos_token_id"
+    if params.stop:
+        yield f"stop_strings={_python(list(params.stop))}"
+        yield "tokenizer=tokenizer"
+    if samples and params.n > 1:
+        yield f"num_return_sequences={params.n}"

@@ -1,0 +1,118 @@
+"""Tokens as the page gets them: short records, and which characters of the text each stands for.
+
+A token is a list `[token_id, text, kind, length, logprob, sampled_logprob, rank, filtered_away,
+alternatives]`, an alternative `[token_id, text, kind, logprob, sampled_logprob, removed_by]`;
+`gptj.readTokens` in `assets/playground.js` gives the fields their names again. Two thousand tokens
+with five alternatives each are then half of what they would be with the names in every one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from typing import Any
+
+from gptj_demo.protocol import PromptScored, TokenLogprobs
+from gptj_demo.tokenization import Vocabulary
+
+TEXT, PART_OF_CHARACTER, END_OF_TEXT = 0, 1, 2
+"""Kinds of tokens: the others than `TEXT` cannot be put into a text by a person."""
+
+
+class CharacterCount:
+    """How many characters each token of a text adds to it, as the page counts them.
+
+    The page's characters are UTF-16 units, and each of its line ends is one. A token that ends
+    within a character adds nothing of it; the one that completes it adds the whole.
+    """
+
+    def __init__(self, skip_bytes: int = 0) -> None:
+        """The first `skip_bytes` bytes are in the text already: those of a healed token."""
+        self._skip = skip_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._after_return = False
+
+    def add(self, data: bytes) -> int:
+        """The characters that the next token, whose bytes are `data`, completes."""
+        if self._skip:
+            data, self._skip = data[self._skip :], max(0, self._skip - len(data))
+        text = self._decoder.decode(data)
+        if not text:
+            return 0
+        doubled = text.count("\r\n") + (self._after_return and text[0] == "\n")
+        self._after_return = text[-1] == "\r"
+        return utf16_length(text) - doubled
+
+
+def utf16_length(text: str) -> int:
+    """The length of a text as a browser counts it."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def pack_token(
+    vocabulary: Vocabulary,
+    token_id: int,
+    length: int,
+    logprobs: TokenLogprobs | None,
+    filtered_away: bool = False,
+) -> list[Any]:
+    """A token for the page; `length` is the number of characters it adds to the text."""
+    text, kind = _shown(vocabulary, token_id)
+    if logprobs is None:  # the first token of a prompt
+        return [token_id, text, kind, length, None, None, None, filtered_away, []]
+    return [
+        token_id,
+        text,
+        kind,
+        length,
+        _round(logprobs.logprob),
+        _round(logprobs.sampled_logprob),
+        logprobs.rank,
+        filtered_away,
+        [
+            [
+                other.token_id,
+                *_shown(vocabulary, other.token_id),
+                _round(other.logprob),
+                _round(other.sampled_logprob),
+                other.removed_by,
+            ]
+            for other in logprobs.alternatives
+        ],
+    ]
+
+
+def pack_score(vocabulary: Vocabulary, scored: PromptScored) -> dict[str, Any]:
+    """A prompt's score for the page. Its last token ends where the prompt ends."""
+    count = CharacterCount()
+    return {
+        "sum_logprob": _round(scored.sum_logprob),
+        "perplexity": _round(scored.perplexity),
+        "bits_per_byte": _round(scored.bits_per_byte),
+        "tokens": [
+            pack_token(vocabulary, token_id, count.add(vocabulary.bytes_of(token_id)), logprobs)
+            for token_id, logprobs in zip(scored.token_ids, scored.logprobs, strict=True)
+        ],
+    }
+
+
+def healed_length(vocabulary: Vocabulary, token_id: int | None) -> int:
+    """How many characters before the prompt's end a healed token begins."""
+    if token_id is None:
+        return 0
+    try:
+        return utf16_length(vocabulary.bytes_of(token_id).decode())
+    except UnicodeDecodeError:  # it begins within a character
+        return 0
+
+
+def _shown(vocabulary: Vocabulary, token_id: int) -> tuple[str, int]:
+    text = vocabulary.text_of(token_id)
+    if token_id == vocabulary.end_of_text:
+        return text, END_OF_TEXT
+    return text, TEXT if text.encode() == vocabulary.bytes_of(token_id) else PART_OF_CHARACTER
+
+
+def _round(value: float | None) -> float | None:
+    """Four places; None also for what JSON has no number for."""
+    return None if value is None or not math.isfinite(value) else round(value, 4)

@@ -1,0 +1,107 @@
+"""Which characters of the page's text a token stands for, and what of it crosses to the page."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gptj_demo.engine.detokenizer import Detokenizer
+from gptj_demo.protocol import Alternative, PromptScored, TokenLogprobs
+from gptj_demo.tokenization import Vocabulary
+from gptj_demo.ui.tokens import (
+    END_OF_TEXT,
+    PART_OF_CHARACTER,
+    TEXT,
+    CharacterCount,
+    healed_length,
+    pack_score,
+    pack_token,
+)
+from tests.engine.checkpoints import TEXT_TOKENS, make_tokenizer
+
+END = TEXT_TOKENS - 1
+VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END)
+byte_strings = st.lists(
+    st.one_of(
+        st.binary(max_size=5),
+        st.sampled_from([b"\r", b"\n", b"\r\n", "🦊".encode(), b"\xf0\x9f", b"\xa6\x8a", b" the"]),
+    ),
+    max_size=12,
+)
+
+
+def page_length(text: str) -> int:
+    """Characters as a textarea's value counts them."""
+    shown = text.replace("\r\n", "\n").replace("\r", "\n")
+    return len(shown.encode("utf-16-le")) // 2
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(byte_strings, st.integers(0, 6))
+@example([b"a\r", b"\nb"], 0)
+@example([b"\xf0\x9f", b"\xa6", b"\x8a!"], 0)
+@example([b"\xe2\x82", b"no"], 0)
+@example([b"healed and", b" more"], 3)
+def test_the_counts_are_the_text_that_the_engine_has_released(
+    tokens: list[bytes], skip: int
+) -> None:
+    count, released, text = CharacterCount(skip), 0, ""
+    detokenizer = Detokenizer(tokens, (), skip)
+    for token_id, data in enumerate(tokens):
+        released += count.add(data)
+        text += detokenizer.add(token_id)
+        assert released == page_length(text)
+
+
+def test_a_character_counts_where_it_is_complete() -> None:
+    count = CharacterCount()
+    data = "€🦊é".encode()
+    assert [count.add(data[i : i + 1]) for i in range(9)] == [0, 0, 1, 0, 0, 0, 2, 0, 1]
+
+
+def logprobs(*others: Alternative) -> TokenLogprobs:
+    return TokenLogprobs(-1.23456789, -0.5, 3, others)
+
+
+def test_a_token_is_packed_with_both_probabilities_and_its_alternatives() -> None:
+    part, word = VOCABULARY.encode("é")[0], VOCABULARY.encode("a")[0]
+    packed = pack_token(
+        VOCABULARY,
+        word,
+        1,
+        logprobs(
+            Alternative(part, -2.0, None, "top_p"),
+            Alternative(END, -math.inf, -math.inf, None),
+        ),
+    )
+    assert packed == [
+        word, "a", TEXT, 1, -1.2346, -0.5, 3, False,
+        [[part, r"\xc3", PART_OF_CHARACTER, -2.0, None, "top_p"],
+         [END, "<|endoftext|>", END_OF_TEXT, None, None, None]],
+    ]  # fmt: skip
+    assert json.loads(json.dumps(packed, allow_nan=False)) == packed
+
+
+def test_what_only_looks_like_bytes_is_text() -> None:
+    ids = VOCABULARY.encode(r"\xc3")
+    kinds = {pack_token(VOCABULARY, token_id, 1, logprobs())[2] for token_id in ids}
+    assert kinds == {TEXT}
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r")))
+def test_the_tokens_of_a_score_are_as_long_as_the_text(text: str) -> None:
+    ids = tuple(VOCABULARY.encode(text))
+    known = tuple(logprobs() if i else None for i in range(len(ids)))
+    packed = pack_score(VOCABULARY, PromptScored(1, ids, known, -1.0, None, None))
+    assert sum(token[3] for token in packed["tokens"]) == page_length(text)
+    assert [token[4] is None for token in packed["tokens"]] == [i == 0 for i in range(len(ids))]
+
+
+def test_where_a_healed_token_begins() -> None:
+    assert healed_length(VOCABULARY, None) == 0
+    assert healed_length(VOCABULARY, VOCABULARY.encode("a")[0]) == 1
+    assert healed_length(VOCABULARY, VOCABULARY.encode("é")[0]) == 0, "within a character"
