@@ -240,7 +240,7 @@ class _Ranking:
         winners = sorted(self._ends, key=_merit)[: self._n]
         told: list[StreamEvent] = []
         for place, end in enumerate(winners):
-            told += [replace(token, index=place) for token in self._tokens.get(end.index, ())]
+            told += [token._replace(index=place) for token in self._tokens.get(end.index, ())]
             told.append(replace(end, index=place))
         return told
 

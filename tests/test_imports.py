@@ -29,6 +29,7 @@ RANKS = [
         "gptj_demo.engine.kv_cache",
         "gptj_demo.engine.int8",
         "gptj_demo.engine.compiled",
+        "gptj_demo.engine.compiled_sampling",
         "gptj_demo.engine.history",
         "gptj_demo.engine.logprobs",
     ),

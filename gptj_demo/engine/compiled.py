@@ -42,7 +42,7 @@ _GELU = np.float32(2 * math.sqrt(2 / math.pi))
 
 
 @njit(inline="always")
-def _exp(x: Any) -> Any:
+def exp(x: Any) -> Any:
     """exp for arguments up to 0, to about a unit in the last place; compiles to vectors.
 
     The reduction and polynomial of the Cephes library's `expf`.
@@ -148,7 +148,7 @@ def _attend(
             peak = _largest(scores, length)
             mass = np.float32(0.0)
             for j in range(length):
-                weight = _exp((scores[j] - peak) * scale)
+                weight = exp((scores[j] - peak) * scale)
                 scores[j] = weight
                 mass += weight
             mixed = joined[row, head * head_dim : (head + 1) * head_dim]
@@ -161,7 +161,7 @@ def _attend(
         for i in range(d_ff):
             x = entering[i]
             u = _GELU * (x + np.float32(0.044715) * x * x * x)
-            e = _exp(-abs(u))
+            e = exp(-abs(u))
             activated[i] = x * (np.float32(1.0) if u > 0 else e) / (np.float32(1.0) + e)
 
 

@@ -9,8 +9,11 @@ on all rows that use its control together, and a control that no row uses has no
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +24,8 @@ from gptj_demo.engine.logprobs import Rows, Trace
 from gptj_demo.engine.transfer import upload
 from gptj_demo.protocol import Submit, TokenLogprobs
 from gptj_demo.sampling import FILTER_ORDER
+
+logger = logging.getLogger(__name__)
 
 # top-k and top-p look at this many of the most probable tokens first; sorting the whole
 # vocabulary, which gives the same result, is only needed where these do not hold top_p
@@ -161,6 +166,20 @@ class SamplerBatch:
         self._temperature = self._column(temperatures)
         self._any_temperature = any(value != 1 for value in temperatures)
         self._top_k = self._column(top_k)
+        self._compiled = _compiled() if device.type == "cpu" else None
+        # temperature (0: the most probable), top-k, top-p and min-p as the compiled code takes them
+        self._limits = (
+            np.array(
+                [p.temperature and t for p, t in zip(params, temperatures, strict=True)], "f4"
+            ),
+            np.array(top_k, "i8"),
+            np.array(top_p, "f4"),
+            np.array([math.log(p) if p else -math.inf for p in min_p], "f4"),
+        )
+        self._no_limits = tuple(
+            np.full(len(params), value, limit.dtype)
+            for value, limit in zip((1, vocabulary, 1, -math.inf), self._limits, strict=True)
+        )
         self._largest_top_k = max((k for k in top_k if k < vocabulary), default=0)
         self._any_top_k = self._largest_top_k > 0
         self._top_p, self._any_top_p = self._column(top_p), min(top_p) < 1
@@ -218,14 +237,13 @@ class SamplerBatch:
             rows = _rows(self._wanting, len(self.rows), self.device)
             trace = Trace(padded, self.vocabulary, rows, self._alternatives)
 
-        adjusted, scaled, emptied = self.controlled(logits, steps, trace)
-        if scaled is None:
-            tokens = adjusted.argmax(dim=1)
+        if self._compiled is not None and trace is None and not self._filters:
+            adjusted, emptied = self._adjust(logits, steps, None)
+            entering = padded if adjusted is logits else adjusted
+            tokens = self._draw_compiled(entering, self._limits, steps)
         else:
-            tokens = self._draw(scaled, steps)
-            if self._any_greedy:
-                tokens = torch.where(self._greedy, adjusted.argmax(dim=1), tokens)
-
+            adjusted, scaled, emptied = self.controlled(logits, steps, trace)
+            tokens = self._choose(adjusted, scaled, steps)
         chosen = read(torch.where(broken, -1, tokens))
         for number, row in self._histories:
             row.add(chosen[number])
@@ -250,6 +268,14 @@ class SamplerBatch:
         self, logits: torch.Tensor, steps: Sequence[int], trace: Trace | None = None
     ) -> Controlled:
         """The controls at work on `logits`, fp32 [rows, vocabulary], which stay as they are."""
+        adjusted, emptied = self._adjust(logits, steps, trace)
+        scaled = None if self._all_greedy else self._scale(adjusted, steps, trace)
+        return Controlled(adjusted, scaled, emptied)
+
+    def _adjust(
+        self, logits: torch.Tensor, steps: Sequence[int], trace: Trace | None
+    ) -> tuple[torch.Tensor, list[bool] | None]:
+        """The controls before the temperature; and which rows they emptied, where they may."""
         adjusted = logits
         if self._processors:
             adjusted = logits.clone()
@@ -265,8 +291,7 @@ class SamplerBatch:
                 likeliest = self._likeliest(logits, steps)
                 alone = torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
                 adjusted = torch.where(empty[:, None], alone, adjusted)
-        scaled = None if self._all_greedy else self._scale(adjusted, steps, trace)
-        return Controlled(adjusted, scaled, emptied)
+        return adjusted, emptied
 
     def _likeliest(self, logits: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
         """The model's most probable tokens, [rows, 1], of those that token healing allows."""
@@ -303,6 +328,23 @@ class SamplerBatch:
         -inf where a row keeps all; only those that a row uses.
         """
         thresholds: dict[str, torch.Tensor] = {}
+        if self._compiled is not None:
+            if not (self._any_top_k or self._any_top_p or self._any_min_p):
+                return thresholds
+            limits = torch.empty(3, len(self.rows))
+            self._compiled.thresholds(
+                scaled.contiguous().numpy(), *self._limits[1:], limits.numpy()
+            )
+            used = {
+                "top_k": self._any_top_k,
+                "top_p": self._any_top_p,
+                "min_p": self._any_min_p,
+            }
+            return {
+                name: limit[:, None]
+                for (name, is_used), limit in zip(used.items(), limits, strict=True)
+                if is_used
+            }
         peak = None
         if self._any_top_k or self._any_top_p:
             candidates = min(max(_CANDIDATES, self._largest_top_k), self.vocabulary)
@@ -340,8 +382,41 @@ class SamplerBatch:
             thresholds[short] = values.gather(1, kept - 1)
         return thresholds.masked_fill(~uses, -torch.inf)
 
+    def _choose(
+        self, adjusted: torch.Tensor, scaled: torch.Tensor | None, steps: Sequence[int]
+    ) -> torch.Tensor:
+        """A token for each row, int64 [rows]: drawn, or the most probable one."""
+        if scaled is None:
+            return adjusted.argmax(dim=1)
+        tokens = self._draw(scaled, steps)
+        if self._any_greedy:
+            tokens = torch.where(self._greedy, adjusted.argmax(dim=1), tokens)
+        return tokens
+
+    def _draw_compiled(
+        self, logits: torch.Tensor, limits: Sequence[np.ndarray], steps: Sequence[int]
+    ) -> torch.Tensor:
+        """Temperature, top-k, top-p and min-p as `limits` has them, and the draw.
+
+        `logits` is fp32 [rows, vocabulary or more]. A row is drawn in the same way with limits and
+        without, when other rows have filters for which they were applied before.
+        """
+        assert self._compiled is not None
+        tokens = torch.empty(len(self.rows), dtype=torch.int64)
+        uniforms = [row.uniforms[step] for row, step in zip(self.rows, steps, strict=True)]
+        self._compiled.draw(
+            logits.contiguous().numpy(),
+            *limits,
+            np.array(uniforms),
+            self.vocabulary,
+            tokens.numpy(),
+        )
+        return tokens
+
     def _draw(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
         """Inverse-CDF sampling in the order of the ids, over what the filters leave."""
+        if self._compiled is not None:
+            return self._draw_compiled(scaled, self._no_limits, steps)
         # [rows, vocabulary]; softmax, because exp takes many times as long for what is removed
         cumulative = scaled.softmax(dim=1).cumsum(dim=1, dtype=torch.float64)
         uniforms = [row.uniforms[step] for row, step in zip(self.rows, steps, strict=True)]
@@ -513,6 +588,17 @@ class SamplerBatch:
             numbers, counts = self._counts
             chosen = tokens[numbers][:, None]
             counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
+
+
+@functools.cache
+def _compiled() -> ModuleType | None:
+    """`compiled_sampling`, where there is numba."""
+    try:
+        from gptj_demo.engine import compiled_sampling
+    except (ImportError, RuntimeError) as error:
+        logger.warning("sampling will be slower than it could be: %s", error)
+        return None
+    return compiled_sampling
 
 
 def _largest(scaled: torch.Tensor, count: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ What the controls mean is said by transformers' processors and by the published 
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -459,6 +460,45 @@ def test_a_token_that_the_model_itself_rules_out_breaks_nothing() -> None:
     assert batch_of([row], 3).sample(logits, [0])[0].token_id == 1
 
 
+# ---- the compiled way and that of torch, which CUDA takes
+
+
+@pytest.fixture
+def without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gptj_demo.engine.sampler._compiled", lambda: None)
+
+
+def leaves_and_draws(batch: list[Row], logits: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
+    """What the controls leave of each row, and its token."""
+    scaled = control(batch, logits).scaled
+    assert scaled is not None
+    return scaled, batch_of(batch, logits.shape[1]).sample(logits, [0] * len(batch))
+
+
+@pytest.mark.parametrize("vocabulary", [3, 50, 4096])
+def test_torch_leaves_and_draws_the_same_as_compiled_code(
+    vocabulary: int, request: pytest.FixtureRequest
+) -> None:
+    limits: dict[str, tuple[Any, ...]] = {
+        "temperature": (0.0, 1e-40, 0.5, 1.0, 2.0),
+        "top_k": (0, 1, 2, 40, min(vocabulary, 1000)),
+        "top_p": (0.0, 0.3, 0.95, 0.99, 1.0),
+        "min_p": (0.0, 0.01, 0.5, 1.0),
+    }
+    choose = random.Random(vocabulary).choice
+    batch = [
+        Row({name: choose(values) for name, values in limits.items()}, seed=n) for n in range(200)
+    ]
+    logits = random_logits(200, vocabulary, seed=1)
+    logits[:50] = logits[:50].round()  # many are equal
+    logits[100:150, 1:] = -math.inf
+    compiled = leaves_and_draws(batch, logits)
+    request.getfixturevalue("without_compiled_code")
+    by_torch = leaves_and_draws(batch, logits)
+    assert torch.equal(by_torch[0], compiled[0])
+    assert by_torch[1] == compiled[1]
+
+
 # ---- what is not used costs nothing
 
 
@@ -520,6 +560,7 @@ ON: dict[str, Row] = {
 }
 
 
+@pytest.mark.usefixtures("without_compiled_code")
 def test_a_batch_without_controls_does_no_more_than_draw() -> None:
     plain = operations([Row(), Row()])
     assert operations([Row(OFF), Row(OFF)]) == plain
@@ -528,6 +569,7 @@ def test_a_batch_without_controls_does_no_more_than_draw() -> None:
     assert "cumsum" not in operations([Row({"temperature": 0})])
 
 
+@pytest.mark.usefixtures("without_compiled_code")
 @pytest.mark.parametrize("name", FILTER_ORDER)
 def test_a_control_costs_only_where_a_row_uses_it(name: str) -> None:
     plain, used = operations([Row(), Row()]), operations([ON[name], Row()])
@@ -537,6 +579,7 @@ def test_a_control_costs_only_where_a_row_uses_it(name: str) -> None:
     assert len(operations([*unused, ON[name]])) > len(others)
 
 
+@pytest.mark.usefixtures("without_compiled_code")
 def test_every_row_that_uses_a_control_shares_its_operations() -> None:
     """No operation for each row: as many for sixteen rows as for two."""
     for name, row in ON.items():

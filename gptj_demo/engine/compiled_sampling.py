@@ -1,0 +1,185 @@
+"""Temperature, top-k, top-p, min-p and the draw on the CPU, compiled: one call for all rows.
+
+Nothing is sorted: thresholds are found by halving the range of the numbers, as integers, until one
+is left. Each row is worked on by itself, so its token is the same in any company.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import int32, njit
+
+from gptj_demo.engine.compiled import exp
+from gptj_demo.engine.vectors import as_float
+
+_LEAST = np.float32(-87.0)  # what is further below the peak has no weight: exp is 0 in float32
+_NONE = np.float32(-np.inf)
+_FAST = {"reassoc", "contract", "nsz"}
+
+
+@njit(cache=True, nogil=True)
+def _order(bits: Any) -> Any:
+    """An integer that is larger where the float32 of these bits is; and back from it."""
+    return int32(bits ^ ((bits >> int32(31)) & int32(0x7FFFFFFF)))
+
+
+@njit(fastmath=_FAST, cache=True, nogil=True)
+def _mass_above(weights: Any, keys: Any, count: int, limit: Any) -> Any:
+    """The sum of the weights whose key is greater than `limit`."""
+    mass: Any = 0.0
+    for i in range(count):
+        mass += weights[i] if keys[i] > limit else np.float32(0.0)
+    return mass
+
+
+@njit(cache=True, nogil=True)
+def _number_from(keys: Any, limit: Any) -> Any:
+    """How many keys are at least `limit`."""
+    found = int32(0)
+    for i in range(keys.shape[0]):
+        found += int32(keys[i] >= limit)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
+    """The k-th largest of a row; `keys` is room for as many integers."""
+    bits = scaled.view(np.int32)
+    for i in range(scaled.shape[0]):
+        keys[i] = _order(bits[i])
+    low, high = -(1 << 31), (1 << 31) - 1
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if _number_from(keys, int32(middle)) >= k:
+            low = middle
+        else:
+            high = middle - 1
+    return as_float(_order(int32(low)))
+
+
+@njit(cache=True, nogil=True)
+def _nucleus(
+    scaled: Any, weights: Any, k: int, least: Any, top_p: Any, near: Any, keys: Any
+) -> Any:
+    """The least value that top-p keeps, where top-k left `k` values, the least of them `least`.
+
+    `near` and `keys` are room for as many numbers as the row has.
+    """
+    size = scaled.shape[0]
+    mass: Any = 0.0
+    above, tied = 0, np.float32(0.0)
+    for i in range(size):
+        if scaled[i] > least:
+            mass += weights[i]
+            above += 1
+        elif scaled[i] == least:
+            tied = weights[i]
+    if k < size:
+        mass += (k - above) * tied
+    wanted = top_p * mass
+    # all that are so small weigh less together than what is left out
+    too_small = (mass - wanted) / size
+    bits, count = scaled.view(np.int32), 0
+    low, high = (1 << 31) - 1, -(1 << 31)
+    for i in range(size):
+        if weights[i] >= too_small and weights[i] > 0 and scaled[i] >= least:
+            key = _order(bits[i])
+            near[count], keys[count] = weights[i], key
+            count += 1
+            low, high = min(low, key), max(high, key)
+    while low < high:
+        middle = (low + high) >> 1
+        if _mass_above(near, keys, count, int32(middle)) < wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return as_float(_order(int32(high)))
+
+
+@njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
+def _weigh(scaled: Any, peak: Any, weights: Any) -> None:
+    """weights = exp(scaled - peak)"""
+    for i in range(scaled.shape[0]):
+        below = scaled[i] - peak
+        weights[i] = exp(below) if below > _LEAST else np.float32(0.0)
+
+
+@njit(fastmath={"nnan", "nsz", "reassoc"}, cache=True, nogil=True)
+def _largest(row: Any) -> Any:
+    peak = _NONE
+    for i in range(row.shape[0]):
+        peak = max(peak, row[i])
+    return peak
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) -> None:
+    """What top-k, top-p and min-p keep is at least `out` [3, rows]; -inf where a row keeps all.
+
+    `scaled` is fp32 [rows, vocabulary]; `top_k` [rows] is the vocabulary's size where it is off,
+    `top_p` [rows] 1, and `log_min_p` [rows] -inf.
+    """
+    size = scaled.shape[1]
+    weights, near = np.empty(size, np.float32), np.empty(size, np.float32)
+    keys = np.empty(size, np.int32)
+    for row in range(scaled.shape[0]):
+        values = scaled[row]
+        peak = _largest(values)
+        out[0, row] = out[1, row] = _NONE
+        if top_k[row] < size:
+            out[0, row] = _kth_largest(values, keys, top_k[row])
+        if top_p[row] < 1:
+            _weigh(values, peak, weights)
+            out[1, row] = _nucleus(values, weights, top_k[row], out[0, row], top_p[row], near, keys)
+        out[2, row] = peak + log_min_p[row]
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def draw(
+    logits: Any,
+    temperature: Any,
+    top_k: Any,
+    top_p: Any,
+    log_min_p: Any,
+    uniforms: Any,
+    vocabulary: int,
+    tokens: Any,
+) -> None:
+    """One token for each row: the first whose cumulated probability exceeds the row's uniform.
+
+    `logits` is fp32 [rows, vocabulary or more]; the others, and `tokens`, are [rows], as in
+    `thresholds`. A temperature of 0 takes the most probable token.
+    """
+    scaled = np.empty((1, vocabulary), np.float32)
+    weights = np.empty(vocabulary, np.float32)
+    limits = np.empty((3, 1), np.float32)
+    for row in range(logits.shape[0]):
+        entering, values = logits[row, :vocabulary], scaled[0]
+        if temperature[row] == 0:
+            peak = _largest(entering)
+            tokens[row] = 0
+            for i in range(vocabulary):
+                if entering[i] == peak:
+                    tokens[row] = i
+                    break
+            continue
+        for i in range(vocabulary):
+            values[i] = entering[i] / temperature[row]
+        one = slice(row, row + 1)
+        thresholds(scaled, top_k[one], top_p[one], log_min_p[one], limits)
+        least = max(limits[0, 0], limits[1, 0], limits[2, 0])
+        _weigh(values, _largest(values), weights)
+        mass = 0.0
+        for i in range(vocabulary):
+            if values[i] >= least:
+                mass += weights[i]
+        target, reached, chosen = uniforms[row] * mass, 0.0, 0
+        for i in range(vocabulary):
+            if values[i] >= least and weights[i] > 0:
+                chosen = i
+                reached += weights[i]
+                if reached > target:
+                    break
+        tokens[row] = chosen
