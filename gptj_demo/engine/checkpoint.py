@@ -8,6 +8,7 @@ little more memory than what stays.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import json
 import logging
@@ -32,6 +33,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, BitsAndBytesConfig, GPTJConfig, GPTJForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from gptj_demo.engine.int8 import quantize
 from gptj_demo.settings import Settings
 
 Report = Callable[[str, float | None], None]
@@ -552,18 +554,28 @@ def load_tokenizer_json(plan: Plan, report: Report) -> tuple[str, int, int]:
 def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     """The model in evaluation mode on the plan's device, its weights in the plan's precision.
 
-    In int8 the linear layers of the blocks are bitsandbytes' `Linear8bitLt`, and all else has 16
-    bits: float16 on a GPU, and bfloat16 on a processor, where only that is fast. Raises `Refusal`.
+    In int8 the linear layers of the blocks are bitsandbytes' `Linear8bitLt`, and all else is in
+    float16. Raises `Refusal`.
     """
     folder = _fetch_weights(plan, report)
     is_int8 = plan.precision == "int8"
+    is_quantized_here = is_int8 and plan.device == "cpu"
+    dtype: Any
+    if is_quantized_here:
+        dtype = "auto"  # as they are stored: what is not converted is mapped, and takes no memory
+    elif is_int8:  # from which bitsandbytes quantises
+        dtype = torch.float16
+    else:
+        dtype = getattr(torch, plan.precision)
+    config = copy.deepcopy(plan.config)
+    config.dtype = None  # what it says may not be what the weights are
     try:
-        with _reporting_tensors(report):
+        with _reporting_tensors((lambda *_: None) if is_quantized_here else report):
             loaded: Any = GPTJForCausalLM.from_pretrained(
                 folder,
-                # bitsandbytes quantises from float16: rounding to bfloat16 first would cost digits
-                dtype=torch.float16 if is_int8 else getattr(torch, plan.precision),
-                quantization_config=_eight_bits() if is_int8 else None,
+                config=config,
+                dtype=dtype,
+                quantization_config=_eight_bits() if is_int8 and not is_quantized_here else None,
                 device_map={"": "cuda:0" if plan.device == "cuda" else "cpu"},
                 attn_implementation="eager",
                 weights_only=True,
@@ -597,17 +609,56 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
             f"The weights of {plan.source} lack {len(missing)} tensors, {missing[0]} to begin with."
         )
     model.requires_grad_(False)
-    if is_int8 and plan.device == "cpu":
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.dtype == torch.float16:
-                tensor.data = tensor.data.to(torch.bfloat16)
+    if is_quantized_here:
+        _quantize(model, report)
     return model
 
 
-def _eight_bits() -> BitsAndBytesConfig:
+def _quantize(model: GPTJForCausalLM, report: Report) -> None:
+    """Makes the linear layers of the blocks `Linear8bitLt`, one by one, and all else float16.
+
+    bitsandbytes makes the same codes, but of a copy of the weights, by large temporaries.
+    """
+    _silence_bitsandbytes()
+    from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
+
+    blocks: Any = model.transformer.h
+    linears = [
+        (parent, name, linear)
+        for block in blocks
+        for parent in (block.attn, block.mlp)
+        for name, linear in parent.named_children()
+        if isinstance(linear, torch.nn.Linear)
+    ]
+    for done, (parent, name, linear) in enumerate(linears):
+        report(f"Loading weights, {done} of {len(linears)} matrices", done / len(linears))
+        codes, largest = quantize(linear.weight.data)
+        quantized = Linear8bitLt(
+            linear.in_features,
+            linear.out_features,
+            linear.bias is not None,
+            has_fp16_weights=False,
+            threshold=6.0,  # as transformers has it
+            device="meta",
+        )
+        quantized.weight = Int8Params(codes, requires_grad=False, CB=codes, SCB=largest)
+        quantized.bias = linear.bias
+        setattr(parent, name, quantized)
+        _return_freed_memory()
+    for parameter in model.parameters():
+        if parameter.is_floating_point():  # a copy of its own, as files may be taken away
+            parameter.data = parameter.data.to(torch.float16, copy=True)
+    report(f"Loading weights, {len(linears)} of {len(linears)} matrices", 1.0)
+
+
+def _silence_bitsandbytes() -> None:
     # Imported on some processors, bitsandbytes warns that it cannot fetch 4-bit kernels from the
     # hub. They are of no use here, and no code is fetched.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def _eight_bits() -> BitsAndBytesConfig:
+    _silence_bitsandbytes()
     return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
 
 

@@ -38,7 +38,7 @@ _TILE = 64
 _LOG2_E = np.float32(1.44269504)
 _LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LEAST_EXPONENT = np.float32(-87.0)
-_GELU = np.float32(2 * math.sqrt(2 / math.pi))
+GELU = np.float32(2 * math.sqrt(2 / math.pi))
 
 
 @njit(inline="always")
@@ -160,7 +160,7 @@ def _attend(
         entering, activated = fused[row, 3 * d_model :], joined[row, d_model:]
         for i in range(d_ff):
             x = entering[i]
-            u = _GELU * (x + np.float32(0.044715) * x * x * x)
+            u = GELU * (x + np.float32(0.044715) * x * x * x)
             e = exp(-abs(u))
             activated[i] = x * (np.float32(1.0) if u > 0 else e) / (np.float32(1.0) + e)
 

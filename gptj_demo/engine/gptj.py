@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from transformers import GPTJForCausalLM
 from transformers.activations import ACT2FN
 
-from gptj_demo.engine.int8 import Int8Linear
+from gptj_demo.engine.int8 import Int8Linear, Int8Pair
 from gptj_demo.engine.kv_cache import KVCache
 
 if TYPE_CHECKING:
     from gptj_demo.engine.compiled import CompiledModel
+    from gptj_demo.engine.int8_cpu import Int8Model
 
 # oneDNN's products over packed weights give a row the same bits whatever the other rows are, and
 # however many threads there are, from two rows on
@@ -120,6 +121,12 @@ class GPTJ:
         self.epsilon = config.layer_norm_epsilon
         self.dtype = model.lm_head.weight.dtype
         self.device = model.lm_head.weight.device
+        blocks: Any = model.transformer.h
+        is_int8_on_cpu = (
+            blocks[0].mlp.fc_in.weight.dtype == torch.int8 and self.device.type == "cpu"
+        )
+        if is_int8_on_cpu:
+            self.dtype = torch.bfloat16  # the 16 bits that are fast on a CPU
         d_ff = config.n_inner or 4 * config.n_embd
         if config.activation_function in _TANH_GELU:
             self.activation: Product = lambda x: F.gelu(x, approximate="tanh")
@@ -134,10 +141,17 @@ class GPTJ:
         self.rotation = _rotation_table(self.context_length, self.rotary_dim).to(self.device)
         self._least_rows = _LEAST_ROWS if is_reproducible(model.lm_head.weight) else 1
 
-        self._compiled = self._compile(model, d_ff) if may_compile else None
+        self._compiled: CompiledModel | Int8Model | None = None
+        if may_compile and config.activation_function in _TANH_GELU:
+            compile = self._compile_int8 if is_int8_on_cpu else self._compile
+            self._compiled = compile(model, d_ff)
         self.layers: list[Layer] = []
         if self._compiled is not None:
             return
+        if is_int8_on_cpu:
+            for parameter in model.parameters():
+                if parameter.dtype == torch.float16:
+                    parameter.data = parameter.data.to(self.dtype)
         transformer = model.transformer
         self.embedding = transformer.wte.weight.data
         self.layers += [_fuse_layer(block) for block in _take_blocks(model)]
@@ -156,8 +170,7 @@ class GPTJ:
         """
         parameters = self.layers_count * self.d_model * (4 * self.d_model + 2 * d_ff)
         is_fp32_on_cpu = self.dtype == torch.float32 and self.device.type == "cpu"
-        is_gptj = model.config.activation_function in _TANH_GELU
-        if not is_fp32_on_cpu or parameters >= SMALL_MODEL or not is_gptj:
+        if not is_fp32_on_cpu or parameters >= SMALL_MODEL:
             return None
         try:
             from gptj_demo.engine.compiled import CompiledModel, check_processor
@@ -174,6 +187,24 @@ class GPTJ:
             (head.weight.data, head.bias.data),
             self.rotation,
             self.heads,
+            self.epsilon,
+        )
+
+    def _compile_int8(self, model: GPTJForCausalLM, d_ff: int) -> Int8Model | None:
+        """Compiled code for a model in 8 bits on the CPU."""
+        try:
+            from gptj_demo.engine.int8_cpu import Int8Layer, Int8Model
+        except (ImportError, RuntimeError) as error:  # no numba for this platform; nowhere to cache
+            logger.warning("8 bits will be slower than they could be: %s", error)
+            return None
+        transformer, head = model.transformer, model.lm_head
+        model.lm_head = torch.nn.Identity()
+        return Int8Model(
+            (Int8Layer(*_fuse_int8(block)) for block in _take_blocks(model)),
+            transformer.wte.weight.data,
+            (transformer.ln_f.weight.data, transformer.ln_f.bias.data),
+            (head.weight.data, head.bias.data),
+            self.rotation,
             self.epsilon,
         )
 
@@ -334,18 +365,8 @@ def _rotation_table(context_length: int, rotary_dim: int) -> torch.Tensor:
 
 
 def _fuse_layer(block: Any) -> Layer:  # a GPTJBlock, whose linears may be bitsandbytes'
-    attention, mlp = block.attn, block.mlp
-    readers = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.fc_in)
-    if mlp.fc_in.weight.dtype == torch.int8:
-        read_attention = Int8Linear.from_bitsandbytes(attention.out_proj)
-        read_mlp = Int8Linear.from_bitsandbytes(mlp.fc_out)
-        # two products: their rows have different scales
-        return Layer(
-            block.ln_1.weight.data,
-            block.ln_1.bias.data,
-            Int8Linear.from_bitsandbytes(*readers),
-            lambda mixed, activated: read_attention(mixed) + read_mlp(activated),
-        )
+    if block.mlp.fc_in.weight.dtype == torch.int8:
+        return Layer(*_fuse_int8(block))
     weights = _fuse_weights(block)
     project_out = Linear(weights.weight_out, weights.bias_out)
     return Layer(
@@ -353,6 +374,20 @@ def _fuse_layer(block: Any) -> Layer:  # a GPTJBlock, whose linears may be bitsa
         weights.norm_bias,
         Linear(weights.weight_in, weights.bias_in),
         lambda mixed, activated: project_out(torch.cat((mixed, activated), dim=1)),
+    )
+
+
+def _fuse_int8(block: Any) -> tuple[torch.Tensor, torch.Tensor, Int8Linear, Int8Pair]:
+    attention, mlp = block.attn, block.mlp
+    readers = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.fc_in)
+    return (
+        block.ln_1.weight.data,
+        block.ln_1.bias.data,
+        Int8Linear.from_bitsandbytes(*readers),
+        Int8Pair(
+            Int8Linear.from_bitsandbytes(attention.out_proj),
+            Int8Linear.from_bitsandbytes(mlp.fc_out),
+        ),
     )
 
 

@@ -7,6 +7,7 @@ and the result is closer to the full-precision one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
@@ -14,10 +15,28 @@ import torch.nn.functional as F
 
 from gptj_demo.engine.kernels import find_triton
 
-# Up to here the CPU's kernel that reads bytes wins; beyond, a 16-bit product of weights that are
-# widened first. GPT-J 6B's q, k, v, fc_in on two cores: 6 against 130 ms at one row, 60 against 99
-# at 32, the same 116 at 64.
+# On a CPU without `int8_cpu`: up to here torch's kernel that reads bytes wins; beyond, a 16-bit
+# product of weights that are widened first. GPT-J 6B's q, k, v, fc_in on two cores: 6 against
+# 130 ms at one row, 60 against 99 at 32, the same 116 at 64.
 _ROWS_OF_BYTE_KERNEL = 48
+
+
+_ROWS_TO_QUANTIZE = 1024  # at a time, so that temporaries take little memory
+
+
+def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What LLM.int8 makes of a weight [out, in]: int8 codes, and fp32 [out], the code 127 of each
+    row: its largest entry without the sign."""
+    codes = torch.empty(weight.shape, dtype=torch.int8)
+    largest = torch.empty(weight.shape[0])
+    for begin in range(0, len(largest), _ROWS_TO_QUANTIZE):
+        part = weight[begin : begin + _ROWS_TO_QUANTIZE].float()
+        most = torch.linalg.vector_norm(part, torch.inf, dim=1)
+        # a row of zeros stays one
+        part *= (127.0 / most.clamp(min=torch.finfo(most.dtype).tiny))[:, None].clamp(max=1e38)
+        codes[begin : begin + _ROWS_TO_QUANTIZE] = part.round_()
+        largest[begin : begin + _ROWS_TO_QUANTIZE] = most
+    return codes, largest
 
 
 class BitsAndBytesWeight(Protocol):
@@ -81,3 +100,15 @@ class Int8Linear:
         widened = torch.empty_like(self.weight, dtype=x.dtype)
         torch.mul(self.weight, self.scale[:, None], out=widened)
         return F.linear(x, widened, bias.to(x.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Pair:
+    """What a layer adds to the residual stream: two products, as their rows' scales differ."""
+
+    attention: Int8Linear
+    mlp: Int8Linear
+
+    def __call__(self, mixed: torch.Tensor, activated: torch.Tensor) -> torch.Tensor:
+        """[rows, d_model] and [rows, d_ff] -> [rows, d_model]."""
+        return self.attention(mixed) + self.mlp(activated)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import BitsAndBytesConfig, GPTJForCausalLM
 
+from gptj_demo.engine.checkpoint import SAMPLE_MODEL
 from gptj_demo.engine.gptj import GPTJ
-from gptj_demo.engine.int8 import Int8Linear
+from gptj_demo.engine.int8 import Int8Linear, quantize
+from gptj_demo.engine.int8_cpu import Codes, Matrix, Threads, _multiply
 from tests.engine.checkpoints import make_checkpoint, make_model
 from tests.engine.devices import NO_GPU
 from tests.engine.forward import logits_of
@@ -21,6 +27,20 @@ def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Row-wise absmax, as LLM.int8 does it (Dettmers et al. 2022)."""
     scale = weight.abs().amax(dim=1) / 127
     return (weight / scale[:, None]).round().to(torch.int8), scale
+
+
+def test_the_codes_are_those_of_bitsandbytes() -> None:
+    from bitsandbytes.functional import int8_vectorwise_quant
+
+    weight = torch.randn(1500, 64, generator=torch.Generator().manual_seed(0)).half()
+    weight[3] = 0.0
+    codes, largest = quantize(weight)
+    expected, expected_largest, _ = int8_vectorwise_quant(weight)
+    assert torch.equal(largest, expected_largest)
+    # theirs makes of a row of zeros what is no number
+    rows = torch.arange(1500) != 3
+    assert torch.equal(codes[rows], expected[rows])
+    assert not codes[3].any()
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -35,6 +55,88 @@ def test_the_product_is_that_of_the_widened_weights(rows: int) -> None:
     assert actual.dtype == torch.bfloat16
     # a bfloat16 carries 8 bits; the product's largest entry bounds the rounding of all
     assert (actual.float() - expected).abs().max() < expected.abs().max() / 128
+
+
+def multiply(x: torch.Tensor, linear: Int8Linear, threads: int = 2) -> torch.Tensor:
+    """The compiled product, fp32."""
+    matrix = Matrix.of(linear)
+    out = np.zeros((len(x), len(matrix.scale)), np.float32)
+    codes = Codes.of(x.numpy(), matrix.weight.shape[1])
+    Threads(threads).run(_multiply, len(matrix.scale), 4, *codes, *matrix, out)
+    return torch.from_numpy(out)
+
+
+def an_example(
+    rows: int, width: int, outputs: int, outlier: float = 1.0
+) -> tuple[torch.Tensor, Int8Linear]:
+    generator = torch.Generator().manual_seed(rows)
+    x = torch.randn(rows, width, generator=generator)
+    x[:, 1] *= outlier
+    codes, scale = quantized(torch.randn(outputs, width, generator=generator))
+    return x, Int8Linear(codes, scale, torch.randn(outputs, generator=generator))
+
+
+@pytest.mark.parametrize(("width", "outputs"), [(64, 96), (40, 7), (8, 1)])
+@pytest.mark.parametrize("outlier", [1.0, 100.0])
+@pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 33])
+def test_the_compiled_product_has_sixteen_bits_of_each_activation(
+    rows: int, width: int, outputs: int, outlier: float
+) -> None:
+    x, linear = an_example(rows, width, outputs, outlier)
+    weight = linear.weight.double() * linear.scale[:, None]
+    expected = x.double() @ weight.T + linear.bias
+    step = x.abs().amax(dim=1, keepdim=True) / 32767
+    most = 0.51 * step * weight.abs().sum(dim=1) + 1e-6 * expected.abs().max()
+    assert bool(((multiply(x, linear) - expected).abs() <= most).all())
+
+
+def test_a_row_of_the_compiled_product_does_not_depend_on_its_company_or_the_threads() -> None:
+    x, linear = an_example(20, 320, 50)
+    together = multiply(x, linear)
+    for rows in (slice(0, 1), slice(3, 5), slice(6, 19)):
+        for threads in (1, 2, 5):
+            assert torch.equal(multiply(x[rows].clone(), linear, threads), together[rows])
+
+
+def test_the_largest_sums_fit() -> None:
+    width = 16384
+    codes = torch.full((2, width), 127, dtype=torch.int8)
+    codes[1] = -128
+    x = torch.full((1, width), 3.0)
+    product = multiply(x, Int8Linear(codes, torch.ones(2), None))
+    assert product[0].tolist() == pytest.approx([3.0 * 127 * width, -3.0 * 128 * width], rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_spoils_its_own_row_alone(value: float) -> None:
+    x, linear = an_example(3, 64, 8)
+    expected = multiply(x, linear)
+    x[1, 5] = value
+    x[2] = 0.0
+    product = multiply(x, linear)
+    assert torch.equal(product[0], expected[0])
+    assert bool(product[1].isnan().all())
+    assert torch.equal(product[2], linear.bias)
+
+
+SUM = """
+import torch
+from tests.engine.test_int8 import an_example, multiply
+print(multiply(*an_example(7, 320, 50)).double().sum().item())
+"""
+
+
+@pytest.mark.parametrize(
+    "cpu", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_NAME": "haswell"}], ids=lambda cpu: str(cpu)
+)
+def test_older_processors_compute_the_same(cpu: dict[str, str], tmp_path: Path) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("these are names of x86 processors")
+    environment = {**os.environ, **cpu, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", SUM], env=environment, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) == multiply(*an_example(7, 320, 50)).double().sum().item()
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +168,43 @@ def test_the_log_probabilities_are_closer_to_the_exact_ones_than_those_of_bitsan
     model = GPTJ(load_quantized(folder, device))
     ours = logits_of(model, ids, chunks=(40,)).log_softmax(-1)
     assert (ours - expected).abs().mean() < (theirs - expected).abs().mean()
+
+
+TEXT = """There was once a poor man who had three sons, and when he was going to die he called them
+to his bed and said: "My dear children, I have nothing to leave you but the old mill, the ass and
+the cat; share them as you please, and live in peace with each other." The eldest took the mill, the
+second the ass, and for the youngest there was nothing left but the cat. He sat down sadly by the
+road and thought: "What shall I do with a cat? If I have a pair of gloves made of his fur, it will
+be all over with me." But the cat, who had understood every word of it, began to speak."""
+
+
+@pytest.fixture(scope="module")
+def sample_ids() -> torch.Tensor:
+    from tokenizers import Tokenizer
+
+    return torch.tensor(Tokenizer.from_file(str(SAMPLE_MODEL / "tokenizer.json")).encode(TEXT).ids)
+
+
+def test_the_sample_model_in_int8_is_closer_to_fp32_than_by_bitsandbytes(
+    sample_ids: torch.Tensor,
+) -> None:
+    exact = GPTJForCausalLM.from_pretrained(SAMPLE_MODEL, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        expected = exact(sample_ids[None]).logits[0].log_softmax(-1)
+        theirs = load_quantized(SAMPLE_MODEL, "cpu")(sample_ids[None]).logits[0]
+    model = GPTJ(load_quantized(SAMPLE_MODEL, "cpu"))
+    ours = logits_of(model, sample_ids, chunks=(40,))
+    differences = [
+        float((logits.float().log_softmax(-1) - expected).abs().mean()) for logits in (ours, theirs)
+    ]
+    print("mean absolute difference of log-probabilities to fp32:")
+    print(f"ours {differences[0]:.4f}, bitsandbytes {differences[1]:.4f}")
+    assert differences[0] < 0.8 * differences[1]
+
+
+def test_a_token_in_int8_has_the_same_logits_however_it_is_read(sample_ids: torch.Tensor) -> None:
+    model = GPTJ(load_quantized(SAMPLE_MODEL, "cpu"))
+    assert model.is_compiled
+    one_by_one = logits_of(model, sample_ids, chunks=())
+    for chunks in ((len(sample_ids),), (7, 1, 33)):
+        assert torch.equal(logits_of(model, sample_ids, chunks), one_by_one)
