@@ -96,7 +96,7 @@ class Plan:
     max_streams: int
     """KV slots, each of the full context."""
     why: str
-    """One sentence: why this model in this precision on this device."""
+    """Two sentences: why this model in this precision on this device, and room for how many."""
     config: GPTJConfig
     """The checkpoint's configuration: layers, widths, context, rows of the embedding."""
 
@@ -212,6 +212,8 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
         else "the fastest on a processor for a model of this size",
     }
     because = chosen[precision] if settings.precision == "auto" else "as asked"
+    visitors = "1 visitor" if streams == 1 else f"{streams} visitors"
+    room = f"{visitors} at once, with {checkpoint.config.n_positions:,} tokens each"
     return Plan(
         name=checkpoint.name,
         source=checkpoint.source,
@@ -221,7 +223,7 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
         device=machine.device,
         device_name=machine.name,
         max_streams=streams,
-        why=f"Chosen because {reason}; in {precision}, {because}.",
+        why=f"Chosen because {reason}; in {precision}, {because}. Room for {room}.",
         config=checkpoint.config,
     )
 

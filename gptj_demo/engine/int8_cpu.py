@@ -70,7 +70,7 @@ def _tile(
         short, total = ir.VectorType(i16, lanes), ir.VectorType(i32, lanes // 2)
 
         def function(name: str, returned: Any, *taken: Any) -> Any:
-            return cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            return cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(returned, taken), name
             )
 
@@ -163,7 +163,7 @@ def _multiply(
         stride = width if together else 0  # one output alone is read as if it were several
         for tile in range(tiles):
             first, last = tile * rows // tiles, (tile + 1) * rows // tiles
-            _tile(  # type: ignore[call-arg]
+            _tile(
                 last - first,
                 codes.ctypes.data + 2 * width * first,
                 weight.ctypes.data + width * output,
@@ -260,7 +260,7 @@ def _turn(x: Any, cosine: Any, sine: Any) -> None:
 def _store(x: Any, stored: Any) -> None:
     """fp32 as bfloat16, rounded to the nearest."""
     for i in range(x.shape[0]):
-        bits: Any = _as_bits(x[i])  # type: ignore[call-arg]
+        bits = _as_bits(x[i])
         stored[i] = np.uint16(
             (bits + int32(0x7FFF) + ((bits >> int32(16)) & int32(1))) >> int32(16)
         )
@@ -308,7 +308,7 @@ def _attend(
                 at = keys[j]
                 total = np.float32(0.0)
                 for i in range(head_dim):
-                    total += query[i] * as_float(int32(at[i]) << int32(16))  # type: ignore[call-arg]
+                    total += query[i] * as_float(int32(at[i]) << int32(16))
                 total *= scale
                 scores[j] = total
                 peak = max(peak, total)
@@ -322,7 +322,7 @@ def _attend(
             for j in range(position + 1):
                 share, at = scores[j], values[j]
                 for i in range(head_dim):
-                    out[i] += share * as_float(int32(at[i]) << int32(16))  # type: ignore[call-arg]
+                    out[i] += share * as_float(int32(at[i]) << int32(16))
             inverse = np.float32(1.0) / mass
             for i in range(head_dim):
                 out[i] *= inverse

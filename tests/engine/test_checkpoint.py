@@ -177,6 +177,22 @@ def test_a_gpu_gets_float16_where_two_streams_fit_and_else_int8(
     assert precision in plan.why
 
 
+def test_the_plan_says_how_many_visitors_there_is_room_for(
+    full_size: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a T4, which has 15 GB free."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (15 * GB, 16 * GB))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a T4")
+    plan = make_plan(Settings(model=str(full_size)))
+    assert (plan.precision, plan.device_name) == ("int8", "a T4")
+    assert "16 bits would leave too little room" in plan.why
+    assert f"Room for {plan.max_streams} visitors at once, with 2,048 tokens each." in plan.why
+    assert plan.max_streams >= 6
+    one = make_plan(Settings(model=str(full_size), max_streams=1))
+    assert "Room for 1 visitor at once, with 2,048 tokens each." in one.why
+
+
 def test_a_processor_gets_float32_for_a_small_model_and_int8_for_a_large_one(
     tiny: Path, full_size: Path, machine: Any
 ) -> None:
