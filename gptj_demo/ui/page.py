@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from gradio.events import api
 
 from gptj_demo.ui.about import build_about
+from gptj_demo.ui.compare import build_compare
 from gptj_demo.ui.files import ASSETS, read_asset, read_styles
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
@@ -27,6 +28,7 @@ HEAD = """
 
 VIEWS: dict[str, Callable[[Worker], None]] = {
     "write": build_write,
+    "compare": build_compare,
     "why": build_why,
     "about": build_about,
 }
