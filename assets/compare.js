@@ -674,6 +674,7 @@ const actions = {
   close: () => $(".cell-dialog").close(),
   previous: () => step(-1),
   next: () => step(1),
+  "change-controls": () => gptj.show("write"),
   "take-text": takeEditorsText,
   "take-shown": () => take(shown),
   "export-csv": () => exportAs("csv"),
