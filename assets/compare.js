@@ -212,15 +212,16 @@ function showPlan() {
 }
 
 function cost({ cells, rows, columns, tokens, at_once, contradictory }) {
-  const waiting = gptj.status?.streams_waiting ?? planned.waiting;
   const size = rows > 1 && columns > 1 ? ` (${rows} × ${columns})` : "";
   const said = [`${plural(cells, "cell")}${size}`, `at most ${plural(tokens, "token")}`];
+  if (running) return said.join(" · ");
   if (!at_once) said.push("waits until the model is loaded");
   else if (cells > at_once) said.push(`${at_once} at a time`);
   else if (cells > 1) said.push("all at once");
-  said.push(waiting && !running ? `${plural(waiting, "request")} waiting before it` : "nobody is waiting");
+  const waiting = gptj.status?.streams_waiting ?? planned.waiting;
+  said.push(waiting ? `${plural(waiting, "request")} waiting` : "nobody is waiting");
   if (contradictory) said.push(`${plural(contradictory, "cell")} cannot run, for the controls contradict each other`);
-  return running ? said.slice(0, 2).join(" · ") : said.join(" · ");
+  return said.join(" · ");
 }
 
 function markWrong(field) {
@@ -326,7 +327,7 @@ function end(message, field) {
   if (grid && !message) say(`${plural(grid.cells.length, "cell")} done`);
   showProgress();
   if (planned) showPlan();
-  layOut();
+  if (order.by !== "grid") layOut(); // by figures that are known now
   if (grid) keep(GRID_KEY, { version: 1, grid });
 }
 
@@ -376,8 +377,8 @@ function showProgress() {
     if (grid.seed !== undefined) said.push(`seed ${grid.seed}`);
   }
   $(".compare-state").textContent = said.join(" · ");
-  const part = (cell) => (cell.end ? 1 : Math.min(1, cell.tokens / (cell.settings.max_new_tokens || 1)));
-  const share = cells.reduce((sum, cell) => sum + part(cell), 0) / cells.length;
+  const shareOf = (cell) => (cell.end ? 1 : Math.min(1, cell.tokens / (cell.settings.max_new_tokens || 1)));
+  const share = cells.reduce((sum, cell) => sum + shareOf(cell), 0) / cells.length;
   const percent = running?.begun ? Math.round(100 * share) : 0;
   $(".compare-progress").setAttribute("aria-valuenow", String(percent));
   $(".compare-progress i").style.width = `${percent}%`;
@@ -500,8 +501,8 @@ function layOut() {
   const sorted = order.by !== "grid";
   const asList = sorted || narrow.matches;
   box.classList.toggle("is-list", asList);
-  $('[data-do="turn"]').hidden = !sorted;
   const turn = $('[data-do="turn"]');
+  turn.hidden = !sorted;
   turn.textContent = order.rising ? "↑" : "↓";
   turn.setAttribute("aria-label", order.rising ? "Lowest first; turn round" : "Highest first; turn round");
   turn.title = turn.getAttribute("aria-label");
@@ -512,8 +513,6 @@ function layOut() {
   } else {
     box.replaceChildren(table());
   }
-  const scrolls = !asList && box.scrollWidth > box.clientWidth;
-  box.toggleAttribute("data-scrolls", scrolls);
 }
 
 function inOrder() {

@@ -394,8 +394,7 @@ def build_compare(worker: Worker) -> None:
             told_at = time.monotonic()
             async with aclosing(comparison.updates()) as updates:
                 async for news in updates:
-                    is_silent = time.monotonic() - told_at < SIGN_OF_LIFE_SECONDS
-                    if not news and is_silent:
+                    if not news and time.monotonic() - told_at < SIGN_OF_LIFE_SECONDS:
                         continue
                     told_at = time.monotonic()
                     log += record("cells", cells=news) if news else "\n"  # a sign of life
