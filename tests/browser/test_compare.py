@@ -191,7 +191,7 @@ def test_a_template_is_filled_with_every_combination(comparer: Comparer) -> None
 def start_endless(site: Site, comparer: Comparer) -> None:
     """Cells that have begun and, the engine paused, will not end of themselves."""
     comparer.prompt.fill(PROMPT)
-    comparer.axis("columns", "temperature", "0, 0.1, 0.2, 0.3, 0.4, 0.5")
+    comparer.axis("columns", "temperature", "0, 0.01, 0.02, 0.03, 0.04, 0.05")
     comparer.length(1500)
     comparer.run_button.click()
     expect(comparer.page.locator(".cell-text").first).not_to_be_empty()
@@ -316,8 +316,8 @@ def test_what_lies_in_the_storage_and_is_not_ours_does_no_harm(
     comparer: Comparer, stored: str
 ) -> None:
     for key in ("compare", "compare-grid"):
-        comparer.page.evaluate(
-            "([key, value]) => localStorage.setItem(`gptj-playground/${key}`, value)", [key, stored]
+        comparer.page.add_init_script(
+            f"localStorage.setItem('gptj-playground/{key}', {json.dumps(stored)})"
         )
     comparer.page.reload()
     comparer.prompt.fill(PROMPT)
