@@ -274,6 +274,17 @@ def page(figures: Mapping[str, Any]) -> str:
     )
 
 
+def grid(figures: Mapping[str, Any]) -> str:
+    return "\n".join(
+        [
+            "## A comparison's cells at once, sample model\n",
+            "The grid of the Compare view through the page's API, and the same cells one after "
+            "another; the words are the same.\n",
+            table(["", ""], list(figures.items())),
+        ]
+    )
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "decode": decode,
     "serving": serving,
@@ -284,6 +295,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "gpu": gpu,
     "start": start,
     "page": page,
+    "grid": grid,
 }
 
 

@@ -325,6 +325,12 @@ class Worker:
         return None if self._limits is None else self._limits.context_length
 
     @property
+    def slots_a_visitor(self) -> int:
+        """Slots that one visitor gets at most, so that others find one; 0 before it is known."""
+        model = self.model
+        return 0 if model is None else model.max_streams - _slots_kept_for_others(model.max_streams)
+
+    @property
     def streams_running(self) -> int:
         """Slots that are held: one for each completion of the requests that have started."""
         with self._lock:
@@ -525,7 +531,7 @@ class Worker:
         model = self.status.model if self.status.state == "ready" and self._accepting else None
         if model is None:
             return
-        most = model.max_streams - _slots_kept_for_others(model.max_streams)
+        most = self.slots_a_visitor
         held = self._held()
         while self._prepared and held.total() < model.max_streams + model.max_streams // 8:
             may_go = [

@@ -134,8 +134,8 @@ def _round(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def read_controls(values: Mapping[str, Any]) -> SamplingParams:
-    """`SamplingParams` from what the page's controls hold; raises `InvalidControl`.
+def read_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `make_params` takes, from what the page's controls hold; raises `InvalidControl`.
 
     Lists come as the lines of a text field, and numbers that may be left out as text too.
     """
@@ -144,7 +144,12 @@ def read_controls(values: Mapping[str, Any]) -> SamplingParams:
         value = given.get(control.name)
         if isinstance(value, str) and (control.is_list or control.kind == "optional_integer"):
             given[control.name] = read_written(control, value.split("\n"))
-    return make_params(given)
+    return given
+
+
+def read_controls(values: Mapping[str, Any]) -> SamplingParams:
+    """`SamplingParams` from what the page's controls hold; raises `InvalidControl`."""
+    return make_params(read_fields(values))
 
 
 class Rate:

@@ -11,6 +11,7 @@ from gradio.events import api
 
 from gptj_demo.ui.about import build_about
 from gptj_demo.ui.branches import build_branches
+from gptj_demo.ui.compare import build_compare
 from gptj_demo.ui.files import ASSETS, read_scripts, read_styles
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
@@ -30,6 +31,7 @@ HEAD = """
 VIEWS: dict[str, Callable[[Worker], None]] = {
     "write": build_write,
     "branches": build_branches,
+    "compare": build_compare,
     "why": build_why,
     "about": build_about,
 }

@@ -76,6 +76,7 @@ def test_the_api_streams_with_the_tables_controls(site: Site) -> None:
         "/compare_prompts",
         "/attribute",
         "/tokenize",
+        "/compare",
         "/status",
         "/code",
     }

@@ -1,0 +1,478 @@
+"""The Compare view: a grid of prompts and settings, all of whose cells stream at once.
+
+Each cell is a request of its own, made in the name of one visitor, so the worker's line shares its
+turns fairly with other visitors. What a comparison consists of is worked out in `grid.py`; form,
+grid and results live in the visitor's browser: `assets/compare.js`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from gptj_demo.protocol import (
+    Drafting,
+    GenerationRequest,
+    Started,
+    StreamEvent,
+    TokenEvent,
+    Waiting,
+)
+from gptj_demo.sampling import (
+    CONTROLS,
+    MAX_SEED,
+    PRESETS,
+    Control,
+    InvalidControl,
+    make_params,
+    write_value,
+)
+from gptj_demo.ui.files import read_asset
+from gptj_demo.ui.generation import (
+    BROKEN,
+    SIGN_OF_LIFE_SECONDS,
+    UPDATES_A_SECOND,
+    describe_finished,
+    finished_of,
+    read_fields,
+    record,
+    refused,
+    text_of,
+)
+from gptj_demo.ui.gradio_api import address_of
+from gptj_demo.ui.grid import (
+    AXES,
+    MAX_CELLS,
+    OF_A_CELL,
+    PRESET,
+    Cell,
+    Grid,
+    InvalidGrid,
+    distinct_words,
+    make_grid,
+    parse_template,
+    suggestion,
+)
+from gptj_demo.worker import RequestRefused, Stream, Worker
+
+UPDATE_SECONDS = 0.08
+MAX_ID_CHARACTERS = 64
+NOT_RUN: dict[str, Any] = {
+    "prompt_tokens": None,
+    "completion_tokens": 0,
+    "seed": None,
+    "mean_logprob": None,
+    "distinct_words": None,
+    "filtered_away": 0,
+}
+
+
+class Compare(gr.HTML):
+    """Form, grid and results. Event: `run` (id, form), with the log as output.
+
+    `server_functions` must hold `plan(form)` and `stop(id)`, which the script calls.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        axes = [
+            {"name": PRESET, "label": "Preset", "group": "", "help": _presets_in_words()}
+            | {"definition": "", "suggestion": suggestion(PRESET)}
+        ]
+        axes += [
+            {key: getattr(control, key) for key in ("name", "label", "group", "help", "definition")}
+            | {"suggestion": suggestion(control.name)}
+            for control in AXES.values()
+        ]
+        super().__init__(
+            value="",
+            html_template=read_asset("compare.html"),
+            js_on_load=read_asset("compare.js"),
+            apply_default_css=False,
+            axes=axes,
+            presets=PRESETS,
+            controls=[
+                {"name": control.name, "label": control.label, "initial": _initial_value(control)}
+                for control in CONTROLS
+                if control.name not in OF_A_CELL
+            ],
+            **options,
+        )
+
+    def postprocess(self, value: str | None) -> str | None:
+        """The log as it is: it is never put into the template."""
+        return value
+
+
+def _initial_value(control: Control) -> Any:
+    """What the Write panel holds for a control at first."""
+    if control.is_list:
+        return write_value(control, control.default)
+    return "" if control.default is None else control.default
+
+
+def _presets_in_words() -> str:
+    settings = (
+        f"{name} is temperature {values['temperature']:g} and top-p {values['top_p']:g}"
+        for name, values in PRESETS.items()
+    )
+    return f"Named settings of the controls that shape the text: {'; '.join(settings)}."
+
+
+class Comparison:
+    """A grid under way: as many of its cells at once as one visitor gets slots.
+
+    `outcomes` tells what is known of each cell: `state` (`queued`, `waiting`, `running`, `done`),
+    `text`, `tokens`, and once it is done `end`: why, and the cell's figures.
+    """
+
+    def __init__(self, worker: Worker, grid: Grid, visitor: str) -> None:
+        self._worker = worker
+        self._grid = grid
+        self._visitor = visitor
+        self._queued = deque(range(len(grid.cells)))
+        self._open: dict[int, Stream] = {}
+        self._waiting: set[int] = set()  # of the open ones, those without a slot
+        self._has_begun = False
+        self._is_stopped = False
+        self.outcomes: list[dict[str, Any]] = [
+            {"state": "queued", "text": "", "tokens": 0} for _ in grid.cells
+        ]
+
+    def stop(self) -> None:
+        """End all cells; those that have not begun end at once."""
+        self._is_stopped = True
+        for stream in self._open.values():
+            stream.cancel()
+
+    async def updates(self) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """What is new of the cells, every short while until the last has ended.
+
+        Each piece of news has `cell` and what `outcomes` holds of it, but of the text only what
+        was added. An empty list says that nothing has happened. Leaving early ends all cells.
+        """
+        try:
+            while True:
+                news = await self._open_next()
+                for index, stream in list(self._open.items()):
+                    if stream.has_events or stream.over:
+                        news += await self._hear(index, stream)
+                yield news
+                if not self._open and not self._queued:
+                    return
+                await asyncio.sleep(self._pause)
+        finally:
+            for stream in self._open.values():
+                await stream.aclose()
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between updates: wider where many others are shown theirs too."""
+        everybody = self._worker.streams_running + self._worker.streams_waiting
+        others = max(0, everybody - len(self._open))
+        return min(SIGN_OF_LIFE_SECONDS, max(UPDATE_SECONDS, others / UPDATES_A_SECOND))
+
+    async def _open_next(self) -> list[dict[str, Any]]:
+        """Line up cells for the slots that are free; the others wait here, not in the line."""
+        if self._is_stopped:
+            stopped = [self._end(index, "cancelled", "Stopped.") for index in self._queued]
+            self._queued.clear()
+            return stopped
+        news = []
+        while self._queued and self._wanted < max(1, self._free):
+            index = self._queued.popleft()
+            cell = self._grid.cells[index]
+            if cell.params is None:
+                news.append(self._end(index, "error", cell.message or BROKEN))
+                continue
+            prompt = self._grid.prompts[cell.prompt]
+            request = GenerationRequest(prompt, cell.params, self._visitor)
+            stream = self._worker.stream(request)
+            self._open[index] = stream
+            self._waiting.add(index)
+            try:
+                events = await stream.drain(0)
+            except RequestRefused as refusal:
+                self._leave(index)
+                if refusal.kind == "queue_full" and self._has_begun:
+                    self._queued.appendleft(index)  # until there is a place
+                    break
+                news.append(self._end(index, "error", str(refusal)))
+            else:
+                self._has_begun = True
+                news += self._told(index, events)
+        return news
+
+    @property
+    def _wanted(self) -> int:
+        """Slots for which our cells wait in the worker's line."""
+        cells = (self._grid.cells[index].params for index in self._waiting)
+        return sum(params.candidates for params in cells if params is not None)
+
+    @property
+    def _free(self) -> int:
+        return self._worker.slots_a_visitor - self._worker.streams_running
+
+    async def _hear(self, index: int, stream: Stream) -> list[dict[str, Any]]:
+        try:
+            return self._told(index, await stream.drain(0))
+        except RequestRefused as refusal:
+            self._leave(index)
+            return [self._end(index, "error", str(refusal))]
+
+    def _told(self, index: int, events: list[StreamEvent]) -> list[dict[str, Any]]:
+        outcome = self.outcomes[index]
+        changed: dict[str, Any] = {}
+        for event in events:
+            match event:
+                case Waiting():
+                    changed |= {"state": "waiting", "ahead": event.ahead}
+                case Started():
+                    self._waiting.discard(index)
+                    changed |= {"state": "running", "dropped_tokens": event.dropped_tokens}
+                case Drafting():
+                    changed["drafted_tokens"] = event.tokens
+                case TokenEvent():
+                    changed["tokens"] = changed.get("tokens", outcome["tokens"]) + 1
+                    if event.filtered_away:
+                        outcome["filtered_away"] = outcome.get("filtered_away", 0) + 1
+        outcome |= changed
+        text = text_of(events)
+        outcome["text"] += text
+        if text:
+            changed["text"] = text
+        finished = finished_of(events)
+        if finished is not None:
+            self._leave(index)
+            ended = self._end(index, finished.reason, **describe_finished(finished))
+            return [{**changed, **ended}]
+        return [{"cell": index, **changed}] if changed else []
+
+    def _leave(self, index: int) -> None:
+        del self._open[index]
+        self._waiting.discard(index)
+
+    def _end(self, index: int, reason: str, message: str, **figures: Any) -> dict[str, Any]:
+        outcome = self.outcomes[index]
+        outcome["state"] = "done"
+        outcome["end"] = {
+            **NOT_RUN,
+            **figures,
+            "reason": reason,
+            "message": message,
+            "distinct_words": _round(distinct_words(outcome["text"])),
+            "filtered_away": outcome.pop("filtered_away", 0),
+        }
+        return {"cell": index, "state": "done", "end": outcome["end"]}
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+# ---- the form
+
+
+def read_form(form: Any, seed: int) -> Grid:
+    """The comparison that the page's form asks for; `seed` is used where the form has none.
+
+    Raises `InvalidGrid`. Anything may come in the place of a form.
+    """
+    form = form if isinstance(form, dict) else {}
+    placeholders = None
+    if form.get("is_template"):
+        pairs = form.get("placeholders")
+        pairs = pairs if isinstance(pairs, list) else []
+        placeholders = {
+            str(pair[0]): str(pair[1]).split("\n")
+            for pair in pairs
+            if isinstance(pair, list) and len(pair) == 2
+        }
+    written = form.get("controls")
+    written = dict(written) if isinstance(written, dict) else {}
+    rows, columns = _axis(form.get("rows")), _axis(form.get("columns"))
+    if "length" in form and "max_new_tokens" not in (rows[0], columns[0]):
+        written["max_new_tokens"] = form["length"]
+    try:
+        controls = read_fields(written)
+        own_seed = make_params({"seed": controls.get("seed")}).seed
+    except InvalidControl as error:
+        raise InvalidGrid("controls", str(error)) from None
+    return make_grid(
+        str(form.get("prompt") or ""),
+        placeholders,
+        rows,
+        columns,
+        controls,
+        seed=seed if own_seed is None else own_seed,
+        same_seed=form.get("seeds") != "different",
+    )
+
+
+def _axis(written: Any) -> tuple[str, str]:
+    axis = written if isinstance(written, dict) else {}
+    return str(axis.get("control") or ""), str(axis.get("values") or "")
+
+
+def _random_seed() -> int:
+    return secrets.randbelow(MAX_SEED + 1)
+
+
+def _describe_cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "row": cell.row,
+        "column": cell.column,
+        "prompt": cell.prompt,
+        "settings": cell.settings,
+    }
+
+
+def _describe_grid(grid: Grid) -> dict[str, Any]:
+    return {
+        "rows": grid.rows,
+        "columns": grid.columns,
+        "prompts": grid.prompts,
+        "cells": [_describe_cell(cell) for cell in grid.cells],
+    }
+
+
+# ---- the view and its name in the API
+
+
+def build_compare(worker: Worker) -> None:
+    """Lay out the view in the present Blocks and connect it to the worker."""
+    under_way: dict[str, Comparison] = {}  # by the id that the visitor's page made up
+
+    async def plan(form: Any) -> dict[str, Any]:
+        """What a comparison would take, or what is wrong with it; and its placeholders."""
+        answer: dict[str, Any] = {"placeholders": []}
+        try:
+            if isinstance(form, dict) and form.get("is_template"):
+                names = parse_template(str(form.get("prompt") or ""))[1]
+                answer["placeholders"] = list(dict.fromkeys(names))[:MAX_CELLS]
+            grid = read_form(form, seed=0)
+            longest = max(grid.prompts, key=len)
+            return answer | {
+                "cells": len(grid.cells),
+                "rows": len(grid.rows),
+                "columns": len(grid.columns),
+                "contradictory": sum(cell.params is None for cell in grid.cells),
+                "tokens": grid.most_tokens,
+                "prompt_tokens": await worker.count_tokens(longest),
+                "at_once": worker.slots_a_visitor,
+                "running": worker.streams_running,
+                "waiting": worker.streams_waiting,
+            }
+        except InvalidGrid as wrong:
+            return answer | {"field": wrong.field, "message": str(wrong)}
+        except RequestRefused as refusal:
+            return answer | {"field": "prompt", "message": str(refusal)}
+
+    async def stop(comparison_id: Any) -> bool:
+        comparison = under_way.get(str(comparison_id))
+        if comparison is not None:
+            comparison.stop()
+        return comparison is not None
+
+    async def run(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
+        asked = event._data if isinstance(event._data, dict) else {}
+        comparison_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
+        log = record("begin", id=comparison_id)
+        try:
+            grid = read_form(asked.get("form"), _random_seed())
+            log += record("grid", **_describe_grid(grid))
+            comparison = Comparison(worker, grid, f"page {browser.session_hash}")
+            under_way[comparison_id] = comparison
+            told_at = time.monotonic()
+            async with aclosing(comparison.updates()) as updates:
+                async for news in updates:
+                    if not news and time.monotonic() - told_at < SIGN_OF_LIFE_SECONDS:
+                        continue
+                    told_at = time.monotonic()
+                    log += record("cells", cells=news) if news else "\n"  # a sign of life
+                    yield log
+            yield log + record("end")
+        except InvalidGrid as wrong:
+            yield log + record("refused", field=wrong.field, message=str(wrong))
+        except Exception as error:
+            yield log + refused(error)
+        finally:
+            under_way.pop(comparison_id, None)
+
+    compare = Compare(elem_id="compare", server_functions=[plan, stop])
+    compare.run(
+        run,
+        None,
+        compare,
+        api_name="compare_run",
+        api_visibility="private",
+        concurrency_limit=None,
+        show_progress="hidden",
+        trigger_mode="multiple",
+    )
+    api(_compare(worker), api_name="compare", concurrency_limit=None)
+
+
+def _compare(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
+    async def compare(
+        caller: gr.Request,
+        prompt: str,
+        columns: str = "",
+        column_values: str = "",
+        rows: str = "",
+        row_values: str = "",
+        placeholders: dict[str, list[str]] | None = None,
+        same_seed: bool = True,
+        controls: dict[str, Any] | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Continue prompts under ranges of settings, all at once: at most 36 cells.
+
+        Each update is the whole answer so far: rows and columns, which are lists of [label, value],
+        the prompts, and the cells, each with its row, column, prompt, settings, text, state, and at
+        its end why it ended, its mean log-probability a token, distinct words a word, and seed.
+
+        prompt: What to continue. With placeholders a template: {name} is replaced by each value of
+            the placeholder of that name, {{ and }} are braces.
+        columns: The control that the columns go through, by its name in /generate, or preset.
+        column_values: Its values, such as "0.2, 0.5, 0.8" or "0.2 to 1.4 in 5 steps".
+        rows: The control that the rows go through, or preset; may be left out.
+        row_values: Its values.
+        placeholders: The values of each placeholder; several combine. Left out, braces are text.
+        same_seed: Whether all cells have the same seed; else each has its own, one after another.
+        controls: All other controls by their names in /generate, as JSON; the rest have defaults.
+        """
+        try:
+            given = dict(controls or {})
+            seed = make_params({"seed": given.get("seed")}).seed
+            grid = make_grid(
+                prompt,
+                placeholders or None,
+                (rows, row_values),
+                (columns, column_values),
+                given,
+                seed=_random_seed() if seed is None else seed,
+                same_seed=same_seed,
+            )
+        except (InvalidGrid, InvalidControl) as wrong:
+            raise gr.Error(str(wrong), print_exception=False) from None
+        comparison = Comparison(worker, grid, address_of(caller))
+        described = _describe_grid(grid)
+        async with aclosing(comparison.updates()) as updates:
+            async for _ in updates:
+                cells = [
+                    cell | outcome
+                    for cell, outcome in zip(
+                        described["cells"], copy.deepcopy(comparison.outcomes), strict=True
+                    )
+                ]
+                yield described | {"cells": cells}
+
+    return compare
