@@ -613,7 +613,7 @@ function take(index) {
   }
   gptj.show("write");
   gptj.useControls(wanted);
-  tell("text", grid.prompts[cell.prompt] + cell.text);
+  tell("text", { text: grid.prompts[cell.prompt], words: cell.text });
 }
 
 // ---- export

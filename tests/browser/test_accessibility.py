@@ -69,6 +69,37 @@ def test_no_opened_part_has_a_serious_finding(site: Site, visit: Visit, scheme: 
     assert audit(person.page) == []
 
 
+@pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
+def test_no_scaffold_nor_its_remark_has_a_serious_finding(
+    site: Site, visit: Visit, scheme: str, screen: dict[str, Any]
+) -> None:
+    person = visit(site.url, color_scheme=scheme, **screen)
+    expect(person.page.locator('.top[data-state="ready"]')).to_be_visible()
+    person.button("Scaffolds").click()
+    person.button("Few-shot list").click()
+    expect(person.page.get_by_role("dialog")).to_be_visible()
+    assert audit(person.page) == []
+    person.button("Write it").click()
+    expect(person.page.locator(".aside")).to_be_visible()
+    assert audit(person.page) == []
+
+
+@pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
+def test_what_why_answers_can_be_read_by_everybody(
+    site: Site, visit: Visit, scheme: str, screen: dict[str, Any]
+) -> None:
+    page = visit(site.url, color_scheme=scheme, **screen).page
+    page.locator('[data-goes-to="why"]').click()
+    page.get_by_label("Prompt to try").fill("The king was old. Once upon a time")
+    page.get_by_label("Continuation, kept fixed").fill(" there was a king.")
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.locator(".why-table tbody tr").first).to_be_visible()
+    page.get_by_role("button", name="Which parts mattered?").click()
+    expect(page.locator('[data-panel="parts"]')).to_be_visible()
+    page.locator('[data-ribbon="parts"] [role="option"]').first.click()
+    assert audit(page) == []
+
+
 def test_no_refusal_has_a_serious_finding(site: Site, visit: Visit, scheme: str) -> None:
     person = visit(site.url, color_scheme=scheme, **PHONE)
     person.write("Kept")
