@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Take the README's picture, and the page in its other states to look at.
+"""Take the README's pictures, and the page in its other states to look at.
 
-python tools/take_screenshots.py                 # writes assets/screenshot.png
+python tools/take_screenshots.py                 # writes screenshot.png and compare.png to assets/
 python tools/take_screenshots.py --all FOLDER    # phone, dark, streaming, loading, error too
 """
 
@@ -62,6 +62,52 @@ def write_several(visitor: Visitor) -> None:
     visitor.generate()
 
 
+def point_at_token(visitor: Visitor, number: int) -> None:
+    """Colour the words, and open the inspector at the model's token of that number."""
+    visitor.button("Tokens").click()
+    visitor.write(PROMPT)
+    visitor.generate()
+    place = visitor.model_words.first.evaluate(
+        """(words, number) => {
+          const range = document.createRange();
+          range.setStart(words.firstChild, number);
+          range.setEnd(words.firstChild, number + 1);
+          const box = range.getBoundingClientRect();
+          return [box.x + box.width / 2, box.y + box.height / 2];
+        }""",
+        number,
+    )
+    visitor.page.mouse.move(*place)
+    visitor.page.locator(".inspector").wait_for()
+
+
+def compare(visitor: Visitor) -> None:
+    """Three temperatures by two values of top-p."""
+    page = visitor.page
+    page.locator(".views").get_by_role("button", name="Compare").click()
+    page.get_by_label("Prompt or template").fill(PROMPT)
+    page.get_by_label("What the rows go through").select_option("temperature")
+    page.get_by_label("Values of the rows", exact=True).fill("0.2, 0.8, 1.4")
+    page.get_by_label("What the columns go through").select_option("top_p")
+    page.get_by_label("Values of the columns", exact=True).fill("0.8, 1")
+    page.get_by_label("Tokens a cell, at most").fill("40")
+    page.locator('[data-do="run"]').click()
+    page.locator('[data-do="stop"]').wait_for(state="hidden")
+    page.locator('[data-do="run"]').wait_for()
+
+
+def ask_why(visitor: Visitor) -> None:
+    """Which sentences of the prompt made its continuation likely."""
+    visitor.write(f"{PROMPT} The sea was rough that night.")
+    visitor.set_number("Length", "30")
+    visitor.generate()
+    page = visitor.page
+    page.locator(".views").get_by_role("button", name="Why").click()
+    page.get_by_role("button", name="Take from the editor").click()
+    page.get_by_role("button", name="Which parts mattered?").click()
+    page.get_by_role("button", name="Stop", exact=True).last.wait_for(state="hidden")
+
+
 def take(page: Page, path: Path) -> None:
     page.screenshot(path=path)
     print(path)
@@ -101,6 +147,20 @@ def take_others(browser: Browser, folder: Path) -> None:
             visitor.page.locator(".tokens summary").last.click()
             visitor.page.locator(".token-table tbody tr").first.wait_for()
             visitor.page.screenshot(path=folder / f"{name}-tokens.png", full_page=True)
+        for name, options in {
+            "": DESKTOP,
+            "-dark": {**DESKTOP, "color_scheme": "dark"},
+            "-phone": PHONE,
+        }.items():
+            for state, reach in {
+                "inspector": lambda visitor: point_at_token(visitor, 30),
+                "compare": compare,
+                "why": ask_why,
+            }.items():
+                visitor = visit(browser, site, **options)
+                reach(visitor)
+                visitor.page.wait_for_timeout(300)
+                take(visitor.page, folder / f"{state}{name}.png")
         visitor = visit(browser, site, **DESKTOP)
         visitor.write(PROMPT)
         visitor.set_number("Length", "900")
@@ -128,6 +188,9 @@ def main() -> None:
             visitor = visit(browser, site, **DESKTOP)
             write(visitor, arguments.seed)
             take(visitor.page, ROOT / "assets" / "screenshot.png")
+            visitor = visit(browser, site, **DESKTOP)
+            compare(visitor)
+            take(visitor.page, ROOT / "assets" / "compare.png")
         finally:
             site.stop()
         if arguments.all is not None:
