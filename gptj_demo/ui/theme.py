@@ -36,7 +36,7 @@ OWN_COLOURS = {
     "track": ("#dfdfd8", "#3a3d43"),
     "quiet_ink": ("#5c5e5a", "#a5a69f"),
     "button_fill": ("#2b4cbb", "#4a6ad4"),
-    "button_fill_hover": ("#213d9b", "#5a79de"),
+    "button_fill_hover": ("#213d9b", "#4160c9"),
     "selection": ("#2b4cbb33", "#7590e566"),
     "warning_ink": ("#8f3d0c", "#f3b183"),
     "warning_fill": ("#fdf3ea", "#33251b"),

@@ -365,9 +365,11 @@ def test_about_tells_what_is_running_and_keeps_telling(
     other.endless()
     other.write("Once upon a time")
     other.page.keyboard.press("Control+Enter")
+    expect(other.model_words.first).not_to_be_empty()
+    site.pause_engine()
     expect(streams).to_have_text(f"1 of {model['max_streams']}")
+    site.resume_engine()
     expect(about.locator('[data-of="rate"]')).to_have_text(re.compile(r"^[1-9][\d.]* tokens a sec"))
-    other.page.keyboard.press("Escape")
     other.finished()
     expect(streams).to_have_text(f"0 of {model['max_streams']}")
 

@@ -545,6 +545,8 @@ def test_the_keyboard_is_enough(visitor: Visitor) -> None:
     visitor.finished()
     expect(visitor.page.locator('[data-action="generate"]')).to_be_focused()
     keyboard.press("Tab")
+    expect(visitor.page.get_by_label("Continuations at once")).to_be_focused()
+    keyboard.press("Tab")
     expect(visitor.button("Retry")).to_be_focused()
     keyboard.press("Tab")
     expect(visitor.button("Undo")).to_be_focused()
