@@ -9,7 +9,7 @@ run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
 	$(BIN)/python app.py
 
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 comparisons: .venv/test.done  ## compare with others' code and print the largest differences
 	$(BIN)/python -m pytest -m comparison
