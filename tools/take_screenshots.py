@@ -77,7 +77,10 @@ def point_at_token(visitor: Visitor, number: int) -> None:
         }""",
         number,
     )
-    visitor.page.mouse.move(*place)
+    if visitor.page.evaluate("navigator.maxTouchPoints"):
+        visitor.page.touchscreen.tap(*place)
+    else:
+        visitor.page.mouse.move(*place)
     visitor.page.locator(".inspector").wait_for()
 
 
