@@ -5,6 +5,7 @@
 const LIFE_SIGN_MS = 15000; // the server says something every half second
 const COUNT_PAUSE_MS = 250;
 const END_SLACK_PX = 48;
+const NODE_CHARACTERS = 500; // of a text node of the ink, before it ends with a word
 
 const $ = (selector) => element.querySelector(selector);
 const sheet = $(".sheet");
@@ -46,20 +47,28 @@ function render() {
   const wanted = written.pieces;
   wanted.forEach(([text, run], i) => {
     const name = run === PERSON ? "by-person" : "by-model";
-    let span = spans[i];
-    if (!span) {
-      span = ink.appendChild(document.createElement("span"));
-      span.appendChild(document.createTextNode(""));
-    }
+    const span = spans[i] ?? ink.appendChild(document.createElement("span"));
     if (span.className !== name) span.className = name;
-    const node = span.firstChild;
-    if (node.data === text) return;
-    if (text.startsWith(node.data)) node.appendData(text.slice(node.length));
-    else node.data = text;
+    fill(span, text);
   });
   while (spans.length > wanted.length) spans[spans.length - 1].remove();
   if (unreadEnd) paintUnread();
   tokens.paint();
+}
+
+// In short text nodes: to paint a line, and to lay out what was added, the browser goes through all of its
+// node. They end behind a space, so that no letter is parted from what it is drawn together with.
+const SHORT_NODES = new RegExp(`[^]{1,${NODE_CHARACTERS}}\\S*\\s*`, "g");
+
+function fill(span, text) {
+  const parts = text.match(SHORT_NODES) ?? [];
+  parts.forEach((part, i) => {
+    const node = span.childNodes[i] ?? span.appendChild(document.createTextNode(""));
+    if (node.data === part) return;
+    if (part.startsWith(node.data)) node.appendData(part.slice(node.length));
+    else node.data = part;
+  });
+  while (span.childNodes.length > parts.length) span.lastChild.remove();
 }
 
 // The same replacement in the textarea, which keeps its selection.
@@ -75,8 +84,8 @@ function select([from, to]) {
 // Scroll so that the character at `offset` can be seen.
 function reveal(offset) {
   let left = offset;
-  for (const span of ink.children) {
-    const node = span.firstChild;
+  const texts = document.createTreeWalker(ink, NodeFilter.SHOW_TEXT);
+  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
     if (left > node.length) {
       left -= node.length;
       continue;

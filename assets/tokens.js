@@ -123,6 +123,7 @@ class TokenView {
     this.isOn = false;
     this.live = null; // stretches of the request under way, by completion
     this.cells = [];
+    this.colouredAt = 0; // how far the sheet was scrolled when colours were laid
     this.nodes = []; // text nodes of the ink with the place of their first character
     this.scored = null; // {text, ...measures} of the latest score
     this.bar = root.querySelector(".token-bar");
@@ -225,18 +226,17 @@ class TokenView {
     const live = this.live?.[0];
     if (live && this.grows === live && text.startsWith(this.painted)) {
       const until = live.prompt.length + live.text.length;
-      for (; this.seen < live.cells.length && live.cells[this.seen].to <= until; this.seen += 1) {
+      while (this.seen < live.cells.length && live.cells[this.seen].to <= until) {
         this.cells.push(live.cells[this.seen]);
-        this.mark(live.cells[this.seen]);
+        this.seen += 1;
       }
     } else {
-      this.clear();
       this.cells = this.memory.cellsOf(text);
-      this.cells.forEach((cell) => this.mark(cell));
       this.grows = live ?? null;
       this.seen = this.cells.filter(({ stretch }) => stretch === live).length;
     }
     this.painted = text;
+    this.colour();
     this.showBar();
     const shown = this.inspector.cell;
     if (shown && !this.cells.includes(shown) && this.memory.endOf(text) !== shown) this.inspector.hide();
@@ -256,9 +256,33 @@ class TokenView {
     return level < 0 ? LEVELS.length : level;
   }
 
-  mark(cell) {
-    if (cell.logprob === null || !this.canColour) return;
-    this.highlights[TokenView.level(cell.logprob)].add(new StaticRange(this.endsOf(cell)));
+  // Only what is in view and one height of it around: with each change of the page the browser goes
+  // through all ranges there are.
+  colour() {
+    if (!this.canColour) return;
+    const { from, to } = this.nearView();
+    this.highlights.forEach((highlight) => highlight.clear());
+    for (let i = this.firstFrom(from); i < this.cells.length && this.cells[i].from < to; i += 1) {
+      const cell = this.cells[i];
+      if (cell.logprob === null) continue;
+      this.highlights[TokenView.level(cell.logprob)].add(new StaticRange(this.endsOf(cell)));
+    }
+    this.colouredAt = this.sheet.scrollTop;
+  }
+
+  // The characters of the text nodes that stand not farther from what is in view than its height.
+  nearView() {
+    const { top, bottom, height } = this.sheet.getBoundingClientRect();
+    const range = document.createRange();
+    let [from, to] = [0, 0];
+    for (const { node, start } of this.nodes) {
+      range.selectNodeContents(node);
+      const place = range.getBoundingClientRect();
+      if (place.height && place.top > bottom + height) break;
+      to = start + node.length;
+      if (place.height && place.bottom < top - height) from = to;
+    }
+    return { from, to };
   }
 
   readNodes() {
@@ -308,14 +332,19 @@ class TokenView {
   // ---- which token is meant
 
   indexAt(offset) {
-    let [low, high] = [0, this.cells.length - 1];
+    const index = this.firstFrom(offset);
+    return this.cells[index]?.from <= offset ? index : -1;
+  }
+
+  // The index of the first cell that ends behind a character.
+  firstFrom(offset) {
+    let [low, high] = [0, this.cells.length];
     while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.cells[middle].from <= offset) low = middle;
-      else high = middle - 1;
+      const middle = (low + high) >> 1;
+      if (this.cells[middle].to > offset) high = middle;
+      else low = middle + 1;
     }
-    const cell = this.cells[low];
-    return cell && cell.from <= offset && offset < cell.to ? low : -1;
+    return low;
   }
 
   // The cell under a point of the window, null where there is none.
@@ -392,7 +421,13 @@ class TokenView {
     document.addEventListener("pointerdown", ({ target }) => {
       if (!inspector.box.contains(target)) inspector.hide();
     });
-    this.sheet.addEventListener("scroll", () => inspector.isPinned || inspector.hide(), { passive: true });
+    const scrolled = () => {
+      if (!inspector.isPinned) inspector.hide();
+      const { scrollTop, clientHeight } = this.sheet;
+      if (this.isOn && Math.abs(scrollTop - this.colouredAt) > clientHeight / 2) this.colour();
+    };
+    this.sheet.addEventListener("scroll", scrolled, { passive: true });
+    new ResizeObserver(() => this.isOn && this.colour()).observe(this.sheet);
     document.addEventListener("selectionchange", () => {
       if (this.isOn && document.activeElement === area) this.showCaret();
     });
@@ -448,7 +483,7 @@ class TokenView {
   showCaret() {
     const line = this.bar.querySelector(".at-caret");
     const cell = this.live ? null : this.cellAtCaret;
-    line.replaceChildren();
+    if (line.firstChild) line.replaceChildren(); // else the page would be laid out anew for nothing
     if (!cell) return;
     line.append("At the caret: ");
     cell.tokens.forEach((token) => line.appendChild(gptj.visible(token.text)));
@@ -472,7 +507,8 @@ class TokenView {
       if (scored.perplexity !== null) measures.push(`perplexity ${scored.perplexity.toPrecision(4)}`);
       if (scored.bits_per_byte !== null) measures.push(`${scored.bits_per_byte.toFixed(3)} bits per byte`);
     }
-    line.textContent = measures.join(" · ");
+    const said = measures.join(" · ");
+    if (line.textContent !== said) line.textContent = said;
   }
 
   async askForScore() {

@@ -121,14 +121,23 @@ SCROLL = """step => new Promise(done => {
   move();
 })"""
 
-# notes when the words and their colours last changed, by the clock that the engine is seen by
+# notes which tokens have had their colour, and when the latest got it, by the clock that the engine
+# is seen by; at any time only those near the visible part have it
 WATCH_TOKENS = """() => {
-  const times = window.shown = {last: 0, tokens: 0};
-  const count = () => [1, 2, 3, 4, 5].reduce(
-    (sum, level) => sum + CSS.highlights.get(`gptj-token-${level}`).size, 0);
+  const places = new Set();
+  const times = window.shown = {last: 0, get tokens() { return places.size; }};
   const look = () => {
-    const tokens = count();
-    if (tokens !== times.tokens) { times.tokens = tokens; times.last = Date.now(); }
+    const starts = new Map();
+    let at = 0;
+    for (const span of document.querySelectorAll('.ink span')) for (const node of span.childNodes) {
+      starts.set(node, at);
+      at += node.length;
+    }
+    const before = places.size;
+    for (const level of [1, 2, 3, 4, 5])
+      for (const range of CSS.highlights.get(`gptj-token-${level}`))
+        places.add(starts.get(range.startContainer) + range.startOffset);
+    if (places.size !== before) times.last = Date.now();
     requestAnimationFrame(look);
   };
   look();

@@ -113,14 +113,41 @@ def test_with_the_toggle_off_nothing_is_asked_and_nothing_coloured(scripted: Scr
 
 def test_the_colours_leave_the_letters_where_they_are(scripted: Scripted) -> None:
     person, script = scripted
-    many = [(f" word{i}", 0.9 / (i % 7 + 1)) for i in range(300)]
+    many = [(f" word{i}", 0.9 / (i % 7 + 1)) for i in range(150)]
     ask(person, script, [[started()], words(*many), [ended()]])
     measure = "document.querySelector('.ink').getBoundingClientRect().height"
     before = person.page.evaluate(measure)
     show_tokens(person)
-    assert sum(map(len, colours(person).values())) == 300
+    assert sum(map(len, colours(person).values())) == 150
     assert person.page.evaluate(measure) == before
     assert person.page.locator(".ink :not(span)").count() == 0
+
+
+def test_of_a_long_text_what_is_in_view_is_coloured(scripted: Scripted) -> None:
+    person, script = scripted
+    show_tokens(person)
+    many = [(f" word{i}", 0.9) for i in range(2000)]
+    ask(
+        person,
+        script,
+        [[started()], *(words(*many[i : i + 100]) for i in range(0, 2000, 100)), [ended()]],
+    )
+    assert person.shown == person.text
+    coloured = colours(person)["1"]
+    assert coloured[-1] == " word1999", "the end is in view, for the words were followed"
+    assert coloured == [text for text, _ in many][-len(coloured) :]
+    assert len(coloured) < 1000
+    person.page.locator(".sheet").evaluate("sheet => { sheet.scrollTop = 0; }")
+    expect_first = "() => [...CSS.highlights.get('gptj-token-1')][0]?.startOffset === 0"
+    person.page.wait_for_function(expect_first)
+    coloured = colours(person)["1"]
+    assert coloured == [text for text, _ in many][: len(coloured)]
+    point_at(person, 2)
+    expect(inspector(person)).to_be_visible()
+    person.page.set_viewport_size({"width": 500, "height": 1600})
+    person.page.wait_for_function(
+        "before => CSS.highlights.get('gptj-token-1').size > before", arg=len(coloured)
+    )
 
 
 def test_an_edit_uncolours_what_stands_behind_it_and_undo_colours_it_again(
