@@ -158,8 +158,11 @@ function grow(area) {
   area.style.height = `${Math.min(area.scrollHeight + 2, 240)}px`;
 }
 
+// What the model went on from, if it has the last word: that is what other settings would go on from too.
 function takeEditorsText() {
-  const text = document.querySelector(".editor textarea")?.value ?? "";
+  const whole = document.querySelector(".editor textarea")?.value ?? "";
+  const { prompt, continuation } = gptj.lastRun?.() ?? {};
+  const text = continuation && whole === prompt + continuation ? prompt : whole;
   fields.prompt.value = text;
   if (/[{}]/.test(text)) fields.isTemplate.checked = false; // its braces are its own
   grow(fields.prompt);

@@ -103,6 +103,11 @@ function reveal(offset) {
 const isAtEnd = () => sheet.scrollHeight - sheet.scrollTop - sheet.clientHeight < END_SLACK_PX;
 const toEnd = () => (sheet.scrollTop = sheet.scrollHeight);
 
+// Where the sheet gives room to what is below it, the end of the text stays in view.
+let wasAtEnd = true;
+sheet.addEventListener("scroll", () => (wasAtEnd = isAtEnd()));
+new ResizeObserver(() => wasAtEnd && toEnd()).observe(sheet);
+
 // ---- writing by hand
 
 function readArea(kind) {

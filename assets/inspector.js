@@ -78,7 +78,7 @@ class Inspector {
     box.replaceChildren(head, ...this.notes(token).map((text) => make("p", "about", text)), facts, list);
     if (list.children.length) {
       const isScore = typeof token.sampled_logprob !== "number";
-      box.appendChild(make("p", "key", isScore ? "Bars: by the model." : "Bars: by the model, and after the controls below it."));
+      box.appendChild(make("p", "key", `Press a word to go on from it. Bars: by the model${isScore ? "" : ", and after the controls below it"}.`));
     }
     box.setAttribute("aria-label", `Token ${token.text}`);
   }

@@ -176,10 +176,10 @@ async function shareLink() {
 }
 
 function describeLink({ text, words, hash, length, controls, of, model }) {
-  const parts = [`the text (${characters(text.length)})`];
-  if (words !== undefined) parts.push(`the model's last words (${characters(words.length)})`);
+  const parts = [`the beginning (${characters(text.length)})`];
+  if (words !== undefined) parts.push(`what the model wrote (${characters(words.length)})`);
   const names = describeControls(controls);
-  parts.push(names.length ? `the settings ${listed(names)}` : "the settings, which are the usual ones");
+  parts.push(names.length ? `the settings (${names.join(", ")})` : "the settings, which are the usual ones");
   const alone = of ? ` It is completion ${of[0]} of ${of[1]}, with the seed that gives it alone.` : "";
   const canReplay = words !== undefined || hash !== undefined;
   const replay = canReplay
@@ -316,7 +316,7 @@ function bring(content, { values, problems, wrong }) {
   gptj.useControls(values);
   tell("text", { text: content.text, words: content.words ?? "" });
   const parts = [characters(content.text.length)];
-  if (content.words) parts[0] += ` and ${number(content.words.length)} of the model's words after them`;
+  if (content.words) parts[0] += ` to begin with, and ${characters(content.words.length)} by the model`;
   const settings = describeControls(changedControls(values));
   const said = [
     `From a link: ${parts[0]}.`,
@@ -336,7 +336,7 @@ function say(text, { canReplay = false, kind = "" } = {}) {
   place.dataset.kind = kind;
   place.appendChild(make("p", "", text));
   if (canReplay) {
-    const button = place.appendChild(make("button", "", "Replay"));
+    const button = place.appendChild(make("button", "", "Replay and compare"));
     button.type = "button";
     button.dataset.share = "replay";
     button.title = "Let the model write the words of the link again, and compare.";

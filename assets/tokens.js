@@ -149,6 +149,9 @@ class TokenView {
     this.root.classList.toggle("shows-tokens", on);
     if (!on) this.inspector.hide();
     this.paint();
+    // words that came without probabilities, or before the page was loaded anew, get them now
+    const model = this.ink.querySelector(".by-model");
+    if (on && model?.textContent.trim() && !this.cells.some(({ logprob }) => logprob !== null)) this.askForScore();
   }
 
   // What a request is to ask for.
@@ -518,7 +521,7 @@ class TokenView {
     const begun = Date.now();
     this.asking = setInterval(() => {
       const seconds = Math.round((Date.now() - begun) / 1000);
-      line.textContent = `Reading your text…${seconds ? ` ${seconds} s` : ""}`;
+      line.textContent = `Reading the text…${seconds ? ` ${seconds} s` : ""}`;
     }, 500);
     this.bar.querySelector(".score-text").disabled = true;
     let answer;

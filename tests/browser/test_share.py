@@ -59,7 +59,7 @@ def packed(content: Any) -> str:
 
 
 def replay(person: Visitor) -> None:
-    person.button("Replay").click()
+    person.button("Replay and compare").click()
     expect(brought(person)).to_contain_text(re.compile("dentical|same words|could not"))
 
 
@@ -168,7 +168,7 @@ def test_a_text_changed_since_is_shared_as_it_stands(visitor: Visitor, visit: Vi
     friend = visit(visitor.url + packed(content))
     expect(friend.prompt).to_have_value(visitor.text)
     expect(brought(friend)).to_be_visible()
-    expect(friend.button("Replay")).to_have_count(0)
+    expect(friend.button("Replay and compare")).to_have_count(0)
 
 
 def test_what_is_too_long_for_a_link_is_left_out_by_a_rule(visitor: Visitor, visit: Visit) -> None:

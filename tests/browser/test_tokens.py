@@ -378,7 +378,7 @@ def test_ones_own_text_is_scored_coloured_and_measured(scripted: Scripted) -> No
             "tokens": [token("My", None), token(" words", -5.0, sampled_logprob=None)],
         }
     )
-    person.button("Score my text").click()
+    person.button("Score the whole text").click()
     measures = person.page.locator(".measures")
     expect(measures).to_have_text("2 tokens · perplexity 12.18 · 1.234 bits per byte")
     assert colours(person) == {"5": [" words"]}
@@ -386,7 +386,7 @@ def test_ones_own_text_is_scored_coloured_and_measured(scripted: Scripted) -> No
     expect(measures).to_have_text("")
     assert colours(person) == {"5": [" words"]}
     script.score({"message": "The text is <b>too long</b>."})
-    person.button("Score my text").click()
+    person.button("Score the whole text").click()
     expect(measures).to_have_text("The text is <b>too long</b>.")
 
 
@@ -404,7 +404,7 @@ def test_a_place_in_the_plot_leads_to_its_token(scripted: Scripted) -> None:
 def test_the_real_model_colours_and_goes_another_way(visitor: Visitor) -> None:
     visitor.write("Once upon a time there was a naïve 🦊 and")
     show_tokens(visitor)
-    visitor.button("Score my text").click()
+    visitor.button("Score the whole text").click()
     expect(visitor.page.locator(".measures")).to_contain_text("bits per byte")
     visitor.set_number("Length", "40")
     visitor.prompt.focus()
