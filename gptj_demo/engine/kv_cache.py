@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+
 import torch
 
 
@@ -31,9 +34,13 @@ class KVCache:
         # the heads of the keys, then those of the values, so that one operation writes both; zeros,
         # because rows that attend together read up to the longest of them, and what lies beyond a
         # row's own length is masked, which would not help against a NaN
-        self.storage = torch.zeros(
-            (layers, max_streams, 2 * heads, context_length, head_dim), dtype=dtype, device=device
-        )
+        shape = (layers, max_streams, 2 * heads, context_length, head_dim)
+        if device.type == "cpu":
+            # pages as the system gives them, which are zeros: torch would write each
+            pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+            self.storage = torch.frombuffer(pages, dtype=dtype).view(shape)
+        else:
+            self.storage = torch.zeros(shape, dtype=dtype, device=device)
 
     def write(
         self, layer: int, slots: torch.Tensor, positions: torch.Tensor, keys_values: torch.Tensor
