@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
-
-from gptj_demo.ui.files import read_asset
+from gptj_demo.ui.part import Part
 from gptj_demo.worker import Worker
 
 
-class About(gr.HTML):
+class About(Part):
     """Fixed words, and figures that the news "status" brings while the view is shown."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            html_template=read_asset("about.html"),
-            js_on_load=read_asset("about.js"),
-            apply_default_css=False,
-            **options,
-        )
+        super().__init__("about", **options)
 
 
 def build_about(worker: Worker) -> None:

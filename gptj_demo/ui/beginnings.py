@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import gradio as gr
-
 from gptj_demo.ui.files import read_asset
+from gptj_demo.ui.part import Part
 
 
-class Beginnings(gr.HTML):
+class Beginnings(Part):
     """A row of buttons; each puts a beginning into the editor, as a step that can be undone.
 
     A scaffold asks for a few words first, and sets the controls that fit its kind of document.
@@ -18,9 +17,8 @@ class Beginnings(gr.HTML):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
-            html_template=read_asset("beginnings.html"),
-            js_on_load=read_asset("scaffolds.js") + read_asset("beginnings.js"),
-            apply_default_css=False,
+            "beginnings",
+            scripts=("scaffolds.js", "beginnings.js"),
             examples=json.loads(read_asset("examples.json")),
             scaffolds=json.loads(read_asset("scaffolds.json")),
             **options,

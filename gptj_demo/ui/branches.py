@@ -7,24 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
-
-from gptj_demo.sampling import CONTROLS
-from gptj_demo.ui.files import read_asset
+from gptj_demo.ui.part import LABELS, Part
 from gptj_demo.worker import Worker
 
 
-class Branches(gr.HTML):
+class Branches(Part):
     """The outline, the chosen node beside it, and the list of sessions above."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            html_template=read_asset("branches.html"),
-            js_on_load=read_asset("branches.js"),
-            apply_default_css=False,
-            labels={control.name: control.label for control in CONTROLS},
-            **options,
-        )
+        super().__init__("branches", labels=LABELS, **options)
 
 
 def build_branches(worker: Worker) -> None:

@@ -36,7 +36,6 @@ from gptj_demo.sampling import (
     make_params,
     write_value,
 )
-from gptj_demo.ui.files import read_asset
 from gptj_demo.ui.generation import (
     BROKEN,
     SIGN_OF_LIFE_SECONDS,
@@ -62,6 +61,7 @@ from gptj_demo.ui.grid import (
     parse_template,
     suggestion,
 )
+from gptj_demo.ui.part import LogPart
 from gptj_demo.worker import RequestRefused, Stream, Worker
 
 UPDATE_SECONDS = 0.08
@@ -76,7 +76,7 @@ NOT_RUN: dict[str, Any] = {
 }
 
 
-class Compare(gr.HTML):
+class Compare(LogPart):
     """Form, grid and results. Event: `run` (id, form), with the log as output.
 
     `server_functions` must hold `plan(form)` and `stop(id)`, which the script calls.
@@ -93,10 +93,7 @@ class Compare(gr.HTML):
             for control in AXES.values()
         ]
         super().__init__(
-            value="",
-            html_template=read_asset("compare.html"),
-            js_on_load=read_asset("compare.js"),
-            apply_default_css=False,
+            "compare",
             axes=axes,
             presets=PRESETS,
             controls=[
@@ -106,10 +103,6 @@ class Compare(gr.HTML):
             ],
             **options,
         )
-
-    def postprocess(self, value: str | None) -> str | None:
-        """The log as it is: it is never put into the template."""
-        return value
 
 
 def _initial_value(control: Control) -> Any:
@@ -408,16 +401,7 @@ def build_compare(worker: Worker) -> None:
             under_way.pop(comparison_id, None)
 
     compare = Compare(elem_id="compare", server_functions=[plan, stop])
-    compare.run(
-        run,
-        None,
-        compare,
-        api_name="compare_run",
-        api_visibility="private",
-        concurrency_limit=None,
-        show_progress="hidden",
-        trigger_mode="multiple",
-    )
+    compare.write_log(compare.run, run)
     api(_compare(worker), api_name="compare", concurrency_limit=None)
 
 

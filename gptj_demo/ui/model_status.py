@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
 import psutil
 
 from gptj_demo.software import software_version
-from gptj_demo.ui.files import read_asset
+from gptj_demo.ui.part import Part
 from gptj_demo.worker import Worker
 
 
@@ -51,7 +50,7 @@ def _memory_of(pid: int | None) -> int | None:
         return None
 
 
-class ModelStatus(gr.HTML):
+class ModelStatus(Part):
     """Asks for the status, often while the model loads and seldom after, and tells the whole page.
 
     Other components listen to the document's event `gptj:status`.
@@ -61,10 +60,4 @@ class ModelStatus(gr.HTML):
         async def status(_: Any) -> dict[str, Any]:
             return describe_status(worker)
 
-        super().__init__(
-            html_template=read_asset("model_status.html"),
-            js_on_load=read_asset("model_status.js"),
-            apply_default_css=False,
-            server_functions=[status],
-            **options,
-        )
+        super().__init__("model_status", server_functions=[status], **options)

@@ -7,20 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
-
-from gptj_demo.sampling import CONTROLS
-from gptj_demo.ui.files import read_asset
+from gptj_demo.ui.part import LABELS, Part
 
 
-class Results(gr.HTML):
+class Results(Part):
     """A panel that is there only while there is something in it."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            html_template=read_asset("results.html"),
-            js_on_load=read_asset("results.js"),
-            apply_default_css=False,
-            labels={control.name: control.label for control in CONTROLS},
-            **options,
-        )
+        super().__init__("results", labels=LABELS, **options)

@@ -22,8 +22,8 @@ from gptj_demo.sampling import (
     make_params,
     write_value,
 )
-from gptj_demo.ui.files import read_asset
 from gptj_demo.ui.generation import read_controls
+from gptj_demo.ui.part import Part
 from gptj_demo.ui.snippets import Place, make_snippets
 from gptj_demo.worker import RequestRefused, Worker
 
@@ -35,7 +35,7 @@ BESIDE_ALL = {"max_new_tokens": MAX_NEW_TOKENS, "echo": True}
 MAX_TOLD = 40  # characters of a name that is not ours
 
 
-class Share(gr.HTML):
+class Share(Part):
     """The dialogs for link and code, and what a link brought with it.
 
     Its buttons stand in the editor (`data-share` in `assets/editor.html`).
@@ -54,9 +54,8 @@ class Share(gr.HTML):
                 return {"message": str(refusal)}
 
         super().__init__(
-            html_template=read_asset("share.html"),
-            js_on_load=read_asset("link.js") + read_asset("share.js"),
-            apply_default_css=False,
+            "share",
+            scripts=("link.js", "share.js"),
             table=[_describe(control) for control in CONTROLS],
             server_functions=[check_settings, write_code],
             **options,

@@ -1,7 +1,6 @@
 """The Why view: one continuation after several prompts, and which parts of a prompt made it likely.
 
-What is asked and what came of it live in the visitor's browser: `assets/why.js`. As in the editor,
-the component's value is a log of one JSON record a line, to which a running request appends.
+What is asked and what came of it live in the visitor's browser: `assets/why.js`.
 """
 
 from __future__ import annotations
@@ -24,33 +23,22 @@ from gptj_demo.scoring import (
     read_kind,
     score_continuations,
 )
-from gptj_demo.ui.files import read_asset
 from gptj_demo.ui.generation import describe_token, record, refused
+from gptj_demo.ui.part import LogPart
 from gptj_demo.worker import RequestRefused, Worker
 
 MAX_ID_CHARACTERS = 64
 ALTERNATIVES = 5
 
 
-class Why(gr.HTML):
+class Why(LogPart):
     """Event: `ask` (what, prompt or prompts, continuation, id), with the log as output.
 
     `server_functions` must hold `plan(asked)` and `stop(id)`, which the script calls.
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            value="",
-            html_template=read_asset("why.html"),
-            js_on_load=read_asset("why.js"),
-            apply_default_css=False,
-            most_prompts=MAX_PROMPTS,
-            **options,
-        )
-
-    def postprocess(self, value: str | None) -> str | None:
-        """The log as it is: it is never put into the template."""
-        return value
+        super().__init__("why", most_prompts=MAX_PROMPTS, **options)
 
 
 def build_why(worker: Worker) -> None:
@@ -90,16 +78,7 @@ def build_why(worker: Worker) -> None:
             stopped.pop(request_id, None)
 
     why = Why(elem_id="why", server_functions=[plan, stop])
-    why.ask(
-        ask,
-        None,
-        why,
-        api_name="why_ask",
-        api_visibility="private",
-        concurrency_limit=None,
-        show_progress="hidden",
-        trigger_mode="multiple",
-    )
+    why.write_log(why.ask, ask)
 
 
 async def _plan(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,16 +112,7 @@ def build_write(worker: Worker) -> None:
         with gr.Column(scale=0, min_width=0, elem_id="controls"):
             components = build_controls()
 
-    editor.generate(
-        generate,
-        list(components.values()),
-        editor,
-        api_name="editor_generate",
-        api_visibility="private",
-        concurrency_limit=None,
-        show_progress="hidden",
-        trigger_mode="multiple",
-    )
+    editor.write_log(editor.generate, generate, *components.values())
 
     def keep_seed(event: gr.EventData) -> str:
         return str(int(event.seed))
