@@ -9,13 +9,14 @@ to the last bit in any company, and those of a prompt's token the same as if it 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from numba import int32, njit
 
+from gptj_demo.engine.threads import Threads, available_cores
 from gptj_demo.engine.vectors import (
     HAS_MULTIPLY_ADD,
     LANES,
@@ -32,8 +33,17 @@ LayerWeights = tuple[
     torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
 ]
 
+Room = tuple[np.ndarray, ...]
+"""What a thread works in."""
+
 _TILE = 64
 """Rows that go through the model together: what they need in between stays in the cache."""
+
+# When several threads save time: in a forward pass by the positions that are read, as many of which
+# as said take as long as a row's products; in the head by the rows.
+_ROW_IN_POSITIONS, _WORK_FOR_THREADS = 256, 1800
+_ROWS_FOR_THREADS = 8
+_LEAST_ROWS_A_THREAD = 2
 
 _LOG2_E = np.float32(1.44269504)
 _LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -70,8 +80,8 @@ def _multiply(x: Any, rows: int, weight: Any, bias: Any, out: Any) -> None:
 
 
 @njit(fastmath={"reassoc", "contract", "nsz"}, error_model="numpy", cache=True, nogil=True)
-def _norm(hidden: Any, weight: Any, bias: Any, epsilon: float, normed: Any) -> None:
-    """normed = layer_norm(hidden[:, :d_model]), row by row; `weight` is [d_model]."""
+def layer_norm(hidden: Any, weight: Any, bias: Any, epsilon: float, normed: Any) -> None:
+    """normed[:rows] = the layer norm of `hidden` [rows, d_model], each row by itself."""
     d_model = weight.shape[0]
     for row in range(hidden.shape[0]):
         entering, leaving = hidden[row], normed[row]
@@ -198,7 +208,7 @@ def _forward(
             for i in range(d_model):
                 part[row, i] = embedded[i]
         for layer in range(weight_in.shape[0]):
-            _norm(part, norm_weight[layer], norm_bias[layer], epsilon, normed)
+            layer_norm(part, norm_weight[layer], norm_bias[layer], epsilon, normed)
             _multiply(normed, rows, weight_in[layer], bias_in[layer], fused)
             _attend(
                 fused,
@@ -233,7 +243,7 @@ def _logits(
     """The last norm and the head: `out` is [rows, panels * PANEL]."""
     for begin in range(0, hidden.shape[0], _TILE):
         end = min(begin + _TILE, hidden.shape[0])
-        _norm(hidden[begin:end], norm_weight, norm_bias, epsilon, normed)
+        layer_norm(hidden[begin:end], norm_weight, norm_bias, epsilon, normed)
         _multiply(normed, end - begin, weight, bias, out[begin:end])
 
 
@@ -271,14 +281,15 @@ class CompiledModel:
         d_model, width = embedding.shape[1], self._layers[4].shape[2]
         lanes = math.gcd(d_model // heads, LANES)
         self._head_shape = (0,) * lanes, (0,) * (d_model // heads // lanes)
-        self._normed = np.zeros((_TILE, d_model), dtype=np.float32)
-        self._room = (
-            self._normed,
-            np.zeros((_TILE, self._layers[3].shape[1]), dtype=np.float32),
-            np.zeros((_TILE, width), dtype=np.float32),
-            np.zeros((_TILE, self._layers[5].shape[1]), dtype=np.float32),
-            np.zeros(rotation.shape[0], dtype=np.float32),
-        )
+        widths = d_model, self._layers[3].shape[1], width, self._layers[5].shape[1]
+        self._threads = Threads(available_cores())
+        self._rooms: list[Room] = [
+            (
+                *(np.zeros((_TILE, width), dtype=np.float32) for width in widths),
+                np.zeros(rotation.shape[0], dtype=np.float32),
+            )
+            for _ in range(self._threads.count)
+        ]
 
     def forward(
         self,
@@ -289,31 +300,54 @@ class CompiledModel:
     ) -> torch.Tensor:
         """Hidden states [tokens, d_model] before the last norm.
 
-        `storage` is the cache's; each token stands at its position of its slot, those of one slot
-        in this order.
+        `storage` is the cache's; each token stands at its position of its slot. Either all of them
+        follow each other in one slot, or each has a slot of its own: then threads share them, where
+        that is enough work.
         """
         hidden = np.empty((len(token_ids), self._embedding.shape[1]), dtype=np.float32)
-        _forward(
-            token_ids.numpy(),
-            slots.numpy(),
-            positions.numpy(),
-            self._embedding,
-            *self._layers,
-            storage.numpy(),
-            *self._rotation,
-            self._epsilon,
-            *self._head_shape,
-            self._room,
-            hidden,
-        )
+        tokens = token_ids.numpy(), slots.numpy(), positions.numpy()
+        keys_values = storage.numpy()
+
+        def run(begin: int, end: int, room: Room) -> None:
+            _forward(
+                *(array[begin:end] for array in tokens),
+                self._embedding,
+                *self._layers,
+                keys_values,
+                *self._rotation,
+                self._epsilon,
+                *self._head_shape,
+                room,
+                hidden[begin:end],
+            )
+
+        is_one_text = len(slots) > 1 and bool(slots[0] == slots[1])
+        work = int(tokens[2].sum()) + _ROW_IN_POSITIONS * len(hidden)
+        self._share(run, len(hidden), is_worth_it=work >= _WORK_FOR_THREADS and not is_one_text)
         return torch.from_numpy(hidden)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[rows, d_model] -> [rows, padded_vocabulary]."""
-        weight, bias = self._head
-        out = np.empty((len(hidden), len(bias)), dtype=np.float32)
-        _logits(hidden.numpy(), *self._norm, self._epsilon, weight, bias, self._normed, out)
+        rows = hidden.numpy()
+        out = np.empty((len(rows), len(self._head[1])), dtype=np.float32)
+
+        def run(begin: int, end: int, room: Room) -> None:
+            _logits(
+                rows[begin:end], *self._norm, self._epsilon, *self._head, room[0], out[begin:end]
+            )
+
+        self._share(run, len(rows), is_worth_it=len(rows) >= _ROWS_FOR_THREADS)
         return torch.from_numpy(out)[:, : self._vocabulary]
+
+    def _share(
+        self, run: Callable[[int, int, Room], None], rows: int, *, is_worth_it: bool
+    ) -> None:
+        """Run all rows, by several threads where that saves time."""
+        each = -(-rows // self._threads.count) if is_worth_it else rows
+        each = max(each, _LEAST_ROWS_A_THREAD)
+        self._threads.run(
+            lambda begin, end: run(begin, end, self._rooms[begin // each]), rows, each
+        )
 
 
 def _pack(weight: torch.Tensor, bias: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,7 @@ on the number of threads. The rounding is finer than bfloat16's, and half of the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +20,9 @@ from numba import int32, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gptj_demo.engine.compiled import GELU, exp
+from gptj_demo.engine.compiled import GELU, exp, layer_norm
 from gptj_demo.engine.int8 import Int8Linear, Int8Pair
+from gptj_demo.engine.threads import Threads
 from gptj_demo.engine.vectors import as_float
 
 # A tile of so many rows and outputs is summed up in registers.
@@ -226,27 +226,6 @@ def _encode(x: Any, codes: Any, steps: Any) -> None:
             steps[row] = step
 
 
-@njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
-def _norm(hidden: Any, weight: Any, bias: Any, epsilon: float, normed: Any) -> None:
-    """normed = layer_norm(hidden), both [rows, d_model]."""
-    d_model = hidden.shape[1]
-    for row in range(hidden.shape[0]):
-        entries, out = hidden[row], normed[row]
-        total = np.float32(0.0)
-        for i in range(d_model):
-            total += entries[i]
-        mean = total / np.float32(d_model)
-        squares = np.float32(0.0)
-        for i in range(d_model):
-            difference = entries[i] - mean
-            squares += difference * difference
-        scale = np.float32(1.0) / np.float32(
-            math.sqrt(squares / np.float32(d_model) + np.float32(epsilon))
-        )
-        for i in range(d_model):
-            out[i] = (entries[i] - mean) * scale * weight[i] + bias[i]
-
-
 @njit(inline="always")
 def _turn(x: Any, cosine: Any, sine: Any) -> None:
     """Rotary position embedding of one head, in place."""
@@ -336,30 +315,6 @@ def _attend(
             u = GELU * (x + np.float32(0.044715) * x * x * x)
             e = exp(-abs(u))
             leaving[i] = x * (np.float32(1.0) if u > 0 else e) / (np.float32(1.0) + e)
-
-
-class Threads:
-    """Shares a kernel's work among threads, which take the parts as they get free."""
-
-    def __init__(self, count: int) -> None:
-        self._helpers = count - 1
-        self._pool = ThreadPoolExecutor(max(1, self._helpers), "int8")
-
-    def run(self, kernel: Callable[..., None], total: int, part: int, *arguments: Any) -> None:
-        """kernel(*arguments, begin, end) for all of range(total), about `part` at a time."""
-        parts = iter(range(0, total, part))
-
-        def work() -> None:
-            for begin in parts:
-                kernel(*arguments, begin, min(begin + part, total))
-
-        helpers = [
-            self._pool.submit(work) for _ in range(min(self._helpers, -(-total // part) - 1))
-        ]
-        work()
-        for helper in helpers:
-            if not helper.cancel():  # it has begun
-                helper.result()
 
 
 class Matrix(NamedTuple):
@@ -489,7 +444,7 @@ class Int8Model:
 
     def _normed(self, rows: np.ndarray, norm: Norm) -> np.ndarray:
         normed = np.empty_like(rows)
-        _norm(rows, *norm, self._epsilon, normed)
+        layer_norm(rows, *norm, self._epsilon, normed)
         return normed
 
     def _product(self, x: np.ndarray, matrix: Matrix) -> np.ndarray:

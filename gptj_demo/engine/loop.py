@@ -86,7 +86,7 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     loaded = checkpoint.load_model(plan, report)
     parameters = checkpoint.parameter_count(plan.config)
     if plan.device == "cpu" and parameters < SMALL_MODEL:
-        torch.set_num_threads(1)  # and the page has the other cores
+        torch.set_num_threads(1)  # many rows are shared by others, which sleep where there are few
     model = GPTJ(loaded)
     report("Warming up")
     budget = prefill_budget(parameters, plan.device)

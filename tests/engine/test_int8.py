@@ -15,7 +15,8 @@ from transformers import BitsAndBytesConfig, GPTJForCausalLM
 from gptj_demo.engine.checkpoint import SAMPLE_MODEL
 from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.int8 import Int8Linear, quantize
-from gptj_demo.engine.int8_cpu import Codes, Matrix, Threads, _multiply
+from gptj_demo.engine.int8_cpu import Codes, Matrix, _multiply
+from gptj_demo.engine.threads import Threads
 from tests.engine.checkpoints import make_checkpoint, make_model
 from tests.engine.devices import NO_GPU
 from tests.engine.forward import logits_of

@@ -1,0 +1,40 @@
+"""Threads that share a compiled kernel's work, and sleep where there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+
+class Threads:
+    """Shares a kernel's work among threads, which take the parts as they get free.
+
+    The one that asks works too, and does everything where the others find no free core.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(max(1, count - 1), "engine")
+
+    def run(self, kernel: Callable[..., None], total: int, part: int, *arguments: Any) -> None:
+        """kernel(*arguments, begin, end) for all of range(total), about `part` at a time."""
+        parts = iter(range(0, total, part))
+
+        def work() -> None:
+            for begin in parts:
+                kernel(*arguments, begin, min(begin + part, total))
+
+        helpers = [self._pool.submit(work) for _ in range(min(self.count, -(-total // part)) - 1)]
+        work()
+        for helper in helpers:
+            if not helper.cancel():  # it has begun
+                helper.result()
+
+
+def available_cores() -> int:
+    """Processor cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
