@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """GPT-J 6B at its real size on a CPU: loading, memory, prompts, decoding.
 
-    python benchmarks/real_size.py [--layout safetensors] [--layers 28]
+    python benchmarks/real_size.py [--layers 28]
 
-Random weights in float16 are made in a temporary folder (12 GB, removed afterwards): the numbers
-they hold do not change the time they take. Ours in int8 through the worker, its engine in its own
-process; against transformers in bfloat16 and with bitsandbytes' int8, in processes of their own,
-one after the other. Peak memory is what a process has of its own: anonymous pages, without the page
-cache that holds the files. The bandwidth is that of reading memory which was written before, by all
-cores, measured before and after each; decoding is given as a share of it: weights that a step must
-read, times steps a second, by that bandwidth.
+Random weights in float16 are made in a temporary folder (12 GB, removed afterwards), as safetensors
+and, for another loading, as `.bin` files: the numbers they hold do not change the time they take.
+Ours in int8 through the worker, its engine in its own process; against transformers in bfloat16 and
+with bitsandbytes' int8, in processes of their own, one after the other. Peak memory is what a
+process has of its own: anonymous pages, without the page cache that holds the files. The bandwidth
+is that of reading memory which was written before, by all cores, on small pages or on large ones,
+whichever is read faster, measured before and after each; decoding is given as a share of it:
+weights that a step must read, times steps a second, by that bandwidth.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from common import (
@@ -53,6 +55,8 @@ DECODE_PROMPT_TOKENS = 32
 FIRST_TOKEN_AFTER = 100
 CONTINUE_AFTER = 1000
 CONTINUE_TOKENS = 8
+STEP_CONTEXTS = (64, 512, 1024, 2000)
+STEPS = 8
 WATCH_SECONDS = 0.02
 BANDWIDTH_BYTES = 2**30
 
@@ -64,6 +68,8 @@ PEERS = {BFLOAT16: "bfloat16", "transformers, bitsandbytes int8": "int8"}
 FIRST = f"first token of a prompt of {FIRST_TOKEN_AFTER}, s"
 COLD = f"first token of a prompt of {CONTINUE_AFTER}, s"
 CONTINUED = "first token when that is continued, s"
+STEP = "a step of one stream at {} tokens, ms"
+LOADING_PEAK = "peak memory GB, loading"
 
 
 class MemoryWatch:
@@ -101,12 +107,14 @@ def own_memory(pid: int) -> int:
 
 def measure_bandwidth() -> float:
     """Bytes a second, reading memory that was written before: the best of several readings."""
-    touched = torch.ones(BANDWIDTH_BYTES // 4)
     best = 0.0
+    on_small_pages = torch.ones(BANDWIDTH_BYTES // 4)
+    on_large_pages = torch.from_numpy(np.ones(BANDWIDTH_BYTES // 4, np.float32))
     for _ in range(5):
-        begin = time.perf_counter()
-        touched.sum()
-        best = max(best, BANDWIDTH_BYTES / (time.perf_counter() - begin))
+        for written in (on_small_pages, on_large_pages):
+            begin = time.perf_counter()
+            written.sum()
+            best = max(best, BANDWIDTH_BYTES / (time.perf_counter() - begin))
     return best
 
 
@@ -153,13 +161,19 @@ def measure_ours(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
             longer = (*prompt, *begun.token_ids)
             cold.append(begun.first)
             warm.append(asyncio.run(generate(worker, longer, sampling(1, top_p=1.0))).first)
+        steps = {}
+        text = random_prompt(generator, STEP_CONTEXTS[-1])
+        for context in STEP_CONTEXTS:  # each begins as the one before, and is not read again
+            one = asyncio.run(generate(worker, text[:context], sampling(STEPS + 1, top_p=1.0)))
+            steps[STEP.format(context)] = 1e3 * median(one.gaps)
     return {
         "load s": load_seconds,
-        "peak memory GB, loading": loading_peak / 1e9,
+        LOADING_PEAK: loading_peak / 1e9,
         "peak memory GB": watch.peak / 1e9,
         FIRST: median(first),
         COLD: median(cold),
         CONTINUED: median(warm),
+        **steps,
         "tokens a second": {count: median(values) for count, values in rates.items()},
     }
 
@@ -198,7 +212,6 @@ def bytes_a_step(config: GPTJConfig, precision: str) -> int:
 
 def main() -> None:
     parser = make_parser(__doc__, rounds=2)
-    parser.add_argument("--layout", choices=("safetensors", "bin"), default="safetensors")
     parser.add_argument("--layers", type=int, default=LAYERS, help="fewer than 28 for a trial")
     parser.add_argument("--tokens", type=int, default=16, help="new tokens a stream; default 16")
     arguments = parser.parse_args()
@@ -219,12 +232,14 @@ def main() -> None:
         del contenders[BFLOAT16]
     figures: dict[str, dict[str, Any]] = {}
     bandwidths = []
-    with random_model(config, arguments.layout, "cpu") as model:
+    with random_model(config, "safetensors", "cpu") as model:
         bandwidths.append(measure_bandwidth())
         for name, (_, measure) in contenders.items():
             note(f"real_size: {name}")
             figures[name] = measure(model)
             bandwidths.append(measure_bandwidth())
+    with random_model(config, "bin", "cpu") as model, loading_worker(model) as (_, seconds, watch):
+        figures[OURS] |= {"load s, .bin": seconds, f"{LOADING_PEAK}, .bin": watch.peak / 1e9}
     bandwidth = median(bandwidths)
     for name, (precision, _) in contenders.items():
         floor = bytes_a_step(config, precision) / bandwidth
@@ -240,11 +255,14 @@ def main() -> None:
         for count, rate in ours["tokens a second"].items()
     }
     ratios["continued / cold first token"] = ours[CONTINUED] / ours[COLD]
+    shortest, longest = (STEP.format(context) for context in (STEP_CONTEXTS[0], STEP_CONTEXTS[-1]))
+    ratios[f"step at {STEP_CONTEXTS[-1]} tokens / at {STEP_CONTEXTS[0]}"] = (
+        ours[longest] / ours[shortest]
+    )
     ratios = {name: round(value, 3) for name, value in ratios.items()}
     print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
     result = {
         "layers": arguments.layers,
-        "layout": arguments.layout,
         "bandwidth GB a second": round(bandwidth / 1e9, 1),
         "by contender": _rounded(figures),
         "ratios": ratios,

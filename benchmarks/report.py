@@ -192,9 +192,10 @@ def real_size(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## GPT-J 6B on a CPU\n",
-            f"Random weights, {figures['layers']} layers, read from {figures['layout']} in float16."
-            f" Memory reads at {figures['bandwidth GB a second']} GB a second. Memory is that of "
-            "the model's process alone, without the page cache.\n",
+            f"Random weights, {figures['layers']} layers, read from float16 as safetensors and, for "
+            "another loading, as .bin. Memory reads at "
+            f"{figures['bandwidth GB a second']} GB a second. Memory is that of the model's "
+            "process alone, without the page cache.\n",
             plot("real-size", rates, "streams", "tokens a second"),
             _by_contender(by_contender),
             ratios_table(figures["ratios"]),

@@ -38,6 +38,7 @@ _CODES_IN_ALL = 16_000_000
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _PART_OUTPUTS = 1024  # what a thread takes at a time
 _PART_HEADS = 2
+_ROWS_TO_SPLIT = 1024  # at a time, so that temporaries take little memory
 
 
 @intrinsic
@@ -336,6 +337,26 @@ class Matrix(NamedTuple):
         bias = torch.zeros_like(linear.scale) if linear.bias is None else linear.bias
         return cls(weight, linear.scale.float().numpy(), bias.float().numpy())
 
+    @classmethod
+    def in_halves(cls, weight: torch.Tensor, bias: torch.Tensor) -> Matrix:
+        """A product of which each weight keeps 16 bits: its outputs come as upper and lower halves,
+        [2 * outputs], to be added."""
+        outputs, width = weight.shape
+        halves = np.zeros((2, outputs, width + -width % _STEP), np.int8)
+        upper_half, lower_half = torch.from_numpy(halves)[..., :width]
+        scale = torch.empty(outputs)
+        for begin in range(0, outputs, _ROWS_TO_SPLIT):
+            rows = slice(begin, begin + _ROWS_TO_SPLIT)
+            part = weight[rows].float()
+            scale[rows] = part.abs().amax(dim=1).clamp(min=1e-30) / (127 * 256)
+            codes = (part / scale[rows, None]).round()
+            upper = (codes / 256).round()
+            upper_half[rows] = upper.to(torch.int8)
+            lower_half[rows] = (codes - 256 * upper).clamp(max=127).to(torch.int8)
+        scales = torch.cat((256 * scale, scale))
+        biases = torch.cat((bias.float(), torch.zeros(outputs)))
+        return cls(halves.reshape(2 * outputs, -1), scales.numpy(), biases.numpy())
+
 
 class Codes(NamedTuple):
     """Rows rounded to 16 bits: `codes` int16 [rows, width], `steps` fp32 [rows]."""
@@ -393,7 +414,7 @@ class Int8Model:
         ]
         self._embedding = embedding
         self._norm = Norm(*(part.float().numpy() for part in norm))
-        self._head = Matrix.of(_split(*head))
+        self._head = Matrix.in_halves(*head)
         self._cosines = rotation.real.contiguous().numpy()
         self._sines = rotation.imag.contiguous().numpy()
         self._epsilon = epsilon
@@ -452,24 +473,3 @@ class Int8Model:
         out = np.zeros((len(x), outputs), np.float32)
         self._threads.run(_multiply, outputs, _PART_OUTPUTS, *Codes.of(x, width), *matrix, out)
         return out
-
-
-def _split(weight: torch.Tensor, bias: torch.Tensor) -> Int8Linear:
-    """A product whose outputs come in two halves, the sum of which has 16 bits of each weight."""
-    outputs, width = weight.shape
-    halves = torch.empty(2, outputs, width, dtype=torch.int8)
-    scale = torch.empty(outputs)
-    for begin in range(0, outputs, 4096):  # whose temporaries take little memory
-        rows = slice(begin, begin + 4096)
-        part = weight[rows].float()
-        scale[rows] = part.abs().amax(dim=1).clamp(min=1e-30) / (127 * 256)
-        codes = (part / scale[rows, None]).round()
-        upper = (codes / 256).round()
-        halves[0, rows] = upper.to(torch.int8)
-        halves[1, rows] = (codes - 256 * upper).clamp(max=127).to(torch.int8)
-    bias = bias.float()
-    return Int8Linear(
-        halves.view(2 * outputs, width),
-        torch.cat((256 * scale, scale)),
-        torch.cat((bias, torch.zeros_like(bias))),
-    )
