@@ -192,8 +192,8 @@ def real_size(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## GPT-J 6B on a CPU\n",
-            f"Random weights, {figures['layers']} layers, read from float16 as safetensors and, for "
-            "another loading, as .bin. Memory reads at "
+            f"Random weights, {figures['layers']} layers, read from float16 as safetensors and "
+            ".bin. Memory reads at "
             f"{figures['bandwidth GB a second']} GB a second. Memory is that of the model's "
             "process alone, without the page cache.\n",
             plot("real-size", rates, "streams", "tokens a second"),
