@@ -16,12 +16,14 @@ defaults, with top-p. CTranslate2 is handed tokens and gives tokens; the others 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from common import (
@@ -43,6 +45,7 @@ from common import (
 )
 from peers import CTranslate2, Transformers
 
+from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.sampler import SamplerBatch
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.settings import Settings
@@ -55,7 +58,7 @@ CONTEXTS = (64, 128, 256, 512, 768, 1000)
 CONTEXT_ROWS = (1, 8)
 CONTEXT_STEPS = 16
 CONTINUE_AFTER = 400  # tokens of prompt
-PROFILED_TOKENS = 64
+TIMED_TOKENS = 128
 
 WORKER = "ours, through the worker"
 ENGINE = "ours, engine alone"
@@ -65,8 +68,9 @@ CT2_TOKENS = "CTranslate2, generate_tokens"
 CT2_BATCH = "CTranslate2, generate_batch"
 
 PARTS = {
-    "products": ("addmm", "aten::mm", "linear", "bmm", "int8pack", "matmul", "mkldnn"),
-    "attention": ("attention",),
+    "the layers": (GPTJ, "decode"),
+    "the head": (GPTJ, "logits"),
+    "sampling": (SamplerBatch, "sample"),
 }
 
 
@@ -238,61 +242,39 @@ def measure_continue(bench: Bench, rounds: int) -> dict[str, float]:
     }
 
 
-def profile_one_stream(
-    bench: Bench, rates: dict[str, dict[str, float]]
-) -> tuple[dict[str, float], float]:
-    """What a token takes at one stream, in microseconds, part by part; and operators a step.
+def time_parts(bench: Bench, rates: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What a token takes at one stream, in microseconds, part by part."""
+    spent = dict.fromkeys(PARTS, 0.0)
 
-    The profiler slows every operator down, so the parts are shares of the profiled time applied to
-    the time without a profiler. What is neither an operator nor the worker is called dispatch:
-    Python, and the way into the operators.
-    """
-    prompt = [bench.prompts.take(PROMPT_TOKENS)]
-    torch.set_num_threads(bench.engine_threads)
-    bench.submit(prompt, PROFILED_TOKENS)
-    bench.engine.step()  # reads the prompt
-    sample = SamplerBatch.sample
-
-    def marked(*arguments: Any, **named: Any) -> Any:
-        with torch.profiler.record_function("sampling"):
-            return sample(*arguments, **named)
-
-    begin = time.perf_counter()
-    SamplerBatch.sample = marked  # type: ignore[method-assign]
-    try:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+    def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:
             begin = time.perf_counter()
-            steps = 0
-            while not bench.engine.is_idle:
-                bench.engine.step()
-                steps += 1
-            wall = 1e6 * (time.perf_counter() - begin)
-    finally:
-        SamplerBatch.sample = sample  # type: ignore[method-assign]
-    parts = dict.fromkeys(("sampling", *PARTS, "other operators"), 0.0)
-    operators = 0
-    for event in profiler.events():
-        if event.name == "sampling":
-            parts["sampling"] += event.cpu_time_total
-            continue
-        above = event
-        while above.cpu_parent is not None and above.name != "sampling":
-            above = above.cpu_parent
-        operators += event.cpu_parent is None or event.cpu_parent.name == "sampling"
-        if above.name == "sampling":
-            continue
-        part = next(
-            (part for part, names in PARTS.items() if any(name in event.name for name in names)),
-            "other operators",
-        )
-        parts[part] += event.self_cpu_time_total
+            result = function(*arguments, **named)
+            spent[part] += time.perf_counter() - begin
+            return result
+
+        return run
+
+    torch.set_num_threads(bench.engine_threads)
+    bench.submit([bench.prompts.take(PROMPT_TOKENS)], TIMED_TOKENS)
+    bench.engine.step()  # reads the prompt
+    with contextlib.ExitStack() as stack:
+        for part, (owner, name) in PARTS.items():
+            function = timed(part, getattr(owner, name))
+            stack.enter_context(mock.patch.object(owner, name, function))
+        begin = time.perf_counter()
+        steps = 0
+        while not bench.engine.is_idle:
+            bench.engine.step()
+            steps += 1
+        wall = time.perf_counter() - begin
+    parts = {part: 1e6 * time / steps for part, time in spent.items()}
+    parts["the rest of a step"] = 1e6 * wall / steps - sum(parts.values())
     through_worker, alone = 1e6 / rates[WORKER]["1"], 1e6 / rates[ENGINE]["1"]
-    taken = {name: alone * time / wall for name, time in parts.items()}
-    taken["dispatch"] = alone - sum(taken.values())
-    taken["worker and its messages"] = through_worker - alone
-    taken["ours, all"] = through_worker
-    taken["CTranslate2, all"] = 1e6 / rates[CT2_TOKENS]["1"]
-    return {name: round(time, 1) for name, time in taken.items()}, round(operators / steps, 1)
+    parts["worker and its messages"] = through_worker - alone
+    parts["ours, all"] = through_worker
+    parts["CTranslate2, all"] = 1e6 / rates[CT2_TOKENS]["1"]
+    return {name: round(time, 1) for name, time in parts.items()}
 
 
 def main() -> None:
@@ -311,7 +293,7 @@ def main() -> None:
         )
         bench.set_top_p(1.0)
         rates = measure_rates(bench, streams, arguments.tokens, arguments.rounds)
-        parts, operators = profile_one_stream(bench, rates)
+        parts = time_parts(bench, rates)
         contexts = measure_contexts(bench, arguments.rounds)
         bench.set_top_p(TOP_P)
         ends = sorted({1, max(streams)})
@@ -326,11 +308,7 @@ def main() -> None:
     show(f"The same with the page's defaults (top-p {TOP_P})", page_rates, ends)
     for rows, by_contender in contexts.items():
         show(f"Milliseconds a step by context, {rows} rows", by_contender, CONTEXTS)
-    print_table(
-        f"One stream: microseconds a token ({operators:g} operators a step)",
-        ["part", "µs"],
-        list(parts.items()),
-    )
+    print_table("One stream: microseconds a token", ["part", "µs"], list(parts.items()))
     print_table(
         f"First token after {CONTINUE_AFTER} tokens", ["", "value"], list(continued.items())
     )
@@ -358,7 +336,6 @@ def main() -> None:
         "tokens a second, page's defaults": page_rates,
         "step ms by rows and context": contexts,
         "microseconds a token": parts,
-        "operators a step": operators,
         "continue": continued,
         "ratios": ratios,
     }

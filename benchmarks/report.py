@@ -127,9 +127,8 @@ def decode(figures: Mapping[str, Any]) -> str:
             plot(f"decode-context-{rows}", by_contender, "tokens", "ms a step", log=False),
             series_table(by_contender),
         ]
-    operators = figures["operators a step"]
     parts += [
-        f"What a token takes at one stream, in microseconds ({operators:g} operators a step):\n",
+        "What a token takes at one stream, in microseconds:\n",
         table(["part", "µs"], list(figures["microseconds a token"].items())),
         "First token of a long prompt, and of the same continued:\n",
         table(["", "value"], list(figures["continue"].items())),
