@@ -44,9 +44,12 @@ SAMPLE_MODEL = Path(__file__).resolve().parents[2] / "assets" / "sample-model"
 
 MAX_STREAMS_BY_DEFAULT = 32
 SMALL_MODEL_PARAMETERS = 1_000_000_000
-USABLE_MEMORY = 0.9
-"""The share of the free memory that is planned for; the rest is for fragmentation, the CUDA
-libraries, captured graphs and the other processes."""
+USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
+"""The share of the free memory that is planned for; the rest is for fragmentation, and for the
+other processes or CUDA's libraries. On a T4, with 15.7 GB free, 8 bits have eight contexts then."""
+
+STREAMS_WORTH_FLOAT16 = 4
+"""With room for fewer beside a model in 16 bits, a GPU gets it in 8."""
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -237,7 +240,7 @@ def _choose_precision(
     if settings.precision != "auto":
         candidates = [(settings.precision, 1)]
     elif machine.device == "cuda":
-        candidates = [("float16", 2), ("int8", 1)]
+        candidates = [("float16", STREAMS_WORTH_FLOAT16), ("int8", 1)]
     elif parameter_count(config) < SMALL_MODEL_PARAMETERS:
         candidates = [("float32", 1)]
     else:
@@ -272,8 +275,8 @@ def find_machines() -> list[Machine]:
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info(0)
         name = torch.cuda.get_device_name(0)
-        machines.append(Machine("cuda", name, int(free * USABLE_MEMORY)))
-    memory = int(available_memory() * USABLE_MEMORY)
+        machines.append(Machine("cuda", name, int(free * USABLE_MEMORY["cuda"])))
+    memory = int(available_memory() * USABLE_MEMORY["cpu"])
     machines.append(Machine("cpu", _processor_name(), memory))
     return machines
 

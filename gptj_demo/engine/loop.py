@@ -45,10 +45,14 @@ REPORT_SECONDS = 0.1  # loading is reported at most this often
 LARGE_MODEL = 1_000_000_000
 
 
-def warm_up(engine: Engine) -> None:
-    """Run a short request through, so that the first visitor does not pay for lazy set-up."""
+def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
+    """Run a request through, so that the first visitor does not pay for lazy set-up.
+
+    On a GPU with a prompt of the whole context, as no visitor's needs more room for activations:
+    where there is none, that shows now.
+    """
     params = SamplingParams(max_new_tokens=4)
-    engine.submit(Submit(0, (0,) * 8, params, seed=0))
+    engine.submit(Submit(0, (0,) * prompt_tokens, params, seed=0))
     engine.submit(Submit(-1, (0,), params, seed=0))
     while not engine.is_idle:
         engine.step()
@@ -89,14 +93,17 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         torch.set_num_threads(1)  # many rows are shared by others, which sleep where there are few
     model = GPTJ(loaded)
     report("Warming up")
-    budget = prefill_budget(parameters, plan.device)
-    runner = Runner(model, plan.max_streams, vocabulary)
-    table = token_bytes(tokenizer_json)
-    engine = Engine(
-        runner, EngineVocabulary(table, vocabulary, end_of_text, context_length), budget
-    )
-    slower = runner.prepare(report)
-    warm_up(engine)
+    known = EngineVocabulary(token_bytes(tokenizer_json), vocabulary, end_of_text, context_length)
+    try:
+        runner = Runner(model, plan.max_streams, vocabulary)
+        engine = Engine(runner, known, prefill_budget(parameters, plan.device))
+        slower = runner.prepare(report)
+        warm_up(engine, 8 if plan.device == "cpu" else max(1, context_length - 4))
+    except torch.OutOfMemoryError:
+        raise checkpoint.Refusal(
+            f"{plan.name} in {plan.precision} with {plan.max_streams} streams ran out of memory on "
+            f"{plan.device_name} while it was tried: set max_streams to less."
+        ) from None
     why = f"{plan.why} {slower}".rstrip()
     info = ModelInfo(
         name=plan.name,
