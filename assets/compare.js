@@ -401,12 +401,12 @@ function say(text) {
 }
 
 function showNotice(message) {
-  $(".compare-notice").hidden = false;
-  $(".compare-notice p").textContent = message;
+  $(".notice").hidden = false;
+  $(".notice p").textContent = message;
 }
 
 function hideNotice() {
-  $(".compare-notice").hidden = true;
+  $(".notice").hidden = true;
 }
 
 // ---- the grid
@@ -440,13 +440,13 @@ function makeCard(cell, index) {
   const card = make("article", "cell");
   const heading = card.appendChild(make("h3"));
   writeHeading(heading, headingOf(cell), "The only cell");
-  const text = card.appendChild(make("p", "cell-text"));
+  const text = card.appendChild(make("p", "cell-text as-written"));
   text.dir = "auto";
   const node = text.appendChild(document.createTextNode(""));
   card.appendChild(make("p", "cell-figures"));
   const foot = card.appendChild(make("div", "cell-foot"));
-  foot.appendChild(make("p", "cell-end"));
-  const buttons = foot.appendChild(make("div", "cell-buttons"));
+  foot.appendChild(make("p", "card-end"));
+  const buttons = foot.appendChild(make("div", "cell-buttons button-row"));
   const named = (name, title, action) => {
     const button = buttons.appendChild(make("button", "", name));
     button.type = "button";
@@ -468,7 +468,7 @@ function showCell(index, added) {
   card.dataset.state = cell.state;
   card.classList.toggle("is-broken", cell.end?.reason === "error");
   writeFigures(card.querySelector(".cell-figures"), cell);
-  const line = card.querySelector(".cell-end");
+  const line = card.querySelector(".card-end");
   const said = progressOf(cell);
   if (line.textContent !== said) line.textContent = said;
   take.disabled = !cell.end || !cell.text;
@@ -575,7 +575,7 @@ function showDialog() {
   $(".cell-prompt").textContent = grid.prompts[cell.prompt];
   $(".cell-words").textContent = cell.text;
   writeFigures($(".cell-dialog .cell-figures"), cell);
-  $(".cell-dialog .cell-end").textContent = progressOf(cell);
+  $(".cell-dialog .card-end").textContent = progressOf(cell);
   const dropped = cell.dropped_tokens ? [`the first ${plural(cell.dropped_tokens, "token")} of the prompt left out`] : [];
   const nothing = cell.end?.filtered_away
     ? [`at ${plural(cell.end.filtered_away, "token")} the controls had left nothing to choose from`]

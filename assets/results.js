@@ -110,17 +110,17 @@ function layOutCards({ n, candidates }) {
   request.candidates = candidates;
   request.completions = Array.from({ length: n }, newCompletion);
   request.completions.forEach((completion, index) => {
-    const card = $(".cards").appendChild(make("li", "card"));
+    const card = $(".cards").appendChild(make("li", "card paper"));
     completion.card = card;
     card.setAttribute("aria-label", `Completion ${index + 1}`);
     card.appendChild(make("p", "card-name", `Completion ${index + 1}`));
-    const text = card.appendChild(make("p", "card-text", ""));
+    const text = card.appendChild(make("p", "card-text as-written", ""));
     text.tabIndex = 0;
     text.appendChild(document.createTextNode(""));
     const foot = card.appendChild(make("div", "card-foot"));
     foot.appendChild(make("p", "card-end"));
     completion.node = gptj.session.tree.growing[index]?.id;
-    const acts = foot.appendChild(make("div", "card-acts"));
+    const acts = foot.appendChild(make("div", "card-acts button-row"));
     const act = (name, title, hear) => {
       const button = acts.appendChild(make("button", "", name));
       button.type = "button";

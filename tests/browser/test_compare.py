@@ -204,7 +204,7 @@ def test_stop_stops_all_cells_and_keeps_what_they_have(site: Site, comparer: Com
     expect(comparer.page.locator(".compare-state")).to_contain_text("Stopping")
     site.resume_engine()
     comparer.finished()
-    expect(comparer.cells.locator(".cell-end")).to_have_text(["Stopped."] * 6)
+    expect(comparer.cells.locator(".card-end")).to_have_text(["Stopped."] * 6)
     assert comparer.texts[0]
     wait_until(lambda: site.status()["streams_running"] + site.status()["streams_waiting"] == 0)
 
@@ -236,7 +236,7 @@ def test_a_cell_that_contradicts_itself_says_so_and_the_others_run(comparer: Com
     comparer.length(10)
     expect(comparer.cost).to_contain_text("1 cell cannot run")
     comparer.run()
-    expect(comparer.cells.nth(1).locator(".cell-end")).to_contain_text("which is more than Length")
+    expect(comparer.cells.nth(1).locator(".card-end")).to_contain_text("which is more than Length")
     assert [cell["reason"] for cell in comparer.exported()][1] == "error"
     assert comparer.exported()[0]["text"]
 
