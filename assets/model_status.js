@@ -39,7 +39,7 @@ function show(status) {
   }
   document.body.classList.toggle("is-sample", Boolean(model?.is_sample));
   $(".sample-note").hidden = !model?.is_sample;
-  $(".why").textContent = model ? model.why : status.detail;
+  $(".model-why").textContent = model ? model.why : status.detail;
   $(".sizes").textContent = model
     ? `${(model.parameters / 1e6).toLocaleString("en", { maximumFractionDigits: model.parameters < 1e8 ? 1 : 0 })} million ` +
       `parameters in ${(model.weight_bytes / 2 ** 20).toLocaleString("en", { maximumFractionDigits: 0 })} MB on ` +

@@ -231,7 +231,8 @@ def test_prompts_are_ranked_best_first(why: Why, site: Site) -> None:
     prompts = ["The fox ran. There", "Once upon a time there was", "Two\\nlines"]
     why.continuation.fill(" a king")
     why.page.get_by_text("Rank several prompts").click()
-    why.page.get_by_label("Prompts, one a line").fill("\n".join([*prompts, "", prompts[0]]))
+    several = why.page.get_by_label(r"Prompts, one a line (\n stands for a line break)")
+    several.fill("\n".join([*prompts, "", prompts[0]]))
     why.person.button("Rank them").click()
     why.done()
     expect(why.lines).to_have_count(3)
