@@ -36,6 +36,7 @@ RANKS = [
     ),
     (
         "gptj_demo.engine.kernels",
+        "gptj_demo.engine.machine",
         "gptj_demo.engine.threads",
         "gptj_demo.engine.triton_kernels",
         "gptj_demo.engine.transfer",

@@ -62,20 +62,19 @@ def write_several(visitor: Visitor) -> None:
     visitor.generate()
 
 
-def point_at_token(visitor: Visitor, number: int) -> None:
-    """Colour the words, and open the inspector at the model's token of that number."""
+def point_at_token(visitor: Visitor) -> None:
+    """Colour the words, and open the inspector at one of the last, which are in view."""
     visitor.button("Tokens").click()
     visitor.write(PROMPT)
     visitor.generate()
-    place = visitor.model_words.first.evaluate(
-        """(words, number) => {
+    place = visitor.model_words.last.evaluate(
+        """(words) => {
           const range = document.createRange();
-          range.setStart(words.firstChild, number);
-          range.setEnd(words.firstChild, number + 1);
-          const box = range.getBoundingClientRect();
+          range.selectNodeContents(words.lastChild);
+          const boxes = range.getClientRects();
+          const box = boxes[boxes.length - 1];
           return [box.x + box.width / 2, box.y + box.height / 2];
         }""",
-        number,
     )
     if visitor.page.evaluate("navigator.maxTouchPoints"):
         visitor.page.touchscreen.tap(*place)
@@ -156,7 +155,7 @@ def take_others(browser: Browser, folder: Path) -> None:
             "-phone": PHONE,
         }.items():
             for state, reach in {
-                "inspector": lambda visitor: point_at_token(visitor, 30),
+                "inspector": point_at_token,
                 "compare": compare,
                 "why": ask_why,
             }.items():

@@ -29,7 +29,7 @@ from gptj_demo.worker import RequestRefused, Stream, Worker
 
 KEEP_ALIVE_SECONDS = 5.0
 POLL_SECONDS = 0.02  # where several prompts are answered at once
-CHUNKS_A_SECOND = 300  # for all streams together; tokens that come faster share a chunk
+CHUNKS_A_SECOND = 200  # for all streams together; tokens that come faster share a chunk
 LEAST_LOGPROB = -9999.0  # JSON has no number for minus infinity
 
 

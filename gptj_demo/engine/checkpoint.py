@@ -9,22 +9,18 @@ little more memory than what stays.
 from __future__ import annotations
 
 import copy
-import ctypes
 import json
 import logging
 import pickle
-import platform
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import psutil
 import torch
 from huggingface_hub import constants as hub_constants
 from huggingface_hub import errors as hub_errors
@@ -34,6 +30,7 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, GPTJConfig, GPTJForC
 from transformers.utils import logging as transformers_logging
 
 from gptj_demo.engine.int8 import quantize
+from gptj_demo.engine.machine import Machine, find_machines, return_freed_memory
 from gptj_demo.settings import Settings
 
 Report = Callable[[str, float | None], None]
@@ -44,10 +41,6 @@ SAMPLE_MODEL = Path(__file__).resolve().parents[2] / "assets" / "sample-model"
 
 MAX_STREAMS_BY_DEFAULT = 32
 SMALL_MODEL_PARAMETERS = 1_000_000_000
-USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
-"""The share of the free memory that is planned for; the rest is for fragmentation, and for the
-other processes or CUDA's libraries. On a T4, with 15.7 GB free, 8 bits have eight contexts then."""
-
 STREAMS_WORTH_FLOAT16 = 4
 """With room for fewer beside a model in 16 bits, a GPU gets it in 8."""
 
@@ -102,15 +95,6 @@ class Plan:
     """Two sentences: why this model in this precision on this device, and room for how many."""
     config: GPTJConfig
     """The checkpoint's configuration: layers, widths, context, rows of the embedding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """One device to compute on, and the bytes of its memory that a model may take."""
-
-    device: str
-    name: str
-    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,62 +248,6 @@ def _choose_precision(
         f"{checkpoint.name} in {precision} needs {needed / 1e9:.1f} GB of memory with one context, "
         f"and {machine.memory / 1e9:.1f} GB can be used on {machine.name}: {advice}."
     )
-
-
-# ---- the machine
-
-
-def find_machines() -> list[Machine]:
-    """The devices here, the best first, with the memory that is free on each now."""
-    machines = []
-    if torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info(0)
-        name = torch.cuda.get_device_name(0)
-        machines.append(Machine("cuda", name, int(free * USABLE_MEMORY["cuda"])))
-    memory = int(available_memory() * USABLE_MEMORY["cpu"])
-    machines.append(Machine("cpu", _processor_name(), memory))
-    return machines
-
-
-def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of main memory that can still be taken: what the system has left, or what the control
-    groups of this process leave of their limits where that is less. `root` holds proc/ and sys/."""
-    return min([int(psutil.virtual_memory().available), *_control_groups_leave(root)])
-
-
-def _control_groups_leave(root: Path) -> Iterator[int]:
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2
-            mount, limit, usage, prefix = "", "memory.max", "memory.current", ""
-        elif "memory" in controllers.split(","):
-            mount, limit, usage = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            prefix = "total_"
-        else:
-            continue
-        # A container may see its own group as the root, under a path that exists only outside.
-        group = PurePosixPath(path.lstrip("/"))
-        for part in (group, *group.parents):
-            folder = root / "sys/fs/cgroup" / mount / part
-            most, used = _read(folder / limit).strip(), _read(folder / usage).strip()
-            if most.isdigit() and used.isdigit():
-                pairs = (row.split() for row in _read(folder / "memory.stat").splitlines())
-                stat = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
-                # The page cache counts as used but gives way to whoever asks for memory.
-                cache = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
-                yield max(0, int(most) - max(0, int(used) - cache))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def _processor_name() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
 # ---- the checkpoint
@@ -649,7 +577,7 @@ def _quantize(model: GPTJForCausalLM, report: Report) -> None:
         quantized.weight = Int8Params(codes, requires_grad=False, CB=codes, SCB=largest)
         quantized.bias = linear.bias
         setattr(parent, name, quantized)
-        _return_freed_memory()
+        return_freed_memory()
     for parameter in model.parameters():
         if parameter.is_floating_point():  # a copy of its own, as files may be taken away
             parameter.data = parameter.data.to(torch.float16, copy=True)
@@ -676,7 +604,7 @@ def _reporting_tensors(report: Report) -> Iterator[None]:
         for done, tensor in enumerate(tensors):
             report(f"Loading weights, {done} of {total} tensors", done / total)
             yield tensor
-            _return_freed_memory()
+            return_freed_memory()
         report(f"Loading weights, {total} of {total} tensors", 1.0)
 
     def hook(bar: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -691,12 +619,3 @@ def _reporting_tensors(report: Report) -> Iterator[None]:
     finally:
         transformers_logging.set_verbosity(previous_verbosity)
         transformers_logging.set_tqdm_hook(previous_hook)
-
-
-def _return_freed_memory() -> None:
-    """Give the system back what glibc keeps of freed tensors: between the temporaries of 8-bit
-    quantisation and the small results that stay, it would keep more than the whole model."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
-        if trim is not None:
-            trim(0)

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numba import int32, njit
 
-from gptj_demo.engine.threads import Threads, available_cores
+from gptj_demo.engine.machine import available_cores
+from gptj_demo.engine.threads import Threads
 from gptj_demo.engine.vectors import (
     HAS_MULTIPLY_ADD,
     LANES,

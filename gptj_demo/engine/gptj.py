@@ -20,6 +20,7 @@ from transformers.activations import ACT2FN
 
 from gptj_demo.engine.int8 import Int8Linear, Int8Pair
 from gptj_demo.engine.kv_cache import KVCache
+from gptj_demo.engine.machine import return_freed_memory
 
 if TYPE_CHECKING:
     from gptj_demo.engine.compiled import CompiledModel
@@ -411,3 +412,5 @@ def _take_blocks(model: GPTJForCausalLM) -> Iterator[Any]:
     for index in range(len(blocks)):
         block, blocks[index] = blocks[index], torch.nn.Identity()
         yield block
+        del block
+        return_freed_memory()

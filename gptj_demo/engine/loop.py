@@ -24,6 +24,7 @@ import torch
 from gptj_demo.engine import checkpoint
 from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.gptj import GPTJ, SMALL_MODEL
+from gptj_demo.engine.machine import available_cores
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import (
     Cancel,
@@ -89,8 +90,10 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     send(TokenizerReady(tokenizer_json, context_length, vocabulary, end_of_text))
     loaded = checkpoint.load_model(plan, report)
     parameters = checkpoint.parameter_count(plan.config)
-    if plan.device == "cpu" and parameters < SMALL_MODEL:
-        torch.set_num_threads(1)  # many rows are shared by others, which sleep where there are few
+    if plan.device == "cpu":
+        # a small model's rows are shared by other threads, which sleep where there are few
+        most = 1 if parameters < SMALL_MODEL else available_cores()
+        torch.set_num_threads(min(most, torch.get_num_threads()))
     model = GPTJ(loaded)
     report("Warming up")
     known = EngineVocabulary(token_bytes(tokenizer_json), vocabulary, end_of_text, context_length)

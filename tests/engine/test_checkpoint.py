@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from bitsandbytes.nn import Linear8bitLt
@@ -23,10 +22,8 @@ from transformers import GPTJConfig
 from gptj_demo.engine import checkpoint
 from gptj_demo.engine.checkpoint import (
     GPT_J,
-    Machine,
     Plan,
     Refusal,
-    available_memory,
     kv_bytes_per_token,
     load_model,
     load_tokenizer_json,
@@ -36,6 +33,7 @@ from gptj_demo.engine.checkpoint import (
     streams_that_fit,
     weight_bytes,
 )
+from gptj_demo.engine.machine import Machine
 from gptj_demo.settings import Settings
 from tests.engine.checkpoints import (
     EMBEDDING_ROWS,
@@ -699,52 +697,3 @@ def test_a_disk_without_room_is_refused_before_the_download(
     with pytest.raises(Refusal, match="on the disk"):
         load_model(plan, ignore)
     assert not any("safetensors" in line for line in hub.fetched)
-
-
-# ---- memory
-
-
-@pytest.fixture
-def thousand_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system with a thousand bytes of memory left."""
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-
-
-def write_group(folder: Path, **files: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
-
-
-@pytest.mark.usefixtures("thousand_bytes")
-def test_a_control_group_limits_the_memory(tmp_path: Path) -> None:
-    assert available_memory(tmp_path) == 1000
-    write_group(tmp_path / "proc/self", cgroup="0::/pod/box\n")
-    group = tmp_path / "sys/fs/cgroup/pod"
-    write_group(group / "box", memory__max="max\n", memory__current="70\n")
-    assert available_memory(tmp_path) == 1000
-    stat = "anon 40\ninactive_file 20\nactive_file 10\n"
-    write_group(group, memory__max="100\n", memory__current="70\n", memory__stat=stat)
-    assert available_memory(tmp_path) == 60  # the page cache gives way
-    write_group(group / "box", memory__max="80\n", memory__current="70\n", memory__stat="")
-    assert available_memory(tmp_path) == 10
-
-
-@pytest.mark.usefixtures("thousand_bytes")
-def test_a_control_group_seen_from_inside_a_container_limits_the_memory(tmp_path: Path) -> None:
-    write_group(tmp_path / "proc/self", cgroup="5:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n")
-    stat = "cache 9\ntotal_inactive_file 5\ntotal_active_file 0\n"
-    write_group(
-        tmp_path / "sys/fs/cgroup/memory",
-        memory__limit_in_bytes="100\n",
-        memory__usage_in_bytes="70\n",
-        memory__stat=stat,
-    )
-    assert available_memory(tmp_path) == 35
-
-
-def test_the_machine_at_hand_has_a_name_and_memory() -> None:
-    last = checkpoint.find_machines()[-1]
-    assert last.device == "cpu"
-    assert last.name
-    assert 0 < last.memory <= psutil.virtual_memory().total

@@ -1,0 +1,126 @@
+"""What the machine lets this process have: devices, their free memory, and processor cores.
+
+A container sees the whole machine's memory and cores; what it may use of them is in its control
+groups.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import psutil
+import torch
+
+USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
+"""The share of the free memory that is planned for; the rest is for fragmentation, and for the
+other processes or CUDA's libraries. On a T4, with 15.7 GB free, 8 bits have eight contexts then."""
+
+_ROOT = Path("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One device to compute on, and the bytes of its memory that a model may take."""
+
+    device: str
+    name: str
+    memory: int
+
+
+def find_machines() -> list[Machine]:
+    """The devices here, the best first, with the memory that is free on each now."""
+    machines = []
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info(0)
+        name = torch.cuda.get_device_name(0)
+        machines.append(Machine("cuda", name, int(free * USABLE_MEMORY["cuda"])))
+    memory = int(available_memory() * USABLE_MEMORY["cpu"])
+    machines.append(Machine("cpu", _processor_name(), memory))
+    return machines
+
+
+def available_memory(root: Path = _ROOT) -> int:
+    """Bytes of main memory that can still be taken: what the system has left, or what the control
+    groups of this process leave of their limits where that is less. `root` holds proc/ and sys/."""
+    return min([int(psutil.virtual_memory().available), *_memory_left(root)])
+
+
+def available_cores(root: Path = _ROOT) -> int:
+    """Processor cores that this process may keep busy, at least 1: those it may run on, or as many
+    as the time that its control groups allow makes up where that is less."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *_cores_allowed(root)]))
+
+
+def return_freed_memory() -> None:
+    """Give the system back what glibc keeps of freed tensors: between temporaries and results that
+    stay it would keep gigabytes while a large model is loaded."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
+        if trim is not None:
+            trim(0)
+
+
+def _memory_left(root: Path) -> Iterator[int]:
+    for group, version in _control_groups(root, "memory"):
+        if version == 2:
+            limit, usage, prefix = "memory.max", "memory.current", ""
+        else:
+            limit, usage, prefix = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
+        most, used = _read(group / limit).strip(), _read(group / usage).strip()
+        if most.isdigit() and used.isdigit():
+            pairs = (row.split() for row in _read(group / "memory.stat").splitlines())
+            stat = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+            # The page cache counts as used but gives way to whoever asks for memory.
+            cache = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
+            yield max(0, int(most) - max(0, int(used) - cache))
+
+
+def _cores_allowed(root: Path) -> Iterator[int]:
+    for group, version in _control_groups(root, "cpu"):
+        if version == 2:
+            values = _read(group / "cpu.max").split()
+        else:
+            names = "cpu.cfs_quota_us", "cpu.cfs_period_us"
+            values = [_read(group / name).strip() for name in names]
+        if len(values) == 2 and all(value.isdigit() for value in values):  # else there is no limit
+            yield math.ceil(int(values[0]) / int(values[1]))
+
+
+def _control_groups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """The folders of the groups that limit this process, with the version of their files."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            mount, version = "", 2
+        elif controller in controllers.split(","):
+            mount, version = controller, 1
+        else:
+            continue
+        # A container may see its own group as the root, under a path that exists only outside.
+        group = PurePosixPath(path.lstrip("/"))
+        for part in (group, *group.parents):
+            yield root / "sys/fs/cgroup" / mount / part, version
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _processor_name() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
