@@ -110,7 +110,9 @@ def _listen(name: str, port: int) -> socket.socket | str:
         address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         return f"The address {name!r} cannot be listened on: {error.strerror}."
-    listener = socket.socket(address[0])
+    # With the protocol named: asyncio sends small answers at once over such sockets only, and else
+    # each would wait 40 ms for the acknowledgement of its head.
+    listener = socket.socket(*address[:3])
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address[4])

@@ -1,0 +1,48 @@
+"""The address that the program listens on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from app import _listen
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """An answer's body must not wait until its head has been acknowledged."""
+    listener = _listen("127.0.0.1", 0)
+    assert isinstance(listener, socket.socket)
+
+    async def connect() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def look(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        server = await asyncio.start_server(look, sock=listener)
+        async with server:
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            try:
+                return await accepted
+            finally:
+                writer.close()
+
+    assert asyncio.run(connect()) != 0
+
+
+def test_an_address_of_another_machine_is_told_in_a_sentence() -> None:
+    told = _listen("192.0.2.1", 0)  # set apart for documentation: nobody has it
+    assert isinstance(told, str)
+    assert "192.0.2.1 port 0 cannot be listened on" in told
+
+
+def test_a_port_in_use_is_told_with_what_to_do() -> None:
+    first = _listen("127.0.0.1", 0)
+    assert isinstance(first, socket.socket)
+    first.listen()
+    with first:
+        told = _listen("127.0.0.1", first.getsockname()[1])
+    assert isinstance(told, str)
+    assert "--server-port" in told
