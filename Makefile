@@ -25,7 +25,7 @@ soak: .venv/test.done  ## 64 clients for two minutes, and what they leave behind
 
 bench: bench-small bench-real-size bench-report  ## all that a machine without a GPU can measure
 
-bench-small: .venv/bench.done  ## the sample model against the peers: about a quarter of an hour
+bench-small: .venv/bench.done  ## the sample model against the peers: about an hour
 	$(BIN)/python benchmarks/decode.py --save
 	$(BIN)/python benchmarks/serving.py --save
 	$(BIN)/python benchmarks/visitors.py --save

@@ -79,14 +79,17 @@ def first_words(page: Page) -> float:
 
 
 async def ask_through_api(url: str, visitors: int, waits: list[float]) -> None:
-    """Requests of many visitors at once; adds the seconds until each one's first words."""
+    """Requests of many visitors at once, each of an address of its own, as a proxy tells them; adds
+    the seconds until each one's first words."""
     data = api_arguments(url, prompt=PROMPT, max_new_tokens=900)
     call = f"{url}/gradio_api/call/generate"
     limits = httpx.Limits(max_connections=None)
 
-    async def one(client: httpx.AsyncClient) -> None:
+    async def one(client: httpx.AsyncClient, number: int) -> None:
+        address = {"X-Forwarded-For": f"198.51.100.{number}"}
         begin = time.perf_counter()
-        event = (await client.post(call, json={"data": data})).json()["event_id"]
+        asked = await client.post(call, json={"data": data}, headers=address)
+        event = asked.json()["event_id"]
         waited = None
         async with client.stream("GET", f"{call}/{event}") as stream:
             async for line in stream.aiter_lines():
@@ -95,7 +98,7 @@ async def ask_through_api(url: str, visitors: int, waits: list[float]) -> None:
                     waits.append(waited)
 
     async with httpx.AsyncClient(limits=limits, timeout=START_SECONDS) as client:
-        await asyncio.gather(*(one(client) for _ in range(visitors)))
+        await asyncio.gather(*(one(client, number) for number in range(visitors)))
 
 
 # how long frames take: all of them until `frames.stop()`, which gives milliseconds
@@ -201,7 +204,8 @@ def measure(browser: Browser, model: str, visitors: int, rounds: int) -> dict[st
     """All figures in seconds."""
     figures: dict[str, float] = {}
     begin = time.perf_counter()
-    site = Site(model, "--max-streams", str(max(32, visitors)))
+    slots = str(max(32, visitors))
+    site = Site(model, "--max-streams", slots, "--trusted-proxies", "127.0.0.1")
     try:
         wait_for(lambda: answers(site.url))
         page = browser.new_context().new_page()

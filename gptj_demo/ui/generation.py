@@ -42,13 +42,21 @@ async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEv
     that way that the visitor has gone. Raises `RequestRefused`. Closing `stream` is the caller's.
     """
     while True:
-        yield await stream.drain(timeout=SIGN_OF_LIFE_SECONDS)
+        events = await stream.drain(timeout=SIGN_OF_LIFE_SECONDS)
+        yield events
         if stream.done:
             return
+        if events and _begins(events[-1]):
+            continue  # the first words are next, and not held up
         visitors = worker.streams_running + worker.streams_waiting
         await asyncio.sleep(
             min(SIGN_OF_LIFE_SECONDS, max(UPDATE_SECONDS, visitors / UPDATES_A_SECOND))
         )
+
+
+def _begins(event: StreamEvent) -> bool:
+    """Whether a request has just started, or is the next to start."""
+    return isinstance(event, Started) or (isinstance(event, Waiting) and event.ahead == 0)
 
 
 def text_of(events: list[StreamEvent], index: int = 0) -> str:

@@ -1,0 +1,75 @@
+"""How often a page is told what is new: at once until the first words, then in small batches."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gptj_demo.protocol import Drafting, Finished, Started, StreamEvent, TokenEvent, Waiting
+from gptj_demo.ui import generation
+
+STARTED = Started(1, prompt_tokens=3)
+TOKEN = TokenEvent(1, 5, " word")
+END = Finished(1, "length", "", "", prompt_tokens=3, completion_tokens=2, seed=0)
+
+
+class ScriptedStream:
+    """Gives one batch after the other."""
+
+    def __init__(self, *script: list[StreamEvent]) -> None:
+        self._script = list(script)
+
+    async def drain(self, timeout: float) -> list[StreamEvent]:
+        return self._script.pop(0)
+
+    @property
+    def done(self) -> bool:
+        return not self._script
+
+
+def pauses_after(
+    monkeypatch: pytest.MonkeyPatch, *script: list[StreamEvent], streams: int = 1
+) -> list[float]:
+    """Seconds of the pause after each batch but the last; 0 where there is none."""
+    pauses = [0.0] * len(script)
+    told = 0
+
+    async def pause(seconds: float) -> None:
+        pauses[told - 1] = seconds
+
+    async def read() -> None:
+        nonlocal told
+        worker: Any = SimpleNamespace(streams_running=streams, streams_waiting=0)
+        stream: Any = ScriptedStream(*script)
+        async for _ in generation.batches(worker, stream):
+            told += 1
+
+    monkeypatch.setattr(generation, "asyncio", SimpleNamespace(sleep=pause))
+    asyncio.run(read())
+    assert told == len(script)
+    return pauses[:-1]
+
+
+def test_nothing_holds_up_the_first_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = [Waiting(0)], [STARTED], [TOKEN], [TOKEN], [END]
+    pauses = pauses_after(monkeypatch, *script)
+    assert pauses == [0, 0, generation.UPDATE_SECONDS, generation.UPDATE_SECONDS]
+
+
+def test_words_that_came_with_the_start_are_followed_by_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert pauses_after(monkeypatch, [Waiting(0), STARTED, TOKEN], [END]) == [
+        generation.UPDATE_SECONDS
+    ]
+
+
+@pytest.mark.parametrize("event", [Waiting(2), Drafting(7)])
+def test_what_may_come_often_is_told_in_turns(
+    event: StreamEvent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = pauses_after(monkeypatch, [event], [END], streams=100)
+    assert pauses == [100 / generation.UPDATES_A_SECOND]
