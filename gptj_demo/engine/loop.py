@@ -175,3 +175,4 @@ def main(descriptor: int) -> None:
             connection.send(Refused(str(refusal)))
             sys.exit(2)
         serve(engine, inbox, connection.send)
+    os._exit(0)  # as there: threads of the libraries may be at work, and are not waited for
