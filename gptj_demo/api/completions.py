@@ -321,7 +321,7 @@ class Completions:
             if pieces or now - alive >= KEEP_ALIVE_SECONDS:
                 alive = now
                 yield pieces
-            if pieces:
+            if pieces and not all(prompt.stream.done for prompt in self._prompts):
                 await asyncio.sleep(self._worker.streams_running / CHUNKS_A_SECOND)
 
     async def _advance(self, prompts: list[_Prompt]) -> None:

@@ -105,7 +105,8 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     except torch.OutOfMemoryError:
         raise checkpoint.Refusal(
             f"{plan.name} in {plan.precision} with {plan.max_streams} streams ran out of memory on "
-            f"{plan.device_name} while it was tried: set max_streams to less."
+            f"{plan.device_name} while it was tried: free some memory there, set max_streams to "
+            "fewer, or precision to int8."
         ) from None
     why = f"{plan.why} {slower}".rstrip()
     info = ModelInfo(
@@ -175,4 +176,4 @@ def main(descriptor: int) -> None:
             connection.send(Refused(str(refusal)))
             sys.exit(2)
         serve(engine, inbox, connection.send)
-    os._exit(0)  # as there: threads of the libraries may be at work, and are not waited for
+    os._exit(0)  # at once: nothing is left to do, and no thread of a library is waited for
