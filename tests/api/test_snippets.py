@@ -1,5 +1,5 @@
-"""Code that people copy, against a running playground: the examples of docs/api.md and README.md
-as they stand there, and what the page shows under View code."""
+"""Code that people copy, run against a playground: the examples of docs/api.md, and the code that
+the page shows under View code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -28,22 +27,18 @@ from gptj_demo.ui.snippets import Place, make_snippets
 from .conftest import ROOT, Playground
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = [
-    *re.findall(r"```(python|bash)\n(.*?)```", PAGE, flags=re.DOTALL),
-    *(
-        (language, textwrap.dedent(code))
-        for language, code in re.findall(r"  ```(python)\n(.*?)```", README, flags=re.DOTALL)
-    ),
-]
+EXAMPLES = re.findall(r"```(python|bash)\n(.*?)```", PAGE, flags=re.DOTALL)
 SNIPPETS = [one for one in EXAMPLES if "langchain" not in one[1]]
 """The others need packages that `make evaluation` installs; see tests/evaluation."""
 
 
 def test_there_are_examples() -> None:
     assert [language for language, _ in SNIPPETS] == [
-        "python", "python", "bash", "python", "python",
-    ]  # fmt: skip
+        "python",
+        "python",
+        "bash",
+        "python",
+    ]
 
 
 @pytest.mark.parametrize(("language", "code"), SNIPPETS)
