@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gptj_demo.settings import InvalidSettings, Settings, parse_flags
+from gptj_demo.signals import ignore_stop_signals, raise_on_stop_signals
 
 if TYPE_CHECKING:
     import uvicorn
@@ -23,7 +24,8 @@ PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00
 
 
 def main() -> None:
-    """Read the settings, start the model's process, serve page and API until Ctrl+C."""
+    """Read the settings, start the engine process, serve page and API until SIGINT or SIGTERM."""
+    raise_on_stop_signals()
     settings = on_a_space(
         parse_flags("Serve the GPT-J playground: a page to write in, and an API.")
     )
@@ -50,6 +52,7 @@ def main() -> None:
     except KeyboardInterrupt:
         pass
     finally:
+        ignore_stop_signals()  # a second one must not interrupt the clean-up
         worker.stop()
     if refusal is not None:
         sys.exit(_refuse(refusal))
@@ -68,7 +71,7 @@ def on_a_space(settings: Settings) -> Settings:
 
 
 def _serve(worker: Worker, listener: socket.socket) -> uvicorn.Server:
-    """Serve in a thread of its own, so that the main one is free for Ctrl+C."""
+    """Serve in a thread of its own, so that the main one is free for signals."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import uvicorn
 

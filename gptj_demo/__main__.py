@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import math
 import os
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,8 +40,13 @@ from gptj_demo.sampling import (
     write_value,
 )
 from gptj_demo.settings import InvalidSettings, add_arguments, read_settings
+from gptj_demo.signals import Terminated, ignore_stop_signals, raise_on_stop_signals
 from gptj_demo.tokenization import prompt_hint
 from gptj_demo.worker import RequestRefused, Worker
+
+# exit codes, as shells report a program that such a signal ended
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 
 METAVARS = {
     "integer": "N",
@@ -307,8 +313,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield "  ".join([*cells, line[-1]]).rstrip()
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
+def run(arguments: argparse.Namespace) -> int:
+    """Continue the prompt; returns the exit code."""
     try:
         params = read_controls(arguments)
         settings = read_settings(arguments)
@@ -320,14 +326,22 @@ def main(argv: list[str] | None = None) -> int:
     worker.start()
     try:
         return asyncio.run(generate(worker, prompt, params))
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of the pipe has what it wanted: `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     finally:
+        ignore_stop_signals()  # a second one must not interrupt the clean-up
         worker.stop()
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    raise_on_stop_signals()
+    try:
+        return run(arguments)
+    except KeyboardInterrupt as stopped:
+        print(file=sys.stderr)
+        return TERMINATED if isinstance(stopped, Terminated) else INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -274,6 +274,8 @@ class Worker:
         self._stopping = threading.Event()
         self._refusal: str | None = None
         self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
+        # Threads are not joined: a join that a signal interrupts marks a living thread as ended.
+        self._ended = threading.Event()
 
     # ---- for the process that owns the worker
 
@@ -293,13 +295,13 @@ class Worker:
                 socket.socket(fileno=os.dup(connection.fileno())) as ours,
             ):
                 ours.shutdown(socket.SHUT_RDWR)
-        if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS + 5)
+        if self._thread.ident is not None:
+            self._ended.wait(STOP_SECONDS + 5)
 
     def wait(self) -> str | None:
         """Block until the worker is stopped; returns why the engine refused its settings, if so."""
-        while self._thread.is_alive():
-            self._thread.join(0.5)  # a join without a limit would not let Ctrl+C through
+        while not self._ended.wait(0.5):  # signals are handled between two waits at the latest
+            pass
         return self._refusal
 
     @property
@@ -595,6 +597,12 @@ class Worker:
     # ---- the engine process; all below runs in the supervising thread
 
     def _supervise(self) -> None:
+        try:
+            self._run_engines()
+        finally:
+            self._ended.set()
+
+    def _run_engines(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             try:

@@ -17,9 +17,9 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 
-from tests.browser.conftest import CHROMIUM_FLAGS, Site, Visitor, wait_until  # noqa: E402
-from tests.browser.conftest import answers as is_up  # noqa: E402
+from tests.browser.conftest import CHROMIUM_FLAGS, Site, Visitor  # noqa: E402
 from tests.browser.install import find_chromium  # noqa: E402
+from tests.waiting import eventually  # noqa: E402
 
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: dict[str, Any] = {
@@ -29,7 +29,6 @@ PHONE: dict[str, Any] = {
     "has_touch": True,
 }
 PROMPT = "The old lighthouse keeper opened the letter and read it twice."
-START_SECONDS = 60
 
 
 def visit(browser: Browser, site: Site, **options: Any) -> Visitor:
@@ -120,7 +119,7 @@ def take_others(browser: Browser, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     site = Site("sample")
     try:
-        wait_until(lambda: is_up(site.url), START_SECONDS)
+        eventually(site.is_up)
         loading = Visitor(browser.new_context(**DESKTOP), site.url)
         take(loading.page, folder / "loading.png")
         site.wait_until_ready()

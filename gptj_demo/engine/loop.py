@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -155,7 +154,6 @@ def _get_nowait(inbox: queue.SimpleQueue[Submit | Cancel]) -> Submit | Cancel | 
 
 def main(descriptor: int) -> None:
     """Run the engine over an inherited socket; the first message on it is the `Settings`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the web process's to handle
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     connection = Connection(descriptor)
     settings = connection.recv()

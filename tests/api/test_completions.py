@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import threading
-import time
 from typing import Any
 
 import httpx
 import pytest
 
-from .conftest import SLOTS, Playground, wait_until
+from tests.waiting import eventually, eventually_async
+
+from .conftest import SLOTS, Playground
 
 ENDLESS = {"max_tokens": 2000, "ignore_eos": True}
 
@@ -44,11 +43,11 @@ def test_a_silent_stream_is_kept_alive(playground: Playground) -> None:
     with playground.http.stream("POST", "/v1/completions", json=body) as response:
         lines = response.iter_lines()
         next(lines)
-        os.kill(playground.engine.pid, signal.SIGSTOP)
+        playground.pause_engine()
         try:
             assert next(line for line in lines if line.startswith(":")) == ": keep-alive"
         finally:
-            os.kill(playground.engine.pid, signal.SIGCONT)
+            playground.resume_engine()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -56,9 +55,7 @@ def test_leaving_while_waiting_in_line_gives_the_place_back(
     playground: Playground, stream: bool
 ) -> None:
     async def until_open(count: int) -> None:
-        await asyncio.to_thread(
-            wait_until, lambda: playground.metrics()["gptj_requests_open"] == count
-        )
+        await eventually_async(lambda: playground.metrics()["gptj_requests_open"] == count)
 
     async def scenario() -> None:
         async with httpx.AsyncClient(base_url=playground.url, trust_env=False) as client:
@@ -79,44 +76,44 @@ def test_leaving_while_waiting_in_line_gives_the_place_back(
             await until_open(0)
 
     playground.wait_until_idle()  # what an earlier test left has ended
-    os.kill(playground.engine.pid, signal.SIGSTOP)  # nobody is answered in the meantime
+    playground.pause_engine()  # nobody is answered in the meantime
     try:
         asyncio.run(scenario())
     finally:
-        os.kill(playground.engine.pid, signal.SIGCONT)
-
-
-def _post_and_leave(client: httpx.Client, body: dict[str, Any]) -> None:
-    try:
-        client.post("/v1/completions", json=body, timeout=httpx.Timeout(8.0))
-    except httpx.ReadTimeout:
-        return
-    raise AssertionError("answered by an engine that stands still")
+        playground.resume_engine()
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_again() -> None:
     playground = Playground("--max-waiting", "1", "--max-streams", "1")
-    try:
-        playground.wait_until_ready()
-        os.kill(playground.engine.pid, signal.SIGSTOP)
-        with httpx.Client(base_url=playground.url, timeout=60, trust_env=False) as others:
-            threads = [
-                threading.Thread(target=_post_and_leave, args=(others, {"prompt": "O", **ENDLESS}))
+
+    def ask_twice() -> None:
+        for stream in (False, True):
+            answer = playground.complete(stream=stream)
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["error"]["code"] == "queue_full"
+
+    async def scenario() -> None:
+        async with httpx.AsyncClient(base_url=playground.url, trust_env=False) as client:
+            body = {"prompt": "O", **ENDLESS}
+            others = [
+                asyncio.create_task(client.post("/v1/completions", json=body, timeout=None))
                 for _ in range(2)
             ]
-            for thread in threads:
-                thread.start()
-            wait_until(lambda: playground.metrics()["gptj_requests_open"] == 2)
-            for stream in (False, True):
-                answer = playground.complete(stream=stream)
-                assert answer.status_code == 429
-                assert int(answer.headers["retry-after"]) >= 1
-                assert answer.json()["error"]["code"] == "queue_full"
-            for thread in threads:
-                thread.join()
-            told = playground.wait_until_idle()
-            assert told['gptj_requests_total{outcome="queue_full"}'] == 2
-        os.kill(playground.engine.pid, signal.SIGCONT)
+            await eventually_async(lambda: playground.metrics()["gptj_requests_open"] == 2)
+            await asyncio.to_thread(ask_twice)
+            for other in others:
+                assert not other.done()  # the engine stands still
+                other.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+    try:
+        playground.wait_until_ready()
+        playground.pause_engine()
+        asyncio.run(scenario())
+        told = playground.wait_until_idle()
+        assert told['gptj_requests_total{outcome="queue_full"}'] == 2
+        playground.resume_engine()
         assert playground.complete().status_code == 200
     finally:
         playground.stop()
@@ -211,16 +208,16 @@ def test_a_prompt_read_before_is_told_as_cached(playground: Playground) -> None:
 def test_requests_before_the_model_is_there_are_503() -> None:
     playground = Playground()
     try:
-        wait_until(playground.is_up)
-        os.kill(playground.engine.pid, signal.SIGSTOP)
+        eventually(playground.is_up)
+        playground.pause_engine()
         answer = playground.complete()
         if not playground.is_ready():
             assert answer.status_code == 503
             assert answer.headers["retry-after"]
             assert answer.json()["error"]["type"] == "server_error"
             assert playground.http.get("/v1/models").json()["data"] == []
-        os.kill(playground.engine.pid, signal.SIGCONT)
-        wait_until(playground.is_ready)
+        playground.resume_engine()
+        eventually(playground.is_ready)
         assert playground.complete().status_code == 200
         # an end while a stream is open tells its reader
         with playground.http.stream(
@@ -228,10 +225,9 @@ def test_requests_before_the_model_is_there_are_503() -> None:
         ) as response:
             lines = response.iter_lines()
             next(lines)
-            began = time.monotonic()
             playground.process.send_signal(signal.SIGINT)
             with contextlib.suppress(httpx.TransportError):
                 for _ in lines:
-                    assert time.monotonic() - began < 20
+                    pass
     finally:
         playground.stop()

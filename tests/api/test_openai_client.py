@@ -10,7 +10,9 @@ from typing import Any
 import openai
 import pytest
 
-from .conftest import Playground, wait_until
+from tests.waiting import eventually
+
+from .conftest import Playground
 
 PROMPT = "Once upon a time there was"
 
@@ -325,5 +327,5 @@ def test_a_death_of_the_engine_is_an_error_the_client_knows(
         complete(client, model)
     assert caught.value.status_code == 503
     assert caught.value.response.headers["retry-after"]
-    wait_until(playground.is_ready)
+    eventually(playground.is_ready)
     assert complete(client, model).choices[0].text

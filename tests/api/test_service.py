@@ -6,8 +6,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from gptj_demo.sampling import CONTROLS
+from tests.processes import ROOT
 
-from .conftest import ROOT, Playground
+from .conftest import Playground
 
 TEXT = "Once upon a 漢字 🦊.\n"
 

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from gptj_demo.sampling import make_params
 from gptj_demo.ui.share import SAMPLE_FOLDER
 from gptj_demo.ui.snippets import Place, make_snippets
+from tests.processes import ROOT
 
-from .conftest import ROOT, Playground
+from .conftest import Playground
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```(python|bash)\n(.*?)```", PAGE, flags=re.DOTALL)

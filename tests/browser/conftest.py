@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from playwright.sync_api import (
     Browser,
@@ -27,10 +23,10 @@ from playwright.sync_api import (
 )
 
 from tests.browser.install import find_chromium
+from tests.processes import ROOT, App, free_port, http_status
+from tests.waiting import PATIENCE, eventually
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE_MODEL = ROOT / "assets" / "sample-model"
-START_SECONDS = 60
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -40,82 +36,26 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=PATIENCE * 1000)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """The first true value of `condition`; fails the test where there is none in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    pytest.fail(f"not so within {seconds} s: {condition}")
-
-
-def answers(url: str) -> bool:
-    """Whether a server is up."""
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-class Site:
+class Site(App):
     """A playground in a process of its own."""
 
     def __init__(self, model: str, *flags: str) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py", "--model", model, "--server-port", str(port), *flags],
-            cwd=ROOT,
-        )
-
-    def is_up(self) -> bool:
-        assert self.process.poll() is None, "app.py ended"
-        return answers(self.url)
+        super().__init__("--model", model, *flags)
 
     def status(self) -> dict[str, Any]:
-        """The page's own account of itself, through its API."""
+        """What the page's own API reports about the model."""
         call = f"{self.url}/gradio_api/call/status"
         request = urllib.request.Request(
             call, b'{"data": []}', {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             event = json.load(answer)["event_id"]
-        with urllib.request.urlopen(f"{call}/{event}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{call}/{event}", timeout=PATIENCE) as answer:
             data = next(line for line in answer if line.startswith(b"data: "))
         return dict(json.loads(data[6:])[0])
-
-    def wait_until_ready(self) -> None:
-        wait_until(self.is_up, START_SECONDS)
-        wait_until(lambda: self.status()["state"] == "ready", START_SECONDS)
-
-    @property
-    def engine(self) -> psutil.Process:
-        """The engine's process."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return next(c for c in children if "gptj_demo.engine" in c.cmdline())
-
-    def pause_engine(self) -> None:
-        """Stand still in mid-stream, so that nothing a test looks at can end of itself."""
-        self.engine.send_signal(signal.SIGSTOP)
-
-    def resume_engine(self) -> None:
-        self.engine.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
 
 
 @pytest.fixture(scope="package")
@@ -141,7 +81,7 @@ def running_site(model: str) -> Iterator[Site]:
 @pytest.fixture
 def site(running_site: Site) -> Iterator[Site]:
     """The playground, with a ready engine before the test and nobody's request after it."""
-    wait_until(lambda: running_site.status()["state"] == "ready", START_SECONDS)
+    eventually(running_site.is_ready)
     yield running_site
     running_site.resume_engine()
 
@@ -164,7 +104,7 @@ class Visitor:
         self.page: Page = context.new_page()
         self.dialogs: list[str] = []
         self.page.on("dialog", self._note_dialog)
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(PATIENCE * 1000)
         self.page.goto(url)
         expect(self.prompt).to_be_visible()
 
@@ -350,11 +290,11 @@ def editor_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     program = [sys.executable, "-m", "tests.browser.scripted_editor", str(port), str(folder)]
     process = subprocess.Popen(program, cwd=ROOT)
     try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}"), START_SECONDS)
+        eventually(lambda: http_status(f"http://127.0.0.1:{port}") == 200)
         yield f"http://127.0.0.1:{port}", Script(folder)
     finally:
-        process.terminate()
-        process.wait(20)
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

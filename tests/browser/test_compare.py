@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, expect
 
-from .conftest import Site, Visitor, wait_until
+from tests.waiting import eventually
+
+from .conftest import Site, Visitor
 
 Visit = Callable[..., Visitor]
 PROMPT = "Once upon a time there was a"
@@ -206,14 +208,14 @@ def test_stop_stops_all_cells_and_keeps_what_they_have(site: Site, comparer: Com
     comparer.finished()
     expect(comparer.cells.locator(".card-end")).to_have_text(["Stopped."] * 6)
     assert comparer.texts[0]
-    wait_until(lambda: site.status()["streams_running"] + site.status()["streams_waiting"] == 0)
+    eventually(lambda: site.status()["streams_running"] + site.status()["streams_waiting"] == 0)
 
 
 def test_closing_the_tab_cancels_all_cells(site: Site, comparer: Comparer) -> None:
     start_endless(site, comparer)
     comparer.page.close()
     site.resume_engine()
-    wait_until(lambda: site.status()["streams_running"] + site.status()["streams_waiting"] == 0)
+    eventually(lambda: site.status()["streams_running"] + site.status()["streams_waiting"] == 0)
 
 
 def test_others_are_served_while_a_comparison_runs(

@@ -12,8 +12,10 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from gptj_demo.sampling import control_named, make_params, read_written
 from gptj_demo.tokenization import prompt_hint
+from tests.processes import ROOT
+from tests.waiting import eventually
 
-from .conftest import ROOT, Script, Site, Visitor, said, wait_until
+from .conftest import Script, Site, Visitor, said
 
 Visit = Callable[..., Visitor]
 Scripted = tuple[Visitor, Script]
@@ -120,13 +122,13 @@ def test_a_scaffold_writes_the_text_sets_the_controls_says_so_and_can_be_undone(
 
 def test_what_one_scaffold_set_does_not_linger_in_the_next_beginning(visitor: Visitor) -> None:
     write_scaffold(visitor, "Q&A")
-    wait_until(lambda: controls_of(visitor, "stop", "max_new_tokens") == ["\\nQ:", 100])
+    eventually(lambda: controls_of(visitor, "stop", "max_new_tokens") == ["\\nQ:", 100])
     write_scaffold(visitor, "Article")
-    wait_until(lambda: controls_of(visitor, "stop", "max_new_tokens") == ["", 300])
+    eventually(lambda: controls_of(visitor, "stop", "max_new_tokens") == ["", 300])
     visitor.set_number("Length", "7")
     visitor.button("Examples").click()
     visitor.page.locator(".examples ul button").first.click()
-    wait_until(lambda: controls_of(visitor, "temperature", "max_new_tokens") == [0.8, 7])
+    eventually(lambda: controls_of(visitor, "temperature", "max_new_tokens") == [0.8, 7])
     expect(remark(visitor)).to_be_hidden()
 
 
@@ -296,7 +298,7 @@ def test_cutting_back_while_the_model_writes_stops_it_and_raises_a_control(
     remark(visitor).get_by_role("button", name="Cut back and go on").click()
     expect(visitor.page.get_by_label("number input for DRY multiplier")).to_have_value("0.8")
     visitor.finished()
-    wait_until(lambda: len(visitor.text) < looped)
+    eventually(lambda: len(visitor.text) < looped)
 
 
 # ---- what the model does not read
@@ -325,16 +327,16 @@ def test_what_falls_out_of_the_window_is_grey_and_follows_the_length(
     short = grey(visitor)
     assert text.startswith(short)
     visitor.set_number("Length", "300")
-    wait_until(lambda: len(grey(visitor)) > len(short))
+    eventually(lambda: len(grey(visitor)) > len(short))
     visitor.set_number("Length", "10")
-    wait_until(lambda: grey(visitor) == short)
+    eventually(lambda: grey(visitor) == short)
     visitor.page.keyboard.press("Control+Enter")
     expect(visitor.model_words.first).not_to_be_empty()
     visitor.finished()
     notes = visitor.page.locator(".notes").inner_text()
     assert re.search(r"first ([\d,]+) tokens", notes)
     visitor.prompt.fill("Short again")
-    wait_until(lambda: grey(visitor) == "")
+    eventually(lambda: grey(visitor) == "")
 
 
 def test_grey_ends_where_the_model_begins_to_read(site: Site, visitor: Visitor) -> None:
@@ -344,7 +346,7 @@ def test_grey_ends_where_the_model_begins_to_read(site: Site, visitor: Visitor) 
     visitor.open_group("Prompt")
     visitor.page.get_by_role("radio", name="left").check()
     visitor.set_number("Length", "24")
-    wait_until(lambda: grey(visitor) == " and" * 74)
+    eventually(lambda: grey(visitor) == " and" * 74)
 
 
 # ---- About

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import ROOT, Playground
+from tests.api.conftest import Playground
 from tests.api.test_snippets import EXAMPLES, SNIPPETS, run_example
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed: make evaluation"

@@ -1,0 +1,127 @@
+"""SIGINT and SIGTERM end the programs, whatever signal handling they inherit."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.engine.checkpoints import make_checkpoint
+from tests.processes import ROOT, App, is_running
+from tests.waiting import PATIENCE, eventually
+
+# how a script starts a background job, and how a container starts its only program
+IGNORING = ("sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
+AS_PROCESS_1 = ("unshare", "--map-root-user", "--pid", "--fork")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("tiny"), n_positions=2048)
+
+
+@contextmanager
+def started(folder: Path, launcher: tuple[str, ...]) -> Iterator[App]:
+    """The program; what is left of it in the end is killed."""
+    app = App("--model", str(folder), launcher=launcher)
+    try:
+        yield app
+    finally:
+        if app.process.poll() is None:
+            for child in psutil.Process(app.process.pid).children(recursive=True):
+                child.kill()
+            app.process.kill()
+            app.process.wait()
+
+
+def program(app: App) -> psutil.Process:
+    """The process that runs app.py, which may be a child of the launcher."""
+    process = psutil.Process(app.process.pid)
+    family = [process, *process.children(recursive=True)]
+    return next(one for one in family if one.cmdline()[1:2] == ["app.py"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_server_stops_when_it_was_started_with_signals_ignored(
+    folder: Path, number: signal.Signals
+) -> None:
+    with started(folder, IGNORING) as app:
+        app.wait_until_ready()
+        engine = app.engine
+        app.process.send_signal(number)
+        assert app.process.wait(PATIENCE) == 0
+        eventually(lambda: not is_running(engine))
+
+
+def test_the_server_stops_while_the_model_loads(folder: Path) -> None:
+    with started(folder, IGNORING) as app:
+        app.pause_engine_at_start()
+        eventually(app.is_up)
+        engine = app.engine
+        app.process.send_signal(signal.SIGTERM)
+        assert app.process.wait(PATIENCE) == 0
+        eventually(lambda: not is_running(engine))
+
+
+def can_start_process_1() -> bool:
+    if shutil.which(AS_PROCESS_1[0]) is None:
+        return False
+    return subprocess.run([*AS_PROCESS_1, "true"], stderr=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.skipif(not can_start_process_1(), reason="needs the right to make a PID namespace")
+def test_the_server_stops_as_process_1_of_a_container(folder: Path) -> None:
+    with started(folder, AS_PROCESS_1) as app:
+        app.wait_until_ready()
+        engine = app.engine
+        program(app).send_signal(signal.SIGTERM)
+        assert app.process.wait(PATIENCE) == 0
+        eventually(lambda: not is_running(engine))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_leaves_the_engine_to_the_server(
+    folder: Path, number: signal.Signals
+) -> None:
+    with started(folder, ()) as app:
+        app.wait_until_ready()
+        engine = app.engine
+        engine.send_signal(number)
+        answer = httpx.post(
+            f"{app.url}/v1/completions", json={"prompt": "x", "max_tokens": 1}, timeout=PATIENCE
+        )
+        assert answer.status_code == 200
+        assert app.engine == engine
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_terminal_stops_when_it_was_started_with_signals_ignored(
+    folder: Path, number: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "gptj_demo", "x", "--max-new-tokens", "2000", "--ignore-eos"]
+    with subprocess.Popen(
+        [*IGNORING, *command, "--model", str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as terminal:
+        try:
+            assert terminal.stdout is not None
+            assert terminal.stdout.read(1)
+            (engine,) = psutil.Process(terminal.pid).children()
+            engine.suspend()  # else the text may end before the signal arrives
+            terminal.send_signal(number)
+            _, errors = terminal.communicate(timeout=PATIENCE)
+            assert terminal.returncode == code
+            assert b"Traceback" not in errors
+            eventually(lambda: not is_running(engine))
+        finally:
+            terminal.kill()
