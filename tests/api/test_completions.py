@@ -208,14 +208,14 @@ def test_a_prompt_read_before_is_told_as_cached(playground: Playground) -> None:
 def test_requests_before_the_model_is_there_are_503() -> None:
     playground = Playground()
     try:
+        playground.pause_engine_at_start()
         eventually(playground.is_up)
-        playground.pause_engine()
         answer = playground.complete()
-        if not playground.is_ready():
-            assert answer.status_code == 503
-            assert answer.headers["retry-after"]
-            assert answer.json()["error"]["type"] == "server_error"
-            assert playground.http.get("/v1/models").json()["data"] == []
+        assert not playground.is_ready()
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert answer.json()["error"]["type"] == "server_error"
+        assert playground.http.get("/v1/models").json()["data"] == []
         playground.resume_engine()
         eventually(playground.is_ready)
         assert playground.complete().status_code == 200

@@ -494,8 +494,7 @@ def test_a_killed_engine_is_told_and_comes_back_by_itself(site: Site, visitor: V
 def test_one_can_write_and_press_generate_while_the_model_loads(model: str, visit: Visit) -> None:
     site = Site(model)
     try:
-        eventually(lambda: site.process.poll() is not None or engine_started(site))
-        site.pause_engine()
+        site.pause_engine_at_start()
         eventually(site.is_up)
         person = visit(site.url)
         expect(person.page.locator(".model-progress")).to_be_visible()
@@ -510,13 +509,6 @@ def test_one_can_write_and_press_generate_while_the_model_loads(model: str, visi
     finally:
         site.stop()
     assert site.process.returncode == 0
-
-
-def engine_started(site: Site) -> bool:
-    try:
-        return site.engine.is_running()
-    except StopIteration:
-        return False
 
 
 # ---- how it looks, and other ways to use it
