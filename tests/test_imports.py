@@ -18,7 +18,12 @@ RANKS = [
     ("gptj_demo.ui", "gptj_demo.api.service", "gptj_demo.__main__"),
     ("gptj_demo.api.streaming", "gptj_demo.api.docs", "gptj_demo.api.pipeline_cloud"),
     ("gptj_demo.api.completions", "gptj_demo.api.schema", "gptj_demo.api.access"),
-    ("gptj_demo.api.errors", "gptj_demo.api.metrics", "gptj_demo.scoring"),
+    (
+        "gptj_demo.api.compatibility",
+        "gptj_demo.api.errors",
+        "gptj_demo.api.metrics",
+        "gptj_demo.scoring",
+    ),
     ("gptj_demo.worker", "gptj_demo.engine.__main__"),
     ("gptj_demo.engine.loop",),
     ("gptj_demo.engine.engine", "gptj_demo.engine.checkpoint"),

@@ -27,7 +27,7 @@ def read_keys(settings: Settings) -> tuple[str, ...]:
     written = settings.api_keys.get_secret_value().split(",") if settings.api_keys else []
     if settings.api_keys_file is not None:
         try:
-            lines = settings.api_keys_file.read_text(encoding="utf-8").splitlines()
+            lines = settings.api_keys_file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidSettings(
                 f"The file of API keys, {settings.api_keys_file}, cannot be read: "

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 
+from gptj_demo.api.compatibility import drop_neutral
 from gptj_demo.api.errors import ApiError
 from gptj_demo.sampling import (
     CONTROLS,
@@ -42,6 +43,10 @@ class StreamOptions(BaseModel):
     include_usage: bool = Field(
         False, description="Send a last chunk with the usage; `usage` is null in the others."
     )
+    continuous_usage_stats: bool = Field(False, description="Send the usage so far in every chunk.")
+    include_obfuscation: bool = Field(
+        False, description="Has no effect: chunks are not padded to hide the length of tokens."
+    )
 
 
 TokenIds = list[Annotated[int, Field(ge=0, strict=True)]]
@@ -66,7 +71,7 @@ class _Body(BaseModel):
         None, description="Send the words as they come, as server-sent events."
     )
     stream_options: StreamOptions | None = Field(
-        None, description="Only with stream: include_usage."
+        None, description="Only with stream: include_usage, continuous_usage_stats."
     )
     user: str | None = Field(
         None, max_length=256, description="A name of your own for an end user; it has no effect."
@@ -282,7 +287,7 @@ async def read_body(request: Request, model: type[Body]) -> Body:
             code="invalid_content_type",
         )
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(drop_neutral(await request.body()))
     except ValidationError as error:
         raise _explain(error, model) from None
 

@@ -34,6 +34,7 @@ from gptj_demo.api.schema import (
     ModelList,
     RunRequest,
     RunResponse,
+    StreamOptions,
     TokenizeRequest,
     TokenizeResponse,
     components,
@@ -183,8 +184,10 @@ class _Service:
                 return {**same, **fields}
 
             if body.stream:
-                usage = body.stream_options is not None and body.stream_options.include_usage
-                told = events(completions, envelope, usage)
+                options = body.stream_options or StreamOptions.model_construct()
+                told = events(
+                    completions, envelope, options.include_usage, options.continuous_usage_stats
+                )
                 return EventStream(told, resources.pop_all())
             choices = await unless_caller_leaves(request, completions.whole())
             return JSONResponse(envelope(choices=choices, usage=completions.usage.json()))

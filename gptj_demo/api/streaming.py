@@ -76,17 +76,28 @@ class EventStream(StreamingResponse):
 
 
 async def events(
-    completions: Completions, envelope: Callable[..., dict[str, Any]], include_usage: bool
+    completions: Completions,
+    envelope: Callable[..., dict[str, Any]],
+    include_usage: bool,
+    continuous_usage: bool,
 ) -> AsyncGenerator[bytes, None]:
-    """The stream's events: pieces as they come, the usage where asked for, and the end."""
-    usage: dict[str, Any] = {"usage": None} if include_usage else {}
+    """The stream's events: pieces as they arrive, then the usage if requested, then the end.
+
+    With `include_usage` the pieces have `usage: null`, or with `continuous_usage` the usage so far.
+    """
+
+    def usage() -> dict[str, Any]:
+        if not include_usage:
+            return {}
+        return {"usage": completions.usage.json() if continuous_usage else None}
+
     try:
         async with aclosing(completions.pieces()) as told:
             async for pieces in told:
                 if not pieces:
                     yield KEEP_ALIVE
                 for choice in completions.choices(pieces):
-                    yield encode(envelope(choices=[choice], **usage))
+                    yield encode(envelope(choices=[choice], **usage()))
         if include_usage:
             yield encode(envelope(choices=[], usage=completions.usage.json()))
         yield DONE

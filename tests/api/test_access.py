@@ -63,6 +63,13 @@ def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
         read_keys(settings(api_keys=" , "))
 
 
+@pytest.mark.parametrize("written", ["\ufeff# ours\r\none\r\ntwo\r\n", "one\n\n two \n"])
+def test_a_file_of_keys_can_come_from_any_editor(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(written.encode())
+    assert read_keys(settings(api_keys_file=file)) == ("one", "two")
+
+
 def test_a_login_without_keys_closes_the_api() -> None:
     closed = settings(login="anna:secret,ben:also")
     assert read_login(closed) == [("anna", "secret"), ("ben", "also")]
