@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from gptj_demo.console import UnreadableText, print_text, read_prompt, show_any_character
 from gptj_demo.protocol import (
     Alternative,
     Drafting,
@@ -101,11 +102,6 @@ def read_controls(arguments: argparse.Namespace) -> SamplingParams:
             flag = control.kind == "flag"
             given[control.name] = value if flag else read_written(control, value)
     return make_params(given)
-
-
-def read_prompt(prompt: str) -> str:
-    """The prompt, from standard input where it is `-`; a final line break is not part of it."""
-    return sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
 
 
 def say(*lines: str) -> None:
@@ -200,7 +196,7 @@ class _Printed:
             say(*self._score(event))
         elif isinstance(event, TokenEvent | Finished):
             if event.index == 0:
-                print(event.text, end="", flush=True)
+                print_text(event.text)
             else:
                 self._texts[event.index].append(event.text)
             if isinstance(event, Finished):
@@ -214,7 +210,7 @@ class _Printed:
             if index > 0:
                 print(flush=True)
                 say(f"completion {index + 1} of {self._params.n}, seed {finished.seed}")
-                print("".join(self._texts[index]), end="")
+                print_text("".join(self._texts[index]))
             if self._params.max_new_tokens:
                 print(flush=True)
             say(*self._probabilities(index), self._reason(finished))
@@ -318,8 +314,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         params = read_controls(arguments)
         settings = read_settings(arguments)
-        prompt = read_prompt(arguments.prompt)
-    except (InvalidControl, InvalidSettings) as error:
+        prompt = read_prompt(arguments.prompt, sys.stdin.buffer)
+    except (InvalidControl, InvalidSettings, UnreadableText) as error:
         say(str(error))
         return 2
     worker = Worker(settings)
@@ -335,6 +331,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    show_any_character(sys.stdout, sys.stderr)
     arguments = parse_arguments(argv)
     raise_on_stop_signals()
     try:

@@ -48,7 +48,13 @@ RANKS = [
         "gptj_demo.engine.vectors",
     ),
     ("gptj_demo.protocol", "gptj_demo.tokenization"),
-    ("gptj_demo.sampling", "gptj_demo.settings", "gptj_demo.signals", "gptj_demo.software"),
+    (
+        "gptj_demo.console",
+        "gptj_demo.sampling",
+        "gptj_demo.settings",
+        "gptj_demo.signals",
+        "gptj_demo.software",
+    ),
 ]
 
 
