@@ -1,0 +1,1 @@
+"""The parts of `tools/train_sample_model.py`: corpus, network, optimizer, training, evaluation."""
