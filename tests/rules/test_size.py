@@ -71,7 +71,6 @@ TO_SPLIT = {
     "tests/test_compare.py",
     "tests/test_worker.py",
     # tools
-    "tools/train_sample_model.py",
 }
 
 
