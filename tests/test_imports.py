@@ -30,7 +30,7 @@ RANKS = [
     ("gptj_demo.engine.runner", "gptj_demo.engine.detokenizer"),
     ("gptj_demo.engine.graphs",),
     ("gptj_demo.engine.gptj", "gptj_demo.engine.sampler", "gptj_demo.engine.scheduler"),
-    ("gptj_demo.engine.int8_cpu",),
+    ("gptj_demo.engine.int8_cpu", "gptj_demo.engine.prefix_cache"),
     (
         "gptj_demo.engine.kv_cache",
         "gptj_demo.engine.int8",

@@ -1,14 +1,12 @@
-"""Who runs next. Knows slots, lengths and order; knows neither torch nor text.
+"""Which sequences run next. Knows slots, lengths and order; knows neither torch nor text.
 
-Continuous batching: at every step each running sequence decodes one token, and within a budget of
-prompt tokens the oldest admitted sequences read on in their prompts. Waiting sequences are admitted
-in the order of their arrival, whenever a slot is free; a slot holds a full context, so a sequence
-that is admitted always fits.
+Continuous batching: at every step each running sequence decodes one token, and up to a budget of
+prompt tokens is read. Waiting sequences are admitted in the order of their arrival, whenever a slot
+is free; a slot holds a full context, so a sequence that is admitted always fits.
 
-What was computed once is not computed again: a slot remembers the tokens whose keys and values it
-holds, also when its sequence is over, and a new sequence takes over the longest beginning of its
-prompt that any slot holds. So the completions of one request share their prompt: one reads it, the
-others wait for that.
+Prefixes are cached (`prefix_cache`): a slot keeps its tokens after its sequence has ended, and a
+new sequence reuses the longest prefix of its prompt that any slot holds. So the completions of one
+request share their prompt: one reads it, the others wait for that.
 """
 
 from __future__ import annotations
@@ -17,24 +15,24 @@ from collections import OrderedDict
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
-SequenceKey = tuple[int, int]
+from gptj_demo.engine.prefix_cache import MIN_REUSED_TOKENS, PrefixCache
 
-# a shorter common beginning is not worth a copy
-_LEAST_REUSED_TOKENS = 8
+SequenceKey = tuple[int, int]
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One completion on its way: what is prefilled, and the slot it holds (-1: none).
+    """One completion: how much of its prompt is prefilled, and the slot it holds (-1: none).
 
-    Those of one request have the same `request_id` and prompt, and each an `index` of its own.
-    `reads_all` says that nothing may be taken over, because the prompt's own logits are wanted.
+    The completions of one request have the same `request_id` and prompt and differ in `index`.
+    `reads_all` forbids reusing a cached prefix, because the logits of the whole prompt are wanted.
     """
 
     request_id: int
     prompt_token_ids: tuple[int, ...]
     index: int = 0
     reads_all: bool = False
+    admission: int = 0  # the earlier it was admitted, the lower
     slot: int = -1
     prefilled: int = 0
     reused: int = 0
@@ -50,8 +48,13 @@ class Sequence:
 
     @property
     def in_prefill(self) -> bool:
-        """Whether more of the prompt is to be read than its last token, which can be decoded."""
+        """Whether more is left of the prompt than its last token, which can be decoded."""
         return self.prefilled < self.prompt_length - (not self.reads_all)
+
+    @property
+    def is_worth_sharing(self) -> bool:
+        """Whether other completions of the request can reuse the prompt once it has been read."""
+        return self.prompt_length > MIN_REUSED_TOKENS
 
     @property
     def length(self) -> int:
@@ -65,10 +68,20 @@ class Sequence:
             self.generated_token_ids[-1] if self.generated_token_ids else self.prompt_token_ids[-1]
         )
 
+    def computed(self, start: int) -> Tokens[int]:
+        """The tokens from position `start` on whose keys and values have been computed."""
+        prompt, generated = self.prompt_token_ids, self.generated_token_ids
+        if not generated:
+            return prompt[start : self.prefilled]
+        # the newest token is computed in the next step
+        if start >= len(prompt):
+            return generated[start - len(prompt) : -1]
+        return (*prompt[start:], *generated[:-1])
+
 
 @dataclass(frozen=True, slots=True)
 class PrefillChunk:
-    """Tokens `start` to `end` of a sequence's prompt, to be read in this step."""
+    """Tokens `start` to `end` (excluded) of a sequence's prompt, read in this step."""
 
     sequence: Sequence
     start: int
@@ -81,7 +94,7 @@ class PrefillChunk:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """The slot `target` takes over the first `length` positions of `source`."""
+    """Copies the first `length` positions of the slot `source` to the slot `target`."""
 
     source: int
     target: int
@@ -90,31 +103,12 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step does: `copies` in this order, `decode`, which is ordered by slot, `prefill`."""
+    """What one step does: `copies` in this order, then `decode` (ordered by slot) and `prefill`."""
 
     admitted: list[Sequence]
     copies: list[Copy]
     decode: list[Sequence]
     prefill: list[PrefillChunk]
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A slot of the KV cache: who holds it, and what stands in it when nobody does."""
-
-    number: int
-    sequence: Sequence | None = None
-    kept: Tokens[int] = ()
-    freed: int = 0  # the later it was freed, the higher
-
-    def holds(self) -> Tokens[int]:
-        """The tokens whose keys and values are in the slot."""
-        sequence = self.sequence
-        if sequence is None:
-            return self.kept
-        if not sequence.generated_token_ids:
-            return sequence.prompt_token_ids[: sequence.prefilled]
-        return (*sequence.prompt_token_ids, *sequence.generated_token_ids[:-1])
 
 
 class Scheduler:
@@ -124,9 +118,12 @@ class Scheduler:
         self.max_streams = max_streams
         self.prefill_budget = prefill_budget
         self._waiting: OrderedDict[SequenceKey, Sequence] = OrderedDict()
-        self._running: OrderedDict[SequenceKey, Sequence] = OrderedDict()
-        self._slots = [_Slot(number) for number in range(max_streams)]
-        self._times_freed = 0
+        self._running: dict[SequenceKey, Sequence] = {}
+        self._unplaced: dict[SequenceKey, Sequence] = {}  # running, but without a slot yet
+        self._reading: dict[Sequence, None] = {}  # with a slot, and a prompt to be read
+        self._by_slot: list[Sequence | None] = [None] * max_streams
+        self._cache = PrefixCache(max_streams, self._computed)
+        self._times_admitted = 0
 
     @property
     def is_idle(self) -> bool:
@@ -141,22 +138,22 @@ class Scheduler:
         return len(self._waiting)
 
     def add(self, sequence: Sequence) -> None:
-        """Put a sequence at the end of the waiting line."""
+        """Put a sequence at the end of the queue."""
         self._waiting[sequence.key] = sequence
 
     def remove(self, key: SequenceKey, *, keep: bool = True) -> Sequence | None:
         """Take a sequence out, finished or cancelled; its slot is free at once. None if unknown.
 
-        With `keep` the slot remembers what it holds, for whoever begins in the same way.
+        With `keep`, later prompts may reuse what the slot holds.
         """
         if (sequence := self._waiting.pop(key, None)) is not None:
             return sequence
         if (sequence := self._running.pop(key, None)) is not None:
-            slot = self._slots[sequence.slot]
-            slot.kept = slot.holds() if keep else ()
-            slot.sequence = None
-            self._times_freed += 1
-            slot.freed = self._times_freed
+            self._unplaced.pop(key, None)
+            self._reading.pop(sequence, None)
+            if sequence.slot >= 0:
+                self._cache.release(sequence.slot, keep=keep)
+                self._by_slot[sequence.slot] = None
             return sequence
         return None
 
@@ -166,73 +163,72 @@ class Scheduler:
         Copies and chunks count as done from here on; the caller runs them before it asks again.
         """
         admitted: list[Sequence] = []
-        copies: list[Copy] = []
         free = self.max_streams - len(self._running)
         while self._waiting and free:
             key, sequence = self._waiting.popitem(last=False)
-            self._running[key] = sequence
+            self._running[key] = self._unplaced[key] = sequence
+            self._times_admitted += 1
+            sequence.admission = self._times_admitted
             admitted.append(sequence)
             free -= 1
-        # those that are admitted get their slots when they begin to read, the siblings of one that
-        # still reads after it
-        readers = {s.request_id for s in self._running.values() if s.slot >= 0 and s.in_prefill}
-        for sequence in self._running.values():
-            if sequence.slot < 0 and sequence.request_id not in readers:
-                self._place(sequence, copies)
-                if sequence.in_prefill:
-                    readers.add(sequence.request_id)
-        placed = [sequence for sequence in self._running.values() if sequence.slot >= 0]
-        decode = [sequence for sequence in placed if not sequence.in_prefill]
-        decode.sort(key=lambda sequence: sequence.slot)
-        prefill = []
-        budget = self.prefill_budget
-        for sequence in placed:
-            if not sequence.in_prefill:
+        copies = self._place_admitted()
+        decode = [one for one in self._by_slot if one is not None and one not in self._reading]
+        prefill = self._prefill()
+        return Step(admitted, copies, decode, prefill)
+
+    def _place_admitted(self) -> list[Copy]:
+        """Give slots to the admitted sequences that have none.
+
+        A completion waits while another one of its request reads a prompt that it can reuse.
+        """
+        copies = []
+        shared = {one.request_id for one in self._reading if one.is_worth_sharing}
+        for key, sequence in list(self._unplaced.items()):
+            if sequence.request_id in shared:
                 continue
-            # cut at multiples of the budget, and never for the sake of others
+            del self._unplaced[key]
+            placement = self._cache.place(sequence.prompt_token_ids, reuse=not sequence.reads_all)
+            sequence.slot = placement.slot
+            self._by_slot[placement.slot] = sequence
+            sequence.prefilled = sequence.reused = placement.reused
+            if placement.source is not None:
+                copies.append(Copy(placement.source, placement.slot, placement.reused))
+            if sequence.in_prefill:
+                self._reading[sequence] = None
+                if sequence.is_worth_sharing:
+                    shared.add(sequence.request_id)
+        return copies
+
+    def _prefill(self) -> list[PrefillChunk]:
+        """The chunks that are read in this step."""
+        if not self._reading:
+            return []
+        order = sorted(self._reading, key=lambda one: one.admission)
+        chunks = []
+        budget = self.prefill_budget
+        for sequence in order:
+            # cut at multiples of the budget, whoever else reads: results depend on the cuts
             start = sequence.prefilled
             next_cut = (start // self.prefill_budget + 1) * self.prefill_budget
             end = min(sequence.prompt_length, next_cut)
             if end - start <= budget:
                 budget -= end - start
                 sequence.prefilled = end
-                prefill.append(PrefillChunk(sequence, start, end))
-        return Step(admitted, copies, decode, prefill)
+                if not sequence.in_prefill:
+                    del self._reading[sequence]
+                chunks.append(PrefillChunk(sequence, start, end))
+        return chunks
 
-    def _place(self, sequence: Sequence, copies: list[Copy]) -> None:
-        """Give a sequence a free slot, and what another one holds of its prompt's beginning."""
-        free = [slot for slot in self._slots if slot.sequence is None]
-        # empty ones first, which keeps rows together, then the one freed longest ago
-        target = min(free, key=lambda slot: (slot.freed if slot.kept else -1, slot.number))
-        prompt = sequence.prompt_token_ids
-        reused, source = 0, target
-        if not sequence.reads_all:
-            for slot in self._slots:
-                common = _common_beginning(prompt[:-1], slot.holds())
-                if common > reused and common >= _LEAST_REUSED_TOKENS:
-                    reused, source = common, slot
-        if source.sequence is None and reused >= len(source.kept) // 2:
-            target = source  # little else would be lost with it
-        elif reused:
-            copies.append(Copy(source.number, target.number, reused))
-        sequence.slot, target.sequence, target.kept = target.number, sequence, ()
-        sequence.prefilled = sequence.reused = reused
+    def _computed(self, slot: int, start: int) -> Tokens[int]:
+        sequence = self._by_slot[slot]
+        return () if sequence is None else sequence.computed(start)
 
     def check_integrity(self) -> None:
         """Raise `RuntimeError` where slots and sequences do not add up; cheap enough for tests."""
-        held = {slot.number: slot.sequence for slot in self._slots if slot.sequence is not None}
-        placed = {s.slot: s for s in self._running.values() if s.slot >= 0}
-        if held != placed or len(self._running) > self.max_streams:
-            raise RuntimeError(f"slots held {sorted(held)}, sequences in {sorted(placed)}")
-
-
-def _common_beginning(one: Tokens[int], other: Tokens[int]) -> int:
-    """How many tokens at the beginning are the same; compares slices, which is fast."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if tuple(one[low:middle]) == tuple(other[low:middle]):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+        held = {slot: one for slot, one in enumerate(self._by_slot) if one is not None}
+        placed = {one.slot: one for one in self._running.values() if one.slot >= 0}
+        free = self._cache.free
+        if held != placed or free != self.max_streams - len(held):
+            raise RuntimeError(
+                f"slots held: {sorted(held)}, by sequences: {sorted(placed)}, free: {free}"
+            )

@@ -1,0 +1,186 @@
+"""Which slot a prompt gets: the radix tree finds what comparing with every slot would find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gptj_demo.engine import prefix_cache
+from gptj_demo.engine.prefix_cache import MIN_REUSED_TOKENS, Placement, PrefixCache, PrefixTree
+
+
+def common_length(one: Tokens[int], other: Tokens[int]) -> int:
+    length = 0
+    while length < min(len(one), len(other)) and one[length] == other[length]:
+        length += 1
+    return length
+
+
+@dataclass
+class Slot:
+    """A slot of `LinearCache`."""
+
+    number: int
+    is_held: bool = False
+    tokens: tuple[int, ...] = ()
+    freed: int = 0  # the later it was freed, the higher
+
+
+class LinearCache:
+    """The slow twin: compares a prompt with the tokens of each slot."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = [Slot(number) for number in range(slots)]
+        self.times_freed = 0
+
+    def place(self, prompt: Tokens[int], *, reuse: bool) -> Placement:
+        free = [slot for slot in self.slots if not slot.is_held]
+        target = min(free, key=lambda slot: (slot.freed if slot.tokens else -1, slot.number))
+        reused, source = 0, target
+        if reuse:
+            for slot in self.slots:
+                common = common_length(prompt[:-1], slot.tokens)
+                if common > reused and common >= MIN_REUSED_TOKENS:
+                    reused, source = common, slot
+        if not source.is_held and reused >= len(source.tokens) // 2:
+            target = source
+        target.is_held, target.tokens = True, tuple(prompt[:reused])
+        copied_from = source.number if reused and source is not target else None
+        return Placement(target.number, reused, copied_from)
+
+    def extend(self, slot: int, tokens: Tokens[int]) -> None:
+        self.slots[slot].tokens += tuple(tokens)
+
+    def release(self, slot: int, *, keep: bool) -> None:
+        self.times_freed += 1
+        one = self.slots[slot]
+        one.is_held, one.freed = False, self.times_freed
+        if not keep:
+            one.tokens = ()
+
+
+def check_tree(tree: PrefixTree, slots: int) -> None:
+    """The tree's own promises: masks add up, and no node could be joined with its child."""
+    ends = tree._ends
+    waiting = [tree._root]
+    while waiting:
+        node = waiting.pop()
+        below = 0
+        for token, child in node.children.items():
+            assert child.parent is node
+            assert child.tokens[0] == token
+            assert not below & child.slots
+            below |= child.slots
+            waiting.append(child)
+        if node is not tree._root:
+            ending = sum(1 << slot for slot in range(slots) if ends[slot] is node)
+            assert node.slots == ending | below != 0
+            assert node.ends == ending
+            assert node.tokens
+            assert ending or len(node.children) > 1
+
+
+# two kinds of tokens in runs, so that prompts share prefixes of all lengths
+texts = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9)), max_size=4).map(
+    lambda runs: tuple(token for token, length in runs for _ in range(length))
+)
+
+
+@given(
+    slots=st.integers(1, 6),
+    actions=st.lists(
+        st.one_of(
+            st.tuples(st.just("place"), texts.map(lambda text: (*text, 0)), st.booleans()),
+            st.tuples(st.just("extend"), texts, st.integers(0, 5)),
+            st.tuples(st.just("release"), st.integers(0, 5), st.integers(0, 3)),
+        ),
+        max_size=40,
+    ),
+)
+def test_places_are_those_that_a_comparison_with_every_slot_chooses(
+    slots: int, actions: list[tuple[str, tuple[int, ...] | int, int]]
+) -> None:
+    linear = LinearCache(slots)
+    asked: set[int] = set()
+
+    def computed(slot: int, start: int) -> tuple[int, ...]:
+        asked.add(slot)
+        return linear.slots[slot].tokens[start:]
+
+    cache = PrefixCache(slots, computed)
+    held: list[int] = []
+    for kind, subject, number in actions:
+        if kind == "place" and cache.free:
+            assert isinstance(subject, tuple)
+            asked.clear()
+            placement = cache.place(subject, reuse=not number)
+            assert asked <= set(held)
+            assert placement == linear.place(subject, reuse=not number)
+            linear.extend(placement.slot, subject[placement.reused :])
+            held.append(placement.slot)
+        elif kind == "extend" and held:
+            assert isinstance(subject, tuple)
+            linear.extend(held[number % len(held)], subject)
+        elif kind == "release" and held:
+            assert isinstance(subject, int)
+            slot = held.pop(subject % len(held))
+            cache.release(slot, keep=number > 0)
+            linear.release(slot, keep=number > 0)
+            assert cache._tree.tokens(slot) == linear.slots[slot].tokens
+        assert cache.free == slots - len(held)
+        for one in linear.slots:
+            known = cache._tree.tokens(one.number)
+            assert known == one.tokens[: cache._tree.lengths[one.number]]
+        check_tree(cache._tree, slots)
+
+
+def test_sequences_that_grow_token_by_token_beside_each_other_share_their_nodes() -> None:
+    tree = PrefixTree(3)
+    for token in range(100):
+        for slot in range(3):
+            tree.extend(slot, (token,))
+    check_tree(tree, 3)
+    assert len(tree._root.children) == 1
+    assert tree.longest(tuple(range(100)), 100) == (100, 0b111, 0b111)
+    tree.extend(1, (7, 8))
+    assert tree.longest((*range(100), 7), 101) == (101, 0b010, 0b101)
+
+
+@pytest.mark.parametrize("shared", [0, 1000])
+def test_a_look_up_does_no_more_where_there_are_more_slots(
+    shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = 0
+    compare = prefix_cache._common_length
+
+    def counting(run: list[int], tokens: Tokens[int], start: int, limit: int) -> int:
+        nonlocal compared
+        compared += 1
+        return compare(run, tokens, start, limit)
+
+    monkeypatch.setattr(prefix_cache, "_common_length", counting)
+    counts = []
+    for slots in (4, 32, 256):
+        prompts: dict[int, tuple[int, ...]] = {}
+        asked = 0
+
+        def computed(slot: int, start: int) -> Tokens[int]:
+            nonlocal asked
+            asked += 1
+            return prompts[slot][start:]  # noqa: B023
+
+        cache = PrefixCache(slots, computed)
+        new = (*range(shared), 5, 6, 7)
+        for number in range(slots - 2):
+            prompt = (*range(shared), *(10_000 + number,) * 1000)
+            prompts[cache.place(prompt).slot] = prompt
+        prompts[cache.place(new).slot] = new  # which enters the others into the tree
+        compared = asked = 0
+        cache.place((*range(shared), 5, 6, 8, 9))
+        counts.append((compared, asked))
+    assert counts[0] == counts[1] == counts[2]
+    assert max(counts[0]) <= 6
