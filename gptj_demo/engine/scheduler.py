@@ -4,6 +4,11 @@ Continuous batching: at every step each running sequence decodes one token, and 
 prompt tokens is read. Waiting sequences are admitted in the order of their arrival, whenever a slot
 is free; a slot holds a full context, so a sequence that is admitted always fits.
 
+Prompts with the least left to read come first, so a short prompt does not wait for a long one. To
+bound the delay of a long prompt, at least two of three steps read on in the oldest prompt: where
+reading in the order of admission takes n chunks up to the end of a prompt, it ends within
+n + ceil(n / 2) steps, whatever arrives after it.
+
 Prefixes are cached (`prefix_cache`): a slot keeps its tokens after its sequence has ended, and a
 new sequence reuses the longest prefix of its prompt that any slot holds. So the completions of one
 request share their prompt: one reads it, the others wait for that.
@@ -18,6 +23,9 @@ from dataclasses import dataclass, field
 from gptj_demo.engine.prefix_cache import MIN_REUSED_TOKENS, PrefixCache
 
 SequenceKey = tuple[int, int]
+
+TURNS_OF_OLDEST = 2
+"""Steps that must read the oldest prompt after one that passed it over for shorter ones."""
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +132,7 @@ class Scheduler:
         self._by_slot: list[Sequence | None] = [None] * max_streams
         self._cache = PrefixCache(max_streams, self._computed)
         self._times_admitted = 0
+        self._turns_of_oldest = 0  # steps before the oldest prompt may be passed over again
 
     @property
     def is_idle(self) -> bool:
@@ -203,7 +212,13 @@ class Scheduler:
         """The chunks that are read in this step."""
         if not self._reading:
             return []
-        order = sorted(self._reading, key=lambda one: one.admission)
+        oldest = min(self._reading, key=lambda one: one.admission)
+        order = sorted(
+            self._reading, key=lambda one: (one.prompt_length - one.prefilled, one.admission)
+        )
+        if self._turns_of_oldest:
+            order.remove(oldest)
+            order.insert(0, oldest)
         chunks = []
         budget = self.prefill_budget
         for sequence in order:
@@ -217,6 +232,10 @@ class Scheduler:
                 if not sequence.in_prefill:
                     del self._reading[sequence]
                 chunks.append(PrefillChunk(sequence, start, end))
+        if any(chunk.sequence is oldest for chunk in chunks):
+            self._turns_of_oldest = max(0, self._turns_of_oldest - 1)
+        else:
+            self._turns_of_oldest = TURNS_OF_OLDEST
         return chunks
 
     def _computed(self, slot: int, start: int) -> Tokens[int]:

@@ -560,6 +560,25 @@ def test_a_text_cancelled_just_before_it_breaks_leaves_its_slot_clean() -> None:
 # ---- the company
 
 
+def test_a_short_prompt_writes_the_same_and_soon_beside_a_long_one() -> None:
+    long = request(0, [A, B, C, D] * 14, max_new_tokens=4)
+    short = request(1, [B, B, D], max_new_tokens=4)
+    alone = Bench(prefill_budget=4)
+    alone.run(long)
+    alone.run(short)
+    bench = Bench(prefill_budget=4)
+    bench.submit(long)
+    bench.step()
+    bench.submit(short)
+    for _ in range(3):
+        bench.step()
+    assert bench.tokens(1)
+    assert not bench.tokens(0)  # which takes 14 steps to read
+    bench.run()
+    for request_id in (0, 1):
+        assert bench.tokens(request_id) == alone.tokens(request_id)
+
+
 def test_a_request_writes_the_same_alone_and_beside_all_kinds_of_others() -> None:
     kinds: list[dict[str, Any]] = [
         {},

@@ -1,4 +1,6 @@
-"""Who runs next: order of arrival, budgets, slots. With a model that only counts."""
+"""Which sequences run next: order, budgets, slots. With a model that only counts."""
+
+from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,9 @@ def test_a_prompt_is_cut_at_the_same_places_in_any_company(
     assert starts == [start for start in range(0, length, budget) if start < length - 1]
 
 
+# ---- several completions of one prompt
+
+
 def siblings(request_id: int, count: int, prompt_length: int = 20) -> list[Sequence]:
     prompt = tuple(range(prompt_length))
     return [Sequence(request_id, prompt, index) for index in range(count)]
@@ -117,7 +122,30 @@ def test_a_sibling_that_gets_its_slot_late_takes_the_prompt_from_whoever_has_it(
     assert copies(scheduler.schedule()) == []  # the slot itself has it
 
 
-# ---- what was computed once
+def test_siblings_of_a_prompt_too_short_to_reuse_do_not_wait_for_each_other() -> None:
+    scheduler = Scheduler(max_streams=4, prefill_budget=32)
+    for item in siblings(1, 4, prompt_length=5):
+        scheduler.add(item)
+    assert [chunk.sequence.index for chunk in scheduler.schedule().prefill] == [0, 1, 2, 3]
+
+
+def test_removing_a_sibling_that_waits_for_its_reader_frees_no_other_slot() -> None:
+    scheduler = Scheduler(max_streams=3, prefill_budget=16)
+    reader, sibling = siblings(1, 2, prompt_length=40)
+    for item in (reader, sequence(2, 3), sequence(3, 3)):
+        scheduler.add(item)
+    scheduler.schedule()
+    scheduler.remove((2, 0))
+    scheduler.add(sibling)
+    scheduler.schedule()
+    assert sibling.slot == -1
+    scheduler.remove(sibling.key)
+    scheduler.check_integrity()
+    scheduler.add(sequence(4, 3))
+    assert scheduler.schedule().admitted[0].slot == 1
+
+
+# ---- prefixes
 
 
 def finish(scheduler: Scheduler, item: Sequence, tokens: int = 1) -> None:
