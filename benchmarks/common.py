@@ -235,7 +235,7 @@ def running_worker(**settings: Any) -> Iterator[Worker]:
     try:
         wait_for(lambda: worker.status.state in ("ready", "failed"))
         if worker.status.state == "failed":
-            raise SystemExit(worker.status.detail)
+            raise SystemExit(str(worker.status.detail))
         yield worker
     finally:
         worker.stop()

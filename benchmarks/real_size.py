@@ -135,7 +135,7 @@ def loading_worker(model: Path) -> Iterator[tuple[Worker, float, MemoryWatch]]:
             while worker.status.state not in ("ready", "failed"):
                 time.sleep(WATCH_SECONDS)
             if worker.status.state == "failed":
-                raise SystemExit(worker.status.detail)
+                raise SystemExit(str(worker.status.detail))
             yield worker, time.perf_counter() - begin, watch
         finally:
             worker.stop()

@@ -120,7 +120,7 @@ async def wait_until_ready(worker: Worker) -> bool:
         while worker.status.state not in ("ready", "failed"):
             if worker.status is not shown:
                 shown = worker.status
-                bar.set_description_str(shown.detail, refresh=False)
+                bar.set_description_str(str(shown.detail), refresh=False)
                 bar.n = round(100 * (shown.progress or 0))
                 bar.refresh()
             await asyncio.sleep(0.05)
@@ -133,11 +133,11 @@ async def generate(worker: Worker, prompt: str, params: SamplingParams) -> int:
     The first completion is printed as it comes, the others are kept until it has ended.
     """
     if not await wait_until_ready(worker):
-        say(worker.status.detail)
+        say(str(worker.status.detail))
         return 2
     hint = prompt_hint(prompt)
     if hint is not None and not params.token_healing:
-        say(hint)
+        say(str(hint))
     printed = _Printed(worker, params)
     async with contextlib.aclosing(worker.stream(GenerationRequest(prompt, params))) as stream:
         try:
@@ -276,7 +276,7 @@ class _Printed:
         parts = [
             f"{model.name}, {model.precision}, {model.device}",
             f"{finished.prompt_tokens} + {finished.completion_tokens} tokens",
-            finished.message,
+            str(finished.message),
             f"seed {finished.seed}",
         ]
         if finished.mean_logprob is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from gptj_demo.sampling import SamplingParams
+from gptj_demo.texts import Message
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 EngineState = Literal["starting", "loading", "ready", "restarting", "failed"]
@@ -74,7 +75,7 @@ class ModelInfo:
     vocabulary_size: int
     bos_token_id: int
     max_streams: int
-    why: str
+    why: Message
     """Why this model in this precision on this device, and what fails to be fast, if anything."""
 
 
@@ -83,7 +84,7 @@ class EngineStatus:
     """Where the engine stands; `progress` is 0 to 1 where it is known."""
 
     state: EngineState
-    detail: str
+    detail: Message
     progress: float | None = None
     model: ModelInfo | None = None
 
@@ -205,7 +206,7 @@ class Finished:
 
     request_id: int
     reason: FinishReason
-    message: str
+    message: Message
     text: str
     prompt_tokens: int
     completion_tokens: int

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored, TokenLogprobs
 from gptj_demo.sampling import SamplingParams, make_params
+from gptj_demo.texts import message, quoted
 from gptj_demo.worker import RequestRefused, Worker
 
 PartKind = Literal["auto", "sentences", "words"]
@@ -130,7 +131,7 @@ def most_parts(tokens: int) -> int:
 async def encode_prompt(worker: Worker, text: str) -> tuple[int, ...]:
     """Token ids of a prompt; an empty one is the token that begins a text."""
     if not isinstance(text, str):
-        raise RequestRefused("invalid", "A prompt must be a text.")
+        raise RequestRefused("invalid", message("score.prompt_no_text"))
     ids = tuple(token.token_id for token in await worker.tokenize(text))
     assert worker.vocabulary is not None
     return ids or (worker.vocabulary.end_of_text,)
@@ -144,11 +145,7 @@ async def encode_continuation(
     Raises `RequestRefused` where there is none.
     """
     if not isinstance(text, str) or not text:
-        raise RequestRefused(
-            "invalid",
-            "There is no continuation to score. Write the words whose probability you want to "
-            "know, or take them from the editor.",
-        )
+        raise RequestRefused("invalid", message("score.no_continuation"))
     ids = tuple(token.token_id for token in await worker.tokenize(text))
     vocabulary = worker.vocabulary
     assert vocabulary is not None
@@ -167,8 +164,7 @@ def check_count(prompts: Sequence[object]) -> None:
     if not 1 <= len(prompts) <= MAX_PROMPTS:
         raise RequestRefused(
             "invalid",
-            f"Between 1 and {MAX_PROMPTS} prompts can be scored at once; there were "
-            f"{len(prompts):,}.",
+            message("score.prompts", most=MAX_PROMPTS, given=len(prompts)),
         )
 
 
@@ -182,24 +178,20 @@ def check_fits(
     if length >= context:
         raise RequestRefused(
             "too_long",
-            f"The continuation has {length:,} tokens; this model reads {context:,} at most, and at "
-            "least one of them stands before it. Shorten the continuation.",
+            message("score.continuation_too_long", tokens=length, context=context),
         )
     longest = max(map(len, prompts)) + length
     if longest > context and truncate != "left":
         raise RequestRefused(
             "too_long",
-            f"Prompt and continuation have {longest:,} tokens together; this model reads "
-            f"{context:,} at most. Shorten one of them by {longest - context:,} or more, or let "
-            "the prompt's beginning be left out (truncate = left).",
+            message("score.too_long", tokens=longest, context=context, count=longest - context),
             "truncate",
         )
     total = sum(min(context, len(prompt) + length) for prompt in prompts)
     if total > MAX_TOKENS_READ:
         raise RequestRefused(
             "too_long",
-            f"The model would read {total:,} tokens for this; at most {MAX_TOKENS_READ:,} are read "
-            "at once. Take fewer or shorter prompts.",
+            message("score.too_much", tokens=total, most=MAX_TOKENS_READ),
         )
 
 
@@ -222,9 +214,7 @@ async def leave_out_each(
         text = read.decode(errors="ignore")
     parts = parts_of(text, kind, most_parts(len(ids) + len(continuation.token_ids)))
     if not parts:
-        raise RequestRefused(
-            "invalid", "There is no prompt whose parts could be left out. Write one."
-        )
+        raise RequestRefused("invalid", message("score.no_parts"))
     without = [await encode_prompt(worker, rest) for rest in without_each(parts)]
     return LeaveOneOut(parts, [ids, *without], dropped)
 
@@ -312,5 +302,5 @@ def read_kind(value: object) -> PartKind:
     for kind in kinds:
         if value == kind:
             return kind
-    known = " or ".join(kinds)
-    raise RequestRefused("invalid", f"The parts of a prompt are {known}; they were {value!r:.40}.")
+    known = ", ".join(kinds)
+    raise RequestRefused("invalid", message("score.kind", known=known, value=quoted(value)))

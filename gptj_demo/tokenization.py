@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from gptj_demo.sampling import Control, InvalidControl, SamplingParams, control_named
+from gptj_demo.sampling import InvalidControl, SamplingParams, control_named
+from gptj_demo.texts import Message, message
 
 
 class Token(NamedTuple):
@@ -81,8 +82,7 @@ class Vocabulary:
             control = control_named("bad_words")
             raise InvalidControl(
                 control.name,
-                f"{_called(control)} leaves none of the model's {self.size:,} tokens to write. "
-                "Forbid fewer words.",
+                message("wrong.nothing_left", control=control.called, size=self.size),
             )
         breakers = (self.encode("a" + text)[-1] for text in params.dry_sequence_breakers)
         return TokenizedControls(
@@ -94,24 +94,15 @@ class Vocabulary:
     def _check(self, name: str, token_ids: Sequence[int]) -> None:
         wrong = next((token_id for token_id in token_ids if token_id >= self.size), None)
         if wrong is not None:
-            raise InvalidControl(
-                name,
-                f"{_called(control_named(name))}: token id {wrong} is not in the vocabulary; ids "
-                f"are 0 to {self.size - 1}.",
-            )
+            values = {"token": str(wrong), "last": str(self.size - 1)}
+            called = control_named(name).called
+            raise InvalidControl(name, message("wrong.token_id", control=called, **values))
 
 
-def _called(control: Control) -> str:
-    return f"{control.label} ({control.name})"
-
-
-def prompt_hint(text: str) -> str | None:
-    """A sentence where the end of a prompt makes the model's work harder than it need be."""
+def prompt_hint(text: str) -> Message | None:
+    """What to tell where the end of a prompt makes the model's work harder than it need be."""
     if text.endswith((" ", "\t")) and text.strip():
-        return (
-            "The text ends in a space, but the model's words begin with theirs: leave it out, or "
-            "turn on token healing."
-        )
+        return message("hint.space")
     return None
 
 

@@ -47,6 +47,7 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import MAX_SEED, InvalidControl, SamplingParams
 from gptj_demo.settings import Settings
+from gptj_demo.texts import Message, MessageError, message
 from gptj_demo.tokenization import Token, Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -59,13 +60,13 @@ STOP_SECONDS = 5.0
 RefusalKind = Literal["invalid", "too_long", "queue_full", "unavailable"]
 
 
-class RequestRefused(Exception):
+class RequestRefused(MessageError):
     """A request that was not taken; the message is for people, `kind` for programs.
 
     `control` names the control that was wrong, where one was.
     """
 
-    def __init__(self, kind: RefusalKind, message: str, control: str | None = None) -> None:
+    def __init__(self, kind: RefusalKind, message: Message, control: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
         self.control = control
@@ -188,7 +189,7 @@ class Stream:
         except Exception as error:
             if not isinstance(error, RequestRefused):
                 logger.exception("a prompt could not be tokenized")
-                error = RequestRefused("invalid", "The text could not be read. It is kept.")
+                error = RequestRefused("invalid", message("refused.unreadable"))
             self._worker._forget(self)
             self._deliver(error)
         else:
@@ -256,7 +257,7 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.status = EngineStatus("starting", "Starting the model process")
+        self.status = EngineStatus("starting", message("status.starting"))
         self.observer: Observer | None = None
         self.restarts = 0
         self.tokens_written = 0  # by all engines together
@@ -272,7 +273,7 @@ class Worker:
         self._accepting = False  # whether an engine is there that takes requests
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
-        self._refusal: str | None = None
+        self._refusal: Message | None = None
         self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
         # Threads are not joined: a join that a signal interrupts marks a living thread as ended.
         self._ended = threading.Event()
@@ -302,7 +303,7 @@ class Worker:
         """Block until the worker is stopped; returns why the engine refused its settings, if so."""
         while not self._ended.wait(0.5):  # signals are handled between two waits at the latest
             pass
-        return self._refusal
+        return None if self._refusal is None else str(self._refusal)
 
     @property
     def engine_pid(self) -> int | None:
@@ -370,7 +371,7 @@ class Worker:
     async def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text; raises `RequestRefused`, also while there is no tokenizer yet."""
         if self._vocabulary is None:
-            raise RequestRefused("unavailable", "The model is still loading. Try again soon.")
+            raise RequestRefused("unavailable", message("refused.loading"))
         return self._vocabulary.tokens(await self._encode(text, self._vocabulary))
 
     def token_text(self, token_id: int) -> str:
@@ -389,16 +390,23 @@ class Worker:
         if len(text) > MAX_PROMPT_CHARACTERS:
             raise RequestRefused(
                 "too_long",
-                f"The text has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are "
-                f"read, and the model's context is {self.context_length:,} tokens. Shorten it.",
+                message(
+                    "refused.too_many_characters",
+                    characters=len(text),
+                    most=MAX_PROMPT_CHARACTERS,
+                    context=self.context_length,
+                ),
             )
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise RequestRefused(
                 "invalid",
-                f"Character {error.start + 1} of the text (U+{ord(text[error.start]):04X}) is half "
-                "of a surrogate pair and stands for nothing. Remove it.",
+                message(
+                    "refused.surrogate",
+                    place=error.start + 1,
+                    character=f"U+{ord(text[error.start]):04X}",
+                ),
             ) from None
         if len(text) < TOKENIZE_IN_THREAD_FROM:
             return vocabulary.encode(text)
@@ -410,7 +418,7 @@ class Worker:
         try:
             controls = vocabulary.tokenize_controls(params)
         except InvalidControl as error:
-            raise RequestRefused("invalid", str(error), error.name) from None
+            raise RequestRefused("invalid", error.message, error.name) from None
         token_ids = await self._prompt_ids(stream.request.prompt, vocabulary)
         kept = self._fit(token_ids, params) or (vocabulary.end_of_text,)
         return Submit(
@@ -433,7 +441,7 @@ class Worker:
         if wrong is not None:
             raise RequestRefused(
                 "invalid",
-                f"Token id {wrong} is not in the vocabulary; ids are 0 to {vocabulary.size - 1}.",
+                message("refused.token_id", token=str(wrong), last=str(vocabulary.size - 1)),
             )
         return prompt
 
@@ -445,15 +453,9 @@ class Worker:
             return token_ids[-self._longest_read(params.max_new_tokens) :]
         longest = context - (params.max_new_tokens > 0)  # room for a token at least
         if len(token_ids) > longest:
-            surplus = len(token_ids) - longest
-            raise RequestRefused(
-                "too_long",
-                f"The text has {len(token_ids):,} tokens; this model reads "
-                f"{context:,} at most, what it writes included. "
-                f"Shorten the text by {surplus:,} token{'s' if surplus > 1 else ''} or more, or "
-                "let its beginning be left out (truncate = left).",
-                "truncate",
-            )
+            sizes = {"tokens": len(token_ids), "context": context}
+            why = message("refused.too_long", **sizes, count=len(token_ids) - longest)
+            raise RequestRefused("too_long", why, "truncate")
         return token_ids
 
     def _longest_read(self, max_new_tokens: int) -> int:
@@ -466,24 +468,17 @@ class Worker:
         visitor = stream.request.visitor
         with self._lock:
             if self._refusal is not None or self._stopping.is_set():
-                raise RequestRefused("unavailable", self._refusal or "The model has been stopped.")
+                stopped = message("refused.stopped")
+                raise RequestRefused("unavailable", self._refusal or stopped)
             model = self.status.model if self.status.state == "ready" else None
             free = max(0, model.max_streams - self.streams_running) if model else 0
             ahead = len(self._waiting)
             if ahead >= self.settings.max_waiting + free:
-                raise RequestRefused(
-                    "queue_full",
-                    f"{ahead} requests are waiting already, which is all that this playground "
-                    "lets wait. Your text is kept; try again in a moment.",
-                )
+                raise RequestRefused("queue_full", message("refused.queue_full", count=ahead))
             own = sum(self._streams[i].request.visitor == visitor for i in self._waiting)
             share = max(1, self.settings.max_waiting - self.settings.max_waiting // 4)
             if visitor is not None and own >= share + free:
-                raise RequestRefused(
-                    "queue_full",
-                    f"{own} requests of yours are waiting already; the other places are kept for "
-                    "others. Your text is kept; try again in a moment.",
-                )
+                raise RequestRefused("queue_full", message("refused.your_share", count=own))
             self._streams[stream.request_id] = stream
             self._waiting[stream.request_id] = -1  # told below
             moved = self._places()
@@ -508,7 +503,9 @@ class Worker:
                 return
             self._prepared.pop(stream.request_id, None)
             deliveries = self._leave_queue([stream.request_id])
-        self._deliver_all([*_last_events(stream, "cancelled", "Stopped."), *deliveries])
+        self._deliver_all(
+            [*_last_events(stream, "cancelled", message("end.cancelled")), *deliveries]
+        )
 
     def _forget(self, stream: Stream) -> None:
         with self._lock:
@@ -614,7 +611,7 @@ class Worker:
                 break
             failures = 0 if was_ready else failures + 1
             self._stopping.wait(RESTART_DELAYS[min(failures, len(RESTART_DELAYS) - 1)])
-        self._end_streams(self._refusal or "The playground is shutting down.")
+        self._end_streams(self._refusal or message("end.shutting_down"))
 
     def _run_engine(self) -> bool:
         """One life of the engine process; returns whether it was ever ready."""
@@ -625,9 +622,9 @@ class Worker:
         try:
             connection.send(self.settings)
             while True:
-                message = connection.recv()
-                was_ready |= isinstance(message, EngineStatus) and message.state == "ready"
-                self._dispatch(message)
+                received = connection.recv()
+                was_ready |= isinstance(received, EngineStatus) and received.state == "ready"
+                self._dispatch(received)
         except (EOFError, OSError):
             pass
         finally:
@@ -640,12 +637,10 @@ class Worker:
             how = _describe_exit(code)
             logger.error("the model process ended: %s; restarting it", how)
             model = self.status.model
-            self.status = EngineStatus("restarting", f"Restarting the model: {how}", model=model)
+            why = message("status.restarting", how=how)
+            self.status = EngineStatus("restarting", why, model=model)
             self.restarts += 1
-            self._end_streams(
-                f"The model stopped in the middle of its work ({how}). It is being restarted; "
-                "your text is kept. Try again in a moment."
-            )
+            self._end_streams(message("end.restarted", how=how))
         return was_ready
 
     def _end_process(self, process: subprocess.Popen[bytes]) -> int:
@@ -655,24 +650,24 @@ class Worker:
             process.kill()
             return process.wait()
 
-    def _dispatch(self, message: Any) -> None:
-        match message:
+    def _dispatch(self, received: Any) -> None:
+        match received:
             case StepEvents(events):
                 self._dispatch_events(events)
             case EngineStatus():
-                if message.state == "loading" and self.status.state == "restarting":
-                    message = EngineStatus(
-                        "restarting", message.detail, message.progress, self.status.model
+                if received.state == "loading" and self.status.state == "restarting":
+                    received = EngineStatus(
+                        "restarting", received.detail, received.progress, self.status.model
                     )
-                self.status = message
+                self.status = received
                 with self._lock:
                     self._fill_slots()
             case TokenizerReady():
                 vocabulary = Vocabulary(
-                    message.tokenizer_json, message.vocabulary_size, message.bos_token_id
+                    received.tokenizer_json, received.vocabulary_size, received.bos_token_id
                 )
                 with self._lock:
-                    self._vocabulary, self._limits = vocabulary, message
+                    self._vocabulary, self._limits = vocabulary, received
                     self._accepting = True
                     late = [s for i, s in self._streams.items() if i not in self._prepared]
                 for stream in late:
@@ -681,10 +676,10 @@ class Worker:
                 if self.status.state == "restarting":  # it worked before: worth trying again
                     logger.error("the model could not be restarted: %s", text)
                 else:
-                    self._refusal = text
-                    self.status = EngineStatus("failed", text)
+                    self._refusal = message("status.refused", why=text)
+                    self.status = EngineStatus("failed", self._refusal)
             case _:
-                raise TypeError(f"unknown message from the engine: {type(message).__name__}")
+                raise TypeError(f"unknown message from the engine: {type(received).__name__}")
 
     def _dispatch_events(self, events: tuple[EngineEvent, ...]) -> None:
         deliveries: list[tuple[Stream, StreamEvent]] = []
@@ -715,7 +710,7 @@ class Worker:
             del self._streams[stream.request_id]
             self._submitted.discard(stream.request_id)
 
-    def _end_streams(self, message: str) -> None:
+    def _end_streams(self, why: Message) -> None:
         """End with an error what the engine had; requests it never got wait for the next one."""
         final = self._refusal is not None or self._stopping.is_set()
         with self._lock:
@@ -725,7 +720,7 @@ class Worker:
             self._submitted.clear()
             self._prepared.clear()  # the others are read anew for the next engine
             moved = self._leave_queue([stream.request_id for stream in ended])
-        deliveries = [one for stream in ended for one in _last_events(stream, "error", message)]
+        deliveries = [one for stream in ended for one in _last_events(stream, "error", why)]
         self._deliver_all(deliveries + moved)
 
 
@@ -735,12 +730,12 @@ def _slots_kept_for_others(max_streams: int) -> int:
 
 
 def _last_events(
-    stream: Stream, reason: FinishReason, message: str
+    stream: Stream, reason: FinishReason, why: Message
 ) -> list[tuple[Stream, StreamEvent]]:
     """The ends of a stream's completions where the engine has no word on them."""
     seed = stream.seed
     return [
-        (stream, Finished(stream.request_id, reason, message, "", 0, 0, seed, index))
+        (stream, Finished(stream.request_id, reason, why, "", 0, 0, seed, index))
         for index in range(stream.request.params.candidates)
     ]
 
@@ -767,13 +762,13 @@ def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
     return process, Connection(ours.detach())
 
 
-def _describe_exit(code: int) -> str:
+def _describe_exit(code: int) -> Message:
     if code >= 0:
-        return f"exit code {code}"
+        return message("exit.code", code=str(code))
     with contextlib.suppress(ValueError):
         name = signal.Signals(-code).name
-        return f"{name}, often a lack of memory" if name == "SIGKILL" else name
-    return f"signal {-code}"
+        return message("exit.killed" if name == "SIGKILL" else "exit.signal", signal=name)
+    return message("exit.signal", signal=str(-code))
 
 
 def _call_in_loop(

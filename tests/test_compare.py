@@ -22,6 +22,7 @@ from gptj_demo.protocol import (
     Waiting,
 )
 from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS, SamplingParams
+from gptj_demo.texts import message
 from gptj_demo.ui.compare import Comparison, read_form
 from gptj_demo.ui.grid import (
     AXES,
@@ -116,7 +117,7 @@ def test_any_template_is_read_or_refused_with_a_sentence(template: str) -> None:
         ("{}", "needs a name between its braces, such as {animal}. Write {{}}"),
         ("{a\nb}", "A placeholder's name is one line of at most 40 characters"),
         ("{" + "x" * 41 + "}", "A placeholder's name is one line of at most 40 characters"),
-        ("{a\u202eb}", r"'a\u202eb'"),
+        ("{a\u202eb}", r'"a\u202eb"'),
     ],
 )
 def test_what_is_wrong_with_a_template_is_told(template: str, words: str) -> None:
@@ -204,23 +205,23 @@ def test_every_control_with_single_values_is_an_axis() -> None:
     ("name", "written", "words"),
     [
         ("temperature", "", r"Temperature \(temperature\) has no values yet"),
-        ("temperature", "warm", "must be a number from 0 to 2; it was 'warm'"),
-        ("temperature", "0.2, 9", "must be a number from 0 to 2; it was '9'"),
-        ("temperature", "0 to 9 in 3 steps", "must be a number from 0 to 2; it was '9'"),
+        ("temperature", "warm", 'must be a number from 0 to 2; it was "warm"'),
+        ("temperature", "0.2, 9", 'must be a number from 0 to 2; it was "9"'),
+        ("temperature", "0 to 9 in 3 steps", 'must be a number from 0 to 2; it was "9"'),
         ("temperature", "nan", "must be a number from 0 to 2"),
         ("temperature", "0 to 1 in 1 step", "2 steps or more"),
         ("temperature", "0 to 1 in 10000000000000 steps", "at most 36 cells"),
-        ("temperature", "0.5, .50", "the value '0.5' stands there twice"),
+        ("temperature", "0.5, .50", 'the value "0.5" stands there twice'),
         ("temperature", "0," * 1001, "2,002 characters; at most 2,000"),
         ("top_k", "1.5", r"must be a whole number from 0 to 1000"),
         ("top_k", "1 to 3 in 5 steps", "only 3 from 1 to 3, not 5"),
-        ("truncate", "left to right in 2 steps", "must be error or left"),
+        ("truncate", "left to right in 2 steps", "must be one of these: error, left"),
         ("token_healing", "1 to 0 in 2 steps", "has no ranges"),
         (PRESET, "", "Choose presets: Precise, Balanced, Wild, Greedy"),
-        (PRESET, "Tame", "There is no preset 'Tame'; there are"),
-        ("stop", "x", "'stop' cannot be compared"),
-        ("n", "2", "'n' cannot be compared"),
-        ("<script>", "1", "'<script>' cannot be compared"),
+        (PRESET, "Tame", 'There is no preset "Tame"; there are'),
+        ("stop", "x", '"stop" cannot be compared'),
+        ("n", "2", '"n" cannot be compared'),
+        ("<script>", "1", '"<script>" cannot be compared'),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_an_axis_is_told(name: str, written: str, words: str) -> None:
@@ -265,7 +266,7 @@ def test_cells_with_contradictory_controls_say_so_and_the_others_run() -> None:
     assert runs.params is not None
     assert cannot.params is None
     assert cannot.message is not None
-    assert "(min_new_tokens) is 100, which is more than Length" in cannot.message
+    assert "(min_new_tokens) is 100, which is more than Length" in str(cannot.message)
     assert grid.most_tokens == 50
 
 
@@ -393,7 +394,7 @@ class ScriptedStream:
             self.is_open = True
             if self.worker.refuses > 0:
                 self.worker.refuses -= 1
-                raise RequestRefused("queue_full", "Too many are waiting.")
+                raise RequestRefused("queue_full", message("refused.queue_full", count=64))
             self.worker.line.append(self)
         if self in self.worker.line:
             if len(self.worker.open) == self.worker.slots_a_visitor:
@@ -407,7 +408,7 @@ class ScriptedStream:
     def finish(self, reason: str = "length") -> None:
         seed = self.request.params.seed or 0
         self.events += [TokenEvent(1, 5, f" {self.request.params.temperature:g}")]
-        self.events += [Finished(1, reason, "Done.", "", 1, 1, seed, sum_logprob=-2.0)]  # type: ignore[arg-type]
+        self.events += [Finished(1, reason, message("end.model"), "", 1, 1, seed, sum_logprob=-2.0)]  # type: ignore[arg-type]
         self._leave()
 
     def _leave(self) -> None:
@@ -522,7 +523,7 @@ def test_a_full_line_refuses_at_first_and_is_waited_for_later() -> None:
             for stream in list(worker.open):
                 stream.finish()
         ends = [one["end"] for one in compared.outcomes]
-        assert ends[0]["message"] == "Too many are waiting."
+        assert ends[0]["message"].startswith("64 requests are waiting already")
         assert [end["reason"] for end in ends] == ["error"] + ["length"] * 6
 
     asyncio.run(run())

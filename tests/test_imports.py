@@ -55,6 +55,7 @@ RANKS = [
         "gptj_demo.signals",
         "gptj_demo.software",
     ),
+    ("gptj_demo.texts",),
 ]
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from gptj_demo.protocol import Drafting, Finished, Started, StreamEvent, TokenEvent, Waiting
+from gptj_demo.texts import message
 from gptj_demo.ui import generation
 
 STARTED = Started(1, prompt_tokens=3)
 TOKEN = TokenEvent(1, 5, " word")
-END = Finished(1, "length", "", "", prompt_tokens=3, completion_tokens=2, seed=0)
+END = Finished(1, "length", message("end.model"), "", prompt_tokens=3, completion_tokens=2, seed=0)
 
 
 class ScriptedStream:

@@ -26,6 +26,7 @@ from gptj_demo.sampling import (
     read_written,
     write_value,
 )
+from gptj_demo.texts import quoted
 
 BY_NAME = {control.name: control for control in CONTROLS}
 NUMBERS = [c for c in CONTROLS if c.kind in ("integer", "number", "optional_integer")]
@@ -115,7 +116,7 @@ def test_a_number_is_taken_in_its_range_and_refused_beyond(control: Control) -> 
     for value in wrong:
         message = refused({control.name: value}, control.name)
         assert f"{control.minimum:g} to {control.maximum:.10g}" in message
-        assert repr(value) in message
+        assert quoted(value) in message
 
 
 @pytest.mark.parametrize("control", LISTS, ids=lambda control: control.name)
@@ -124,7 +125,7 @@ def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -
     one = {"strings": "x", "integers": 5, "biases": ("x", 1.0)}[control.kind]
     assert len(getattr(make_params({control.name: [one] * most}), control.name)) == most
     message = refused({control.name: [one] * (most + 1)}, control.name)
-    assert f"at most {most} are allowed, not {most + 1}" in message
+    assert f"at most {most:,} values are allowed, not {most + 1:,}." in message
 
 
 @pytest.mark.parametrize(
@@ -143,11 +144,11 @@ def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -
         ("logit_bias", {" the": None}, "a number from -100 to 100"),
         ("logit_bias", {"": 1}, "must give token ids or texts a number"),
         ("logit_bias", [" the"], "must give token ids or texts a number"),
-        ("ignore_eos", "perhaps", "must be true or false; it was 'perhaps'"),
+        ("ignore_eos", "perhaps", 'must be true or false; it was "perhaps"'),
         ("echo", 7, "must be true or false; it was 7"),
-        ("token_healing", None, "must be true or false; it was None"),
-        ("truncate", "right", "must be error or left; it was 'right'"),
-        ("truncate", None, "must be error or left; it was None"),
+        ("token_healing", None, "must be true or false; it was null"),
+        ("truncate", "right", 'must be one of these: error, left; it was "right"'),
+        ("truncate", None, "must be one of these: error, left; it was null"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(name: str, value: Any, said: str) -> None:
@@ -179,7 +180,7 @@ def test_what_only_seems_to_contradict_is_taken() -> None:
 
 
 def test_an_unknown_control_is_refused_by_name_with_the_known_ones() -> None:
-    with pytest.raises(InvalidControl, match=r"'tmperature'.*temperature"):
+    with pytest.raises(InvalidControl, match=r'"tmperature".*temperature'):
         make_params({"tmperature": 1})
 
 
@@ -260,7 +261,7 @@ def test_what_people_write_is_read(name: str, lines: list[str], value: Any) -> N
 
 
 def test_a_bias_without_a_number_is_refused_with_an_example() -> None:
-    with pytest.raises(InvalidControl, match=r"Logit bias .* such as dragon = -5; .*'dragon'"):
+    with pytest.raises(InvalidControl, match=r'Logit bias .* such as dragon = -5; .*"dragon"'):
         read_written(BY_NAME["logit_bias"], ["dragon"])
 
 

@@ -261,7 +261,7 @@ def test_other_bad_input_is_refused_by_a_sentence(
             await encode_prompt(worker, 7)  # type: ignore[arg-type]
         with pytest.raises(RequestRefused, match="no prompt whose parts"):
             await leave_out_each(worker, "", fixed, "auto", "error")
-        with pytest.raises(InvalidControl, match="error or left"):
+        with pytest.raises(InvalidControl, match="error, left"):
             await scores_of(worker, ["x"], fixed, truncate="right")
         monkeypatch.setattr(scoring, "MAX_TOKENS_READ", 3)
         with pytest.raises(RequestRefused, match="at most 3 are read at once"):
@@ -271,5 +271,5 @@ def test_other_bad_input_is_refused_by_a_sentence(
     for count in (0, 65):
         with pytest.raises(RequestRefused, match=f"there were {count}"):
             check_count(["x"] * count)
-    with pytest.raises(RequestRefused, match="'letters'"):
+    with pytest.raises(RequestRefused, match='"letters"'):
         read_kind("letters")

@@ -29,6 +29,7 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
+from gptj_demo.texts import quoted
 from gptj_demo.worker import RequestRefused, Stream, Worker
 from tests.engine.checkpoints import make_checkpoint
 
@@ -95,7 +96,7 @@ def test_a_stream_waits_starts_writes_and_ends_with_a_reason(worker: Worker) -> 
     assert all(isinstance(event, TokenEvent) for event in events[2:-1])
     last = events[-1]
     assert (last.reason, last.completion_tokens, last.seed) == ("length", 8, 1)
-    assert last.message.endswith(".")
+    assert str(last.message).endswith(".")
 
 
 def test_the_same_seed_gives_the_same_text_alone_and_in_company(worker: Worker) -> None:
@@ -132,13 +133,13 @@ def test_a_stop_string_ends_the_text_before_it(worker: Worker) -> None:
     cut, finished = run(collect(worker, request(max_new_tokens=40, stop=(stop,))))
     assert cut == text[: text.index(stop)]
     assert finished.reason == "stop"
-    assert repr(stop) in finished.message
+    assert quoted(stop) in str(finished.message)
 
 
 def test_the_context_ends_the_text_and_says_so(worker: Worker) -> None:
     _, finished = run(collect(worker, request((5,) * 2040, max_new_tokens=50)))
     assert (finished.reason, finished.completion_tokens) == ("length", 8)
-    assert "context of 2,048 tokens is full" in finished.message
+    assert "context of 2,048 tokens is full" in str(finished.message)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +435,7 @@ def test_a_prompt_that_is_too_long_can_lose_its_beginning(worker: Worker) -> Non
     assert (start.prompt_tokens, start.dropped_tokens) == (2040, 460)
     end = ends(events)[0]
     assert (end.completion_tokens, end.reason) == (8, "length")
-    assert "460 tokens of the text did not fit" in end.message
+    assert "460 tokens of the text did not fit" in str(end.message)
     kept = run(everything(worker, request(prompt[460:])))
     assert tokens_of(events, 0) == tokens_of(kept, 0)
 
@@ -515,7 +516,7 @@ def test_kill_9_ends_open_streams_with_a_sentence_and_the_model_answers_again(
         events = [event async for event in stream]
         assert isinstance(events[-1], Finished)
         assert events[-1].reason == "error"
-        assert "restarted" in events[-1].message
+        assert "restarted" in str(events[-1].message)
         assert worker.status.state in ("restarting", "ready")
         # a request that comes in the meantime waits for the new engine and gets the same words
         after, _ = await collect(worker, request())

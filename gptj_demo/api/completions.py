@@ -247,7 +247,7 @@ class _Prompt:
 
     def _finish(self, finished: Finished) -> None:
         if finished.reason == "error":
-            raise ApiError(500, finished.message, code="generation_failed")
+            raise ApiError(500, str(finished.message), code="generation_failed")
         if finished.reason == "cancelled":
             raise ApiError(503, "The playground is shutting down.", code="cancelled")
         self._written += finished.completion_tokens
@@ -274,7 +274,7 @@ class Completions:
         self._with_logprobs = params.logprobs is not None
         vocabulary = worker.vocabulary
         if vocabulary is None:
-            raise ApiError(503, worker.status.detail, code="model_unavailable")
+            raise ApiError(503, str(worker.status.detail), code="model_unavailable")
         self._prompts = [
             _Prompt(
                 vocabulary,

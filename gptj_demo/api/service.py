@@ -277,7 +277,7 @@ class _Service:
                 param="model",
             )
         if model is None or self._worker.status.state != "ready":
-            raise ApiError(503, self._worker.status.detail, code="model_unavailable")
+            raise ApiError(503, str(self._worker.status.detail), code="model_unavailable")
         return model
 
     def _describe(self, model: ModelInfo) -> dict[str, Any]:
@@ -349,7 +349,7 @@ class _Service:
         """Whether the model answers."""
         status = self._worker.status
         ready = status.state == "ready"
-        body = {"status": status.state, "detail": status.detail, "progress": status.progress}
+        body = {"status": status.state, "detail": str(status.detail), "progress": status.progress}
         return JSONResponse(body, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:

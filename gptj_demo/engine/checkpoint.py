@@ -32,8 +32,9 @@ from transformers.utils import logging as transformers_logging
 from gptj_demo.engine.int8 import quantize
 from gptj_demo.engine.machine import Machine, find_machines, return_freed_memory
 from gptj_demo.settings import Settings
+from gptj_demo.texts import Message, joined, message
 
-Report = Callable[[str, float | None], None]
+Report = Callable[[Message, float | None], None]
 """Told what is being done, and how far it is (0 to 1) where that is known."""
 
 GPT_J = "EleutherAI/gpt-j-6b"
@@ -91,8 +92,8 @@ class Plan:
     device_name: str
     max_streams: int
     """KV slots, each of the full context."""
-    why: str
-    """Two sentences: why this model in this precision on this device, and room for how many."""
+    why: Message
+    """Why this model in this precision on this device, and room for how many."""
     config: GPTJConfig
     """The checkpoint's configuration: layers, widths, context, rows of the embedding."""
 
@@ -118,15 +119,15 @@ def make_plan(settings: Settings) -> Plan:
     machines = find_machines()
     if settings.model != "auto":
         checkpoint = _find_checkpoint(settings.model, settings)
-        return _plan(checkpoint, machines[0], settings, "it was asked for")
+        return _plan(checkpoint, machines[0], settings, message("why.asked"))
     if machines[0].device == "cuda":
         try:
             checkpoint = _find_checkpoint(GPT_J, settings)
-            return _plan(checkpoint, machines[0], settings, "the GPU has room for it")
+            return _plan(checkpoint, machines[0], settings, message("why.gpu_fits"))
         except Refusal as refusal:
-            reason = str(refusal).removesuffix(".")
+            reason = message("why.refused", reason=str(refusal))
     else:
-        reason = "there is no GPU here to run GPT-J 6B on"
+        reason = message("why.no_gpu")
     checkpoint = _find_checkpoint("sample", settings)
     with suppress(Refusal):  # a GPU may be full even for this; then the processor is left
         return _plan(checkpoint, machines[0], settings, reason)
@@ -189,18 +190,15 @@ def streams_that_fit(config: GPTJConfig, precision: str, memory: int) -> int:
     return max(0, (memory - memory_needed(config, precision, 0)) // context)
 
 
-def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason: str) -> Plan:
+def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason: Message) -> Plan:
     precision, streams = _choose_precision(checkpoint, machine, settings)
-    chosen = {
-        "float16": "the most exact that is fast on a GPU",
-        "float32": "the most exact, as the model is small",
-        "int8": "as 16 bits would leave too little room"
-        if machine.device == "cuda"
-        else "the fastest on a processor for a model of this size",
-    }
-    because = chosen[precision] if settings.precision == "auto" else "as asked"
-    visitors = "1 visitor" if streams == 1 else f"{streams} visitors"
-    room = f"{visitors} at once, with {checkpoint.config.n_positions:,} tokens each"
+    if settings.precision != "auto":
+        because = message("why.precision_asked", precision=precision)
+    elif precision == "int8" and machine.device == "cuda":
+        because = message("why.int8_on_gpu")
+    else:
+        because = message(f"why.{precision}")
+    room = message("why.room", count=streams, tokens=checkpoint.config.n_positions)
     return Plan(
         name=checkpoint.name,
         source=checkpoint.source,
@@ -210,7 +208,7 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
         device=machine.device,
         device_name=machine.name,
         max_streams=streams,
-        why=f"Chosen because {reason}; in {precision}, {because}. Room for {room}.",
+        why=joined(reason, because, room),
         config=checkpoint.config,
     )
 
@@ -375,7 +373,7 @@ def _fetch_weights(plan: Plan, report: Report) -> Path:
     folder = Path(plan.source)
     if folder.is_dir():
         return folder
-    report(f"Looking for {plan.source}", None)
+    report(message("status.looking", source=plan.source), None)
     folder = _fetch_small_files(plan.source, plan.revision)
     sizes = _hub_sizes(plan.source, folder)
     names = _weight_files(plan.source, folder, set(sizes) or _names(folder))
@@ -402,7 +400,9 @@ def _fetch_weights(plan: Plan, report: Report) -> Path:
             progress = min(1.0, downloaded / total) if total else 1.0
             if abs(progress - reported) >= 0.001 or progress == 1.0 > reported:
                 reported = progress
-                report(f"Downloading {downloaded / 1e6:,.0f} of {total / 1e6:,.0f} MB", progress)
+                done = round(downloaded / 1e6)
+                told = message("status.downloading", done=done, total=round(total / 1e6))
+                report(told, progress)
 
         def update_transfer(self, n: float | None = 1) -> None:
             """Bytes off the network, before they are put together; `update` counts them then."""
@@ -458,7 +458,7 @@ def _refusing(repository: str, revision: str | None) -> Iterator[None]:
 def load_tokenizer_json(plan: Plan, report: Report) -> tuple[str, int, int]:
     """The tokenizer as `tokenizers` serialises it, the id that begins a text, and the number of ids
     that can stand in a text: those below it, without GPT-J's padding. Raises `Refusal`."""
-    report(f"Looking for {plan.source}", None)
+    report(message("status.looking", source=plan.source), None)
     folder = Path(plan.source)
     if not folder.is_dir():
         folder = _fetch_small_files(plan.source, plan.revision)
@@ -564,7 +564,8 @@ def _quantize(model: GPTJForCausalLM, report: Report) -> None:
         if isinstance(linear, torch.nn.Linear)
     ]
     for done, (parent, name, linear) in enumerate(linears):
-        report(f"Loading weights, {done} of {len(linears)} matrices", done / len(linears))
+        total = len(linears)
+        report(message("status.matrices", done=done, total=total), done / total)
         codes, largest = quantize(linear.weight.data)
         quantized = Linear8bitLt(
             linear.in_features,
@@ -581,7 +582,7 @@ def _quantize(model: GPTJForCausalLM, report: Report) -> None:
     for parameter in model.parameters():
         if parameter.is_floating_point():  # a copy of its own, as files may be taken away
             parameter.data = parameter.data.to(torch.float16, copy=True)
-    report(f"Loading weights, {len(linears)} of {len(linears)} matrices", 1.0)
+    report(message("status.matrices", done=len(linears), total=len(linears)), 1.0)
 
 
 def _silence_bitsandbytes() -> None:
@@ -602,10 +603,10 @@ def _reporting_tensors(report: Report) -> Iterator[None]:
     def counted(tensors: Any) -> Iterator[Any]:
         total = len(tensors)
         for done, tensor in enumerate(tensors):
-            report(f"Loading weights, {done} of {total} tensors", done / total)
+            report(message("status.tensors", done=done, total=total), done / total)
             yield tensor
             return_freed_memory()
-        report(f"Loading weights, {total} of {total} tensors", 1.0)
+        report(message("status.tensors", done=total, total=total), 1.0)
 
     def hook(bar: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return counted(args[0]) if args else bar(*args, **kwargs)

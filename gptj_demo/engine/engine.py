@@ -23,6 +23,7 @@ from gptj_demo.protocol import (
     TokenEvent,
     TokenLogprobs,
 )
+from gptj_demo.texts import Message, joined, message, quoted
 
 _MOST_EXPONENT = 700.0  # beyond, a perplexity is no longer a number
 
@@ -57,9 +58,9 @@ class Completion:
             self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
         self._filtered_away += sampled.filtered_away
         if token_id == self._vocabulary.end_of_text and not params.ignore_eos:
-            return (self._ended_by(sampled, "The model ended its text here."),)
+            return (self._ended_by(sampled, message("end.model")),)
         if token_id in params.stop_token_ids:
-            return (self._ended_by(sampled, f"Stopped before token {token_id}, as you asked."),)
+            return (self._ended_by(sampled, message("end.stop_token", token=str(token_id))),)
         text = self._detokenizer.add(token_id)
         token = TokenEvent(
             self._request.request_id,
@@ -72,45 +73,37 @@ class Completion:
         generated = len(self.sequence.generated_token_ids)
         if self._detokenizer.stopped_by is not None:
             stop = self._detokenizer.stopped_by
-            return token, self.finish("stop", f"Stopped before {stop!r}, as you asked.")
+            return token, self.finish("stop", message("end.stop", stop=quoted(stop)))
         if generated == params.max_new_tokens:
-            return token, self.finish("length", f"Wrote the {generated:,} tokens you asked for.")
+            return token, self.finish("length", message("end.length", count=generated))
         if self.sequence.length == self._vocabulary.context_length:
-            full = f"The model's context of {self._vocabulary.context_length:,} tokens is full."
-            return token, self.finish("length", full)
+            context = self._vocabulary.context_length
+            return token, self.finish("length", message("end.context", context=context))
         if params.max_time and elapsed >= params.max_time:
-            limit = f"Stopped after {params.max_time:g} seconds, as you asked."
-            return token, self.finish("length", limit)
+            return token, self.finish("length", message("end.time", count=params.max_time))
         return (token,)
 
-    def _ended_by(self, sampled: Sampled, message: str) -> Finished:
+    def _ended_by(self, sampled: Sampled, why: Message) -> Finished:
         """The last event where a token ended the text."""
         logprobs = sampled.logprobs if self._params.logprobs is not None else None
-        finished = self.finish("stop", message)
+        finished = self.finish("stop", why)
         return replace(finished, end_token_id=sampled.token_id, end_logprobs=logprobs)
 
     def break_down(self) -> Finished:
         """The last event where the model's results were not numbers."""
-        return self.finish(
-            "error",
-            "The model's numbers broke down on this text (not a number). Nobody else is affected; "
-            "your text is kept. Change it, or try again.",
-        )
+        return self.finish("error", message("end.not_a_number"))
 
-    def finish(self, reason: FinishReason, message: str) -> Finished:
+    def finish(self, reason: FinishReason, why: Message) -> Finished:
         """The last event; what was held back comes with it."""
         dropped, lost = self._request.dropped_tokens, self._filtered_away
         if dropped:
-            message += f" The first {_tokens(dropped)} of the text did not fit and were not read."
+            why = joined(why, message("end.dropped", count=dropped))
         if lost:
-            message += (
-                f" At {_tokens(lost)} the controls left nothing to choose from; the model's "
-                "likeliest was taken."
-            )
+            why = joined(why, message("end.filtered_away", count=lost))
         return Finished(
             request_id=self._request.request_id,
             reason=reason,
-            message=message,
+            message=why,
             text=self._detokenizer.finish(),
             prompt_tokens=self.sequence.prompt_length,
             completion_tokens=len(self.sequence.generated_token_ids),
@@ -119,10 +112,6 @@ class Completion:
             sum_logprob=self._sum_logprob,
             cached_tokens=self.sequence.reused,
         )
-
-
-def _tokens(count: int) -> str:
-    return f"{count:,} token{'' if count == 1 else 's'}"
 
 
 class EngineVocabulary:
@@ -220,7 +209,8 @@ class Engine:
         running = self._requests.get(request_id)
         if running is None:
             return []
-        return [self._end(c, "cancelled", "Stopped.") for c in list(running.completions.values())]
+        stopped = message("end.cancelled")
+        return [self._end(c, "cancelled", stopped) for c in list(running.completions.values())]
 
     def step(self) -> list[EngineEvent]:
         """One step of the model for all running requests; the events it made."""
@@ -252,7 +242,7 @@ class Engine:
                 continue
             events.append(scored)
             if self._requests[sequence.request_id].request.params.max_new_tokens == 0:
-                read = f"Read the {_tokens(sequence.prompt_length)} of the text."
+                read = message("end.read", count=sequence.prompt_length)
                 events.append(self._end(completion, "length", read))
         for sequence, sampled in result.tokens:
             if sequence.key in broken:
@@ -278,9 +268,9 @@ class Engine:
             -total / math.log(2) / size if size else None,
         )
 
-    def _end(self, completion: Completion, reason: FinishReason, message: str) -> Finished:
+    def _end(self, completion: Completion, reason: FinishReason, why: Message) -> Finished:
         self._remove(completion)
-        return completion.finish(reason, message)
+        return completion.finish(reason, why)
 
     def _remove(self, completion: Completion) -> None:
         sequence = completion.sequence

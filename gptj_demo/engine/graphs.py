@@ -25,12 +25,13 @@ from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.kernels import Kernels, find_triton, first_line
 from gptj_demo.engine.kv_cache import KVCache
 from gptj_demo.engine.transfer import upload
+from gptj_demo.texts import Message, message
 
 logger = logging.getLogger(__name__)
 
 _SHORTEST = 256  # positions; without Triton, graphs are for twice as many each
 
-Report = Callable[[str, float | None], None]
+Report = Callable[[Message, float | None], None]
 Forward = Callable[[], torch.Tensor]
 Capture = Callable[[Forward], tuple[Callable[[], None], torch.Tensor]]
 """From a forward pass over fixed tensors: what repeats it, and the tensor it writes each time."""
@@ -97,7 +98,8 @@ class DecodeGraphs:
     def prepare(self, report: Report) -> None:
         """Capture a graph for each number of rows, the largest first: it makes the pool's size."""
         for done, rows in enumerate(reversed(self._rows)):
-            report(f"Capturing graphs, {done} of {len(self._rows)}", done / len(self._rows))
+            total = len(self._rows)
+            report(message("status.capturing", done=done, total=total), done / total)
             if self._graph(rows, self._lengths[-1]) is None:
                 return
 

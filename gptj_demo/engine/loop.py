@@ -37,6 +37,7 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
+from gptj_demo.texts import Message, joined, message
 from gptj_demo.tokenization import token_bytes
 
 logger = logging.getLogger(__name__)
@@ -75,14 +76,14 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     """Find, load and warm up the model, telling how far it is; raises `checkpoint.Refusal`."""
     last = 0.0
 
-    def report(detail: str, progress: float | None = None) -> None:
+    def report(detail: Message, progress: float | None = None) -> None:
         nonlocal last
         now = time.monotonic()
         if progress is None or progress >= 1 or now - last > REPORT_SECONDS:
             last = now
             send(EngineStatus("loading", detail, progress))
 
-    report("Looking for a model this machine can hold")
+    report(message("status.choosing"))
     plan = checkpoint.make_plan(settings)
     tokenizer_json, end_of_text, vocabulary = checkpoint.load_tokenizer_json(plan, report)
     context_length = plan.config.n_positions
@@ -94,7 +95,7 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         most = 1 if parameters < SMALL_MODEL else available_cores()
         torch.set_num_threads(min(most, torch.get_num_threads()))
     model = GPTJ(loaded)
-    report("Warming up")
+    report(message("status.warming_up"))
     known = EngineVocabulary(token_bytes(tokenizer_json), vocabulary, end_of_text, context_length)
     try:
         runner = Runner(model, plan.max_streams, vocabulary)
@@ -107,7 +108,7 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
             f"{plan.device_name} while it was tried: free some memory there, set max_streams to "
             "fewer, or precision to int8."
         ) from None
-    why = f"{plan.why} {slower}".rstrip()
+    why = plan.why if slower is None else joined(plan.why, slower)
     info = ModelInfo(
         name=plan.name,
         revision=plan.revision,
@@ -133,13 +134,13 @@ def serve(
     """Work through the inbox for ever, one message out for each step."""
     while True:
         events: list[EngineEvent] = []
-        message = inbox.get() if engine.is_idle else _get_nowait(inbox)
-        while message is not None:
-            if isinstance(message, Submit):
-                engine.submit(message)
+        received = inbox.get() if engine.is_idle else _get_nowait(inbox)
+        while received is not None:
+            if isinstance(received, Submit):
+                engine.submit(received)
             else:
-                events += engine.cancel(message.request_id)
-            message = _get_nowait(inbox)
+                events += engine.cancel(received.request_id)
+            received = _get_nowait(inbox)
         events += engine.step()
         if events:
             send(StepEvents(tuple(events)))

@@ -22,6 +22,7 @@ from gptj_demo.engine.sampler import RowSampler, Sampled, SamplerBatch
 from gptj_demo.engine.scheduler import PrefillChunk, Sequence, SequenceKey, Step
 from gptj_demo.engine.transfer import download, upload
 from gptj_demo.protocol import TokenLogprobs
+from gptj_demo.texts import Message, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,14 @@ class Runner:
         # by request: how many alternatives a token is told, and the scores so far
         self._scores: dict[int, tuple[int, list[TokenLogprobs]]] = {}
 
-    def prepare(self, report: Report) -> str:
-        """Capture graphs, where there are any; a sentence for people if that failed, else ""."""
+    def prepare(self, report: Report) -> Message | None:
+        """Capture graphs, where there are any; why decoding is slower where that failed."""
         if self.graphs is None:
-            return ""
+            return None
         self.graphs.prepare(report)
         if self.graphs.failure is None:
-            return ""
-        return f"Decoding is slower than it could be: {self.graphs.failure}."
+            return None
+        return message("why.slower", reason=self.graphs.failure)
 
     def add(self, request_id: int, samplers: Rows[RowSampler]) -> None:
         """Know how to sample for the completions of a request before its first step."""

@@ -36,6 +36,7 @@ from gptj_demo.sampling import (
     make_params,
     write_value,
 )
+from gptj_demo.texts import message
 from gptj_demo.ui.generation import (
     BROKEN,
     SIGN_OF_LIFE_SECONDS,
@@ -176,7 +177,8 @@ class Comparison:
     async def _open_next(self) -> list[dict[str, Any]]:
         """Line up cells for the slots that are free; the others wait here, not in the line."""
         if self._is_stopped:
-            stopped = [self._end(index, "cancelled", "Stopped.") for index in self._queued]
+            why = message("end.cancelled").described()
+            stopped = [self._end(index, "cancelled", **why) for index in self._queued]
             self._queued.clear()
             return stopped
         news = []
@@ -184,7 +186,8 @@ class Comparison:
             index = self._queued.popleft()
             cell = self._grid.cells[index]
             if cell.params is None:
-                news.append(self._end(index, "error", cell.message or BROKEN))
+                why = (cell.message or BROKEN).described()
+                news.append(self._end(index, "error", **why))
                 continue
             prompt = self._grid.prompts[cell.prompt]
             request = GenerationRequest(prompt, cell.params, self._visitor)
@@ -198,7 +201,7 @@ class Comparison:
                 if refusal.kind == "queue_full" and self._has_begun:
                     self._queued.appendleft(index)  # until there is a place
                     break
-                news.append(self._end(index, "error", str(refusal)))
+                news.append(self._end(index, "error", **refusal.message.described()))
             else:
                 self._has_begun = True
                 news += self._told(index, events)
@@ -219,7 +222,7 @@ class Comparison:
             return self._told(index, await stream.drain(0))
         except RequestRefused as refusal:
             self._leave(index)
-            return [self._end(index, "error", str(refusal))]
+            return [self._end(index, "error", **refusal.message.described())]
 
     def _told(self, index: int, events: list[StreamEvent]) -> list[dict[str, Any]]:
         outcome = self.outcomes[index]
@@ -253,14 +256,13 @@ class Comparison:
         del self._open[index]
         self._waiting.discard(index)
 
-    def _end(self, index: int, reason: str, message: str, **figures: Any) -> dict[str, Any]:
+    def _end(self, index: int, reason: str, **figures: Any) -> dict[str, Any]:
         outcome = self.outcomes[index]
         outcome["state"] = "done"
         outcome["end"] = {
             **NOT_RUN,
             **figures,
             "reason": reason,
-            "message": message,
             "distinct_words": _round(distinct_words(outcome["text"])),
             "filtered_away": outcome.pop("filtered_away", 0),
         }
@@ -298,7 +300,7 @@ def read_form(form: Any, seed: int) -> Grid:
         controls = read_fields(written)
         own_seed = make_params({"seed": controls.get("seed")}).seed
     except InvalidControl as error:
-        raise InvalidGrid("controls", str(error)) from None
+        raise InvalidGrid("controls", error.message) from None
     return make_grid(
         str(form.get("prompt") or ""),
         placeholders,
@@ -365,9 +367,9 @@ def build_compare(worker: Worker) -> None:
                 "waiting": worker.streams_waiting,
             }
         except InvalidGrid as wrong:
-            return answer | {"field": wrong.field, "message": str(wrong)}
+            return answer | {"field": wrong.field, **wrong.message.described()}
         except RequestRefused as refusal:
-            return answer | {"field": "prompt", "message": str(refusal)}
+            return answer | {"field": "prompt", **refusal.message.described()}
 
     async def stop(comparison_id: Any) -> bool:
         comparison = under_way.get(str(comparison_id))
@@ -394,7 +396,7 @@ def build_compare(worker: Worker) -> None:
                     yield log
             yield log + record("end")
         except InvalidGrid as wrong:
-            yield log + record("refused", field=wrong.field, message=str(wrong))
+            yield log + record("refused", field=wrong.field, **wrong.message.described())
         except Exception as error:
             yield log + refused(error)
         finally:

@@ -17,9 +17,10 @@ from gptj_demo.sampling import (
     ControlGroup,
     write_value,
 )
+from gptj_demo.texts import say
 from gptj_demo.ui.files import read_asset
 
-OPEN_GROUPS: tuple[ControlGroup, ...] = ("Length", "Randomness")
+OPEN_GROUPS: tuple[ControlGroup, ...] = ("length", "randomness")
 DEFAULT_PRESET = "Balanced"
 SHAPING = tuple(PRESETS[DEFAULT_PRESET])
 """The controls that a preset sets."""
@@ -52,7 +53,10 @@ def build_controls() -> dict[str, Component]:
         else:
             holds = [f"holds-{control.name}" for control in members]
             with gr.Accordion(
-                group, open=False, elem_id=_group_id(group), elem_classes=["control-group", *holds]
+                say(f"group.{group}"),
+                open=False,
+                elem_id=_group_id(group),
+                elem_classes=["control-group", *holds],
             ) as accordion:
                 accordions.append(accordion)
                 components.update((control.name, _build(control)) for control in members)
@@ -107,7 +111,7 @@ def _build(control: Control) -> Component:
 
 
 def _group_id(group: ControlGroup) -> str:
-    return "group-" + group.lower().replace(" ", "-")
+    return "group-" + group.replace("_", "-")
 
 
 def _connect(

@@ -23,13 +23,14 @@ from gptj_demo.protocol import (
     Waiting,
 )
 from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams, make_params, read_written
+from gptj_demo.texts import message
 from gptj_demo.tokenization import Vocabulary
 from gptj_demo.ui.tokens import CharacterCount, healed_length, pack_score, pack_token
 from gptj_demo.worker import RequestRefused, Stream, Worker
 
 logger = logging.getLogger(__name__)
 
-BROKEN = "Something went wrong in the playground itself. Your text is kept; try again."
+BROKEN = message("refused.broken")
 UPDATE_SECONDS = 0.05
 UPDATES_A_SECOND = 200  # for all visitors together: about a tenth of a core
 SIGN_OF_LIFE_SECONDS = 0.5
@@ -129,7 +130,7 @@ def describe_score(worker: Worker, scored: PromptScored) -> dict[str, Any]:
 def describe_finished(finished: Finished) -> dict[str, Any]:
     """Why and with what a completion ended, as page and API tell it; see `Finished`."""
     return {
-        "message": finished.message,
+        **finished.message.described(),
         "prompt_tokens": finished.prompt_tokens,
         "completion_tokens": finished.completion_tokens,
         "seed": finished.seed,
@@ -280,10 +281,11 @@ def refused(error: Exception) -> str:
     """The line of a log that says why a request was refused; what is our fault is logged too."""
     match error:
         case InvalidControl():
-            return record("refused", kind="control", control=error.name, message=str(error))
+            said = error.message.described()
+            return record("refused", kind="control", control=error.name, **said)
         case RequestRefused():
             kind, control = error.kind, error.control
-            return record("refused", kind=kind, control=control, message=str(error))
+            return record("refused", kind=kind, control=control, **error.message.described())
         case _:
             logger.error("a request of the page failed", exc_info=error)
-            return record("refused", kind="error", message=BROKEN)
+            return record("refused", kind="error", **BROKEN.described())

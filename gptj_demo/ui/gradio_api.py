@@ -143,7 +143,7 @@ def _generate(worker: Worker) -> Callable[..., AsyncIterator[str]]:
                 text += text_of(events)
                 finished = finished_of(events)
                 if finished is not None and finished.reason == "error":
-                    raise gr.Error(finished.message, print_exception=False)
+                    raise gr.Error(str(finished.message), print_exception=False)
                 yield text
 
     return _with_controls(
@@ -258,7 +258,7 @@ def _alternatives(worker: Worker) -> Callable[..., Any]:
                             logprobs = event.logprobs
                         case Finished():
                             if event.reason == "error":
-                                raise gr.Error(event.message, print_exception=False)
+                                raise gr.Error(str(event.message), print_exception=False)
                             logprobs = event.end_logprobs
                     if logprobs is not None:
                         token = describe_token(worker, 0, logprobs)
@@ -323,7 +323,7 @@ def _score(worker: Worker) -> Callable[..., Any]:
                         case PromptScored():
                             answer |= describe_score(worker, event)
                         case Finished() if event.reason == "error":
-                            raise gr.Error(event.message, print_exception=False)
+                            raise gr.Error(str(event.message), print_exception=False)
         return answer
 
     return score

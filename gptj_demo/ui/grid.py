@@ -21,9 +21,9 @@ from gptj_demo.sampling import (
     Control,
     InvalidControl,
     SamplingParams,
-    control_named,
     make_params,
 )
+from gptj_demo.texts import Message, MessageError, listed, message, quoted
 from gptj_demo.worker import MAX_PROMPT_CHARACTERS
 
 MAX_CELLS = 36
@@ -74,13 +74,10 @@ _RANGE = re.compile(
 _WORDS = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 
-class InvalidGrid(ValueError):
-    """A field cannot be what it is: `prompt`, `values of NAME`, `rows`, `columns`, `length`, ...
+class InvalidGrid(MessageError, ValueError):
+    """A field cannot be what it is: `prompt`, `values of NAME`, `rows`, `columns`, `length`, ..."""
 
-    The message is for people.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: Message) -> None:
         super().__init__(message)
         self.field = field
 
@@ -98,7 +95,7 @@ class Cell:
     prompt: int
     settings: dict[str, Any]
     params: SamplingParams | None
-    message: str | None = None
+    message: Message | None = None
 
 
 Heading = tuple[tuple[str, str], ...]
@@ -136,7 +133,8 @@ def parse_template(template: str) -> tuple[list[str], list[str]]:
         if part in ("{{", "}}"):
             texts[-1] += part[0]
         elif part in ("{", "}"):
-            raise InvalidGrid("prompt", _unbalanced(part, place))
+            code = "grid.never_closed" if part == "{" else "grid.never_opened"
+            raise InvalidGrid("prompt", message(code, place=place + 1))
         elif part.startswith("{"):
             names.append(_placeholder_name(part[1:-1]))
             texts.append("")
@@ -146,28 +144,14 @@ def parse_template(template: str) -> tuple[list[str], list[str]]:
     return texts, names
 
 
-def _unbalanced(brace: str, place: int) -> str:
-    what = "closed" if brace == "{" else "opened"
-    return (
-        f"The brace {brace} at character {place + 1:,} of the template is never {what}. Write "
-        f"{brace * 2} for a brace that belongs to the text, or turn off the placeholders."
-    )
-
-
 def _placeholder_name(written: str) -> str:
     name = written.strip()
     if not name:
-        raise InvalidGrid(
-            "prompt",
-            "A placeholder needs a name between its braces, such as {animal}. Write {{}} for "
-            "braces that belong to the text.",
-        )
+        raise InvalidGrid("prompt", message("grid.no_name"))
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
         raise InvalidGrid(
             "prompt",
-            f"A placeholder's name is one line of at most {MAX_NAME_CHARACTERS} characters; one "
-            f"was {_short(name)}. Write {{{{ and }}}} for braces that belong to the text, or turn "
-            "off the placeholders.",
+            message("grid.long_name", most=MAX_NAME_CHARACTERS, name=quoted(name)),
         )
     return name
 
@@ -178,8 +162,7 @@ def _fill(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]
     if length > MAX_PROMPT_CHARACTERS:
         raise InvalidGrid(
             "prompt",
-            f"With its values the template has {length:,} characters; at most "
-            f"{MAX_PROMPT_CHARACTERS:,} are read. Shorten it.",
+            message("grid.template_too_long", characters=length, most=MAX_PROMPT_CHARACTERS),
         )
     filled = [text + values[name] for text, name in zip(texts, places, strict=False)]
     return "".join(filled) + texts[-1]
@@ -193,7 +176,7 @@ def placeholder_values(name: str, lines: Sequence[str]) -> list[str]:
     field = f"values of {name}"
     values = [line.replace("\\n", "\n") for line in lines if line.strip()]
     if not values:
-        raise InvalidGrid(field, f"{{{name}}} has no values yet. Write one on each line.")
+        raise InvalidGrid(field, message("grid.no_lines", name=f"{{{name}}}"))
     _refuse_twice(field, f"{{{name}}}", values)
     return values
 
@@ -223,8 +206,12 @@ def axis_values(field: str, name: str, written: str) -> list[_Value]:
     if len(written) > MAX_AXIS_CHARACTERS:
         raise InvalidGrid(
             field,
-            f"The values have {len(written):,} characters; at most {MAX_AXIS_CHARACTERS:,} are "
-            f"read, and {MAX_CELLS} cells are compared.",
+            message(
+                "grid.axis_too_long",
+                characters=len(written),
+                most=MAX_AXIS_CHARACTERS,
+                cells=MAX_CELLS,
+            ),
         )
     items = [item.strip() for item in re.split(r"[,;/\n]", written) if item.strip()]
     if name == PRESET:
@@ -232,19 +219,15 @@ def axis_values(field: str, name: str, written: str) -> list[_Value]:
     control = AXES.get(name)
     if control is None:
         known = ", ".join([PRESET, *AXES])
-        raise InvalidGrid(
-            field, f"{_short(name)} cannot be compared. What can be is: {known}; or nothing."
-        )
-    called = f"{control.label} ({control.name})"
+        raise InvalidGrid(field, message("grid.no_axis", name=quoted(name), known=known))
     if not items:
-        raise InvalidGrid(
-            field, f"{called} has no values yet. Write some, such as {suggestion(name)}."
-        )
+        example = suggestion(name)
+        raise InvalidGrid(field, message("grid.no_values", called=control.called, example=example))
     read: list[Any] = []
     for item in items:
         read += _read_item(field, control, item)
     labels = [_label(value) for value in read]
-    _refuse_twice(field, called, labels)
+    _refuse_twice(field, control.called, labels)
     return [
         _Value(((control.label, label),), {name: value})
         for label, value in zip(labels, read, strict=True)
@@ -254,13 +237,13 @@ def axis_values(field: str, name: str, written: str) -> list[_Value]:
 def _preset_values(field: str, items: Sequence[str]) -> list[_Value]:
     by_name = {name.lower(): name for name in PRESETS}
     if not items:
-        raise InvalidGrid(field, f"Choose presets: {', '.join(PRESETS)}.")
+        raise InvalidGrid(field, message("grid.choose_presets", known=", ".join(PRESETS)))
     for item in items:
         if item.lower() not in by_name:
             known = ", ".join(PRESETS)
-            raise InvalidGrid(field, f"There is no preset {_short(item)}; there are {known}.")
+            raise InvalidGrid(field, message("grid.no_preset", name=quoted(item), known=known))
     names = [by_name[item.lower()] for item in items]
-    _refuse_twice(field, "The presets", names)
+    _refuse_twice(field, message("grid.presets"), names)
     return [_Value((("Preset", name),), dict(PRESETS[name])) for name in names]
 
 
@@ -270,30 +253,23 @@ def _read_item(field: str, control: Control, item: str) -> list[Any]:
     if span is None:
         return [_read_value(field, control, item)]
     if control.minimum is None:
-        raise InvalidGrid(
-            field, f"{control.label} ({control.name}) has no ranges: name its values."
-        )
+        raise InvalidGrid(field, message("grid.no_ranges", control=control.called))
     first, last = (float(_read_value(field, control, end)) for end in span.groups()[:2])
     steps = int(span[3][:10])
     if steps > MAX_CELLS:
-        raise InvalidGrid(
-            field, f"{steps:,} steps are too many: at most {MAX_CELLS} cells are compared."
-        )
+        raise InvalidGrid(field, message("grid.too_many_steps", steps=steps, most=MAX_CELLS))
     if steps < 2 or first == last:
-        raise InvalidGrid(
-            field, "A range has two ends that differ, and 2 steps or more: 0.2 to 1.4 in 5 steps."
-        )
+        raise InvalidGrid(field, message("grid.bad_range"))
     values = [first + (last - first) * step / (steps - 1) for step in range(steps)]
     if control.kind == "number":
         return [float(f"{value:.6g}") for value in values]
     whole = [math.floor(value + 0.5) for value in values]
     if len(set(whole)) < steps:
-        most = int(abs(last - first)) + 1
-        raise InvalidGrid(
-            field,
-            f"{control.label} ({control.name}) takes whole numbers, of which there are only "
-            f"{most} from {span[1]} to {span[2]}, not {steps}.",
-        )
+        ends = {"first": span[1], "last": span[2]}
+        count = int(abs(last - first)) + 1
+        called = control.called
+        why = message("grid.whole_numbers", control=called, count=count, steps=steps, **ends)
+        raise InvalidGrid(field, why)
     return list(whole)
 
 
@@ -303,7 +279,7 @@ def _read_value(field: str, control: Control, written: str) -> Any:
     except ContradictoryControls:  # with the others' defaults, which are not those of the cells
         return int(float(written))
     except InvalidControl as error:
-        raise InvalidGrid(field, str(error)) from None
+        raise InvalidGrid(field, error.message) from None
 
 
 def _label(value: Any) -> str:
@@ -345,16 +321,14 @@ def make_grid(
     """
     _refuse_unreadable(prompt, placeholders or {})
     if not prompt.strip():
-        raise InvalidGrid("prompt", "Write a prompt, or take the text from the editor.")
+        raise InvalidGrid("prompt", message("grid.no_prompt"))
     prompts, prompt_headings = _prompts(prompt, placeholders)
     down = axis_values("rows", *rows)
     across = axis_values("columns", *columns)
     both = down[0].settings.keys() & across[0].settings.keys()
     if both:
-        labels = ", ".join(control_named(name).label for name in AXES if name in both)
-        raise InvalidGrid(
-            "columns", f"Rows and columns would both set {labels}. Choose another for one of them."
-        )
+        shared = listed(*(message(f"control.{name}.label") for name in AXES if name in both))
+        raise InvalidGrid("columns", message("grid.both_axes", controls=shared))
     count = len(prompts) * len(down) * len(across)
     if count > MAX_CELLS:
         raise _too_many(count, [len(prompts), len(down), len(across)])
@@ -367,7 +341,8 @@ def make_grid(
         settings = {"seed": own_seed, **one.settings, **other.settings}
         cells.append(_cell(row, column, which, controls, settings))
     if all(cell.message for cell in cells):
-        raise InvalidGrid("controls", cells[0].message or "")
+        assert cells[0].message is not None
+        raise InvalidGrid("controls", cells[0].message)
     return Grid(
         tuple(prompt_headings[which] + one.heading for which, one in grid_rows),
         tuple(other.heading for other in across),
@@ -403,10 +378,10 @@ def _cell(
     try:
         params = make_params({**controls, **settings, **OF_A_CELL})
     except ContradictoryControls as error:
-        return Cell(row, column, prompt, settings, None, str(error))
+        return Cell(row, column, prompt, settings, None, error.message)
     except InvalidControl as error:
         field = "length" if error.name == "max_new_tokens" else "controls"
-        raise InvalidGrid(field, str(error)) from None
+        raise InvalidGrid(field, error.message) from None
     settings = {**settings, "max_new_tokens": params.max_new_tokens}
     return Cell(row, column, prompt, settings, params)
 
@@ -414,16 +389,15 @@ def _cell(
 def _too_many(count: int, factors: Sequence[int]) -> InvalidGrid:
     product = f" {TIMES} ".join(f"{factor:,}" for factor in factors if factor > 1)
     shown = product if product == f"{count:,}" else f"{product} = {count:,}"
-    return InvalidGrid(
-        "size", f"That is {shown} cells; at most {MAX_CELLS} are compared. Take fewer values."
-    )
+    return InvalidGrid("size", message("grid.too_many", cells=shown, most=MAX_CELLS))
 
 
-def _refuse_twice(field: str, called: str, values: Sequence[str]) -> None:
+def _refuse_twice(field: str, called: str | Message, values: Sequence[str]) -> None:
     seen: set[str] = set()
     for value in values:
         if value in seen:
-            raise InvalidGrid(field, f"{called}: the value {_short(value)} stands there twice.")
+            why = message("grid.twice", called=called, value=quoted(value))
+            raise InvalidGrid(field, why)
         seen.add(value)
 
 
@@ -432,10 +406,8 @@ def _refuse_unreadable(prompt: str, placeholders: Mapping[str, Sequence[str]]) -
     fields |= {f"values of {name}": [name, *lines] for name, lines in placeholders.items()}
     for field, texts in fields.items():
         if not all(map(_is_readable, texts)):
-            raise InvalidGrid(
-                field.encode(errors="replace").decode(),
-                "A text holds half of a surrogate pair, which stands for no character. Remove it.",
-            )
+            name = field.encode(errors="replace").decode()
+            raise InvalidGrid(name, message("grid.surrogate"))
 
 
 def _is_readable(text: str) -> bool:
@@ -444,11 +416,6 @@ def _is_readable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _short(value: str) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 44 else shown[:41] + "..."
 
 
 # ---- figures

@@ -17,7 +17,11 @@ def describe_status(worker: Worker) -> dict[str, Any]:
     model = status.model
     return {
         "state": status.state,
-        "detail": status.detail,
+        "detail": str(status.detail),
+        "texts": {
+            "detail": status.detail.json(),
+            "why": None if model is None else model.why.json(),
+        },
         "progress": status.progress,
         "context_length": worker.context_length,
         "streams_running": worker.streams_running,
@@ -37,7 +41,7 @@ def describe_status(worker: Worker) -> dict[str, Any]:
             "parameters": model.parameters,
             "weight_bytes": model.weight_bytes,
             "max_streams": model.max_streams,
-            "why": model.why,
+            "why": str(model.why),
         },
     }
 

@@ -22,6 +22,7 @@ from gptj_demo.sampling import (
     make_params,
     write_value,
 )
+from gptj_demo.texts import message, quoted
 from gptj_demo.ui.generation import read_controls
 from gptj_demo.ui.part import Part
 from gptj_demo.ui.snippets import Place, make_snippets
@@ -51,7 +52,7 @@ class Share(Part):
                 prompt, address = str(asked["prompt"]), str(asked["address"])
                 return {"snippets": await _snippets(worker, prompt, params, address)}
             except (InvalidControl, RequestRefused) as refusal:
-                return {"message": str(refusal)}
+                return refusal.message.described()
 
         super().__init__(
             "share",
@@ -98,10 +99,10 @@ def check(values: Any) -> dict[str, Any]:
     """The settings of a link, which may be anything: `values` for all controls, and `problems`.
 
     A control that the link does not name, or gives a value it cannot have, has its default;
-    `problems` holds a sentence for each of the latter, and `wrong` their names.
+    `problems` holds a message for each of the latter, and `wrong` their names.
     """
     given: Mapping[Any, Any] = values if isinstance(values, dict) else {}
-    problems = [] if isinstance(values, dict) else ["Its settings are not a list of names."]
+    problems = [] if isinstance(values, dict) else [message("link.no_settings")]
     wrong = []
     checked = {}
     for control in CONTROLS:
@@ -111,15 +112,19 @@ def check(values: Any) -> dict[str, Any]:
         try:
             params = read_controls({**BESIDE_ALL, control.name: given[control.name]})
         except InvalidControl as invalid:
-            problems.append(str(invalid))
+            problems.append(invalid.message)
             wrong.append(control.name)
         else:
             checked[control.name] = page_value(control, getattr(params, control.name))
     unknown = [str(name) for name in given if name not in checked]
     if unknown:
-        more = f", nor for {len(unknown) - 1} others" if len(unknown) > 1 else ""
-        problems.append(f"There is no control named {unknown[0][:MAX_TOLD]!r} here{more}.")
-    return {"values": checked, "problems": problems, "wrong": wrong}
+        name = quoted(unknown[0][:MAX_TOLD])
+        problems.append(message("link.unknown_control", name=name, count=len(unknown)))
+    told = {
+        "problems": [str(problem) for problem in problems],
+        "problem_texts": [problem.json() for problem in problems],
+    }
+    return {"values": checked, **told, "wrong": wrong}
 
 
 def _describe(control: Control) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def build_why(worker: Worker) -> None:
         try:
             return await _plan(worker, asked if isinstance(asked, dict) else {})
         except RequestRefused as refusal:
-            return {"message": str(refusal)}
+            return refusal.message.described()
 
     async def stop(request_id: Any) -> bool:
         if str(request_id) in stopped:

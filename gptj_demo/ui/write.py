@@ -31,9 +31,11 @@ def build_write(worker: Worker) -> None:
     async def count_tokens(text: Any) -> dict[str, Any]:
         text = str(text)
         try:
-            return {"tokens": await worker.count_tokens(text), "hint": prompt_hint(text)}
+            hint = prompt_hint(text)
+            told = {"hint": hint and str(hint), "hint_text": hint and hint.json()}
+            return {"tokens": await worker.count_tokens(text), **told}
         except RequestRefused as refusal:
-            return {"tokens": None, "message": str(refusal)}
+            return {"tokens": None, **refusal.message.described()}
 
     async def unread(asked: Any) -> dict[str, int]:
         """How many tokens `truncate` takes from a text, and where in it they end (UTF-16)."""
@@ -71,10 +73,10 @@ def build_write(worker: Worker) -> None:
                         assert worker.vocabulary is not None
                         return pack_score(worker.vocabulary, event)
                     if isinstance(event, Finished):
-                        return {"message": event.message}
-            return {"message": BROKEN}
+                        return event.message.described()
+            return BROKEN.described()
         except (InvalidControl, RequestRefused) as error:
-            return {"message": str(error)}
+            return error.message.described()
         finally:
             open_streams.pop(request_id, None)
 

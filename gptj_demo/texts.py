@@ -1,0 +1,119 @@
+"""The texts that people read: one catalogue a language in `assets/texts/`, each text under a key.
+
+The code passes a `Message`: the key (its code) and the values of the text's placeholders. It
+becomes words where it is read: `str(message)` is English, for the API, the terminal and logs; the
+page puts it into the visitor's language, from the same catalogue (`assets/core/i18n.js`).
+
+A text is a string, or an object of plural forms (CLDR's names) chosen by the value `count`.
+`{name}` is replaced by a value; `{{` and `}}` are braces. Whole numbers are grouped (12,345): pass
+`str(number)` where that is wrong, as for a seed. A value may itself be a message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent.parent / "assets" / "texts"
+PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+_SHOWN_CHARACTERS = 40
+
+Text = str | dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A text that a person will read: its key in the catalogue, and the placeholders' values."""
+
+    code: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return say(self.code, **self.values)
+
+    def json(self) -> dict[str, Any]:
+        """Code and values, as the page and programs get them."""
+        values = {
+            name: value.json() if isinstance(value, Message) else value
+            for name, value in self.values.items()
+        }
+        return {"code": self.code, "values": values}
+
+    def described(self) -> dict[str, Any]:
+        """Code, values and the English sentence."""
+        return {"message": str(self), **self.json()}
+
+
+class MessageError(Exception):
+    """An error that is told to a person."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(str(message))
+        self.message = message
+
+
+def message(code: str, /, **values: Any) -> Message:
+    """A message with these values."""
+    return Message(code, values)
+
+
+def joined(first: Message, *others: Message) -> Message:
+    """Messages one after another."""
+    for other in others:
+        first = Message("text.joined", {"first": first, "second": other})
+    return first
+
+
+def listed(first: Message, *others: Message) -> Message:
+    """Messages as a list within a sentence."""
+    for other in others:
+        first = Message("text.listed", {"first": first, "second": other})
+    return first
+
+
+def say(code: str, /, **values: Any) -> str:
+    """The English text of a key, with its placeholders filled in."""
+    text = catalogue("en")[code]
+    if not isinstance(text, str):
+        text = text["one" if values["count"] == 1 else "other"]
+
+    def fill(found: re.Match[str]) -> str:
+        name = found[1]
+        return found[0][0] if name is None else _written(values[name])
+
+    return PLACEHOLDER.sub(fill, text)
+
+
+def quoted(value: object) -> str:
+    """A value as people are shown what they wrote: short, and a text in quotes."""
+    try:
+        written = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):  # not what JSON has
+        written = repr(value)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in written)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+@cache
+def catalogue(language: str) -> dict[str, Text]:
+    """All texts of a language by key."""
+    texts: dict[str, Text] = json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8"))
+    return texts
+
+
+def languages() -> list[str]:
+    """The languages that have a catalogue, by their BCP 47 names."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return str(value)
