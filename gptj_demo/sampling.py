@@ -449,7 +449,9 @@ class SamplingParams(BaseModel):
             wrong = ("best_of", "n")
             how = "wrong.is_less"
         elif self.max_new_tokens == 0 and not self.echo:
-            raise _wrong("contradiction", message("wrong.nothing_to_do"), "max_new_tokens")
+            length, echo = (_CONTROLS_BY_NAME[one].called for one in ("max_new_tokens", "echo"))
+            why = message("wrong.nothing_to_do", length=length, echo=echo)
+            raise _wrong("contradiction", why, "max_new_tokens")
         elif self.max_new_tokens == 0 and self.candidates > 1:
             wrong = ("n" if self.n > 1 else "best_of", "max_new_tokens")
             how = "wrong.no_meaning"

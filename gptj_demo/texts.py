@@ -44,6 +44,16 @@ class Message:
         }
         return {"code": self.code, "values": values}
 
+    def renamed(self, names: Mapping[str, str]) -> Message:
+        """The message with other names for the controls that it names."""
+        values = dict(self.values)
+        for key, value in self.values.items():
+            if isinstance(value, Message):
+                values[key] = value.renamed(names)
+            elif key == "name":
+                values[key] = names.get(value, value)
+        return Message(self.code, values)
+
     def described(self) -> dict[str, Any]:
         """Code, values and the English sentence."""
         return {"message": str(self), **self.json()}

@@ -24,7 +24,6 @@ from gptj_demo.sampling import (
     SamplingParams,
     make_params,
 )
-from gptj_demo.texts import Message
 
 MAX_PROMPTS = 128
 DEFAULTS = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
@@ -342,21 +341,8 @@ def _explain_control(name: str, first: Any, message: str) -> str:
         make_params({name: value})
     except InvalidControl as invalid:
         if invalid.name == name:
-            return str(_in_api_names(invalid.message))
+            return str(invalid.message.renamed(NAMES))
     return f"{NAMES.get(name, name)}: {message[0].lower()}{message[1:]}."
-
-
-def _in_api_names(message: Message) -> Message:
-    """The message with the controls' names as they are in this API."""
-    values = {
-        name: _in_api_names(value)
-        if isinstance(value, Message)
-        else NAMES.get(value, value)
-        if name == "name"
-        else value
-        for name, value in message.values.items()
-    }
-    return Message(message.code, values)
 
 
 def read_params(body: BaseModel) -> SamplingParams:
@@ -379,7 +365,7 @@ def params_of(values: Mapping[str, Any]) -> SamplingParams:
         together = isinstance(invalid, ContradictoryControls)
         raise ApiError(
             422 if together else 400,
-            str(_in_api_names(invalid.message)),
+            str(invalid.message.renamed(NAMES)),
             code="contradictory_values" if together else "invalid_value",
             param=NAMES.get(invalid.name, invalid.name),
         ) from None
