@@ -4,7 +4,8 @@ Numba leaves it to LLVM which loops become vectors, and keeps sums in memory whe
 out that arrays overlap. Here they stay in registers, and each is made in the order of its terms, by
 fused multiply-adds: so it is the same to the last bit whatever is computed beside it.
 
-All arrays are float32, and contiguous along their last dimension. Nothing checks their bounds.
+All arrays are float32, and contiguous along their last dimension; the weights of `multiply_panel`
+may be the bits of float16 instead, as uint16. Nothing checks their bounds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _FEATURES = binding.get_host_cpu_features()
 HAS_MULTIPLY_ADD = bool(_FEATURES.get("fma", True))
 """Whether the processor has fused multiply-adds, as all but old x86 ones do."""
 
+HAS_HALF = bool(_FEATURES.get("f16c"))
+"""Whether the processor widens vectors of float16 in one instruction."""
+
 LANES = 16
 """Numbers in a vector; LLVM makes several of one where the processor's are shorter."""
 
@@ -33,7 +37,7 @@ MOST_ROWS = 8 if _FEATURES.get("avx512f") else 3
 _ROWS_AHEAD = 16
 
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
-_FLOAT_BYTES = 4
+_FLOAT_BYTES, _HALF_BYTES = 4, 2
 
 
 @intrinsic
@@ -60,7 +64,8 @@ def multiply_panel(
     """`rows` rows and one panel of `out` = x @ weight + bias.
 
     `x` is [rows, depth], `weight` [panels, depth, PANEL], `bias` [panels * PANEL], `out`
-    [rows, panels * PANEL]; `rows` is 1 to MOST_ROWS.
+    [rows, panels * PANEL]; `rows` is 1 to MOST_ROWS. Weights in float16 are widened when they are
+    loaded, so the results have the same bits as with float32 weights of the same values.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -99,7 +104,7 @@ def _multiply_block(
             builder.store(begin, own[at])
     with cgutils.for_range(builder, depth) as loop:
         here = builder.mul(loop.index, _INDEX(PANEL))
-        vectors = [_load(builder, weights, builder.add(here, lane), LANES) for lane in lanes]
+        vectors = [_load_wide(builder, weights, builder.add(here, lane)) for lane in lanes]
         for row, own in zip(inputs, sums, strict=True):
             factor = _spread(builder, builder.load(builder.gep(row, [loop.index])), LANES)
             for total, vector in zip(own, vectors, strict=True):
@@ -205,6 +210,16 @@ def _load(builder: Any, place: Any, offset: Any, lanes: int) -> Any:
     loaded = builder.load(builder.bitcast(builder.gep(place, [offset]), pointer))
     loaded.align = _FLOAT_BYTES
     return loaded
+
+
+def _load_wide(builder: Any, place: Any, offset: Any) -> Any:
+    """LANES numbers as float32, from float32 or from the bits of float16."""
+    if place.type.pointee == _FLOAT:
+        return _load(builder, place, offset, LANES)
+    pointer = ir.VectorType(ir.HalfType(), LANES).as_pointer()
+    loaded = builder.load(builder.bitcast(builder.gep(place, [offset]), pointer))
+    loaded.align = _HALF_BYTES
+    return builder.fpext(loaded, ir.VectorType(_FLOAT, LANES))
 
 
 def _store(builder: Any, vector: Any, place: Any, offset: Any) -> None:

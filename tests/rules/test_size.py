@@ -70,7 +70,6 @@ TO_SPLIT = {
     # tests
     "tests/test_compare.py",
     "tests/test_worker.py",
-    # tools
 }
 
 

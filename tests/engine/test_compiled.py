@@ -1,0 +1,74 @@
+"""The compiled forward pass of small models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPTJConfig, GPTJForCausalLM
+
+from gptj_demo.engine import compiled
+from gptj_demo.engine.gptj import GPTJ
+
+PROMPT = torch.arange(3, 20)
+
+
+def make_model() -> GPTJForCausalLM:
+    torch.manual_seed(0)
+    config = GPTJConfig(
+        vocab_size=100, n_positions=64, n_embd=48, n_layer=2, n_head=3, rotary_dim=8
+    )
+    model = GPTJForCausalLM(config)
+    for parameter in model.parameters():
+        # some weights are subnormal in float16
+        torch.nn.init.normal_(parameter.data, std=0.2)[..., ::7] *= 1e-4
+    return model.half().float()
+
+
+def logits(model: GPTJForCausalLM) -> torch.Tensor:
+    gptj = GPTJ(model)
+    assert gptj.is_compiled
+    with torch.inference_mode():
+        hidden = gptj.prefill(gptj.make_cache(1), 0, PROMPT, 0)
+        return torch.cat((gptj.logits(hidden), gptj.logits(hidden[-1:])))
+
+
+@pytest.fixture
+def dtypes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The dtypes that the weights of the three kinds of products are kept in."""
+    found: list[str] = []
+    narrow = compiled._narrow
+
+    def record(panels: np.ndarray) -> np.ndarray:
+        narrowed = narrow(panels)
+        found.append(str(narrowed.dtype))
+        return narrowed
+
+    monkeypatch.setattr(compiled, "_narrow", record)
+    return found
+
+
+@pytest.mark.skipif(not compiled.HAS_HALF, reason="the processor does not widen float16")
+def test_float16_weights_give_the_bits_of_float32_weights(
+    dtypes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrowed = logits(make_model())
+    assert dtypes == ["uint16"] * 3
+    monkeypatch.setattr(compiled, "_narrow", lambda panels: panels)
+    assert torch.equal(narrowed, logits(make_model()))
+
+
+def test_weights_that_are_not_exact_in_float16_stay_float32(
+    dtypes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> GPTJForCausalLM:
+        model = make_model()
+        model.lm_head.weight.data *= 1 + 2**-12
+        model.transformer.h[1].mlp.fc_out.weight.data *= 1 + 2**-12
+        model.transformer.h[0].mlp.fc_in.weight.data[0, 0] = 70000.0  # overflows in float16
+        return model
+
+    kept = logits(make())
+    assert dtypes == ["float32"] * 3
+    monkeypatch.setattr(compiled, "_narrow", lambda panels: panels)
+    assert torch.equal(kept, logits(make()))
