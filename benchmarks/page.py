@@ -159,7 +159,7 @@ def measure_tokens(browser: Browser, site: Site, tokens: int = 2000) -> dict[str
     page.get_by_role("button", name="Tokens", exact=True).click()
     controls = {"max_new_tokens": 2000, "truncate": "left", "ignore_eos": True}
     page.evaluate("values => gptj.useControls(values)", controls)
-    page.wait_for_function("() => gptj.controls.truncate === 'left'")
+    page.wait_for_function("() => gptj.state.controls.truncate === 'left'")
     page.evaluate(WATCH_TOKENS)
     figures: dict[str, float] = {}
     while page.evaluate("() => window.shown.tokens") < tokens:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from gptj_demo.ui.part import Part
+from gptj_demo.ui.component import ModuleHTML
 from gptj_demo.worker import Worker
 
 
-class About(Part):
+class About(ModuleHTML):
     """Fixed words, and figures that the news "status" brings while the view is shown."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("about", **options)
+        super().__init__("views/about/about", **options)
 
 
 def build_about(worker: Worker) -> None:

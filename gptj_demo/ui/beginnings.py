@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gptj_demo.ui.files import read_asset
-from gptj_demo.ui.part import Part
+from gptj_demo.ui.assets import read_asset
+from gptj_demo.ui.component import ModuleHTML
 
 
-class Beginnings(Part):
+class Beginnings(ModuleHTML):
     """A row of buttons; each puts a beginning into the editor, as a step that can be undone.
 
     A scaffold asks for a few words first, and sets the controls that fit its kind of document.
@@ -17,9 +17,8 @@ class Beginnings(Part):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
-            "beginnings",
-            scripts=("scaffolds.js", "beginnings.js"),
-            examples=json.loads(read_asset("examples.json")),
-            scaffolds=json.loads(read_asset("scaffolds.json")),
+            "views/write/beginnings",
+            examples=json.loads(read_asset("views/write/examples.json")),
+            scaffolds=json.loads(read_asset("views/write/scaffolds.json")),
             **options,
         )

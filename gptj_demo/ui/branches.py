@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from gptj_demo.ui.part import LABELS, Part
+from gptj_demo.ui.component import LABELS, ModuleHTML
 from gptj_demo.worker import Worker
 
 
-class Branches(Part):
+class Branches(ModuleHTML):
     """The outline, the chosen node beside it, and the list of sessions above."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("branches", labels=LABELS, **options)
+        super().__init__("views/branches/branches", labels=LABELS, **options)
 
 
 def build_branches(worker: Worker) -> None:

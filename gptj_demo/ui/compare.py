@@ -37,6 +37,7 @@ from gptj_demo.sampling import (
     write_value,
 )
 from gptj_demo.texts import message
+from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import (
     BROKEN,
     SIGN_OF_LIFE_SECONDS,
@@ -62,7 +63,6 @@ from gptj_demo.ui.grid import (
     parse_template,
     suggestion,
 )
-from gptj_demo.ui.part import LogPart
 from gptj_demo.worker import RequestRefused, Stream, Worker
 
 UPDATE_SECONDS = 0.08
@@ -77,7 +77,7 @@ NOT_RUN: dict[str, Any] = {
 }
 
 
-class Compare(LogPart):
+class Compare(LogHTML):
     """Form, grid and results. Event: `run` (id, form), with the log as output.
 
     `server_functions` must hold `plan(form)` and `stop(id)`, which the script calls.
@@ -94,7 +94,8 @@ class Compare(LogPart):
             for control in AXES.values()
         ]
         super().__init__(
-            "compare",
+            "views/compare/compare",
+            ("run",),
             axes=axes,
             presets=PRESETS,
             controls=[

@@ -18,7 +18,6 @@ from gptj_demo.sampling import (
     write_value,
 )
 from gptj_demo.texts import say
-from gptj_demo.ui.files import read_asset
 
 OPEN_GROUPS: tuple[ControlGroup, ...] = ("length", "randomness")
 DEFAULT_PRESET = "Balanced"
@@ -151,7 +150,7 @@ def _connect(
         }
         for c in CONTROLS
     ]
-    mark = f"(...values) => ({read_asset('controls.js')})({json.dumps(table)})(...values)"
+    mark = f"async (...values) => (await gptj.controls).showControls({json.dumps(table)}, values)"
     gr.on(
         [component.change for component in everything]  # type: ignore[attr-defined]
         + [accordion.expand for accordion in accordions],  # closed ones are not on the page

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gptj_demo.ui.part import LABELS, LogPart
-
-SCRIPTS = ("loops.js", "asides.js", "inspector.js", "tokens.js", "editor.js")
+from gptj_demo.ui.component import LABELS, LogHTML
 
 
-class Editor(LogPart):
+class Editor(LogHTML):
     """Events: `generate` (prompt, retry, id, controls), with the log as output, `keep_seed` (seed).
 
     `controls` are those that the request alone has other than the panel. `server_functions` must
@@ -22,4 +20,9 @@ class Editor(LogPart):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("editor", SCRIPTS, labels=LABELS, **options)
+        super().__init__(
+            "views/write/editor",
+            ("generate", "keep_seed", "use_controls", "heal"),
+            labels=LABELS,
+            **options,
+        )

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from gptj_demo.software import software_version
-from gptj_demo.ui.part import Part
+from gptj_demo.ui.component import ModuleHTML
 from gptj_demo.worker import Worker
 
 
@@ -54,7 +54,7 @@ def _memory_of(pid: int | None) -> int | None:
         return None
 
 
-class ModelStatus(Part):
+class ModelStatus(ModuleHTML):
     """Asks for the status, often while the model loads and seldom after, and tells the whole page.
 
     Other components listen to the document's event `gptj:status`.
@@ -64,4 +64,4 @@ class ModelStatus(Part):
         async def status(_: Any) -> dict[str, Any]:
             return describe_status(worker)
 
-        super().__init__("model_status", server_functions=[status], **options)
+        super().__init__("components/model_status", server_functions=[status], **options)

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from gradio.events import api
 
 from gptj_demo.ui.about import build_about
+from gptj_demo.ui.assets import ASSETS, boot_script, read_styles, serve_assets
 from gptj_demo.ui.branches import build_branches
 from gptj_demo.ui.compare import build_compare
-from gptj_demo.ui.files import ASSETS, read_scripts, read_styles
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
 from gptj_demo.ui.share import Share, build_code_api
@@ -65,7 +65,7 @@ def page_options() -> dict[str, Any]:
     return {
         "theme": Paper(),
         # not as `css`: Gradio would add each rule twice and lose shorthands that hold a variable
-        "head": f"{HEAD}<style>{read_styles()}</style><script>{read_scripts()}</script>",
+        "head": f"{HEAD}<style>{_styles()}</style><script>{boot_script([*VIEWS])}</script>",
         "favicon_path": ASSETS / "favicon.svg",
         "ssr_mode": False,  # its proxy would stand between visitors and our routes
         "run_history": False,  # texts are kept by the editor, in one place
@@ -75,11 +75,18 @@ def page_options() -> dict[str, Any]:
     }
 
 
+def _styles() -> str:
+    """All styles, with the rule that shows one view at a time."""
+    shown = ", ".join(f'html[data-view="{name}"] #view-{name}' for name in VIEWS)
+    return f"{read_styles()}\n{shown} {{ display: flex; }}"
+
+
 def mount_page(
     app: FastAPI, page: gr.Blocks, worker: Worker, login: list[tuple[str, str]] | None
 ) -> None:
     """Serve the page at the root of an application, behind the routes that it has already."""
     settings = worker.settings
+    serve_assets(app)
     gr.mount_gradio_app(
         app,
         page,

@@ -23,8 +23,8 @@ from gptj_demo.sampling import (
     write_value,
 )
 from gptj_demo.texts import message, quoted
+from gptj_demo.ui.component import ModuleHTML
 from gptj_demo.ui.generation import read_controls
-from gptj_demo.ui.part import Part
 from gptj_demo.ui.snippets import Place, make_snippets
 from gptj_demo.worker import RequestRefused, Worker
 
@@ -36,7 +36,7 @@ BESIDE_ALL = {"max_new_tokens": MAX_NEW_TOKENS, "echo": True}
 MAX_TOLD = 40  # characters of a name that is not ours
 
 
-class Share(Part):
+class Share(ModuleHTML):
     """The dialogs for link and code, and what a link brought with it.
 
     Its buttons stand in the editor (`data-share` in `assets/editor.html`).
@@ -55,8 +55,7 @@ class Share(Part):
                 return refusal.message.described()
 
         super().__init__(
-            "share",
-            scripts=("link.js", "share.js"),
+            "components/share",
             table=[_describe(control) for control in CONTROLS],
             server_functions=[check_settings, write_code],
             **options,

@@ -23,22 +23,22 @@ from gptj_demo.scoring import (
     read_kind,
     score_continuations,
 )
+from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import describe_token, record, refused
-from gptj_demo.ui.part import LogPart
 from gptj_demo.worker import RequestRefused, Worker
 
 MAX_ID_CHARACTERS = 64
 ALTERNATIVES = 5
 
 
-class Why(LogPart):
+class Why(LogHTML):
     """Event: `ask` (what, prompt or prompts, continuation, id), with the log as output.
 
     `server_functions` must hold `plan(asked)` and `stop(id)`, which the script calls.
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("why", most_prompts=MAX_PROMPTS, **options)
+        super().__init__("views/why/why", ("ask",), most_prompts=MAX_PROMPTS, **options)
 
 
 def build_why(worker: Worker) -> None:

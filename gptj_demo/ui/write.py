@@ -133,7 +133,7 @@ def build_write(worker: Worker) -> None:
         None,
         None,
         list(components.values()),
-        js=f"() => {in_order}.map((name) => gptj.wanted[name])",
+        js=f"() => {in_order}.map((name) => gptj.state.wanted[name])",
         show_progress="hidden",
     )
     editor.heal(None, None, components["token_healing"], js="() => true", show_progress="hidden")

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 
+from gptj_demo.ui.assets import serve_assets
 from gptj_demo.ui.branches import Branches
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.page import page_options
@@ -62,4 +65,7 @@ with gr.Blocks(analytics_enabled=False) as page:
     with gr.Column(elem_id="view-branches", elem_classes="view"):
         Branches()
 page.queue()
-page.launch(server_port=PORT, quiet=True, **page_options())
+app = FastAPI()
+serve_assets(app)
+gr.mount_gradio_app(app, page, path="/", **page_options())
+uvicorn.run(app, host="127.0.0.1", port=PORT, log_level="warning")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from .conftest import Script, Site, Visitor, said
 
 Visit = Callable[..., Visitor]
 Scripted = tuple[Visitor, Script]
-SCAFFOLDS = json.loads((ROOT / "assets" / "scaffolds.json").read_text(encoding="utf-8"))
+SCAFFOLDS = json.loads((ROOT / "assets/views/write/scaffolds.json").read_text(encoding="utf-8"))
 LOOP = " The cat sat on the mat."
 
 
@@ -33,8 +34,14 @@ def blank(chromium: Browser) -> Iterator[Page]:
 
 def call(page: Page, asset: str, function: str, *arguments: Any) -> Any:
     """What a function of a script without a page gives."""
-    source = (ROOT / "assets" / asset).read_text(encoding="utf-8")
-    return page.evaluate(f"(given) => {{ {source}; return {function}(...given); }}", arguments)
+    module = f"import({json.dumps(module_address(asset))})"
+    return page.evaluate(f"async (given) => (await {module}).{function}(...given)", arguments)
+
+
+def module_address(asset: str) -> str:
+    """A module that imports nothing, as an address."""
+    source = (ROOT / "assets" / "core" / asset).read_text(encoding="utf-8")
+    return f"data:text/javascript,{urllib.parse.quote(source)}"
 
 
 def remark(person: Visitor) -> Locator:
@@ -90,7 +97,7 @@ def test_pairs_become_inputs_and_outputs_and_columns_a_table(blank: Page) -> Non
 
 
 def controls_of(person: Visitor, *names: str) -> list[Any]:
-    return [person.page.evaluate(f"gptj.controls.{name}") for name in names]
+    return [person.page.evaluate(f"gptj.state.controls.{name}") for name in names]
 
 
 def write_scaffold(person: Visitor, name: str, **values: str) -> None:
@@ -226,10 +233,13 @@ def test_lists_refrains_and_tables_are_no_loops(blank: Page, text: str) -> None:
 def test_looking_for_a_loop_takes_no_time_that_one_notices(blank: Page) -> None:
     text = ("ab" * 3000 + "c") * 40  # hard for a search that compares each period by itself
     assert call(blank, "loops.js", "findLoop", text) is None
-    before = "const began = performance.now(); "
-    source = (ROOT / "assets" / "loops.js").read_text(encoding="utf-8")
     took = blank.evaluate(
-        f"(text) => {{ {source}; {before} findLoop(text); return performance.now() - began; }}",
+        f"""async (text) => {{
+          const {{ findLoop }} = await import({json.dumps(module_address("loops.js"))});
+          const began = performance.now();
+          findLoop(text);
+          return performance.now() - began;
+        }}""",
         text,
     )
     print(f"a look at {len(text):,} characters took {took:.1f} ms")
@@ -396,7 +406,7 @@ def test_nobody_who_does_not_look_asks_for_news(visitor: Visitor) -> None:
 
 
 def test_abouts_figures_of_the_sample_model_are_those_of_its_card() -> None:
-    about = (ROOT / "assets" / "about.html").read_text()
+    about = (ROOT / "assets/views/about/about.html").read_text()
     section = about[about.index('id="about-sample"') : about.index('id="about-gptj"')]
     card = " ".join((ROOT / "assets" / "sample-model" / "README.md").read_text().split())
     figures = set(re.findall(r"\d[\d,.]*\d", section)) - {"1,024", "1.0"}

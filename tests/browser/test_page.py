@@ -18,7 +18,7 @@ from tests.waiting import eventually
 from .conftest import Site, Visitor
 
 Visit = Callable[..., Visitor]
-EXAMPLES = json.loads((ROOT / "assets" / "examples.json").read_text(encoding="utf-8"))
+EXAMPLES = json.loads((ROOT / "assets/views/write/examples.json").read_text(encoding="utf-8"))
 CLOSED_GROUPS = [
     group for group in dict.fromkeys(c.group for c in CONTROLS) if group not in OPEN_GROUPS
 ]

@@ -84,7 +84,7 @@ def texts(page: Page) -> dict[str, Any]:
     return dict(
         page.evaluate(
             """() => {
-              const { tree } = gptj.session;
+              const { tree } = gptj.sessions.current;
               const below = (id) => Object.fromEntries(
                 tree.childrenOf(id).map((child) => [tree.textOf(child), below(child)]));
               return below("root");
@@ -94,7 +94,9 @@ def texts(page: Page) -> dict[str, Any]:
 
 
 def current(page: Page) -> str:
-    return str(page.evaluate("gptj.session.tree.textOf(gptj.session.tree.current)"))
+    return str(
+        page.evaluate("gptj.sessions.current.tree.textOf(gptj.sessions.current.tree.current)")
+    )
 
 
 def exported(page: Page) -> dict[str, Any]:
@@ -663,7 +665,9 @@ def test_full_storage_is_said_and_nothing_is_dropped(scripted: Scripted) -> None
     for _ in range(4):
         generate(person, script, " and on and on")
     expect(person.notice).to_be_hidden()
-    saved = person.page.evaluate("localStorage[`gptj-playground/text/${gptj.session.id}`].length")
+    saved = person.page.evaluate(
+        "localStorage[`gptj-playground/text/${gptj.sessions.current.id}`].length"
+    )
     fill_storage(person, saved)
     person.write(".")
     person.page.evaluate("gptj.sessions.save()")

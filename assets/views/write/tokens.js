@@ -2,118 +2,18 @@
 // the bar with their scale, what is known of the text as a whole, and its surprise as a plot. The colours
 // are highlights (CSS.highlights) laid over the ink, so that nothing of its layout changes.
 
-const LEVELS = [0.5, 0.2, 0.05, 0.01]; // a token at least so likely has level 1, 2, 3, 4, any other 5
-const KEPT_TOKENS = 60_000;
+import { visible } from "../../components/dom.js";
+import { percent, plural } from "../../core/format.js";
+import { state } from "../../core/state.js";
+import { Stretch, TokenMemory, levelOf, readTokens } from "../../core/tokens.js";
+import { Inspector } from "./inspector.js";
+
 const DEFAULT_ALTERNATIVES = 5;
 const MOST_BITS = 14; // the height of the plot: 1 in 16,384
 const PLOT_PAUSE_MS = 1000; // while words come: drawing thousands of strokes takes frames
 const SVG = "http://www.w3.org/2000/svg";
 
-const [TEXT_TOKEN, PART_OF_CHARACTER, END_OF_TEXT] = [0, 1, 2];
-
-// A stretch of text whose tokens are known: what the model wrote after a prompt or, with an empty prompt, a
-// text that was scored. What is known holds for as long as everything before it stands as it stood then.
-// Its cells are the places that tokens share: a character may be made of several, a token of several
-// characters.
-class Stretch {
-  constructor(prompt, { isScore = false, length = null, back = 0 } = {}) {
-    Object.assign(this, { prompt, isScore, length, text: "", tokens: [], cells: [], end: null });
-    this.from = prompt.length - back; // where the next token begins
-    this.to = prompt.length; // what the tokens so far have completed
-    this.open = null; // the tokens of a cell that is not complete
-  }
-
-  static ofScore(text, tokens) {
-    const stretch = new Stretch("", { isScore: true });
-    stretch.text = text;
-    // the last token ends where the text ends; the first ones may not be there
-    stretch.from = stretch.to = text.length - tokens.reduce((sum, token) => sum + token.length, 0);
-    stretch.add(tokens);
-    stretch.close();
-    return stretch;
-  }
-
-  add(tokens) {
-    for (const token of tokens) {
-      this.open ??= { from: this.from, tokens: [], first: this.tokens.length, stretch: this };
-      this.open.tokens.push(token);
-      this.tokens.push(token);
-      this.to += token.length;
-      if (this.to > this.from) this.complete(this.to);
-    }
-  }
-
-  complete(to) {
-    const { open } = this;
-    const known = open.tokens.every(({ logprob }) => typeof logprob === "number");
-    open.to = to;
-    open.logprob = known ? open.tokens.reduce((sum, { logprob }) => sum + logprob, 0) : null;
-    this.cells.push(open);
-    this.from = to;
-    this.open = null;
-  }
-
-  // No token will follow: the text may have been cut at a stop string, or may end within a character.
-  close(end = null) {
-    const length = this.prompt.length + this.text.length;
-    if (this.open && length > this.from) this.complete(length);
-    while (this.cells.length && this.cells[this.cells.length - 1].from >= length) this.cells.pop();
-    const last = this.cells[this.cells.length - 1];
-    if (last) last.to = Math.min(last.to, length);
-    if (end) this.end = { from: length, to: length, tokens: [end], first: this.tokens.length, logprob: end.logprob, stretch: this };
-  }
-
-  // How far it holds in a text.
-  holdsUntil(text) {
-    if (!text.startsWith(this.prompt)) return 0;
-    const start = this.prompt.length;
-    if (text.startsWith(this.text, start)) return start + this.text.length;
-    let same = 0;
-    while (this.text[same] === text[start + same]) same += 1;
-    return start + same;
-  }
-}
-
-// All stretches, newest last. What the model wrote tells more than a score, so it is preferred.
-class TokenMemory {
-  constructor() {
-    this.stretches = [];
-  }
-
-  add(stretch) {
-    this.stretches.push(stretch);
-    let count = this.stretches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-    while (count > KEPT_TOKENS && this.stretches.length > 1) count -= this.stretches.shift().tokens.length;
-    return stretch;
-  }
-
-  // The cells that hold in a text, in its order, none over another.
-  cellsOf(text) {
-    const found = [];
-    const owner = new Int32Array(text.length).fill(-1);
-    const inOrder = [...this.stretches.filter((s) => s.isScore), ...this.stretches.filter((s) => !s.isScore)];
-    for (const stretch of inOrder) {
-      const end = stretch.holdsUntil(text);
-      if (end <= stretch.prompt.length) continue;
-      for (const cell of stretch.cells) {
-        if (cell.to > end) break;
-        owner.fill(found.length, Math.max(0, cell.from), cell.to);
-        found.push(cell);
-      }
-    }
-    return found
-      .filter((cell, i) => cell.from >= 0 && owner.subarray(cell.from, cell.to).every((one) => one === i))
-      .sort((a, b) => a.from - b.from);
-  }
-
-  // The token that ended the model's text, where the text still ends there.
-  endOf(text) {
-    const stretch = this.stretches.findLast((s) => s.end && s.end.from === text.length && s.holdsUntil(text) === text.length);
-    return stretch?.end ?? null;
-  }
-}
-
-class TokenView {
+export class TokenView {
   // `root` is the editor; `text()` gives the text, `labels` the controls' names; `goOn(at, text, length,
   // token)` takes another road, `score(text, logprobs)` asks the server, `select(at)` puts the caret, and
   // `reveal(at)` scrolls.
@@ -156,7 +56,7 @@ class TokenView {
 
   // What a request is to ask for.
   get wantedLogprobs() {
-    const written = String(gptj.controls.logprobs ?? "").trim();
+    const written = String(state.controls.logprobs ?? "").trim();
     return written === "" ? DEFAULT_ALTERNATIVES : written;
   }
 
@@ -254,11 +154,6 @@ class TokenView {
     this.grows = null;
   }
 
-  static level(logprob) {
-    const level = LEVELS.findIndex((least) => Math.exp(logprob) >= least);
-    return level < 0 ? LEVELS.length : level;
-  }
-
   // Only what is in view and one height of it around: with each change of the page the browser goes
   // through all ranges there are.
   colour() {
@@ -268,7 +163,7 @@ class TokenView {
     for (let i = this.firstFrom(from); i < this.cells.length && this.cells[i].from < to; i += 1) {
       const cell = this.cells[i];
       if (cell.logprob === null) continue;
-      this.highlights[TokenView.level(cell.logprob)].add(new StaticRange(this.endsOf(cell)));
+      this.highlights[levelOf(cell.logprob) - 1].add(new StaticRange(this.endsOf(cell)));
     }
     this.colouredAt = this.sheet.scrollTop;
   }
@@ -489,8 +384,8 @@ class TokenView {
     if (line.firstChild) line.replaceChildren(); // else the page would be laid out anew for nothing
     if (!cell) return;
     line.append("At the caret: ");
-    cell.tokens.forEach((token) => line.appendChild(gptj.visible(token.text)));
-    if (cell.logprob !== null) line.append(` ${gptj.percent(cell.logprob)}`);
+    cell.tokens.forEach((token) => line.appendChild(visible(token.text)));
+    if (cell.logprob !== null) line.append(` ${percent(cell.logprob)}`);
   }
 
   showMeasures() {
@@ -506,7 +401,7 @@ class TokenView {
     }
     const measures = [];
     if (scored?.text === text) {
-      measures.push(gptj.plural(scored.tokens.length, "token"));
+      measures.push(plural(scored.tokens.length, "token"));
       if (scored.perplexity !== null) measures.push(`perplexity ${scored.perplexity.toPrecision(4)}`);
       if (scored.bits_per_byte !== null) measures.push(`${scored.bits_per_byte.toFixed(3)} bits per byte`);
     }
@@ -532,7 +427,7 @@ class TokenView {
     }
     clearInterval(this.asking);
     this.asking = null;
-    if (Array.isArray(answer.tokens)) this.keepScore(text, { ...answer, tokens: gptj.readTokens(answer.tokens) });
+    if (Array.isArray(answer.tokens)) this.keepScore(text, { ...answer, tokens: readTokens(answer.tokens) });
     else this.refusal = { text, message: answer.message };
     this.grows = null;
     this.paint();

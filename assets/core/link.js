@@ -1,14 +1,14 @@
 // A text and how it came about, as the last part of an address: "#share=", the version, a point, and JSON,
 // deflated (with its checksum) and in base64url. Browsers send that part of an address to nobody.
 
-const LINK_MARK = "#share=";
+export const LINK_MARK = "#share=";
 const LINK_VERSION = "1";
-const MAX_LINK = 8000; // characters of the whole address
+export const MAX_LINK = 8000; // characters of the whole address
 const MAX_UNPACKED = 1_000_000; // bytes
 const MAX_TEXT = 200_000; // characters, as the server takes them
 
 // The message is a sentence for the visitor.
-class UnreadableLink extends Error {}
+export class UnreadableLink extends Error {}
 
 const DAMAGED = "The link is damaged, perhaps cut off where it was copied. Nothing was changed.";
 const NOT_OURS = "The link holds something else than a text and its settings. Nothing was changed.";
@@ -54,7 +54,7 @@ function fromBase64(text) {
 }
 
 // Sixty-four bits that tell one text from another (FNV-1a of its UTF-8).
-function fingerprint(text) {
+export function fingerprint(text) {
   let hash = 0xcbf29ce484222325n;
   for (const byte of new TextEncoder().encode(text)) {
     hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
@@ -62,10 +62,10 @@ function fingerprint(text) {
   return hash.toString(16).padStart(16, "0");
 }
 
-// The address, and what was left out of it. Where all does not fit, the model's words go first, of which a
+// The address of a page with this content, and what was left out of it. Where all does not fit, the model's words go first, of which a
 // fingerprint stays; then the longest settings, down to half the room; then the beginning of the text.
-async function makeLink(content) {
-  const base = `${location.origin}${location.pathname}${LINK_MARK}${LINK_VERSION}.`;
+export async function makeLink(content, page) {
+  const base = `${page}${LINK_MARK}${LINK_VERSION}.`;
   const room = MAX_LINK - base.length;
   const left = { words: false, settings: [], characters: 0 };
   let kept = content;
@@ -105,7 +105,7 @@ function endOf(text, length) {
 
 // What a fragment carries: {text, controls, words or hash and length, of, ended, model}, each of its type.
 // Raises UnreadableLink; null where the fragment is no link at all.
-async function readLink(fragment) {
+export async function readLink(fragment) {
   if (!fragment.startsWith(LINK_MARK)) return null;
   const [, version, packed] = /^([^.]*)\.?(.*)$/s.exec(fragment.slice(LINK_MARK.length));
   if (fragment.length > MAX_LINK) throw new UnreadableLink("The link is longer than a link can be. Nothing was changed.");

@@ -2,10 +2,10 @@
 // run of the model. Every change is a step that can be taken back and put again. Nothing in here
 // touches the page.
 
-const PERSON = 0;
+export const PERSON = 0;
 const STEP_PAUSE_MS = 2000; // typing after a longer pause is a step of its own
 
-const pieces = {
+export const pieces = {
   text: (list) => list.map(([text]) => text).join(""),
   length: (list) => list.reduce((sum, [text]) => sum + text.length, 0),
 
@@ -46,7 +46,7 @@ const pieces = {
 
 // What changed between two texts, as one replacement. The caret tells equal characters apart: what was
 // typed ends at it.
-function difference(before, after, caret) {
+export function difference(before, after, caret) {
   const shortest = Math.min(before.length, after.length);
   let suffix = 0;
   const longestSuffix = Math.min(shortest, after.length - caret);
@@ -63,7 +63,7 @@ function difference(before, after, caret) {
 }
 
 // A step: {kind, at, removed: pieces, inserted: pieces, before: [from, to], after: [from, to], time}.
-class WrittenText {
+export class WrittenText {
   constructor(saved) {
     this.pieces = saved?.pieces ?? [];
     this.steps = saved?.steps ?? [];
@@ -213,9 +213,3 @@ class WrittenText {
     return { at: step.at, removed: step.removed, inserted: step.inserted, selection: step.after };
   }
 }
-
-function newId() {
-  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("-");
-}
-
-Object.assign(gptj, { PERSON, pieces, difference, WrittenText, newId });

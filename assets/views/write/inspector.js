@@ -1,9 +1,13 @@
 // What is known of one token: its probabilities, its rank, and the tokens that might have stood there, each
-// of which can be taken. Beside the token, or at the bottom of a narrow screen. Put before tokens.js.
+// of which can be taken. Beside the token, or at the bottom of a narrow screen.
+
+import { make, visible } from "../../components/dom.js";
+import { number, percent } from "../../core/format.js";
+import { END_OF_TEXT, PART_OF_CHARACTER, TEXT_TOKEN } from "../../core/tokens.js";
 
 const INSPECTOR_GAP = 6;
 
-class Inspector {
+export class Inspector {
   constructor(view, labels) {
     this.view = view;
     this.labels = labels;
@@ -56,7 +60,6 @@ class Inspector {
 
   build() {
     const { cell, part, box } = this;
-    const { make, visible, percent, number } = gptj;
     const token = cell.tokens[part];
     const head = make("header");
     head.append(this.walk(-1, "‹", "Token before"), visible(token.text), this.walk(1, "›", "Next token"));
@@ -106,7 +109,7 @@ class Inspector {
   }
 
   walk(step, sign, name) {
-    const button = gptj.make("button", "quiet", sign);
+    const button = make("button", "quiet", sign);
     button.type = "button";
     button.dataset.step = step;
     button.setAttribute("aria-label", name);
@@ -123,7 +126,6 @@ class Inspector {
   }
 
   choice(other, token) {
-    const { make, visible, percent } = gptj;
     const item = make("li");
     const button = item.appendChild(make("button"));
     button.type = "button";

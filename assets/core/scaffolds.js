@@ -2,7 +2,7 @@
 // touches neither page nor network. `scaffold` is an entry of scaffolds.json, `values` texts by field name.
 
 // {text, controls, done}: the text, the values of the controls that fit it, and what was done in a sentence.
-function fillScaffold(scaffold, values) {
+export function fillScaffold(scaffold, values) {
   const words = {};
   for (const { name, kind } of scaffold.fields) {
     const lines = String(values[name] ?? "").replace(/\r\n?/g, "\n").trim();

@@ -6,7 +6,10 @@
 // came about; `run`, where the model wrote it, what it was asked and how it ended:
 // {prompt_length, controls, seed, model, revision, precision, reason, message, tokens, mean_logprob}.
 
-const { pieces } = gptj;
+import { number } from "./format.js";
+import { newId } from "./id.js";
+import { pieces } from "./text.js";
+
 const ROOT = "root"; // the empty page, from which all texts go out
 const WRITTEN = new Set(["write", "edit"]); // kinds whose words are the person's
 const KINDS = new Set([...WRITTEN, "generate", "retry", "alternative"]);
@@ -19,7 +22,7 @@ function commonLength(one, other) {
   return at > 0 && /[\ud800-\udbff]/.test(one[at - 1]) ? at - 1 : at;
 }
 
-class BranchTree {
+export class BranchTree {
   constructor() {
     this.nodes = new Map();
     this.children = new Map(); // id: ids, oldest first
@@ -113,7 +116,7 @@ class BranchTree {
       return { parent, at: text.length };
     }
     const kind = at < this.lengthOf(parent) ? "edit" : "write";
-    const node = this.add({ id: gptj.newId(), parent: parent.id, at, pieces: own, kind });
+    const node = this.add({ id: newId(), parent: parent.id, at, pieces: own, kind });
     this.current = node.id;
     return { parent: node, at: text.length };
   }
@@ -160,7 +163,7 @@ class BranchTree {
     const { parent, at, given, end, kind, facts } = this.turn;
     while (this.growing.length < n) {
       const run = { prompt_length: end, ...facts };
-      this.growing.push(this.add({ id: gptj.newId(), parent, at, pieces: given, kind, run }));
+      this.growing.push(this.add({ id: newId(), parent, at, pieces: given, kind, run }));
     }
   }
 
@@ -282,7 +285,7 @@ class BranchTree {
     const tree = new BranchTree();
     if (!Array.isArray(list)) throw new Error("it has no list of nodes");
     if (list.length > BranchTree.MOST) {
-      throw new Error(`it has ${gptj.number(list.length)} nodes, and at most ${gptj.number(BranchTree.MOST)} are read`);
+      throw new Error(`it has ${number(list.length)} nodes, and at most ${number(BranchTree.MOST)} are read`);
     }
     list.forEach((given, i) => {
       const node = readNode(given, `node ${i + 1}`);
@@ -300,14 +303,14 @@ BranchTree.MOST = 20_000;
 
 // ---- what others may have written
 
-const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+export const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 const isFinite = (value) => typeof value === "number" && Number.isFinite(value);
 
 // The textarea knows no other line ends, and a text must stay as long as it is.
 const cleanText = (text) => text.replace(/\r/g, "\n");
 
-function readPieces(given, where) {
+export function readPieces(given, where) {
   if (!Array.isArray(given)) throw new Error(`the text of ${where} is not a list`);
   return pieces.join(
     given.map((piece) => {
@@ -368,5 +371,3 @@ function readRun(given, where) {
   }
   return run;
 }
-
-Object.assign(gptj, { BranchTree, readPieces, isObject });

@@ -1,6 +1,6 @@
 // Finds out whether a text ends in the same words over and over. Pure: touches neither page nor network.
 
-const LOOP_TAIL = 6000; // characters at the end that are looked at
+export const LOOP_TAIL = 6000; // characters at the end that are looked at
 const LOOP_TIMES = 3; // how often the same must stand there
 const LOOP_LENGTH = 120; // characters of it in all: a refrain and "no, no, no" are shorter
 const LOOP_LENGTH_OF_SIGNS = 400; // where there is no letter in it: rules, rows of zeros
@@ -8,7 +8,7 @@ const LOOP_LENGTH_OF_SIGNS = 400; // where there is no letter in it: rules, rows
 // `text` ends in the same `period` characters, again and again, from `start` on: {period, start, times, cut},
 // where `cut` is the place behind the first of them at which the text is best cut. Null where it does not,
 // or not enough to be called a loop. Takes time in proportion to LOOP_TAIL at most.
-function findLoop(text) {
+export function findLoop(text) {
   const tail = text.slice(-LOOP_TAIL);
   const backwards = tail.split("").reverse();
   const same = matchesWithBeginning(backwards);

@@ -1,0 +1,69 @@
+// What belongs to no part of the page: which view is shown, "Skip to the text", and `gptj`, through which
+// Gradio's event scripts and the tests reach the modules.
+
+import { emit, on } from "../core/events.js";
+import "../core/recorder.js";
+import { sessions } from "../core/sessions.js";
+import { state, useControls } from "../core/state.js";
+
+const root = document.documentElement;
+const { views } = window.gptj;
+
+export const shownView = () => root.dataset.view;
+
+/** Show a view. Its name stands in the address, so that the browser's Back leads back. */
+export function show(name, { push = true } = {}) {
+  if (!views.includes(name) || root.dataset.view === name) return;
+  root.dataset.view = name;
+  if (push) history.pushState(null, "", name === views[0] ? location.pathname + location.search : `#${name}`);
+  markTab();
+  emit("view", name);
+}
+
+/** Mark the tab of the view that is shown. */
+export function markTab() {
+  for (const tab of document.querySelectorAll("[data-goes-to]")) {
+    if (tab.dataset.goesTo === root.dataset.view) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+}
+
+const viewInAddress = () => (views.includes(location.hash.slice(1)) ? location.hash.slice(1) : views[0]);
+root.dataset.view = viewInAddress();
+for (const change of ["popstate", "hashchange"]) {
+  window.addEventListener(change, () => show(viewInAddress(), { push: false }));
+}
+
+// Past the tabs: to the text where there is one, else to the view.
+function skip() {
+  const view = document.getElementById(`view-${root.dataset.view}`);
+  const place = view?.querySelector("textarea") ?? view;
+  if (place === view) view?.setAttribute("tabindex", "-1");
+  place?.focus();
+}
+
+document.addEventListener("click", (event) => {
+  const tab = event.target.closest?.("[data-goes-to]");
+  if (tab) show(tab.dataset.goesTo);
+  if (!event.target.closest?.(".skip")) return;
+  event.preventDefault();
+  skip();
+});
+
+// Gradio's accordions do not say whether they are open.
+function markOpenGroups() {
+  for (const title of document.querySelectorAll("#controls .label-wrap")) {
+    title.setAttribute("aria-expanded", String(title.classList.contains("open")));
+  }
+}
+
+on("controls", () => {
+  const controls = document.getElementById("controls");
+  if (!controls || controls.dataset.watched) return;
+  controls.dataset.watched = "true";
+  markOpenGroups();
+  const changes = { subtree: true, childList: true, attributeFilter: ["class"] };
+  new MutationObserver(markOpenGroups).observe(controls, changes);
+});
+
+Object.assign(window.gptj, { emit, show, state, sessions, useControls });

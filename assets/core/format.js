@@ -1,0 +1,25 @@
+// Numbers as people read them.
+
+/** @param {number | string} n */
+export const number = (n) => Number(n).toLocaleString("en");
+
+/** @param {number} n @param {string} word its singular */
+export const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
+
+/** @param {number} n @param {number} digits */
+export const signed = (n, digits) => n.toFixed(digits).replace("-", "−");
+
+/** @param {number} n @param {number} [digits] */
+export const rounded = (n, digits = 1) => n.toLocaleString("en", { maximumFractionDigits: digits });
+
+/** A log-probability as a percentage. @param {number} logprob */
+export function percent(logprob) {
+  const value = 100 * Math.exp(logprob);
+  return `${value >= 1 ? value.toFixed(1) : value >= 0.001 ? value.toPrecision(2) : value.toExponential(0)} %`;
+}
+
+/** Tokens a second. @param {number} rate */
+export const rateText = (rate) => rate.toFixed(rate < 10 ? 1 : 0);
+
+/** @param {string} text @param {number} most characters */
+export const shorten = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);

@@ -1,0 +1,53 @@
+// Notes the records of the editor's requests as nodes of the open session's tree.
+
+import { emit, on } from "./events.js";
+import { sessions } from "./sessions.js";
+import { isInitial, state } from "./state.js";
+
+/** What a node keeps of its request; `others` are controls that it has other than the panel. @param {Controls} others */
+function factsOfRequest(others) {
+  const model = state.status?.model;
+  /** @type {Controls} */
+  const controls = {};
+  for (const [name, value] of Object.entries({ ...state.controls, ...others })) {
+    const initial = state.defaults[name];
+    if (!isInitial(value, initial)) controls[name] = typeof initial === "number" ? Number(value) : (value ?? "");
+  }
+  return { controls, model: model?.name, revision: model?.revision ?? undefined, precision: model?.precision };
+}
+
+/** @type {{reason: string, message: string} | null} */
+let refusal = null;
+
+/** @type {Record<string, (record: any) => void>} */
+const handlers = {
+  begin({ prompt, at, kind, run, before, controls = {} }) {
+    const { tree } = sessions.current;
+    refusal = null;
+    tree.commit(before);
+    const { logprobs: _, ...others } = controls; // shown while it runs, and changes no word
+    const facts = factsOfRequest(others);
+    if (kind === "retry") delete facts.controls.seed;
+    tree.begin({ prompt, at, kind, run, facts });
+  },
+  started: ({ n }) => sessions.current.tree.expect(n),
+  text: ({ index, text }) => sessions.current.tree.grow(index, text),
+  finished({ index, seed, reason, message, completion_tokens: tokens, mean_logprob }) {
+    sessions.current.tree.finish(index, { seed, reason, message, tokens, mean_logprob: mean_logprob ?? undefined });
+  },
+  refused({ message }) {
+    refusal = { reason: "error", message };
+  },
+  end({ message }) {
+    const { tree, written } = sessions.current;
+    tree.end(refusal ?? { reason: "error", message: message ?? "It was cut off." });
+    tree.follow(written.text);
+  },
+};
+
+on("record", (record) => {
+  if (!Object.hasOwn(handlers, record.event)) return;
+  handlers[record.event](record);
+  sessions.scheduleSave();
+  emit("tree");
+});

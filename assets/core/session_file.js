@@ -1,0 +1,151 @@
+// A session as text: how it is saved, and exported as JSON or Markdown; and reading it, whoever wrote it.
+// A session: {id, name, time, stamp, written, tree}.
+
+import { newId } from "./id.js";
+import { WrittenText, pieces } from "./text.js";
+import { BranchTree, isObject, readPieces } from "./tree.js";
+
+const FORMAT = "gptj-playground/session";
+const VERSION = 2; // 1 had no tree, and was not exported
+const FIRST_WORDS = 60;
+
+/** @returns {Session} */
+export function newSession() {
+  return { id: newId(), name: "", time: Date.now(), stamp: null, written: new WrittenText(), tree: new BranchTree() };
+}
+
+/**
+ * What is saved. `time` and `stamp` come first, where `stampOf` finds the latter without parsing.
+ * @param {Session} session @param {{withSteps: boolean}} options
+ */
+export function toSaved({ name, time, stamp, written, tree }, { withSteps }) {
+  const { runs, position, steps } = written;
+  return JSON.stringify({
+    version: VERSION,
+    time,
+    stamp,
+    name,
+    runs,
+    pieces: written.pieces,
+    position: withSteps ? position : 0,
+    steps: withSteps ? steps : [],
+    current: tree.current,
+    nodes: tree.toList(),
+  });
+}
+
+/** @param {string | null} raw */
+export const stampOf = (raw) => (raw === null ? null : (/"stamp":"([^"]*)"/.exec(raw.slice(0, 120))?.[1] ?? ""));
+
+/** A saved session; raises an error that says what is wrong. @param {string} id @param {string} raw */
+export const fromSaved = (id, raw) => ({ ...readSession(JSON.parse(raw), id), stamp: stampOf(raw) });
+
+/** @param {string} text */
+export const firstWords = (text) => text.slice(0, 4 * FIRST_WORDS).replace(/\s+/g, " ").trim().slice(0, FIRST_WORDS);
+
+/** @param {any} given @param {string} id @returns {Session} */
+function readSession(given, id) {
+  if (!isObject(given)) throw new Error("it is not an object");
+  const session = { ...newSession(), id };
+  if (given.version === 1) {
+    session.written = new WrittenText(readWritten(given));
+    session.tree.commit(session.written.pieces);
+  } else if (given.version === VERSION) {
+    session.tree = BranchTree.fromList(given.nodes, given.current);
+    const withText = given.pieces === undefined ? { ...given, pieces: session.tree.piecesOf(session.tree.current) } : given;
+    session.written = new WrittenText(readWritten(withText));
+    session.tree.follow(session.written.text);
+  } else {
+    throw new Error(`its version is ${JSON.stringify(given.version)?.slice(0, 20)}, and this page reads ${VERSION}`);
+  }
+  for (const { pieces: own } of session.tree.nodes.values()) {
+    for (const [, run] of own) session.written.runs = Math.max(session.written.runs, run);
+  }
+  session.name = typeof given.name === "string" ? given.name.slice(0, 200) : "";
+  session.time = Number.isFinite(given.time) ? given.time : Date.now();
+  return session;
+}
+
+/** @param {any} given */
+function readWritten(given) {
+  const { steps = [], position = 0, runs = 0 } = given;
+  const isStep = (/** @type {any} */ step) => isObject(step) && Number.isInteger(step.at);
+  if (!Array.isArray(steps) || !steps.every(isStep)) throw new Error("its steps are no steps");
+  if (!Number.isInteger(position) || position < 0 || position > steps.length) {
+    throw new Error("its undo position is not valid");
+  }
+  if (!Number.isSafeInteger(runs) || runs < 0) throw new Error("its count of runs is not valid");
+  const read = steps.map((step, i) => ({
+    ...step,
+    removed: readPieces(step.removed, `step ${i + 1}`),
+    inserted: readPieces(step.inserted, `step ${i + 1}`),
+  }));
+  const text = readPieces(given.pieces, "the session");
+  const highest = text.reduce((most, [, run]) => Math.max(most, run), runs);
+  return { pieces: text, steps: read, position, runs: highest };
+}
+
+// ---- files
+
+/** A file's name, type and content. @param {Session} session @param {"json" | "markdown" | "text"} form */
+export function toFile(session, form) {
+  const name = session.name || firstWords(session.written.text) || "Session";
+  const file = name.replace(/[^\p{L}\p{N} -]/gu, "").trim().slice(0, 40).trim().replace(/ /g, "-") || "session";
+  if (form === "text") return { file: `${file}.txt`, type: "text/plain", content: session.written.text };
+  if (form === "markdown") return { file: `${file}.md`, type: "text/markdown", content: toMarkdown(session, name) };
+  const { time, tree, written } = session;
+  const { current } = tree;
+  const own = tree.find(written.text) === null ? { pieces: written.pieces } : {};
+  const whole = { format: FORMAT, version: VERSION, name: session.name, time, current, nodes: tree.toList(), ...own };
+  return { file: `${file}.json`, type: "application/json", content: JSON.stringify(whole, null, 1) };
+}
+
+/** The session of an exported file; raises an error whose message is for people. @param {string} text */
+export function fromFile(text) {
+  let given;
+  try {
+    given = JSON.parse(text);
+  } catch {
+    throw new Error("The file is not JSON. Choose a file that was exported here as JSON.");
+  }
+  if (given?.format !== FORMAT) {
+    throw new Error("The file is JSON, but not a session of this playground. Choose one that was exported here as JSON.");
+  }
+  try {
+    return readSession(given, newId());
+  } catch (error) {
+    throw new Error(`The session cannot be read: ${/** @type {Error} */ (error).message}.`);
+  }
+}
+
+// The text that is open, then all branches as a list, each with its words in a fence that they cannot close.
+/** @param {Session} session @param {string} name */
+function toMarkdown({ tree, written }, name) {
+  const plain = (text) => text.replace(/\s+/g, " ").replace(/[\\`*_{}[\]<>()#+!|~&-]/g, "\\$&");
+  const lines = [`# ${plain(name)}`, "", fenced(written.text, ""), ""];
+  if (tree.size) lines.push("## Branches", "");
+  const depths = new Map();
+  for (const node of tree.toList()) {
+    const depth = (depths.get(node.parent) ?? -1) + 1;
+    depths.set(node.id, depth);
+    const indent = "  ".repeat(depth);
+    const facts = [node.kind];
+    if (node.starred) facts.push("starred");
+    if (node.name) facts.push(`“${plain(node.name)}”`);
+    const { run } = node;
+    if (run?.model) facts.push(plain([run.model, run.revision, run.precision].filter(Boolean).join(" · ")));
+    if (run?.seed !== undefined) facts.push(`seed ${run.seed}`);
+    for (const [control, value] of Object.entries(run?.controls ?? {})) facts.push(plain(`${control} ${JSON.stringify(value)}`));
+    if (run?.message) facts.push(plain(run.message));
+    lines.push(`${indent}- ${facts.join(", ")}`, "", fenced(pieces.text(node.pieces), `${indent}  `), "");
+  }
+  return `${lines.join("\n").trimEnd()}\n`;
+}
+
+/** @param {string} text @param {string} indent */
+function fenced(text, indent) {
+  const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map((run) => run.length));
+  const fence = "`".repeat(longest + 1);
+  return [`${fence}text`, ...text.split("\n"), fence].map((line) => indent + line).join("\n");
+}
+

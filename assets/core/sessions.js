@@ -1,0 +1,239 @@
+// The visitor's sessions, in the visitor's browser and nowhere else. A session is a text, its steps, and
+// the tree of all that was written in it; each stands under one key. Every tab has one open,
+// `sessions.current`, and finds it again after a reload; another one is opened with the event "session".
+// What the browser has no room for is kept in the tab, and the event "keeping" says so.
+
+import { emit } from "./events.js";
+import { number } from "./format.js";
+import { newId } from "./id.js";
+import { firstWords, fromFile, fromSaved, newSession, stampOf, toFile, toSaved } from "./session_file.js";
+import * as storage from "./storage.js";
+
+const PREFIX = "gptj-playground/text/";
+const TAB = "gptj-playground/tab"; // in the tab's own storage: the id of its session
+const LARGEST_FILE = 5 * 2 ** 20;
+const SAVE_PAUSE_MS = 400;
+
+const ABSENT =
+  "This browser keeps nothing for this page, so this session lasts until the tab is closed. Export it under Branches to keep it.";
+const FULL =
+  "The browser's room for this page is spent: this session lasts until the tab is closed. Export it under Branches, or delete sessions that you no longer need.";
+const SHORTENED =
+  "The browser's room for this page is nearly spent: the text and all branches are kept, the single steps to undo are not. Export or delete sessions under Branches.";
+
+// ---- saved sessions, and those that had no room in the browser
+
+/** @type {Map<string, string>} */
+const inTab = new Map();
+
+/** @param {string} id */
+const getRaw = (id) => inTab.get(id) ?? storage.read(PREFIX + id);
+
+/** Returns whether the browser keeps it. @param {string} id @param {string} raw */
+function putRaw(id, raw) {
+  const isKept = storage.write(PREFIX + id, raw);
+  if (isKept) inTab.delete(id);
+  return isKept;
+}
+
+/** @param {string} id @param {string} raw */
+function putSomewhere(id, raw) {
+  if (!putRaw(id, raw)) inTab.set(id, raw);
+}
+
+const savedIds = () => [...new Set([...storage.keys(PREFIX).map((key) => key.slice(PREFIX.length)), ...inTab.keys()])];
+
+/** Null for what is not a session or is broken: it is left as it is and not shown. @param {string} id */
+function tryLoad(id) {
+  try {
+    return fromSaved(id, getRaw(id) ?? "");
+  } catch {
+    return null;
+  }
+}
+
+// ---- the open session
+
+/** @param {Session} session */
+function isBlank({ name, written, tree }) {
+  return !name && !written.pieces.length && !written.steps.length && !tree.size;
+}
+
+/** @param {string} name */
+const nameOfCopy = (name) => `${name.replace(/ \(copy\)$/, "")} (copy)`.slice(0, 200);
+
+/** @param {string} id */
+const rememberInTab = (id) => storage.write(TAB, id, "sessionStorage");
+
+let hasChanged = false; // since it was saved
+let isTouched = false; // since it was opened
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer;
+let pause = SAVE_PAUSE_MS;
+
+function change() {
+  hasChanged = true;
+  isTouched = true;
+}
+
+/** The session that this tab had, else the one saved last, else a new one. */
+function openFirst() {
+  const own = storage.read(TAB, "sessionStorage");
+  if (own) return tryLoad(own) ?? newSession();
+  const found = savedIds().flatMap((id) => tryLoad(id) ?? []);
+  return found.sort((a, b) => b.time - a.time)[0] ?? newSession();
+}
+
+/** @param {Session} session */
+function putIn(session) {
+  sessions.current = session;
+  hasChanged = false;
+  isTouched = false;
+  rememberInTab(session.id);
+  emit("session");
+}
+
+// What stands in the editor is a node before another text takes its place.
+function leave() {
+  const { tree, written } = sessions.current;
+  const before = tree.size;
+  tree.commit(written.pieces);
+  if (tree.size !== before) change();
+  sessions.save();
+}
+
+export const sessions = {
+  current: openFirst(),
+  message: "", // why the open session is not kept as it should be
+
+  scheduleSave() {
+    change();
+    timer ??= setTimeout(() => sessions.save(), pause);
+  },
+
+  save() {
+    clearTimeout(timer);
+    timer = undefined;
+    const session = sessions.current;
+    const stored = getRaw(session.id);
+    const isShared = stampOf(stored) !== session.stamp;
+    if (stored === null ? isBlank(session) || !hasChanged : !hasChanged && !(isShared && isTouched)) return;
+    if (isShared) {
+      // another tab has saved or deleted this session: what stands here goes on as a session of its own
+      if (stored !== null && session.name) session.name = nameOfCopy(session.name);
+      session.id = newId();
+      rememberInTab(session.id);
+    }
+    const began = performance.now();
+    session.stamp = newId();
+    session.time = Date.now();
+    hasChanged = false;
+    const whole = toSaved(session, { withSteps: true });
+    let message = "";
+    if (!putRaw(session.id, whole)) {
+      const isThere = storage.isAvailable();
+      const isShortened = isThere && putRaw(session.id, toSaved(session, { withSteps: false }));
+      if (!isShortened) inTab.set(session.id, whole);
+      message = !isThere ? ABSENT : isShortened ? SHORTENED : FULL;
+    }
+    pause = Math.max(SAVE_PAUSE_MS, 20 * (performance.now() - began));
+    if (message !== sessions.message) {
+      sessions.message = message;
+      emit("keeping", message);
+    }
+  },
+
+  /** All sessions: the open one, then the one saved last first. */
+  list() {
+    sessions.save();
+    const open = sessions.current.id;
+    const found = savedIds().flatMap((id) => {
+      const session = tryLoad(id);
+      if (!session) return [];
+      const { name, time, tree, written } = session;
+      const bytes = 2 * (getRaw(id) ?? "").length;
+      return [{ id, name, words: firstWords(written.text), time, nodes: tree.size, bytes, isOpen: id === open }];
+    });
+    if (!found.some(({ isOpen }) => isOpen)) {
+      const { name, time } = sessions.current;
+      found.push({ id: open, name, words: "", time, nodes: 0, bytes: 0, isOpen: true });
+    }
+    return found.sort((a, b) => Number(b.isOpen) - Number(a.isOpen) || b.time - a.time);
+  },
+
+  /** Returns whether it could be opened. @param {string} id */
+  open(id) {
+    leave();
+    const session = id === sessions.current.id ? null : tryLoad(id);
+    if (session) putIn(session);
+    return Boolean(session);
+  },
+
+  begin() {
+    leave();
+    putIn(newSession());
+  },
+
+  /** @param {string} id */
+  duplicate(id) {
+    leave();
+    const session = tryLoad(id);
+    if (!session) return;
+    const name = nameOfCopy(session.name || firstWords(session.written.text) || "Session");
+    putIn({ ...session, id: newId(), stamp: null, name });
+    change();
+    sessions.save();
+  },
+
+  /** @param {string} id @param {string} name */
+  rename(id, name) {
+    if (id === sessions.current.id) {
+      sessions.current.name = name;
+      change();
+      sessions.save();
+      return;
+    }
+    const session = tryLoad(id);
+    if (session) putSomewhere(id, toSaved({ ...session, name, stamp: newId() }, { withSteps: true }));
+  },
+
+  /** Returns a function that brings it back. @param {string} id */
+  remove(id) {
+    sessions.save();
+    const raw = getRaw(id);
+    const wasOpen = id === sessions.current.id;
+    if (wasOpen) putIn(newSession());
+    inTab.delete(id);
+    storage.remove(PREFIX + id);
+    return () => {
+      if (raw === null) return;
+      putSomewhere(id, raw);
+      if (wasOpen) sessions.open(id);
+    };
+  },
+
+  /** The open session as a file: its name, type and content. @param {"json" | "markdown" | "text"} form */
+  export(form) {
+    leave();
+    return toFile(sessions.current, form);
+  },
+
+  /** Open the session that a file holds; raises an error whose message is for people. @param {File} file */
+  async import(file) {
+    if (file.size > LARGEST_FILE) {
+      const size = number(Math.ceil(file.size / 2 ** 20));
+      throw new Error(`The file has ${size} MB; at most ${LARGEST_FILE / 2 ** 20} MB are read.`);
+    }
+    const session = fromFile(await file.text());
+    leave();
+    putIn(session);
+    change();
+    sessions.save();
+  },
+};
+
+rememberInTab(sessions.current.id);
+
+globalThis.addEventListener?.("pagehide", () => sessions.save());
+globalThis.document?.addEventListener("visibilitychange", () => document.hidden && sessions.save());
+globalThis.addEventListener?.("storage", ({ key }) => (key === null || key.startsWith(PREFIX)) && emit("stored"));

@@ -1,0 +1,43 @@
+// What all parts of the page may read: the controls, the model's status, the model's last words.
+
+import { emit, on } from "./events.js";
+
+const SET_MS = 1000;
+
+export const state = {
+  /** @type {Controls} */ controls: {},
+  /** @type {Controls} */ defaults: {},
+  /** @type {Controls} */ wanted: {}, // what the controls are to be set to
+  /** @type {Status | null} */ status: null,
+  /** The editor's text before the model's last words, and these; set by the editor. */
+  lastRun: () => ({ prompt: "", continuation: "" }),
+};
+
+on("controls", (values) => (state.controls = values));
+on("status", (status) => (state.status = status));
+
+/**
+ * Set the controls that `values` names; the others keep theirs. Gradio's own state must change with the
+ * page's, so an event of the editor takes them from `state.wanted`. Resolves when the controls hold the
+ * values, or after a second.
+ * @param {Controls} values @returns {Promise<void>}
+ */
+export function useControls(values) {
+  const isSet = () => Object.entries(values).every(([name, value]) => String(state.controls[name]) === String(value));
+  state.wanted = { ...state.controls, ...values };
+  emit("use-controls");
+  return new Promise((resolve) => {
+    const end = on("controls", () => isSet() && done());
+    const timer = setTimeout(() => done(), SET_MS);
+    const done = () => {
+      clearTimeout(timer);
+      end();
+      resolve();
+    };
+    if (isSet()) done();
+  });
+}
+
+/** Whether a control's value is its initial one; number fields give text. @param {any} value @param {any} initial */
+export const isInitial = (value, initial) =>
+  typeof initial === "number" ? value !== "" && Number(value) === initial : (value ?? "") === initial;

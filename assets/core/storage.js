@@ -1,0 +1,55 @@
+// The browser's storage, where the page may use it: it can be absent, refused or full.
+
+/** What one key holds, null where there is nothing or nothing can be read. @param {string} key @param {"localStorage" | "sessionStorage"} [kind] */
+export function read(key, kind = "localStorage") {
+  try {
+    return globalThis[kind].getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+/** Returns whether the browser keeps it. @param {string} key @param {string} text @param {"localStorage" | "sessionStorage"} [kind] */
+export function write(key, text, kind = "localStorage") {
+  try {
+    globalThis[kind].setItem(key, text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** @param {string} key */
+export function remove(key) {
+  try {
+    localStorage.removeItem(key);
+  } catch {
+    // then there is nothing to remove
+  }
+}
+
+/** @param {string} prefix @returns {string[]} */
+export function keys(prefix) {
+  try {
+    return Object.keys(localStorage).filter((key) => key.startsWith(prefix));
+  } catch {
+    return [];
+  }
+}
+
+export function isAvailable() {
+  try {
+    return Boolean(localStorage);
+  } catch {
+    return false;
+  }
+}
+
+/** The JSON under a key, null where there is none. @param {string} key */
+export function readJSON(key) {
+  try {
+    return JSON.parse(read(key) ?? "null");
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,137 @@
+// The tokens of a text with their probabilities: reading the server's records of them, and which characters
+// of the text each token stands for, as long as the text stands as it was.
+
+const LEVELS = [0.5, 0.2, 0.05, 0.01]; // a token at least so likely has level 1, 2, 3, 4, any other 5
+const KEPT_TOKENS = 60_000;
+
+export const [TEXT_TOKEN, PART_OF_CHARACTER, END_OF_TEXT] = [0, 1, 2];
+
+// The tokens of a record with their fields named; gptj_demo/ui/tokens.py packs them.
+/** @param {any[][]} packed @returns {Token[]} */
+export const readTokens = (packed) =>
+  packed.map(([token_id, text, kind, length, logprob, sampled_logprob, rank, filtered_away, others]) => ({
+    token_id,
+    text,
+    kind,
+    length,
+    logprob,
+    sampled_logprob,
+    rank,
+    filtered_away,
+    alternatives: others.map((/** @type {any[]} */ [token_id, text, kind, logprob, sampled_logprob, removed_by]) => ({
+      token_id,
+      text,
+      kind,
+      logprob,
+      sampled_logprob,
+      removed_by,
+    })),
+  }));
+
+/** From 1, likely, to 5. @param {number} logprob */
+export function levelOf(logprob) {
+  const level = LEVELS.findIndex((least) => Math.exp(logprob) >= least);
+  return 1 + (level < 0 ? LEVELS.length : level);
+}
+
+// A stretch of text whose tokens are known: what the model wrote after a prompt or, with an empty prompt, a
+// text that was scored. What is known holds for as long as everything before it stands as it stood then.
+// Its cells are the places that tokens share: a character may be made of several, a token of several
+// characters.
+export class Stretch {
+  constructor(prompt, { isScore = false, length = null, back = 0 } = {}) {
+    Object.assign(this, { prompt, isScore, length, text: "", tokens: [], cells: [], end: null });
+    this.from = prompt.length - back; // where the next token begins
+    this.to = prompt.length; // what the tokens so far have completed
+    this.open = null; // the tokens of a cell that is not complete
+  }
+
+  static ofScore(text, tokens) {
+    const stretch = new Stretch("", { isScore: true });
+    stretch.text = text;
+    // the last token ends where the text ends; the first ones may not be there
+    stretch.from = stretch.to = text.length - tokens.reduce((sum, token) => sum + token.length, 0);
+    stretch.add(tokens);
+    stretch.close();
+    return stretch;
+  }
+
+  add(tokens) {
+    for (const token of tokens) {
+      this.open ??= { from: this.from, tokens: [], first: this.tokens.length, stretch: this };
+      this.open.tokens.push(token);
+      this.tokens.push(token);
+      this.to += token.length;
+      if (this.to > this.from) this.complete(this.to);
+    }
+  }
+
+  complete(to) {
+    const { open } = this;
+    const known = open.tokens.every(({ logprob }) => typeof logprob === "number");
+    open.to = to;
+    open.logprob = known ? open.tokens.reduce((sum, { logprob }) => sum + logprob, 0) : null;
+    this.cells.push(open);
+    this.from = to;
+    this.open = null;
+  }
+
+  // No token will follow: the text may have been cut at a stop string, or may end within a character.
+  close(end = null) {
+    const length = this.prompt.length + this.text.length;
+    if (this.open && length > this.from) this.complete(length);
+    while (this.cells.length && this.cells[this.cells.length - 1].from >= length) this.cells.pop();
+    const last = this.cells[this.cells.length - 1];
+    if (last) last.to = Math.min(last.to, length);
+    if (end) this.end = { from: length, to: length, tokens: [end], first: this.tokens.length, logprob: end.logprob, stretch: this };
+  }
+
+  // How far it holds in a text.
+  holdsUntil(text) {
+    if (!text.startsWith(this.prompt)) return 0;
+    const start = this.prompt.length;
+    if (text.startsWith(this.text, start)) return start + this.text.length;
+    let same = 0;
+    while (this.text[same] === text[start + same]) same += 1;
+    return start + same;
+  }
+}
+
+// All stretches, newest last. What the model wrote tells more than a score, so it is preferred.
+export class TokenMemory {
+  constructor() {
+    this.stretches = [];
+  }
+
+  add(stretch) {
+    this.stretches.push(stretch);
+    let count = this.stretches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    while (count > KEPT_TOKENS && this.stretches.length > 1) count -= this.stretches.shift().tokens.length;
+    return stretch;
+  }
+
+  // The cells that hold in a text, in its order, none over another.
+  cellsOf(text) {
+    const found = [];
+    const owner = new Int32Array(text.length).fill(-1);
+    const inOrder = [...this.stretches.filter((s) => s.isScore), ...this.stretches.filter((s) => !s.isScore)];
+    for (const stretch of inOrder) {
+      const end = stretch.holdsUntil(text);
+      if (end <= stretch.prompt.length) continue;
+      for (const cell of stretch.cells) {
+        if (cell.to > end) break;
+        owner.fill(found.length, Math.max(0, cell.from), cell.to);
+        found.push(cell);
+      }
+    }
+    return found
+      .filter((cell, i) => cell.from >= 0 && owner.subarray(cell.from, cell.to).every((one) => one === i))
+      .sort((a, b) => a.from - b.from);
+  }
+
+  // The token that ended the model's text, where the text still ends there.
+  endOf(text) {
+    const stretch = this.stretches.findLast((s) => s.end && s.end.from === text.length && s.holdsUntil(text) === text.length);
+    return stretch?.end ?? null;
+  }
+}

@@ -1,0 +1,31 @@
+// What the panel shows of the controls' values: what is off looks off, and a closed group says how many of
+// its controls were changed. Tells the other parts the values.
+
+import { emit } from "../../core/events.js";
+import { isInitial, state } from "../../core/state.js";
+
+/**
+ * Called by Gradio whenever a value changed. `table` has an entry for each control.
+ * @param {{name: string, group: string, off: number | null, initial: any}[]} table @param {any[]} values in its order
+ */
+export function showControls(table, values) {
+  requestAnimationFrame(() => {
+    /** @type {Record<string, number>} */
+    const changed = {};
+    table.forEach(({ name, group, off, initial }, i) => {
+      const differs = !isInitial(values[i], initial);
+      changed[group] = (changed[group] ?? 0) + Number(differs);
+      const control = document.getElementById(`control-${name}`); // those of a closed group are not there
+      control?.toggleAttribute("data-changed", differs);
+      control?.toggleAttribute("data-off", off !== null && Number(values[i]) === off);
+    });
+    for (const [group, count] of Object.entries(changed)) {
+      const title = document.querySelector(`#${group} > button > span`);
+      if (count) title?.setAttribute("data-changed", `${count} changed`);
+      else title?.removeAttribute("data-changed");
+    }
+  });
+  state.defaults = Object.fromEntries(table.map(({ name, initial }) => [name, initial]));
+  emit("controls", Object.fromEntries(table.map(({ name }, i) => [name, values[i]])));
+  return [];
+}

@@ -1,0 +1,89 @@
+"""The page's files: markup, styles and data to build it, ES modules to serve.
+
+A module's address holds the hash of all files that are served, so browsers may keep them for good,
+relative imports between modules stay within one version, and an update is seen at once.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+ASSETS = Path(__file__).resolve().parent.parent.parent / "assets"
+FOLDERS = ("core", "components", "views")
+MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".json": "application/json"}
+ROUTE = "/page"  # Gradio's own files are at /assets
+FOR_GOOD = "public, max-age=31536000, immutable"
+
+
+def read_asset(name: str) -> str:
+    """The text of one file of `assets/`."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def read_styles() -> str:
+    """All styles: those of the whole page first, then those of components and views."""
+    styles = (path for folder in FOLDERS for path in sorted((ASSETS / folder).rglob("*.css")))
+    return "\n".join(path.read_text(encoding="utf-8") for path in (ASSETS / "page.css", *styles))
+
+
+@cache
+def served_files() -> Mapping[str, bytes]:
+    """The contents of all files that the page loads, by their path in `assets/`."""
+    found = (path for folder in FOLDERS for path in sorted((ASSETS / folder).rglob("*")))
+    return {
+        path.relative_to(ASSETS).as_posix(): path.read_bytes()
+        for path in found
+        if path.suffix in MEDIA_TYPES
+    }
+
+
+@cache
+def version() -> str:
+    """A short hash of the names and contents of all served files."""
+    digest = hashlib.sha256()
+    for name, content in served_files().items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def boot_script(views: Sequence[str]) -> str:
+    """The script in the page's head that loads the modules; `views` are the names of all views."""
+    modules = [name for name in served_files() if name.endswith(".js")]
+    config = {"base": f"{ROUTE}/{version()}/", "modules": modules, "views": list(views)}
+    return read_asset("boot.js").replace("CONFIG;", f"{json.dumps(config)};")
+
+
+def serve_assets(app: FastAPI) -> None:
+    """Add the route of the page's files. It needs no login, as Gradio's own files do not."""
+
+    @cache
+    def packed(path: str) -> bytes:
+        return gzip.compress(served_files()[path], mtime=0)
+
+    async def asset(request: Request, asked_version: str, path: str) -> Response:
+        content = served_files().get(path)
+        if content is None:
+            return Response(status_code=404)
+        # a page that was opened before an update may ask for files of the version before
+        is_current = asked_version == version()
+        headers = {
+            "Cache-Control": FOR_GOOD if is_current else "no-store",
+            "Vary": "Accept-Encoding",
+        }
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            content = packed(path)
+            headers["Content-Encoding"] = "gzip"
+        return Response(content, headers=headers, media_type=MEDIA_TYPES[Path(path).suffix])
+
+    route: dict[str, Any] = {"methods": ["GET", "HEAD"], "include_in_schema": False}
+    app.add_api_route(f"{ROUTE}/{{asked_version}}/{{path:path}}", asset, **route)

@@ -1,0 +1,65 @@
+"""A component of the page: fixed markup and an ES module, which lie side by side in `assets/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from gptj_demo.sampling import CONTROLS
+from gptj_demo.ui.assets import read_asset
+
+LABELS = {control.name: control.label for control in CONTROLS}
+"""The controls' names for people, by name: for scripts that speak of controls."""
+
+
+class ModuleHTML(gr.HTML):
+    """The markup of `assets/PATH.html`; `assets/PATH.js` exports `mount`, which brings it to life.
+
+    `mount` gets what Gradio gives a component's script: `element`, `trigger`, `props`, `server` and
+    `watch`. Options that Gradio does not know become `props`.
+    """
+
+    def __init__(self, path: str, events: tuple[str, ...] = (), **options: Any) -> None:
+        """`events` are the names of those that the module triggers and Python listens to."""
+        given = "{element, trigger, props, server, watch}"
+        named = "".join(
+            f" '{event}'" for event in events
+        )  # Gradio looks for the names in the script
+        super().__init__(
+            html_template=options.pop("html_template", None) or read_asset(f"{path}.html"),
+            js_on_load=f"gptj.mount('{path}.js', {given}); // events:{named}",
+            apply_default_css=False,
+            **options,
+        )
+
+
+class LogHTML(ModuleHTML):
+    """A component whose value is a log: one JSON record a line, appended by a running request.
+
+    Gradio sends only the suffix of a value that begins with the old one, so only new records cross
+    to the page. The model's words reach the page as data, never as markup.
+    """
+
+    def __init__(self, path: str, events: tuple[str, ...], **options: Any) -> None:
+        super().__init__(path, events, value="", **options)
+
+    def postprocess(self, value: str | None) -> str | None:
+        """The log as it is: it is never put into the template."""
+        return value
+
+    def write_log(
+        self, event: Callable[..., Any], function: Callable[..., Any], *inputs: Any
+    ) -> None:
+        """On an event of this component, let `function` yield the log as it grows."""
+        event(
+            function,
+            list(inputs),
+            self,
+            api_name=f"{self.elem_id}_{function.__name__}",  # two views may both have a `run`
+            api_visibility="private",
+            concurrency_limit=None,
+            show_progress="hidden",
+            trigger_mode="multiple",  # with "once" Gradio drops an event during another's end
+        )
