@@ -31,8 +31,8 @@ export class Run {
     if (log.length < this.read) this.read = 0; // another log has taken its place
     this.lastSign = Date.now();
     if (!this.hasBegun) {
-      const begin = log.slice(0, log.indexOf("\n"));
-      if (!begin || JSON.parse(begin).id !== this.id) return; // an earlier request's log
+      const [begin, rest] = log.split("\n", 2);
+      if (rest === undefined || JSON.parse(begin).id !== this.id) return; // none yet, or an earlier request's
       this.hasBegun = true;
       this.read = 0;
     }

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
-from gptj_demo.sampling import control_named, make_params, read_written
-from gptj_demo.tokenization import prompt_hint
 from tests.processes import ROOT
 from tests.waiting import eventually
 
@@ -20,28 +15,7 @@ from .conftest import Script, Site, Visitor, said
 
 Visit = Callable[..., Visitor]
 Scripted = tuple[Visitor, Script]
-SCAFFOLDS = json.loads((ROOT / "assets/views/write/scaffolds.json").read_text(encoding="utf-8"))
 LOOP = " The cat sat on the mat."
-
-
-@pytest.fixture(scope="module")
-def blank(chromium: Browser) -> Iterator[Page]:
-    """A page with nothing on it, to run single functions in."""
-    page = chromium.new_page()
-    yield page
-    page.close()
-
-
-def call(page: Page, asset: str, function: str, *arguments: Any) -> Any:
-    """What a function of a script without a page gives."""
-    module = f"import({json.dumps(module_address(asset))})"
-    return page.evaluate(f"async (given) => (await {module}).{function}(...given)", arguments)
-
-
-def module_address(asset: str) -> str:
-    """A module that imports nothing, as an address."""
-    source = (ROOT / "assets" / "core" / asset).read_text(encoding="utf-8")
-    return f"data:text/javascript,{urllib.parse.quote(source)}"
 
 
 def remark(person: Visitor) -> Locator:
@@ -50,50 +24,6 @@ def remark(person: Visitor) -> Locator:
 
 
 # ---- scaffolds
-
-
-def fill(page: Page, scaffold: dict[str, Any], **values: str) -> dict[str, Any]:
-    usual = {field["name"]: field["value"] for field in scaffold["fields"]}
-    return dict(call(page, "scaffolds.js", "fillScaffold", scaffold, usual | values))
-
-
-def scaffold_named(name: str) -> dict[str, Any]:
-    return next(scaffold for scaffold in SCAFFOLDS if scaffold["name"] == name)
-
-
-@pytest.mark.parametrize("scaffold", SCAFFOLDS, ids=lambda scaffold: scaffold["name"])
-def test_every_scaffold_makes_a_text_a_model_can_go_on_with(
-    blank: Page, scaffold: dict[str, Any]
-) -> None:
-    filled = fill(blank, scaffold)
-    assert prompt_hint(filled["text"]) is None
-    for field in scaffold["fields"]:
-        first_words = field["value"].split(",")[0].split("=>")[0].strip()
-        assert first_words in filled["text"]
-    assert "{" not in filled["text"]
-    assert "{" not in filled["done"]
-    controls = filled["controls"]
-    params = make_params(
-        controls | {"stop": read_written(control_named("stop"), controls["stop"].split("\n"))}
-    )
-    assert ("stops" in filled["done"]) is bool(params.stop)
-
-
-def test_names_of_speakers_go_into_the_text_and_the_stop_strings(blank: Page) -> None:
-    filled = fill(blank, scaffold_named("Two speakers"), first="Ann {second}", second="Bo")
-    assert filled["text"].endswith("\nBo:")
-    assert "Ann {second}: Good evening.\nBo: Good evening." in filled["text"]
-    assert filled["controls"]["stop"] == "\\nAnn {second}:"
-
-
-def test_pairs_become_inputs_and_outputs_and_columns_a_table(blank: Page) -> None:
-    pairs = fill(
-        blank, scaffold_named("Few-shot list"), examples="hot => cold\nno arrow\n a => b => c "
-    )
-    assert "Input: hot\nOutput: cold\n\nInput: a\nOutput: b => c\n\nInput:" in pairs["text"]
-    assert "no arrow" not in pairs["text"]
-    table = fill(blank, scaffold_named("Table"), columns="A ,B|x", row=" 1,2 ")
-    assert table["text"].endswith("\n\n| A | B x |\n| --- | --- |\n| 1 | 2 |\n|")
 
 
 def controls_of(person: Visitor, *names: str) -> list[Any]:
@@ -176,73 +106,6 @@ def test_the_sample_model_is_told_to_be_too_small_for_scaffolds(
 
 
 # ---- loops
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("Once. The dog ran." + LOOP * 6, "Once. The dog ran." + LOOP),
-        ("Once. The dog ran." + LOOP * 6 + " The cat", "Once. The dog ran." + LOOP),
-        ("So it went" + " on and on" * 20, "So it went on and on"),
-        ('He said:\n\n"Yes," said he.\n' + '"No," said she.\n"Yes," said he.\n' * 9, None),
-        ("🦊 " + "🦊🦉 tu-whit " * 20, None),
-        ("a" * 500, None),
-        ("=" * 500, None),
-    ],
-)
-def test_a_loop_is_found_and_cut_behind_its_first_round(
-    blank: Page, text: str, kept: str | None
-) -> None:
-    loop = call(blank, "loops.js", "findLoop", text)
-    units = text.encode("utf-16-le", "surrogatepass")
-    cut = units[: 2 * loop["cut"]].decode("utf-16-le")  # and not through a character
-    assert not cut.endswith(" ")
-    assert units.decode("utf-16-le").startswith(cut)
-    assert loop["times"] >= 3
-    assert loop["start"] < loop["cut"] <= loop["start"] + 2 * loop["period"]
-    if kept is not None:
-        assert cut == kept
-    assert call(blank, "loops.js", "findLoop", cut) is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "The cat sat on the mat. " * 2,
-        "No, no, no, no, no, no, no, no, no!",
-        "".join(f"{i}. Wash the dishes and put them away.\n" for i in range(1, 30)),
-        "| " + "Name | " * 9 + "\n|" + " --- |" * 9,
-        "-" * 120,
-        "[" + "0, " * 60,
-        "\n" * 1000,
-        "".join(
-            f"The {what} went by, and never said goodbye.\nRow, row, row the boat,\n" * 1
-            for what in ("fox", "owl", "bear", "hen", "dog", "cat", "cow", "pig")
-        ),
-        "Hey, ho, the wind and the rain,\n" * 3,
-        "".join(f"{'the cat sat ' * 2}{i} " for i in range(50)),
-        ("Once upon a time there was a king. " * 20) + "But that is over now.",
-    ],
-    ids=range(12),
-)
-def test_lists_refrains_and_tables_are_no_loops(blank: Page, text: str) -> None:
-    assert call(blank, "loops.js", "findLoop", text) is None
-
-
-def test_looking_for_a_loop_takes_no_time_that_one_notices(blank: Page) -> None:
-    text = ("ab" * 3000 + "c") * 40  # hard for a search that compares each period by itself
-    assert call(blank, "loops.js", "findLoop", text) is None
-    took = blank.evaluate(
-        f"""async (text) => {{
-          const {{ findLoop }} = await import({json.dumps(module_address("loops.js"))});
-          const began = performance.now();
-          findLoop(text);
-          return performance.now() - began;
-        }}""",
-        text,
-    )
-    print(f"a look at {len(text):,} characters took {took:.1f} ms")
 
 
 def test_a_loop_is_told_and_cut_back_and_written_on_as_one_step(scripted: Scripted) -> None:

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MAX_LINK, UnreadableLink, fingerprint, makeLink, readLink } from "../../assets/core/link.js";
+
+const PAGE = "https://gptj.example/playground/";
+const fragmentOf = (address) => address.slice(address.indexOf("#"));
+const noise = (length, seed = 1) => {
+  let state = seed;
+  return Array.from({ length }, () => String.fromCharCode(33 + ((state = (state * 1103515245 + 12345) % 2 ** 31) % 94))).join("");
+};
+
+const CONTENT = {
+  text: "Once upon a time “🦊”\n",
+  words: " there was a fox.",
+  controls: { temperature: 0.7, stop: "\\n", seed: "12", n: 1, token_healing: true },
+  of: [2, 3],
+  ended: "cancelled",
+  model: { name: "GPT-J", revision: null, precision: "int8", device: "cpu", software: "1.0" },
+};
+
+test("a link holds what was put in", async () => {
+  const { address, left } = await makeLink(CONTENT, PAGE);
+  assert.ok(address.startsWith(`${PAGE}#share=1.`));
+  assert.match(address.slice(PAGE.length), /^#share=1\.[\w-]+$/);
+  assert.deepEqual(left, { words: false, settings: [], characters: 0 });
+  const read = await readLink(fragmentOf(address));
+  assert.deepEqual({ ...read, hash: undefined, length: undefined }, { ...CONTENT, hash: undefined, length: undefined });
+});
+
+test("without room for the words their fingerprint stands for them", async () => {
+  const words = noise(9000);
+  const { address, left } = await makeLink({ ...CONTENT, words }, PAGE);
+  assert.ok(address.length <= MAX_LINK);
+  assert.equal(left.words, true);
+  const read = await readLink(fragmentOf(address));
+  assert.deepEqual([read.text, read.words, read.hash, read.length], [CONTENT.text, undefined, fingerprint(words), 9000]);
+});
+
+test("without room for the text its end is kept, never half a character", async () => {
+  const text = noise(9000) + "🦊".repeat(3000) + noise(3000, 7);
+  const { address, content, left } = await makeLink({ ...CONTENT, text }, PAGE);
+  assert.ok(address.length <= MAX_LINK);
+  assert.equal(left.characters, text.length - content.text.length);
+  assert.ok(text.endsWith(content.text));
+  assert.doesNotMatch(content.text, /^[\udc00-\udfff]/);
+});
+
+test("what is no link of this page is null or an error with a sentence", async () => {
+  assert.equal(await readLink("#write"), null);
+  const { address } = await makeLink(CONTENT, PAGE);
+  const fragment = fragmentOf(address);
+  for (const [broken, message] of [
+    [fragment.slice(0, -9), /damaged/],
+    [`${fragment}!`, /damaged/],
+    [fragment.replace("=1.", "=2."), /another version of the playground \(2\)/],
+    ["#share=", /damaged/],
+    [`#share=1.${"A".repeat(MAX_LINK)}`, /longer than a link/],
+  ]) {
+    await assert.rejects(readLink(broken), (error) => error instanceof UnreadableLink && message.test(error.message));
+  }
+  const bomb = await makeLink({ text: "a".repeat(2_000_000), controls: {} }, PAGE);
+  await assert.rejects(readLink(fragmentOf(bomb.address)), /unpacks to more/);
+  const strange = await makeLink({ text: "x", controls: [] }, PAGE);
+  await assert.rejects(readLink(fragmentOf(strange.address)), /something else/);
+});

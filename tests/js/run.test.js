@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Run } from "../../assets/core/run.js";
+
+/** A run with what its handlers were called with. */
+function begin(t) {
+  t.mock.timers.enable({ apis: ["setInterval", "Date"] });
+  const calls = { records: [], stopped: [], silent: 0, ticks: 0 };
+  const run = new Run({
+    records: (records) => calls.records.push(...records),
+    stop: async (id) => calls.stopped.push(id),
+    silent: () => (calls.silent += 1),
+    tick: () => (calls.ticks += 1),
+  });
+  t.after(() => run.end());
+  return { run, calls };
+}
+
+const line = (record) => `${JSON.stringify(record)}\n`;
+
+test("records are read once, however the log is cut", (t) => {
+  const { run, calls } = begin(t);
+  const log = line({ event: "begin", id: run.id }) + line({ event: "text", text: "a\nb" }) + "\n" + line({ event: "end" });
+  for (let length = 0; length <= log.length; length += 1) run.receive(log.slice(0, length));
+  run.receive(log);
+  assert.deepEqual(calls.records, [{ event: "begin", id: run.id }, { event: "text", text: "a\nb" }, { event: "end" }]);
+});
+
+test("another request's log is not read", (t) => {
+  const { run, calls } = begin(t);
+  const old = line({ event: "begin", id: "another" }) + line({ event: "text", text: "not mine" }).repeat(9);
+  run.receive(old);
+  run.receive(null);
+  run.receive(line({ event: "begin", id: run.id }) + line({ event: "text", text: "mine" }));
+  assert.deepEqual(calls.records.map(({ text }) => text), [undefined, "mine"]);
+});
+
+test("nothing is read after the end", (t) => {
+  const { run, calls } = begin(t);
+  run.receive(line({ event: "begin", id: run.id }));
+  run.end();
+  run.receive(line({ event: "begin", id: run.id }) + line({ event: "text" }));
+  assert.equal(calls.records.length, 1);
+});
+
+test("a stop is asked for until the run ends", (t) => {
+  const { run, calls } = begin(t);
+  run.stop();
+  t.mock.timers.tick(2000);
+  assert.deepEqual(calls.stopped, [run.id, run.id, run.id]);
+  run.end();
+  t.mock.timers.tick(5000);
+  assert.equal(calls.stopped.length, 3);
+});
+
+test("a server that sends nothing for 15 seconds is noticed, one that sends a sign is not", (t) => {
+  const { run, calls } = begin(t);
+  t.mock.timers.tick(14_000);
+  run.receive("");
+  t.mock.timers.tick(15_000);
+  assert.equal(calls.silent, 0);
+  assert.equal(calls.ticks, 29);
+  t.mock.timers.tick(1000);
+  assert.equal(calls.silent, 1);
+});

@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { PERSON, WrittenText, difference, pieces } from "../../assets/core/text.js";
+
+/** Numbers that look random and are the same in every run. */
+function chance(seed) {
+  let state = seed;
+  return (below) => {
+    state = (state * 1103515245 + 12345) % 2 ** 31;
+    return Math.floor((state / 2 ** 31) * below);
+  };
+}
+
+test("pieces are cut and joined by characters", () => {
+  const list = [["Once ", PERSON], ["upon", 1], [" a time", PERSON]];
+  assert.equal(pieces.text(list), "Once upon a time");
+  assert.equal(pieces.length(list), 16);
+  assert.deepEqual(pieces.slice(list, 3, 11), [["e ", PERSON], ["upon", 1], [" a", PERSON]]);
+  assert.deepEqual(pieces.slice(list, 5, 5), []);
+  assert.deepEqual(pieces.splice(list, 5, 4, [["on", PERSON]]), [["Once on a time", PERSON]]);
+});
+
+test("the difference of two texts is one replacement that ends at the caret", () => {
+  assert.deepEqual(difference("aa", "aaa", 1), { at: 0, removed: "", inserted: "a" });
+  assert.deepEqual(difference("aa", "aaa", 3), { at: 2, removed: "", inserted: "a" });
+  assert.deepEqual(difference("a cat", "a dog", 5), { at: 2, removed: "cat", inserted: "dog" });
+  assert.deepEqual(difference("same", "same", 4), { at: 4, removed: "", inserted: "" });
+});
+
+test("typing goes on in one step within a word", () => {
+  const written = new WrittenText();
+  [..."to be"].forEach((letter, at) => written.replace("type", at, 0, [[letter, PERSON]], [at, at], [at + 1, at + 1]));
+  assert.equal(written.text, "to be");
+  written.undo();
+  assert.equal(written.text, "to ");
+  written.undo();
+  assert.equal(written.text, "");
+  written.redo();
+  written.redo();
+  assert.equal(written.text, "to be");
+  assert.equal(written.canRedo, false);
+});
+
+test("whatever is done, undoing and redoing lead through the same texts", () => {
+  for (let seed = 1; seed <= 50; seed += 1) {
+    const random = chance(seed);
+    const written = new WrittenText();
+    const texts = [""];
+    for (let i = 0; i < 20; i += 1) {
+      const at = random(written.text.length + 1);
+      const removed = random(written.text.length - at + 1);
+      written.replace("edit", at, removed, [["abc".slice(random(3)), random(3)]], [at, at], [at, at]);
+      texts.push(written.text);
+    }
+    for (const text of texts.slice(0, -1).reverse()) {
+      written.undo();
+      assert.equal(written.text, text);
+    }
+    for (const text of texts.slice(1)) {
+      written.redo();
+      assert.equal(written.text, text);
+    }
+  }
+});
+
+test("steps that were undone and written over are found by undoing further", () => {
+  const written = new WrittenText();
+  written.replace("edit", 0, 0, [["one", PERSON]], [0, 0], [3, 3]);
+  written.undo();
+  written.replace("edit", 0, 0, [["two", PERSON]], [0, 0], [3, 3]);
+  const seen = [];
+  while (written.undo()) seen.push(written.text);
+  assert.deepEqual(seen, ["", "one", ""]);
+});
+
+test("a run of the model is one step; without a word it leaves none and restores what it cut", () => {
+  const written = new WrittenText();
+  written.replace("edit", 0, 0, [["Once", PERSON]], [0, 0], [4, 4]);
+  const step = written.beginRun(4, 0, [4, 4]);
+  written.extendRun(step, " upon");
+  written.extendRun(step, " a time");
+  assert.equal(written.endRun(step), false);
+  assert.deepEqual(written.pieces, [["Once", PERSON], [" upon a time", 1]]);
+  assert.equal(written.lastRunStart, 4);
+  assert.deepEqual(written.placeOf(1), { from: 4, to: 16 });
+  const retry = written.beginRun(4, 12, [16, 16]);
+  assert.equal(written.text, "Once");
+  assert.equal(written.endRun(retry, true), true);
+  assert.equal(written.text, "Once upon a time");
+  written.undo();
+  assert.equal(written.text, "Once");
+  assert.equal(written.lastRunStart, -1);
+});

@@ -1,0 +1,102 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { PERSON } from "../../assets/core/text.js";
+import { BranchTree } from "../../assets/core/tree.js";
+
+const person = (text) => [[text, PERSON]];
+
+/** What the tree holds, as lines of depth, kind and own words. */
+function outline(tree, id = tree.root.id, depth = 0) {
+  return tree.childrenOf(id).flatMap((child) => {
+    const node = tree.node(child);
+    const own = node.pieces.map(([text]) => text).join("");
+    return [`${"  ".repeat(depth)}${node.kind} ${node.at} ${own}`, ...outline(tree, child, depth + 1)];
+  });
+}
+
+/** One request of the model, each of whose completions is told whole. */
+function generate(tree, prompt, texts, { kind = "generate", run = 1, at } = {}) {
+  tree.begin({ prompt, at, kind, run });
+  tree.expect(texts.length);
+  texts.forEach((text, index) => tree.grow(index, text));
+  texts.forEach((_, index) => tree.finish(index, { reason: "length" }));
+  tree.end();
+}
+
+test("every generation and what was written between two is a node", () => {
+  const tree = new BranchTree();
+  generate(tree, person("Once"), [" upon a time"]);
+  generate(tree, [["Once", PERSON], [" upon a time", 1], [" there", PERSON]], [" was"], { run: 2 });
+  assert.deepEqual(outline(tree), [
+    "write 0 Once",
+    "  generate 4  upon a time",
+    "    write 16  there",
+    "      generate 22  was",
+  ]);
+  assert.equal(tree.textOf(tree.current), "Once upon a time there was");
+});
+
+test("a retry and several completions are siblings", () => {
+  const tree = new BranchTree();
+  generate(tree, person("A"), [" b"]);
+  generate(tree, person("A"), [" c", " d"], { kind: "retry", run: 2 });
+  assert.deepEqual(outline(tree), ["write 0 A", "  generate 1  b", "  retry 1  c", "  retry 1  d"]);
+});
+
+test("words in the place of others branch off where they differ", () => {
+  const tree = new BranchTree();
+  generate(tree, person("The old king"), [" slept"]);
+  tree.commit([["The old king", PERSON], [" sl", 1], ["ipped", PERSON]]);
+  assert.deepEqual(outline(tree), ["write 0 The old king", "  generate 12  slept", "    edit 15 ipped"]);
+});
+
+test("a branch never begins within a character", () => {
+  const tree = new BranchTree();
+  generate(tree, person("x"), ["🦊"]);
+  tree.commit(person("x🦉"));
+  for (const node of tree.toList()) assert.doesNotMatch(tree.textOf(node.id), /[\ud800-\udbff]$/);
+  assert.equal(tree.textOf(tree.current), "x🦉");
+});
+
+test("completions of which not a word came are no nodes", () => {
+  const tree = new BranchTree();
+  generate(tree, person("A"), ["", " b"]);
+  assert.deepEqual(outline(tree), ["write 0 A", "  generate 1  b"]);
+});
+
+test("what was pruned comes back in its place", () => {
+  const tree = new BranchTree();
+  generate(tree, person("A"), [" b", " c", " d"]);
+  const before = outline(tree);
+  const [, middle] = tree.childrenOf(tree.childrenOf(tree.root.id)[0]);
+  assert.equal(tree.prune(middle), 1);
+  assert.equal(outline(tree).length, 3);
+  tree.restore(middle);
+  assert.deepEqual(outline(tree), before);
+});
+
+test("a tree is the same after it was written and read", () => {
+  const tree = new BranchTree();
+  generate(tree, person("A"), [" b", " c"]);
+  tree.star(tree.current);
+  const again = BranchTree.fromList(JSON.parse(JSON.stringify(tree.toList())), tree.current);
+  assert.deepEqual(outline(again), outline(tree));
+  assert.deepEqual(again.toList(), JSON.parse(JSON.stringify(tree.toList())).map((node) => ({ ...node, run: node.run && { ...node.run, controls: {} } })));
+});
+
+test("what is wrong with a tree is said", () => {
+  const node = (more) => ({ id: "a", parent: "root", at: 0, pieces: [["x", 0]], kind: "write", ...more });
+  for (const [list, message] of [
+    [null, /no list of nodes/],
+    [[node({ id: "" })], /no id/],
+    [[node({ parent: "b" })], /after its parent/],
+    [[node({}), node({})], /id of another/],
+    [[node({ at: 1 })], /more of its parent/],
+    [[node({ kind: "magic" })], /kind/],
+    [[node({ pieces: [["x"]] })], /not \[text, number\]/],
+    [[node({ run: { seed: 1 } })], /no prompt_length/],
+    [[node({ run: { prompt_length: 1, controls: { __proto__x: 1 } } })], /wrong control/],
+  ]) {
+    assert.throws(() => BranchTree.fromList(list), message);
+  }
+});
