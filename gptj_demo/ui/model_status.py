@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import psutil
 
 from gptj_demo.software import software_version
+from gptj_demo.ui.assets import read_asset
 from gptj_demo.ui.component import ModuleHTML
 from gptj_demo.worker import Worker
 
@@ -60,8 +62,15 @@ class ModelStatus(ModuleHTML):
     Other components listen to the document's event `gptj:status`.
     """
 
-    def __init__(self, worker: Worker, **options: Any) -> None:
+    def __init__(self, worker: Worker, views: Iterable[str], **options: Any) -> None:
         async def status(_: Any) -> dict[str, Any]:
             return describe_status(worker)
 
-        super().__init__("components/model_status", server_functions=[status], **options)
+        tabs = "".join(
+            f'<button type="button" data-goes-to="{view}">{view.capitalize()}</button>'
+            for view in views
+        )
+        markup = read_asset("components/model_status.html").replace("<!-- views -->", tabs)
+        super().__init__(
+            "components/model_status", html_template=markup, server_functions=[status], **options
+        )

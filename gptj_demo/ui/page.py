@@ -35,7 +35,9 @@ VIEWS: dict[str, Callable[[Worker], None]] = {
     "why": build_why,
     "about": build_about,
 }
-"""What the page can show, one at a time; `assets/playground.js` changes between them."""
+"""What the page can show, one at a time: the only place where a view is registered.
+
+A view NAME is built here by its function, and lives in `assets/views/NAME/`."""
 
 
 def build_page(worker: Worker) -> gr.Blocks:
@@ -47,7 +49,7 @@ def build_page(worker: Worker) -> gr.Blocks:
 
     page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True)
     with page:
-        ModelStatus(worker, elem_id="model-status")
+        ModelStatus(worker, VIEWS, elem_id="model-status")
         for name, build in VIEWS.items():
             with gr.Column(elem_id=f"view-{name}", elem_classes="view"):
                 build(worker)
