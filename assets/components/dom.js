@@ -1,8 +1,31 @@
-// Making elements, always with text as text.
+// Finding and making elements, always with text as text.
 
+/** @type {Record<string, string>} */
 const SIGNS = { " ": "␣", "\n": "↵", "\t": "⇥" };
 
-/** An element with a class name and a text. */
+/**
+ * The element that a selector finds below `root`, which must be there and of this type.
+ * @template {Element} [T=HTMLElement]
+ * @param {ParentNode} root @param {string} selector @param {new () => T} [type] @returns {T}
+ */
+export function find(root, selector, type) {
+  const node = root.querySelector(selector);
+  if (!node || (type && !(node instanceof type))) throw new Error(`There is no ${selector} on the page.`);
+  return /** @type {T} */ (node);
+}
+
+/**
+ * `find` below a fixed element.
+ * @param {ParentNode} root
+ * @returns {<T extends Element = HTMLElement>(selector: string, type?: new () => T) => T}
+ */
+export const finder = (root) => (selector, type) => find(root, selector, type);
+
+/**
+ * An element with a class name and a text.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag @param {string} [name] @param {string} [text] @returns {HTMLElementTagNameMap[K]}
+ */
 export function make(tag, name, text) {
   const node = document.createElement(tag);
   if (name) node.className = name;
@@ -10,18 +33,23 @@ export function make(tag, name, text) {
   return node;
 }
 
-/** A button that calls `press`; `attributes` are title, aria-label and the like. */
+/**
+ * A button that calls `press` with itself; `attributes` are title, aria-label and the like.
+ * @param {string} name @param {string} text @param {((button: HTMLButtonElement) => void) | null} [press]
+ * @param {Record<string, string>} [attributes]
+ */
 export function makeButton(name, text, press = null, attributes = {}) {
   const button = make("button", name, text);
   button.type = "button";
   for (const [key, value] of Object.entries(attributes)) button.setAttribute(key, value);
-  if (press) button.addEventListener("click", press);
+  if (press) button.addEventListener("click", () => press(button));
   return button;
 }
 
-export const codePoint = (character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+/** @param {string} character */
+export const codePoint = (character) => `U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}`;
 
-/** A token as text in which spaces, line ends and invisible characters are visible. */
+/** A token as text in which spaces, line ends and invisible characters are visible. @param {string} text */
 export function visible(text) {
   const node = make("bdi", "token");
   for (const part of text.split(/([\s\p{C}])/u)) {
@@ -32,12 +60,12 @@ export function visible(text) {
   return node;
 }
 
-/** Set a text only where it differs: setting it lays the page out anew. */
+/** Set a text only where it differs: setting it lays the page out anew. @param {Element} node @param {string} text */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Let the browser save a file. */
+/** Let the browser save a file. @param {string} name @param {string} type @param {string} content */
 export function download(name, type, content) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], { type: `${type};charset=utf-8` }));
@@ -46,7 +74,7 @@ export function download(name, type, content) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** Show `to` in the place of `from`; the focus goes with it. */
+/** Show `to` in the place of `from`; the focus goes with it. @param {HTMLElement} from @param {HTMLElement} to */
 export function swapButtons(from, to) {
   const focused = document.activeElement === from;
   to.hidden = false;
@@ -54,4 +82,29 @@ export function swapButtons(from, to) {
   from.hidden = true;
 }
 
-export const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
+/**
+ * Call the action that a pressed button below `root` names in its `data-` attribute, unless it is disabled.
+ * @param {HTMLElement | Document} root @param {Record<string, (button: HTMLButtonElement) => void>} actions
+ * @param {string} [attribute]
+ */
+export function onPress(root, actions, attribute = "action") {
+  root.addEventListener("click", ({ target }) => {
+    const pressed = target instanceof Element ? target.closest(`button[data-${attribute}]`) : null;
+    if (pressed instanceof HTMLButtonElement && !pressed.disabled) actions[pressed.dataset[attribute] ?? ""]?.(pressed);
+  });
+}
+
+/** Close a `<details>` on a press beside it. @param {HTMLDetailsElement} details */
+export function closeBeside(details) {
+  document.addEventListener("click", ({ target }) => {
+    if (details.open && target instanceof Node && target.isConnected && !details.contains(target)) details.open = false;
+  });
+}
+
+/** Whether a key is Ctrl+Enter, on a Mac Command+Enter. @param {KeyboardEvent} event */
+export const isRunKey = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && !event.isComposing;
+
+/** Name the keys as this machine does. @param {ParentNode} root */
+export function showRunKey(root) {
+  if (/Mac|iPhone|iPad/.test(navigator.platform)) find(root, ".filled:not(.stop) kbd").textContent = "⌘⏎";
+}

@@ -13,13 +13,14 @@ export class UnreadableLink extends Error {}
 const DAMAGED = "The link is damaged, perhaps cut off where it was copied. Nothing was changed.";
 const NOT_OURS = "The link holds something else than a text and its settings. Nothing was changed.";
 
+/** @param {any} content */
 async function deflate(content) {
   const bytes = new TextEncoder().encode(JSON.stringify(content));
   const packed = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
   return new Uint8Array(await new Response(packed).arrayBuffer());
 }
 
-// Stops where there is more than there may be: a few bytes can unpack to a thousand times as many.
+/** Stops where there is more than there may be: a few bytes can unpack to a thousand times as many. @param {Uint8Array<ArrayBuffer>} bytes */
 async function inflate(bytes) {
   const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
   const decoder = new TextDecoder("utf-8", { fatal: true });
@@ -37,13 +38,15 @@ async function inflate(bytes) {
   }
 }
 
-const lengthOfBase64 = (bytes) => Math.ceil((bytes.length * 4) / 3);
+const lengthOfBase64 = (/** @type {Uint8Array} */ bytes) => Math.ceil((bytes.length * 4) / 3);
 
+/** @param {Uint8Array} bytes */
 function toBase64(bytes) {
   const binary = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
   return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
+/** @param {string} text */
 function fromBase64(text) {
   if (!/^[\w-]+$/.test(text)) throw new UnreadableLink(DAMAGED);
   try {
@@ -53,7 +56,7 @@ function fromBase64(text) {
   }
 }
 
-// Sixty-four bits that tell one text from another (FNV-1a of its UTF-8).
+/** Sixty-four bits that tell one text from another (FNV-1a of its UTF-8). @param {string} text */
 export function fingerprint(text) {
   let hash = 0xcbf29ce484222325n;
   for (const byte of new TextEncoder().encode(text)) {
@@ -62,11 +65,16 @@ export function fingerprint(text) {
   return hash.toString(16).padStart(16, "0");
 }
 
-// The address of a page with this content, and what was left out of it. Where all does not fit, the model's words go first, of which a
-// fingerprint stays; then the longest settings, down to half the room; then the beginning of the text.
+/**
+ * The address of `page` with this content, and what was left out of it. Where all does not fit, the model's
+ * words go first, of which a fingerprint stays; then the longest settings, down to half the room; then the
+ * beginning of the text.
+ * @param {LinkContent} content @param {string} page
+ */
 export async function makeLink(content, page) {
   const base = `${page}${LINK_MARK}${LINK_VERSION}.`;
   const room = MAX_LINK - base.length;
+  /** @type {{words: boolean, settings: string[], characters: number}} */
   const left = { words: false, settings: [], characters: 0 };
   let kept = content;
   let bytes = await deflate(kept);
@@ -81,9 +89,9 @@ export async function makeLink(content, page) {
     const { text, controls, model } = content;
     const settings = Object.entries(controls).sort(([, a], [, b]) => String(a).length - String(b).length);
     while (settings.length && lengthOfBase64(await deflate(Object.fromEntries(settings))) > room / 2) {
-      left.settings.push(settings.pop()[0]);
+      left.settings.push(...settings.splice(-1).map(([name]) => name));
     }
-    const withEnd = (length) => ({ text: endOf(text, length), controls: Object.fromEntries(settings), model });
+    const withEnd = (/** @type {number} */ length) => ({ text: endOf(text, length), controls: Object.fromEntries(settings), model });
     let [low, high] = [0, text.length];
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);
@@ -97,17 +105,21 @@ export async function makeLink(content, page) {
   return { address: base + toBase64(bytes), content: kept, left };
 }
 
-// The last characters of a text, never half of one.
+/** The last characters of a text, never half of one. @param {string} text @param {number} length */
 function endOf(text, length) {
   const end = text.slice(text.length - length);
   return /^[\udc00-\udfff]/.test(end) ? end.slice(1) : end;
 }
 
-// What a fragment carries: {text, controls, words or hash and length, of, ended, model}, each of its type.
-// Raises UnreadableLink; null where the fragment is no link at all.
+/**
+ * What a fragment of an address carries; null where it is no link at all. Raises UnreadableLink.
+ * @param {string} fragment @returns {Promise<LinkContent | null>}
+ */
 export async function readLink(fragment) {
   if (!fragment.startsWith(LINK_MARK)) return null;
-  const [, version, packed] = /^([^.]*)\.?(.*)$/s.exec(fragment.slice(LINK_MARK.length));
+  const given = fragment.slice(LINK_MARK.length);
+  const version = given.split(".", 1)[0];
+  const packed = given.slice(version.length + 1);
   if (fragment.length > MAX_LINK) throw new UnreadableLink("The link is longer than a link can be. Nothing was changed.");
   if (version !== LINK_VERSION) {
     throw new UnreadableLink(
@@ -131,10 +143,11 @@ export async function readLink(fragment) {
   return checkContent(content);
 }
 
+/** @param {any} content @returns {LinkContent} */
 function checkContent(content) {
-  const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-  const isText = (value) => typeof value === "string" && value.length <= MAX_TEXT;
-  const isCount = (value) => Number.isInteger(value) && value >= 0;
+  const isObject = (/** @type {any} */ value) => typeof value === "object" && value !== null && !Array.isArray(value);
+  const isText = (/** @type {any} */ value) => typeof value === "string" && value.length <= MAX_TEXT;
+  const isCount = (/** @type {any} */ value) => Number.isInteger(value) && value >= 0;
   const { text, controls, words, hash, length, of, ended, model } = isObject(content) ? content : {};
   const sound =
     isText(text) &&
@@ -146,6 +159,6 @@ function checkContent(content) {
     (model === undefined || (isObject(model) && Object.values(model).every((one) => one === null || isText(one))));
   if (!sound) throw new UnreadableLink(NOT_OURS);
   // as the textarea would make it
-  const clean = (value) => value?.replace(/\r\n?/g, "\n").replace(/\p{Surrogate}/gu, "\ufffd");
-  return { text: clean(text), controls, words: clean(words), hash, length, of, ended, model };
+  const clean = (/** @type {string | undefined} */ value) => value?.replace(/\r\n?/g, "\n").replace(/\p{Surrogate}/gu, "\ufffd");
+  return { text: clean(text) ?? "", controls, words: clean(words), hash, length, of, ended, model };
 }

@@ -5,9 +5,12 @@ const LOOP_TIMES = 3; // how often the same must stand there
 const LOOP_LENGTH = 120; // characters of it in all: a refrain and "no, no, no" are shorter
 const LOOP_LENGTH_OF_SIGNS = 400; // where there is no letter in it: rules, rows of zeros
 
-// `text` ends in the same `period` characters, again and again, from `start` on: {period, start, times, cut},
-// where `cut` is the place behind the first of them at which the text is best cut. Null where it does not,
-// or not enough to be called a loop. Takes time in proportion to LOOP_TAIL at most.
+/**
+ * `text` ends in the same `period` characters, again and again, from `start` on; `cut` is the place behind
+ * the first of them at which the text is best cut. Null where it does not, or not enough to be called a
+ * loop. Takes time in proportion to LOOP_TAIL at most.
+ * @param {string} text
+ */
 export function findLoop(text) {
   const tail = text.slice(-LOOP_TAIL);
   const backwards = tail.split("").reverse();
@@ -23,7 +26,7 @@ export function findLoop(text) {
   return null;
 }
 
-// For each place how many items from there on are those of the beginning (the Z function).
+/** For each place how many items from there on are those of the beginning (the Z function). @param {string[]} items */
 function matchesWithBeginning(items) {
   const same = new Array(items.length).fill(0);
   let [from, to] = [0, 0]; // the match that reaches farthest
@@ -35,8 +38,11 @@ function matchesWithBeginning(items) {
   return same;
 }
 
-// A loop is seldom found from the beginning of a sentence on: look one period ahead for an end of a line or
-// of a sentence, else of a word. The text then ends without a space, as the model likes it.
+/**
+ * A loop is seldom found from the beginning of a sentence on: look one period ahead for an end of a line or
+ * of a sentence, else of a word. The text then ends without a space, as the model likes it.
+ * @param {string} text @param {number} at @param {number} period
+ */
 function findCut(text, at, period) {
   const ahead = text.slice(at - 1, at + period);
   const ends = [/(?<=\S)\n|(?<=[.!?…]["'”’)]*)\s/, /(?<=\S)\s/];

@@ -1,8 +1,13 @@
 // Makes what a person filled in into the beginning of a document that a base model would go on with. Pure:
 // touches neither page nor network. `scaffold` is an entry of scaffolds.json, `values` texts by field name.
 
-// {text, controls, done}: the text, the values of the controls that fit it, and what was done in a sentence.
+/**
+ * The text, the values of the controls that fit it, and what was done in a sentence.
+ * @param {{fields: {name: string, kind?: string}[], text: string, done: string, controls: Controls}} scaffold
+ * @param {Record<string, any>} values
+ */
 export function fillScaffold(scaffold, values) {
+  /** @type {Record<string, string>} */
   const words = {};
   for (const { name, kind } of scaffold.fields) {
     const lines = String(values[name] ?? "").replace(/\r\n?/g, "\n").trim();
@@ -16,12 +21,12 @@ export function fillScaffold(scaffold, values) {
       words[name] = lines.replace(/\s+/g, " ");
     }
   }
-  const put = (template) => template.replace(/\{(\w+)\}/g, (whole, name) => words[name] ?? whole);
-  const stop = scaffold.controls.stop.map((text) => put(text).replaceAll("\n", "\\n")).join("\n");
+  const put = (/** @type {string} */ template) => template.replace(/\{(\w+)\}/g, (whole, name) => words[name] ?? whole);
+  const stop = scaffold.controls.stop.map((/** @type {string} */ text) => put(text).replaceAll("\n", "\\n")).join("\n");
   return { text: put(scaffold.text), controls: { ...scaffold.controls, stop }, done: put(scaffold.done) };
 }
 
-// Lines "this => that" as Input and Output; a line without an arrow is an input whose output is missing.
+/** Lines "this => that" as Input and Output; a line without an arrow is left out. @param {string} lines */
 function pairs(lines) {
   return lines
     .split("\n")

@@ -114,14 +114,14 @@ export function fromFile(text) {
   try {
     return readSession(given, newId());
   } catch (error) {
-    throw new Error(`The session cannot be read: ${/** @type {Error} */ (error).message}.`);
+    throw new Error(`The session cannot be read: ${/** @type {Error} */ (error).message}.`, { cause: error });
   }
 }
 
 // The text that is open, then all branches as a list, each with its words in a fence that they cannot close.
 /** @param {Session} session @param {string} name */
 function toMarkdown({ tree, written }, name) {
-  const plain = (text) => text.replace(/\s+/g, " ").replace(/[\\`*_{}[\]<>()#+!|~&-]/g, "\\$&");
+  const plain = (/** @type {string} */ text) => text.replace(/\s+/g, " ").replace(/[\\`*_{}[\]<>()#+!|~&-]/g, "\\$&");
   const lines = [`# ${plain(name)}`, "", fenced(written.text, ""), ""];
   if (tree.size) lines.push("## Branches", "");
   const depths = new Map();

@@ -6,11 +6,15 @@ export const PERSON = 0;
 const STEP_PAUSE_MS = 2000; // typing after a longer pause is a step of its own
 
 export const pieces = {
+  /** @param {Piece[]} list */
   text: (list) => list.map(([text]) => text).join(""),
+
+  /** @param {Piece[]} list */
   length: (list) => list.reduce((sum, [text]) => sum + text.length, 0),
 
-  // Put together neighbours of one author, leave out what is empty.
+  /** Put together neighbours of one author, leave out what is empty. @param {...Piece[]} lists */
   join(...lists) {
+    /** @type {Piece[]} */
     const joined = [];
     for (const [text, run] of lists.flat()) {
       if (!text) continue;
@@ -21,7 +25,9 @@ export const pieces = {
     return joined;
   },
 
+  /** @param {Piece[]} list @param {number} from @param {number} to */
   slice(list, from, to) {
+    /** @type {Piece[]} */
     const cut = [];
     let start = 0;
     for (const [text, run] of list) {
@@ -35,6 +41,7 @@ export const pieces = {
     return cut;
   },
 
+  /** @param {Piece[]} list @param {number} at @param {number} removedLength @param {Piece[]} inserted */
   splice(list, at, removedLength, inserted) {
     return pieces.join(
       pieces.slice(list, 0, at),
@@ -44,8 +51,11 @@ export const pieces = {
   },
 };
 
-// What changed between two texts, as one replacement. The caret tells equal characters apart: what was
-// typed ends at it.
+/**
+ * What changed between two texts, as one replacement. The caret tells equal characters apart: what was
+ * typed ends at it.
+ * @param {string} before @param {string} after @param {number} caret
+ */
 export function difference(before, after, caret) {
   const shortest = Math.min(before.length, after.length);
   let suffix = 0;
@@ -62,10 +72,12 @@ export function difference(before, after, caret) {
   };
 }
 
-// A step: {kind, at, removed: pieces, inserted: pieces, before: [from, to], after: [from, to], time}.
 export class WrittenText {
+  /** @param {{pieces: Piece[], steps: Step[], position: number, runs: number}} [saved] */
   constructor(saved) {
+    /** @type {Piece[]} */
     this.pieces = saved?.pieces ?? [];
+    /** @type {Step[]} */
     this.steps = saved?.steps ?? [];
     this.position = saved?.position ?? 0; // steps[0..position) are done, the others taken back
     this.runs = saved?.runs ?? 0;
@@ -83,7 +95,7 @@ export class WrittenText {
     return this.position < this.steps.length;
   }
 
-  // Where the model's last run begins, if the text ends with the model's words; else -1.
+  /** Where the model's last run begins, if the text ends with the model's words; else -1. */
   get lastRunStart() {
     const last = this.pieces[this.pieces.length - 1];
     if (!last || last[1] === PERSON) return -1;
@@ -95,9 +107,9 @@ export class WrittenText {
     return -1;
   }
 
-  // Where the words of a run stand, with whatever was written between them; null where none is left.
+  /** Where the words of a run stand, with whatever was written between them. @param {number} run */
   placeOf(run) {
-    let place = null;
+    let place = /** @type {{from: number, to: number} | null} */ (null);
     let start = 0;
     for (const [text, author] of this.pieces) {
       if (author === run) place = { from: place?.from ?? start, to: start + text.length };
@@ -123,7 +135,11 @@ export class WrittenText {
     this.position = this.steps.length;
   }
 
-  // Replace `removedLength` characters at `at`; returns the step, which is done and in the history.
+  /**
+   * Replace `removedLength` characters at `at`; returns the step, which is done and in the history.
+   * @param {string} kind @param {number} at @param {number} removedLength @param {Piece[]} inserted
+   * @param {Place} before the selection @param {Place} after @returns {Step}
+   */
   replace(kind, at, removedLength, inserted, before, after) {
     this.keepTakenBack();
     const step = {
@@ -143,7 +159,7 @@ export class WrittenText {
     return step;
   }
 
-  // Typing goes on in the same step within a word; so does deleting.
+  /** Typing goes on in the same step within a word; so does deleting. @param {Step} step @param {Step} last */
   follows(step, last) {
     if (step.kind !== "type" || last.kind !== "type" || step.time - last.time > STEP_PAUSE_MS) return false;
     const [added, gone] = [pieces.text(step.inserted), pieces.text(step.removed)];
@@ -158,6 +174,7 @@ export class WrittenText {
     return false;
   }
 
+  /** @param {Step} last @param {Step} step */
   mergeInto(last, step) {
     if (pieces.length(step.inserted)) {
       last.inserted = pieces.join(last.inserted, step.inserted);
@@ -171,24 +188,33 @@ export class WrittenText {
     last.time = step.time;
   }
 
-  // The model's words: one step that grows while they come. What was given of them before is a run of its
-  // own, so that retrying keeps it.
+  /**
+   * The model's words: one step that grows while they come. What was given of them before is a run of its
+   * own, so that retrying keeps it.
+   * @param {number} at @param {number} removedLength @param {Place} selection
+   */
   beginRun(at, removedLength, selection, given = "") {
+    /** @type {Piece[]} */
     const inserted = given ? [[given, this.runs + 1]] : [];
     this.runs += given ? 2 : 1;
-    const end = [at + given.length, at + given.length];
-    return this.replace("generate", at, removedLength, inserted, selection, end);
+    const end = at + given.length;
+    return this.replace("generate", at, removedLength, inserted, selection, [end, end]);
   }
 
+  /** @param {Step} step @param {string} text */
   extendRun(step, text) {
+    /** @type {Piece[]} */
     const addition = [[text, this.runs]];
     step.inserted = pieces.join(step.inserted, addition);
     this.pieces = pieces.join(this.pieces, addition);
     step.after = [step.at + pieces.length(step.inserted), step.at + pieces.length(step.inserted)];
   }
 
-  // A run of which not a word came leaves no step behind, and gives back what it had cut; one that began
-  // with words that were given does so only where it failed.
+  /**
+   * A run of which not a word came leaves no step, and restores what it had cut; one that began with given
+   * words does so only where it failed. Returns whether it was taken back.
+   * @param {Step} step
+   */
   endRun(step, failed = false) {
     if (step.inserted.some(([, run]) => run === this.runs)) return false;
     if (step.inserted.length && !failed) return false;

@@ -39,13 +39,25 @@ export function levelOf(logprob) {
 // Its cells are the places that tokens share: a character may be made of several, a token of several
 // characters.
 export class Stretch {
+  /** @param {string} prompt @param {{isScore?: boolean, length?: number | null, back?: number}} [options] */
   constructor(prompt, { isScore = false, length = null, back = 0 } = {}) {
-    Object.assign(this, { prompt, isScore, length, text: "", tokens: [], cells: [], end: null });
+    this.prompt = prompt;
+    this.isScore = isScore;
+    this.length = length; // how many tokens were asked for
+    this.text = "";
+    /** @type {Token[]} */
+    this.tokens = [];
+    /** @type {Cell[]} */
+    this.cells = [];
+    /** @type {Cell | null} the token that ended the text */
+    this.end = null;
     this.from = prompt.length - back; // where the next token begins
     this.to = prompt.length; // what the tokens so far have completed
-    this.open = null; // the tokens of a cell that is not complete
+    /** @type {Cell | null} one that is not complete */
+    this.open = null;
   }
 
+  /** @param {string} text @param {Token[]} tokens */
   static ofScore(text, tokens) {
     const stretch = new Stretch("", { isScore: true });
     stretch.text = text;
@@ -56,9 +68,10 @@ export class Stretch {
     return stretch;
   }
 
+  /** @param {Token[]} tokens */
   add(tokens) {
     for (const token of tokens) {
-      this.open ??= { from: this.from, tokens: [], first: this.tokens.length, stretch: this };
+      this.open ??= { from: this.from, to: this.from, tokens: [], first: this.tokens.length, logprob: null, stretch: this };
       this.open.tokens.push(token);
       this.tokens.push(token);
       this.to += token.length;
@@ -66,17 +79,20 @@ export class Stretch {
     }
   }
 
+  /** @param {number} to */
   complete(to) {
     const { open } = this;
-    const known = open.tokens.every(({ logprob }) => typeof logprob === "number");
+    if (!open) return;
     open.to = to;
-    open.logprob = known ? open.tokens.reduce((sum, { logprob }) => sum + logprob, 0) : null;
+    open.logprob = open.tokens.reduce(
+      (/** @type {number | null} */ sum, { logprob }) => (sum === null || logprob === null ? null : sum + logprob), 0,
+    );
     this.cells.push(open);
     this.from = to;
     this.open = null;
   }
 
-  // No token will follow: the text may have been cut at a stop string, or may end within a character.
+  /** No token will follow: the text may have been cut at a stop string, or may end within a character. @param {Token | null} [end] */
   close(end = null) {
     const length = this.prompt.length + this.text.length;
     if (this.open && length > this.from) this.complete(length);
@@ -86,7 +102,7 @@ export class Stretch {
     if (end) this.end = { from: length, to: length, tokens: [end], first: this.tokens.length, logprob: end.logprob, stretch: this };
   }
 
-  // How far it holds in a text.
+  /** How far it holds in a text. @param {string} text */
   holdsUntil(text) {
     if (!text.startsWith(this.prompt)) return 0;
     const start = this.prompt.length;
@@ -100,18 +116,21 @@ export class Stretch {
 // All stretches, newest last. What the model wrote tells more than a score, so it is preferred.
 export class TokenMemory {
   constructor() {
+    /** @type {Stretch[]} */
     this.stretches = [];
   }
 
+  /** @param {Stretch} stretch */
   add(stretch) {
     this.stretches.push(stretch);
     let count = this.stretches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-    while (count > KEPT_TOKENS && this.stretches.length > 1) count -= this.stretches.shift().tokens.length;
+    while (count > KEPT_TOKENS && this.stretches.length > 1) count -= this.stretches.shift()?.tokens.length ?? 0;
     return stretch;
   }
 
-  // The cells that hold in a text, in its order, none over another.
+  /** The cells that hold in a text, in its order, none over another. @param {string} text */
   cellsOf(text) {
+    /** @type {Cell[]} */
     const found = [];
     const owner = new Int32Array(text.length).fill(-1);
     const inOrder = [...this.stretches.filter((s) => s.isScore), ...this.stretches.filter((s) => !s.isScore)];
@@ -129,7 +148,7 @@ export class TokenMemory {
       .sort((a, b) => a.from - b.from);
   }
 
-  // The token that ended the model's text, where the text still ends there.
+  /** The token that ended the model's text, where the text still ends there. @param {string} text */
   endOf(text) {
     const stretch = this.stretches.findLast((s) => s.end && s.end.from === text.length && s.holdsUntil(text) === text.length);
     return stretch?.end ?? null;

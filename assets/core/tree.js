@@ -10,11 +10,12 @@ import { number } from "./format.js";
 import { newId } from "./id.js";
 import { pieces } from "./text.js";
 
+const MOST = 20_000; // nodes that are read
 const ROOT = "root"; // the empty page, from which all texts go out
 const WRITTEN = new Set(["write", "edit"]); // kinds whose words are the person's
 const KINDS = new Set([...WRITTEN, "generate", "retry", "alternative"]);
 
-// How many characters two texts begin with in common; never half a character.
+/** How many characters two texts begin with in common; never half a character. @param {string} one @param {string} other */
 function commonLength(one, other) {
   const end = Math.min(one.length, other.length);
   let at = 0;
@@ -24,12 +25,19 @@ function commonLength(one, other) {
 
 export class BranchTree {
   constructor() {
+    /** @type {Map<string, TreeNode>} */
     this.nodes = new Map();
-    this.children = new Map(); // id: ids, oldest first
-    this.byLength = new Map(); // length of the full text: ids
-    this.pruned = []; // what was pruned, the latest last: {nodes, current}
-    this.growing = []; // the nodes that the model writes now, one a completion
-    this.add({ id: ROOT, parent: null, at: 0, pieces: [], kind: "root" });
+    /** @type {Map<string, string[]>} ids of children, oldest first */
+    this.children = new Map();
+    /** @type {Map<number, Set<string>>} ids by the length of the full text */
+    this.byLength = new Map();
+    /** @type {{nodes: TreeNode[], current: string, place: number}[]} what was pruned, the latest last */
+    this.pruned = [];
+    /** @type {TreeNode[]} the nodes that the model writes now, one a completion */
+    this.growing = [];
+    /** @type {{parent: string, at: number, given: Piece[], end: number, kind: string, run: number, facts: any} | null} */
+    this.turn = null;
+    this.root = this.add({ id: ROOT, parent: "", at: 0, pieces: [], kind: "root" });
     this.current = ROOT; // the node in the editor, or the one that its text went out from
   }
 
@@ -39,23 +47,27 @@ export class BranchTree {
     return this.nodes.size - 1;
   }
 
-  get root() {
-    return this.nodes.get(ROOT);
-  }
-
+  /** @param {string | null} id */
   node(id) {
-    return this.nodes.get(id) ?? null;
+    return this.nodes.get(id ?? "") ?? null;
   }
 
+  /** A node that is there. @param {string} id */
+  get(id) {
+    return /** @type {TreeNode} */ (this.nodes.get(id));
+  }
+
+  /** @param {string} id */
   childrenOf(id) {
     return this.children.get(id) ?? [];
   }
 
+  /** @param {TreeNode} node */
   lengthOf({ at, pieces: own }) {
     return at + pieces.length(own);
   }
 
-  // Of the full text, the first `upTo` characters.
+  /** Of the full text, the first `upTo` characters. @param {string} id */
   piecesOf(id, upTo = Infinity) {
     const parts = [];
     for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {
@@ -65,17 +77,12 @@ export class BranchTree {
     return pieces.join(...parts.reverse());
   }
 
+  /** @param {string} id */
   textOf(id, upTo = Infinity) {
     return pieces.text(this.piecesOf(id, upTo));
   }
 
-  // From the first node to this one.
-  roadTo(id) {
-    const road = [];
-    for (let node = this.nodes.get(id); node && node.id !== ROOT; node = this.nodes.get(node.parent)) road.push(node);
-    return road.reverse();
-  }
-
+  /** @param {string} id @param {string} ancestor */
   isBelow(id, ancestor) {
     for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {
       if (node.id === ancestor) return true;
@@ -83,7 +90,7 @@ export class BranchTree {
     return false;
   }
 
-  // The node whose full text this is: the current one first, then the latest. Null where there is none.
+  /** The node whose full text this is: the current one first, then the latest. @param {string} text */
   find(text) {
     const ids = [...(this.byLength.get(text.length) ?? [])];
     if (ids.includes(this.current)) ids.push(this.current);
@@ -92,18 +99,21 @@ export class BranchTree {
 
   // ---- following the editor
 
-  // The current node becomes the one whose text this is, if any. Returns whether there is one.
+  /** The current node becomes the one whose text this is, if any. Returns whether there is one. @param {string} text */
   follow(text) {
     const found = this.find(text);
     if (found !== null) this.current = found;
     return found !== null;
   }
 
-  // Make a node of what stands in the editor, if it is none. Returns where this text stands in the tree:
-  // the first `at` characters of `parent`. A text of which only the end was cut off becomes no node.
+  /**
+   * Make a node of what stands in the editor, if it is none. Returns where this text stands in the tree:
+   * the first `at` characters of `parent`. A text of which only the end was cut off becomes no node.
+   * @param {Piece[]} list
+   */
   commit(list) {
     const text = pieces.text(list);
-    if (this.follow(text)) return { parent: this.nodes.get(this.current), at: text.length };
+    if (this.follow(text)) return { parent: this.get(this.current), at: text.length };
     const { parent, at } = this.place(text);
     if (at === text.length) return { parent, at };
     const own = pieces.slice(list, at, Infinity);
@@ -121,18 +131,21 @@ export class BranchTree {
     return { parent: node, at: text.length };
   }
 
-  // Words added to a person's node that nothing hangs on make it longer.
+  /** Words added to a person's node that nothing hangs on make it longer. @param {TreeNode} node @param {number} at */
   goesOn(node, at) {
     const isOpen = WRITTEN.has(node.kind) && !node.starred && !node.name && !this.childrenOf(node.id).length;
     return isOpen && at === this.lengthOf(node);
   }
 
-  // Where a text that goes out from the current node belongs: below the deepest node of which it keeps
-  // own words, and how much of that node's full text it keeps.
+  /**
+   * Where a text that goes out from the current node belongs: below the deepest node of which it keeps own
+   * words, and how much of that node's full text it keeps.
+   * @param {string} text
+   */
   place(text) {
-    let node = this.nodes.get(this.current);
+    let node = this.get(this.current);
     let at = commonLength(this.textOf(node.id), text);
-    const up = () => (node = this.nodes.get(node.parent));
+    const up = () => (node = this.get(node.parent));
     while (node.id !== ROOT && at <= node.at) up();
     const left = at - node.at;
     const all = pieces.length(node.pieces);
@@ -146,8 +159,11 @@ export class BranchTree {
 
   // ---- the model's turn
 
-  // A node for the words to come. `prompt` is what the model reads; `at` where the node's own text
-  // begins: the prompt's end, or before words of it that belong to the node (a chosen alternative).
+  /**
+   * A node for the words to come. `prompt` is what the model reads; `at` where the node's own text begins:
+   * the prompt's end, or before words of it that belong to the node (a chosen alternative).
+   * @param {{prompt: Piece[], at?: number, kind: string, run: number, facts?: any}} request
+   */
   begin({ prompt, at, kind, run, facts = {} }) {
     const end = pieces.length(prompt);
     const place = this.commit(pieces.slice(prompt, 0, at ?? end));
@@ -158,8 +174,9 @@ export class BranchTree {
     this.current = this.growing[0].id;
   }
 
-  // So many completions come.
+  /** So many completions come. @param {number} n */
   expect(n) {
+    if (!this.turn) return;
     const { parent, at, given, end, kind, facts } = this.turn;
     while (this.growing.length < n) {
       const run = { prompt_length: end, ...facts };
@@ -167,49 +184,53 @@ export class BranchTree {
     }
   }
 
+  /** @param {number} index @param {string} text */
   grow(index, text) {
     const node = this.growing[index];
-    if (!node || !text) return;
+    if (!node || !text || !this.turn) return;
     this.unindex(node);
     node.pieces = pieces.join(node.pieces, [[text, this.turn.run]]);
     this.index(node);
   }
 
+  /** @param {number} index @param {Partial<NodeRun>} how */
   finish(index, how) {
-    const node = this.growing[index];
-    if (node) Object.assign(node.run, how);
+    Object.assign(this.growing[index]?.run ?? {}, how);
   }
 
-  // The request is over; completions of which not a word came are no nodes.
+  /** The request is over; completions of which not a word came are no nodes. @param {Partial<NodeRun>} [how] */
   end(how = {}) {
     for (const node of this.growing) {
-      if (this.lengthOf(node) === node.run.prompt_length) {
+      if (this.lengthOf(node) === node.run?.prompt_length) {
         this.remove(node);
         if (this.current === node.id) this.current = node.parent;
       } else {
-        node.run = { ...how, ...node.run };
+        node.run = Object.assign({ ...how }, node.run);
       }
     }
     this.growing = [];
   }
 
+  /** @param {string} id */
   isGrowing(id) {
     return this.growing.some((node) => node.id === id);
   }
 
   // ---- changing
 
-  star(id, starred = !this.nodes.get(id).starred) {
-    this.nodes.get(id).starred = starred;
+  /** @param {string} id */
+  star(id, starred = !this.get(id).starred) {
+    this.get(id).starred = starred;
   }
 
+  /** @param {string} id @param {string} name */
   rename(id, name) {
-    this.nodes.get(id).name = name;
+    this.get(id).name = name;
   }
 
-  // Take a node and all below it out; `restore` puts them back. Returns how many went.
+  /** Take a node and all below it out; `restore` puts them back. Returns how many went. @param {string} id */
   prune(id) {
-    const first = this.nodes.get(id);
+    const first = this.get(id);
     const nodes = this.listFrom(id);
     this.pruned.push({ nodes, current: this.current, place: this.childrenOf(first.parent).indexOf(id) });
     if (this.isBelow(this.current, id)) this.current = first.parent;
@@ -217,34 +238,41 @@ export class BranchTree {
     return nodes.length;
   }
 
-  // Puts back what was pruned last, or with this node. Returns the first node of it, null where there is
-  // none, or its parent was pruned after it.
+  /**
+   * Put back what was pruned last, or with this node. Returns the first node of it; null where there is
+   * none, or its parent was pruned after it.
+   * @param {string | undefined} [id]
+   */
   restore(id = this.pruned.at(-1)?.nodes[0].id) {
     const last = this.pruned.find(({ nodes }) => nodes[0].id === id);
     if (!last || !this.nodes.has(last.nodes[0].parent)) return null;
     this.pruned.splice(this.pruned.indexOf(last), 1);
     for (const node of last.nodes) this.put(node);
     const [first] = last.nodes;
-    const order = this.children.get(first.parent);
-    order.splice(last.place, 0, order.pop());
+    const order = this.childrenOf(first.parent);
+    order.splice(last.place, 0, ...order.splice(-1));
     if (this.current === first.parent && this.nodes.has(last.current)) this.current = last.current;
     return first;
   }
 
+  /** @param {Pick<TreeNode, "id" | "parent" | "at" | "pieces" | "kind"> & Partial<TreeNode>} node */
   add({ id, parent, at, pieces: own, kind, name = "", starred = false, time = Date.now(), run = null }) {
     return this.put({ id, parent, at, pieces: own, kind, name, starred, time, run });
   }
 
+  /** @param {TreeNode} node */
   put(node) {
     this.nodes.set(node.id, node);
-    if (node.parent !== null) {
-      if (!this.children.has(node.parent)) this.children.set(node.parent, []);
-      this.children.get(node.parent).push(node.id);
+    if (node.parent) {
+      const siblings = this.children.get(node.parent) ?? [];
+      siblings.push(node.id);
+      this.children.set(node.parent, siblings);
     }
     this.index(node);
     return node;
   }
 
+  /** @param {TreeNode} node */
   remove(node) {
     this.unindex(node);
     this.nodes.delete(node.id);
@@ -252,26 +280,26 @@ export class BranchTree {
     if (order) order.splice(order.indexOf(node.id), 1);
   }
 
+  /** @param {TreeNode} node */
   index(node) {
     const length = this.lengthOf(node);
-    if (!this.byLength.has(length)) this.byLength.set(length, new Set());
-    this.byLength.get(length).add(node.id);
+    this.byLength.set(length, (this.byLength.get(length) ?? new Set()).add(node.id));
   }
 
+  /** @param {TreeNode} node */
   unindex(node) {
     this.byLength.get(this.lengthOf(node))?.delete(node.id);
   }
 
   // ---- keeping
 
-  // A node and all below it, parents before their children.
+  /** A node and all below it, parents before their children. @param {string} id */
   listFrom(id) {
     const list = [];
     const waiting = [id];
-    while (waiting.length) {
-      const node = this.nodes.get(waiting.pop());
-      list.push(node);
-      waiting.push(...this.childrenOf(node.id).toReversed());
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      list.push(this.get(next));
+      waiting.push(...this.childrenOf(next).toReversed());
     }
     return list;
   }
@@ -280,12 +308,12 @@ export class BranchTree {
     return this.listFrom(ROOT).slice(1);
   }
 
-  // A tree from a list that anybody may have written. Raises an error that says what is wrong with it.
+  /** A tree from a list that anybody may have written. Raises an error that says what is wrong with it. @param {any} list @param {any} [current] */
   static fromList(list, current) {
     const tree = new BranchTree();
     if (!Array.isArray(list)) throw new Error("it has no list of nodes");
-    if (list.length > BranchTree.MOST) {
-      throw new Error(`it has ${number(list.length)} nodes, and at most ${number(BranchTree.MOST)} are read`);
+    if (list.length > MOST) {
+      throw new Error(`it has ${number(list.length)} nodes, and at most ${number(MOST)} are read`);
     }
     list.forEach((given, i) => {
       const node = readNode(given, `node ${i + 1}`);
@@ -299,17 +327,18 @@ export class BranchTree {
     return tree;
   }
 }
-BranchTree.MOST = 20_000;
 
 // ---- what others may have written
 
+/** @param {any} value */
 export const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
-const isFinite = (value) => typeof value === "number" && Number.isFinite(value);
+const isCount = (/** @type {any} */ value) => Number.isSafeInteger(value) && value >= 0;
+const isFinite = (/** @type {any} */ value) => typeof value === "number" && Number.isFinite(value);
 
 // The textarea knows no other line ends, and a text must stay as long as it is.
-const cleanText = (text) => text.replace(/\r/g, "\n");
+const cleanText = (/** @type {string} */ text) => text.replace(/\r/g, "\n");
 
+/** @param {any} given @param {string} where @returns {Piece[]} */
 export function readPieces(given, where) {
   if (!Array.isArray(given)) throw new Error(`the text of ${where} is not a list`);
   return pieces.join(
@@ -322,10 +351,11 @@ export function readPieces(given, where) {
   );
 }
 
+/** @param {any} given @param {string} where @returns {TreeNode} */
 function readNode(given, where) {
   if (!isObject(given)) throw new Error(`${where} is not an object`);
   const { id, parent, at, kind, name = "", starred = false, time = 0, run = null } = given;
-  const wrong = (what) => new Error(`${where} has ${what}`);
+  const wrong = (/** @type {string} */ what) => new Error(`${where} has ${what}`);
   if (typeof id !== "string" || !id || id.length > 64) throw wrong("no id of at most 64 characters");
   if (typeof parent !== "string") throw wrong("no parent");
   if (!isCount(at)) throw wrong("an `at` that is not a count of characters");
@@ -336,6 +366,7 @@ function readNode(given, where) {
   return { id, parent, at, pieces: readPieces(given.pieces, where), kind, name, starred, time, run: readRun(run, where) };
 }
 
+/** @type {Record<string, (value: any) => boolean>} */
 const RUN = {
   prompt_length: isCount,
   seed: isCount,
@@ -348,13 +379,16 @@ const RUN = {
   mean_logprob: isFinite,
 };
 
+/** @param {any} value */
 function isText(value) {
   return typeof value === "string" && value.length <= 1000;
 }
 
+/** @param {any} given @param {string} where @returns {NodeRun | null} */
 function readRun(given, where) {
   if (given === null) return null;
   if (!isObject(given)) throw new Error(`the run of ${where} is not an object`);
+  /** @type {any} */
   const run = {};
   for (const [name, isSound] of Object.entries(RUN)) {
     if (!Object.hasOwn(given, name) || given[name] === null) continue;

@@ -1,60 +1,69 @@
-// Probabilities in the text: which characters each token stands for and how likely it was, the colours, and
-// the bar with their scale, what is known of the text as a whole, and its surprise as a plot. The colours
-// are highlights (CSS.highlights) laid over the ink, so that nothing of its layout changes.
+// Probabilities in the text: which cells hold in it as it stands, their colours, the bar below it, and which
+// cell a pointer or a key means.
 
-import { visible } from "../../components/dom.js";
-import { percent, plural } from "../../core/format.js";
+import { find } from "../../components/dom.js";
 import { state } from "../../core/state.js";
-import { Stretch, TokenMemory, levelOf, readTokens } from "../../core/tokens.js";
+import { Stretch, TokenMemory, readTokens } from "../../core/tokens.js";
 import { Inspector } from "./inspector.js";
+import { TokenBar } from "./token_bar.js";
+import { TokenColours } from "./token_colours.js";
 
 const DEFAULT_ALTERNATIVES = 5;
-const MOST_BITS = 14; // the height of the plot: 1 in 16,384
-const PLOT_PAUSE_MS = 1000; // while words come: drawing thousands of strokes takes frames
-const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * `root` is the editor; `text()` gives the text, `labels` the controls' names; `goOn` takes another road,
+ * `score(text, logprobs)` asks the server.
+ * @typedef {{root: HTMLElement, sheet: import("./sheet.js").Sheet, text: () => string, labels: Record<string, string>,
+ *            goOn: (at: number, text: string, length: number | null, token: Token | null) => void,
+ *            score: (text: string, logprobs: string | number) => Promise<any>}} Options
+ */
 
 export class TokenView {
-  // `root` is the editor; `text()` gives the text, `labels` the controls' names; `goOn(at, text, length,
-  // token)` takes another road, `score(text, logprobs)` asks the server, `select(at)` puts the caret, and
-  // `reveal(at)` scrolls.
-  constructor({ root, ink, area, sheet, text, labels, goOn, score, select, reveal }) {
-    Object.assign(this, { root, ink, area, sheet, text, goOn, score, select, reveal });
+  /** @param {Options} options */
+  constructor({ root, sheet, text, labels, goOn, score }) {
+    this.root = root;
+    this.sheet = sheet;
+    this.text = text;
+    this.goOn = goOn;
+    this.askServer = score;
     this.memory = new TokenMemory();
     this.isOn = false;
-    this.live = null; // stretches of the request under way, by completion
+    /** @type {Stretch[] | null} those of the request under way, by completion */
+    this.live = null;
+    /** @type {{prompt: string, length: number | null, back: number}} */
+    this.request = { prompt: "", length: null, back: 0 };
+    /** @type {Cell[]} */
     this.cells = [];
-    this.colouredAt = 0; // how far the sheet was scrolled when colours were laid
-    this.nodes = []; // text nodes of the ink with the place of their first character
-    this.scored = null; // {text, ...measures} of the latest score
-    this.bar = root.querySelector(".token-bar");
-    this.canColour = "highlights" in CSS;
+    /** @type {string | null} the text whose cells these are */
+    this.painted = null;
+    /** @type {Stretch | null} the stretch to which only cells were added */
+    this.growing = null;
+    this.seen = 0; // of its cells
+    /** @type {any} the latest score, with its text */
+    this.scored = null;
+    /** @type {{text: string, message: string} | null} */
+    this.refusal = null;
+    /** @type {ReturnType<typeof setInterval> | null} */
+    this.asking = null;
+    this.bar = new TokenBar(root);
+    this.colours = new TokenColours(sheet);
     this.inspector = new Inspector(this, labels);
-    if (this.canColour) {
-      const named = (name) => {
-        const highlight = new Highlight();
-        CSS.highlights.set(`gptj-${name}`, highlight);
-        return highlight;
-      };
-      this.highlights = [1, 2, 3, 4, 5].map((level) => named(`token-${level}`));
-      this.current = named("token-current");
-      this.current.priority = 1;
-    }
-    this.bar.querySelector(".no-colours").hidden = this.canColour;
+    find(this.bar.box, ".no-colours").hidden = this.colours.isPossible;
     this.listen();
   }
 
   toggle(on = !this.isOn) {
     this.isOn = on;
-    this.bar.hidden = !on;
+    this.bar.box.hidden = !on;
     this.root.classList.toggle("shows-tokens", on);
     if (!on) this.inspector.hide();
     this.paint();
     // words that came without probabilities, or before the page was loaded anew, get them now
-    const model = this.ink.querySelector(".by-model");
-    if (on && model?.textContent.trim() && !this.cells.some(({ logprob }) => logprob !== null)) this.askForScore();
+    const words = this.sheet.ink.querySelector(".by-model")?.textContent?.trim();
+    if (on && words && !this.cells.some(({ logprob }) => logprob !== null)) this.askForScore();
   }
 
-  // What a request is to ask for.
+  /** How many alternatives a request is to ask for. */
   get wantedLogprobs() {
     const written = String(state.controls.logprobs ?? "").trim();
     return written === "" ? DEFAULT_ALTERNATIVES : written;
@@ -62,39 +71,31 @@ export class TokenView {
 
   // ---- a request's records
 
+  /** @param {string} prompt @param {number | null} length */
   begin(prompt, length) {
     this.live = [];
     this.request = { prompt, length, back: 0 };
     this.inspector.hide();
   }
 
+  /** @param {number} index */
   completion(index) {
     const { prompt, length, back } = this.request;
+    this.live ??= [];
     return (this.live[index] ??= this.memory.add(new Stretch(prompt, { length, back })));
   }
 
-  hear(record) {
+  /** @param {any} record */
+  handle(record) {
     if (!this.live) return;
-    switch (record.event) {
-      case "started":
-        this.request.back = record.healed_length ?? 0;
-        break;
-      case "scored":
-        this.keepScore(this.request.prompt, record);
-        break;
-      case "text":
-        if (record.text) this.completion(record.index).text += record.text;
-        break;
-      case "tokens":
-        this.completion(record.index).add(record.tokens);
-        break;
-      case "finished":
-        this.completion(record.index).close(record.tokens?.[0]);
-        break;
-    }
+    if (record.event === "started") this.request.back = record.healed_length ?? 0;
+    else if (record.event === "scored") this.keepScore(this.request.prompt, record);
+    else if (record.event === "text" && record.text) this.completion(record.index).text += record.text;
+    else if (record.event === "tokens") this.completion(record.index).add(record.tokens);
+    else if (record.event === "finished") this.completion(record.index).close(record.tokens?.[0]);
   }
 
-  // The request is over; what was cut off in the middle still has its tokens.
+  /** The request is over; what was cut off in the middle still has its tokens. */
   end() {
     for (const stretch of this.live ?? []) if (stretch && !stretch.end) stretch.close();
     this.live = null;
@@ -102,7 +103,7 @@ export class TokenView {
     this.paint();
   }
 
-  // A token that was chosen by hand, with what had been known of it.
+  /** A token that was chosen by hand, with what had been known of it. @param {string} prompt @param {string} text @param {Token} token */
   know(prompt, text, token) {
     const stretch = this.memory.add(new Stretch(prompt));
     stretch.text = text;
@@ -110,24 +111,44 @@ export class TokenView {
     stretch.close();
   }
 
+  /** @param {string} text @param {any} score */
   keepScore(text, score) {
     this.memory.stretches = this.memory.stretches.filter((s) => !(s.isScore && s.text === text));
     this.memory.add(Stretch.ofScore(text, score.tokens));
     this.scored = { ...score, text };
   }
 
-  // ---- colours
+  async askForScore() {
+    const text = this.text();
+    if (this.asking || this.live || !text) return;
+    const begun = Date.now();
+    this.asking = setInterval(() => {
+      const seconds = Math.round((Date.now() - begun) / 1000);
+      this.bar.measures.textContent = `Reading the text…${seconds ? ` ${seconds} s` : ""}`;
+    }, 500);
+    this.bar.score.disabled = true;
+    const silent = { message: "The playground does not answer. Your text is kept; try again." };
+    const answer = await this.askServer(text, this.wantedLogprobs).catch(() => silent);
+    clearInterval(this.asking);
+    this.asking = null;
+    if (Array.isArray(answer.tokens)) this.keepScore(text, { ...answer, tokens: readTokens(answer.tokens) });
+    else this.refusal = { text, message: answer.message };
+    this.growing = null;
+    this.paint();
+  }
 
-  // Show what holds in the text as it now stands. While words are added, only theirs.
+  // ---- what is shown
+
+  /** Show what holds in the text as it now stands. While words are added, only theirs. */
   paint() {
     if (!this.isOn) {
-      if (this.painted !== undefined) this.clear();
+      if (this.painted !== null) this.clear();
       return;
     }
     const text = this.text();
-    this.readNodes();
-    const live = this.live?.[0];
-    if (live && this.grows === live && text.startsWith(this.painted)) {
+    this.colours.readNodes();
+    const live = this.live?.[0] ?? null;
+    if (live && this.growing === live && this.painted !== null && text.startsWith(this.painted)) {
       const until = live.prompt.length + live.text.length;
       while (this.seen < live.cells.length && live.cells[this.seen].to <= until) {
         this.cells.push(live.cells[this.seen]);
@@ -135,106 +156,48 @@ export class TokenView {
       }
     } else {
       this.cells = this.memory.cellsOf(text);
-      this.grows = live ?? null;
+      this.growing = live;
       this.seen = this.cells.filter(({ stretch }) => stretch === live).length;
     }
     this.painted = text;
     this.colour();
-    this.showBar();
+    this.showBar(text);
     const shown = this.inspector.cell;
     if (shown && !this.cells.includes(shown) && this.memory.endOf(text) !== shown) this.inspector.hide();
-    else this.underline(shown);
+    else this.colours.underline(shown);
   }
 
   clear() {
-    this.highlights?.forEach((highlight) => highlight.clear());
-    this.current?.clear();
+    this.colours.clear();
     this.cells = [];
-    this.painted = undefined;
-    this.grows = null;
+    this.painted = null;
+    this.growing = null;
   }
 
-  // Only what is in view and one height of it around: with each change of the page the browser goes
-  // through all ranges there are.
   colour() {
-    if (!this.canColour) return;
-    const { from, to } = this.nearView();
-    this.highlights.forEach((highlight) => highlight.clear());
-    for (let i = this.firstFrom(from); i < this.cells.length && this.cells[i].from < to; i += 1) {
-      const cell = this.cells[i];
-      if (cell.logprob === null) continue;
-      this.highlights[levelOf(cell.logprob) - 1].add(new StaticRange(this.endsOf(cell)));
-    }
-    this.colouredAt = this.sheet.scrollTop;
+    if (!this.colours.isPossible) return;
+    const { from, to } = this.colours.near;
+    this.colours.paint(this.cells, this.firstFrom(from), to);
   }
 
-  // The characters of the text nodes that stand not farther from what is in view than its height.
-  nearView() {
-    const { top, bottom, height } = this.sheet.getBoundingClientRect();
-    const range = document.createRange();
-    let [from, to] = [0, 0];
-    for (const { node, start } of this.nodes) {
-      range.selectNodeContents(node);
-      const place = range.getBoundingClientRect();
-      if (place.height && place.top > bottom + height) break;
-      to = start + node.length;
-      if (place.height && place.bottom < top - height) from = to;
-    }
-    return { from, to };
+  /** @param {string} text */
+  showBar(text) {
+    this.showCaret();
+    this.bar.score.disabled = Boolean(this.live || this.asking) || !text;
+    if (!this.asking && this.refusal?.text === text) this.bar.measures.textContent = this.refusal.message;
+    else if (!this.asking) this.bar.showMeasures(this.scored?.text === text ? this.scored : null);
+    this.bar.end.hidden = !this.memory.endOf(text);
+    const draw = () => this.isOn && this.bar.drawPlot(this.cells, this.painted?.length ?? 0);
+    this.bar.plotLater(draw, Boolean(this.live));
   }
 
-  readNodes() {
-    const walker = document.createTreeWalker(this.ink, NodeFilter.SHOW_TEXT);
-    this.nodes = [];
-    for (let start = 0; walker.nextNode(); start += walker.currentNode.length) {
-      this.nodes.push({ node: walker.currentNode, start });
-    }
-  }
-
-  // The text node and the offset in it of a character's beginning, or of a character's end.
-  pointOf(offset, isEnd) {
-    let [low, high] = [0, this.nodes.length - 1];
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      const { start } = this.nodes[middle];
-      if (isEnd ? start < offset : start <= offset) low = middle;
-      else high = middle - 1;
-    }
-    const { node, start } = this.nodes[low];
-    return [node, Math.min(node.length, offset - start)];
-  }
-
-  endsOf({ from, to }) {
-    const [startContainer, startOffset] = this.pointOf(from, false);
-    const [endContainer, endOffset] = this.pointOf(to, true);
-    return { startContainer, startOffset, endContainer, endOffset };
-  }
-
-  // Where a cell stands in the window: a rectangle for each line. One without characters has none.
-  rectanglesOf(cell) {
-    if (!this.nodes.length || cell.to > this.painted.length) return [];
-    const { startContainer, startOffset, endContainer, endOffset } = this.endsOf(
-      cell.to > cell.from ? cell : { from: Math.max(0, cell.from - 1), to: cell.to },
-    );
-    const range = document.createRange();
-    range.setStart(startContainer, startOffset);
-    range.setEnd(endContainer, endOffset);
-    return [...range.getClientRects()];
-  }
-
-  underline(cell) {
-    this.current?.clear();
-    if (cell && cell.to > cell.from && this.nodes.length) this.current?.add(new StaticRange(this.endsOf(cell)));
+  showCaret() {
+    this.bar.showCaret(this.live ? null : this.cellAtCaret);
   }
 
   // ---- which token is meant
 
-  indexAt(offset) {
-    const index = this.firstFrom(offset);
-    return this.cells[index]?.from <= offset ? index : -1;
-  }
-
-  // The index of the first cell that ends behind a character.
+  /** The index of the first cell that ends behind a character. @param {number} offset */
   firstFrom(offset) {
     let [low, high] = [0, this.cells.length];
     while (low < high) {
@@ -245,42 +208,35 @@ export class TokenView {
     return low;
   }
 
-  // The cell under a point of the window, null where there is none.
+  /** The cell that a character is in. @param {number} offset @returns {Cell | undefined} */
+  cellOf(offset) {
+    const cell = this.cells[this.firstFrom(offset)];
+    return cell?.from <= offset ? cell : undefined;
+  }
+
+  /** @param {Cell} cell */
+  rectanglesOf(cell) {
+    return cell.to > (this.painted?.length ?? 0) ? [] : this.colours.rectanglesOf(cell);
+  }
+
+  /** The cell under a point of the window, null where there is none. @param {number} x @param {number} y */
   cellUnder(x, y) {
-    const offset = this.offsetUnder(x, y);
+    const offset = this.colours.offsetUnder(x, y);
     if (offset === null) return null;
-    // the place is that between two characters which is nearest
-    for (const near of [offset, offset - 1]) {
-      const cell = this.cells[this.indexAt(near)];
-      const holds = ({ left, right, top, bottom }) => x >= left && x <= right && y >= top && y <= bottom;
-      if (cell && this.rectanglesOf(cell).some(holds)) return cell;
-    }
-    return null;
+    const holds = (/** @type {DOMRect} */ { left, right, top, bottom }) => x >= left && x <= right && y >= top && y <= bottom;
+    const near = [offset, offset - 1].map((place) => this.cellOf(place));
+    return near.find((cell) => cell && this.rectanglesOf(cell).some(holds)) ?? null;
   }
 
-  offsetUnder(x, y) {
-    const place = document.caretPositionFromPoint?.(x, y);
-    if (place) return place.offsetNode === this.area ? place.offset : null;
-    // a browser without it: ask for the ink below the textarea
-    this.area.style.pointerEvents = "none";
-    const range = document.caretRangeFromPoint?.(x, y);
-    this.area.style.pointerEvents = "";
-    const found = range && this.nodes.find(({ node }) => node === range.startContainer);
-    return found ? found.start + range.startOffset : null;
-  }
-
-  // The one at the caret: what stands behind it, at the end of the text what stands before it.
+  /** What stands behind the caret, at the end of the text what stands before it. */
   get cellAtCaret() {
-    const at = this.area.selectionEnd;
-    return this.cells[this.indexAt(at)] ?? this.endCell(at) ?? this.cells[this.indexAt(at - 1)] ?? null;
-  }
-
-  endCell(at) {
+    const at = this.sheet.area.selectionEnd;
     const text = this.text();
-    return at === text.length ? this.memory.endOf(text) : null;
+    const end = at === text.length ? this.memory.endOf(text) : null;
+    return this.cellOf(at) ?? end ?? this.cellOf(at - 1) ?? null;
   }
 
-  // The next cell, or the one before, in the text's order; the end of the text is the last.
+  /** The next cell, or the one before, in the text's order; the end of the text is the last. @param {Cell} cell @param {number} step */
   neighbour(cell, step) {
     const end = this.memory.endOf(this.text());
     const all = end ? [...this.cells, end] : this.cells;
@@ -290,9 +246,44 @@ export class TokenView {
   // ---- pointer and keys
 
   listen() {
-    const { area, inspector } = this;
-    let waiting = null;
-    const later = (action, ms) => {
+    const { inspector, bar } = this;
+    const { area, box } = this.sheet;
+    this.listenToPointer();
+    box.addEventListener(
+      "scroll",
+      () => {
+        if (!inspector.isPinned) inspector.hide();
+        if (this.isOn && Math.abs(box.scrollTop - this.colours.scrolledTo) > box.clientHeight / 2) this.colour();
+      },
+      { passive: true },
+    );
+    new ResizeObserver(() => this.isOn && this.colour()).observe(box);
+    document.addEventListener("selectionchange", () => {
+      if (this.isOn && document.activeElement === area) this.showCaret();
+    });
+    document.addEventListener("keydown", (event) => this.key(event), true);
+    bar.plot.addEventListener("click", ({ clientX }) => {
+      const { left, width } = bar.plot.getBoundingClientRect();
+      const offset = Math.round(((clientX - left) / width) * this.text().length);
+      const nearest = this.cells.find(({ to }) => to > offset) ?? this.cells.at(-1);
+      if (!nearest) return;
+      this.sheet.select([nearest.from, nearest.from]);
+      inspector.show(nearest, { isPinned: true });
+    });
+    bar.end.addEventListener("click", () => {
+      const cell = this.memory.endOf(this.text());
+      if (cell) inspector.show(cell, { isPinned: true, takeFocus: true });
+    });
+    bar.score.addEventListener("click", () => this.askForScore());
+  }
+
+  // A mouse shows the token that it rests on; a touch pins it.
+  listenToPointer() {
+    const { inspector } = this;
+    const { area } = this.sheet;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let waiting;
+    const later = (/** @type {() => void} */ action, /** @type {number} */ ms) => {
       clearTimeout(waiting);
       waiting = setTimeout(action, ms);
     };
@@ -309,152 +300,39 @@ export class TokenView {
     area.addEventListener("pointerleave", leave);
     inspector.box.addEventListener("pointerenter", () => clearTimeout(waiting));
     inspector.box.addEventListener("pointerleave", leave);
-    area.addEventListener("click", ({ pointerType, clientX, clientY }) => {
-      if (!this.isOn || pointerType !== "touch") return;
-      const cell = this.cellUnder(clientX, clientY);
+    area.addEventListener("click", (event) => {
+      const { pointerType, clientX, clientY } = /** @type {PointerEvent} */ (event);
+      const cell = this.isOn && pointerType === "touch" ? this.cellUnder(clientX, clientY) : null;
       if (!cell) return;
       area.blur(); // or the keyboard on the screen would cover the sheet
       inspector.show(cell, { isPinned: true });
     });
     document.addEventListener("pointerdown", ({ target }) => {
-      if (!inspector.box.contains(target)) inspector.hide();
+      if (!inspector.box.contains(/** @type {Node} */ (target))) inspector.hide();
     });
-    const scrolled = () => {
-      if (!inspector.isPinned) inspector.hide();
-      const { scrollTop, clientHeight } = this.sheet;
-      if (this.isOn && Math.abs(scrollTop - this.colouredAt) > clientHeight / 2) this.colour();
-    };
-    this.sheet.addEventListener("scroll", scrolled, { passive: true });
-    new ResizeObserver(() => this.isOn && this.colour()).observe(this.sheet);
-    document.addEventListener("selectionchange", () => {
-      if (this.isOn && document.activeElement === area) this.showCaret();
-    });
-    document.addEventListener("keydown", (event) => {
-      const { code, altKey, ctrlKey, metaKey, shiftKey, key } = event;
-      const withAlt = altKey && !ctrlKey && !metaKey && !shiftKey;
-      if (withAlt && code === "KeyT") {
-        event.preventDefault();
-        this.root.querySelector('[data-action="tokens"]').click();
-      } else if (withAlt && key === "ArrowDown" && this.isOn && document.activeElement === area) {
-        event.preventDefault();
-        const cell = this.cellAtCaret;
-        if (cell) inspector.show(cell, { isPinned: true, takeFocus: true });
-      } else if (key === "Escape" && inspector.cell) {
-        if (inspector.isPinned) {
-          event.preventDefault();
-          event.stopPropagation(); // it does not also stop the model
-        }
-        inspector.hide({ giveFocus: true });
-      } else if (document.activeElement === area && !["Alt", "Control", "Shift", "Meta"].includes(key)) {
-        inspector.hide();
-      }
-    }, true);
-    const plot = this.bar.querySelector("svg");
-    plot.addEventListener("click", ({ clientX }) => {
-      const { left, width } = plot.getBoundingClientRect();
-      const offset = Math.round(((clientX - left) / width) * this.text().length);
-      const nearest = this.cells.find(({ to }) => to > offset) ?? this.cells[this.cells.length - 1];
-      if (!nearest) return;
-      this.select(nearest.from);
-      inspector.show(nearest, { isPinned: true });
-    });
-    this.bar.querySelector(".end-token").addEventListener("click", () => {
-      const cell = this.memory.endOf(this.text());
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const { inspector } = this;
+    const { code, altKey, ctrlKey, metaKey, shiftKey, key } = event;
+    const inText = document.activeElement === this.sheet.area;
+    const withAlt = altKey && !ctrlKey && !metaKey && !shiftKey;
+    if (withAlt && code === "KeyT") {
+      event.preventDefault();
+      find(this.root, '[data-action="tokens"]').click();
+    } else if (withAlt && key === "ArrowDown" && this.isOn && inText) {
+      event.preventDefault();
+      const cell = this.cellAtCaret;
       if (cell) inspector.show(cell, { isPinned: true, takeFocus: true });
-    });
-    this.bar.querySelector(".score-text").addEventListener("click", () => this.askForScore());
-  }
-
-  // ---- the bar
-
-  showBar() {
-    this.showCaret();
-    this.showMeasures();
-    const end = this.memory.endOf(this.text());
-    this.bar.querySelector(".end-token").hidden = !end;
-    this.plotting ??= setTimeout(() => {
-      this.plotting = null;
-      if (this.isOn) this.plot();
-    }, this.live ? PLOT_PAUSE_MS : 0);
-  }
-
-  showCaret() {
-    const line = this.bar.querySelector(".at-caret");
-    const cell = this.live ? null : this.cellAtCaret;
-    if (line.firstChild) line.replaceChildren(); // else the page would be laid out anew for nothing
-    if (!cell) return;
-    line.append("At the caret: ");
-    cell.tokens.forEach((token) => line.appendChild(visible(token.text)));
-    if (cell.logprob !== null) line.append(` ${percent(cell.logprob)}`);
-  }
-
-  showMeasures() {
-    const { scored } = this;
-    const line = this.bar.querySelector(".measures");
-    const button = this.bar.querySelector(".score-text");
-    const text = this.text();
-    button.disabled = Boolean(this.live) || Boolean(this.asking) || !text;
-    if (this.asking) return;
-    if (this.refusal?.text === text) {
-      line.textContent = this.refusal.message;
-      return;
+    } else if (key === "Escape" && inspector.cell) {
+      if (inspector.isPinned) {
+        event.preventDefault();
+        event.stopPropagation(); // it does not also stop the model
+      }
+      inspector.hide({ giveFocus: true });
+    } else if (inText && !["Alt", "Control", "Shift", "Meta"].includes(key)) {
+      inspector.hide();
     }
-    const measures = [];
-    if (scored?.text === text) {
-      measures.push(plural(scored.tokens.length, "token"));
-      if (scored.perplexity !== null) measures.push(`perplexity ${scored.perplexity.toPrecision(4)}`);
-      if (scored.bits_per_byte !== null) measures.push(`${scored.bits_per_byte.toFixed(3)} bits per byte`);
-    }
-    const said = measures.join(" · ");
-    if (line.textContent !== said) line.textContent = said;
-  }
-
-  async askForScore() {
-    const text = this.text();
-    if (this.asking || this.live || !text) return;
-    const line = this.bar.querySelector(".measures");
-    const begun = Date.now();
-    this.asking = setInterval(() => {
-      const seconds = Math.round((Date.now() - begun) / 1000);
-      line.textContent = `Reading the text…${seconds ? ` ${seconds} s` : ""}`;
-    }, 500);
-    this.bar.querySelector(".score-text").disabled = true;
-    let answer;
-    try {
-      answer = await this.score(text, this.wantedLogprobs);
-    } catch {
-      answer = { message: "The playground does not answer. Your text is kept; try again." };
-    }
-    clearInterval(this.asking);
-    this.asking = null;
-    if (Array.isArray(answer.tokens)) this.keepScore(text, { ...answer, tokens: readTokens(answer.tokens) });
-    else this.refusal = { text, message: answer.message };
-    this.grows = null;
-    this.paint();
-  }
-
-  // How surprised the model was along the text, in bits: a stroke a token, and their moving mean.
-  plot() {
-    const figure = this.bar.querySelector(".surprise");
-    const cells = this.cells.filter(({ logprob }) => logprob !== null);
-    figure.hidden = cells.length < 2;
-    if (figure.hidden) return;
-    const length = this.painted.length;
-    const points = cells.map(({ from, logprob }) => [(1000 * from) / length, Math.min(MOST_BITS, -logprob / Math.LN2)]);
-    const height = (bits) => (MOST_BITS - bits).toFixed(2);
-    let [strokes, mean, sum] = ["", "", 0];
-    const width = Math.max(4, Math.round(points.length / 60));
-    points.forEach(([x, bits], i) => {
-      strokes += `M${x.toFixed(1)} ${MOST_BITS}V${height(bits)}`;
-      sum += bits - (points[i - width]?.[1] ?? 0);
-      mean += `${i ? "L" : "M"}${x.toFixed(1)} ${height(sum / Math.min(width, i + 1))}`;
-    });
-    const [bars, line] = figure.querySelectorAll("path");
-    bars.setAttribute("d", strokes);
-    line.setAttribute("d", mean);
-    const bits = points.reduce((total, [, one]) => total + one, 0) / points.length;
-    const said = `${bits.toFixed(1)} bits a token`;
-    figure.querySelector("figcaption").textContent = `Surprise along the text: ${said} in the mean`;
-    figure.querySelector("svg").setAttribute("aria-label", `Surprise along the text, ${said} in the mean`);
   }
 }

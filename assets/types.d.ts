@@ -1,0 +1,66 @@
+// Types that several modules share; read by the type checker only.
+
+type Controls = Record<string, any>; // by name, as the panel's fields hold them
+
+interface Model {
+  name: string; revision: string | null; is_sample: boolean; precision: string; device: string; device_name: string;
+  parameters: number; weight_bytes: number; max_streams: number; why: string;
+}
+
+interface Status { // gptj_demo/ui/model_status.py
+  state: string; detail: string; progress: number | null; context_length: number; streams_running: number;
+  streams_waiting: number; tokens_written: number; engine_memory_bytes: number | null; software: string;
+  model: Model | null;
+}
+
+type Piece = [text: string, run: number]; // run 0 is the person
+type Place = [from: number, to: number];
+
+interface Step {
+  kind: string; at: number; removed: Piece[]; inserted: Piece[]; before: Place; after: Place; time: number;
+}
+
+interface NodeRun { // what a node that the model wrote was asked and how it ended
+  prompt_length: number; controls: Controls; seed?: number; model?: string; revision?: string; precision?: string;
+  reason?: string; message?: string; tokens?: number; mean_logprob?: number;
+}
+
+interface TreeNode {
+  id: string; parent: string; at: number; pieces: Piece[]; kind: string; name: string; starred: boolean; time: number;
+  run: NodeRun | null;
+}
+
+interface Session {
+  id: string; name: string; time: number; stamp: string | null;
+  written: import("./core/text.js").WrittenText; tree: import("./core/tree.js").BranchTree;
+}
+
+interface Alternative {
+  token_id: number; text: string; kind: number; logprob: number; sampled_logprob: number | null; removed_by: string | null;
+}
+
+interface Token {
+  token_id: number; text: string; kind: number; length: number; logprob: number | null; sampled_logprob: number | null;
+  rank: number | null; filtered_away: boolean; alternatives: Alternative[];
+}
+
+interface Cell { // characters that tokens share: one of several tokens, or several of one
+  from: number; to: number; tokens: Token[]; first: number; logprob: number | null;
+  stretch: import("./core/tokens.js").Stretch;
+}
+
+interface LinkContent {
+  text: string; controls: Controls;
+  words?: string; hash?: string; length?: number; // what the model wrote, or its fingerprint and length
+  of?: [number, number]; ended?: string; model?: Record<string, string | null>;
+}
+
+interface Component { // what Gradio gives the script of a component
+  element: HTMLElement;
+  trigger: (event: string, data?: any) => void;
+  props: Record<string, any>;
+  server: Record<string, (...given: any[]) => Promise<any>>;
+  watch: (prop: string, changed: () => void) => void;
+}
+
+interface Window { gptj: { views: string[] } & Record<string, any>; }

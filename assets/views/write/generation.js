@@ -1,0 +1,213 @@
+// The model's turn: sends a request, puts the words of its records into the text as they come, and ends it.
+
+import { emit } from "../../core/events.js";
+import { plural } from "../../core/format.js";
+import { Run } from "../../core/run.js";
+import { sessions } from "../../core/sessions.js";
+import { state } from "../../core/state.js";
+import { readTokens } from "../../core/tokens.js";
+
+const SILENT = "The playground no longer answers. Your text is kept; try again when the connection is back.";
+
+export class Generation {
+  /**
+   * @param {Pick<Component, "server" | "trigger">} component
+   * @param {import("./writing.js").Writing} writing @param {import("./tokens.js").TokenView} tokens
+   * @param {{begun: () => void, progress: () => void, wrote: () => void, dropped: (prompt: string) => void,
+   *          ended: (end: any) => void, say: (text: string) => void}} editor
+   */
+  constructor({ server, trigger }, writing, tokens, editor) {
+    this.server = server;
+    this.trigger = trigger;
+    this.writing = writing;
+    this.tokens = tokens;
+    this.editor = editor;
+    /** @type {Run | null} */
+    this.run = null; // the request under way
+    /** @type {{phase: string, tokens: number, total: number, rate?: number, ahead?: number, promptTokens?: number,
+     *          completions?: number, candidates?: number}} how far it is */
+    this.progress = { phase: "", tokens: 0, total: 0 };
+    /** @type {Step | null} */
+    this.step = null;
+    /** @type {any} */
+    this.first = null; // the end of the first completion
+    this.halves = new Set(); // completions whose text so far ends in a \r
+    /** @type {(() => void) | null} */
+    this.next = null; // what to do when it has ended
+  }
+
+  get isRunning() {
+    return this.run !== null;
+  }
+
+  /**
+   * `at` is where the text is cut, `given` a beginning of the model's words that stands already; `controls`
+   * are those that this request alone has other than the panel.
+   * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls}} [options]
+   */
+  generate({ retry = false, at, given = "", controls = {} } = {}) {
+    if (this.run) return;
+    const { writing, tokens } = this;
+    const { written, sheet } = writing;
+    const end = written.text.length;
+    const start = at ?? (retry ? written.lastRunStart : end);
+    if (start < 0) return;
+    const follow = sheet.isAtEnd || start < end;
+    const prompt = written.text.slice(0, start) + given;
+    const before = written.pieces;
+    const kind = retry ? "retry" : given ? "alternative" : "generate";
+    this.step = written.beginRun(start, end - start, sheet.selection, given);
+    sheet.replace(start, end - start, given);
+    this.run = new Run({
+      records: (records) => this.read(records),
+      stop: (id) => this.server.stop(id),
+      silent: () => this.end({ reason: "error", message: SILENT }),
+      tick: this.editor.progress,
+    });
+    this.progress = { phase: "sending", tokens: 0, total: 0 };
+    this.first = this.next = null;
+    this.halves.clear();
+    const run = written.runs;
+    writing.latest = { run, prompt };
+    if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
+    tokens.begin(prompt, Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null);
+    emit("record", { event: "begin", sent: prompt, controls, kind, run, before, prompt: written.pieces, at: start });
+    this.editor.begun();
+    if (follow) sheet.toEnd();
+    this.editor.say(retry ? "Retrying" : "Generating");
+    this.trigger("generate", { prompt, retry, id: this.run.id, controls });
+  }
+
+  /**
+   * Take another road: the text is cut at `at`, `given` is put there as the model's, and the model goes on
+   * from it, for `length` tokens where that is given. One step, which undoing takes back. `token` is what is
+   * known of `given`, where it is a token. A run that is under way is stopped first.
+   * @param {number} at @param {string} given @param {number | null} [length] @param {Token | null} [token]
+   */
+  goOnFrom(at, given, length = null, token = null) {
+    if (this.run) {
+      this.next = () => this.goOnFrom(at, given, length, token);
+      this.stop();
+      return;
+    }
+    given = given.replace(/\r\n?/g, "\n");
+    if (token) this.tokens.know(this.writing.written.text.slice(0, at), given, token);
+    this.generate({ at, given, controls: length === null ? {} : { max_new_tokens: length } });
+  }
+
+  stop() {
+    if (!this.run || this.run.isStopping) return;
+    this.progress.phase = "stopping";
+    this.run.stop();
+    this.editor.progress();
+  }
+
+  /** @param {unknown} log */
+  receive(log) {
+    this.run?.receive(log);
+  }
+
+  /** @param {any[]} records */
+  read(records) {
+    const { sheet } = this.writing;
+    const follow = sheet.isAtEnd;
+    let text = "";
+    for (const record of records) {
+      if (!this.run) break;
+      if (Array.isArray(record.tokens)) record.tokens = readTokens(record.tokens);
+      if (record.event === "text") {
+        record.text = this.withLineEnds(record);
+        if (record.index === 0) text += record.text;
+      }
+      if (record.last || record.event === "refused") {
+        this.write(text);
+        text = "";
+      }
+      this.handle(record);
+    }
+    this.write(text);
+    if (follow) sheet.toEnd();
+    this.editor.progress();
+  }
+
+  /** A record's text with the line ends of the textarea, also where one is cut by the end of a record. @param {{index: number, text: string}} record */
+  withLineEnds({ index, text }) {
+    if (!text) return text;
+    const rest = this.halves.has(index) && text[0] === "\n" ? text.slice(1) : text;
+    if (text.endsWith("\r")) this.halves.add(index);
+    else this.halves.delete(index);
+    return rest.replace(/\r\n?/g, "\n");
+  }
+
+  /** @param {string} text */
+  write(text) {
+    if (!text || !this.step || !this.run) return;
+    const { sheet, written } = this.writing;
+    const end = written.text.length;
+    written.extendRun(this.step, text);
+    sheet.replace(end, 0, text);
+    this.editor.wrote();
+  }
+
+  /** @param {any} record */
+  handle(record) {
+    this.tokens.handle(record);
+    if (record.event !== "begin") emit("record", record);
+    const { progress } = this;
+    const phase = (/** @type {string} */ name) => {
+      if (progress.phase !== "stopping") progress.phase = name;
+    };
+    switch (record.event) {
+      case "waiting":
+        progress.phase = "waiting";
+        progress.ahead = record.ahead;
+        if (record.ahead > 0) this.editor.say(`In line: ${record.ahead} ahead of you`);
+        break;
+      case "started":
+        progress.phase = "reading";
+        progress.promptTokens = record.prompt_tokens;
+        progress.completions = record.n;
+        progress.candidates = record.candidates;
+        if (record.dropped_tokens && this.writing.latest) this.editor.dropped(this.writing.latest.prompt);
+        break;
+      case "drafting":
+        phase("drafting");
+        progress.total = record.tokens;
+        progress.rate = record.rate;
+        break;
+      case "text":
+        phase("writing");
+        if (record.index === 0) progress.tokens = record.tokens;
+        progress.total = record.total;
+        progress.rate = record.rate;
+        break;
+      case "finished":
+        if (record.index === 0) this.first = record;
+        if (record.last) this.end({ ...(this.first ?? record), total: record.total, rate: record.rate });
+        break;
+      case "refused":
+        this.end({ reason: "error", ...record });
+        break;
+    }
+  }
+
+  /** @param {any} how the record of the first completion's end, or {reason: "error", message} */
+  end(how) {
+    const { step, next, writing } = this;
+    this.run?.end();
+    this.run = null;
+    const failed = how.reason === "error";
+    const { sheet, written } = writing;
+    if (step && written.endRun(step, failed)) {
+      const { text } = written;
+      const { length } = sheet.area.value;
+      if (sheet.area.value !== text) sheet.replace(step.at, length - step.at, text.slice(step.at));
+    }
+    this.tokens.end();
+    if (!failed) this.editor.say(`${how.message} ${plural(how.total, "token")} written.`);
+    emit("record", { event: "end", message: how.message });
+    this.editor.ended({ ...how, failed, completions: this.progress.completions });
+    sessions.save();
+    if (!failed) next?.();
+  }
+}

@@ -1,0 +1,118 @@
+// The line under the text that remarks on it: what a scaffold wrote, and that the words go round in a loop,
+// with buttons for what can be done about it.
+
+import { find, makeButton, setText } from "../../components/dom.js";
+import { LOOP_TAIL, findLoop } from "../../core/loops.js";
+import { useControls, state } from "../../core/state.js";
+import { PERSON } from "../../core/text.js";
+
+const LOOK_MS = 400;
+const DRY_USUAL = 0.8; // see the control's help
+const DRY_MOST = 5;
+const QUOTE_MOST = 60; // characters of what is repeated that are shown
+
+export class Remarks {
+  /**
+   * `written()` gives the text, `isRunning()` whether a request runs; `stop()` ends it, `generate(at)` cuts
+   * the text and writes on, `focus()` puts the caret back, `say(text)` is for screen readers.
+   * @param {HTMLElement} root
+   * @param {{written: () => import("../../core/text.js").WrittenText, isRunning: () => boolean, stop: () => void,
+   *          generate: (at: number) => void, focus: () => void, say: (text: string) => void}} editor
+   */
+  constructor(root, editor) {
+    this.line = find(root, ".aside");
+    this.editor = editor;
+    /** @type {{kind: string, text: string | null, isRunning: boolean} | null} the text for which it holds, null while that grows */
+    this.shown = null;
+    this.lastLook = 0;
+    this.ignoredRun = -1; // the run whose loop was dismissed
+    this.cutsWhenStopped = false;
+  }
+
+  /** @param {string} kind @param {string} message @param {[string, () => void][]} actions */
+  show(kind, message, actions) {
+    this.line.hidden = false;
+    setText(find(this.line, "p"), message);
+    const buttons = actions.map(([name, act]) => makeButton("link", name, act));
+    find(this.line, ".aside-actions").replaceChildren(...buttons);
+    if (this.shown?.kind !== kind) this.editor.say(message);
+    const text = kind === "cut" ? null : this.editor.written().text;
+    this.shown = { kind, text, isRunning: this.editor.isRunning() };
+  }
+
+  hide() {
+    if (this.line.contains(document.activeElement)) this.editor.focus();
+    this.line.hidden = true;
+    this.shown = null;
+  }
+
+  dismiss() {
+    if (this.shown?.kind === "loop") this.ignoredRun = this.editor.written().runs;
+    this.hide();
+  }
+
+  /** The text has changed, by hand or by steps. */
+  textChanged() {
+    if (!this.shown || this.editor.isRunning()) return;
+    const { kind, text } = this.shown;
+    if (kind === "loop" ? !this.loopAtEnd() : text !== null && text !== this.editor.written().text) this.hide();
+  }
+
+  /** The model has ended. */
+  runEnded() {
+    const cuts = this.cutsWhenStopped;
+    this.cutsWhenStopped = false;
+    if (this.shown?.kind === "cut") this.shown.text = this.editor.written().text;
+    if (cuts) this.cutBack();
+    else this.lookForLoop({ now: true });
+  }
+
+  // The loop in which the model's words at the end of the text run, with places in the text.
+  loopAtEnd() {
+    const { text, pieces } = this.editor.written();
+    let length = 0;
+    for (let i = pieces.length - 1; i >= 0 && pieces[i][1] !== PERSON; i -= 1) {
+      length += pieces[i][0].length;
+      if (length >= LOOP_TAIL) break;
+    }
+    const from = text.length - Math.min(length, LOOP_TAIL);
+    const loop = findLoop(text.slice(from));
+    return loop && { ...loop, start: from + loop.start, cut: from + loop.cut };
+  }
+
+  lookForLoop({ now = false } = {}) {
+    const written = this.editor.written();
+    if (this.ignoredRun === written.runs) return;
+    if (!now && performance.now() - this.lastLook < LOOK_MS) return;
+    this.lastLook = performance.now();
+    const loop = this.loopAtEnd();
+    const isRunning = this.editor.isRunning();
+    if (!loop || (this.shown?.kind === "loop" && this.shown.isRunning === isRunning)) return;
+    const words = written.text.slice(loop.cut - loop.period, loop.cut).replace(/\s+/g, " ").trim();
+    const quoted = words.length > QUOTE_MOST ? `${words.slice(0, QUOTE_MOST).trimEnd()}…` : words;
+    /** @type {[string, () => void][]} */
+    const actions = [["Cut back and go on", () => this.cutBack()]];
+    if (isRunning) actions.unshift(["Stop here", () => this.editor.stop()]);
+    this.show("loop", `The text has begun to repeat itself: “${quoted}”`, actions);
+  }
+
+  // Cut behind the first of what is repeated and write on from there, with a control against repetition
+  // raised. The cut and the new words are one step. A run that is under way is stopped first.
+  async cutBack() {
+    if (this.editor.isRunning()) {
+      this.cutsWhenStopped = true;
+      this.editor.stop();
+      return;
+    }
+    const loop = this.loopAtEnd();
+    if (!loop) return this.hide();
+    const before = Number(state.controls.dry_multiplier) || 0;
+    const raised = Math.min(DRY_MOST, before < DRY_USUAL ? DRY_USUAL : 2 * before);
+    const { text } = this.editor.written();
+    await useControls({ dry_multiplier: raised });
+    if (this.editor.isRunning() || this.editor.written().text !== text) return;
+    this.editor.generate(loop.cut);
+    const how = raised > before ? `raised from ${before || "off"} to ${raised}` : `at its most, ${raised},`;
+    this.show("cut", `Cut back to where it stood first; DRY multiplier ${how} against repetition.`, []);
+  }
+}

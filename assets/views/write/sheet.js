@@ -1,0 +1,118 @@
+// The text on the page. A real textarea holds the text and the caret; its letters are transparent, and a
+// backdrop with the same metrics, the ink, shows them in the colours of who wrote them. Text of any origin
+// gets there through text nodes only.
+
+import { find } from "../../components/dom.js";
+import { PERSON } from "../../core/text.js";
+
+const END_SLACK_PX = 48;
+// To paint a line, and to lay out what was added, the browser goes through all of its text node: so nodes
+// are short. They end behind a space, so that no letter is parted from those it is drawn together with.
+const SHORT_NODES = /[^]{1,500}\S*\s*/g;
+
+export class Sheet {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    this.box = find(root, ".sheet");
+    this.ink = find(root, ".ink");
+    this.area = find(root, "textarea", HTMLTextAreaElement);
+    // where the sheet gives room to what is below it, the end of the text stays in view
+    let wasAtEnd = true;
+    this.box.addEventListener("scroll", () => (wasAtEnd = this.isAtEnd));
+    new ResizeObserver(() => wasAtEnd && this.toEnd()).observe(this.box);
+  }
+
+  /** Show pieces in the ink. @param {Piece[]} pieces */
+  render(pieces) {
+    const spans = this.ink.children;
+    pieces.forEach(([text, run], i) => {
+      const name = run === PERSON ? "by-person" : "by-model";
+      const span = spans[i] ?? this.ink.appendChild(document.createElement("span"));
+      if (span.className !== name) span.className = name;
+      fill(span, text);
+    });
+    while (spans.length > pieces.length) spans[spans.length - 1].remove();
+  }
+
+  /** Replace characters of the textarea, which keeps its selection. @param {number} at @param {number} length @param {string} text */
+  replace(at, length, text) {
+    this.area.setRangeText(text, at, at + length, "preserve");
+  }
+
+  /** @returns {Place} */
+  get selection() {
+    return [this.area.selectionStart, this.area.selectionEnd];
+  }
+
+  /** @param {Place} place */
+  select([from, to]) {
+    this.area.setSelectionRange(from, to);
+    this.reveal(to);
+  }
+
+  focus() {
+    this.area.focus({ preventScroll: true });
+  }
+
+  get isAtEnd() {
+    return this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < END_SLACK_PX;
+  }
+
+  toEnd() {
+    this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  /** The ink's text nodes in order, each with the place of its first character. */
+  *nodes() {
+    const walker = document.createTreeWalker(this.ink, NodeFilter.SHOW_TEXT);
+    let start = 0;
+    while (walker.nextNode()) {
+      const node = /** @type {Text} */ (walker.currentNode);
+      yield { node, start };
+      start += node.length;
+    }
+  }
+
+  /** Scroll so that the character before `offset` can be seen. @param {number} offset */
+  reveal(offset) {
+    for (const { node, start } of this.nodes()) {
+      const end = offset - start;
+      if (end > node.length) continue;
+      const range = document.createRange();
+      range.setStart(node, Math.max(0, end - 1));
+      range.setEnd(node, end);
+      const [place, view] = [range.getBoundingClientRect(), this.box.getBoundingClientRect()];
+      if (place.bottom > view.bottom - 24) this.box.scrollTop += place.bottom - view.bottom + 64;
+      else if (place.top < view.top + 24) this.box.scrollTop -= view.top - place.top + 64;
+      return;
+    }
+  }
+
+  /** Grey the first `end` characters, which the model does not read. @param {number} end 0: none */
+  showUnread(end) {
+    if (!globalThis.Highlight) return;
+    CSS.highlights.delete("unread");
+    if (!end || end > this.area.value.length) return;
+    const range = document.createRange();
+    range.setStart(this.ink, 0);
+    for (const { node, start } of this.nodes()) {
+      range.setEnd(node, Math.min(end - start, node.length));
+      if (start + node.length >= end) break;
+    }
+    const highlight = new Highlight(range);
+    highlight.priority = 10; // over whatever colours the words have
+    CSS.highlights.set("unread", highlight);
+  }
+}
+
+/** Put a text into a span as short text nodes, of which those that have it already stay. @param {Element} span @param {string} text */
+function fill(span, text) {
+  const parts = text.match(SHORT_NODES) ?? [];
+  parts.forEach((part, i) => {
+    const node = /** @type {Text} */ (span.childNodes[i] ?? span.appendChild(document.createTextNode("")));
+    if (node.data === part) return;
+    if (part.startsWith(node.data)) node.appendData(part.slice(node.length));
+    else node.data = part;
+  });
+  while (span.childNodes.length > parts.length) span.lastChild?.remove();
+}

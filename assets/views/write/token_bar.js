@@ -1,0 +1,74 @@
+// The bar below the sheet: the scale of the colours, what is known of the text as a whole, the token at the
+// caret, and the surprise along the text as a plot.
+
+import { find, setText, visible } from "../../components/dom.js";
+import { percent, plural } from "../../core/format.js";
+
+const MOST_BITS = 14; // the height of the plot: 1 in 16,384
+const PLOT_PAUSE_MS = 1000; // while words come: drawing thousands of strokes takes frames
+
+export class TokenBar {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    this.box = find(root, ".token-bar");
+    this.measures = find(this.box, ".measures");
+    this.plot = find(this.box, "svg", SVGElement);
+    this.end = find(this.box, ".end-token");
+    this.score = find(this.box, ".score-text", HTMLButtonElement);
+    /** @type {ReturnType<typeof setTimeout> | null} */
+    this.plotting = null;
+  }
+
+  /** @param {Cell | null} cell */
+  showCaret(cell) {
+    const line = find(this.box, ".at-caret");
+    if (line.firstChild) line.replaceChildren(); // else the page would be laid out anew for nothing
+    if (!cell) return;
+    line.append("At the caret: ", ...cell.tokens.map(({ text }) => visible(text)));
+    if (cell.logprob !== null) line.append(` ${percent(cell.logprob)}`);
+  }
+
+  /** @param {{tokens: Token[], perplexity: number | null, bits_per_byte: number | null} | null} scored of the text as it stands */
+  showMeasures(scored) {
+    const said = [];
+    if (scored) {
+      said.push(plural(scored.tokens.length, "token"));
+      if (scored.perplexity !== null) said.push(`perplexity ${scored.perplexity.toPrecision(4)}`);
+      if (scored.bits_per_byte !== null) said.push(`${scored.bits_per_byte.toFixed(3)} bits per byte`);
+    }
+    setText(this.measures, said.join(" · "));
+  }
+
+  /** Draw the plot, soon: at once where no words come. @param {() => void} draw @param {boolean} isLive */
+  plotLater(draw, isLive) {
+    this.plotting ??= setTimeout(() => {
+      this.plotting = null;
+      draw();
+    }, isLive ? PLOT_PAUSE_MS : 0);
+  }
+
+  /** How surprised the model was along a text, in bits: a stroke a token, and their moving mean. @param {Cell[]} cells @param {number} length of the text */
+  drawPlot(cells, length) {
+    const figure = find(this.box, ".surprise");
+    /** @type {[number, number][]} */
+    const points = cells.flatMap(({ from, logprob }) =>
+      logprob === null ? [] : [[(1000 * from) / length, Math.min(MOST_BITS, -logprob / Math.LN2)]],
+    );
+    figure.hidden = points.length < 2;
+    if (figure.hidden) return;
+    const height = (/** @type {number} */ bits) => (MOST_BITS - bits).toFixed(2);
+    let [strokes, mean, sum, all] = ["", "", 0, 0];
+    const width = Math.max(4, Math.round(points.length / 60));
+    points.forEach(([x, bits], i) => {
+      strokes += `M${x.toFixed(1)} ${MOST_BITS}V${height(bits)}`;
+      sum += bits - (points[i - width]?.[1] ?? 0);
+      all += bits;
+      mean += `${i ? "L" : "M"}${x.toFixed(1)} ${height(sum / Math.min(width, i + 1))}`;
+    });
+    find(figure, ".strokes", SVGElement).setAttribute("d", strokes);
+    find(figure, ".mean", SVGElement).setAttribute("d", mean);
+    const said = `${(all / points.length).toFixed(1)} bits a token`;
+    find(figure, "figcaption").textContent = `Surprise along the text: ${said} in the mean`;
+    this.plot.setAttribute("aria-label", `Surprise along the text, ${said} in the mean`);
+  }
+}

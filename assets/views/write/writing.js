@@ -1,0 +1,157 @@
+// The text under a person's hands: typing, input methods, undo and redo, and whole texts that other parts
+// of the page put in. Every change is a step of core/text.js.
+
+import { sessions } from "../../core/sessions.js";
+import { PERSON, difference, pieces } from "../../core/text.js";
+
+export class Writing {
+  /**
+   * `changed()` is called after every change of the text; while `isLocked()` the model writes.
+   * @param {import("./sheet.js").Sheet} sheet @param {{changed: () => void, isLocked: () => boolean}} editor
+   */
+  constructor(sheet, editor) {
+    this.sheet = sheet;
+    this.editor = editor;
+    this.written = sessions.current.written;
+    /** @type {{run: number, prompt: string} | null} the latest request that was sent */
+    this.latest = null;
+    /** @type {{pieces: Piece[], text: string} | null} the text before an input method began to compose */
+    this.composition = null;
+    /** @type {Place | null} */
+    this.selectionBefore = null; // before the input under way
+    this.listen();
+  }
+
+  /** The open session's text takes the place of the present one. */
+  openSession() {
+    this.written = sessions.current.written;
+    this.latest = null;
+    this.sheet.area.value = this.written.text;
+  }
+
+  listen() {
+    const { area } = this.sheet;
+    area.addEventListener("beforeinput", (event) => {
+      if (event.inputType === "historyUndo" || event.inputType === "historyRedo") {
+        event.preventDefault();
+        this.walk(event.inputType === "historyUndo" ? "undo" : "redo");
+      } else if (!this.composition) this.selectionBefore = this.sheet.selection;
+    });
+    area.addEventListener("input", (event) => {
+      const { inputType } = /** @type {InputEvent} */ (event);
+      if (this.composition) this.showComposition(this.composition);
+      else this.readArea(inputType === "insertText" || inputType?.startsWith("deleteContent") ? "type" : "edit");
+    });
+    area.addEventListener("compositionstart", () => {
+      this.composition = { pieces: this.written.pieces, text: this.written.text };
+    });
+    area.addEventListener("compositionend", () => {
+      if (this.composition) this.written.pieces = this.composition.pieces;
+      this.composition = null;
+      this.readArea("edit");
+      this.sheet.render(this.written.pieces);
+    });
+  }
+
+  // The words may still change, so they are shown and no step yet.
+  /** @param {{pieces: Piece[], text: string}} before */
+  showComposition(before) {
+    const { area } = this.sheet;
+    const { at, removed, inserted } = difference(before.text, area.value, area.selectionEnd);
+    this.written.pieces = pieces.splice(before.pieces, at, removed.length, inserted ? [[inserted, PERSON]] : []);
+    this.sheet.render(this.written.pieces);
+  }
+
+  /** @param {string} kind */
+  readArea(kind) {
+    const { area } = this.sheet;
+    const caret = area.selectionEnd;
+    const { at, removed, inserted } = difference(this.written.text, area.value, caret);
+    if (!removed && !inserted) return;
+    const before = this.selectionBefore ?? [at, at + removed.length];
+    this.written.replace(kind, at, removed.length, inserted ? [[inserted, PERSON]] : [], before, [caret, caret]);
+    this.editor.changed();
+  }
+
+  /** Returns whether there was a step. @param {"undo" | "redo"} direction */
+  walk(direction) {
+    if (this.editor.isLocked()) return false;
+    const change = this.written[direction]();
+    if (!change) return false;
+    this.sheet.replace(change.at, pieces.length(change.removed), pieces.text(change.inserted));
+    this.editor.changed();
+    this.sheet.select(change.selection);
+    return true;
+  }
+
+  /** Replace characters as one step, and put the caret at `caret`. @param {string} kind @param {number} at @param {number} length @param {Piece[]} inserted @param {number} caret */
+  replace(kind, at, length, inserted, caret) {
+    this.written.replace(kind, at, length, inserted, this.sheet.selection, [caret, caret]);
+    this.sheet.replace(at, length, pieces.text(inserted));
+  }
+
+  /** After a change that came from elsewhere: the caret stands in the text again. @param {number} caret */
+  settle(caret) {
+    this.editor.changed();
+    this.sheet.focus();
+    this.sheet.select([caret, caret]);
+  }
+
+  /**
+   * Put a whole text in the place of the present one, as one step. Words of a model that come with it are
+   * the latest of this text. Returns whether there was a change.
+   * @param {string | {text: string, words: string}} given
+   */
+  replaceAll(given) {
+    const { text: prompt, words } = typeof given === "string" ? { text: given, words: "" } : given;
+    const text = prompt + words;
+    if (this.editor.isLocked() || text === this.written.text) return false;
+    if (words) this.latest = { run: (this.written.runs += 1), prompt };
+    this.replace("edit", 0, this.written.text.length, [[prompt, PERSON], [words, this.written.runs]], text.length);
+    this.settle(text.length);
+    return true;
+  }
+
+  /** Put a node of the tree in the place of the present text, which becomes a node before. @param {string} id */
+  openNode(id) {
+    const { tree } = sessions.current;
+    tree.commit(this.written.pieces);
+    const [before, after] = [this.written.text, tree.textOf(id)];
+    let at = 0; // what both begin with stays, so that the step is small
+    while (at < before.length && before[at] === after[at]) at += 1;
+    if (before !== after) {
+      const own = pieces.slice(tree.piecesOf(id), at, Infinity);
+      this.replace("open", at, before.length - at, own, after.length);
+    }
+    tree.current = id;
+    this.settle(after.length);
+  }
+
+  /** Put a completion where the model's words of the latest request are. Returns whether they are still there. @param {string} text */
+  take(text) {
+    const { latest, written } = this;
+    if (!latest) return false;
+    const end = written.text.length;
+    const place = written.placeOf(latest.run) ?? (written.text === latest.prompt && { from: end, to: end });
+    if (!place) return false;
+    this.replace("take", place.from, place.to - place.from, [[text, latest.run]], place.from + text.length);
+    this.settle(place.from + text.length);
+    return true;
+  }
+
+  /** The latest request's words as they now stand in the text, null where they do not. */
+  get latestWords() {
+    const place = this.latest && this.written.placeOf(this.latest.run);
+    return place ? this.written.text.slice(place.from, place.to) : null;
+  }
+
+  /** What stands before the model's last words, and these. */
+  get lastRun() {
+    const { text, pieces: list } = this.written;
+    const run = list.reduce((last, [, author]) => (author === PERSON ? last : author), PERSON);
+    const place = run === PERSON ? null : this.written.placeOf(run);
+    return place
+      ? { prompt: text.slice(0, place.from), continuation: text.slice(place.from, place.to) }
+      : { prompt: text, continuation: "" };
+  }
+}
