@@ -11,15 +11,26 @@
   window.gptj = {
     views,
     controls: import(url("views/write/controls.js")), // for the panel, which is made of Gradio's components
-    // Give a component's element to the module that brings it to life; in the order of the calls.
+    // Give a component's element to the module that brings it to life, in the order of the calls. Until
+    // then it is hidden: nobody types into a field that nothing listens to.
     mount(path, component) {
+      const { element } = component;
       const loading = import(url(path));
+      element.style.visibility = "hidden";
+      const show = () => element.style.removeProperty("visibility");
       const failed = (error) => {
         console.error(error);
+        show();
         const message = "This part of the page could not be loaded. Reload the page to try again.";
-        component.element.prepend(Object.assign(document.createElement("p"), { textContent: message }));
+        element.prepend(Object.assign(document.createElement("p"), { textContent: message }));
       };
-      mounted = mounted.then(() => loading).then((module) => module.mount(component)).catch(failed);
+      mounted = mounted
+        .then(() => loading)
+        .then((module) => {
+          show();
+          module.mount(component);
+        })
+        .catch(failed);
     },
   };
   let mounted = import(url("components/page.js"));

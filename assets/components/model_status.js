@@ -1,43 +1,42 @@
-// Asks the server how the model is, often while it is not ready, and tells the other components with the
-// news "status".
+// Asks the server how the model is, often while it is not ready, and tells the other parts with the event
+// "status".
 
 import { emit, on } from "../core/events.js";
 import { rounded } from "../core/format.js";
+import { closeBeside, finder, setText } from "./dom.js";
 import { markTab } from "./page.js";
 
 const FAST_MS = 500;
 const CALM_MS = 5000;
 const HIDDEN_MS = 30000;
 
+/** @param {Component} component */
 export function mount({ element, server }) {
-  const $ = (selector) => element.querySelector(selector);
-  const line = $(".model-line");
+  const $ = finder(element);
   const bar = $(".model-progress");
-  let timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   let said = "";
 
   async function ask() {
     clearTimeout(timer);
-    let status;
-    try {
-      status = await server.status("");
-    } catch {
-      status = null;
-    }
-    if (status && typeof status.state === "string") {
+    const status = await server.status("").catch(() => null);
+    const isStatus = typeof status?.state === "string";
+    if (isStatus) {
       show(status);
       emit("status", status);
     } else {
       showState("offline", "No connection to the playground", null);
     }
-    const pause = status?.state === "ready" ? CALM_MS : FAST_MS;
+    const pause = isStatus && status.state === "ready" ? CALM_MS : FAST_MS;
     timer = setTimeout(ask, document.hidden ? HIDDEN_MS : pause);
   }
 
+  /** @param {Status} status */
   function show(status) {
     const { model, state } = status;
-    const name = model && (model.is_sample ? "Sample model, a toy storyteller" : model.name);
-    if (state === "ready") {
+    if (state === "ready" && model) {
+      const name = model.is_sample ? "Sample model, a toy storyteller" : model.name;
       showState(state, [name, model.precision, model.device].join(" · "), null);
     } else {
       showState(state, status.detail, status.progress);
@@ -46,33 +45,31 @@ export function mount({ element, server }) {
     $(".sample-note").hidden = !model?.is_sample;
     $(".model-why").textContent = model ? model.why : status.detail;
     $(".sizes").textContent = model
-      ? `${rounded(model.parameters / 1e6, model.parameters < 1e8 ? 1 : 0)} million ` +
-        `parameters in ${rounded(model.weight_bytes / 2 ** 20, 0)} MB on ` +
-        `${model.device_name}; reads ${status.context_length} tokens; ${status.streams_running} of ` +
-        `${model.max_streams} streams in use, ${status.streams_waiting} waiting.`
+      ? `${rounded(model.parameters / 1e6, model.parameters < 1e8 ? 1 : 0)} million parameters in ` +
+        `${rounded(model.weight_bytes / 2 ** 20, 0)} MB on ${model.device_name}; reads ${status.context_length} ` +
+        `tokens; ${status.streams_running} of ${model.max_streams} streams in use, ${status.streams_waiting} waiting.`
       : "";
   }
 
+  /** @param {string} state @param {string} text @param {number | null | undefined} progress */
   function showState(state, text, progress) {
-    element.querySelector(".top").dataset.state = state;
-    if (line.textContent !== text) line.textContent = text;
+    $(".top").dataset.state = state;
+    setText($(".model-line"), text);
     const announced = state === "ready" ? `The model is ready: ${text}` : state;
     if (said !== announced) $('[role="status"]').textContent = announced;
     said = announced;
-    bar.hidden = state === "ready" || state === "failed" || state === "offline";
-    bar.classList.toggle("is-unmeasured", progress === null || progress === undefined);
+    bar.hidden = ["ready", "failed", "offline"].includes(state);
+    const isMeasured = typeof progress === "number";
     const percent = Math.round(100 * (progress ?? 0));
-    bar.firstElementChild.style.width = `${percent}%`;
-    if (progress === null || progress === undefined) bar.removeAttribute("aria-valuenow");
-    else bar.setAttribute("aria-valuenow", String(percent));
+    bar.classList.toggle("is-unmeasured", !isMeasured);
+    $(".model-progress i").style.width = `${percent}%`;
+    if (isMeasured) bar.setAttribute("aria-valuenow", String(percent));
+    else bar.removeAttribute("aria-valuenow");
   }
 
   on("refresh-status", ask);
   document.addEventListener("visibilitychange", () => !document.hidden && ask());
-  document.addEventListener("click", (event) => {
-    const details = $("details");
-    if (details.open && !details.contains(event.target)) details.open = false;
-  });
+  closeBeside($("details", HTMLDetailsElement));
   ask();
   markTab();
 }

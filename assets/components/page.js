@@ -11,7 +11,7 @@ const { views } = window.gptj;
 
 export const shownView = () => root.dataset.view;
 
-/** Show a view. Its name stands in the address, so that the browser's Back leads back. */
+/** Show a view. Its name stands in the address, so that the browser's Back leads back. @param {string} name */
 export function show(name, { push = true } = {}) {
   if (!views.includes(name) || root.dataset.view === name) return;
   root.dataset.view = name;
@@ -23,7 +23,7 @@ export function show(name, { push = true } = {}) {
 /** Mark the tab of the view that is shown. */
 export function markTab() {
   for (const tab of document.querySelectorAll("[data-goes-to]")) {
-    if (tab.dataset.goesTo === root.dataset.view) tab.setAttribute("aria-current", "page");
+    if (tab.getAttribute("data-goes-to") === root.dataset.view) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
   }
 }
@@ -43,9 +43,10 @@ function skip() {
 }
 
 document.addEventListener("click", (event) => {
-  const tab = event.target.closest?.("[data-goes-to]");
-  if (tab) show(tab.dataset.goesTo);
-  if (!event.target.closest?.(".skip")) return;
+  if (!(event.target instanceof Element)) return;
+  const tab = event.target.closest("[data-goes-to]");
+  if (tab) show(tab.getAttribute("data-goes-to") ?? "");
+  if (!event.target.closest(".skip")) return;
   event.preventDefault();
   skip();
 });

@@ -1,22 +1,26 @@
 // Beginnings to try: examples that suit the model that answers, and scaffolds, which ask for a few words.
 // Both put a text into the editor as one step; a scaffold also sets the controls that fit it.
 
-import { make } from "../../components/dom.js";
+import { finder, isRunKey, make, makeButton } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
 import { fillScaffold } from "../../core/scaffolds.js";
 import { state, useControls } from "../../core/state.js";
 
+/** @param {Component} component */
 export function mount({ element, props }) {
-  const $ = (selector) => element.querySelector(selector);
-  const list = $(".examples ul");
+  const $ = finder(element);
   const box = $(".scaffold");
-  const form = $(".scaffold form");
+  const form = $(".scaffold form", HTMLFormElement);
+  const submit = $('.scaffold [type="submit"]', HTMLButtonElement);
   let kind = "examples";
   let set = "sample"; // until the model is known the stories are shown, which any model can go on with
-  let shown = null;
+  let shown = "";
+  /** @type {any} */
   let scaffold = null; // the one whose form is open
+  /** @type {HTMLElement | null} */
   let opener = null; // the button that opened it
-  let fitted = null; // {before, values}: what the last scaffold did to the controls
+  /** @type {{before: Controls, values: Controls} | null} */
+  let fitted = null; // what the last scaffold did to the controls
 
   // ---- the row
 
@@ -24,26 +28,25 @@ export function mount({ element, props }) {
     const wanted = kind === "examples" ? set : kind;
     if (wanted === shown) return;
     shown = wanted;
+    /** @type {any[]} */
     const items = kind === "examples" ? props.examples[set] : props.scaffolds;
-    list.replaceChildren(
+    $(".examples ul").replaceChildren(
       ...items.map((item) => {
+        const isExample = kind === "examples";
+        const press = (/** @type {HTMLButtonElement} */ button) => (isExample ? useExample(item) : open(item, button));
         const row = make("li");
-        const button = row.appendChild(make("button", "", item.name));
-        button.type = "button";
-        if (kind === "scaffolds") button.setAttribute("aria-haspopup", "dialog");
-        button.addEventListener("click", () => (kind === "examples" ? useExample(item) : open(item, button)));
+        row.append(makeButton("", item.name, press, isExample ? {} : { "aria-haspopup": "dialog" }));
         return row;
       }),
     );
-    list.scrollLeft = 0;
+    $(".examples ul").scrollLeft = 0;
   }
 
-  for (const button of element.querySelectorAll("[data-kind]")) {
+  const kinds = /** @type {HTMLButtonElement[]} */ ([...element.querySelectorAll("[data-kind]")]);
+  for (const button of kinds) {
     button.addEventListener("click", () => {
-      kind = button.dataset.kind;
-      for (const other of element.querySelectorAll("[data-kind]")) {
-        other.setAttribute("aria-pressed", String(other === button));
-      }
+      kind = button.dataset.kind ?? kind;
+      for (const other of kinds) other.setAttribute("aria-pressed", String(other === button));
       close();
       show();
     });
@@ -55,6 +58,7 @@ export function mount({ element, props }) {
   });
   show();
 
+  /** @param {{text: string}} example */
   function useExample({ text }) {
     const back = controlsBack();
     if (Object.keys(back).length) useControls(back);
@@ -64,6 +68,7 @@ export function mount({ element, props }) {
 
   // ---- a scaffold's form
 
+  /** @param {any} item @param {HTMLElement} button */
   function open(item, button) {
     scaffold = item;
     opener = button;
@@ -71,22 +76,21 @@ export function mount({ element, props }) {
     $("#scaffold-what").textContent = item.what;
     $(".scaffold-fields").replaceChildren(...item.fields.map(field));
     box.hidden = false;
-    const first = form.querySelector("input, textarea");
+    const first = /** @type {HTMLInputElement} */ ($(".scaffold-fields :is(input, textarea)"));
     first.focus();
     first.select();
   }
 
+  /** @param {{name: string, label: string, value: string, kind?: string, longest?: number}} field */
   function field({ name, label, value, kind: shape, longest = 300 }) {
     const row = make("label", "", label);
-    const input = row.appendChild(make(shape === "pairs" ? "textarea" : "input"));
-    input.name = name;
-    input.value = value;
-    input.required = true;
-    input.maxLength = shape === "pairs" ? 4000 : longest;
-    if (shape === "pairs") {
+    const isLong = shape === "pairs";
+    const input = row.appendChild(make(isLong ? "textarea" : "input"));
+    Object.assign(input, { name, value, required: true, maxLength: isLong ? 4000 : longest });
+    if (input instanceof HTMLTextAreaElement) {
       input.rows = value.split("\n").length + 1;
       // Enter makes a new line there, so that Ctrl+Enter is what ends it
-      input.addEventListener("keydown", (event) => event.key === "Enter" && event.stopPropagation());
+      input.addEventListener("keydown", (event) => event.key === "Enter" && !isRunKey(event) && event.stopPropagation());
     }
     return row;
   }
@@ -95,7 +99,7 @@ export function mount({ element, props }) {
     if (box.hidden) return;
     box.hidden = true;
     scaffold = null;
-    if (focus) opener.focus();
+    if (focus) opener?.focus();
   }
 
   form.addEventListener("submit", (event) => {
@@ -103,9 +107,10 @@ export function mount({ element, props }) {
     event.stopPropagation();
     const { text, controls, done } = fillScaffold(scaffold, Object.fromEntries(new FormData(form)));
     close();
-    const wanted = { ...controlsBack(), ...controls };
+    const back = controlsBack();
+    const wanted = { ...back, ...controls };
     const before = Object.fromEntries(Object.keys(wanted).map((name) => [name, state.controls[name]]));
-    fitted = { before: { ...before, ...controlsBack() }, values: controls };
+    fitted = { before: { ...before, ...back }, values: controls };
     useControls(wanted);
     emit("text", text);
     emit("aside", { message: `${done}.`, controls: before });
@@ -114,28 +119,27 @@ export function mount({ element, props }) {
   // The controls that the last scaffold set and nobody changed since, as they were before it.
   function controlsBack() {
     if (!fitted) return {};
-    const still = ([name]) => String(state.controls[name]) === String(fitted.values[name]);
-    return Object.fromEntries(Object.entries(fitted.before).filter(still));
+    const { before, values } = fitted;
+    return Object.fromEntries(
+      Object.entries(before).filter(([name]) => String(state.controls[name]) === String(values[name])),
+    );
   }
 
   // Ctrl+Enter and Escape in the form are the form's, not the editor's.
   form.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") {
-      close({ focus: true });
-    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    if (event.key === "Escape") close({ focus: true });
+    else if (isRunKey(event)) {
       event.preventDefault();
       form.requestSubmit();
-    } else {
-      return;
-    }
+    } else return;
     event.stopPropagation();
   });
   $('.scaffold [data-action="close"]').addEventListener("click", () => close({ focus: true }));
   document.addEventListener("click", ({ target }) => {
-    if (!box.hidden && !element.contains(target)) close();
+    if (target instanceof Node && !element.contains(target)) close();
   });
   on("record", ({ event }) => {
-    if (event === "begin") $('.scaffold [type="submit"]').disabled = true;
-    if (event === "end") $('.scaffold [type="submit"]').disabled = false;
+    if (event === "begin") submit.disabled = true;
+    if (event === "end") submit.disabled = false;
   });
 }

@@ -1,0 +1,33 @@
+// Comma-separated values, as RFC 4180 has them.
+
+/**
+ * A text with which a spreadsheet would begin to calculate gets an apostrophe before it, which spreadsheets
+ * read as "this is a text".
+ * @param {any} value
+ */
+function field(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value !== "string") return String(value);
+  const safe = /^\s*[=+\-@|%]|^[\t\r\n]/.test(value) ? `'${value}` : value;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+/** @param {any[][]} rows */
+export const toCSV = (rows) => rows.map((row) => `${row.map(field).join(",")}\r\n`).join("");
+
+/** A table of tokens with their alternatives side by side. @param {Token[]} tokens */
+export function tokensAsCSV(tokens) {
+  const most = Math.max(0, ...tokens.map(({ alternatives }) => alternatives.length));
+  /** @type {(keyof Token)[]} */
+  const columns = ["token_id", "text", "logprob", "sampled_logprob", "rank", "filtered_away"];
+  /** @type {(keyof Alternative)[]} */
+  const ofOther = ["token_id", "text", "logprob", "sampled_logprob", "removed_by"];
+  const places = Array.from({ length: most }, (_, i) => i);
+  const head = ["index", ...columns, ...places.flatMap((i) => ofOther.map((name) => `alternative_${i + 1}_${name}`))];
+  const rows = tokens.map((token, index) => [
+    index,
+    ...columns.map((name) => token[name]),
+    ...places.flatMap((i) => ofOther.map((name) => token.alternatives[i]?.[name])),
+  ]);
+  return toCSV([head, ...rows]);
+}

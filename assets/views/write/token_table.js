@@ -1,0 +1,93 @@
+// A table of tokens, whose rows are made when they are looked at.
+
+import { download, find, make, visible } from "../../components/dom.js";
+import { tokensAsCSV } from "../../core/csv.js";
+import { number, percent, signed } from "../../core/format.js";
+
+const ROWS_A_FRAME = 100;
+
+export class TokenTable {
+  /**
+   * @param {HTMLDetailsElement} details @param {boolean} after whether the controls had a say
+   * @param {Record<string, string>} labels the controls' names
+   */
+  constructor(details, after, labels) {
+    this.details = details;
+    this.after = after;
+    this.labels = labels;
+    this.box = find(details, ".token-table");
+    this.index = 0; // the completion whose tokens these are
+    /** @type {Token[]} */
+    this.tokens = [];
+    /** @type {HTMLTableSectionElement | null} */
+    this.body = null;
+    /** @type {number | null} */
+    this.frame = null;
+    const file = after ? "tokens.csv" : "prompt-tokens.csv";
+    details.addEventListener("toggle", () => this.grow());
+    find(details, ".save-table").addEventListener("click", () => download(file, "text/csv", tokensAsCSV(this.tokens)));
+  }
+
+  /** The same list again has grown; another one takes its place. @param {Token[]} tokens */
+  show(tokens, index = 0) {
+    if (tokens !== this.tokens) {
+      this.tokens = tokens;
+      this.index = index;
+      this.body = null;
+      this.box.replaceChildren();
+    }
+    this.grow();
+  }
+
+  grow() {
+    if (!this.details.open || this.frame || !this.tokens.length) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = null;
+      this.body ??= this.head();
+      const made = this.body.rows.length;
+      const next = this.tokens.slice(made, made + ROWS_A_FRAME);
+      this.body.append(...next.map((token) => this.row(token)));
+      if (made + next.length < this.tokens.length) this.grow();
+    });
+  }
+
+  head() {
+    const table = this.box.appendChild(make("table"));
+    const head = table.createTHead().insertRow();
+    const columns = ["Token", "Model", ...(this.after ? ["After controls"] : []), "Rank", "Likeliest"];
+    for (const name of columns) head.appendChild(make("th", "", name)).scope = "col";
+    return table.createTBody();
+  }
+
+  /** @param {Token} token */
+  row(token) {
+    const row = make("tr");
+    row.insertCell().append(visible(token.text));
+    this.probability(row, token.logprob);
+    if (this.after) {
+      const cell = this.probability(row, token.sampled_logprob);
+      if (token.filtered_away) cell.append(make("small", "", " nothing was left"));
+    }
+    row.insertCell().textContent = token.rank ? number(token.rank) : "";
+    const others = row.insertCell();
+    for (const other of token.alternatives ?? []) {
+      const item = others.appendChild(make("span", "alternative"));
+      item.classList.toggle("is-chosen", other.token_id === token.token_id);
+      item.append(visible(other.text), ` ${percent(other.logprob)}`);
+      if (other.removed_by) item.append(make("small", "", ` ✕ ${this.labels[other.removed_by] ?? other.removed_by}`));
+      else if (typeof other.sampled_logprob === "number") item.append(` → ${percent(other.sampled_logprob)}`);
+    }
+    return row;
+  }
+
+  /** @param {HTMLTableRowElement} row @param {number | null} logprob */
+  probability(row, logprob) {
+    const cell = row.insertCell();
+    if (typeof logprob !== "number") return cell;
+    cell.className = "probability";
+    cell.style.setProperty("--probability", Math.exp(logprob).toFixed(4));
+    cell.title = `log-probability ${signed(logprob, 4)}`;
+    cell.textContent = percent(logprob);
+    return cell;
+  }
+}
