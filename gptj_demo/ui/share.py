@@ -55,7 +55,7 @@ class Share(ModuleHTML):
                 return refusal.message.described()
 
         super().__init__(
-            "components/share",
+            "components/share/share",
             table=[_describe(control) for control in CONTROLS],
             server_functions=[check_settings, write_code],
             **options,

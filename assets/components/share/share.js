@@ -1,0 +1,243 @@
+// Sharing what is on the screen, and opening what others shared. The buttons stand in the editor
+// (data-share); what a link brought is said in the editor's .brought. Whatever a link holds is put on the
+// page as text.
+
+import { emit, on } from "../../core/events.js";
+import { LINK_MARK, UnreadableLink, makeLink, readLink } from "../../core/link.js";
+import { isInitial, state, useControls } from "../../core/state.js";
+import { finder, make, makeButton, onPress } from "../dom.js";
+import { CodeDialog } from "./code.js";
+import { characters, describeControls, describeLeft, describeLink, judge, shorten, whyItMayDiffer } from "./describe.js";
+import { isMenuOpen, openDialog, showMenu } from "./menu.js";
+
+const LOAD_PAUSE_MS = 50;
+const COPIED_MS = 2000;
+
+/** @param {string} selector */
+const inEditor = (selector) => /** @type {HTMLElement | null} */ (document.querySelector(`#editor ${selector}`));
+const editorsText = () => /** @type {HTMLTextAreaElement | null} */ (inEditor("textarea"))?.value ?? "";
+const isWriting = () => Boolean(inEditor(".is-running"));
+
+/** @param {Component} component */
+export function mount({ element, props, server }) {
+  const $ = finder(element);
+  const table = /** @type {{name: string, label: string, initial: any}[]} */ (props.table);
+
+  /** @type {{prompt: string, controls: Controls, model: any, completions: {text: string, end: any}[]} | null} */
+  let run = null; // the editor's latest request
+  /** @type {{content: LinkContent, values: Controls, wrong: string[]} | null} */
+  let opened = null; // the link that is open
+  let isReplaying = false;
+
+  // ---- what is on the screen
+
+  function answering() {
+    const { model, software } = state.status ?? {};
+    if (!model) return undefined;
+    const { name, revision, precision, device_name: device } = model;
+    return { name, revision, precision, device, software };
+  }
+
+  on("record", (record) => {
+    if (record.event === "begin") {
+      const { logprobs: _, ...own } = record.controls ?? {}; // how the page looks, not a setting
+      run = { prompt: record.sent, controls: { ...state.controls, ...own }, model: answering(), completions: [] };
+      return;
+    }
+    if (!run) return;
+    const completion = (run.completions[record.index ?? 0] ??= { text: "", end: null });
+    if (record.event === "text") completion.text += record.text;
+    if (record.event === "finished") completion.end = record;
+    if (record.event === "end" || record.event === "refused") ended(record.event === "refused");
+  });
+
+  // The text with the model's last words told apart from what they go on from, where they still stand as
+  // they were written. A completion's own seed gives it alone, whatever stood beside it.
+  /** @returns {LinkContent} */
+  function onScreen() {
+    const text = editorsText();
+    const { prompt, completions, controls, model } = run ?? { prompt: "", completions: [], controls: {}, model: null };
+    const index = completions.findIndex((one) => one?.end && text === prompt + one.text);
+    if (index < 0) {
+      const isOpened = opened && text === opened.content.text + (opened.content.words ?? "");
+      return isOpened && opened ? { ...opened.content, controls: opened.values } : { text, controls: state.controls };
+    }
+    const { text: words, end } = completions[index];
+    const alone = { seed: String(end.seed), n: 1, best_of: "" };
+    /** @type {LinkContent} */
+    const content = { text: prompt, words, controls: { ...controls, ...alone }, model };
+    if (completions.length > 1) content.of = [index + 1, completions.length];
+    if (end.reason === "cancelled") content.ended = "cancelled";
+    return content;
+  }
+
+  /** @param {Controls} controls */
+  function changedControls(controls) {
+    const changed = table.filter(({ name, initial }) => name in controls && !isInitial(controls[name], initial));
+    return Object.fromEntries(changed.map(({ name }) => [name, controls[name]]));
+  }
+
+  /** @param {string} name */
+  const labelOf = (name) => table.find((control) => control.name === name)?.label ?? name;
+
+  // ---- the dialogs
+
+  const code = new CodeDialog(element, {
+    screen: onScreen,
+    next: () => ({ text: editorsText(), controls: state.controls }),
+    ask({ text, controls }) {
+      const address = (location.origin + location.pathname).replace(/\/+$/, "");
+      return server.write_code({ prompt: text, controls: changedControls(controls), address });
+    },
+  });
+  const field = $(".address input", HTMLInputElement);
+
+  onPress(
+    document,
+    {
+      menu: () => showMenu(!isMenuOpen()),
+      link: shareLink,
+      code: () => code.open(),
+      close: (button) => button.closest("dialog")?.close(),
+      "copy-link": (button) => copy(field.value, button, () => field.select()),
+      "copy-code": (button) => copy($(".code code").textContent ?? "", button, () => getSelection()?.selectAllChildren($(".code code"))),
+      replay: startReplay,
+      forget,
+    },
+    "share",
+  );
+
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let copied;
+  /** @param {string} text @param {HTMLElement} button @param {() => void} select */
+  async function copy(text, button, select) {
+    let done = true;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      select(); // without a secure connection there is no clipboard to write to
+      done = document.execCommand("copy");
+    }
+    const name = done ? "Copied" : "Press Ctrl+C";
+    button.textContent = name;
+    $('[role="status"]').textContent = name;
+    clearTimeout(copied);
+    copied = setTimeout(() => (button.textContent = "Copy"), COPIED_MS);
+  }
+
+  async function shareLink() {
+    const content = onScreen();
+    content.controls = changedControls(content.controls);
+    openDialog($("#share-link", HTMLDialogElement));
+    try {
+      const { address, content: kept, left } = await makeLink(content, location.origin + location.pathname);
+      const lacks = describeLeft(left, labelOf);
+      $(".holds").textContent = describeLink(kept, labelOf, Boolean(inEditor(".by-model")));
+      $(".left-out").textContent = lacks;
+      $(".left-out").hidden = !lacks;
+      field.value = address;
+      field.focus();
+      field.select();
+      field.scrollLeft = 0;
+      copy(address, $('[data-share="copy-link"]'), () => field.select());
+    } catch {
+      field.value = "";
+      $(".holds").textContent = "This browser cannot make links: it is older than they need (CompressionStream).";
+    }
+  }
+
+  // ---- opening a link
+
+  async function openLink() {
+    const { hash } = location;
+    if (!hash.startsWith(LINK_MARK)) return;
+    if (!inEditor(".editor[data-ready]") || !Object.keys(state.controls).length || isWriting()) {
+      setTimeout(openLink, LOAD_PAUSE_MS); // the page is being built, or the model is writing
+      return;
+    }
+    try {
+      const content = await readLink(hash);
+      if (!content) return;
+      const answer = await server.check_settings(content.controls).catch(() => {
+        throw new UnreadableLink("The playground does not answer, so the link was not opened. Reload the page to try again.");
+      });
+      if (location.hash !== hash || isWriting()) return openLink();
+      clearAddress();
+      bring(content, answer);
+    } catch (error) {
+      if (!(error instanceof UnreadableLink)) throw error;
+      forget();
+      emit("notice", error.message);
+      if (!error.message.includes("Reload")) clearAddress();
+    }
+  }
+
+  // A reload keeps what was made of the text since; the link does not come over it again.
+  function clearAddress() {
+    history.replaceState(history.state, "", location.pathname + location.search);
+  }
+
+  /** @param {LinkContent} content @param {{values: Controls, problems: string[], wrong: string[]}} checked */
+  function bring(content, { values, problems, wrong }) {
+    const own = editorsText();
+    const { text, words = "", model } = content;
+    opened = { content, values, wrong };
+    useControls(values);
+    emit("text", { text, words });
+    const settings = describeControls(changedControls(values), labelOf);
+    const said = [
+      `From a link: ${characters(text.length)}${words ? ` to begin with, and ${characters(words.length)} by the model` : ""}.`,
+      settings.length ? `Set: ${settings.join(", ")}.` : "All settings are the usual ones.",
+    ];
+    if (model?.name) said.push(`Written by ${[model.name, model.precision].flatMap((one) => (one ? shorten(one) : [])).join(", ")}.`);
+    if (own && own !== text + words) said.push("Undo brings your own text back.");
+    say({ text: said.join(" "), canReplay: content.words !== undefined || content.hash !== undefined });
+    if (problems.length) emit("notice", `Of the link's settings some could not be used and have their defaults. ${problems.join(" ")}`);
+  }
+
+  // ---- what a link brought, and its replay
+
+  /** @param {{text: string, canReplay?: boolean, kind?: string}} message */
+  function say({ text, canReplay = false, kind = "" }) {
+    const place = /** @type {HTMLElement} */ (inEditor(".brought"));
+    const title = "Let the model write the words of the link again, and compare.";
+    const replay = makeButton("", "Replay and compare", null, { title, "data-share": "replay" });
+    const close = makeButton("quiet", "✕", null, { "aria-label": "Dismiss what the link brought", "data-share": "forget" });
+    place.dataset.kind = kind;
+    place.replaceChildren(make("p", "", text), ...(canReplay ? [replay] : []), close);
+    place.hidden = false;
+  }
+
+  function forget() {
+    opened = null;
+    isReplaying = false;
+    inEditor(".brought")?.setAttribute("hidden", "");
+  }
+
+  function startReplay() {
+    if (!opened || isWriting()) return;
+    isReplaying = true;
+    useControls(opened.values);
+    say({ text: "Replaying…" });
+    const { logprobs: _, echo: __, ...controls } = opened.values; // those two change no word
+    emit("replay", { prompt: opened.content.text, controls });
+  }
+
+  /** @param {boolean} isRefused */
+  function ended(isRefused) {
+    if (!isReplaying || !opened) return;
+    isReplaying = false;
+    const { content, wrong } = opened;
+    const { text = "", end } = run?.completions[0] ?? {};
+    if (isRefused || !end || end.reason === "error") {
+      say({ text: "The replay could not be run to its end. The words of the link are in Undo.", canReplay: true, kind: "differs" });
+      return;
+    }
+    const here = run?.model ?? {};
+    const isExact = here.precision === "float32" && state.status?.model?.device === "cpu";
+    say(judge(content, text, end.reason, () => whyItMayDiffer(content, here, wrong.map(labelOf), isExact)));
+  }
+
+  window.addEventListener("hashchange", openLink);
+  openLink();
+}
