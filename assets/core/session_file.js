@@ -3,7 +3,8 @@
 
 import { newId } from "./id.js";
 import { WrittenText, pieces } from "./text.js";
-import { BranchTree, isObject, readPieces } from "./tree.js";
+import { BranchTree } from "./tree.js";
+import { isObject, readPieces } from "./tree_file.js";
 
 const FORMAT = "gptj-playground/session";
 const VERSION = 2; // 1 had no tree, and was not exported

@@ -9,11 +9,10 @@
 import { number } from "./format.js";
 import { newId } from "./id.js";
 import { pieces } from "./text.js";
+import { WRITTEN, readNode } from "./tree_file.js";
 
 const MOST = 20_000; // nodes that are read
 const ROOT = "root"; // the empty page, from which all texts go out
-const WRITTEN = new Set(["write", "edit"]); // kinds whose words are the person's
-const KINDS = new Set([...WRITTEN, "generate", "retry", "alternative"]);
 
 /** How many characters two texts begin with in common; never half a character. @param {string} one @param {string} other */
 function commonLength(one, other) {
@@ -326,82 +325,4 @@ export class BranchTree {
     if (typeof current === "string" && tree.nodes.has(current)) tree.current = current;
     return tree;
   }
-}
-
-// ---- what others may have written
-
-/** @param {any} value */
-export const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const isCount = (/** @type {any} */ value) => Number.isSafeInteger(value) && value >= 0;
-const isFinite = (/** @type {any} */ value) => typeof value === "number" && Number.isFinite(value);
-
-// The textarea knows no other line ends, and a text must stay as long as it is.
-const cleanText = (/** @type {string} */ text) => text.replace(/\r/g, "\n");
-
-/** @param {any} given @param {string} where @returns {Piece[]} */
-export function readPieces(given, where) {
-  if (!Array.isArray(given)) throw new Error(`the text of ${where} is not a list`);
-  return pieces.join(
-    given.map((piece) => {
-      if (!Array.isArray(piece) || typeof piece[0] !== "string" || !isCount(piece[1])) {
-        throw new Error(`the text of ${where} has a piece that is not [text, number]`);
-      }
-      return [cleanText(piece[0]), piece[1]];
-    }),
-  );
-}
-
-/** @param {any} given @param {string} where @returns {TreeNode} */
-function readNode(given, where) {
-  if (!isObject(given)) throw new Error(`${where} is not an object`);
-  const { id, parent, at, kind, name = "", starred = false, time = 0, run = null } = given;
-  const wrong = (/** @type {string} */ what) => new Error(`${where} has ${what}`);
-  if (typeof id !== "string" || !id || id.length > 64) throw wrong("no id of at most 64 characters");
-  if (typeof parent !== "string") throw wrong("no parent");
-  if (!isCount(at)) throw wrong("an `at` that is not a count of characters");
-  if (!KINDS.has(kind)) throw wrong(`a kind that is none of ${[...KINDS].join(", ")}`);
-  if (typeof name !== "string" || name.length > 200) throw wrong("a name that is not a text of at most 200 characters");
-  if (typeof starred !== "boolean") throw wrong("a `starred` that is neither true nor false");
-  if (!isFinite(time)) throw wrong("a time that is not a number");
-  return { id, parent, at, pieces: readPieces(given.pieces, where), kind, name, starred, time, run: readRun(run, where) };
-}
-
-/** @type {Record<string, (value: any) => boolean>} */
-const RUN = {
-  prompt_length: isCount,
-  seed: isCount,
-  model: isText,
-  revision: isText,
-  precision: isText,
-  reason: isText,
-  message: isText,
-  tokens: isCount,
-  mean_logprob: isFinite,
-};
-
-/** @param {any} value */
-function isText(value) {
-  return typeof value === "string" && value.length <= 1000;
-}
-
-/** @param {any} given @param {string} where @returns {NodeRun | null} */
-function readRun(given, where) {
-  if (given === null) return null;
-  if (!isObject(given)) throw new Error(`the run of ${where} is not an object`);
-  /** @type {any} */
-  const run = {};
-  for (const [name, isSound] of Object.entries(RUN)) {
-    if (!Object.hasOwn(given, name) || given[name] === null) continue;
-    if (!isSound(given[name])) throw new Error(`the run of ${where} has a wrong ${name}`);
-    run[name] = given[name];
-  }
-  if (run.prompt_length === undefined) throw new Error(`the run of ${where} has no prompt_length`);
-  run.controls = {};
-  for (const [name, value] of Object.entries(isObject(given.controls) ? given.controls : {})) {
-    // names that are no controls are left out when they are used, not here: another version may know them
-    const isSound = ["string", "number", "boolean"].includes(typeof value) && /^[a-z_]{1,40}$/.test(name);
-    if (!isSound || name.startsWith("__")) throw new Error(`the run of ${where} has a wrong control`);
-    run.controls[name] = value;
-  }
-  return run;
 }
