@@ -92,9 +92,9 @@ def compare(visitor: Visitor) -> None:
     page.get_by_label("What the columns go through").select_option("top_p")
     page.get_by_label("Values of the columns", exact=True).fill("0.8, 1")
     page.get_by_label("Tokens a cell, at most").fill("40")
-    page.locator('[data-do="run"]').click()
-    page.locator('[data-do="stop"]').wait_for(state="hidden")
-    page.locator('[data-do="run"]').wait_for()
+    page.locator('[data-action="run"]').click()
+    page.locator('[data-action="stop"]').wait_for(state="hidden")
+    page.locator('[data-action="run"]').wait_for()
 
 
 def ask_why(visitor: Visitor) -> None:

@@ -49,7 +49,7 @@ class Comparer:
 
     @property
     def run_button(self) -> Locator:
-        return self.page.locator('[data-do="run"]')
+        return self.page.locator('[data-action="run"]')
 
     def axis(self, name: str, control: str, values: str | None = None) -> None:
         self.page.get_by_label(f"What the {name} go through").select_option(control)

@@ -55,13 +55,8 @@ export function mount({ element }) {
     });
   }
 
-  let isFilled = false;
   const isShown = () => shownView() === "about" && !document.hidden;
-  on("status", (status) => {
-    if (isFilled && !isShown()) return;
-    isFilled = true;
-    show(status);
-  });
+  on("status", (status) => isShown() && show(status));
   on("view", (view) => view === "about" && emit("refresh-status"));
   setInterval(() => isShown() && emit("refresh-status"), REFRESH_MS);
 

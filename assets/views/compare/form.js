@@ -1,0 +1,189 @@
+// The form of a comparison: prompt or template with the values of its placeholders, what columns and rows go
+// through, length and seeds.
+
+import { finder, make } from "../../components/dom.js";
+import { state } from "../../core/state.js";
+
+const MAX_NAMES = 100;
+const ALWAYS_SHOWN = ["temperature", "top_p"];
+/** @type {["columns", "rows"]} */
+const AXES = ["columns", "rows"];
+
+/** @typedef {{name: string, label: string, group: string, help: string, definition: string, suggestion: string}} Axis */
+
+export class Form {
+  /** @param {HTMLElement} root @param {{axes: Axis[], presets: Record<string, Controls>, controls: any[]}} props */
+  constructor(root, { axes, presets, controls }) {
+    this.$ = finder(root);
+    this.root = root;
+    this.axes = axes;
+    this.presets = presets;
+    this.controls = controls;
+    this.prompt = this.$("#compare-prompt", HTMLTextAreaElement);
+    this.isTemplate = this.$("#compare-is-template", HTMLInputElement);
+    this.length = this.$("#compare-length", HTMLInputElement);
+    const axis = (/** @type {string} */ name) => ({
+      control: this.$(`[data-axis="${name}"]`, HTMLSelectElement),
+      values: this.$(`[data-values="${name}"]`, HTMLTextAreaElement),
+      typed: new Map(), // of each control, the values last typed
+    });
+    this.fields = { columns: axis("columns"), rows: axis("rows") };
+    this.placeholders = new Map(); // of each that there ever was, its values as they are typed
+    this.prompt.addEventListener("input", () => grow(this.prompt));
+    for (const name of AXES) this.fillAxis(name);
+  }
+
+  /** @param {"columns" | "rows"} name */
+  fillAxis(name) {
+    const { control, values, typed } = this.fields[name];
+    control.append(new Option("nothing", ""));
+    /** @type {HTMLOptGroupElement | null} */
+    let group = null;
+    for (const axis of this.axes) {
+      if (axis.group && group?.label !== axis.group) {
+        group = control.appendChild(make("optgroup"));
+        group.label = axis.group;
+      }
+      (axis.group && group ? group : control).append(new Option(axis.label, axis.name));
+    }
+    control.addEventListener("change", () => this.showAxis(name));
+    values.addEventListener("input", () => {
+      typed.set(control.value, values.value);
+      grow(values);
+    });
+  }
+
+  /** As the server reads it. */
+  read() {
+    const axis = (/** @type {"columns" | "rows"} */ name) => {
+      const { control, values } = this.fields[name];
+      return { control: control.value, values: control.value ? values.value : "" };
+    };
+    return {
+      prompt: this.prompt.value,
+      is_template: this.isTemplate.checked,
+      placeholders: [...this.placeholders].slice(-MAX_NAMES), // also of names that may come back
+      rows: axis("rows"),
+      columns: axis("columns"),
+      length: this.length.value,
+      seeds: /** @type {HTMLInputElement | null} */ (this.root.querySelector('[name="compare-seeds"]:checked'))?.value ?? "same",
+      controls: state.controls,
+    };
+  }
+
+  /** @param {any} form what `read` gave, or anything else */
+  fill(form) {
+    const text = (/** @type {any} */ value, /** @type {string} */ otherwise) => (typeof value === "string" ? value : otherwise);
+    this.prompt.value = text(form?.prompt, "");
+    this.isTemplate.checked = form?.is_template !== false;
+    this.length.value = text(form?.length, "60");
+    const choice = form?.seeds === "different" ? "different" : "same";
+    this.$(`[name="compare-seeds"][value="${choice}"]`, HTMLInputElement).checked = true;
+    for (const pair of Array.isArray(form?.placeholders) ? form.placeholders : []) {
+      if (Array.isArray(pair) && typeof pair[0] === "string") this.placeholders.set(pair[0], text(pair[1], ""));
+    }
+    this.showPlaceholders([...this.placeholders.keys()]);
+    for (const name of AXES) {
+      const { control, typed } = this.fields[name];
+      const wanted = text(form?.[name]?.control, name === "columns" && !form ? "temperature" : "");
+      control.value = this.axes.some((axis) => axis.name === wanted) ? wanted : "";
+      const values = text(form?.[name]?.values, "");
+      if (wanted && values) typed.set(wanted, values);
+      this.showAxis(name);
+    }
+  }
+
+  /** The values and the help of the control that an axis goes through; a suggestion where none were typed. @param {"columns" | "rows"} name */
+  showAxis(name) {
+    const { control, values, typed } = this.fields[name];
+    const axis = this.axes.find((one) => one.name === control.value);
+    values.hidden = !axis;
+    values.value = axis ? (typed.get(axis.name) ?? axis.suggestion) : "";
+    const help = this.$(`[data-field="${name}"] .compare-help`);
+    help.textContent = axis ? axis.help : name === "rows" ? "One row for each prompt." : "One column.";
+    help.title = axis?.definition ?? "";
+    for (const other of AXES) grow(this.fields[other].values);
+  }
+
+  /** @param {string[]} names */
+  showPlaceholders(names) {
+    const box = this.$(".compare-placeholders");
+    const fields = [...box.children];
+    const there = new Map(fields.map((field) => [field.querySelector("textarea")?.dataset.name ?? "", field]));
+    if (there.size === names.length && names.every((name) => there.has(name))) return;
+    for (const [name, field] of there) if (!names.includes(name)) field.remove();
+    names.forEach((name, i) => {
+      const field = there.get(name) ?? this.newPlaceholder(name);
+      if (box.children[i] !== field) box.insertBefore(field, box.children[i] ?? null);
+    });
+  }
+
+  /** @param {string} name */
+  newPlaceholder(name) {
+    const field = make("div", "compare-field");
+    field.dataset.field = `values of ${name}`;
+    const label = field.appendChild(make("label", "", "Values of "));
+    const area = make("textarea");
+    Object.assign(area, { rows: 3, spellcheck: false, dir: "auto", placeholder: "one on each line" });
+    area.dataset.name = name;
+    area.value = this.placeholders.get(name) ?? "";
+    area.addEventListener("input", () => {
+      this.placeholders.set(name, area.value);
+      grow(area);
+    });
+    label.append(make("bdi", "compare-name", `{${name}}`), area);
+    return field;
+  }
+
+  /** What the model went on from, if it has the last word: that is what other settings would go on from too. */
+  takeEditorsText() {
+    const editor = document.querySelector(".editor textarea");
+    const whole = editor instanceof HTMLTextAreaElement ? editor.value : "";
+    const { prompt, continuation } = state.lastRun();
+    const text = continuation && whole === prompt + continuation ? prompt : whole;
+    this.prompt.value = text;
+    if (/[{}]/.test(text)) this.isTemplate.checked = false; // its braces are its own
+    grow(this.prompt);
+  }
+
+  /** The view is shown: fields get the height of their text. */
+  grow() {
+    for (const area of this.root.querySelectorAll("textarea")) grow(area);
+  }
+
+  /** @param {string | null | undefined} field the one that is wrong */
+  markWrong(field) {
+    for (const box of this.root.querySelectorAll("[data-field]")) {
+      const wrong = box.getAttribute("data-field") === field;
+      box.toggleAttribute("data-wrong", wrong);
+      for (const input of box.querySelectorAll("textarea, input")) {
+        if (wrong) input.setAttribute("aria-invalid", "true");
+        else input.removeAttribute("aria-invalid");
+      }
+    }
+  }
+
+  /** The controls that no axis sets are those of the Write panel. */
+  showSettings() {
+    const { columns, rows } = this.fields;
+    const set = new Set([columns.control.value, rows.control.value, "max_new_tokens"]);
+    if (set.has("preset")) for (const name of Object.keys(Object.values(this.presets)[0])) set.add(name);
+    const said = [];
+    for (const { name, label, initial } of this.controls) {
+      const value = state.controls[name] ?? "";
+      if (set.has(name) || value === "" || (value === initial && !ALWAYS_SHOWN.includes(name))) continue;
+      const written = typeof value === "boolean" ? (value ? "on" : "off") : String(value).replaceAll("\n", ", ");
+      said.push(`${label} ${written.length > 40 ? `${written.slice(0, 40)}…` : written}`);
+    }
+    this.$(".compare-settings span").textContent = said.length
+      ? `As on Write: ${said.join(" · ")}.`
+      : "All other controls are as on Write.";
+  }
+}
+
+/** @param {HTMLTextAreaElement} area */
+function grow(area) {
+  if (!area.offsetParent) return;
+  area.style.height = "auto";
+  area.style.height = `${Math.min(area.scrollHeight + 2, 240)}px`;
+}
