@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 ASSETS = Path(__file__).resolve().parent.parent.parent / "assets"
-FOLDERS = ("core", "components", "views")
+FOLDERS = ("core", "components", "views", "texts")
 MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".json": "application/json"}
 ROUTE = "/page"  # Gradio's own files are at /assets
 FOR_GOOD = "public, max-age=31536000, immutable"

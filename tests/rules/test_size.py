@@ -26,8 +26,6 @@ TO_SPLIT = {
     "assets/views/branches/branches.css",
     "assets/views/branches/branches.js",
     "assets/views/compare/compare.css",
-    "assets/views/compare/compare.js",
-    "assets/views/why/why.js",
     "assets/views/write/tokens.js:TokenView",
     "assets/page.css",
     # benchmarks
