@@ -24,7 +24,6 @@ TO_SPLIT = {
     # assets
     "assets/core/tree.js:BranchTree",
     "assets/views/branches/branches.css",
-    "assets/views/branches/branches.js",
     "assets/views/compare/compare.css",
     "assets/views/write/tokens.js:TokenView",
     "assets/page.css",

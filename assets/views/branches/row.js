@@ -1,0 +1,102 @@
+// One row of the outline: its lines and dot, the node's first words, and how it ended.
+
+import { make, visible } from "../../components/dom.js";
+import { number, plural, signed } from "../../core/format.js";
+import { PERSON, pieces } from "../../core/text.js";
+
+export const ROW = 34; // pixels, as in branches.css
+const SHOWN_CHARACTERS = 160;
+const KEPT_CHARACTERS = 24;
+const SVG = "http://www.w3.org/2000/svg";
+/** @type {Record<string, string>} */
+const ENDS = { length: "length", stop: "stop", eos: "end", cancelled: "stopped", error: "failed" };
+
+const oneLine = (/** @type {string} */ text) => text.replace(/\s+/g, " ");
+const own = (/** @type {TreeNode} */ node) => pieces.text(node.pieces);
+
+/** Words in the colours of who wrote them. @param {Piece[]} list */
+export const words = (list) =>
+  list.map(([text, author]) => make("span", author === PERSON ? "by-person" : "by-model", text));
+
+/**
+ * @param {import("./layout.js").Row} row @param {number} index
+ * @param {{tree: import("../../core/tree.js").BranchTree, chosen: string | null, indent: number}} view
+ */
+export function drawRow(row, index, { tree, chosen, indent }) {
+  const { node, fold = [], level, isOpen } = row;
+  const line = make("div", node ? "tree-row" : "tree-row is-fold");
+  line.id = `branch-row-${index}`;
+  line.style.top = `${index * ROW}px`;
+  line.setAttribute("role", "treeitem");
+  line.setAttribute("aria-level", String(level + 1));
+  if (isOpen !== undefined || !node) line.setAttribute("aria-expanded", String(Boolean(isOpen)));
+  line.setAttribute("aria-selected", String(node?.id === chosen));
+  line.append(drawLines(row, indent));
+  if (!node) {
+    const text = oneLine(fold.map(own).join("")).slice(0, SHOWN_CHARACTERS);
+    line.append(make("span", "words", `${plural(fold.length, "step")}, ${text}`));
+    return line;
+  }
+  if (node.starred) line.appendChild(make("span", "star", "★")).setAttribute("aria-label", "starred");
+  if (node.name) line.append(make("bdi", "name", node.name));
+  line.append(beginning(node, tree));
+  if (node.id === tree.current) line.append(make("span", "here", "in the editor"));
+  if (row.hidden) line.append(make("span", "hidden-count", `+${number(row.hidden)}`));
+  const { run } = node;
+  const end = tree.isGrowing(node.id) ? "writing…" : run ? (ENDS[run.reason ?? ""] ?? run.reason ?? "") : "";
+  const meta = [end, run?.tokens === undefined ? "" : number(run.tokens), run?.mean_logprob === undefined ? "" : signed(run.mean_logprob, 2)];
+  line.appendChild(make("span", "meta")).append(...meta.map((text) => make("span", "", text)));
+  return line;
+}
+
+/** The words of a node that begins within its parent follow the last words that it keeps. @param {TreeNode} node @param {import("../../core/tree.js").BranchTree} tree */
+function beginning(node, tree) {
+  const line = make("span", "words");
+  const parent = tree.get(node.parent);
+  if (node.at < tree.lengthOf(parent)) {
+    const all = oneLine(tree.textOf(parent.id, node.at));
+    const kept = all.length > KEPT_CHARACTERS ? all.slice(-KEPT_CHARACTERS).replace(/^\S*\s/, "") : all;
+    line.append(make("span", "kept", `…${kept}`));
+  }
+  const text = own(node);
+  if (!text.trim()) {
+    line.append(visible(text.slice(0, 20)));
+    return line;
+  }
+  let isFirst = !line.firstChild;
+  for (const [part, author] of pieces.slice(node.pieces, 0, SHOWN_CHARACTERS)) {
+    const shown = oneLine(isFirst ? part.trimStart() : part);
+    line.append(...words([[shown, author]]));
+    isFirst = isFirst && !shown;
+  }
+  return line;
+}
+
+/** @param {import("./layout.js").Row} row @param {number} indent */
+function drawLines({ node, level, lines, joint, up, down, isOpen }, indent) {
+  const middle = ROW / 2;
+  const x = (/** @type {number} */ column) => 9 + column * indent;
+  const dot = x(level);
+  let path = lines.map((goesOn, column) => (goesOn ? `M${x(column)} 0V${ROW}` : "")).join("");
+  if (joint) {
+    const from = x(level - 1);
+    const bend = Math.min(6, indent / 2);
+    path += `M${from} 0V${middle - bend}Q${from} ${middle} ${from + bend} ${middle}H${dot - 5}`;
+    if (joint === "tee") path += `M${from} ${middle - bend}V${ROW}`;
+  }
+  if (up) path += `M${dot} 0V${middle - 5}`;
+  if (down) path += `M${dot} ${middle + 5}V${ROW}`;
+  const draw = (/** @type {string} */ tag, /** @type {Record<string, any>} */ attributes) => {
+    const shape = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) shape.setAttribute(name, value);
+    return shape;
+  };
+  const svg = draw("svg", { width: dot + 11, height: ROW, "aria-hidden": "true" });
+  svg.append(draw("path", { d: path, class: "line" }));
+  if (!node) svg.append(draw("path", { d: `M${dot} ${middle - 6}V${middle + 6}`, class: "folded" }));
+  else {
+    const name = `${node.run ? "of-model" : "of-person"}${isOpen === false ? " is-closed" : ""}`;
+    svg.append(draw("circle", { cx: dot, cy: middle, r: 4, class: name }));
+  }
+  return svg;
+}
