@@ -248,7 +248,7 @@ def test_a_cell_that_contradicts_itself_says_so_and_the_others_run(comparer: Com
     [
         (" ", "0.2, 0.5", "5", "Write a prompt, or take the text from the editor."),
         ("A {x", "0.2, 0.5", "5", "The brace { at character 3 of the template is never closed."),
-        ("P", "0.2, 9", "5", "Temperature (temperature) must be a number from 0 to 2; it was '9'."),
+        ("P", "0.2, 9", "5", 'Temperature (temperature) must be a number from 0 to 2; it was "9".'),
         ("P", "warm", "5", "Temperature (temperature) must be a number from 0 to 2"),
         ("P", "0 to 2 in 10000 steps", "5", "10,000 steps are too many: at most 36 cells"),
         ("P", "0.2", "lots", "Length (max_new_tokens) must be a whole number from 0 to 2048"),
@@ -288,7 +288,7 @@ def test_hostile_text_is_text_everywhere(comparer: Comparer) -> None:
     expect(comparer.cells).to_have_count(3)
     assert page.locator(".compare :is(img, script, b)").count() == 0
     comparer.axis("columns", "temperature", HOSTILE)
-    expect(comparer.cost).to_contain_text("it was '<img src=x onerror")
+    expect(comparer.cost).to_contain_text('it was "<img src=x onerror')
     assert person.dialogs == []
 
 
