@@ -137,7 +137,7 @@ def measure_ours(
 ) -> dict[str, Any]:
     from transformers import GPTJConfig
 
-    from gptj_demo.engine.checkpoint import memory_needed
+    from gptj_demo.engine.load import memory_needed
 
     generator = random.Random(0)
     begin = time.perf_counter()

@@ -91,12 +91,19 @@ class EngineStatus:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerReady:
-    """The tokenizer as `tokenizers` serialises it; sent before the weights are loaded."""
+    """The tokenizer, and what its ids mean; sent before the weights are loaded."""
 
     tokenizer_json: str
+    """As `tokenizers` serialises it."""
     context_length: int
     vocabulary_size: int
+    """One more than the largest id that can stand in a text."""
     bos_token_id: int
+    """What an empty prompt is read as."""
+    eos_token_ids: tuple[int, ...]
+    """Tokens that end a text; can be empty."""
+    unused_token_ids: tuple[int, ...]
+    """Ids below `vocabulary_size` that cannot stand in a text, ascending."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ async def encode_prompt(worker: Worker, text: str) -> tuple[int, ...]:
         raise RequestRefused("invalid", message("score.prompt_no_text"))
     ids = tuple(token.token_id for token in await worker.tokenize(text))
     assert worker.vocabulary is not None
-    return ids or (worker.vocabulary.end_of_text,)
+    return ids or (worker.vocabulary.bos_token_id,)
 
 
 async def encode_continuation(

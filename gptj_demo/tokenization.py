@@ -33,13 +33,29 @@ class TokenizedControls(NamedTuple):
 
 
 class Vocabulary:
-    """A byte-level BPE tokenizer; `size` ids stand in texts, the others pad the model's head."""
+    """A byte-level BPE tokenizer and the ids that can stand in texts.
 
-    def __init__(self, tokenizer_json: str, size: int, end_of_text: int) -> None:
+    These are the ids below `size` without `unused_token_ids`; other rows pad the model's head.
+    """
+
+    def __init__(
+        self,
+        tokenizer_json: str,
+        size: int,
+        bos_token_id: int,
+        eos_token_ids: Sequence[int],
+        unused_token_ids: Sequence[int] = (),
+    ) -> None:
         self.size = size
-        self.end_of_text = end_of_text
-        self._tokenizer = Tokenizer.from_str(_without_padding(tokenizer_json, size))
+        self.bos_token_id = bos_token_id
+        self.eos_token_ids = frozenset(eos_token_ids)
+        self._unused = frozenset(unused_token_ids)
+        self._tokenizer = Tokenizer.from_str(_without_padding(tokenizer_json, self))
         self._bytes = token_bytes(tokenizer_json)
+
+    def __contains__(self, token_id: int) -> bool:
+        """Whether an id can stand in a text."""
+        return 0 <= token_id < self.size and token_id not in self._unused
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; `<|endoftext|>` in it is that token."""
@@ -76,8 +92,12 @@ class Vocabulary:
             words[tuple(self.encode(word))] = None
             words[tuple(self.encode(" " + word))] = None
         forbidden = {word[0] for word in words if len(word) == 1}
-        ends = {self.end_of_text, *params.stop_token_ids}
-        left = self.size - len(forbidden | (ends if params.min_new_tokens else set()))
+        ends = {*self.eos_token_ids, *params.stop_token_ids}
+        left = (
+            self.size
+            - len(self._unused)
+            - len(forbidden | (ends if params.min_new_tokens else set()))
+        )
         if left <= 0:
             control = control_named("bad_words")
             raise InvalidControl(
@@ -92,7 +112,7 @@ class Vocabulary:
         )
 
     def _check(self, name: str, token_ids: Sequence[int]) -> None:
-        wrong = next((token_id for token_id in token_ids if token_id >= self.size), None)
+        wrong = next((token_id for token_id in token_ids if token_id not in self), None)
         if wrong is not None:
             values = {"token": str(wrong), "last": str(self.size - 1)}
             called = control_named(name).called
@@ -106,11 +126,11 @@ def prompt_hint(text: str) -> Message | None:
     return None
 
 
-def _without_padding(tokenizer_json: str, size: int) -> str:
+def _without_padding(tokenizer_json: str, vocabulary: Vocabulary) -> str:
     """The tokenizer without the tokens that name padding: their names are texts as any other."""
     description = json.loads(tokenizer_json)
     added = description.get("added_tokens", ())
-    description["added_tokens"] = [token for token in added if token["id"] < size]
+    description["added_tokens"] = [token for token in added if token["id"] in vocabulary]
     return json.dumps(description)
 
 

@@ -420,7 +420,7 @@ class Worker:
         except InvalidControl as error:
             raise RequestRefused("invalid", error.message, error.name) from None
         token_ids = await self._prompt_ids(stream.request.prompt, vocabulary)
-        kept = self._fit(token_ids, params) or (vocabulary.end_of_text,)
+        kept = self._fit(token_ids, params) or (vocabulary.bos_token_id,)
         return Submit(
             stream.request_id,
             kept,
@@ -437,7 +437,7 @@ class Worker:
     ) -> tuple[int, ...]:
         if isinstance(prompt, str):
             return tuple(await self._encode(prompt, vocabulary))
-        wrong = next((i for i in prompt if not 0 <= i < vocabulary.size), None)
+        wrong = next((i for i in prompt if i not in vocabulary), None)
         if wrong is not None:
             raise RequestRefused(
                 "invalid",
@@ -664,7 +664,11 @@ class Worker:
                     self._fill_slots()
             case TokenizerReady():
                 vocabulary = Vocabulary(
-                    received.tokenizer_json, received.vocabulary_size, received.bos_token_id
+                    received.tokenizer_json,
+                    received.vocabulary_size,
+                    received.bos_token_id,
+                    received.eos_token_ids,
+                    received.unused_token_ids,
                 )
                 with self._lock:
                     self._vocabulary, self._limits = vocabulary, received

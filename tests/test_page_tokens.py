@@ -23,7 +23,7 @@ from gptj_demo.ui.tokens import (
 from tests.engine.checkpoints import TEXT_TOKENS, make_tokenizer
 
 END = TEXT_TOKENS - 1
-VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END)
+VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END, [END])
 byte_strings = st.lists(
     st.one_of(
         st.binary(max_size=5),

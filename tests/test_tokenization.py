@@ -13,7 +13,7 @@ from gptj_demo.tokenization import Vocabulary, prompt_hint
 from tests.engine.checkpoints import END_OF_TEXT, TEXT_TOKENS, make_tokenizer
 
 END = TEXT_TOKENS - 1
-VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END)
+VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END, [END])
 
 
 # ---- places and texts
@@ -117,7 +117,7 @@ def test_ids_outside_the_vocabulary_are_refused_by_name(values: dict[str, Any], 
 
 def tiny(size: int) -> Vocabulary:
     """The first ids of the tokenizer, which stand for single characters, are all there is."""
-    return Vocabulary(make_tokenizer().to_str(), size, 0)
+    return Vocabulary(make_tokenizer().to_str(), size, 0, [0])
 
 
 def test_words_that_leave_nothing_to_write_are_refused() -> None:

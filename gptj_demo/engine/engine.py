@@ -6,7 +6,7 @@ import bisect
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from gptj_demo.engine.detokenizer import Detokenizer
@@ -57,7 +57,7 @@ class Completion:
         if sampled.logprobs is not None:
             self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
         self._filtered_away += sampled.filtered_away
-        if token_id == self._vocabulary.end_of_text and not params.ignore_eos:
+        if token_id in self._vocabulary.eos_token_ids and not params.ignore_eos:
             return (self._ended_by(sampled, message("end.model")),)
         if token_id in params.stop_token_ids:
             return (self._ended_by(sampled, message("end.stop_token", token=str(token_id))),)
@@ -117,16 +117,26 @@ class Completion:
 class EngineVocabulary:
     """What the engine knows of the tokenizer: the bytes of each id, and which ids there are.
 
-    `size` ids can be chosen; `end_of_text` is one of them, or -1 where no id ends a text.
+    Ids below `size` can be chosen, except `unused_token_ids`. `bos_token_id` is what an empty
+    prompt is read as; `eos_token_ids` end a text.
     """
 
     def __init__(
-        self, table: list[bytes], size: int, end_of_text: int, context_length: int
+        self,
+        table: list[bytes],
+        size: int,
+        context_length: int,
+        *,
+        bos_token_id: int,
+        eos_token_ids: Iterable[int],
+        unused_token_ids: Iterable[int] = (),
     ) -> None:
         self.table = table
         self.size = size
-        self.end_of_text = end_of_text
         self.context_length = context_length
+        self.bos_token_id = bos_token_id
+        self.eos_token_ids = frozenset(eos_token_ids)
+        self.unused_token_ids = frozenset(unused_token_ids)
         self._sorted: list[tuple[bytes, int]] | None = None
 
     def beginning_with(self, prefix: bytes) -> list[int]:
@@ -138,7 +148,7 @@ class EngineVocabulary:
         for data, token_id in itertools.islice(self._sorted, begin, None):
             if not data.startswith(prefix):
                 break
-            if token_id != self.end_of_text:
+            if token_id not in self.eos_token_ids and token_id not in self.unused_token_ids:
                 found.append(token_id)
         return found
 
@@ -179,8 +189,9 @@ class Engine:
         request, healed_token_id = self._heal(request)
         healed = b"" if healed_token_id is None else self._vocabulary.table[healed_token_id]
         first = self._vocabulary.beginning_with(healed) if healed else []
+        ends = sorted(self._vocabulary.eos_token_ids)
         samplers = [
-            RowSampler(request, index, self._vocabulary.size, self._vocabulary.end_of_text, first)
+            RowSampler(request, index, self._vocabulary.size, ends, first)
             for index in range(request.params.candidates)
         ]
         self._runner.add(request.request_id, samplers)
@@ -195,13 +206,10 @@ class Engine:
     def _heal(self, request: Submit) -> tuple[Submit, int | None]:
         """Token healing: the request without its prompt's last token, and that token."""
         *before, last = request.prompt_token_ids
-        end_of_text = self._vocabulary.end_of_text
-        if not request.params.token_healing or last == end_of_text:
+        special = {self._vocabulary.bos_token_id, *self._vocabulary.eos_token_ids}
+        if not request.params.token_healing or last in special:
             return request, None
-        if not before:
-            if end_of_text < 0:
-                return request, None
-            before = [end_of_text]  # what an empty prompt begins with
+        before = before or [self._vocabulary.bos_token_id]
         return replace(request, prompt_token_ids=tuple(before)), last
 
     def cancel(self, request_id: int) -> list[Finished]:

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from gptj_demo.engine import checkpoint
+from gptj_demo.engine import load as loading
 from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.gptj import GPTJ, SMALL_MODEL
 from gptj_demo.engine.machine import available_cores
@@ -33,7 +33,6 @@ from gptj_demo.protocol import (
     Refused,
     StepEvents,
     Submit,
-    TokenizerReady,
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
@@ -73,7 +72,7 @@ def prefill_budget(parameters: int, device: str) -> int:
 
 
 def load(settings: Settings, send: Callable[[object], None]) -> Engine:
-    """Find, load and warm up the model, telling how far it is; raises `checkpoint.Refusal`."""
+    """Find, load and warm up the model, telling how far it is; raises `loading.Refusal`."""
     last = 0.0
 
     def report(detail: Message, progress: float | None = None) -> None:
@@ -84,31 +83,37 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
             send(EngineStatus("loading", detail, progress))
 
     report(message("status.choosing"))
-    plan = checkpoint.make_plan(settings)
-    tokenizer_json, end_of_text, vocabulary = checkpoint.load_tokenizer_json(plan, report)
-    context_length = plan.config.n_positions
-    send(TokenizerReady(tokenizer_json, context_length, vocabulary, end_of_text))
-    loaded = checkpoint.load_model(plan, report)
-    parameters = checkpoint.parameter_count(plan.config)
+    plan = loading.make_plan(settings)
+    tokenizer, note = loading.load_tokenizer(plan, report)
+    send(tokenizer)
+    loaded = loading.load_model(plan, report)
+    parameters = loading.parameter_count(plan.config)
     if plan.device == "cpu":
         # a small model's rows are shared by other threads, which sleep where there are few
         most = 1 if parameters < SMALL_MODEL else available_cores()
         torch.set_num_threads(min(most, torch.get_num_threads()))
     model = GPTJ(loaded)
     report(message("status.warming_up"))
-    known = EngineVocabulary(token_bytes(tokenizer_json), vocabulary, end_of_text, context_length)
+    vocabulary = EngineVocabulary(
+        token_bytes(tokenizer.tokenizer_json),
+        tokenizer.vocabulary_size,
+        tokenizer.context_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_ids=tokenizer.eos_token_ids,
+        unused_token_ids=tokenizer.unused_token_ids,
+    )
     try:
-        runner = Runner(model, plan.max_streams, vocabulary)
-        engine = Engine(runner, known, prefill_budget(parameters, plan.device))
+        runner = Runner(model, plan.max_streams, vocabulary.size)
+        engine = Engine(runner, vocabulary, prefill_budget(parameters, plan.device))
         slower = runner.prepare(report)
-        warm_up(engine, 8 if plan.device == "cpu" else max(1, context_length - 4))
+        warm_up(engine, 8 if plan.device == "cpu" else max(1, tokenizer.context_length - 4))
     except torch.OutOfMemoryError:
-        raise checkpoint.Refusal(
+        raise loading.Refusal(
             f"{plan.name} in {plan.precision} with {plan.max_streams} streams ran out of memory on "
             f"{plan.device_name} while it was tried: free some memory there, set max_streams to "
             "fewer, or precision to int8."
         ) from None
-    why = plan.why if slower is None else joined(plan.why, slower)
+    why = joined(*filter(None, (plan.why, note, slower)))
     info = ModelInfo(
         name=plan.name,
         revision=plan.revision,
@@ -117,10 +122,10 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         device=plan.device,
         device_name=plan.device_name,
         parameters=parameters,
-        weight_bytes=checkpoint.weight_bytes(plan.config, plan.precision),
-        context_length=context_length,
-        vocabulary_size=vocabulary,
-        bos_token_id=end_of_text,
+        weight_bytes=loading.weight_bytes(plan.config, plan.precision),
+        context_length=tokenizer.context_length,
+        vocabulary_size=tokenizer.vocabulary_size,
+        bos_token_id=tokenizer.bos_token_id,
         max_streams=plan.max_streams,
         why=why,
     )
@@ -171,7 +176,7 @@ def main(descriptor: int) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the web process is gone
         try:
             engine = load(settings, connection.send)
-        except checkpoint.Refusal as refusal:
+        except loading.Refusal as refusal:
             connection.send(Refused(str(refusal)))
             sys.exit(2)
         serve(engine, inbox, connection.send)

@@ -64,7 +64,7 @@ class Controlled(NamedTuple):
 class RowSampler:
     """What sampling knows of one completion: controls, random numbers, the tokens it has seen.
 
-    `vocabulary` is the number of ids that can be chosen, `end_of_text` one of them (or -1: none).
+    `vocabulary` is the number of ids that can be chosen; `eos_token_ids` end a text.
     The first token is one of `first_token_ids` where these are given (token healing). The seed of
     completion `index` is the request's plus `index`, modulo 2**32.
     """
@@ -74,7 +74,7 @@ class RowSampler:
         request: Submit,
         index: int,
         vocabulary: int,
-        end_of_text: int,
+        eos_token_ids: Sequence[int],
         first_token_ids: Sequence[int] = (),
     ) -> None:
         params = request.params
@@ -87,7 +87,7 @@ class RowSampler:
         self.xtc_uniforms = _uniforms(
             self.seed, 1, params.max_new_tokens if params.xtc_probability > 0 else 0
         )
-        ends = [*params.stop_token_ids, *([end_of_text] if end_of_text >= 0 else [])]
+        ends = [*params.stop_token_ids, *eos_token_ids]
         self.ends = ends if params.min_new_tokens > 0 else []
         self.first_token_ids = list(first_token_ids)
         self.wants_logprobs = params.logprobs is not None or params.candidates > params.n

@@ -108,7 +108,7 @@ def healed_length(vocabulary: Vocabulary, token_id: int | None) -> int:
 
 def _shown(vocabulary: Vocabulary, token_id: int) -> tuple[str, int]:
     text = vocabulary.text_of(token_id)
-    if token_id == vocabulary.end_of_text:
+    if token_id in vocabulary.eos_token_ids:
         return text, END_OF_TEXT
     return text, TEXT if text.encode() == vocabulary.bytes_of(token_id) else PART_OF_CHARACTER
 

@@ -51,7 +51,7 @@ class Row:
     bad_words: tuple[Ids, ...] = ()
     dry_sequence_breakers: frozenset[int] = frozenset()
     first_token_ids: Ids = ()
-    end_of_text: int = 0
+    eos_token_ids: tuple[int, ...] = (0,)
 
     @cached_property
     def params(self) -> SamplingParams:
@@ -72,7 +72,7 @@ class Row:
             self.bad_words,
             self.dry_sequence_breakers,
         )
-        row = RowSampler(request, 0, vocabulary, self.end_of_text, self.first_token_ids)
+        row = RowSampler(request, 0, vocabulary, self.eos_token_ids, self.first_token_ids)
         for token_id in self.generated:
             row.add(token_id)
             if row.seen is not None:
@@ -148,7 +148,7 @@ def _theirs(make: Callable[[Row], Any]) -> Stage:
 def _min_new_tokens(row: Row) -> Any:
     if not row.params.min_new_tokens:
         return None
-    ends = [row.end_of_text, *row.params.stop_token_ids]
+    ends = [*row.eos_token_ids, *row.params.stop_token_ids]
     return MinNewTokensLengthLogitsProcessor(len(row.prompt), row.params.min_new_tokens, ends)
 
 

@@ -54,7 +54,9 @@ class Bench:
                 model.transformer.wte.weight[NOT_A_NUMBER] = torch.nan
         self.clock = Clock()
         runner = Runner(GPTJ(model), max_streams, TEXT_TOKENS)
-        vocabulary = EngineVocabulary(TABLE, TEXT_TOKENS, END, CONTEXT)
+        vocabulary = EngineVocabulary(
+            TABLE, TEXT_TOKENS, CONTEXT, bos_token_id=END, eos_token_ids=[END]
+        )
         self.engine = Engine(runner, vocabulary, prefill_budget, self.clock)
         self.events: dict[int, list[EngineEvent]] = {}
 
@@ -440,7 +442,9 @@ def test_an_ngram_of_one_that_leaves_nothing() -> None:
     """Every token stands in the prompt, and none may come twice."""
     model = make_model(seed=4, vocab_size=5, n_positions=CONTEXT, bos_token_id=0, eos_token_id=0)
     runner = Runner(GPTJ(model), 2, 5)
-    engine = Engine(runner, EngineVocabulary([b"x"] * 5, 5, -1, CONTEXT), 16)
+    engine = Engine(
+        runner, EngineVocabulary([b"x"] * 5, 5, CONTEXT, bos_token_id=0, eos_token_ids=()), 16
+    )
     engine.submit(request(prompt=range(5), no_repeat_ngram_size=1, max_new_tokens=4))
     events = []
     while not engine.is_idle:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from transformers import GPTJForCausalLM
 
-from gptj_demo.engine.checkpoint import SAMPLE_MODEL
 from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.gptj import GPTJ
+from gptj_demo.engine.load import SAMPLE_MODEL
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
@@ -25,7 +25,6 @@ from tests.engine.forward import logits_of
 
 NEW_TOKENS = 24
 STREAMS = 16
-NO_END = -1  # no id ends these texts, so that every continuation has its full length
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def make_engine(case: Case, device: str, prefill_budget: int = 16) -> Engine:
 
 def words(size: int) -> EngineVocabulary:
     """A vocabulary of one letter, in which no id ends a text."""
-    return EngineVocabulary([b"x"] * size, size, NO_END, context_length=1 << 20)
+    return EngineVocabulary([b"x"] * size, size, 1 << 20, bos_token_id=0, eos_token_ids=())
 
 
 def make_prompts(case: Case) -> list[tuple[int, ...]]:

@@ -157,7 +157,9 @@ def usual_tokens(model: GPTJForCausalLM, prompts: list[Ids], vocabulary: int) ->
 def run(case: Case, end_of_text: int, requests: list[Submit]) -> dict[int, list[int]]:
     runner = Runner(GPTJ(case.make()), max_streams=16, vocabulary=case.vocabulary)
     table = [b"x"] * case.vocabulary
-    vocabulary = EngineVocabulary(table, case.vocabulary, end_of_text, context_length=1 << 20)
+    vocabulary = EngineVocabulary(
+        table, case.vocabulary, 1 << 20, bos_token_id=0, eos_token_ids=[end_of_text]
+    )
     engine = Engine(runner, vocabulary, prefill_budget=32)
     tokens: dict[int, list[int]] = {request.request_id: [] for request in requests}
     for request in requests:

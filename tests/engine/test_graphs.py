@@ -26,7 +26,6 @@ from tests.engine.devices import DEVICE, NO_GPU, NO_TRITON
 
 TABLE = token_bytes(make_tokenizer().to_str())
 CONTEXT = 64
-NO_END = -1
 NOT_A_NUMBER = TABLE.index(b"~")  # the token whose embedding is one, in some tests
 
 
@@ -87,7 +86,9 @@ class Bench:
                 self.runner.model, self.runner.cache, capture, kernels
             )
         self.engine = Engine(
-            self.runner, EngineVocabulary(TABLE, TEXT_TOKENS, NO_END, n_positions), 16
+            self.runner,
+            EngineVocabulary(TABLE, TEXT_TOKENS, n_positions, bos_token_id=0, eos_token_ids=()),
+            16,
         )
         self.events: list[EngineEvent] = []
 

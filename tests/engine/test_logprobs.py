@@ -26,7 +26,6 @@ from tests.engine.controls import Row, follow
 from tests.engine.test_exactness import CASES, Case
 
 CLOSE = 1e-4
-NO_END = -1
 
 
 class Outcome:
@@ -41,7 +40,9 @@ class Outcome:
 def run(case: Case, requests: list[Submit]) -> dict[int, Outcome]:
     runner = Runner(GPTJ(case.make()), max_streams=4, vocabulary=case.vocabulary)
     table = [b"xy"] * case.vocabulary
-    vocabulary = EngineVocabulary(table, case.vocabulary, NO_END, runner.model.context_length)
+    vocabulary = EngineVocabulary(
+        table, case.vocabulary, runner.model.context_length, bos_token_id=0, eos_token_ids=()
+    )
     engine = Engine(runner, vocabulary, prefill_budget=16)
     outcomes = {request.request_id: Outcome() for request in requests}
     for request in requests:

@@ -33,7 +33,6 @@ TO_SPLIT = {
     "gptj_demo/api/service.py",
     "gptj_demo/api/service.py:_Service",
     # gptj_demo/engine
-    "gptj_demo/engine/checkpoint.py",
     "gptj_demo/engine/gptj.py",
     "gptj_demo/engine/gptj.py:GPTJ",
     "gptj_demo/engine/int8_cpu.py",
@@ -55,7 +54,6 @@ TO_SPLIT = {
     "tests/browser/test_tokens.py",
     "tests/browser/test_tree.py",
     # tests/engine
-    "tests/engine/test_checkpoint.py",
     "tests/engine/test_engine.py",
     "tests/engine/test_graphs.py",
     "tests/engine/test_sampler.py",

@@ -1,0 +1,19 @@
+"""Finds a checkpoint, plans precision and memory, and loads it."""
+
+from gptj_demo.engine.load.errors import Refusal
+from gptj_demo.engine.load.memory import memory_needed, parameter_count, weight_bytes
+from gptj_demo.engine.load.plan import SAMPLE_MODEL, Plan, make_plan
+from gptj_demo.engine.load.tokenizer import load_tokenizer
+from gptj_demo.engine.load.weights import load_model
+
+__all__ = [
+    "SAMPLE_MODEL",
+    "Plan",
+    "Refusal",
+    "load_model",
+    "load_tokenizer",
+    "make_plan",
+    "memory_needed",
+    "parameter_count",
+    "weight_bytes",
+]

@@ -1,0 +1,123 @@
+"""Finds and fetches a checkpoint's files on the hub or in its local cache."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import constants as hub_constants
+from huggingface_hub import errors as hub_errors
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+from gptj_demo.engine.load.errors import Refusal, last_line
+from gptj_demo.engine.load.families import SMALL_FILES, file_names, weight_files
+from gptj_demo.texts import Message, message
+
+Report = Callable[[Message, float | None], None]
+"""Told what is being done, and how far it is (0 to 1) where that is known."""
+
+
+def fetch_small_files(repository: str, revision: str | None) -> Path:
+    """The snapshot folder of a revision with all but the weights in it, from the hub or, where it
+    cannot be reached, from the cache; its name is the commit. Raises `Refusal`."""
+    with _refusing(repository, revision):
+        folder = huggingface_hub.snapshot_download(
+            repository, revision=revision, allow_patterns=list(SMALL_FILES), tqdm_class=_SilentBar
+        )
+    return Path(folder)
+
+
+def hub_sizes(repository: str, folder: Path) -> dict[str, int]:
+    """Every file of a snapshot with its bytes; empty where the list was never fetched."""
+    try:
+        tree = huggingface_hub.get_cached_repo_tree(repository, revision=folder.name)
+    except hub_errors.CachedRepoTreeNotFoundError:
+        return {}
+    return {file.path: file.size for file in tree}
+
+
+def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
+    """The folder with the weights in it, downloaded where they are missing; raises `Refusal`."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    report(message("status.looking", source=source), None)
+    folder = fetch_small_files(source, revision)
+    sizes = hub_sizes(source, folder)
+    names = weight_files(source, folder, set(sizes) or file_names(folder))
+    missing = [name for name in names if not (folder / name).exists()]
+    total = sum(sizes.get(name, 0) for name in missing)
+    free = shutil.disk_usage(folder).free
+    if total > free:
+        raise Refusal(
+            f"{source} needs {total / 1e9:.1f} GB on the disk, and {free / 1e9:.1f} GB are "
+            f"free in {hub_constants.HF_HUB_CACHE}: free some, or set HF_HOME to another disk."
+        )
+
+    downloaded = 0
+    reported = -1.0
+
+    class Bar(_SilentBar):
+        def __init__(self, *args: Any, initial: int = 0, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.update(initial)  # what an interrupted download left
+
+        def update(self, n: float | None = 1) -> None:
+            nonlocal downloaded, reported
+            downloaded += int(n or 0)
+            progress = min(1.0, downloaded / total) if total else 1.0
+            if abs(progress - reported) >= 0.001 or progress == 1.0 > reported:
+                reported = progress
+                done = round(downloaded / 1e6)
+                report(message("status.downloading", done=done, total=round(total / 1e6)), progress)
+
+        def update_transfer(self, n: float | None = 1) -> None:
+            """Bytes off the network, before they are put together; `update` counts them then."""
+
+        def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...
+
+    with _refusing(source, revision):
+        for name in missing:
+            huggingface_hub.hf_hub_download(source, name, revision=folder.name, tqdm_class=Bar)
+    return folder
+
+
+class _SilentBar(tqdm):
+    """A progress bar that is shown nowhere."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _refusing(repository: str, revision: str | None) -> Iterator[None]:
+    """Turns what goes wrong with the hub into a `Refusal`."""
+    try:
+        yield
+    except hub_errors.GatedRepoError:
+        message = (
+            f"{repository} asks for its terms to be accepted on the hub: do so and set HF_TOKEN"
+        )
+    except hub_errors.RepositoryNotFoundError:
+        message = (
+            f"{repository} is neither a folder here nor a model on the hub (or it is private, and "
+            "HF_TOKEN is not set)"
+        )
+    except hub_errors.RevisionNotFoundError:
+        message = f"{repository} has no revision {revision or 'main'} on the hub"
+    except hub_errors.EntryNotFoundError:
+        message = (
+            f"{repository} (revision {revision or 'main'}) is not wholly in "
+            f"{hub_constants.HF_HUB_CACHE}, and the hub cannot be reached"
+        )
+    except hub_errors.HFValidationError as error:
+        message = f"{repository} is not a hub id: {last_line(error)}"
+    except OSError as error:
+        message = f"{repository} could not be fetched from the hub: {last_line(error)}"
+    else:
+        return
+    raise Refusal(message + ".")

@@ -1,0 +1,63 @@
+"""How much memory a model needs: weights, activations, KV cache."""
+
+from __future__ import annotations
+
+from transformers import GPTJConfig
+
+MAX_STREAMS_BY_DEFAULT = 32
+
+
+def parameter_count(config: GPTJConfig) -> int:
+    """Parameters of a GPT-J: embedding, layers, last norm, head with its bias."""
+    return _quantized_parameter_count(config) + _other_parameter_count(config)
+
+
+def _quantized_parameter_count(config: GPTJConfig) -> int:
+    inner = config.n_inner or 4 * config.n_embd
+    return config.n_layer * (4 * config.n_embd**2 + 2 * config.n_embd * inner)
+
+
+def _other_parameter_count(config: GPTJConfig) -> int:
+    inner = config.n_inner or 4 * config.n_embd
+    norms_and_biases = config.n_layer * (3 * config.n_embd + inner) + 2 * config.n_embd
+    return norms_and_biases + config.vocab_size * (2 * config.n_embd + 1)
+
+
+def weight_bytes(config: GPTJConfig, precision: str) -> int:
+    """Bytes of the weights. In int8 the embedding, the head, norms and biases keep 16 bits."""
+    if precision != "int8":
+        return parameter_count(config) * (4 if precision == "float32" else 2)
+    inner = config.n_inner or 4 * config.n_embd
+    rows = config.n_layer * (5 * config.n_embd + inner)
+    scales = 4 * rows
+    return _quantized_parameter_count(config) + scales + 2 * _other_parameter_count(config)
+
+
+def kv_bytes_per_token(config: GPTJConfig, precision: str) -> int:
+    """Bytes that one token's keys and values take in the cache, over all layers."""
+    return 2 * config.n_layer * config.n_embd * (4 if precision == "float32" else 2)
+
+
+def working_bytes(config: GPTJConfig) -> int:
+    """Room for activations: a prompt of the full context in float32, its attention scores for 512
+    queries at a time, logits of `MAX_STREAMS_BY_DEFAULT` rows with the sampler's copies, and one
+    layer's weights in 16 bits, which fusing and dequantising need."""
+    inner = config.n_inner or 4 * config.n_embd
+    context = config.n_positions
+    activations = 4 * context * (inner + 8 * config.n_embd)
+    scores = 2 * 4 * config.n_head * min(512, context) * context
+    logits = 6 * 4 * MAX_STREAMS_BY_DEFAULT * config.vocab_size
+    layer = 2 * (4 * config.n_embd**2 + 2 * config.n_embd * inner)
+    return activations + scores + logits + layer
+
+
+def memory_needed(config: GPTJConfig, precision: str, streams: int) -> int:
+    """Bytes for weights, activations and `streams` full contexts."""
+    context = config.n_positions * kv_bytes_per_token(config, precision)
+    return weight_bytes(config, precision) + working_bytes(config) + streams * context
+
+
+def streams_that_fit(config: GPTJConfig, precision: str, memory: int) -> int:
+    """How many full contexts fit into `memory` bytes beside the weights; 0 where none does."""
+    context = config.n_positions * kv_bytes_per_token(config, precision)
+    return max(0, (memory - memory_needed(config, precision, 0)) // context)

@@ -1,0 +1,183 @@
+"""Plans which model is loaded, in which precision, where, and for how many streams.
+
+A plan reads `config.json` and the list of files, never a weight, so that what cannot work is
+refused at once.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import GPTJConfig
+
+from gptj_demo.engine.load.errors import Refusal
+from gptj_demo.engine.load.families import check_folder, file_names
+from gptj_demo.engine.load.hub import fetch_small_files, hub_sizes
+from gptj_demo.engine.load.memory import (
+    MAX_STREAMS_BY_DEFAULT,
+    memory_needed,
+    parameter_count,
+    streams_that_fit,
+)
+from gptj_demo.engine.machine import Machine, find_machines
+from gptj_demo.settings import Settings
+from gptj_demo.texts import Message, joined, message
+
+GPT_J = "EleutherAI/gpt-j-6b"
+SAMPLE_MODEL = Path(__file__).resolve().parents[3] / "assets" / "sample-model"
+
+SMALL_MODEL_PARAMETERS = 1_000_000_000
+STREAMS_WORTH_FLOAT16 = 4
+"""With room for fewer beside a model in 16 bits, a GPU gets it in 8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which model is loaded, in which precision, onto which device, for how many streams."""
+
+    name: str
+    """What the page shows: 'GPT-J 6B', 'sample model', or the folder's or repository's name."""
+    source: str
+    """A local folder or a hub id."""
+    revision: str | None
+    is_sample: bool
+    precision: str
+    """float32, float16, bfloat16 or int8."""
+    device: str
+    """cpu or cuda."""
+    device_name: str
+    max_streams: int
+    """KV slots, each of the full context."""
+    why: Message
+    """Why this model in this precision on this device, and room for how many."""
+    config: GPTJConfig
+    """The checkpoint's configuration: layers, widths, context, rows of the embedding."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    name: str
+    source: str
+    revision: str | None
+    is_sample: bool
+    config: GPTJConfig
+
+
+def make_plan(settings: Settings) -> Plan:
+    """The plan for these settings on this machine; loads no weights.
+
+    For a hub id it reads the list of files, the configuration and the tokenizer from the hub, or
+    from the local cache where the hub cannot be reached. Raises `Refusal`.
+    """
+    machines = find_machines()
+    if settings.model != "auto":
+        checkpoint = _find_checkpoint(settings.model, settings)
+        return _plan(checkpoint, machines[0], settings, message("why.asked"))
+    if machines[0].device == "cuda":
+        try:
+            checkpoint = _find_checkpoint(GPT_J, settings)
+            return _plan(checkpoint, machines[0], settings, message("why.gpu_fits"))
+        except Refusal as refusal:
+            reason = message("why.refused", reason=str(refusal))
+    else:
+        reason = message("why.no_gpu")
+    checkpoint = _find_checkpoint("sample", settings)
+    with suppress(Refusal):  # a GPU may be full even for this; then the processor is left
+        return _plan(checkpoint, machines[0], settings, reason)
+    return _plan(checkpoint, machines[-1], settings, reason)
+
+
+def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason: Message) -> Plan:
+    precision, streams = _choose_precision(checkpoint, machine, settings)
+    if settings.precision != "auto":
+        because = message("why.precision_asked", precision=precision)
+    elif precision == "int8" and machine.device == "cuda":
+        because = message("why.int8_on_gpu")
+    else:
+        because = message(f"why.{precision}")
+    room = message("why.room", count=streams, tokens=checkpoint.config.n_positions)
+    return Plan(
+        name=checkpoint.name,
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+        is_sample=checkpoint.is_sample,
+        precision=precision,
+        device=machine.device,
+        device_name=machine.name,
+        max_streams=streams,
+        why=joined(reason, because, room),
+        config=checkpoint.config,
+    )
+
+
+def _choose_precision(
+    checkpoint: _Checkpoint, machine: Machine, settings: Settings
+) -> tuple[str, int]:
+    """The first precision that fits and its streams; raises `Refusal` where none does."""
+    config = checkpoint.config
+    candidates: list[tuple[str, int]]  # with the streams that make it worth having
+    if settings.precision != "auto":
+        candidates = [(settings.precision, 1)]
+    elif machine.device == "cuda":
+        candidates = [("float16", STREAMS_WORTH_FLOAT16), ("int8", 1)]
+    elif parameter_count(config) < SMALL_MODEL_PARAMETERS:
+        candidates = [("float32", 1)]
+    else:
+        candidates = [("int8", 1)]
+    for precision, least in candidates:
+        fitting = streams_that_fit(config, precision, machine.memory)
+        if fitting >= (settings.max_streams or least):
+            return precision, settings.max_streams or min(fitting, MAX_STREAMS_BY_DEFAULT)
+    if fitting > 0:
+        raise Refusal(
+            f"{settings.max_streams} streams of {config.n_positions} tokens do not fit beside "
+            f"{checkpoint.name} in {precision} on {machine.name}: {fitting} do; set max_streams to "
+            f"{fitting} or less."
+        )
+    needed = memory_needed(config, precision, 1)
+    if precision != "int8" and streams_that_fit(config, "int8", machine.memory) > 0:
+        advice = "set precision to int8, which fits"
+    else:
+        advice = "free some memory, take a machine with more, or set model to sample"
+    raise Refusal(
+        f"{checkpoint.name} in {precision} needs {needed / 1e9:.1f} GB of memory with one context, "
+        f"and {machine.memory / 1e9:.1f} GB can be used on {machine.name}: {advice}."
+    )
+
+
+def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
+    if model == "sample":
+        if not (SAMPLE_MODEL / "config.json").is_file():
+            raise Refusal(
+                f"The sample model is not in {SAMPLE_MODEL}: make it with "
+                "tools/train_sample_model.py, or set model to a hub id or a folder."
+            )
+        config = check_folder(str(SAMPLE_MODEL), SAMPLE_MODEL, file_names(SAMPLE_MODEL))
+        return _Checkpoint("sample model", str(SAMPLE_MODEL), None, True, config)
+
+    path = Path(model).expanduser()
+    if path.is_file() and path.name.endswith((".bin", ".safetensors", ".index.json")):
+        path = path.parent
+    if path.resolve() == SAMPLE_MODEL.resolve():
+        return _find_checkpoint("sample", settings)
+    if path.is_file():
+        raise Refusal(f"{model} is a file without weights: set model to a checkpoint's folder.")
+    if path.is_dir():
+        config = check_folder(model, path, file_names(path))
+        return _Checkpoint(path.resolve().name, str(path), None, False, config)
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*/[\w.-]+", model):
+        raise Refusal(
+            f"{model} was not found: set model to auto, sample, a folder, or a hub id like {GPT_J}."
+        )
+
+    is_gpt_j = model.lower() == GPT_J.lower()
+    revision = settings.revision
+    if is_gpt_j and revision is None and settings.precision != "float32":
+        revision = "float16"  # half of the bytes of main, with the same digits once in 16 bits
+    folder = fetch_small_files(model, revision)
+    config = check_folder(model, folder, set(hub_sizes(model, folder)) or file_names(folder))
+    name = "GPT-J 6B" if is_gpt_j else model.split("/")[1]
+    return _Checkpoint(name, model, revision, False, config)

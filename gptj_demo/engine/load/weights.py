@@ -1,0 +1,166 @@
+"""Loads the weights of a plan.
+
+Weights stay mapped on the disk until each tensor is converted, so that loading takes little more
+memory than what stays.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import BitsAndBytesConfig, GPTJForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from gptj_demo.engine.int8 import quantize
+from gptj_demo.engine.load.errors import Refusal, last_line
+from gptj_demo.engine.load.hub import Report, fetch_weights
+from gptj_demo.engine.load.plan import Plan
+from gptj_demo.engine.machine import return_freed_memory
+from gptj_demo.texts import message
+
+
+def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
+    """The model in evaluation mode on the plan's device, its weights in the plan's precision.
+
+    In int8 the linear layers of the blocks are bitsandbytes' `Linear8bitLt`, and all else is in
+    float16. Raises `Refusal`.
+    """
+    folder = fetch_weights(plan.source, plan.revision, report)
+    is_int8 = plan.precision == "int8"
+    is_quantized_here = is_int8 and plan.device == "cpu"
+    dtype: Any
+    if is_quantized_here:
+        dtype = "auto"  # as they are stored: what is not converted is mapped, and takes no memory
+    elif is_int8:  # from which bitsandbytes quantises
+        dtype = torch.float16
+    else:
+        dtype = getattr(torch, plan.precision)
+    config = copy.deepcopy(plan.config)
+    config.dtype = None  # what it says may not be what the weights are
+    try:
+        with _reporting_tensors((lambda *_: None) if is_quantized_here else report):
+            loaded: Any = GPTJForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                quantization_config=_eight_bits() if is_int8 and not is_quantized_here else None,
+                device_map={"": "cuda:0" if plan.device == "cuda" else "cpu"},
+                attn_implementation="eager",
+                weights_only=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # looked at below
+                output_loading_info=True,
+            )
+    except torch.OutOfMemoryError:
+        raise Refusal(
+            f"{plan.name} in {plan.precision} ran out of memory on {plan.device_name} while it was "
+            "loaded: something else takes memory there."
+        ) from None
+    except pickle.UnpicklingError as error:
+        raise Refusal(
+            f"The weights of {plan.source} are damaged, or hold code, which is not run: take them "
+            "from somewhere else, best as safetensors."
+        ) from error
+    except (SafetensorError, EOFError, OSError, RuntimeError) as error:
+        raise Refusal(
+            f"The weights of {plan.source} cannot be read: {last_line(error)}."
+        ) from error
+    model: GPTJForCausalLM = loaded[0]
+    missing, mismatched = sorted(loaded[1]["missing_keys"]), sorted(loaded[1]["mismatched_keys"])
+    if mismatched:
+        name, found, expected = mismatched[0]
+        raise Refusal(
+            f"The weights of {plan.source} are not those of its config.json: {name} is "
+            f"{list(found)}, not {list(expected)}."
+        )
+    if missing:
+        raise Refusal(
+            f"The weights of {plan.source} lack {len(missing)} tensors, {missing[0]} to begin with."
+        )
+    model.requires_grad_(False)
+    if is_quantized_here:
+        _quantize(model, report)
+    return model
+
+
+def _quantize(model: GPTJForCausalLM, report: Report) -> None:
+    """Makes the linear layers of the blocks `Linear8bitLt`, one by one, and all else float16.
+
+    bitsandbytes makes the same codes, but of a copy of the weights, by large temporaries.
+    """
+    _silence_bitsandbytes()
+    from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
+
+    blocks: Any = model.transformer.h
+    linears = [
+        (parent, name, linear)
+        for block in blocks
+        for parent in (block.attn, block.mlp)
+        for name, linear in parent.named_children()
+        if isinstance(linear, torch.nn.Linear)
+    ]
+    for done, (parent, name, linear) in enumerate(linears):
+        total = len(linears)
+        report(message("status.matrices", done=done, total=total), done / total)
+        codes, largest = quantize(linear.weight.data)
+        quantized = Linear8bitLt(
+            linear.in_features,
+            linear.out_features,
+            linear.bias is not None,
+            has_fp16_weights=False,
+            threshold=6.0,  # as transformers has it
+            device="meta",
+        )
+        quantized.weight = Int8Params(codes, requires_grad=False, CB=codes, SCB=largest)
+        quantized.bias = linear.bias
+        setattr(parent, name, quantized)
+        return_freed_memory()
+    for parameter in model.parameters():
+        if parameter.is_floating_point():  # a copy of its own, as files may be taken away
+            parameter.data = parameter.data.to(torch.float16, copy=True)
+    report(message("status.matrices", done=len(linears), total=len(linears)), 1.0)
+
+
+def _silence_bitsandbytes() -> None:
+    # Imported on some processors, bitsandbytes warns that it cannot fetch 4-bit kernels from the
+    # hub. They are of no use here, and no code is fetched.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def _eight_bits() -> BitsAndBytesConfig:
+    _silence_bitsandbytes()
+    return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _reporting_tensors(report: Report) -> Iterator[None]:
+    """Reports transformers' progress over the tensors in place of its bar on standard error."""
+
+    def counted(tensors: Any) -> Iterator[Any]:
+        total = len(tensors)
+        for done, tensor in enumerate(tensors):
+            report(message("status.tensors", done=done, total=total), done / total)
+            yield tensor
+            return_freed_memory()
+        report(message("status.tensors", done=total, total=total), 1.0)
+
+    def hook(bar: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return counted(args[0]) if args else bar(*args, **kwargs)
+
+    previous_hook = transformers_logging.set_tqdm_hook(hook)
+    previous_verbosity = transformers_logging.get_verbosity()
+    # Old checkpoints hold masks that nothing needs; what is missing is looked at by the caller.
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(previous_verbosity)
+        transformers_logging.set_tqdm_hook(previous_hook)

@@ -1,0 +1,91 @@
+"""What a folder must hold to be taken as a GPT-J."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptj_demo.engine.load import (
+    make_plan,
+)
+from gptj_demo.engine.load.plan import GPT_J
+from gptj_demo.settings import Settings
+from tests.engine.checkpoints import (
+    copy_checkpoint,
+    make_checkpoint,
+)
+from tests.engine.load.conftest import refusal
+
+
+def test_a_folder_or_a_weight_file_in_it_is_a_model(tiny: Path, machine: Any) -> None:
+    for model in (tiny, tiny / "model.safetensors"):
+        plan = make_plan(Settings(model=str(model)))
+        assert (plan.name, plan.source, plan.is_sample) == ("tiny", str(tiny), False)
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (("config.json",), "config.json"),
+        (("model.safetensors",), "no weights"),
+        (("tokenizer.json",), "no tokenizer"),
+    ],
+)
+def test_a_folder_that_lacks_a_part_is_refused(
+    files: tuple[str, ...], named: str, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy", without=files)
+    message = refusal(model=str(folder))
+    assert str(folder) in message
+    assert named in message
+
+
+def test_a_missing_shard_is_refused_by_name(tmp_path: Path, machine: Any) -> None:
+    folder = make_checkpoint(tmp_path, layout="bin-sharded")
+    (folder / "pytorch_model-00002-of-00003.bin").unlink()
+    message = refusal(model=str(folder))
+    assert "1 of its 3 weight files" in message
+    assert "pytorch_model-00002-of-00003.bin" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model_type": "gpt2"}, "not a GPT-J"),
+        ({"model_type": None}, "not a GPT-J"),
+        ({"n_layer": "many"}, "n_layer"),
+        ({"quantization_config": {"load_in_8bit": True}}, "quantized"),
+    ],
+)
+def test_a_configuration_that_is_no_gpt_j_is_refused(
+    change: dict[str, Any], named: str, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, **change}))
+    assert named in refusal(model=str(folder))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_configuration_that_cannot_be_read_is_refused(
+    text: str, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    (folder / "config.json").write_text(text)
+    assert "config.json" in refusal(model=str(folder))
+
+
+@pytest.mark.parametrize("model", ["/nowhere/gpt-j", "./gpt-j", "~/gpt-j", "a/b/c", "gpt-j"])
+def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(model: str, machine: Any) -> None:
+    message = refusal(model=model)
+    assert model in message
+    assert GPT_J in message
+
+
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, machine: Any) -> None:
+    file = tmp_path / "gpt-j.gguf"
+    file.touch()
+    assert str(file) in refusal(model=str(file))

@@ -1,0 +1,167 @@
+"""Which checkpoint is taken, in which precision, for how many streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear8bitLt
+from transformers import GPTJConfig
+
+from gptj_demo.engine.load import (
+    make_plan,
+    memory_needed,
+    parameter_count,
+    plan,
+    weight_bytes,
+)
+from gptj_demo.engine.load.memory import kv_bytes_per_token, streams_that_fit
+from gptj_demo.engine.load.plan import GPT_J
+from gptj_demo.settings import Settings
+from tests.engine.checkpoints import (
+    make_checkpoint,
+)
+from tests.engine.fake_hub import FakeHub
+from tests.engine.load.conftest import GB, ODD_SHAPE, PRECISIONS, load, refusal
+
+
+def test_gpt_j_6b_is_counted_as_transformers_counts_it() -> None:
+    config = GPTJConfig()
+    assert parameter_count(config) == 6_050_882_784
+    assert weight_bytes(config, "float32") == 4 * 6_050_882_784
+    assert weight_bytes(config, "float16") == weight_bytes(config, "bfloat16") == 12_101_765_568
+    assert weight_bytes(config, "int8") == pytest.approx(6.47 * GB, rel=0.005)
+    assert kv_bytes_per_token(config, "float16") == 448 * 1024
+    assert kv_bytes_per_token(config, "int8") == 448 * 1024
+    assert kv_bytes_per_token(config, "float32") == 896 * 1024
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shape", [{}, ODD_SHAPE], ids=["plain", "odd"])
+def test_weights_take_the_bytes_that_are_planned(
+    precision: str, shape: dict[str, Any], tmp_path: Path
+) -> None:
+    model = load(make_checkpoint(tmp_path, **shape), precision)
+    scales = sum(
+        module.weight.SCB.nbytes for module in model.modules() if isinstance(module, Linear8bitLt)
+    )
+    taken = sum(parameter.nbytes for parameter in model.parameters()) + scales
+    assert weight_bytes(model.config, precision) == taken
+
+
+def test_streams_that_fit_are_those_whose_whole_memory_fits() -> None:
+    config = GPTJConfig()
+    for precision in PRECISIONS:
+        for memory in range(0, 64 * GB, 3 * GB):
+            streams = streams_that_fit(config, precision, memory)
+            assert memory_needed(config, precision, streams + 1) > memory
+            assert streams == 0 or memory_needed(config, precision, streams) <= memory
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "precision", "streams"),
+    [
+        (72, "float16", 32),  # a card of 80 GB: as many streams as are made by default
+        (21, "float16", 8),
+        (14, "int8", 7),  # 16 bits would leave room for one stream alone
+        (9, "int8", 1),
+    ],
+)
+def test_a_gpu_gets_float16_where_four_streams_fit_and_else_int8(
+    gigabytes: float, precision: str, streams: int, full_size: Path, machine: Any
+) -> None:
+    machine(gpu=gigabytes)
+    plan = make_plan(Settings(model=str(full_size)))
+    assert (plan.precision, plan.device) == (precision, "cuda")
+    assert plan.max_streams == pytest.approx(streams, abs=1)
+    assert plan.max_streams <= 32
+    assert precision in str(plan.why)
+
+
+def test_a_t4_has_room_for_eight_visitors_in_8_bits_and_for_two_in_16(
+    full_size: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its 15.8 GB, 15.7 are free beside CUDA itself."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (15_700_000_000, 15_835_660_288))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a T4")
+    plan = make_plan(Settings(model=str(full_size)))
+    assert (plan.precision, plan.device_name, plan.max_streams) == ("int8", "a T4", 8)
+    assert "16 bits would leave too little room" in str(plan.why)
+    assert "Room for 8 visitors at once, with 2,048 tokens each." in str(plan.why)
+    assert make_plan(Settings(model=str(full_size), precision="float16")).max_streams == 2
+    one = make_plan(Settings(model=str(full_size), max_streams=1))
+    assert "Room for 1 visitor at once, with 2,048 tokens each." in str(one.why)
+
+
+def test_a_processor_gets_float32_for_a_small_model_and_int8_for_a_large_one(
+    tiny: Path, full_size: Path, machine: Any
+) -> None:
+    assert make_plan(Settings(model=str(tiny))).precision == "float32"
+    plan = make_plan(Settings(model=str(full_size)))
+    assert (plan.precision, plan.device, plan.device_name) == ("int8", "cpu", "a processor")
+    assert 1 < plan.max_streams < 32
+
+
+def test_a_precision_that_was_asked_for_is_taken(tiny: Path, machine: Any) -> None:
+    for precision in PRECISIONS:
+        assert make_plan(Settings(model=str(tiny), precision=precision)).precision == precision
+
+
+def test_more_streams_are_a_reason_for_int8(full_size: Path, machine: Any) -> None:
+    machine(gpu=18)
+    assert make_plan(Settings(model=str(full_size))).precision == "float16"
+    plan = make_plan(Settings(model=str(full_size), max_streams=6))
+    assert (plan.precision, plan.max_streams) == ("int8", 6)
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers_and_advice(
+    full_size: Path, machine: Any
+) -> None:
+    message = refusal(model=str(full_size), precision="float32")
+    assert "float32" in message
+    assert "16.0 GB" in message
+    assert f"{memory_needed(GPTJConfig(), 'float32', 1) / GB:.1f} GB" in message
+    assert "int8" in message
+    machine(cpu=4)
+    assert "sample" in refusal(model=str(full_size))
+
+
+def test_too_many_streams_are_refused_with_the_number_that_fits(
+    full_size: Path, machine: Any
+) -> None:
+    message = refusal(model=str(full_size), max_streams=200)
+    fitting = make_plan(Settings(model=str(full_size))).max_streams
+    assert "200" in message
+    assert f"{fitting} or less" in message
+    assert make_plan(Settings(model=str(full_size), max_streams=fitting)).max_streams == fitting
+
+
+def test_without_a_gpu_auto_is_the_sample_model(sample: Path, machine: Any) -> None:
+    plan = make_plan(Settings(model="auto"))
+    assert plan.is_sample
+    assert (plan.name, plan.source, plan.revision) == ("sample model", str(sample), None)
+    assert (plan.precision, plan.device, plan.max_streams) == ("float32", "cpu", 32)
+    assert "GPU" in str(plan.why)
+
+
+def test_a_gpu_without_room_for_gpt_j_gets_the_sample_model(
+    sample: Path, full_size: Path, machine: Any, hub: FakeHub
+) -> None:
+    hub.publish(GPT_J, "float16", full_size)
+    machine(gpu=4)
+    plan = make_plan(Settings(model="auto"))
+    assert (plan.is_sample, plan.device) == (True, "cuda")
+    assert "4.0 GB" in str(plan.why)
+    machine(gpu=0)
+    plan = make_plan(Settings(model="auto"))
+    assert (plan.is_sample, plan.device) == (True, "cpu")
+
+
+def test_a_missing_sample_model_is_refused(
+    tmp_path: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SAMPLE_MODEL", tmp_path / "none")
+    assert "tools/train_sample_model.py" in refusal(model="sample")

@@ -1,0 +1,184 @@
+"""Weights are loaded as they were stored, in little memory, and no code is run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear8bitLt
+
+from gptj_demo.engine.load import (
+    Refusal,
+)
+from tests.engine.checkpoints import (
+    LAYOUTS,
+    Layout,
+    copy_checkpoint,
+    make_checkpoint,
+    make_config,
+    make_model,
+)
+from tests.engine.load.conftest import Reports, load
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_loads_what_was_stored(
+    layout: Layout, stored: torch.dtype, tmp_path: Path, machine: Any
+) -> None:
+    folder = make_checkpoint(tmp_path, layout=layout, dtype=stored)
+    model = load(folder, "float32")
+    assert not model.training
+    tensors = model.state_dict()
+    for name, expected in make_model().state_dict().items():
+        assert tensors[name].dtype == torch.float32
+        assert torch.equal(tensors[name], expected.to(stored).float()), name
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("layout", ["bin", "safetensors"])
+def test_16_bits_are_the_stored_weights_rounded(
+    layout: Layout, precision: str, tmp_path: Path, machine: Any
+) -> None:
+    model = load(make_checkpoint(tmp_path, layout=layout), precision)
+    dtype = getattr(torch, precision)
+    tensors = model.state_dict()
+    for name, expected in make_model().state_dict().items():
+        assert torch.equal(tensors[name], expected.to(dtype)), name
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("layout", ["bin", "bin-sharded", "safetensors"])
+def test_int8_keeps_a_byte_for_each_weight_of_the_blocks(
+    layout: Layout, stored: torch.dtype, tmp_path: Path, machine: Any
+) -> None:
+    model = load(make_checkpoint(tmp_path, layout=layout, dtype=stored), "int8")
+    expected = dict(make_model().named_parameters())
+    quantized = {n: m for n, m in model.named_modules() if isinstance(m, Linear8bitLt)}
+    assert len(quantized) == 6 * model.config.n_layer
+    for name, linear in quantized.items():
+        weight = linear.weight
+        assert weight.dtype == torch.int8
+        scale = weight.SCB[:, None] / 127
+        error = (weight.data.float() * scale - expected[f"{name}.weight"]).abs()
+        assert bool((error <= 0.6 * scale).all()), name  # half a step, and float16's rounding
+    for part in (model.lm_head, model.transformer.wte):
+        assert part.weight.dtype == torch.float16
+    with torch.inference_mode():
+        logits = model(torch.arange(10)[None]).logits.float()
+        difference = logits - make_model()(torch.arange(10)[None]).logits
+    assert difference.abs().max() < 0.1 * logits.std()
+
+
+def test_loading_reports_each_tensor(tiny: Path, machine: Any) -> None:
+    reports: Reports = []
+    load(tiny, "float32", reports)
+    total = len(make_model().state_dict())
+    assert reports[0] == (f"Loading weights, 0 of {total} tensors", 0.0)
+    assert reports[-1] == (f"Loading weights, {total} of {total} tensors", 1.0)
+    assert len(reports) == total + 1
+    fractions = [progress for _, progress in reports]
+    assert fractions == sorted(fractions, key=lambda fraction: fraction or 0)
+
+
+def test_weights_of_another_shape_are_refused(tiny: Path, tmp_path: Path, machine: Any) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    make_config(n_inner=64).save_pretrained(folder)
+    with pytest.raises(Refusal, match=r"fc_in.bias is \[128\], not \[64\]"):
+        load(folder, "float32")
+
+
+def test_missing_tensors_are_refused_and_not_made_up(
+    tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    make_config(n_layer=3).save_pretrained(folder)
+    with pytest.raises(Refusal, match=r"lack 10 tensors, transformer\.h\.2\."):
+        load(folder, "float32")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("content", [b"", b"not weights " * 100], ids=["empty", "damaged"])
+def test_damaged_weights_are_refused(
+    name: str, content: bytes, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy", without=("model.safetensors",))
+    (folder / name).write_bytes(content)
+    with pytest.raises(Refusal, match="weights"):
+        load(folder, "float32")
+
+
+class RunsACommand:
+    def __init__(self, evidence: Path) -> None:
+        self.evidence = evidence
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.evidence),)
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "pickle"])
+def test_code_in_a_weight_file_is_not_run(
+    is_zip: bool, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy", without=("model.safetensors",))
+    evidence = tmp_path / "evidence"
+    value = {"transformer.wte.weight": RunsACommand(evidence)}
+    torch.save(value, folder / "pytorch_model.bin", _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(Refusal, match="code, which is not run"):
+        load(folder, "float32")
+    assert not evidence.exists()
+
+
+MEASURE = """
+import ctypes, gc, re, sys, threading
+from pathlib import Path
+import bitsandbytes
+from gptj_demo.engine import load as loading
+from gptj_demo.settings import Settings
+
+def own_memory():
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssAnon:\\s+(\\d+)", status)[1]) * 1024
+
+loading.load_model(loading.make_plan(Settings(model=sys.argv[1], precision="int8")), print)
+for precision in ("bfloat16", "int8"):
+    plan = loading.make_plan(Settings(model=sys.argv[2], precision=precision))
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = peak = own_memory()
+    ended = threading.Event()
+
+    def watch():
+        global peak
+        while not ended.wait(0.001):
+            peak = max(peak, own_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    model = loading.load_model(plan, lambda *report: None)
+    ended.set()
+    watcher.join()
+    del model
+    stays = loading.weight_bytes(plan.config, precision)
+    print("measured", precision, stays, peak - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_loading_takes_little_more_memory_than_what_stays(tiny: Path, tmp_path: Path) -> None:
+    """In a process of its own, whose memory nobody else's tests have touched; pages of the mapped
+    weight file are not counted, since the system takes them back when it needs them."""
+    shape = {"n_embd": 512, "n_layer": 12, "n_head": 8}
+    folder = make_checkpoint(tmp_path, layout="bin", dtype=torch.float16, **shape)
+    command = [sys.executable, "-c", MEASURE, str(tiny), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("measured")]
+    assert [row[1] for row in rows] == ["bfloat16", "int8"]
+    noise = 16_000_000  # threads' stacks and arenas; the weights are 76 and 39 MB
+    for _, precision, stays, peak in rows:
+        assert int(peak) <= 1.3 * int(stays) + noise, precision
