@@ -177,13 +177,14 @@ def endless_model(source: Path = SAMPLE_MODEL) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gptj-benchmark-") as folder:
         target = Path(folder) / source.name
         shutil.copytree(source, target)
-        tensors = load_file(target / "model.safetensors")
         config = json.loads((target / "config.json").read_text(encoding="utf-8"))
         text_tokens = Tokenizer.from_file(str(target / "tokenizer.json")).get_vocab_size()
-        bias = tensors["lm_head.bias"]
-        bias[config["eos_token_id"]] = NEVER
-        bias[text_tokens:] = torch.tensor(NEVER)
-        save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+        for path in target.glob("*.safetensors"):
+            tensors = load_file(path)
+            if (bias := tensors.get("lm_head.bias")) is not None:
+                bias[config["eos_token_id"]] = NEVER
+                bias[text_tokens:] = torch.tensor(NEVER)
+                save_file(tensors, path, metadata={"format": "pt"})
         yield target
 
 

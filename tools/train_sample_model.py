@@ -50,7 +50,8 @@ PURPOSES = {
     "draft": "The draft model of the sample model, for speculative decoding with its tokenizer.",
 }
 LOG_STEPS = 20
-EVALUATION_TOKENS = 1_000_000
+EVALUATION_TOKENS, EVALUATION_PAUSE = 1_000_000, 60.0
+"""Evaluate after this many tokens, with this many seconds of training in between."""
 EVALUATION_DOCUMENTS = 20
 
 
@@ -60,7 +61,7 @@ def log(text: str) -> None:
 
 
 class Progress:
-    """Logs loss and speed every few steps, and bits per byte every million tokens."""
+    """Logs loss and speed every few steps, and bits per byte now and then."""
 
     def __init__(self, training: Training, tokenizer: Tokenizer, corpus: Path) -> None:
         self._training, self._tokenizer = training, tokenizer
@@ -69,7 +70,7 @@ class Progress:
             for file in VALIDATION_FILES.values()
         }
         self._losses: list[float] = []
-        self._begin = time.monotonic()
+        self._begin = self._evaluated = time.monotonic()
 
     def __call__(self, loss: float) -> None:
         training = self._training
@@ -84,15 +85,16 @@ class Progress:
             )
             self._losses, self._begin = [], time.monotonic()
         before = (training.seen - training.seen // training.step) // EVALUATION_TOKENS
-        if training.seen // EVALUATION_TOKENS > before:
+        is_due = training.seen // EVALUATION_TOKENS > before
+        if is_due and time.monotonic() - self._evaluated > EVALUATION_PAUSE:
             self.evaluate()
 
     def evaluate(self) -> None:
-        model = self._training.averaged_model()
+        model = self._training.averaged_model().to(self._training.device)
         for file, documents in self._documents.items():
             value = bits_per_byte(model, self._tokenizer, documents)
             log(f"{len(documents)} documents of {file}: {value:.4f} bits per byte")
-        self._begin = time.monotonic()
+        self._begin = self._evaluated = time.monotonic()
 
 
 def run(arguments: argparse.Namespace) -> None:
