@@ -1,18 +1,13 @@
 // The texts of a session as a tree: every generation and all that was written between two of them is a
 // node, and nothing that was a node is lost. Nothing in here touches the page.
-//
-// A node: {id, parent, at, pieces, kind, name, starred, time, run}. Its full text is the first `at`
-// characters of its parent's, then its own `pieces` ([text, run], as in document.js). `kind` says how it
-// came about; `run`, where the model wrote it, what it was asked and how it ended:
-// {prompt_length, controls, seed, model, revision, precision, reason, message, tokens, mean_logprob}.
 
 import { number } from "./format.js";
 import { newId } from "./id.js";
 import { pieces } from "./text.js";
 import { WRITTEN, readNode } from "./tree_file.js";
+import { TreeNodes } from "./tree_nodes.js";
 
 const MOST = 20_000; // nodes that are read
-const ROOT = "root"; // the empty page, from which all texts go out
 
 /** How many characters two texts begin with in common; never half a character. @param {string} one @param {string} other */
 function commonLength(one, other) {
@@ -22,72 +17,19 @@ function commonLength(one, other) {
   return at > 0 && /[\ud800-\udbff]/.test(one[at - 1]) ? at - 1 : at;
 }
 
-export class BranchTree {
+export class BranchTree extends TreeNodes {
   constructor() {
-    /** @type {Map<string, TreeNode>} */
-    this.nodes = new Map();
-    /** @type {Map<string, string[]>} ids of children, oldest first */
-    this.children = new Map();
-    /** @type {Map<number, Set<string>>} ids by the length of the full text */
-    this.byLength = new Map();
+    super();
     /** @type {{nodes: TreeNode[], current: string, place: number}[]} what was pruned, the latest last */
     this.pruned = [];
     /** @type {TreeNode[]} the nodes that the model writes now, one a completion */
     this.growing = [];
     /** @type {{parent: string, at: number, given: Piece[], end: number, kind: string, run: number, facts: any} | null} */
     this.turn = null;
-    this.root = this.add({ id: ROOT, parent: "", at: 0, pieces: [], kind: "root" });
-    this.current = ROOT; // the node in the editor, or the one that its text went out from
+    this.current = this.root.id; // the node in the editor, or the one that its text went out from
   }
 
-  // ---- reading
-
-  get size() {
-    return this.nodes.size - 1;
-  }
-
-  /** @param {string | null} id */
-  node(id) {
-    return this.nodes.get(id ?? "") ?? null;
-  }
-
-  /** A node that is there. @param {string} id */
-  get(id) {
-    return /** @type {TreeNode} */ (this.nodes.get(id));
-  }
-
-  /** @param {string} id */
-  childrenOf(id) {
-    return this.children.get(id) ?? [];
-  }
-
-  /** @param {TreeNode} node */
-  lengthOf({ at, pieces: own }) {
-    return at + pieces.length(own);
-  }
-
-  /** Of the full text, the first `upTo` characters. @param {string} id */
-  piecesOf(id, upTo = Infinity) {
-    const parts = [];
-    for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {
-      if (upTo > node.at) parts.push(pieces.slice(node.pieces, 0, upTo - node.at));
-      upTo = Math.min(upTo, node.at);
-    }
-    return pieces.join(...parts.reverse());
-  }
-
-  /** @param {string} id */
-  textOf(id, upTo = Infinity) {
-    return pieces.text(this.piecesOf(id, upTo));
-  }
-
-  /** @param {string} id @param {string} ancestor */
-  isBelow(id, ancestor) {
-    for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {
-      if (node.id === ancestor) return true;
-    }
-    return false;
-  }
+  // ---- following the editor
 
   /** The node whose full text this is: the current one first, then the latest. @param {string} text */
   find(text) {
@@ -95,8 +37,6 @@ export class BranchTree {
     if (ids.includes(this.current)) ids.push(this.current);
     return ids.reverse().find((id) => this.textOf(id) === text) ?? null;
   }
-
-  // ---- following the editor
 
   /** The current node becomes the one whose text this is, if any. Returns whether there is one. @param {string} text */
   follow(text) {
@@ -145,7 +85,7 @@ export class BranchTree {
     let node = this.get(this.current);
     let at = commonLength(this.textOf(node.id), text);
     const up = () => (node = this.get(node.parent));
-    while (node.id !== ROOT && at <= node.at) up();
+    while (node.id !== this.root.id && at <= node.at) up();
     const left = at - node.at;
     const all = pieces.length(node.pieces);
     // words of a person of which little is left were replaced: that is another beginning
@@ -254,58 +194,7 @@ export class BranchTree {
     return first;
   }
 
-  /** @param {Pick<TreeNode, "id" | "parent" | "at" | "pieces" | "kind"> & Partial<TreeNode>} node */
-  add({ id, parent, at, pieces: own, kind, name = "", starred = false, time = Date.now(), run = null }) {
-    return this.put({ id, parent, at, pieces: own, kind, name, starred, time, run });
-  }
-
-  /** @param {TreeNode} node */
-  put(node) {
-    this.nodes.set(node.id, node);
-    if (node.parent) {
-      const siblings = this.children.get(node.parent) ?? [];
-      siblings.push(node.id);
-      this.children.set(node.parent, siblings);
-    }
-    this.index(node);
-    return node;
-  }
-
-  /** @param {TreeNode} node */
-  remove(node) {
-    this.unindex(node);
-    this.nodes.delete(node.id);
-    const order = this.children.get(node.parent);
-    if (order) order.splice(order.indexOf(node.id), 1);
-  }
-
-  /** @param {TreeNode} node */
-  index(node) {
-    const length = this.lengthOf(node);
-    this.byLength.set(length, (this.byLength.get(length) ?? new Set()).add(node.id));
-  }
-
-  /** @param {TreeNode} node */
-  unindex(node) {
-    this.byLength.get(this.lengthOf(node))?.delete(node.id);
-  }
-
   // ---- keeping
-
-  /** A node and all below it, parents before their children. @param {string} id */
-  listFrom(id) {
-    const list = [];
-    const waiting = [id];
-    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-      list.push(this.get(next));
-      waiting.push(...this.childrenOf(next).toReversed());
-    }
-    return list;
-  }
-
-  toList() {
-    return this.listFrom(ROOT).slice(1);
-  }
 
   /** A tree from a list that anybody may have written. Raises an error that says what is wrong with it. @param {any} list @param {any} [current] */
   static fromList(list, current) {

@@ -21,12 +21,7 @@ EXCEPTIONS: dict[str, str] = {}
 
 # those that are still to be split: this list only gets shorter
 TO_SPLIT = {
-    # assets
-    "assets/core/tree.js:BranchTree",
-    "assets/views/branches/branches.css",
-    "assets/views/compare/compare.css",
-    "assets/views/write/tokens.js:TokenView",
-    "assets/page.css",
+
     # benchmarks
     "benchmarks/common.py",
     # gptj_demo/api

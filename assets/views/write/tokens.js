@@ -1,5 +1,5 @@
 // Probabilities in the text: which cells hold in it as it stands, their colours, the bar below it, and which
-// cell a pointer or a key means.
+// cell a place means.
 
 import { find } from "../../components/dom.js";
 import { state } from "../../core/state.js";
@@ -7,6 +7,7 @@ import { Stretch, TokenMemory, readTokens } from "../../core/tokens.js";
 import { Inspector } from "./inspector.js";
 import { TokenBar } from "./token_bar.js";
 import { TokenColours } from "./token_colours.js";
+import { listen } from "./token_input.js";
 
 const DEFAULT_ALTERNATIVES = 5;
 
@@ -49,7 +50,7 @@ export class TokenView {
     this.colours = new TokenColours(sheet);
     this.inspector = new Inspector(this, labels);
     find(this.bar.box, ".no-colours").hidden = this.colours.isPossible;
-    this.listen();
+    listen(this);
   }
 
   toggle(on = !this.isOn) {
@@ -241,98 +242,5 @@ export class TokenView {
     const end = this.memory.endOf(this.text());
     const all = end ? [...this.cells, end] : this.cells;
     return all[all.indexOf(cell) + step] ?? null;
-  }
-
-  // ---- pointer and keys
-
-  listen() {
-    const { inspector, bar } = this;
-    const { area, box } = this.sheet;
-    this.listenToPointer();
-    box.addEventListener(
-      "scroll",
-      () => {
-        if (!inspector.isPinned) inspector.hide();
-        if (this.isOn && Math.abs(box.scrollTop - this.colours.scrolledTo) > box.clientHeight / 2) this.colour();
-      },
-      { passive: true },
-    );
-    new ResizeObserver(() => this.isOn && this.colour()).observe(box);
-    document.addEventListener("selectionchange", () => {
-      if (this.isOn && document.activeElement === area) this.showCaret();
-    });
-    document.addEventListener("keydown", (event) => this.key(event), true);
-    bar.plot.addEventListener("click", ({ clientX }) => {
-      const { left, width } = bar.plot.getBoundingClientRect();
-      const offset = Math.round(((clientX - left) / width) * this.text().length);
-      const nearest = this.cells.find(({ to }) => to > offset) ?? this.cells.at(-1);
-      if (!nearest) return;
-      this.sheet.select([nearest.from, nearest.from]);
-      inspector.show(nearest, { isPinned: true });
-    });
-    bar.end.addEventListener("click", () => {
-      const cell = this.memory.endOf(this.text());
-      if (cell) inspector.show(cell, { isPinned: true, takeFocus: true });
-    });
-    bar.score.addEventListener("click", () => this.askForScore());
-  }
-
-  // A mouse shows the token that it rests on; a touch pins it.
-  listenToPointer() {
-    const { inspector } = this;
-    const { area } = this.sheet;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    let waiting;
-    const later = (/** @type {() => void} */ action, /** @type {number} */ ms) => {
-      clearTimeout(waiting);
-      waiting = setTimeout(action, ms);
-    };
-    area.addEventListener("pointermove", ({ pointerType, buttons, clientX, clientY }) => {
-      if (!this.isOn || pointerType !== "mouse" || inspector.isPinned) return;
-      if (buttons) return later(() => inspector.hide(), 0);
-      later(() => {
-        const cell = this.cellUnder(clientX, clientY);
-        if (cell) inspector.show(cell);
-        else inspector.hide();
-      }, inspector.cell ? 60 : 220);
-    });
-    const leave = () => inspector.isPinned || later(() => inspector.hide(), 350);
-    area.addEventListener("pointerleave", leave);
-    inspector.box.addEventListener("pointerenter", () => clearTimeout(waiting));
-    inspector.box.addEventListener("pointerleave", leave);
-    area.addEventListener("click", (event) => {
-      const { pointerType, clientX, clientY } = /** @type {PointerEvent} */ (event);
-      const cell = this.isOn && pointerType === "touch" ? this.cellUnder(clientX, clientY) : null;
-      if (!cell) return;
-      area.blur(); // or the keyboard on the screen would cover the sheet
-      inspector.show(cell, { isPinned: true });
-    });
-    document.addEventListener("pointerdown", ({ target }) => {
-      if (!inspector.box.contains(/** @type {Node} */ (target))) inspector.hide();
-    });
-  }
-
-  /** @param {KeyboardEvent} event */
-  key(event) {
-    const { inspector } = this;
-    const { code, altKey, ctrlKey, metaKey, shiftKey, key } = event;
-    const inText = document.activeElement === this.sheet.area;
-    const withAlt = altKey && !ctrlKey && !metaKey && !shiftKey;
-    if (withAlt && code === "KeyT") {
-      event.preventDefault();
-      find(this.root, '[data-action="tokens"]').click();
-    } else if (withAlt && key === "ArrowDown" && this.isOn && inText) {
-      event.preventDefault();
-      const cell = this.cellAtCaret;
-      if (cell) inspector.show(cell, { isPinned: true, takeFocus: true });
-    } else if (key === "Escape" && inspector.cell) {
-      if (inspector.isPinned) {
-        event.preventDefault();
-        event.stopPropagation(); // it does not also stop the model
-      }
-      inspector.hide({ giveFocus: true });
-    } else if (inText && !["Alt", "Control", "Shift", "Meta"].includes(key)) {
-      inspector.hide();
-    }
   }
 }

@@ -1,0 +1,121 @@
+// The nodes of a tree of texts: by id, by parent, and by the length of their full text.
+//
+// A node: {id, parent, at, pieces, kind, name, starred, time, run}. Its full text is the first `at`
+// characters of its parent's, then its own `pieces` (core/text.js). `kind` says how it came about; `run`,
+// where the model wrote it, what it was asked and how it ended.
+
+import { pieces } from "./text.js";
+
+const ROOT = "root"; // the empty page, from which all texts go out
+
+export class TreeNodes {
+  constructor() {
+    /** @type {Map<string, TreeNode>} */
+    this.nodes = new Map();
+    /** @type {Map<string, string[]>} ids of children, oldest first */
+    this.children = new Map();
+    /** @type {Map<number, Set<string>>} ids by the length of the full text */
+    this.byLength = new Map();
+    this.root = this.add({ id: ROOT, parent: "", at: 0, pieces: [], kind: "root" });
+  }
+
+  get size() {
+    return this.nodes.size - 1;
+  }
+
+  /** @param {string | null} id */
+  node(id) {
+    return this.nodes.get(id ?? "") ?? null;
+  }
+
+  /** A node that is there. @param {string} id */
+  get(id) {
+    return /** @type {TreeNode} */ (this.nodes.get(id));
+  }
+
+  /** @param {string} id */
+  childrenOf(id) {
+    return this.children.get(id) ?? [];
+  }
+
+  /** @param {TreeNode} node */
+  lengthOf({ at, pieces: own }) {
+    return at + pieces.length(own);
+  }
+
+  /** Of the full text, the first `upTo` characters. @param {string} id */
+  piecesOf(id, upTo = Infinity) {
+    const parts = [];
+    for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {
+      if (upTo > node.at) parts.push(pieces.slice(node.pieces, 0, upTo - node.at));
+      upTo = Math.min(upTo, node.at);
+    }
+    return pieces.join(...parts.reverse());
+  }
+
+  /** @param {string} id */
+  textOf(id, upTo = Infinity) {
+    return pieces.text(this.piecesOf(id, upTo));
+  }
+
+  /** @param {string} id @param {string} ancestor */
+  isBelow(id, ancestor) {
+    for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {
+      if (node.id === ancestor) return true;
+    }
+    return false;
+  }
+
+  /** A node and all below it, parents before their children. @param {string} id */
+  listFrom(id) {
+    const list = [];
+    const waiting = [id];
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      list.push(this.get(next));
+      waiting.push(...this.childrenOf(next).toReversed());
+    }
+    return list;
+  }
+
+  toList() {
+    return this.listFrom(ROOT).slice(1);
+  }
+
+  // ---- changing
+
+  /** @param {Pick<TreeNode, "id" | "parent" | "at" | "pieces" | "kind"> & Partial<TreeNode>} node */
+  add({ id, parent, at, pieces: own, kind, name = "", starred = false, time = Date.now(), run = null }) {
+    return this.put({ id, parent, at, pieces: own, kind, name, starred, time, run });
+  }
+
+  /** @param {TreeNode} node */
+  put(node) {
+    this.nodes.set(node.id, node);
+    if (node.parent) {
+      const siblings = this.children.get(node.parent) ?? [];
+      siblings.push(node.id);
+      this.children.set(node.parent, siblings);
+    }
+    this.index(node);
+    return node;
+  }
+
+  /** @param {TreeNode} node */
+  remove(node) {
+    this.unindex(node);
+    this.nodes.delete(node.id);
+    const order = this.children.get(node.parent);
+    if (order) order.splice(order.indexOf(node.id), 1);
+  }
+
+  /** @param {TreeNode} node */
+  index(node) {
+    const length = this.lengthOf(node);
+    this.byLength.set(length, (this.byLength.get(length) ?? new Set()).add(node.id));
+  }
+
+  /** @param {TreeNode} node */
+  unindex(node) {
+    this.byLength.get(this.lengthOf(node))?.delete(node.id);
+  }
+}
