@@ -23,7 +23,8 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS, SamplingParams
 from gptj_demo.texts import message
-from gptj_demo.ui.compare import Comparison, read_form
+from gptj_demo.ui.compare import read_form
+from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.grid import (
     AXES,
     MAX_CELLS,
@@ -445,7 +446,7 @@ class ScriptedWorker:
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptj_demo.ui.compare.UPDATE_SECONDS", 0.0)
+    monkeypatch.setattr("gptj_demo.ui.comparison.UPDATE_SECONDS", 0.0)
 
 
 SEVEN = ("temperature", "0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7")

@@ -2,31 +2,21 @@
 
 Each cell is a request of its own, made in the name of one visitor, so the worker's line shares its
 turns fairly with other visitors. What a comparison consists of is worked out in `grid.py`; form,
-grid and results live in the visitor's browser: `assets/compare.js`.
+grid and results live in the visitor's browser: `assets/views/compare/`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import secrets
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
-from gptj_demo.protocol import (
-    Drafting,
-    GenerationRequest,
-    Started,
-    StreamEvent,
-    TokenEvent,
-    Waiting,
-)
 from gptj_demo.sampling import (
     CONTROLS,
     MAX_SEED,
@@ -36,20 +26,14 @@ from gptj_demo.sampling import (
     make_params,
     write_value,
 )
-from gptj_demo.texts import message
+from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import (
-    BROKEN,
     SIGN_OF_LIFE_SECONDS,
-    UPDATES_A_SECOND,
-    describe_finished,
-    finished_of,
     read_fields,
     record,
     refused,
-    text_of,
 )
-from gptj_demo.ui.gradio_api import address_of
 from gptj_demo.ui.grid import (
     AXES,
     MAX_CELLS,
@@ -58,23 +42,14 @@ from gptj_demo.ui.grid import (
     Cell,
     Grid,
     InvalidGrid,
-    distinct_words,
     make_grid,
     parse_template,
     suggestion,
 )
-from gptj_demo.worker import RequestRefused, Stream, Worker
+from gptj_demo.ui.scoring_api import address_of
+from gptj_demo.worker import RequestRefused, Worker
 
-UPDATE_SECONDS = 0.08
 MAX_ID_CHARACTERS = 64
-NOT_RUN: dict[str, Any] = {
-    "prompt_tokens": None,
-    "completion_tokens": 0,
-    "seed": None,
-    "mean_logprob": None,
-    "distinct_words": None,
-    "filtered_away": 0,
-}
 
 
 class Compare(LogHTML):
@@ -120,158 +95,6 @@ def _presets_in_words() -> str:
         for name, values in PRESETS.items()
     )
     return f"Named settings of the controls that shape the text: {'; '.join(settings)}."
-
-
-class Comparison:
-    """A grid under way: as many of its cells at once as one visitor gets slots.
-
-    `outcomes` tells what is known of each cell: `state` (`queued`, `waiting`, `running`, `done`),
-    `text`, `tokens`, and once it is done `end`: why, and the cell's figures.
-    """
-
-    def __init__(self, worker: Worker, grid: Grid, visitor: str) -> None:
-        self._worker = worker
-        self._grid = grid
-        self._visitor = visitor
-        self._queued = deque(range(len(grid.cells)))
-        self._open: dict[int, Stream] = {}
-        self._waiting: set[int] = set()  # of the open ones, those without a slot
-        self._has_begun = False
-        self._is_stopped = False
-        self.outcomes: list[dict[str, Any]] = [
-            {"state": "queued", "text": "", "tokens": 0} for _ in grid.cells
-        ]
-
-    def stop(self) -> None:
-        """End all cells; those that have not begun end at once."""
-        self._is_stopped = True
-        for stream in self._open.values():
-            stream.cancel()
-
-    async def updates(self) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """What is new of the cells, every short while until the last has ended.
-
-        Each piece of news has `cell` and what `outcomes` holds of it, but of the text only what
-        was added. An empty list says that nothing has happened. Leaving early ends all cells.
-        """
-        try:
-            while True:
-                news = await self._open_next()
-                for index, stream in list(self._open.items()):
-                    if stream.has_events or stream.over:
-                        news += await self._hear(index, stream)
-                yield news
-                if not self._open and not self._queued:
-                    return
-                await asyncio.sleep(self._pause)
-        finally:
-            for stream in self._open.values():
-                await stream.aclose()
-
-    @property
-    def _pause(self) -> float:
-        """Seconds between updates: wider where many others are shown theirs too."""
-        everybody = self._worker.streams_running + self._worker.streams_waiting
-        others = max(0, everybody - len(self._open))
-        return min(SIGN_OF_LIFE_SECONDS, max(UPDATE_SECONDS, others / UPDATES_A_SECOND))
-
-    async def _open_next(self) -> list[dict[str, Any]]:
-        """Line up cells for the slots that are free; the others wait here, not in the line."""
-        if self._is_stopped:
-            why = message("end.cancelled").described()
-            stopped = [self._end(index, "cancelled", **why) for index in self._queued]
-            self._queued.clear()
-            return stopped
-        news = []
-        while self._queued and self._wanted < max(1, self._free):
-            index = self._queued.popleft()
-            cell = self._grid.cells[index]
-            if cell.params is None:
-                why = (cell.message or BROKEN).described()
-                news.append(self._end(index, "error", **why))
-                continue
-            prompt = self._grid.prompts[cell.prompt]
-            request = GenerationRequest(prompt, cell.params, self._visitor)
-            stream = self._worker.stream(request)
-            self._open[index] = stream
-            self._waiting.add(index)
-            try:
-                events = await stream.drain(0)
-            except RequestRefused as refusal:
-                self._leave(index)
-                if refusal.kind == "queue_full" and self._has_begun:
-                    self._queued.appendleft(index)  # until there is a place
-                    break
-                news.append(self._end(index, "error", **refusal.message.described()))
-            else:
-                self._has_begun = True
-                news += self._told(index, events)
-        return news
-
-    @property
-    def _wanted(self) -> int:
-        """Slots for which our cells wait in the worker's line."""
-        cells = (self._grid.cells[index].params for index in self._waiting)
-        return sum(params.candidates for params in cells if params is not None)
-
-    @property
-    def _free(self) -> int:
-        return self._worker.slots_a_visitor - self._worker.streams_running
-
-    async def _hear(self, index: int, stream: Stream) -> list[dict[str, Any]]:
-        try:
-            return self._told(index, await stream.drain(0))
-        except RequestRefused as refusal:
-            self._leave(index)
-            return [self._end(index, "error", **refusal.message.described())]
-
-    def _told(self, index: int, events: list[StreamEvent]) -> list[dict[str, Any]]:
-        outcome = self.outcomes[index]
-        changed: dict[str, Any] = {}
-        for event in events:
-            match event:
-                case Waiting():
-                    changed |= {"state": "waiting", "ahead": event.ahead}
-                case Started():
-                    self._waiting.discard(index)
-                    changed |= {"state": "running", "dropped_tokens": event.dropped_tokens}
-                case Drafting():
-                    changed["drafted_tokens"] = event.tokens
-                case TokenEvent():
-                    changed["tokens"] = changed.get("tokens", outcome["tokens"]) + 1
-                    if event.filtered_away:
-                        outcome["filtered_away"] = outcome.get("filtered_away", 0) + 1
-        outcome |= changed
-        text = text_of(events)
-        outcome["text"] += text
-        if text:
-            changed["text"] = text
-        finished = finished_of(events)
-        if finished is not None:
-            self._leave(index)
-            ended = self._end(index, finished.reason, **describe_finished(finished))
-            return [{**changed, **ended}]
-        return [{"cell": index, **changed}] if changed else []
-
-    def _leave(self, index: int) -> None:
-        del self._open[index]
-        self._waiting.discard(index)
-
-    def _end(self, index: int, reason: str, **figures: Any) -> dict[str, Any]:
-        outcome = self.outcomes[index]
-        outcome["state"] = "done"
-        outcome["end"] = {
-            **NOT_RUN,
-            **figures,
-            "reason": reason,
-            "distinct_words": _round(distinct_words(outcome["text"])),
-            "filtered_away": outcome.pop("filtered_away", 0),
-        }
-        return {"cell": index, "state": "done", "end": outcome["end"]}
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 # ---- the form

@@ -9,10 +9,10 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import gradio as gr
 from gradio.events import api
@@ -34,14 +34,6 @@ from gptj_demo.sampling import (
     SamplingParams,
     make_params,
 )
-from gptj_demo.scoring import (
-    check_count,
-    encode_continuation,
-    encode_prompt,
-    leave_out_each,
-    read_kind,
-    score_continuations,
-)
 from gptj_demo.ui.generation import (
     batches,
     describe_event,
@@ -52,7 +44,14 @@ from gptj_demo.ui.generation import (
     finished_of,
     text_of,
 )
-from gptj_demo.ui.why import describe_continuation
+from gptj_demo.ui.scoring_api import (
+    address_of,
+    as_gradio_errors,
+    attribute_function,
+    check_alternatives,
+    compare_prompts_function,
+    score_function,
+)
 from gptj_demo.worker import RequestRefused, Worker
 
 
@@ -62,18 +61,12 @@ def build_api(worker: Worker) -> None:
         _generate(worker),
         _complete(worker),
         _alternatives(worker),
-        _score(worker),
-        _compare_prompts(worker),
-        _attribute(worker),
+        score_function(worker),
+        compare_prompts_function(worker),
+        attribute_function(worker),
         _tokenize(worker),
     ):
         api(function, api_name=function.__name__, concurrency_limit=None)
-
-
-def address_of(caller: gr.Request) -> str:
-    """Whose turn a program's requests take: session names are free to be made up."""
-    client = caller.client
-    return f"address {client.host if client else None}"
 
 
 def _plain(control: Control) -> Any:
@@ -215,37 +208,15 @@ WITHOUT_EFFECT = (
 SHAPING = tuple(control for control in CONTROLS if control.name not in WITHOUT_EFFECT)
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """What is wrong with a request becomes a `gr.Error`."""
-    try:
-        yield
-    except (InvalidControl, RequestRefused) as error:
-        raise gr.Error(str(error), print_exception=False) from None
-
-
-def _check_count(count: Any, least: int) -> None:
-    if (
-        not isinstance(count, int)
-        or isinstance(count, bool)
-        or not least <= count <= MAX_ALTERNATIVES
-    ):
-        raise gr.Error(
-            f"count must be a whole number from {least} to {MAX_ALTERNATIVES}; "
-            f"it was {count!r:.40}.",
-            print_exception=False,
-        )
-
-
 def _alternatives(worker: Worker) -> Callable[..., Any]:
     async def alternatives(*values: Any) -> dict[str, Any]:
         caller, prompt, count, *rest = values
-        _check_count(count, 1)
+        check_alternatives(count, 1)
         if not isinstance(prompt, str):
             raise gr.Error("prompt must be a string.", print_exception=False)
         controls = dict(zip((control.name for control in SHAPING), rest, strict=True))
         answer: dict[str, Any] = {}
-        with _told():
+        with as_gradio_errors():
             params = make_params({**controls, "max_new_tokens": 1, "logprobs": count})
             request = GenerationRequest(prompt, params, address_of(caller))
             async with aclosing(worker.stream(request)) as stream:
@@ -287,128 +258,6 @@ def _alternatives(worker: Worker) -> Callable[..., Any]:
 
 def _probability(logprob: float | None) -> float:
     return 0.0 if logprob is None else round(math.exp(logprob), 8)
-
-
-def _score(worker: Worker) -> Callable[..., Any]:
-    async def score(
-        caller: gr.Request, text: str, count: int = 0, truncate: str = "error"
-    ) -> dict[str, Any]:
-        """How probable the model finds a text, token by token.
-
-        Log-probabilities are natural logarithms, the model's own; the first token has none, since
-        nothing stands before it. Told are sum_logprob, perplexity and bits_per_byte over the
-        others, and of each token its rank and the likeliest tokens in its place.
-
-        text: The text to score.
-        count: How many alternatives to tell of each token, 0 to 20.
-        truncate: error refuses a text that does not fit the model; left scores only its end.
-        """
-        _check_count(count, 0)
-        if not isinstance(text, str):
-            raise gr.Error("text must be a string.", print_exception=False)
-        answer: dict[str, Any] = {
-            "sum_logprob": 0.0, "perplexity": None, "bits_per_byte": None, "tokens": [],
-        }  # fmt: skip
-        with _told():
-            controls = {"max_new_tokens": 0, "echo": True, "logprobs": count, "truncate": truncate}
-            params = make_params(controls)
-            if not text:
-                return answer | {"dropped_tokens": 0}
-            request = GenerationRequest(text, params, address_of(caller))
-            async with aclosing(worker.stream(request)) as stream:
-                async for event in stream:
-                    match event:
-                        case Started():
-                            answer["dropped_tokens"] = event.dropped_tokens
-                        case PromptScored():
-                            answer |= describe_score(worker, event)
-                        case Finished() if event.reason == "error":
-                            raise gr.Error(str(event.message), print_exception=False)
-        return answer
-
-    return score
-
-
-def _compare_prompts(worker: Worker) -> Callable[..., Any]:
-    async def compare_prompts(
-        caller: gr.Request,
-        prompts: list[str],
-        continuation: str,
-        count: int = 0,
-        truncate: str = "error",
-    ) -> list[dict[str, Any]]:
-        """How likely each of several prompts makes the same continuation, the best first.
-
-        Prompt and continuation are tokenized apart, so that the continuation is the same tokens
-        after every prompt. Told of each: index (the prompt's place in the list), sum_logprob,
-        mean_logprob a token, bits_per_byte, and the continuation's tokens.
-
-        prompts: The prompts, 64 at most; an empty one is the beginning of a text.
-        continuation: What follows each prompt, with the space before its first word.
-        count: How many alternatives to tell of each token, 0 to 20.
-        truncate: error refuses what does not fit the model; left leaves out a prompt's beginning.
-        """
-        _check_count(count, 0)
-        if not isinstance(prompts, list):
-            raise gr.Error("prompts must be a list of strings.", print_exception=False)
-        found = []
-        with _told():
-            fixed = await encode_continuation(worker, continuation)
-            check_count(prompts)
-            ids = [await encode_prompt(worker, prompt) for prompt in prompts]
-            scores = score_continuations(
-                worker, ids, fixed, visitor=address_of(caller), truncate=truncate,
-                alternatives=count,
-            )  # fmt: skip
-            async with aclosing(scores) as told:
-                async for one in told:
-                    if one is not None:
-                        place, score = one
-                        described = describe_continuation(worker, score)
-                        found.append({"index": place, "prompt": prompts[place], **described})
-        return sorted(found, key=lambda one: (-one["sum_logprob"], one["index"]))
-
-    return compare_prompts
-
-
-def _attribute(worker: Worker) -> Callable[..., Any]:
-    async def attribute(
-        caller: gr.Request,
-        prompt: str,
-        continuation: str,
-        parts: Literal["auto", "sentences", "words"] = "auto",
-        truncate: str = "error",
-    ) -> dict[str, Any]:
-        """Which parts of a prompt made a continuation likely: each is left out in turn.
-
-        A part's influence is the log-probability that the continuation loses without it, in all
-        and for each of its tokens; where it is negative the part made the continuation less likely.
-
-        prompt: The prompt.
-        continuation: What follows it, with the space before its first word.
-        parts: What is left out: sentences, words, or auto, which takes words of a short prompt.
-            Where there are very many, neighbours are left out together.
-        truncate: error refuses what does not fit the model; left leaves out the prompt's beginning.
-        """
-        with _told():
-            fixed = await encode_continuation(worker, continuation)
-            plan = await leave_out_each(worker, prompt, fixed, read_kind(parts), truncate)
-            scores = score_continuations(
-                worker, plan.prompts, fixed, visitor=address_of(caller), truncate=truncate
-            )
-            async with aclosing(scores) as told:
-                found = {one[0]: one[1] async for one in told if one is not None}
-        whole = found[0]
-        answer: dict[str, Any] = {"dropped_tokens": plan.dropped_tokens, "parts": []}
-        for place, text in enumerate(plan.parts, start=1):
-            without = found[place]
-            pairs = zip(whole.logprobs, without.logprobs, strict=True)
-            lost = [round(with_.logprob - less.logprob, 6) for with_, less in pairs]
-            influence = round(whole.sum_logprob - without.sum_logprob, 6)
-            answer["parts"].append({"text": text, "influence": influence, "tokens": lost})
-        return answer | describe_continuation(worker, whole)
-
-    return attribute
 
 
 def _tokenize(worker: Worker) -> Callable[..., Any]:

@@ -16,8 +16,8 @@ from gptj_demo.ui.beginnings import Beginnings
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.generation import BROKEN, read_controls, record, records, refused
-from gptj_demo.ui.gradio_api import address_of
 from gptj_demo.ui.results import Results
+from gptj_demo.ui.scoring_api import address_of
 from gptj_demo.ui.tokens import pack_score
 from gptj_demo.worker import RequestRefused, Stream, Worker
 

@@ -21,7 +21,6 @@ EXCEPTIONS: dict[str, str] = {}
 
 # those that are still to be split: this list only gets shorter
 TO_SPLIT = {
-
     # benchmarks
     "benchmarks/common.py",
     # gptj_demo/api
@@ -37,8 +36,6 @@ TO_SPLIT = {
     "gptj_demo/sampling.py",
     "gptj_demo/sampling.py:SamplingParams",
     # gptj_demo/ui
-    "gptj_demo/ui/compare.py",
-    "gptj_demo/ui/gradio_api.py",
     "gptj_demo/ui/grid.py",
     # gptj_demo
     "gptj_demo/worker.py",
