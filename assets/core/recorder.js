@@ -7,8 +7,7 @@ import { isInitial, state } from "./state.js";
 /** What a node keeps of its request; `others` are controls that it has other than the panel. @param {Controls} others */
 function factsOfRequest(others) {
   const model = state.status?.model;
-  /** @type {Controls} */
-  const controls = {};
+  const controls = /** @type {Controls} */ ({});
   for (const [name, value] of Object.entries({ ...state.controls, ...others })) {
     const initial = state.defaults[name];
     if (!isInitial(value, initial)) controls[name] = typeof initial === "number" ? Number(value) : (value ?? "");
@@ -16,8 +15,7 @@ function factsOfRequest(others) {
   return { controls, model: model?.name, revision: model?.revision ?? undefined, precision: model?.precision };
 }
 
-/** @type {{reason: string, message: string} | null} */
-let refusal = null;
+let refusal = /** @type {{reason: string, message: string} | null} */ (null);
 
 /** @type {Record<string, (record: any) => void>} */
 const handlers = {

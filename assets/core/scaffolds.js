@@ -7,8 +7,7 @@
  * @param {Record<string, any>} values
  */
 export function fillScaffold(scaffold, values) {
-  /** @type {Record<string, string>} */
-  const words = {};
+  const words = /** @type {Record<string, string>} */ ({});
   for (const { name, kind } of scaffold.fields) {
     const lines = String(values[name] ?? "").replace(/\r\n?/g, "\n").trim();
     if (kind === "pairs") {

@@ -23,8 +23,7 @@ const SHORTENED =
 
 // ---- saved sessions, and those that had no room in the browser
 
-/** @type {Map<string, string>} */
-const inTab = new Map();
+const inTab = /** @type {Map<string, string>} */ (new Map());
 
 /** @param {string} id */
 const getRaw = (id) => inTab.get(id) ?? storage.read(PREFIX + id);

@@ -14,8 +14,7 @@ export const pieces = {
 
   /** Put together neighbours of one author, leave out what is empty. @param {...Piece[]} lists */
   join(...lists) {
-    /** @type {Piece[]} */
-    const joined = [];
+    const joined = /** @type {Piece[]} */ ([]);
     for (const [text, run] of lists.flat()) {
       if (!text) continue;
       const last = joined[joined.length - 1];
@@ -27,8 +26,7 @@ export const pieces = {
 
   /** @param {Piece[]} list @param {number} from @param {number} to */
   slice(list, from, to) {
-    /** @type {Piece[]} */
-    const cut = [];
+    const cut = /** @type {Piece[]} */ ([]);
     let start = 0;
     for (const [text, run] of list) {
       const end = start + text.length;

@@ -45,16 +45,12 @@ export class Stretch {
     this.isScore = isScore;
     this.length = length; // how many tokens were asked for
     this.text = "";
-    /** @type {Token[]} */
-    this.tokens = [];
-    /** @type {Cell[]} */
-    this.cells = [];
-    /** @type {Cell | null} the token that ended the text */
-    this.end = null;
+    this.tokens = /** @type {Token[]} */ ([]);
+    this.cells = /** @type {Cell[]} */ ([]);
+    this.end = /** @type {Cell | null} */ (null); // the token that ended the text
     this.from = prompt.length - back; // where the next token begins
     this.to = prompt.length; // what the tokens so far have completed
-    /** @type {Cell | null} one that is not complete */
-    this.open = null;
+    this.open = /** @type {Cell | null} */ (null); // one that is not complete
   }
 
   /** @param {string} text @param {Token[]} tokens */
@@ -116,8 +112,7 @@ export class Stretch {
 // All stretches, newest last. What the model wrote tells more than a score, so it is preferred.
 export class TokenMemory {
   constructor() {
-    /** @type {Stretch[]} */
-    this.stretches = [];
+    this.stretches = /** @type {Stretch[]} */ ([]);
   }
 
   /** @param {Stretch} stretch */
@@ -130,8 +125,7 @@ export class TokenMemory {
 
   /** The cells that hold in a text, in its order, none over another. @param {string} text */
   cellsOf(text) {
-    /** @type {Cell[]} */
-    const found = [];
+    const found = /** @type {Cell[]} */ ([]);
     const owner = new Int32Array(text.length).fill(-1);
     const inOrder = [...this.stretches.filter((s) => s.isScore), ...this.stretches.filter((s) => !s.isScore)];
     for (const stretch of inOrder) {

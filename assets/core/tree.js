@@ -22,8 +22,7 @@ export class BranchTree extends TreeNodes {
     super();
     /** @type {{nodes: TreeNode[], current: string, place: number}[]} what was pruned, the latest last */
     this.pruned = [];
-    /** @type {TreeNode[]} the nodes that the model writes now, one a completion */
-    this.growing = [];
+    this.growing = /** @type {TreeNode[]} */ ([]); // the nodes that the model writes now, one a completion
     /** @type {{parent: string, at: number, given: Piece[], end: number, kind: string, run: number, facts: any} | null} */
     this.turn = null;
     this.current = this.root.id; // the node in the editor, or the one that its text went out from

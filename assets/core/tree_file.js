@@ -64,8 +64,7 @@ function isText(value) {
 function readRun(given, where) {
   if (given === null) return null;
   if (!isObject(given)) throw new Error(`the run of ${where} is not an object`);
-  /** @type {any} */
-  const run = {};
+  const run = /** @type {any} */ ({});
   for (const [name, isSound] of Object.entries(RUN)) {
     if (!Object.hasOwn(given, name) || given[name] === null) continue;
     if (!isSound(given[name])) throw new Error(`the run of ${where} has a wrong ${name}`);

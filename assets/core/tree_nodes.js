@@ -10,12 +10,9 @@ const ROOT = "root"; // the empty page, from which all texts go out
 
 export class TreeNodes {
   constructor() {
-    /** @type {Map<string, TreeNode>} */
-    this.nodes = new Map();
-    /** @type {Map<string, string[]>} ids of children, oldest first */
-    this.children = new Map();
-    /** @type {Map<number, Set<string>>} ids by the length of the full text */
-    this.byLength = new Map();
+    this.nodes = /** @type {Map<string, TreeNode>} */ (new Map());
+    this.children = /** @type {Map<string, string[]>} */ (new Map()); // ids of children, oldest first
+    this.byLength = /** @type {Map<number, Set<string>>} */ (new Map()); // ids by the length of the full text
     this.root = this.add({ id: ROOT, parent: "", at: 0, pieces: [], kind: "root" });
   }
 

@@ -22,8 +22,7 @@ export function wordChanges(before, after) {
     }
   }
   if (start + end + longest[0][0] < 0.3 * b.length) return null;
-  /** @type {WordRun[]} */
-  const runs = [];
+  const runs = /** @type {WordRun[]} */ ([]);
   const add = (/** @type {WordRun[0]} */ kind, /** @type {string[]} */ words) => {
     const last = runs[runs.length - 1];
     if (last?.[0] === kind) last[1].push(...words);

@@ -13,8 +13,7 @@ export class CodeDialog {
   constructor(element, options) {
     this.$ = finder(element);
     this.options = options;
-    /** @type {{name: string, label: string, code: string}[]} */
-    this.snippets = [];
+    this.snippets = /** @type {{name: string, label: string, code: string}[]} */ ([]);
     this.way = ""; // the name of the one that is looked at
     this.asked = 0;
     const tabs = this.$(".code-tabs");

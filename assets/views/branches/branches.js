@@ -37,8 +37,7 @@ export function mount({ element, props }) {
     chosen.draw(chosenNode());
   }
 
-  /** @type {number | null} */
-  let frame = null;
+  let frame = /** @type {number | null} */ (null);
   function draw() {
     frame ??= requestAnimationFrame(() => {
       frame = null;
@@ -99,8 +98,7 @@ export function mount({ element, props }) {
 
   // ---- messages
 
-  /** @type {(() => void) | null} */
-  let takeBack = null;
+  let takeBack = /** @type {(() => void) | null} */ (null);
   /** @param {string} text @param {(() => void) | null} [undo] */
   function say(text, undo = null) {
     takeBack = undo;

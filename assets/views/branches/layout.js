@@ -18,10 +18,8 @@ const LEAST_FOLDED = 3;
  * @returns {Row[]}
  */
 export function layOut(tree, { closed, unfolded, chosen }) {
-  /** @type {Row[]} */
-  const rows = [];
-  /** @type {{id: string, level: number, lines: boolean[], isLast: boolean}[]} */
-  const waiting = [];
+  const rows = /** @type {Row[]} */ ([]);
+  const waiting = /** @type {{id: string, level: number, lines: boolean[], isLast: boolean}[]} */ ([]);
   const branch = (/** @type {string[]} */ ids, /** @type {number} */ level, /** @type {boolean[]} */ lines) => {
     ids.toReversed().forEach((id, i) => waiting.push({ id, level, lines, isLast: i === 0 }));
   };
@@ -49,10 +47,8 @@ export function layOut(tree, { closed, unfolded, chosen }) {
 
 /** @param {TreeNode[]} run @param {(node: TreeNode) => unknown} keep @param {Set<string>} unfolded @returns {Entry[]} */
 function fold(run, keep, unfolded) {
-  /** @type {Entry[]} */
-  const entries = [];
-  /** @type {TreeNode[]} */
-  let folded = [];
+  const entries = /** @type {Entry[]} */ ([]);
+  let folded = /** @type {TreeNode[]} */ ([]);
   const flush = () => {
     if (folded.length >= LEAST_FOLDED && !unfolded.has(folded[0].id)) entries.push({ fold: folded });
     else entries.push(...folded.map((node) => ({ node })));

@@ -22,14 +22,10 @@ export class Outline {
     this.box = this.$(".tree");
     this.room = this.box.appendChild(make("div", "tree-room"));
     this.room.setAttribute("role", "presentation");
-    /** @type {import("./layout.js").Row[]} */
-    this.rows = [];
-    /** @type {string | null} the id of the chosen node */
-    this.chosen = null;
-    /** @type {Set<string>} */
-    this.closed = new Set();
-    /** @type {Set<string>} */
-    this.unfolded = new Set();
+    this.rows = /** @type {import("./layout.js").Row[]} */ ([]);
+    this.chosen = /** @type {string | null} */ (null); // the id of the chosen node
+    this.closed = /** @type {Set<string>} */ (new Set());
+    this.unfolded = /** @type {Set<string>} */ (new Set());
     /** @type {{id: string | null, time: number}} */
     this.lastClick = { id: null, time: 0 };
     this.keys = this.makeKeys();

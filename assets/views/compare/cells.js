@@ -17,13 +17,11 @@ export class Cells {
     this.$ = finder(root);
     this.takeCell = take;
     this.dialog = this.$(".cell-dialog", HTMLDialogElement);
-    /** @type {Grid | null} */
-    this.grid = null;
+    this.grid = /** @type {Grid | null} */ (null);
     this.order = { by: "grid", isRising: false };
     /** @type {{card: HTMLElement, node: Text, take: HTMLButtonElement}[]} what is on the page of each cell */
     this.cards = [];
-    /** @type {number | null} the index of the cell in the dialog */
-    this.shown = null;
+    this.shown = /** @type {number | null} */ (null); // the index of the cell in the dialog
     this.narrow = matchMedia("(max-width: 860px)");
     this.narrow.addEventListener("change", () => this.layOut());
     this.$("#compare-order").addEventListener("change", ({ target }) => {

@@ -35,13 +35,10 @@ export function mount({ element, trigger, props, server, watch }) {
   const form = new Form(root, /** @type {any} */ (props));
   const cells = new Cells(root, take);
 
-  /** @type {any} */
-  let planned = null; // what the server said of the form as it stands
-  /** @type {Run | null} */
-  let running = null; // the comparison under way
+  let planned = /** @type {any} */ (null); // what the server said of the form as it stands
+  let running = /** @type {Run | null} */ (null); // the comparison under way
   let started = 0; // when its first token came
-  /** @type {Controls} */
-  let controls = {}; // those that it runs with
+  let controls = /** @type {Controls} */ ({}); // those that it runs with
   const isShown = () => shownView() === "compare";
 
   // ---- the form
@@ -247,8 +244,7 @@ export function mount({ element, trigger, props, server, watch }) {
       return showNotice("The editor is still writing. Stop it there first; the cell is kept here.");
     }
     const present = state.controls;
-    /** @type {Controls} */
-    const wanted = {};
+    const wanted = /** @type {Controls} */ ({});
     for (const [name, value] of Object.entries({ ...grid.controls, ...cell.settings, n: 1 })) {
       if (name in present) wanted[name] = typeof present[name] === "string" ? String(value ?? "") : value;
     }

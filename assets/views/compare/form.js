@@ -37,8 +37,7 @@ export class Form {
   fillAxis(name) {
     const { control, values, typed } = this.fields[name];
     control.append(new Option("nothing", ""));
-    /** @type {HTMLOptGroupElement | null} */
-    let group = null;
+    let group = /** @type {HTMLOptGroupElement | null} */ (null);
     for (const axis of this.axes) {
       if (axis.group && group?.label !== axis.group) {
         group = control.appendChild(make("optgroup"));

@@ -24,18 +24,14 @@ export class Comparison {
     this.panel = panel;
     this.$ = finder(panel);
     this.view = view;
-    /** @type {Line[]} */
-    this.lines = [];
+    this.lines = /** @type {Line[]} */ ([]);
     this.names = 0;
-    /** @type {Line | null} the line that the others are compared with */
-    this.reference = null;
-    /** @type {Line | null} the line whose words are shown */
-    this.chosen = null;
+    this.reference = /** @type {Line | null} */ (null); // the line that the others are compared with
+    this.chosen = /** @type {Line | null} */ (null); // the line whose words are shown
     this.bestFirst = this.$('[data-field="best-first"]', HTMLInputElement);
     this.table = this.$("table", HTMLTableElement);
     this.ribbon = new Ribbon(panel, "compared", { look: (index, line) => this.look(index, line) });
-    /** @type {Map<HTMLTableSectionElement, Line>} */
-    this.bodies = new Map();
+    this.bodies = /** @type {Map<HTMLTableSectionElement, Line>} */ (new Map());
     this.table.addEventListener("click", ({ target }) => target instanceof Element && this.press(target));
     this.bestFirst.addEventListener("change", () => {
       this.showTable();

@@ -16,10 +16,8 @@ export class PartsPanel {
     /** @type {Attribution} */
     this.found = { parts: [], tokens: [], dropped: 0, whole: null, without: [] };
     this.hasResult = false;
-    /** @type {number | null} what was pressed: a part, or a token of the continuation */
-    this.part = null;
-    /** @type {number | null} */
-    this.token = null;
+    this.part = /** @type {number | null} */ (null); // what was pressed: a part, or a token of the continuation
+    this.token = /** @type {number | null} */ (null);
     this.parts = new Ribbon(panel, "parts", {
       look: (part, line) => this.lookAtPart(part, line),
       choose: (part) => this.choose(this.part === part ? null : part, null),

@@ -30,15 +30,12 @@ export function mount({ element, trigger, props, server, watch }) {
 
   /** @type {string | null} */
   let scoredText = ""; // the continuation that the scores are of
-  /** @type {{text: string, ids: number[]}[]} */
-  let generated = []; // the completions of the editor's latest request
+  let generated = /** @type {{text: string, ids: number[]}[]} */ ([]); // the completions of the editor's latest request
   let taken = { text: "", ids: /** @type {number[]} */ ([]) }; // the continuation that was taken, with the model's tokens where known
-  /** @type {Run | null} */
-  let running = null; // the request under way
+  let running = /** @type {Run | null} */ (null); // the request under way
   /** @type {{what: string, done: number, all: number, open: import("./comparison.js").Line[], before: any, asGenerated?: boolean}} */
   let asked = { what: "", done: 0, all: 0, open: [], before: null };
-  /** @type {any} */
-  let planned = null; // the sizes as the server last said
+  let planned = /** @type {any} */ (null); // the sizes as the server last said
 
   const parts = new PartsPanel(partsPanel);
   const comparison = new Comparison(comparePanel, {

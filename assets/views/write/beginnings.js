@@ -15,10 +15,8 @@ export function mount({ element, props }) {
   let kind = "examples";
   let set = "sample"; // until the model is known the stories are shown, which any model can go on with
   let shown = "";
-  /** @type {any} */
-  let scaffold = null; // the one whose form is open
-  /** @type {HTMLElement | null} */
-  let opener = null; // the button that opened it
+  let scaffold = /** @type {any} */ (null); // the one whose form is open
+  let opener = /** @type {HTMLElement | null} */ (null); // the button that opened it
   /** @type {{before: Controls, values: Controls} | null} */
   let fitted = null; // what the last scaffold did to the controls
 

@@ -10,8 +10,7 @@ import { isInitial, state } from "../../core/state.js";
  */
 export function showControls(table, values) {
   requestAnimationFrame(() => {
-    /** @type {Record<string, number>} */
-    const changed = {};
+    const changed = /** @type {Record<string, number>} */ ({});
     table.forEach(({ name, group, off, initial }, i) => {
       const differs = !isInitial(values[i], initial);
       changed[group] = (changed[group] ?? 0) + Number(differs);

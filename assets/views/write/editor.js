@@ -24,8 +24,7 @@ export function mount({ element, trigger, props, server, watch }) {
   const button = (/** @type {string} */ action) => $(`[data-action="${action}"]`, HTMLButtonElement);
   const several = $('[data-control="n"]', HTMLSelectElement);
 
-  /** @type {any} */
-  let lastEnd = null; // how the last request ended
+  let lastEnd = /** @type {any} */ (null); // how the last request ended
   /** @type {{tokens: number | null, hint?: string | null, message?: string} | null} */
   let counted = null; // the text as last counted
   let unread = { tokens: 0, end: 0 }; // the beginning that the model will not read, and where that ends

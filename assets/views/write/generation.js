@@ -22,18 +22,14 @@ export class Generation {
     this.writing = writing;
     this.tokens = tokens;
     this.editor = editor;
-    /** @type {Run | null} */
-    this.run = null; // the request under way
+    this.run = /** @type {Run | null} */ (null); // the request under way
     /** @type {{phase: string, tokens: number, total: number, rate?: number, ahead?: number, promptTokens?: number,
      *          completions?: number, candidates?: number}} how far it is */
     this.progress = { phase: "", tokens: 0, total: 0 };
-    /** @type {Step | null} */
-    this.step = null;
-    /** @type {any} */
-    this.first = null; // the end of the first completion
+    this.step = /** @type {Step | null} */ (null);
+    this.first = /** @type {any} */ (null); // the end of the first completion
     this.halves = new Set(); // completions whose text so far ends in a \r
-    /** @type {(() => void) | null} */
-    this.next = null; // what to do when it has ended
+    this.next = /** @type {(() => void) | null} */ (null); // what to do when it has ended
   }
 
   get isRunning() {

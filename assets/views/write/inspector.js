@@ -13,8 +13,7 @@ export class Inspector {
     this.view = view;
     this.labels = labels;
     this.box = find(view.root, ".inspector");
-    /** @type {Cell | null} */
-    this.cell = null;
+    this.cell = /** @type {Cell | null} */ (null);
     this.part = 0; // which of the cell's tokens
     this.isPinned = false; // stays until it is left; else it goes with the pointer
     this.box.addEventListener("keydown", (event) => this.key(event));

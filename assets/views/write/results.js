@@ -19,10 +19,8 @@ export function mount({ element, props }) {
     completion: new TokenTable(details("completion"), true, props.labels),
   };
 
-  /** @type {{n: number, candidates: number, completions: Completion[], isRunning: boolean} | null} */
-  let request = null;
-  /** @type {string | null} the model's words as they stand in the text, null where they do not */
-  let inText = null;
+  let request = /** @type {{n: number, candidates: number, completions: Completion[], isRunning: boolean} | null} */ (null);
+  let inText = /** @type {string | null} */ (null); // the model's words as they stand in the text, null where they do not
 
   // ---- the request's records
 

@@ -15,8 +15,7 @@ export class TokenBar {
     this.plot = find(this.box, "svg", SVGElement);
     this.end = find(this.box, ".end-token");
     this.score = find(this.box, ".score-text", HTMLButtonElement);
-    /** @type {ReturnType<typeof setTimeout> | null} */
-    this.plotting = null;
+    this.plotting = /** @type {ReturnType<typeof setTimeout> | null} */ (null);
   }
 
   /** @param {Cell | null} cell */

@@ -9,12 +9,9 @@ export class TokenColours {
     this.sheet = sheet;
     this.isPossible = "highlights" in CSS;
     this.scrolledTo = 0; // where the sheet was when colours were laid
-    /** @type {{node: Text, start: number}[]} the ink's text nodes */
-    this.nodes = [];
-    /** @type {Highlight[]} */
-    this.levels = [];
-    /** @type {Highlight | null} the underline of the token that is looked at */
-    this.current = null;
+    this.nodes = /** @type {{node: Text, start: number}[]} */ ([]); // the ink's text nodes
+    this.levels = /** @type {Highlight[]} */ ([]);
+    this.current = /** @type {Highlight | null} */ (null); // the underline of the token that is looked at
     if (!this.isPossible) return;
     const named = (/** @type {string} */ name) => {
       const highlight = new Highlight();

@@ -17,12 +17,9 @@ export class TokenTable {
     this.labels = labels;
     this.box = find(details, ".token-table");
     this.index = 0; // the completion whose tokens these are
-    /** @type {Token[]} */
-    this.tokens = [];
-    /** @type {HTMLTableSectionElement | null} */
-    this.body = null;
-    /** @type {number | null} */
-    this.frame = null;
+    this.tokens = /** @type {Token[]} */ ([]);
+    this.body = /** @type {HTMLTableSectionElement | null} */ (null);
+    this.frame = /** @type {number | null} */ (null);
     const file = after ? "tokens.csv" : "prompt-tokens.csv";
     details.addEventListener("toggle", () => this.grow());
     find(details, ".save-table").addEventListener("click", () => download(file, "text/csv", tokensAsCSV(this.tokens)));

@@ -29,23 +29,16 @@ export class TokenView {
     this.askServer = score;
     this.memory = new TokenMemory();
     this.isOn = false;
-    /** @type {Stretch[] | null} those of the request under way, by completion */
-    this.live = null;
+    this.live = /** @type {Stretch[] | null} */ (null); // those of the request under way, by completion
     /** @type {{prompt: string, length: number | null, back: number}} */
     this.request = { prompt: "", length: null, back: 0 };
-    /** @type {Cell[]} */
-    this.cells = [];
-    /** @type {string | null} the text whose cells these are */
-    this.painted = null;
-    /** @type {Stretch | null} the stretch to which only cells were added */
-    this.growing = null;
+    this.cells = /** @type {Cell[]} */ ([]);
+    this.painted = /** @type {string | null} */ (null); // the text whose cells these are
+    this.growing = /** @type {Stretch | null} */ (null); // the stretch to which only cells were added
     this.seen = 0; // of its cells
-    /** @type {any} the latest score, with its text */
-    this.scored = null;
-    /** @type {{text: string, message: string} | null} */
-    this.refusal = null;
-    /** @type {ReturnType<typeof setInterval> | null} */
-    this.asking = null;
+    this.scored = /** @type {any} */ (null); // the latest score, with its text
+    this.refusal = /** @type {{text: string, message: string} | null} */ (null);
+    this.asking = /** @type {ReturnType<typeof setInterval> | null} */ (null);
     this.bar = new TokenBar(root);
     this.colours = new TokenColours(sheet);
     this.inspector = new Inspector(this, labels);

@@ -13,12 +13,10 @@ export class Writing {
     this.sheet = sheet;
     this.editor = editor;
     this.written = sessions.current.written;
-    /** @type {{run: number, prompt: string} | null} the latest request that was sent */
-    this.latest = null;
+    this.latest = /** @type {{run: number, prompt: string} | null} */ (null); // the latest request that was sent
     /** @type {{pieces: Piece[], text: string} | null} the text before an input method began to compose */
     this.composition = null;
-    /** @type {Place | null} */
-    this.selectionBefore = null; // before the input under way
+    this.selectionBefore = /** @type {Place | null} */ (null); // before the input under way
     this.listen();
   }
 
