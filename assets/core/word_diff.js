@@ -8,7 +8,7 @@
  * @param {string} before @param {string} after @returns {WordRun[] | null}
  */
 export function wordChanges(before, after) {
-  const [a, b] = [before.match(/\S*\s*/g) ?? [], after.match(/\S*\s*/g) ?? []];
+  const [a, b] = [before, after].map((text) => text.match(/\S+\s*|\s+/g) ?? []);
   let [start, end] = [0, 0];
   while (start < Math.min(a.length, b.length) && a[start] === b[start]) start += 1;
   while (end < Math.min(a.length, b.length) - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;

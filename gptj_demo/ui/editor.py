@@ -1,7 +1,7 @@
 """The editor: one text, written by a person and a model in turns, with its buttons and its status.
 
 The text itself, who wrote what, and every step of it live in the visitor's browser:
-`assets/editor.js`.
+`assets/views/write/`.
 """
 
 from __future__ import annotations

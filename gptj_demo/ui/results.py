@@ -1,6 +1,6 @@
 """What a request gave besides the text: other completions, probabilities, a score, notes.
 
-It hears of the request from the editor, in the visitor's browser: `assets/results.js`.
+It hears of the request from the editor, in the visitor's browser: `assets/views/write/results.js`.
 """
 
 from __future__ import annotations

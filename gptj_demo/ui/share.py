@@ -1,6 +1,6 @@
 """Sharing what is on the screen: as a link, and as code; and opening a link that was shared.
 
-A link holds everything in the part of the address that browsers send to nobody; `assets/share.js`
+A link holds everything in the part of the address that browsers send to nobody; `assets/components/share/`
 makes, reads and replays it. The server checks the settings of a link, by the one table of controls,
 and writes the code.
 """
@@ -39,7 +39,7 @@ MAX_TOLD = 40  # characters of a name that is not ours
 class Share(ModuleHTML):
     """The dialogs for link and code, and what a link brought with it.
 
-    Its buttons stand in the editor (`data-share` in `assets/editor.html`).
+    Its buttons stand in the editor (`data-share` in `assets/views/write/editor.html`).
     """
 
     def __init__(self, worker: Worker, **options: Any) -> None:

@@ -2,7 +2,7 @@
 
 A token is a list `[token_id, text, kind, length, logprob, sampled_logprob, rank, filtered_away,
 alternatives]`, an alternative `[token_id, text, kind, logprob, sampled_logprob, removed_by]`;
-`gptj.readTokens` in `assets/playground.js` gives the fields their names again. Two thousand tokens
+`readTokens` in `assets/core/tokens.js` gives the fields their names again. Two thousand tokens
 with five alternatives each are then half of what they would be with the names in every one.
 """
 

@@ -1,6 +1,6 @@
 """The Why view: one continuation after several prompts, and which parts of a prompt made it likely.
 
-What is asked and what came of it live in the visitor's browser: `assets/why.js`.
+What is asked and what came of it live in the visitor's browser: `assets/views/why/`.
 """
 
 from __future__ import annotations
