@@ -1,6 +1,7 @@
 """The Branches view: all texts of a session as a tree, and the visitor's sessions.
 
-Both live in the visitor's browser: `assets/core/tree.js`, `assets/core/sessions.js`, `assets/views/branches/`.
+Both live in the visitor's browser: `assets/core/tree.js`, `assets/core/sessions.js` and
+`assets/views/branches/`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sharing what is on the screen: as a link, and as code; and opening a link that was shared.
 
-A link holds everything in the part of the address that browsers send to nobody; `assets/components/share/`
-makes, reads and replays it. The server checks the settings of a link, by the one table of controls,
-and writes the code.
+A link holds everything in the part of the address that browsers send to nobody;
+`assets/components/share/` makes, reads and replays it. The server checks the settings of a link, by
+the one table of controls, and writes the code.
 """
 
 from __future__ import annotations
