@@ -46,11 +46,9 @@ TO_SPLIT = {
     "tests/browser/test_tokens.py",
     "tests/browser/test_tree.py",
     # tests/engine
-    "tests/engine/test_engine.py",
     "tests/engine/test_graphs.py",
     "tests/engine/test_sampler.py",
     # tests
-    "tests/test_compare.py",
     "tests/test_worker.py",
 }
 
