@@ -10,6 +10,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page, expect
 
 from gptj_demo.sampling import CONTROLS
+from gptj_demo.texts import say
 from gptj_demo.ui.controls import OPEN_GROUPS
 from gptj_demo.ui.page import VIEWS
 
@@ -19,7 +20,9 @@ Visit = Callable[..., Visitor]
 WIDE = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 CLOSED_GROUPS = [
-    group for group in dict.fromkeys(c.group for c in CONTROLS) if group not in OPEN_GROUPS
+    say(f"group.{group}")
+    for group in dict.fromkeys(control.group for control in CONTROLS)
+    if group not in OPEN_GROUPS
 ]
 
 

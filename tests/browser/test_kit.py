@@ -261,6 +261,7 @@ def test_about_has_an_address_and_links_to_what_programs_use(site: Site, visitor
 
 
 def test_nobody_who_does_not_look_asks_for_news(visitor: Visitor) -> None:
+    expect(visitor.status_line).to_contain_text("0 of")  # the text is counted once
     asked: list[str] = []
     visitor.page.on("request", lambda request: asked.append(request.url))
     visitor.page.clock.install()

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from gptj_demo.sampling import CONTROLS, FILTER_ORDER, PRESETS, control_named, write_value
+from gptj_demo.texts import say
 from gptj_demo.ui.controls import OPEN_GROUPS
 from tests.processes import ROOT
 from tests.waiting import eventually
@@ -20,7 +21,9 @@ from .conftest import Site, Visitor
 Visit = Callable[..., Visitor]
 EXAMPLES = json.loads((ROOT / "assets/views/write/examples.json").read_text(encoding="utf-8"))
 CLOSED_GROUPS = [
-    group for group in dict.fromkeys(c.group for c in CONTROLS) if group not in OPEN_GROUPS
+    say(f"group.{group}")
+    for group in dict.fromkeys(control.group for control in CONTROLS)
+    if group not in OPEN_GROUPS
 ]
 
 
