@@ -287,7 +287,7 @@ def test_settings_that_cannot_be_are_said_and_have_their_defaults(site: Site, vi
     person = visit(site.url + link)
     expect(person.prompt).to_have_value(PROMPT + " and")
     expect(person.notice).to_contain_text("Temperature (temperature) must be a number from 0 to 2")
-    for said in ("Top-p", "Stop at (stop)", "Seed (seed)", "Completions (n)", "'constructor'"):
+    for said in ("Top-p", "Stop at (stop)", "Seed (seed)", "Completions (n)", '"constructor"'):
         expect(person.notice).to_contain_text(said)
     expect(person.page.get_by_label("number input for Temperature")).to_have_value("0.8")
     expect(person.page.get_by_label("number input for Top-k")).to_have_value("40")
