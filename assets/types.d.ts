@@ -10,8 +10,10 @@ interface Model {
 interface Status { // gptj_demo/ui/model_status.py
   state: string; detail: string; progress: number | null; context_length: number; streams_running: number;
   streams_waiting: number; tokens_written: number; engine_memory_bytes: number | null; software: string;
-  model: Model | null;
+  model: Model | null; texts: { detail: Told; why: Told | null };
 }
+
+type Told = import("./core/i18n.js").Told; // a server's message
 
 type Piece = [text: string, run: number]; // run 0 is the person
 type Place = [from: number, to: number];
@@ -63,4 +65,6 @@ interface Component { // what Gradio gives the script of a component
   watch: (prop: string, changed: () => void) => void;
 }
 
-interface Window { gptj: { views: string[] } & Record<string, any>; }
+interface Language { name: string; direction: string; failed: string; }
+
+interface Window { gptj: { views: string[]; language: string; languages: Record<string, Language> } & Record<string, any>; }

@@ -30,10 +30,10 @@ def fill(scaffold: dict[str, Any], **values: str) -> dict[str, Any]:
 
 
 def scaffold_named(name: str) -> dict[str, Any]:
-    return next(scaffold for scaffold in SCAFFOLDS if scaffold["name"] == name)
+    return next(scaffold for scaffold in SCAFFOLDS if scaffold["key"] == name)
 
 
-@pytest.mark.parametrize("scaffold", SCAFFOLDS, ids=lambda scaffold: scaffold["name"])
+@pytest.mark.parametrize("scaffold", SCAFFOLDS, ids=lambda scaffold: scaffold["key"])
 def test_every_scaffold_makes_a_text_a_model_can_go_on_with(scaffold: dict[str, Any]) -> None:
     filled = fill(scaffold)
     assert prompt_hint(filled["text"]) is None
@@ -50,17 +50,17 @@ def test_every_scaffold_makes_a_text_a_model_can_go_on_with(scaffold: dict[str, 
 
 
 def test_names_of_speakers_go_into_the_text_and_the_stop_strings() -> None:
-    filled = fill(scaffold_named("Two speakers"), first="Ann {second}", second="Bo")
+    filled = fill(scaffold_named("two_speakers"), first="Ann {second}", second="Bo")
     assert filled["text"].endswith("\nBo:")
     assert "Ann {second}: Good evening.\nBo: Good evening." in filled["text"]
     assert filled["controls"]["stop"] == "\\nAnn {second}:"
 
 
 def test_pairs_become_inputs_and_outputs_and_columns_a_table() -> None:
-    pairs = fill(scaffold_named("Few-shot list"), examples="hot => cold\nno arrow\n a => b => c ")
+    pairs = fill(scaffold_named("few_shot_list"), examples="hot => cold\nno arrow\n a => b => c ")
     assert "Input: hot\nOutput: cold\n\nInput: a\nOutput: b => c\n\nInput:" in pairs["text"]
     assert "no arrow" not in pairs["text"]
-    table = fill(scaffold_named("Table"), columns="A ,B|x", row=" 1,2 ")
+    table = fill(scaffold_named("table"), columns="A ,B|x", row=" 1,2 ")
     assert table["text"].endswith("\n\n| A | B x |\n| --- | --- |\n| 1 | 2 |\n|")
 
 

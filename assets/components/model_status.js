@@ -4,7 +4,9 @@
 import { emit, on } from "../core/events.js";
 import { rounded } from "../core/format.js";
 import { closeBeside, finder, setText } from "./dom.js";
+import { offerLanguages } from "./language.js";
 import { markTab } from "./page.js";
+import { t, told } from "../core/i18n.js";
 
 const FAST_MS = 500;
 const CALM_MS = 5000;
@@ -26,7 +28,7 @@ export function mount({ element, server }) {
       show(status);
       emit("status", status);
     } else {
-      showState("offline", "No connection to the playground", null);
+      showState("offline", t("status.offline"), null);
     }
     const pause = isStatus && status.state === "ready" ? CALM_MS : FAST_MS;
     timer = setTimeout(ask, document.hidden ? HIDDEN_MS : pause);
@@ -36,18 +38,24 @@ export function mount({ element, server }) {
   function show(status) {
     const { model, state } = status;
     if (state === "ready" && model) {
-      const name = model.is_sample ? "Sample model, a toy storyteller" : model.name;
+      const name = model.is_sample ? t("top.sample_model") : model.name;
       showState(state, [name, model.precision, model.device].join(" · "), null);
     } else {
-      showState(state, status.detail, status.progress);
+      showState(state, told(status.texts.detail), status.progress);
     }
     document.body.classList.toggle("is-sample", Boolean(model?.is_sample));
     $(".sample-note").hidden = !model?.is_sample;
-    $(".model-why").textContent = model ? model.why : status.detail;
+    $(".model-why").textContent = told((model && status.texts.why) || status.texts.detail);
     $(".sizes").textContent = model
-      ? `${rounded(model.parameters / 1e6, model.parameters < 1e8 ? 1 : 0)} million parameters in ` +
-        `${rounded(model.weight_bytes / 2 ** 20, 0)} MB on ${model.device_name}; reads ${status.context_length} ` +
-        `tokens; ${status.streams_running} of ${model.max_streams} streams in use, ${status.streams_waiting} waiting.`
+      ? t("top.sizes", {
+          parameters: rounded(model.parameters / 1e6, model.parameters < 1e8 ? 1 : 0),
+          size: rounded(model.weight_bytes / 2 ** 20, 0),
+          device: model.device_name,
+          context: status.context_length ?? 0,
+          running: status.streams_running,
+          streams: model.max_streams,
+          waiting: status.streams_waiting,
+        })
       : "";
   }
 
@@ -55,7 +63,7 @@ export function mount({ element, server }) {
   function showState(state, text, progress) {
     $(".top").dataset.state = state;
     setText($(".model-line"), text);
-    const announced = state === "ready" ? `The model is ready: ${text}` : state;
+    const announced = state === "ready" ? t("top.ready", { model: text }) : text;
     if (said !== announced) $('[role="status"]').textContent = announced;
     said = announced;
     bar.hidden = ["ready", "failed", "offline"].includes(state);
@@ -70,6 +78,7 @@ export function mount({ element, server }) {
   on("refresh-status", ask);
   document.addEventListener("visibilitychange", () => !document.hidden && ask());
   closeBeside($("details", HTMLDetailsElement));
+  offerLanguages($(".languages", HTMLSelectElement));
   ask();
   markTab();
 }

@@ -4,7 +4,9 @@
 import { emit, on } from "../core/events.js";
 import "../core/recorder.js";
 import { sessions } from "../core/sessions.js";
+import { t } from "../core/i18n.js";
 import { state, useControls } from "../core/state.js";
+import { translateGradio } from "./language.js";
 
 const root = document.documentElement;
 const { views } = window.gptj;
@@ -66,5 +68,9 @@ on("controls", () => {
   const changes = { subtree: true, childList: true, attributeFilter: ["class"] };
   new MutationObserver(markOpenGroups).observe(controls, changes);
 });
+
+root.style.setProperty("--word-off", JSON.stringify(t("text.off"))); // for the style of the panel
+document.title = t("top.gpt_j_playground");
+translateGradio();
 
 Object.assign(window.gptj, { emit, show, state, sessions, useControls });

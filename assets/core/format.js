@@ -3,9 +3,6 @@
 /** @param {number | string} n */
 export const number = (n) => Number(n).toLocaleString("en");
 
-/** @param {number} n @param {string} word its singular */
-export const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
-
 /** @param {number} n @param {number} digits */
 export const signed = (n, digits) => n.toFixed(digits).replace("-", "−");
 

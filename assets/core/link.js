@@ -1,6 +1,8 @@
 // A text and how it came about, as the last part of an address: "#share=", the version, a point, and JSON,
 // deflated (with its checksum) and in base64url. Browsers send that part of an address to nobody.
 
+import { t } from "./i18n.js";
+
 export const LINK_MARK = "#share=";
 const LINK_VERSION = "1";
 export const MAX_LINK = 8000; // characters of the whole address
@@ -8,10 +10,16 @@ const MAX_UNPACKED = 1_000_000; // bytes
 const MAX_TEXT = 200_000; // characters, as the server takes them
 
 // The message is a sentence for the visitor.
-export class UnreadableLink extends Error {}
+export class UnreadableLink extends Error {
+  /** @param {string} message @param {{canTryAgain?: boolean}} [options] whether a reload may help */
+  constructor(message, { canTryAgain = false } = {}) {
+    super(message);
+    this.canTryAgain = canTryAgain;
+  }
+}
 
-const DAMAGED = "The link is damaged, perhaps cut off where it was copied. Nothing was changed.";
-const NOT_OURS = "The link holds something else than a text and its settings. Nothing was changed.";
+const DAMAGED = t("link.damaged");
+const NOT_OURS = t("link.not_ours");
 
 /** @param {any} content */
 async function deflate(content) {
@@ -32,7 +40,7 @@ async function inflate(bytes) {
     size += value.length;
     if (size > MAX_UNPACKED) {
       reader.cancel().catch(() => {});
-      throw new UnreadableLink("The link unpacks to more than a text can be. Nothing was changed.");
+      throw new UnreadableLink(t("link.too_large"));
     }
     text += decoder.decode(value, { stream: true });
   }
@@ -120,11 +128,11 @@ export async function readLink(fragment) {
   const given = fragment.slice(LINK_MARK.length);
   const version = given.split(".", 1)[0];
   const packed = given.slice(version.length + 1);
-  if (fragment.length > MAX_LINK) throw new UnreadableLink("The link is longer than a link can be. Nothing was changed.");
+  if (fragment.length > MAX_LINK) throw new UnreadableLink(t("link.too_long"));
   if (version !== LINK_VERSION) {
     throw new UnreadableLink(
       /^\d{1,3}$/.test(version)
-        ? `The link was made by another version of the playground (${version}), which this one cannot read. Nothing was changed.`
+        ? t("link.other_version", { version })
         : DAMAGED,
     );
   }

@@ -1,6 +1,7 @@
 // Notes the records of the editor's requests as nodes of the open session's tree.
 
 import { emit, on } from "./events.js";
+import { t } from "./i18n.js";
 import { sessions } from "./sessions.js";
 import { isInitial, state } from "./state.js";
 
@@ -38,7 +39,7 @@ const handlers = {
   },
   end({ message }) {
     const { tree, written } = sessions.current;
-    tree.end(refusal ?? { reason: "error", message: message ?? "It was cut off." });
+    tree.end(refusal ?? { reason: "error", message: message ?? t("branches.cut_off") });
     tree.follow(written.text);
   },
 };

@@ -1,6 +1,7 @@
 // A request under way: reads the log that the server appends to, one JSON record a line; asks it to stop;
 // and notices a server that has gone silent. Used by every view that runs requests.
 
+import { translated } from "./i18n.js";
 import { newId } from "./id.js";
 
 const SILENT_MS = 15_000; // the server sends something every half second
@@ -39,7 +40,7 @@ export class Run {
     const end = log.lastIndexOf("\n") + 1; // the line behind it is not complete
     const lines = log.slice(this.read, end).split("\n");
     this.read = end;
-    this.handlers.records(lines.filter(Boolean).map((line) => JSON.parse(line)));
+    this.handlers.records(lines.filter(Boolean).map((line) => translated(JSON.parse(line))));
   }
 
   stop() {

@@ -1,9 +1,11 @@
 // Makes what a person filled in into the beginning of a document that a base model would go on with. Pure:
 // touches neither page nor network. `scaffold` is an entry of scaffolds.json, `values` texts by field name.
 
+import { t } from "./i18n.js";
+
 /**
  * The text, the values of the controls that fit it, and what was done in a sentence.
- * @param {{fields: {name: string, kind?: string}[], text: string, done: string, controls: Controls}} scaffold
+ * @param {{fields: {name: string, kind?: string}[], text: string, key: string, controls: Controls}} scaffold
  * @param {Record<string, any>} values
  */
 export function fillScaffold(scaffold, values) {
@@ -22,7 +24,7 @@ export function fillScaffold(scaffold, values) {
   }
   const put = (/** @type {string} */ template) => template.replace(/\{(\w+)\}/g, (whole, name) => words[name] ?? whole);
   const stop = scaffold.controls.stop.map((/** @type {string} */ text) => put(text).replaceAll("\n", "\\n")).join("\n");
-  return { text: put(scaffold.text), controls: { ...scaffold.controls, stop }, done: put(scaffold.done) };
+  return { text: put(scaffold.text), controls: { ...scaffold.controls, stop }, done: t(`scaffold.${scaffold.key}.done`, words) };
 }
 
 /** Lines "this => that" as Input and Output; a line without an arrow is left out. @param {string} lines */

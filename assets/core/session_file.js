@@ -1,6 +1,7 @@
 // A session as text: how it is saved, and exported as JSON or Markdown; and reading it, whoever wrote it.
 // A session: {id, name, time, stamp, written, tree}.
 
+import { t } from "./i18n.js";
 import { newId } from "./id.js";
 import { WrittenText, pieces } from "./text.js";
 import { BranchTree } from "./tree.js";
@@ -46,7 +47,7 @@ export const firstWords = (text) => text.slice(0, 4 * FIRST_WORDS).replace(/\s+/
 
 /** @param {any} given @param {string} id @returns {Session} */
 function readSession(given, id) {
-  if (!isObject(given)) throw new Error("it is not an object");
+  if (!isObject(given)) throw new Error(t("file.no_object"));
   const session = { ...newSession(), id };
   if (given.version === 1) {
     session.written = new WrittenText(readWritten(given));
@@ -57,7 +58,7 @@ function readSession(given, id) {
     session.written = new WrittenText(readWritten(withText));
     session.tree.follow(session.written.text);
   } else {
-    throw new Error(`its version is ${JSON.stringify(given.version)?.slice(0, 20)}, and this page reads ${VERSION}`);
+    throw new Error(t("file.version", { given: JSON.stringify(given.version)?.slice(0, 20) ?? "", version: VERSION }));
   }
   for (const { pieces: own } of session.tree.nodes.values()) {
     for (const [, run] of own) session.written.runs = Math.max(session.written.runs, run);
@@ -71,17 +72,17 @@ function readSession(given, id) {
 function readWritten(given) {
   const { steps = [], position = 0, runs = 0 } = given;
   const isStep = (/** @type {any} */ step) => isObject(step) && Number.isInteger(step.at);
-  if (!Array.isArray(steps) || !steps.every(isStep)) throw new Error("its steps are no steps");
+  if (!Array.isArray(steps) || !steps.every(isStep)) throw new Error(t("file.steps"));
   if (!Number.isInteger(position) || position < 0 || position > steps.length) {
-    throw new Error("its undo position is not valid");
+    throw new Error(t("file.position"));
   }
-  if (!Number.isSafeInteger(runs) || runs < 0) throw new Error("its count of runs is not valid");
+  if (!Number.isSafeInteger(runs) || runs < 0) throw new Error(t("file.runs"));
   const read = steps.map((step, i) => ({
     ...step,
-    removed: readPieces(step.removed, `step ${i + 1}`),
-    inserted: readPieces(step.inserted, `step ${i + 1}`),
+    removed: readPieces(step.removed, t("file.step", { number: i + 1 })),
+    inserted: readPieces(step.inserted, t("file.step", { number: i + 1 })),
   }));
-  const text = readPieces(given.pieces, "the session");
+  const text = readPieces(given.pieces, t("file.the_session"));
   const highest = text.reduce((most, [, run]) => Math.max(most, run), runs);
   return { pieces: text, steps: read, position, runs: highest };
 }
@@ -90,7 +91,7 @@ function readWritten(given) {
 
 /** A file's name, type and content. @param {Session} session @param {"json" | "markdown" | "text"} form */
 export function toFile(session, form) {
-  const name = session.name || firstWords(session.written.text) || "Session";
+  const name = session.name || firstWords(session.written.text) || t("branches.session");
   const file = name.replace(/[^\p{L}\p{N} -]/gu, "").trim().slice(0, 40).trim().replace(/ /g, "-") || "session";
   if (form === "text") return { file: `${file}.txt`, type: "text/plain", content: session.written.text };
   if (form === "markdown") return { file: `${file}.md`, type: "text/markdown", content: toMarkdown(session, name) };
@@ -107,15 +108,15 @@ export function fromFile(text) {
   try {
     given = JSON.parse(text);
   } catch {
-    throw new Error("The file is not JSON. Choose a file that was exported here as JSON.");
+    throw new Error(t("file.no_json"));
   }
   if (given?.format !== FORMAT) {
-    throw new Error("The file is JSON, but not a session of this playground. Choose one that was exported here as JSON.");
+    throw new Error(t("file.no_session"));
   }
   try {
     return readSession(given, newId());
   } catch (error) {
-    throw new Error(`The session cannot be read: ${/** @type {Error} */ (error).message}.`, { cause: error });
+    throw new Error(t("file.unreadable", { why: /** @type {Error} */ (error).message }), { cause: error });
   }
 }
 
@@ -124,18 +125,18 @@ export function fromFile(text) {
 function toMarkdown({ tree, written }, name) {
   const plain = (/** @type {string} */ text) => text.replace(/\s+/g, " ").replace(/[\\`*_{}[\]<>()#+!|~&-]/g, "\\$&");
   const lines = [`# ${plain(name)}`, "", fenced(written.text, ""), ""];
-  if (tree.size) lines.push("## Branches", "");
+  if (tree.size) lines.push(`## ${t("branches.branches")}`, "");
   const depths = new Map();
   for (const node of tree.toList()) {
     const depth = (depths.get(node.parent) ?? -1) + 1;
     depths.set(node.id, depth);
     const indent = "  ".repeat(depth);
     const facts = [node.kind];
-    if (node.starred) facts.push("starred");
+    if (node.starred) facts.push(t("branches.is_starred"));
     if (node.name) facts.push(`“${plain(node.name)}”`);
     const { run } = node;
     if (run?.model) facts.push(plain([run.model, run.revision, run.precision].filter(Boolean).join(" · ")));
-    if (run?.seed !== undefined) facts.push(`seed ${run.seed}`);
+    if (run?.seed !== undefined) facts.push(t("run.seed", { seed: String(run.seed) }));
     for (const [control, value] of Object.entries(run?.controls ?? {})) facts.push(plain(`${control} ${JSON.stringify(value)}`));
     if (run?.message) facts.push(plain(run.message));
     lines.push(`${indent}- ${facts.join(", ")}`, "", fenced(pieces.text(node.pieces), `${indent}  `), "");

@@ -4,7 +4,7 @@
 // What the browser has no room for is kept in the tab, and the event "keeping" says so.
 
 import { emit } from "./events.js";
-import { number } from "./format.js";
+import { t } from "./i18n.js";
 import { newId } from "./id.js";
 import { firstWords, fromFile, fromSaved, newSession, stampOf, toFile, toSaved } from "./session_file.js";
 import * as storage from "./storage.js";
@@ -14,12 +14,9 @@ const TAB = "gptj-playground/tab"; // in the tab's own storage: the id of its se
 const LARGEST_FILE = 5 * 2 ** 20;
 const SAVE_PAUSE_MS = 400;
 
-const ABSENT =
-  "This browser keeps nothing for this page, so this session lasts until the tab is closed. Export it under Branches to keep it.";
-const FULL =
-  "The browser's room for this page is spent: this session lasts until the tab is closed. Export it under Branches, or delete sessions that you no longer need.";
-const SHORTENED =
-  "The browser's room for this page is nearly spent: the text and all branches are kept, the single steps to undo are not. Export or delete sessions under Branches.";
+const ABSENT = t("keep.absent");
+const FULL = t("keep.full");
+const SHORTENED = t("keep.shortened");
 
 // ---- saved sessions, and those that had no room in the browser
 
@@ -178,7 +175,7 @@ export const sessions = {
     leave();
     const session = tryLoad(id);
     if (!session) return;
-    const name = nameOfCopy(session.name || firstWords(session.written.text) || "Session");
+    const name = nameOfCopy(session.name || firstWords(session.written.text) || t("branches.session"));
     putIn({ ...session, id: newId(), stamp: null, name });
     change();
     sessions.save();
@@ -220,8 +217,8 @@ export const sessions = {
   /** Open the session that a file holds; raises an error whose message is for people. @param {File} file */
   async import(file) {
     if (file.size > LARGEST_FILE) {
-      const size = number(Math.ceil(file.size / 2 ** 20));
-      throw new Error(`The file has ${size} MB; at most ${LARGEST_FILE / 2 ** 20} MB are read.`);
+      const size = Math.ceil(file.size / 2 ** 20);
+      throw new Error(t("file.too_large", { size, most: LARGEST_FILE / 2 ** 20 }));
     }
     const session = fromFile(await file.text());
     leave();

@@ -1,7 +1,7 @@
 // The texts of a session as a tree: every generation and all that was written between two of them is a
 // node, and nothing that was a node is lost. Nothing in here touches the page.
 
-import { number } from "./format.js";
+import { t } from "./i18n.js";
 import { newId } from "./id.js";
 import { pieces } from "./text.js";
 import { WRITTEN, readNode } from "./tree_file.js";
@@ -198,16 +198,16 @@ export class BranchTree extends TreeNodes {
   /** A tree from a list that anybody may have written. Raises an error that says what is wrong with it. @param {any} list @param {any} [current] */
   static fromList(list, current) {
     const tree = new BranchTree();
-    if (!Array.isArray(list)) throw new Error("it has no list of nodes");
+    if (!Array.isArray(list)) throw new Error(t("file.no_nodes"));
     if (list.length > MOST) {
-      throw new Error(`it has ${number(list.length)} nodes, and at most ${number(MOST)} are read`);
+      throw new Error(t("file.many_nodes", { count: list.length, most: MOST }));
     }
     list.forEach((given, i) => {
-      const node = readNode(given, `node ${i + 1}`);
-      if (tree.nodes.has(node.id)) throw new Error(`node ${i + 1} has the id of another one`);
+      const node = readNode(given, t("file.node", { number: i + 1 }));
+      if (tree.nodes.has(node.id)) throw new Error(t("file.same_id", { number: i + 1 }));
       const parent = tree.nodes.get(node.parent); // so there can be no circle
-      if (!parent) throw new Error(`node ${i + 1} does not come after its parent`);
-      if (node.at > tree.lengthOf(parent)) throw new Error(`node ${i + 1} keeps more of its parent than there is`);
+      if (!parent) throw new Error(t("file.parent", { number: i + 1 }));
+      if (node.at > tree.lengthOf(parent)) throw new Error(t("file.keeps", { number: i + 1 }));
       tree.put(node);
     });
     if (typeof current === "string" && tree.nodes.has(current)) tree.current = current;

@@ -1,6 +1,7 @@
 // Nodes and pieces that anybody may have written: each is read into what the tree knows, or refused with an
 // error that says what is wrong.
 
+import { t } from "./i18n.js";
 import { pieces } from "./text.js";
 
 export const WRITTEN = new Set(["write", "edit"]); // kinds of nodes whose words are the person's
@@ -16,11 +17,11 @@ const cleanText = (/** @type {string} */ text) => text.replace(/\r/g, "\n");
 
 /** @param {any} given @param {string} where @returns {Piece[]} */
 export function readPieces(given, where) {
-  if (!Array.isArray(given)) throw new Error(`the text of ${where} is not a list`);
+  if (!Array.isArray(given)) throw new Error(t("file.text_no_list", { where }));
   return pieces.join(
     given.map((piece) => {
       if (!Array.isArray(piece) || typeof piece[0] !== "string" || !isCount(piece[1])) {
-        throw new Error(`the text of ${where} has a piece that is not [text, number]`);
+        throw new Error(t("file.text_piece", { where }));
       }
       return [cleanText(piece[0]), piece[1]];
     }),
@@ -29,16 +30,16 @@ export function readPieces(given, where) {
 
 /** @param {any} given @param {string} where @returns {TreeNode} */
 export function readNode(given, where) {
-  if (!isObject(given)) throw new Error(`${where} is not an object`);
+  if (!isObject(given)) throw new Error(t("file.where_no_object", { where }));
   const { id, parent, at, kind, name = "", starred = false, time = 0, run = null } = given;
-  const wrong = (/** @type {string} */ what) => new Error(`${where} has ${what}`);
-  if (typeof id !== "string" || !id || id.length > 64) throw wrong("no id of at most 64 characters");
-  if (typeof parent !== "string") throw wrong("no parent");
-  if (!isCount(at)) throw wrong("an `at` that is not a count of characters");
-  if (!KINDS.has(kind)) throw wrong(`a kind that is none of ${[...KINDS].join(", ")}`);
-  if (typeof name !== "string" || name.length > 200) throw wrong("a name that is not a text of at most 200 characters");
-  if (typeof starred !== "boolean") throw wrong("a `starred` that is neither true nor false");
-  if (!isFinite(time)) throw wrong("a time that is not a number");
+  const wrong = (/** @type {string} */ what) => new Error(t("file.has", { where, what }));
+  if (typeof id !== "string" || !id || id.length > 64) throw wrong(t("file.no_id"));
+  if (typeof parent !== "string") throw wrong(t("file.no_parent"));
+  if (!isCount(at)) throw wrong(t("file.at"));
+  if (!KINDS.has(kind)) throw wrong(t("file.kind", { kinds: [...KINDS].join(", ") }));
+  if (typeof name !== "string" || name.length > 200) throw wrong(t("file.name"));
+  if (typeof starred !== "boolean") throw wrong(t("file.starred"));
+  if (!isFinite(time)) throw wrong(t("file.time"));
   return { id, parent, at, pieces: readPieces(given.pieces, where), kind, name, starred, time, run: readRun(run, where) };
 }
 
@@ -63,19 +64,19 @@ function isText(value) {
 /** @param {any} given @param {string} where @returns {NodeRun | null} */
 function readRun(given, where) {
   if (given === null) return null;
-  if (!isObject(given)) throw new Error(`the run of ${where} is not an object`);
+  if (!isObject(given)) throw new Error(t("file.run_no_object", { where }));
   const run = /** @type {any} */ ({});
   for (const [name, isSound] of Object.entries(RUN)) {
     if (!Object.hasOwn(given, name) || given[name] === null) continue;
-    if (!isSound(given[name])) throw new Error(`the run of ${where} has a wrong ${name}`);
+    if (!isSound(given[name])) throw new Error(t("file.run_wrong", { where, name }));
     run[name] = given[name];
   }
-  if (run.prompt_length === undefined) throw new Error(`the run of ${where} has no prompt_length`);
+  if (run.prompt_length === undefined) throw new Error(t("file.run_no_length", { where }));
   run.controls = {};
   for (const [name, value] of Object.entries(isObject(given.controls) ? given.controls : {})) {
     // names that are no controls are left out when they are used, not here: another version may know them
     const isSound = ["string", "number", "boolean"].includes(typeof value) && /^[a-z_]{1,40}$/.test(name);
-    if (!isSound || name.startsWith("__")) throw new Error(`the run of ${where} has a wrong control`);
+    if (!isSound || name.startsWith("__")) throw new Error(t("file.run_control", { where }));
     run.controls[name] = value;
   }
   return run;

@@ -18,6 +18,8 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gptj_demo.texts import catalogue, languages
+
 ASSETS = Path(__file__).resolve().parent.parent.parent / "assets"
 FOLDERS = ("core", "components", "views", "texts")
 MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".json": "application/json"}
@@ -59,8 +61,23 @@ def version() -> str:
 def boot_script(views: Sequence[str]) -> str:
     """The script in the page's head that loads the modules; `views` are the names of all views."""
     modules = [name for name in served_files() if name.endswith(".js")]
-    config = {"base": f"{ROUTE}/{version()}/", "modules": modules, "views": list(views)}
+    config = {
+        "base": f"{ROUTE}/{version()}/",
+        "modules": modules,
+        "views": list(views),
+        "languages": {name: _describe_language(name) for name in languages()},
+    }
     return read_asset("boot.js").replace("CONFIG;", f"{json.dumps(config)};")
+
+
+def _describe_language(name: str) -> dict[str, Any]:
+    """What the boot script must know of a language before its texts are loaded."""
+    texts = catalogue(name)
+    return {
+        "name": texts["language.name"],
+        "direction": texts["language.direction"],
+        "failed": texts["page.not_loaded"],
+    }
 
 
 def serve_assets(app: FastAPI) -> None:

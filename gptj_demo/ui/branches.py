@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gptj_demo.ui.component import LABELS, ModuleHTML
+from gptj_demo.ui.component import ModuleHTML
 from gptj_demo.worker import Worker
 
 
@@ -16,7 +16,7 @@ class Branches(ModuleHTML):
     """The outline, the chosen node beside it, and the list of sessions above."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("views/branches/branches", labels=LABELS, **options)
+        super().__init__("views/branches/branches", **options)
 
 
 def build_branches(worker: Worker) -> None:

@@ -59,14 +59,10 @@ class Compare(LogHTML):
     """
 
     def __init__(self, **options: Any) -> None:
-        axes = [
-            {"name": PRESET, "label": "Preset", "group": "", "help": _presets_in_words()}
-            | {"definition": "", "suggestion": suggestion(PRESET)}
-        ]
+        axes = [{"name": PRESET, "group": "", "suggestion": suggestion(PRESET)}]
         axes += [
-            {key: getattr(control, key) for key in ("name", "label", "group", "help", "definition")}
-            | {"suggestion": suggestion(control.name)}
-            for control in AXES.values()
+            {"name": one.name, "group": one.group, "suggestion": suggestion(one.name)}
+            for one in AXES.values()
         ]
         super().__init__(
             "views/compare/compare",
@@ -87,14 +83,6 @@ def _initial_value(control: Control) -> Any:
     if control.is_list:
         return write_value(control, control.default)
     return "" if control.default is None else control.default
-
-
-def _presets_in_words() -> str:
-    settings = (
-        f"{name} is temperature {values['temperature']:g} and top-p {values['top_p']:g}"
-        for name, values in PRESETS.items()
-    )
-    return f"Named settings of the controls that shape the text: {'; '.join(settings)}."
 
 
 # ---- the form

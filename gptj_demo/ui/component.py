@@ -7,11 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from gptj_demo.sampling import CONTROLS
 from gptj_demo.ui.assets import read_asset
-
-LABELS = {control.name: control.label for control in CONTROLS}
-"""The controls' names for people, by name: for scripts that speak of controls."""
 
 
 class ModuleHTML(gr.HTML):

@@ -15,6 +15,7 @@ from gptj_demo.sampling import (
     PRESETS,
     Control,
     ControlGroup,
+    control_named,
     write_value,
 )
 from gptj_demo.texts import say
@@ -38,9 +39,13 @@ class ControlSlider(gr.Slider):
 
 def build_controls() -> dict[str, Component]:
     """Lay out preset, controls and reset in the present Blocks; the components by control name."""
-    gr.Button("Done", size="sm", elem_id="close-controls")  # where the panel is a drawer
+    gr.Button(say("panel.done"), size="sm", elem_id="close-controls")  # where the panel is a drawer
     preset = gr.Radio(
-        list(PRESETS), value=DEFAULT_PRESET, label="Preset", elem_id="preset", interactive=True
+        [(say(f"preset.{name.lower()}"), name) for name in PRESETS],
+        value=DEFAULT_PRESET,
+        label=say("panel.preset"),
+        elem_id="preset",
+        interactive=True,
     )
     components: dict[str, Component] = {}
     accordions: list[gr.Accordion] = []
@@ -59,12 +64,14 @@ def build_controls() -> dict[str, Component]:
             ) as accordion:
                 accordions.append(accordion)
                 components.update((control.name, _build(control)) for control in members)
-    labels = {control.name: html.escape(control.label) for control in CONTROLS}
-    order = ", ".join(labels[name] for name in FILTER_ORDER)
+    order = ", ".join(control_named(name).label for name in FILTER_ORDER)
     gr.HTML(
-        f"<p>Applied in this order: {order}.</p>", apply_default_css=False, elem_id="filter-order"
+        f"<p data-order='{' '.join(FILTER_ORDER)}'>"
+        f"{html.escape(say('panel.order', controls=order))}</p>",
+        apply_default_css=False,
+        elem_id="filter-order",
     )
-    reset = gr.Button("Reset all controls", size="sm", elem_id="reset-controls")
+    reset = gr.Button(say("panel.reset"), size="sm", elem_id="reset-controls")
     _connect(preset, reset, components, accordions)
     return components
 
@@ -95,13 +102,15 @@ def _build(control: Control) -> Component:
     elif control.kind == "flag":
         component = gr.Checkbox(control.default, **shared)
     elif control.kind == "choice":
-        component = gr.Radio(list(control.choices), value=control.default, **shared)
+        choices = [(say(f"choice.{choice}"), choice) for choice in control.choices]
+        component = gr.Radio(choices, value=control.default, **shared)
     else:
         written = write_value(control, control.default)
         component = gr.Textbox(written, lines=2, max_lines=8, **shared)
+    title, of = say("panel.definition"), say("panel.definition_of", control=control.label)
     gr.HTML(
-        f"<details class='definition'><summary>Definition<span class='sr-only'> of "
-        f"{html.escape(control.label)}</span></summary><p><code>{control.name}</code> "
+        f"<details class='definition' data-definition='{control.name}'><summary>{title}"
+        f"<span class='sr-only'> {html.escape(of)}</span></summary><p><code>{control.name}</code> "
         f"{html.escape(control.definition)}</p></details>",
         apply_default_css=False,
         elem_classes="definition-block",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gptj_demo.ui.component import LABELS, LogHTML
+from gptj_demo.ui.component import LogHTML
 
 
 class Editor(LogHTML):
@@ -23,6 +23,5 @@ class Editor(LogHTML):
         super().__init__(
             "views/write/editor",
             ("generate", "keep_seed", "use_controls", "heal"),
-            labels=LABELS,
             **options,
         )

@@ -23,7 +23,7 @@ from gptj_demo.sampling import (
     SamplingParams,
     make_params,
 )
-from gptj_demo.texts import Message, MessageError, listed, message, quoted
+from gptj_demo.texts import Message, MessageError, listed, message, quoted, say
 from gptj_demo.worker import MAX_PROMPT_CHARACTERS
 
 MAX_CELLS = 36
@@ -244,7 +244,7 @@ def _preset_values(field: str, items: Sequence[str]) -> list[_Value]:
             raise InvalidGrid(field, message("grid.no_preset", name=quoted(item), known=known))
     names = [by_name[item.lower()] for item in items]
     _refuse_twice(field, message("grid.presets"), names)
-    return [_Value((("Preset", name),), dict(PRESETS[name])) for name in names]
+    return [_Value(((say("panel.preset"), name),), dict(PRESETS[name])) for name in names]
 
 
 def _read_item(field: str, control: Control, item: str) -> list[Any]:

@@ -67,7 +67,7 @@ class ModelStatus(ModuleHTML):
             return describe_status(worker)
 
         tabs = "".join(
-            f'<button type="button" data-goes-to="{view}">{view.capitalize()}</button>'
+            f'<button type="button" data-goes-to="{view}" data-text="view.{view}"></button>'
             for view in views
         )
         markup = read_asset("components/model_status.html").replace("<!-- views -->", tabs)

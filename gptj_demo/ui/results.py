@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gptj_demo.ui.component import LABELS, ModuleHTML
+from gptj_demo.ui.component import ModuleHTML
 
 
 class Results(ModuleHTML):
     """A panel that is there only while there is something in it."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("views/write/results", labels=LABELS, **options)
+        super().__init__("views/write/results", **options)

@@ -25,7 +25,7 @@ from gptj_demo.sampling import (
 from gptj_demo.texts import message, quoted
 from gptj_demo.ui.component import ModuleHTML
 from gptj_demo.ui.generation import read_controls
-from gptj_demo.ui.snippets import Place, make_snippets
+from gptj_demo.ui.snippets import IN_REPOSITORY, MODEL_FOLDER, Place, make_snippets
 from gptj_demo.worker import RequestRefused, Worker
 
 GPT_J = "EleutherAI/gpt-j-6b"
@@ -119,11 +119,8 @@ def check(values: Any) -> dict[str, Any]:
     if unknown:
         name = quoted(unknown[0][:MAX_TOLD])
         problems.append(message("link.unknown_control", name=name, count=len(unknown)))
-    told = {
-        "problems": [str(problem) for problem in problems],
-        "problem_texts": [problem.json() for problem in problems],
-    }
-    return {"values": checked, **told, "wrong": wrong}
+    told = [problem.described() for problem in problems]
+    return {"values": checked, "problems": told, "wrong": wrong}
 
 
 def _describe(control: Control) -> dict[str, Any]:
@@ -154,11 +151,11 @@ def place_of(worker: Worker, address: str) -> Place:
     settings, model = worker.settings, worker.model
     source, comment = settings.model, None
     if model is not None and model.is_sample:
-        source, comment = SAMPLE_FOLDER, "in the playground's repository"
+        source, comment = SAMPLE_FOLDER, IN_REPOSITORY
     elif settings.model in ("auto", "sample"):
         source = GPT_J
     elif Path(settings.model).is_dir():
-        source, comment = Path(settings.model).resolve().name, "the folder of the model"
+        source, comment = Path(settings.model).resolve().name, MODEL_FOLDER
     return Place(
         address=address.rstrip("/")[:MAX_ADDRESS],
         model=model.name if model else source,

@@ -16,6 +16,10 @@ from gptj_demo.api.schema import DEFAULTS as API_DEFAULTS
 from gptj_demo.api.schema import NAMES as API_NAMES
 from gptj_demo.sampling import CONTROLS, Control, SamplingParams, control_named, read_bias_key
 
+IN_REPOSITORY = "in the playground's repository"
+MODEL_FOLDER = "the folder of the model"
+"""Comments on the place of a model; code and its comments are English in every language."""
+
 LINE = 88  # characters of a line that can be broken
 _OPENAI_PARAMETERS = {
     "prompt", "max_tokens", "temperature", "top_p", "n", "best_of", "logprobs", "echo", "stop",

@@ -32,8 +32,8 @@ def build_write(worker: Worker) -> None:
         text = str(text)
         try:
             hint = prompt_hint(text)
-            told = {"hint": hint and str(hint), "hint_text": hint and hint.json()}
-            return {"tokens": await worker.count_tokens(text), **told}
+            told = None if hint is None else hint.described()
+            return {"tokens": await worker.count_tokens(text), "hint": told}
         except RequestRefused as refusal:
             return {"tokens": None, **refusal.message.described()}
 

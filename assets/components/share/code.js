@@ -1,5 +1,6 @@
 // The dialog with code that writes what is on the screen, in several languages.
 
+import { t } from "../../core/i18n.js";
 import { finder, makeButton } from "../dom.js";
 import { openDialog } from "./menu.js";
 
@@ -39,7 +40,7 @@ export class CodeDialog {
   async write() {
     const isLast = this.$('.which-words [value="last"]', HTMLInputElement).checked;
     const number = (this.asked += 1);
-    const silent = { message: "The playground does not answer. Try again when the connection is back." };
+    const silent = { message: t("share.no_answer") };
     const answer = await this.options.ask(isLast ? this.options.screen() : this.options.next()).catch(() => silent);
     if (number !== this.asked) return;
     this.snippets = answer.snippets ?? [];
@@ -51,7 +52,7 @@ export class CodeDialog {
     this.$('[data-share="copy-code"]', HTMLButtonElement).disabled = !this.snippets.length;
     const known = this.snippets.find(({ name }) => name === this.way) ?? this.snippets[0];
     if (known) this.show(known.name);
-    else this.$(".code code").textContent = answer.message ?? "There is no code.";
+    else this.$(".code code").textContent = answer.message ?? t("share.no_code");
   }
 
   /** @param {string} way */
@@ -67,7 +68,7 @@ export class CodeDialog {
     this.$(".code").scrollTo(0, 0);
     this.$("#share-code .quiet-note").textContent =
       way === "transformers"
-        ? "Runs without this playground. What transformers cannot do is said in a comment."
-        : "Asks this playground. Settings that are not in it are at their defaults.";
+        ? t("share.runs_alone")
+        : t("share.asks_playground");
   }
 }

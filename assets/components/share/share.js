@@ -3,6 +3,7 @@
 // page as text.
 
 import { emit, on } from "../../core/events.js";
+import { labelOf, t, told } from "../../core/i18n.js";
 import { LINK_MARK, UnreadableLink, makeLink, readLink } from "../../core/link.js";
 import { isInitial, state, useControls } from "../../core/state.js";
 import { finder, make, makeButton, onPress } from "../dom.js";
@@ -77,9 +78,6 @@ export function mount({ element, props, server }) {
     return Object.fromEntries(changed.map(({ name }) => [name, controls[name]]));
   }
 
-  /** @param {string} name */
-  const labelOf = (name) => table.find((control) => control.name === name)?.label ?? name;
-
   // ---- the dialogs
 
   const code = new CodeDialog(element, {
@@ -118,11 +116,11 @@ export function mount({ element, props, server }) {
       select(); // without a secure connection there is no clipboard to write to
       done = document.execCommand("copy");
     }
-    const name = done ? "Copied" : "Press Ctrl+C";
+    const name = t(done ? "share.copied" : "share.press_ctrl_c");
     button.textContent = name;
     $('[role="status"]').textContent = name;
     clearTimeout(copied);
-    copied = setTimeout(() => (button.textContent = "Copy"), COPIED_MS);
+    copied = setTimeout(() => (button.textContent = t("common.copy")), COPIED_MS);
   }
 
   async function shareLink() {
@@ -142,7 +140,7 @@ export function mount({ element, props, server }) {
       copy(address, $('[data-share="copy-link"]'), () => field.select());
     } catch {
       field.value = "";
-      $(".holds").textContent = "This browser cannot make links: it is older than they need (CompressionStream).";
+      $(".holds").textContent = t("share.old_browser");
     }
   }
 
@@ -159,7 +157,7 @@ export function mount({ element, props, server }) {
       const content = await readLink(hash);
       if (!content) return;
       const answer = await server.check_settings(content.controls).catch(() => {
-        throw new UnreadableLink("The playground does not answer, so the link was not opened. Reload the page to try again.");
+        throw new UnreadableLink(t("link.no_answer"), { canTryAgain: true });
       });
       if (location.hash !== hash || isWriting()) return openLink();
       clearAddress();
@@ -168,7 +166,7 @@ export function mount({ element, props, server }) {
       if (!(error instanceof UnreadableLink)) throw error;
       forget();
       emit("notice", error.message);
-      if (!error.message.includes("Reload")) clearAddress();
+      if (!error.canTryAgain) clearAddress();
     }
   }
 
@@ -177,7 +175,7 @@ export function mount({ element, props, server }) {
     history.replaceState(history.state, "", location.pathname + location.search);
   }
 
-  /** @param {LinkContent} content @param {{values: Controls, problems: string[], wrong: string[]}} checked */
+  /** @param {LinkContent} content @param {{values: Controls, problems: Told[], wrong: string[]}} checked */
   function bring(content, { values, problems, wrong }) {
     const own = editorsText();
     const { text, words = "", model } = content;
@@ -186,13 +184,15 @@ export function mount({ element, props, server }) {
     emit("text", { text, words });
     const settings = describeControls(changedControls(values), labelOf);
     const said = [
-      `From a link: ${characters(text.length)}${words ? ` to begin with, and ${characters(words.length)} by the model` : ""}.`,
-      settings.length ? `Set: ${settings.join(", ")}.` : "All settings are the usual ones.",
+      words
+        ? t("share.from_link_words", { text: characters(text.length), words: characters(words.length) })
+        : t("share.from_link", { text: characters(text.length) }),
+      settings.length ? t("share.set", { settings: settings.join(t("text.comma")) }) : t("share.all_usual"),
     ];
-    if (model?.name) said.push(`Written by ${[model.name, model.precision].flatMap((one) => (one ? shorten(one) : [])).join(", ")}.`);
-    if (own && own !== text + words) said.push("Undo brings your own text back.");
+    if (model?.name) said.push(t("share.written_by", { model: [model.name, model.precision].flatMap((one) => (one ? shorten(one) : [])).join(", ") }));
+    if (own && own !== text + words) said.push(t("share.undo_own"));
     say({ text: said.join(" "), canReplay: content.words !== undefined || content.hash !== undefined });
-    if (problems.length) emit("notice", `Of the link's settings some could not be used and have their defaults. ${problems.join(" ")}`);
+    if (problems.length) emit("notice", `${t("link.problems")} ${problems.map(told).join(" ")}`);
   }
 
   // ---- what a link brought, and its replay
@@ -200,9 +200,9 @@ export function mount({ element, props, server }) {
   /** @param {{text: string, canReplay?: boolean, kind?: string}} message */
   function say({ text, canReplay = false, kind = "" }) {
     const place = /** @type {HTMLElement} */ (inEditor(".brought"));
-    const title = "Let the model write the words of the link again, and compare.";
-    const replay = makeButton("", "Replay and compare", null, { title, "data-share": "replay" });
-    const close = makeButton("quiet", "✕", null, { "aria-label": "Dismiss what the link brought", "data-share": "forget" });
+    const title = t("share.replay_title");
+    const replay = makeButton("", t("share.replay"), null, { title, "data-share": "replay" });
+    const close = makeButton("quiet", "✕", null, { "aria-label": t("share.dismiss"), "data-share": "forget" });
     place.dataset.kind = kind;
     place.replaceChildren(make("p", "", text), ...(canReplay ? [replay] : []), close);
     place.hidden = false;
@@ -218,7 +218,7 @@ export function mount({ element, props, server }) {
     if (!opened || isWriting()) return;
     isReplaying = true;
     useControls(opened.values);
-    say({ text: "Replaying…" });
+    say({ text: t("share.replaying") });
     const { logprobs: _, echo: __, ...controls } = opened.values; // those two change no word
     emit("replay", { prompt: opened.content.text, controls });
   }
@@ -230,7 +230,7 @@ export function mount({ element, props, server }) {
     const { content, wrong } = opened;
     const { text = "", end } = run?.completions[0] ?? {};
     if (isRefused || !end || end.reason === "error") {
-      say({ text: "The replay could not be run to its end. The words of the link are in Undo.", canReplay: true, kind: "differs" });
+      say({ text: t("share.replay_failed"), canReplay: true, kind: "differs" });
       return;
     }
     const here = run?.model ?? {};

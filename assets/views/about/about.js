@@ -4,7 +4,8 @@
 import { find, setText } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
-import { number, plural, rateText, rounded } from "../../core/format.js";
+import { number, rateText, rounded } from "../../core/format.js";
+import { t, told } from "../../core/i18n.js";
 
 const REFRESH_MS = 2000;
 const MEGABYTE = 2 ** 20;
@@ -34,24 +35,24 @@ export function mount({ element }) {
   /** @param {Status} status */
   function show(status) {
     const { model, state } = status;
-    find(element, ".about-why").textContent = model && state === "ready" ? model.why : status.detail;
+    find(element, ".about-why").textContent = told((model && state === "ready" && status.texts.why) || status.texts.detail);
     const perSecond = rate(status.tokens_written);
     fill({
-      rate: perSecond === null ? "…" : `${perSecond ? rateText(perSecond) : 0} tokens a second`,
-      waiting: plural(status.streams_waiting, "request"),
+      rate: perSecond === null ? "…" : t("about.tokens_a_second", { rate: perSecond ? rateText(perSecond) : "0" }),
+      waiting: t("count.requests", { count: status.streams_waiting }),
     });
     if (!model) return;
     const held = status.engine_memory_bytes;
-    const process = held ? `; its process holds ${bytes(held)} of the machine's` : "";
+    const process = held ? t("about.process", { held: bytes(held) }) : "";
     fill({
-      name: model.is_sample ? "The sample model, not GPT-J" : model.name,
-      revision: model.revision ?? (model.is_sample ? "the one that comes with the playground" : "not named"),
+      name: model.is_sample ? t("about.not_gptj") : model.name,
+      revision: model.revision ?? (model.is_sample ? t("about.own_revision") : t("about.no_revision")),
       parameters: number(model.parameters),
       precision: model.precision,
       device: model.device_name === model.device ? model.device : `${model.device_name} (${model.device})`,
-      memory: `${bytes(model.weight_bytes)} of weights${process}`,
-      context: `${plural(status.context_length, "token")}, what you and it write together`,
-      streams: `${status.streams_running} of ${model.max_streams}`,
+      memory: t("about.weights", { size: bytes(model.weight_bytes) }) + process,
+      context: t("about.context_length", { count: status.context_length }),
+      streams: t("about.streams", { running: status.streams_running, streams: model.max_streams }),
     });
   }
 

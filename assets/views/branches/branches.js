@@ -4,16 +4,17 @@
 import { closeBeside, download, find, finder, onPress } from "../../components/dom.js";
 import { show, shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
+import { t } from "../../core/i18n.js";
 import { sessions } from "../../core/sessions.js";
 import { state, useControls } from "../../core/state.js";
 import { ChosenNode } from "./chosen.js";
 import { Outline } from "./outline.js";
 import { branches, drawSessions } from "./session_list.js";
 
-const WRITING = "The model is writing. Stop it, or wait until it has ended.";
+const WRITING = t("branches.wait");
 
 /** @param {Component} component */
-export function mount({ element, props }) {
+export function mount({ element }) {
   const view = find(element, ".branches");
   const $ = finder(view);
   const sessionName = $(".session-name", HTMLInputElement);
@@ -24,7 +25,7 @@ export function mount({ element, props }) {
   const isShown = () => shownView() === "branches";
   const isWriting = () => tree().growing.length > 0;
 
-  const chosen = new ChosenNode(view, props.labels);
+  const chosen = new ChosenNode(view);
   const outline = new Outline(view, {
     chose: drawChosen,
     open,
@@ -79,7 +80,7 @@ export function mount({ element, props }) {
     outline.chosen = siblings[place + 1] ?? siblings[place - 1] ?? (node.parent === tree().root.id ? null : node.parent);
     const gone = tree().prune(node.id);
     changed();
-    say(`Pruned ${branches(gone)}.`, () => restore(node.id));
+    say(t("branches.pruned", { count: gone }), () => restore(node.id));
   }
 
   /** @param {string} [id] */
@@ -88,7 +89,7 @@ export function mount({ element, props }) {
     if (!node) return;
     changed();
     outline.choose(node.id);
-    say("The branch is back.");
+    say(t("branches.is_back"));
   }
 
   function changed() {
@@ -126,7 +127,7 @@ export function mount({ element, props }) {
       const own = Object.entries(chosenNode()?.run?.controls ?? {});
       const known = own.filter(([name]) => Object.hasOwn(state.defaults, name));
       useControls({ ...state.defaults, ...Object.fromEntries(known) });
-      say("The controls are set as they were for this branch.");
+      say(t("branches.settings_used"));
     },
     "take-back"() {
       const undo = takeBack;
@@ -141,17 +142,17 @@ export function mount({ element, props }) {
       const { file, type, content } = sessions.export(/** @type {"json" | "markdown" | "text"} */ (dataset.form));
       download(file, type, content);
       exportMenu.open = false;
-      say(`Exported as ${file}.`);
+      say(t("branches.exported", { file }));
     },
     "open-session": unlessWriting(({ dataset }) => {
-      if (!sessions.open(dataset.id ?? "")) say("This session can no longer be read.");
+      if (!sessions.open(dataset.id ?? "")) say(t("branches.unreadable"));
       sessionMenu.open = false;
     }),
     "duplicate-session": unlessWriting(({ dataset }) => sessions.duplicate(dataset.id ?? "")),
     "delete-session": unlessWriting(({ dataset }) => {
       const undo = sessions.remove(dataset.id ?? "");
       sessionMenu.open = false; // it hides the way back
-      say(`Deleted ${dataset.name}.`, undo);
+      say(t("branches.deleted", { name: dataset.name }), undo);
       $('[data-action="take-back"]').focus();
     }),
   });
@@ -181,12 +182,12 @@ export function mount({ element, props }) {
     const input = /** @type {HTMLInputElement} */ (target);
     const file = input.files?.[0];
     if (!file) return;
-    say(`Reading ${file.name}…`);
+    say(t("branches.reading", { file: file.name }));
     try {
       await sessions.import(file);
-      say(`Imported ${file.name} as a session of its own.`);
+      say(t("branches.imported", { file: file.name }));
     } catch (error) {
-      say(`${/** @type {Error} */ (error).message} Your text is as it was.`);
+      say(t("branches.not_imported", { why: /** @type {Error} */ (error).message }));
     } finally {
       input.value = ""; // the same file can be chosen again
     }

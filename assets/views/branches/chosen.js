@@ -1,25 +1,25 @@
 // The chosen node beside the outline: its whole text, and what is known of how it came about.
 
 import { finder, make } from "../../components/dom.js";
-import { number, plural, signed } from "../../core/format.js";
+import { number, signed } from "../../core/format.js";
+import { labelOf, locale, t } from "../../core/i18n.js";
 import { sessions } from "../../core/sessions.js";
 import { pieces } from "../../core/text.js";
 import { words } from "./row.js";
 
 /** @type {Record<string, string>} */
 const KINDS = {
-  write: "Written by you",
-  edit: "Written by you, in the place of other words",
-  generate: "Written by the model",
-  retry: "Written by the model, another try",
-  alternative: "Written by the model, from another token",
+  write: t("branches.by_you"),
+  edit: t("branches.by_you_instead"),
+  generate: t("branches.by_model"),
+  retry: t("branches.by_model_again"),
+  alternative: t("branches.by_model_other"),
 };
 
 export class ChosenNode {
-  /** @param {HTMLElement} root @param {Record<string, string>} labels the controls' names */
-  constructor(root, labels) {
+  /** @param {HTMLElement} root */
+  constructor(root) {
     this.$ = finder(root);
-    this.labels = labels;
     this.drawn = ""; // what the text was when it was drawn
   }
 
@@ -38,7 +38,7 @@ export class ChosenNode {
     const button = (/** @type {string} */ action) => this.$(`[data-action="${action}"]`, HTMLButtonElement);
     const isWriting = tree.growing.length > 0;
     button("star").setAttribute("aria-pressed", String(node.starred));
-    button("star").textContent = node.starred ? "★ Starred" : "☆ Star";
+    button("star").textContent = node.starred ? `★ ${t("branches.starred")}` : `☆ ${t("common.star")}`;
     button("use-settings").disabled = !node.run;
     button("prune").disabled = isWriting;
     button("open").disabled = isWriting;
@@ -62,22 +62,23 @@ export class ChosenNode {
       if (!value) return;
       list.append(Object.assign(make("dt", "", name), { title }), make("dd", "", value));
     };
-    fact("Origin", `${KINDS[kind]}, ${new Date(time).toLocaleString()}`);
+    fact(t("branches.origin"), `${KINDS[kind]} · ${new Date(time).toLocaleString(locale)}`);
     this.$(".chosen-prompt").hidden = !run;
     if (!run) return;
-    fact("Ended", isGrowing ? "The model is writing." : run.message);
-    fact("Tokens", run.tokens === undefined ? "" : number(run.tokens));
+    fact(t("branches.ended_why"), isGrowing ? t("branches.model_writes") : run.message);
+    fact(t("branches.token_count"), run.tokens === undefined ? "" : number(run.tokens));
     if (run.mean_logprob !== undefined) {
-      const title = "Mean log-probability of a token, by the model itself; and its perplexity";
-      fact("Mean log-p", `${signed(run.mean_logprob, 3)} (perplexity ${Math.exp(-run.mean_logprob).toPrecision(3)})`, title);
+      const title = t("branches.mean_title");
+      const perplexity = Math.exp(-run.mean_logprob).toPrecision(3);
+      fact(t("branches.mean"), t("branches.mean_value", { mean: signed(run.mean_logprob, 3), perplexity }), title);
     }
-    const changed = Object.entries(run.controls ?? {}).map(([name, value]) => `${this.labels[name] ?? name} ${JSON.stringify(value)}`);
-    fact("Settings", changed.join(", ") || "all controls at their defaults");
-    fact("Seed", run.seed === undefined ? "" : String(run.seed));
-    fact("Model", run.model);
-    fact("Revision", run.revision);
-    fact("Precision", run.precision);
-    this.$(".chosen-prompt summary").textContent = `Prompt, ${plural(run.prompt_length, "character")}`;
+    const changed = Object.entries(run.controls ?? {}).map(([name, value]) => `${labelOf(name)} ${JSON.stringify(value)}`);
+    fact(t("branches.settings"), changed.join(t("text.comma")) || t("branches.all_defaults"));
+    fact(t("branches.seed"), run.seed === undefined ? "" : String(run.seed));
+    fact(t("about.model"), run.model);
+    fact(t("about.revision"), run.revision);
+    fact(t("about.precision"), run.precision);
+    this.$(".chosen-prompt summary").textContent = t("branches.prompt_of", { count: run.prompt_length });
     this.$(".chosen-prompt p").textContent = text.slice(0, run.prompt_length);
   }
 }

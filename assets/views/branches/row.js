@@ -1,7 +1,8 @@
 // One row of the outline: its lines and dot, the node's first words, and how it ended.
 
 import { make, visible } from "../../components/dom.js";
-import { number, plural, signed } from "../../core/format.js";
+import { number, signed } from "../../core/format.js";
+import { t } from "../../core/i18n.js";
 import { PERSON, pieces } from "../../core/text.js";
 
 export const ROW = 34; // pixels, as in branches.css
@@ -9,7 +10,12 @@ const SHOWN_CHARACTERS = 160;
 const KEPT_CHARACTERS = 24;
 const SVG = "http://www.w3.org/2000/svg";
 /** @type {Record<string, string>} */
-const ENDS = { length: "length", stop: "stop", eos: "end", cancelled: "stopped", error: "failed" };
+const ENDS = {
+  length: t("branches.end_length"),
+  stop: t("branches.end_stop"),
+  cancelled: t("branches.end_cancelled"),
+  error: t("branches.end_error"),
+};
 
 const oneLine = (/** @type {string} */ text) => text.replace(/\s+/g, " ");
 const own = (/** @type {TreeNode} */ node) => pieces.text(node.pieces);
@@ -34,16 +40,16 @@ export function drawRow(row, index, { tree, chosen, indent }) {
   line.append(drawLines(row, indent));
   if (!node) {
     const text = oneLine(fold.map(own).join("")).slice(0, SHOWN_CHARACTERS);
-    line.append(make("span", "words", `${plural(fold.length, "step")}, ${text}`));
+    line.append(make("span", "words", `${t("count.steps", { count: fold.length })}${t("text.comma")}${text}`));
     return line;
   }
-  if (node.starred) line.appendChild(make("span", "star", "★")).setAttribute("aria-label", "starred");
+  if (node.starred) line.appendChild(make("span", "star", "★")).setAttribute("aria-label", t("branches.is_starred"));
   if (node.name) line.append(make("bdi", "name", node.name));
   line.append(beginning(node, tree));
-  if (node.id === tree.current) line.append(make("span", "here", "in the editor"));
+  if (node.id === tree.current) line.append(make("span", "here", t("branches.here")));
   if (row.hidden) line.append(make("span", "hidden-count", `+${number(row.hidden)}`));
   const { run } = node;
-  const end = tree.isGrowing(node.id) ? "writing…" : run ? (ENDS[run.reason ?? ""] ?? run.reason ?? "") : "";
+  const end = tree.isGrowing(node.id) ? t("branches.writing") : run ? (ENDS[run.reason ?? ""] ?? run.reason ?? "") : "";
   const meta = [end, run?.tokens === undefined ? "" : number(run.tokens), run?.mean_logprob === undefined ? "" : signed(run.mean_logprob, 2)];
   line.appendChild(make("span", "meta")).append(...meta.map((text) => make("span", "", text)));
   return line;

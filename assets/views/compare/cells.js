@@ -2,7 +2,8 @@
 // the other; and one of them in a dialog.
 
 import { finder, make, makeButton, setText } from "../../components/dom.js";
-import { plural, signed } from "../../core/format.js";
+import { signed } from "../../core/format.js";
+import { t } from "../../core/i18n.js";
 
 /**
  * @typedef {[label: string, value: string][]} Heading
@@ -47,7 +48,7 @@ export class Cells {
   makeCard(grid, cell, index) {
     const card = make("article", "cell");
     const heading = headingOf(grid, cell);
-    writeHeading(card.appendChild(make("h3")), heading, "The only cell");
+    writeHeading(card.appendChild(make("h3")), heading, t("compare.only_cell"));
     const text = card.appendChild(make("p", "cell-text as-written"));
     text.dir = "auto";
     const node = text.appendChild(document.createTextNode(""));
@@ -58,9 +59,9 @@ export class Cells {
       button.append(make("span", "sr-only", `: ${heading.map(([label, value]) => `${label} ${value}`).join(", ")}`));
       return button;
     };
-    const take = named("To editor", "Put text and settings into the editor, to go on with them there", () => this.takeCell(index));
+    const take = named(t("compare.to_editor"), t("compare.to_editor_title"), () => this.takeCell(index));
     const buttons = make("div", "cell-buttons button-row");
-    buttons.append(named("Expand", "The whole text and its settings", () => this.expand(index)), take);
+    buttons.append(named(t("compare.expand"), t("compare.expand_title"), () => this.expand(index)), take);
     foot.append(make("p", "card-end"), buttons);
     return { card, node, take };
   }
@@ -91,7 +92,7 @@ export class Cells {
     const turn = this.$('[data-action="turn"]');
     turn.hidden = !isSorted;
     turn.textContent = this.order.isRising ? "↑" : "↓";
-    turn.title = this.order.isRising ? "Lowest first; turn round" : "Highest first; turn round";
+    turn.title = t(this.order.isRising ? "compare.lowest_first" : "compare.turn");
     turn.setAttribute("aria-label", turn.title);
     if (!asList) return box.replaceChildren(this.table(this.grid));
     const list = make("ol", "cell-list");
@@ -121,7 +122,7 @@ export class Cells {
     const hasRowHeads = grid.rows.some((heading) => heading.length);
     const node = make("table");
     node.style.setProperty("--columns", String(grid.columns.length));
-    node.setAttribute("aria-label", "Continuations, by row and column");
+    node.setAttribute("aria-label", t("compare.table"));
     if (grid.columns.some((heading) => heading.length)) {
       const head = node.createTHead().insertRow();
       if (hasRowHeads) head.append(make("td", "corner"));
@@ -150,15 +151,15 @@ export class Cells {
   /** @param {GridCell} cell */
   showDialog(cell) {
     if (!this.grid) return;
-    writeHeading(this.$(".cell-dialog h2"), headingOf(this.grid, cell), "The only cell");
+    writeHeading(this.$(".cell-dialog h2"), headingOf(this.grid, cell), t("compare.only_cell"));
     this.$(".cell-prompt").textContent = this.grid.prompts[cell.prompt];
     this.$(".cell-words").textContent = cell.text;
     writeFigures(this.$(".cell-dialog .cell-figures"), cell);
     this.$(".cell-dialog .card-end").textContent = progressOf(cell);
     const said = Object.entries(cell.settings).map(([name, value]) => `${name} ${value}`);
-    if (cell.dropped_tokens) said.push(`the first ${plural(cell.dropped_tokens, "token")} of the prompt left out`);
+    if (cell.dropped_tokens) said.push(t("compare.dropped", { count: cell.dropped_tokens }));
     const nothing = cell.end?.filtered_away;
-    if (nothing) said.push(`at ${plural(nothing, "token")} the controls had left nothing to choose from`);
+    if (nothing) said.push(t("compare.filtered_away", { count: nothing }));
     this.$(".cell-settings").textContent = said.join(" · ");
     const place = this.inOrder.indexOf(cell);
     this.$('[data-action="previous"]', HTMLButtonElement).disabled = place === 0;
@@ -198,10 +199,10 @@ function headCell(line, scope) {
 /** @param {GridCell} cell */
 function progressOf(cell) {
   if (cell.end) return cell.end.message;
-  if (cell.state === "queued") return "In line";
-  if (cell.state === "waiting") return cell.ahead ? `In line, ${cell.ahead} ahead` : "Starting…";
-  if (cell.drafted_tokens && !cell.tokens) return `Drafting: ${plural(cell.drafted_tokens, "token")}`;
-  return cell.tokens ? "Writing…" : "Reading the prompt…";
+  if (cell.state === "queued") return t("compare.queued");
+  if (cell.state === "waiting") return cell.ahead ? t("compare.ahead", { count: cell.ahead }) : t("run.starting");
+  if (cell.drafted_tokens && !cell.tokens) return t("compare.drafting", { count: cell.drafted_tokens });
+  return t(cell.tokens ? "compare.writing" : "compare.reading");
 }
 
 /** @param {HTMLElement} node @param {GridCell} cell */
@@ -209,12 +210,12 @@ function writeFigures(node, cell) {
   const { mean_logprob, distinct_words, completion_tokens } = cell.end ?? {};
   const figures = [];
   if (typeof mean_logprob === "number") {
-    figures.push([`${signed(mean_logprob, 2)} a token`, "Mean log-probability of a token, by the model itself: nearer to 0 is likelier"]);
+    figures.push([t("results.mean", { mean: signed(mean_logprob, 2) }), t("compare.mean_title")]);
   }
   if (typeof distinct_words === "number") {
-    figures.push([`${Math.round(100 * distinct_words)} % distinct`, "Distinct words of all words: low where the text repeats itself"]);
+    figures.push([t("compare.distinct", { percent: Math.round(100 * distinct_words) }), t("compare.distinct_title")]);
   }
   const tokens = completion_tokens || cell.tokens;
-  if (tokens) figures.push([plural(tokens, "token"), ""]);
+  if (tokens) figures.push([t("count.tokens", { count: tokens }), ""]);
   node.replaceChildren(...figures.map(([text, title]) => Object.assign(make("span", "", text), { title })));
 }

@@ -5,7 +5,7 @@
 import { download, find, finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { show, shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
-import { number, plural } from "../../core/format.js";
+import { t } from "../../core/i18n.js";
 import { Run } from "../../core/run.js";
 import { state, useControls } from "../../core/state.js";
 import { readJSON, remove, write } from "../../core/storage.js";
@@ -18,7 +18,7 @@ const SAVE_PAUSE_MS = 400;
 const MAX_KEPT_CHARACTERS = 1_500_000;
 const FORM_KEY = "gptj-playground/compare";
 const GRID_KEY = "gptj-playground/compare-grid";
-const SILENT = "The playground no longer answers. What the cells have is kept; try again when the connection is back.";
+const SILENT = t("compare.silent");
 
 /** @param {string} key @param {any} value */
 function keep(key, value) {
@@ -92,14 +92,14 @@ export function mount({ element, trigger, props, server, watch }) {
   /** @param {any} plan */
   function cost({ cells: count, rows, columns, tokens, at_once, contradictory, waiting: before }) {
     const size = rows > 1 && columns > 1 ? ` (${rows} × ${columns})` : "";
-    const said = [`${plural(count, "cell")}${size}`, `at most ${plural(tokens, "token")}`];
+    const said = [`${t("count.cells", { count })}${size}`, t("compare.at_most", { count: tokens })];
     if (running) return said.join(" · ");
-    if (!at_once) said.push("waits until the model is loaded");
-    else if (count > at_once) said.push(`${at_once} at a time`);
-    else if (count > 1) said.push("all at once");
+    if (!at_once) said.push(t("compare.waits"));
+    else if (count > at_once) said.push(t("compare.at_a_time", { count: at_once }));
+    else if (count > 1) said.push(t("compare.all_at_once"));
     const waiting = state.status?.streams_waiting ?? before;
-    said.push(waiting ? `${plural(waiting, "request")} waiting` : "nobody is waiting");
-    if (contradictory) said.push(`${plural(contradictory, "cell")} cannot run, for the controls contradict each other`);
+    said.push(waiting ? t("compare.requests_waiting", { count: waiting }) : t("compare.nobody_waits"));
+    if (contradictory) said.push(t("compare.contradictory", { count: contradictory }));
     return said.join(" · ");
   }
 
@@ -119,7 +119,7 @@ export function mount({ element, trigger, props, server, watch }) {
     });
     swapButtons(button("run"), button("stop"));
     $(".compare-progress").hidden = false;
-    say("Comparing");
+    say(t("compare.comparing"));
     showProgress();
     trigger("run", { id: running.id, form: asked });
   }
@@ -166,10 +166,10 @@ export function mount({ element, trigger, props, server, watch }) {
     }
     const { grid } = cells;
     grid?.cells.forEach((cell, index) => {
-      if (!cell.end) leaveOff(cell, message ?? "The comparison ended before this cell did.");
+      if (!cell.end) leaveOff(cell, message ?? t("compare.cut_off"));
       cells.update(index);
     });
-    if (grid && !message) say(`${plural(grid.cells.length, "cell")} done`);
+    if (grid && !message) say(t("compare.cells_done", { count: grid.cells.length }));
     showProgress();
     if (planned) showPlan();
     if (cells.order.by !== "grid") cells.layOut(); // by figures that are known now
@@ -203,17 +203,17 @@ export function mount({ element, trigger, props, server, watch }) {
   function describeProgress(all, tokens) {
     if (!running) {
       const [seed, ...others] = new Set(all.map(({ settings }) => settings.seed));
-      const said = [plural(all.length, "cell"), plural(tokens, "token")];
-      return others.length || seed === undefined ? said : [...said, `seed ${seed}`];
+      const said = [t("count.cells", { count: all.length }), t("count.tokens", { count: tokens })];
+      return others.length || seed === undefined ? said : [...said, t("run.seed", { seed: String(seed) })];
     }
-    if (!running.hasBegun) return ["Starting…"];
+    if (!running.hasBegun) return [t("run.starting")];
     const done = all.filter((cell) => cell.end).length;
     const line = all.filter((cell) => cell.state === "queued" || cell.state === "waiting").length;
-    const said = [running.isStopping ? "Stopping…" : `${done} of ${plural(all.length, "cell")} done`];
-    if (line) said.push(`${number(line)} in line`);
-    said.push(plural(tokens, "token"));
+    const said = [running.isStopping ? t("run.stopping") : t("compare.done", { done, count: all.length })];
+    if (line) said.push(t("compare.in_line", { count: line }));
+    said.push(t("count.tokens", { count: tokens }));
     const seconds = started && (Date.now() - started) / 1000;
-    if (seconds > 0.5) said.push(`${number(Math.round(tokens / seconds))} a second`);
+    if (seconds > 0.5) said.push(t("run.rate", { rate: Math.round(tokens / seconds) }));
     return said;
   }
 
@@ -241,7 +241,7 @@ export function mount({ element, trigger, props, server, watch }) {
     const cell = grid.cells[index];
     cells.dialog.close();
     if (document.querySelector(".editor.is-running")) {
-      return showNotice("The editor is still writing. Stop it there first; the cell is kept here.");
+      return showNotice(t("compare.editor_writes"));
     }
     const present = state.controls;
     const wanted = /** @type {Controls} */ ({});
@@ -314,7 +314,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   // Braces stand here, for in the template they would be read as its own.
   $("#compare-template-help").textContent =
-    "{name} stands for each of the values given below, one on a line; several combine. {{ and }} are braces of the text, \\n in a value is a line break.";
+    t("compare.template_help");
   form.prompt.placeholder = "Once upon a time there was a {animal} who";
   showRunKey(root);
 
@@ -324,7 +324,7 @@ export function mount({ element, trigger, props, server, watch }) {
   const savedGrid = readJSON(GRID_KEY);
   if (savedGrid?.version === 1) {
     try {
-      for (const cell of savedGrid.grid.cells) if (!cell.end) leaveOff(cell, "The page was left.");
+      for (const cell of savedGrid.grid.cells) if (!cell.end) leaveOff(cell, t("compare.page_left"));
       cells.show(savedGrid.grid);
       showProgress();
     } catch {

@@ -2,6 +2,7 @@
 // through, length and seeds.
 
 import { finder, make } from "../../components/dom.js";
+import { helpOf, labelOf, nodes, t } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
 
 const MAX_NAMES = 100;
@@ -36,14 +37,15 @@ export class Form {
   /** @param {"columns" | "rows"} name */
   fillAxis(name) {
     const { control, values, typed } = this.fields[name];
-    control.append(new Option("nothing", ""));
+    control.append(new Option(t("compare.nothing"), ""));
     let group = /** @type {HTMLOptGroupElement | null} */ (null);
     for (const axis of this.axes) {
-      if (axis.group && group?.label !== axis.group) {
+      const title = axis.group && t(`group.${axis.group}`);
+      if (title && group?.label !== title) {
         group = control.appendChild(make("optgroup"));
-        group.label = axis.group;
+        group.label = title;
       }
-      (axis.group && group ? group : control).append(new Option(axis.label, axis.name));
+      (title && group ? group : control).append(new Option(labelOf(axis.name), axis.name));
     }
     control.addEventListener("change", () => this.showAxis(name));
     values.addEventListener("input", () => {
@@ -99,8 +101,8 @@ export class Form {
     values.hidden = !axis;
     values.value = axis ? (typed.get(axis.name) ?? axis.suggestion) : "";
     const help = this.$(`[data-field="${name}"] .compare-help`);
-    help.textContent = axis ? axis.help : name === "rows" ? "One row for each prompt." : "One column.";
-    help.title = axis?.definition ?? "";
+    help.textContent = axis ? helpOf(axis.name) : t(name === "rows" ? "compare.row_a_prompt" : "compare.one_column");
+    help.title = axis?.group ? t(`control.${axis.name}.definition`) : "";
     for (const other of AXES) grow(this.fields[other].values);
   }
 
@@ -121,16 +123,16 @@ export class Form {
   newPlaceholder(name) {
     const field = make("div", "compare-field");
     field.dataset.field = `values of ${name}`;
-    const label = field.appendChild(make("label", "", "Values of "));
+    const label = field.appendChild(make("label"));
     const area = make("textarea");
-    Object.assign(area, { rows: 3, spellcheck: false, dir: "auto", placeholder: "one on each line" });
+    Object.assign(area, { rows: 3, spellcheck: false, dir: "auto", placeholder: t("compare.one_a_line") });
     area.dataset.name = name;
     area.value = this.placeholders.get(name) ?? "";
     area.addEventListener("input", () => {
       this.placeholders.set(name, area.value);
       grow(area);
     });
-    label.append(make("bdi", "compare-name", `{${name}}`), area);
+    label.append(...nodes("compare.values_of", { name: make("bdi", "compare-name", `{${name}}`) }), area);
     return field;
   }
 
@@ -168,15 +170,15 @@ export class Form {
     const set = new Set([columns.control.value, rows.control.value, "max_new_tokens"]);
     if (set.has("preset")) for (const name of Object.keys(Object.values(this.presets)[0])) set.add(name);
     const said = [];
-    for (const { name, label, initial } of this.controls) {
+    for (const { name, initial } of this.controls) {
       const value = state.controls[name] ?? "";
       if (set.has(name) || value === "" || (value === initial && !ALWAYS_SHOWN.includes(name))) continue;
-      const written = typeof value === "boolean" ? (value ? "on" : "off") : String(value).replaceAll("\n", ", ");
-      said.push(`${label} ${written.length > 40 ? `${written.slice(0, 40)}…` : written}`);
+      const written = typeof value === "boolean" ? t(value ? "text.on" : "text.off") : String(value).replaceAll("\n", ", ");
+      said.push(`${labelOf(name)} ${written.length > 40 ? `${written.slice(0, 40)}…` : written}`);
     }
     this.$(".compare-settings span").textContent = said.length
-      ? `As on Write: ${said.join(" · ")}.`
-      : "All other controls are as on Write.";
+      ? t("compare.as_on_write", { settings: said.join(" · ") })
+      : t("compare.all_as_on_write");
   }
 }
 

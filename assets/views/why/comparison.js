@@ -2,7 +2,8 @@
 // makes of it compared with the reference.
 
 import { find, finder, make, makeButton, visible } from "../../components/dom.js";
-import { number, percent, plural, signed } from "../../core/format.js";
+import { number, percent, signed } from "../../core/format.js";
+import { t } from "../../core/i18n.js";
 import { wordChanges } from "../../core/word_diff.js";
 import { Ribbon, showScale } from "./ribbon.js";
 import { against, change, difference, shown } from "./words.js";
@@ -49,7 +50,7 @@ export class Comparison {
   lineFor(prompt) {
     let line = this.lines.find((one) => one.prompt === prompt);
     if (!line) {
-      line = { name: `Prompt ${(this.names += 1)}`, prompt, score: null };
+      line = { name: t("why.prompt_number", { number: (this.names += 1) }), prompt, score: null };
       this.lines.push(line);
     }
     return line;
@@ -77,17 +78,22 @@ export class Comparison {
     const [now, before] = [chosen?.score.tokens[index], reference?.score?.tokens[index]];
     line.append(visible(now.text));
     if (chosen === reference || !before) {
-      line.append(` ${percent(now.logprob)} after ${chosen?.name}, rank ${number(now.rank)}, log-probability ${signed(now.logprob, 2)}. `);
+      const values = { percent: percent(now.logprob), name: chosen?.name ?? "", rank: now.rank, logprob: signed(now.logprob, 2) };
+      line.append(" ", t("why.word_after", values), " ");
     } else {
       const delta = now.logprob - before.logprob;
       line.append(
         " ",
         make("b", "", change(delta)),
-        `: ${percent(before.logprob)} → ${percent(now.logprob)}, log-probability ${difference(delta)}, ` +
-          `rank ${number(before.rank)} → ${number(now.rank)}. `,
+        t("why.word_changed", {
+          percents: `${percent(before.logprob)} → ${percent(now.logprob)}`,
+          logprob: difference(delta),
+          ranks: `${number(before.rank)} → ${number(now.rank)}`,
+        }),
+        " ",
       );
     }
-    line.append("Likeliest here: ");
+    line.append(t("why.likeliest"), " ");
     now.alternatives.forEach((/** @type {Alternative} */ other, /** @type {number} */ i) => {
       line.append(i ? ", " : "", visible(other.text), ` ${percent(other.logprob)}`);
     });
@@ -102,16 +108,19 @@ export class Comparison {
     const { chosen, reference } = this;
     const isCompared = chosen !== reference && Boolean(reference.score) && Boolean(chosen.score);
     this.$("h3").textContent = !chosen.score
-      ? `${chosen.name} is not scored`
+      ? t("why.is_not_scored", { name: chosen.name })
       : isCompared
-        ? `After ${chosen.name} the continuation is ${against(chosen.score.sum_logprob - reference.score.sum_logprob, reference.name)}`
-        : `The continuation after ${chosen.name}`;
+        ? t("why.compared", {
+            name: chosen.name,
+            change: against(chosen.score.sum_logprob - reference.score.sum_logprob, reference.name),
+          })
+        : t("why.after", { name: chosen.name });
     this.$(".why-scale").hidden = !isCompared;
     if (isCompared) showScale(this.panel, change(-FULL_COLOUR), change(FULL_COLOUR));
     ribbon.fill(
       (chosen.score?.tokens ?? []).map((/** @type {any} */ now, /** @type {number} */ index) => {
         const delta = isCompared ? now.logprob - reference.score.tokens[index].logprob : null;
-        const said = delta === null ? percent(now.logprob) : `${change(delta)}, now ${percent(now.logprob)}`;
+        const said = delta === null ? percent(now.logprob) : t("why.now", { change: change(delta), percent: percent(now.logprob) });
         return { text: now.text, label: `${shown(now.text)}: ${said}`, strength: delta === null ? null : delta / FULL_COLOUR };
       }),
     );
@@ -119,8 +128,8 @@ export class Comparison {
     if (!ribbon.detail.childNodes.length && chosen.score) {
       ribbon.detail.textContent =
         lines.filter(({ score }) => score).length > 1
-          ? "Point at a word, or walk with the arrow keys, for its numbers."
-          : "Now change the prompt and press Score again: the colours show what that does. Point at a word for its numbers.";
+          ? t("why.point_at_word")
+          : t("why.change_prompt");
     }
     this.showTable();
   }
@@ -133,7 +142,7 @@ export class Comparison {
     for (const old of this.bodies.keys()) old.remove();
     this.bodies.clear();
     this.$(".why-order").hidden = lines.length < 2;
-    this.$(".why-against").textContent = `Against ${reference?.name}`;
+    this.$(".why-against").textContent = t("why.against", { name: reference?.name ?? "" });
     const worth = (/** @type {Line} */ { score }) => score?.sum_logprob ?? -Infinity;
     const inOrder = this.bestFirst.checked ? [...lines].sort((a, b) => worth(b) - worth(a) || 0) : lines;
     for (const one of inOrder) this.bodies.set(table.appendChild(this.body(one)), one);
@@ -154,24 +163,24 @@ export class Comparison {
     const pick = head.appendChild(makeButton("why-pick", "", null, { "data-row": "pick", "aria-pressed": String(line === chosen) }));
     pick.append(make("span", "why-name", line.name), " ", this.excerpt(line));
     const row = body.insertRow();
-    row.insertCell().textContent = score ? signed(score.sum_logprob, 2) : this.view.isRunning() ? "…" : "not scored";
+    row.insertCell().textContent = score ? signed(score.sum_logprob, 2) : this.view.isRunning() ? "…" : t("why.not_scored");
     row.insertCell().textContent = score ? signed(score.mean_logprob, 3) : "";
     row.insertCell().textContent = score ? score.bits_per_byte.toFixed(3) : "";
     const cell = row.insertCell();
     const said = cell.appendChild(make("span", "why-change"));
-    if (line === reference) said.textContent = this.lines.length > 1 ? "the reference" : "";
+    if (line === reference) said.textContent = this.lines.length > 1 ? t("why.the_reference") : "";
     else if (score && reference?.score) {
       const delta = score.sum_logprob - reference.score.sum_logprob;
       said.textContent = change(delta);
       said.classList.add(delta > 0 ? "is-more" : "is-less");
     }
-    if (score?.dropped_tokens) cell.append(make("small", "", ` its first ${plural(score.dropped_tokens, "token")} left out`));
+    if (score?.dropped_tokens) cell.append(make("small", "", ` ${t("why.left_out", { count: score.dropped_tokens })}`));
     const hand = (/** @type {string} */ name, /** @type {string} */ text, /** @type {string} */ label, /** @type {string} */ title) =>
-      makeButton("quiet", text, null, { "data-row": name, "aria-label": `${label} ${line.name}`, title });
+      makeButton("quiet", text, null, { "data-row": name, "aria-label": t(label, { name: line.name }), title });
     cell.appendChild(make("span", "why-hands")).append(
-      hand("edit", "Edit", "Edit", "Put this prompt into the field"),
-      ...(line === reference ? [] : [hand("refer", "Compare with", "Compare with", "Compare the others with this prompt")]),
-      hand("remove", "✕", "Remove", "Remove this line"),
+      hand("edit", t("why.edit"), "why.edit_name", t("why.edit_title")),
+      ...(line === reference ? [] : [hand("refer", t("why.refer"), "why.refer_name", t("why.refer_title"))]),
+      hand("remove", "✕", "why.remove_name", t("why.remove_title")),
     );
     return body;
   }
@@ -181,7 +190,7 @@ export class Comparison {
     const node = make("span", "why-excerpt");
     const { prompt } = line;
     if (!prompt) {
-      node.append(make("i", "", "nothing: the text begins here"));
+      node.append(make("i", "", t("why.nothing")));
       return node;
     }
     const runs = line === this.reference || !this.reference ? null : wordChanges(this.reference.prompt, prompt);

@@ -1,10 +1,11 @@
 // Which parts of a prompt made the continuation likely: each was left out in turn.
 
 import { find, make, visible } from "../../components/dom.js";
-import { percent, plural } from "../../core/format.js";
+import { percent } from "../../core/format.js";
 import { FULL_COLOUR } from "./comparison.js";
 import { Ribbon, showScale } from "./ribbon.js";
 import { change, clip, difference, shown } from "./words.js";
+import { nodes, t } from "../../core/i18n.js";
 
 /** @typedef {{parts: string[], tokens: {text: string}[], dropped: number, whole: number[] | null, without: number[][]}} Attribution */
 
@@ -54,21 +55,20 @@ export class PartsPanel {
   lookAtPart(part, line) {
     const { parts, tokens } = this.found;
     const delta = -this.influence(part, this.token);
-    line.append("Without ", visible(clip(parts[part])));
-    line.append(...(this.token === null ? [" the continuation"] : [" the word ", visible(tokens[this.token].text)]));
-    line.append(" is ", make("b", "", change(delta)), `, log-probability ${difference(delta)}.`);
+    const values = { part: visible(clip(parts[part])), change: make("b", "", change(delta)), logprob: difference(delta) };
+    if (this.token === null) line.append(...nodes("why.without_part", values));
+    else line.append(...nodes("why.without_part_word", { ...values, word: visible(tokens[this.token].text) }));
   }
 
   /** @param {number} token @param {HTMLElement} line */
   lookAtWord(token, line) {
     const { parts, tokens, whole } = this.found;
     const logprob = whole?.[token] ?? 0;
-    line.append(visible(tokens[token].text), ` ${percent(logprob)} after the whole prompt`);
-    if (this.part !== null) {
-      const delta = -this.influence(this.part, token);
-      line.append("; without ", visible(clip(parts[this.part])), ` ${percent(logprob + delta)}, `, make("b", "", change(delta)));
-    }
-    line.append(".");
+    const values = { word: visible(tokens[token].text), percent: percent(logprob) };
+    if (this.part === null) return line.append(...nodes("why.after_whole", values));
+    const delta = -this.influence(this.part, token);
+    const without = { part: visible(clip(parts[this.part])), percent_without: percent(logprob + delta) };
+    line.append(...nodes("why.after_whole_without", { ...values, ...without, change: make("b", "", change(delta)) }));
   }
 
   show() {
@@ -81,7 +81,7 @@ export class PartsPanel {
     this.parts.fill(
       parts.map((text, i) => ({
         text,
-        label: `${shown(clip(text))}: without it ${change(-values[i])}`,
+        label: `${shown(clip(text))}: ${t("why.without_it", { change: change(-values[i]) })}`,
         strength: values[i] / span,
         chosen: i === part,
       })),
@@ -89,21 +89,21 @@ export class PartsPanel {
     this.words.fill(
       tokens.map(({ text }, i) => {
         const delta = part === null ? null : -this.influence(part, i);
-        const said = delta === null ? (whole ? percent(whole[i]) : "") : `without the part ${change(delta)}`;
+        const said = delta === null ? (whole ? percent(whole[i]) : "") : t("why.without_the_part", { change: change(delta) });
         return { text, label: `${shown(text)}: ${said}`, strength: delta === null ? null : -delta / FULL_COLOUR, chosen: i === token };
       }),
     );
     this.says.replaceChildren();
     if (part !== null) {
-      this.says.append("What ", visible(clip(parts[part])), " does for each word of the continuation. Press it again to let go.");
+      this.says.append(...nodes("why.part_for_words", { part: visible(clip(parts[part])) }));
     } else if (token !== null) {
-      this.says.append("What each part does for the word ", visible(tokens[token].text), ". Press it again to let go.");
+      this.says.append(...nodes("why.parts_for_word", { word: visible(tokens[token].text) }));
     } else {
-      this.says.append("Coloured by what each part does for the whole continuation. Press a part to see for which words, a word to see which parts.");
+      this.says.append(t("why.parts_for_all"));
     }
-    if (dropped) this.says.append(` The prompt's first ${plural(dropped, "token")} did not fit and were left out.`);
-    const most = change(part === null ? span : FULL_COLOUR);
-    showScale(this.panel, `makes it ${most.replace("as likely", "less likely")}`, most);
-    this.parts.detail.textContent = "Point at a part or a word, or walk with the arrow keys, for its numbers.";
+    if (dropped) this.says.append(` ${t("why.dropped", { count: dropped })}`);
+    const most = part === null ? span : FULL_COLOUR;
+    showScale(this.panel, t("why.makes_it", { change: change(-most) }), change(most));
+    this.parts.detail.textContent = t("why.point_at_part");
   }
 }

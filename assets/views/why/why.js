@@ -5,7 +5,7 @@
 import { finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { on } from "../../core/events.js";
-import { number, plural } from "../../core/format.js";
+import { t } from "../../core/i18n.js";
 import { Run } from "../../core/run.js";
 import { state } from "../../core/state.js";
 import { readJSON, write } from "../../core/storage.js";
@@ -14,7 +14,7 @@ import { PartsPanel } from "./parts.js";
 
 const PAUSE_MS = 300;
 const STORAGE = "gptj-playground/why";
-const SILENT = "The playground no longer answers. Your texts are kept; try again when the connection is back.";
+const SILENT = t("why.silent");
 
 /** @param {Component} component */
 export function mount({ element, trigger, props, server, watch }) {
@@ -114,7 +114,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   function rankSeveral() {
     const prompts = severalField.value.split("\n").filter((line) => line.trim()).map((line) => line.replaceAll("\\n", "\n"));
-    if (!prompts.length) return showNotice("There is no prompt to rank. Write one a line.");
+    if (!prompts.length) return showNotice(t("why.no_prompts"));
     comparison.bestFirst.checked = true;
     compare([...new Set(prompts)]);
   }
@@ -153,7 +153,7 @@ export function mount({ element, trigger, props, server, watch }) {
     running?.end();
     running = null;
     showRunning(false);
-    progress.textContent = message === "" ? `Stopped: ${number(asked.done)} of ${number(asked.all)} read.` : "";
+    progress.textContent = message === "" ? t("why.stopped", { done: asked.done, all: asked.all }) : "";
     if (message) showNotice(message);
     if (asked.what === "compare") endComparison(message);
     else endAttribution(message);
@@ -169,7 +169,7 @@ export function mount({ element, trigger, props, server, watch }) {
       if (comparison.lines.some(({ score }) => !score)) scoredText = null;
     }
     if (message === null) {
-      const how = asked.asGenerated ? "The continuation's tokens are those that the model wrote." : "";
+      const how = asked.asGenerated ? t("why.as_generated") : "";
       progress.textContent = `${comparison.summary}${how}`.replace(/^./, (c) => c.toUpperCase());
     }
     showComparison();
@@ -180,7 +180,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (!parts.found.whole) parts.set(null);
     showParts();
     if (message !== null) return;
-    progress.textContent = `${plural(parts.found.parts.length, "part")} left out in turn.`;
+    progress.textContent = t("why.parts_left_out", { count: parts.found.parts.length });
     if (matchMedia("(max-width: 960px)").matches) partsPanel.scrollIntoView({ block: "nearest" });
   }
 
@@ -191,7 +191,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   function showProgress() {
     const { done, all } = asked;
-    progress.textContent = running?.isStopping ? "Stopping…" : all > 1 ? `Reading: ${number(done)} of ${number(all)}` : "Reading…";
+    progress.textContent = running?.isStopping ? t("run.stopping") : all > 1 ? t("why.reading_of", { done, all }) : t("why.reading");
   }
 
   /** @param {boolean} isRunning */
@@ -226,18 +226,18 @@ export function mount({ element, trigger, props, server, watch }) {
     if (message) said.push(message);
     else if (continuation_tokens || prompt_tokens) {
       const sum = Math.max(1, prompt_tokens) + continuation_tokens;
-      said.push(`${plural(prompt_tokens, "token")} before, ${number(continuation_tokens)} in the continuation.`);
-      if (sum > context_length) said.push(`Together ${number(sum)}, which is more than the ${number(context_length)} that the model reads.`);
+      said.push(t("why.sizes", { count: prompt_tokens, continuation: continuation_tokens }));
+      if (sum > context_length) said.push(t("why.too_long", { sum, context: context_length }));
     }
     const [last, first] = [promptField.value.slice(-1), continuationField.value.slice(0, 1)];
     if (/\w/.test(last) && /\w/.test(first)) {
-      said.push("The continuation begins in the middle of a word: put a space before it.");
+      said.push(t("why.mid_word"));
     } else if (/[ \t]/.test(last) && /\w/.test(first)) {
-      said.push("The prompt ends in a space, which the model expects at the beginning of the continuation.");
+      said.push(t("why.ends_in_space"));
     }
     $("#why-sizes").textContent = said.join(" ");
     $(".cost").textContent =
-      !message && count && continuation_tokens ? `${plural(count, "part")}: the model reads about ${number(parts_read)} tokens.` : "";
+      !message && count && continuation_tokens ? t("why.cost", { count, tokens: parts_read }) : "";
   }
 
   for (const field of [promptField, continuationField, severalField]) field.addEventListener("input", typed);
@@ -246,7 +246,7 @@ export function mount({ element, trigger, props, server, watch }) {
   function take() {
     const { prompt, continuation } = state.lastRun();
     if (!continuation) {
-      return showNotice("The model has written nothing yet in the editor. Generate something there, or write a continuation here.");
+      return showNotice(t("why.nothing_written"));
     }
     hideNotice();
     if (running) return;

@@ -2,6 +2,7 @@
 
 import { codePoint } from "../../components/dom.js";
 import { number, signed } from "../../core/format.js";
+import { t } from "../../core/i18n.js";
 
 /** @type {Record<string, string>} */
 const SIGNS = { "\n": "↵\n", "\t": "⇥\t" };
@@ -9,10 +10,10 @@ const SIGNS = { "\n": "↵\n", "\t": "⇥\t" };
 /** What a difference of log-probabilities makes of a probability. @param {number} delta */
 export function change(delta) {
   const factor = Math.exp(Math.abs(delta));
-  if (factor < 1.005) return "just as likely";
+  if (factor < 1.005) return t("why.as_likely");
   const digits = factor < 10 ? factor.toFixed(factor < 1.1 ? 2 : 1) : null;
   const times = digits ?? (factor < 1e6 ? number(Math.round(factor)) : power(Math.abs(delta)));
-  return delta > 0 ? `${times} times as likely` : `${times} times less likely`;
+  return t(delta > 0 ? "why.times_as" : "why.times_less", { times });
 }
 
 /** A number too large to say, by its logarithm: "2 × 10^8". @param {number} logarithm */
@@ -23,7 +24,8 @@ function power(logarithm) {
 }
 
 /** The same in a sentence that names what it is compared with. @param {number} delta @param {string} name */
-export const against = (delta, name) => `${change(delta)} ${Math.exp(delta) > 0.995 ? "as" : "than"} after ${name}`;
+export const against = (delta, name) =>
+  t(Math.exp(delta) > 0.995 ? "why.as_after" : "why.than_after", { change: change(delta), name });
 
 /** @param {number} delta */
 export const difference = (delta) => `${delta > 0 ? "+" : ""}${signed(delta, 2)}`;

@@ -3,8 +3,12 @@
 
 import { finder, isRunKey, make, makeButton } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
+import { t } from "../../core/i18n.js";
 import { fillScaffold } from "../../core/scaffolds.js";
 import { state, useControls } from "../../core/state.js";
+
+/** @param {{key: string, fields?: any[]}} item an example or a scaffold */
+const nameOf = ({ key, fields }) => t(fields ? `scaffold.${key}.name` : `example.${key}`);
 
 /** @param {Component} component */
 export function mount({ element, props }) {
@@ -33,7 +37,7 @@ export function mount({ element, props }) {
         const isExample = kind === "examples";
         const press = (/** @type {HTMLButtonElement} */ button) => (isExample ? useExample(item) : open(item, button));
         const row = make("li");
-        row.append(makeButton("", item.name, press, isExample ? {} : { "aria-haspopup": "dialog" }));
+        row.append(makeButton("", nameOf(item), press, isExample ? {} : { "aria-haspopup": "dialog" }));
         return row;
       }),
     );
@@ -70,18 +74,18 @@ export function mount({ element, props }) {
   function open(item, button) {
     scaffold = item;
     opener = button;
-    $("#scaffold-name").textContent = item.name;
-    $("#scaffold-what").textContent = item.what;
-    $(".scaffold-fields").replaceChildren(...item.fields.map(field));
+    $("#scaffold-name").textContent = nameOf(item);
+    $("#scaffold-what").textContent = t(`scaffold.${item.key}.what`);
+    $(".scaffold-fields").replaceChildren(...item.fields.map((/** @type {any} */ one) => field(item.key, one)));
     box.hidden = false;
     const first = /** @type {HTMLInputElement} */ ($(".scaffold-fields :is(input, textarea)"));
     first.focus();
     first.select();
   }
 
-  /** @param {{name: string, label: string, value: string, kind?: string, longest?: number}} field */
-  function field({ name, label, value, kind: shape, longest = 300 }) {
-    const row = make("label", "", label);
+  /** @param {string} key @param {{name: string, value: string, kind?: string, longest?: number}} field */
+  function field(key, { name, value, kind: shape, longest = 300 }) {
+    const row = make("label", "", t(`scaffold.${key}.${name === "name" ? "field_name" : name}`));
     const isLong = shape === "pairs";
     const input = row.appendChild(make(isLong ? "textarea" : "input"));
     Object.assign(input, { name, value, required: true, maxLength: isLong ? 4000 : longest });
@@ -111,7 +115,7 @@ export function mount({ element, props }) {
     fitted = { before: { ...before, ...back }, values: controls };
     useControls(wanted);
     emit("text", text);
-    emit("aside", { message: `${done}.`, controls: before });
+    emit("aside", { message: done, controls: before });
   });
 
   // The controls that the last scaffold set and nobody changed since, as they were before it.

@@ -2,6 +2,7 @@
 // its controls were changed. Tells the other parts the values.
 
 import { emit } from "../../core/events.js";
+import { t } from "../../core/i18n.js";
 import { isInitial, state } from "../../core/state.js";
 
 /**
@@ -20,7 +21,7 @@ export function showControls(table, values) {
     });
     for (const [group, count] of Object.entries(changed)) {
       const title = document.querySelector(`#${group} > button > span`);
-      if (count) title?.setAttribute("data-changed", `${count} changed`);
+      if (count) title?.setAttribute("data-changed", t("panel.changed", { count }));
       else title?.removeAttribute("data-changed");
     }
   });

@@ -4,6 +4,7 @@
 import { finder, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
+import { t, told } from "../../core/i18n.js";
 import { newId } from "../../core/id.js";
 import { sessions } from "../../core/sessions.js";
 import { state, useControls } from "../../core/state.js";
@@ -25,7 +26,7 @@ export function mount({ element, trigger, props, server, watch }) {
   const several = $('[data-control="n"]', HTMLSelectElement);
 
   let lastEnd = /** @type {any} */ (null); // how the last request ended
-  /** @type {{tokens: number | null, hint?: string | null, message?: string} | null} */
+  /** @type {{tokens: number | null, hint?: Told | null, message?: string} | null} */
   let counted = null; // the text as last counted
   let unread = { tokens: 0, end: 0 }; // the beginning that the model will not read, and where that ends
   let windowLook = 0; // counts the questions about it: an older one's answer is not taken
@@ -37,7 +38,6 @@ export function mount({ element, trigger, props, server, watch }) {
     root,
     sheet,
     text: () => writing.written.text,
-    labels: props.labels ?? {},
     goOn: (at, text, length, token) => generation.goOnFrom(at, text, length, token),
     score: (text, logprobs) => server.score({ id: newId(), text, logprobs }),
   });
@@ -100,7 +100,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   /** @param {"undo" | "redo"} direction */
   function walk(direction) {
-    if (writing.walk(direction)) say(direction === "undo" ? "Undone" : "Redone");
+    if (writing.walk(direction)) say(t(direction === "undo" ? "editor.undone" : "editor.redone"));
   }
 
   /** @param {string | {text: string, words: string}} given */
@@ -123,9 +123,9 @@ export function mount({ element, trigger, props, server, watch }) {
     if (generation.isRunning) return;
     if (writing.take(text)) {
       hideNotice();
-      say("The completion is in the text");
+      say(t("editor.taken"));
     } else {
-      showNotice("The words that this completion would replace are no longer in the text. Undo brings them back.");
+      showNotice(t("editor.not_taken"));
     }
   });
   on("session", () => {
@@ -143,7 +143,7 @@ export function mount({ element, trigger, props, server, watch }) {
       walk("undo");
       sheet.focus();
     };
-    remarks.show("step", message, [["Undo", undo]]);
+    remarks.show("step", message, [[t("common.undo"), undo]]);
   });
   state.lastRun = () => writing.lastRun;
 
@@ -192,7 +192,7 @@ export function mount({ element, trigger, props, server, watch }) {
     button("undo").disabled = isRunning || !written.canUndo;
     button("redo").disabled = isRunning || !written.canRedo;
     button("retry").disabled = isRunning || written.lastRunStart < 0;
-    setText($('[data-action="generate"] .name'), written.lastRunStart < 0 ? "Generate" : "Continue");
+    setText($('[data-action="generate"] .name'), t(written.lastRunStart < 0 ? "editor.generate" : "editor.continue"));
   }
 
   /** @param {boolean} isRunning */
@@ -213,8 +213,8 @@ export function mount({ element, trigger, props, server, watch }) {
     const run = isRunning ? describeRunning(progress, state.status) : lastEnd ? describeEnd(lastEnd) : "";
     setText($(".run"), run);
     button("keep-seed").hidden = isRunning || !lastEnd;
-    if (lastEnd) setText(button("keep-seed"), `seed ${lastEnd.seed}`);
-    const hint = isRunning || isHealing ? "" : (counted?.hint ?? "");
+    if (lastEnd) setText(button("keep-seed"), t("run.seed", { seed: String(lastEnd.seed) }));
+    const hint = isRunning || isHealing ? "" : (counted?.hint ? told(counted.hint) : "");
     setText($(".hint"), hint);
     button("heal").hidden = !hint;
   }

@@ -1,13 +1,13 @@
 // The model's turn: sends a request, puts the words of its records into the text as they come, and ends it.
 
 import { emit } from "../../core/events.js";
-import { plural } from "../../core/format.js";
+import { t } from "../../core/i18n.js";
 import { Run } from "../../core/run.js";
 import { sessions } from "../../core/sessions.js";
 import { state } from "../../core/state.js";
 import { readTokens } from "../../core/tokens.js";
 
-const SILENT = "The playground no longer answers. Your text is kept; try again when the connection is back.";
+const SILENT = t("editor.silent");
 
 export class Generation {
   /**
@@ -70,7 +70,7 @@ export class Generation {
     emit("record", { event: "begin", sent: prompt, controls, kind, run, before, prompt: written.pieces, at: start });
     this.editor.begun();
     if (follow) sheet.toEnd();
-    this.editor.say(retry ? "Retrying" : "Generating");
+    this.editor.say(t(retry ? "editor.retrying" : "editor.generating"));
     this.trigger("generate", { prompt, retry, id: this.run.id, controls });
   }
 
@@ -157,7 +157,7 @@ export class Generation {
       case "waiting":
         progress.phase = "waiting";
         progress.ahead = record.ahead;
-        if (record.ahead > 0) this.editor.say(`In line: ${record.ahead} ahead of you`);
+        if (record.ahead > 0) this.editor.say(t("run.ahead", { count: record.ahead }));
         break;
       case "started":
         progress.phase = "reading";
@@ -200,7 +200,7 @@ export class Generation {
       if (sheet.area.value !== text) sheet.replace(step.at, length - step.at, text.slice(step.at));
     }
     this.tokens.end();
-    if (!failed) this.editor.say(`${how.message} ${plural(how.total, "token")} written.`);
+    if (!failed) this.editor.say(`${how.message} ${t("run.written", { count: how.total })}`);
     emit("record", { event: "end", message: how.message });
     this.editor.ended({ ...how, failed, completions: this.progress.completions });
     sessions.save();

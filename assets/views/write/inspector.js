@@ -3,15 +3,15 @@
 
 import { find, make, makeButton, visible } from "../../components/dom.js";
 import { number, percent } from "../../core/format.js";
+import { labelOf, t } from "../../core/i18n.js";
 import { END_OF_TEXT, PART_OF_CHARACTER, TEXT_TOKEN } from "../../core/tokens.js";
 
 const GAP = 6;
 
 export class Inspector {
-  /** @param {import("./tokens.js").TokenView} view @param {Record<string, string>} labels the controls' names */
-  constructor(view, labels) {
+  /** @param {import("./tokens.js").TokenView} view */
+  constructor(view) {
     this.view = view;
-    this.labels = labels;
     this.box = find(view.root, ".inspector");
     this.cell = /** @type {Cell | null} */ (null);
     this.part = 0; // which of the cell's tokens
@@ -63,23 +63,23 @@ export class Inspector {
   /** @param {Cell} cell @param {Token} token */
   build(cell, token) {
     const head = make("header");
-    const close = makeButton("quiet close", "✕", () => this.hide({ giveFocus: true }), { "aria-label": "Close token" });
-    head.append(this.walk(-1, "‹", "Token before"), visible(token.text), this.walk(1, "›", "Next token"), close);
+    const close = makeButton("quiet close", "✕", () => this.hide({ giveFocus: true }), { "aria-label": t("token.close") });
+    head.append(this.walk(-1, "‹", t("token.before")), visible(token.text), this.walk(1, "›", t("token.next")), close);
     const facts = make("dl");
     const fact = (/** @type {string} */ name, /** @type {string} */ value) => facts.append(make("dt", "", name), make("dd", "", value));
     if (token.logprob !== null) {
-      fact("By the model", percent(token.logprob));
-      if (typeof token.sampled_logprob === "number") fact("After the controls", percent(token.sampled_logprob));
-      fact("Rank", number(token.rank ?? 0));
+      fact(t("token.by_model"), percent(token.logprob));
+      if (typeof token.sampled_logprob === "number") fact(t("token.after_controls"), percent(token.sampled_logprob));
+      fact(t("token.rank"), number(token.rank ?? 0));
     }
     const list = make("ol", "choices");
     list.append(...this.others(token).map((other) => this.choice(other, cell, token)));
     this.box.replaceChildren(head, ...this.notes(cell, token).map((text) => make("p", "about", text)), facts, list);
     if (list.children.length) {
       const isScore = typeof token.sampled_logprob !== "number";
-      this.box.append(make("p", "key", `Press a word to go on from it. Bars: by the model${isScore ? "" : ", and after the controls below it"}.`));
+      this.box.append(make("p", "key", t(isScore ? "token.key_of_score" : "token.key")));
     }
-    this.box.setAttribute("aria-label", `Token ${token.text}`);
+    this.box.setAttribute("aria-label", t("token.named", { token: token.text }));
   }
 
   /** The likeliest, and the chosen one where it is not among them. @param {Token} token @returns {Alternative[]} */
@@ -94,13 +94,13 @@ export class Inspector {
     const notes = [];
     if (cell.tokens.length > 1 || token.kind === PART_OF_CHARACTER) {
       const shown = this.view.text().slice(cell.from, cell.to);
-      notes.push(`Part ${this.part + 1} of the ${cell.tokens.length} tokens that make “${shown}”.`);
+      notes.push(t("token.part", { part: this.part + 1, parts: cell.tokens.length, text: shown }));
     }
-    if (token.kind === END_OF_TEXT) notes.push("The end of the text: it is a sign to the model, and no words.");
-    if (token.text === "\n") notes.push("A line break.");
-    if (token.filtered_away) notes.push("The controls had left nothing to choose from; the model's likeliest was taken.");
-    if (token.logprob === null) notes.push("Nothing stands before the first token, so it has no probability.");
-    if (this.part > 0) notes.push("It begins within a character, so no other can be put here.");
+    if (token.kind === END_OF_TEXT) notes.push(t("token.end_of_text"));
+    if (token.text === "\n") notes.push(t("token.line_break"));
+    if (token.filtered_away) notes.push(t("token.filtered_away"));
+    if (token.logprob === null) notes.push(t("token.first"));
+    if (this.part > 0) notes.push(t("token.within"));
     return notes;
   }
 
@@ -140,20 +140,20 @@ export class Inspector {
       bar("after-controls", other.sampled_logprob);
       shares.append(` → ${percent(other.sampled_logprob)}`);
     } else if (other.removed_by) {
-      notes.push(`✕ ${this.labels[other.removed_by] ?? other.removed_by}`);
+      notes.push(`✕ ${labelOf(other.removed_by)}`);
     }
     if (reason) notes.push(reason);
     if (notes.length) button.append(make("small", "", notes.join(" · ")));
-    if (isChosen) button.append(make("span", "sr-only", "is the one that stands here"));
-    if (!button.disabled) button.title = "Cut the text here, put this in, and go on from it. Undo brings the old words back.";
+    if (isChosen) button.append(make("span", "sr-only", t("token.chosen")));
+    if (!button.disabled) button.title = t("token.take");
     return item;
   }
 
   /** Why an alternative cannot be taken. @param {Alternative} other */
   whyNot({ kind }) {
-    if (kind === PART_OF_CHARACTER) return "a part of a character";
-    if (kind !== TEXT_TOKEN) return "ends the text";
-    return this.part > 0 ? "within a character" : null;
+    if (kind === PART_OF_CHARACTER) return t("token.part_of_character");
+    if (kind !== TEXT_TOKEN) return t("token.ends_text");
+    return this.part > 0 ? t("token.within_character") : null;
   }
 
   /** @param {Alternative} other @param {Cell} cell @param {Token} token */

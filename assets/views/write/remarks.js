@@ -2,6 +2,7 @@
 // with buttons for what can be done about it.
 
 import { find, makeButton, setText } from "../../components/dom.js";
+import { t } from "../../core/i18n.js";
 import { LOOP_TAIL, findLoop } from "../../core/loops.js";
 import { useControls, state } from "../../core/state.js";
 import { PERSON } from "../../core/text.js";
@@ -91,9 +92,9 @@ export class Remarks {
     const words = written.text.slice(loop.cut - loop.period, loop.cut).replace(/\s+/g, " ").trim();
     const quoted = words.length > QUOTE_MOST ? `${words.slice(0, QUOTE_MOST).trimEnd()}…` : words;
     /** @type {[string, () => void][]} */
-    const actions = [["Cut back and go on", () => this.cutBack()]];
-    if (isRunning) actions.unshift(["Stop here", () => this.editor.stop()]);
-    this.show("loop", `The text has begun to repeat itself: “${quoted}”`, actions);
+    const actions = [[t("loop.cut"), () => this.cutBack()]];
+    if (isRunning) actions.unshift([t("loop.stop"), () => this.editor.stop()]);
+    this.show("loop", t("loop.repeats", { words: quoted }), actions);
   }
 
   // Cut behind the first of what is repeated and write on from there, with a control against repetition
@@ -112,7 +113,7 @@ export class Remarks {
     await useControls({ dry_multiplier: raised });
     if (this.editor.isRunning() || this.editor.written().text !== text) return;
     this.editor.generate(loop.cut);
-    const how = raised > before ? `raised from ${before || "off"} to ${raised}` : `at its most, ${raised},`;
-    this.show("cut", `Cut back to where it stood first; DRY multiplier ${how} against repetition.`, []);
+    const key = raised <= before ? "loop.was_cut_at_most" : before ? "loop.was_cut" : "loop.was_cut_from_off";
+    this.show("cut", t(key, { before, raised }), []);
   }
 }

@@ -3,20 +3,21 @@
 
 import { finder, make, makeButton, visible } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
-import { plural, signed } from "../../core/format.js";
+import { signed } from "../../core/format.js";
+import { nodes, t } from "../../core/i18n.js";
 import { sessions } from "../../core/sessions.js";
 import { TokenTable } from "./token_table.js";
 
 /** @typedef {{text: string, tokens: Token[], end: any, card: HTMLElement | null, node?: string}} Completion */
 
 /** @param {Component} component */
-export function mount({ element, props }) {
+export function mount({ element }) {
   const panel = finder(element)(".results");
   const $ = finder(panel);
   const details = (/** @type {string} */ of) => $(`[data-of="${of}"]`, HTMLDetailsElement);
   const tables = {
-    prompt: new TokenTable(details("prompt"), false, props.labels),
-    completion: new TokenTable(details("completion"), true, props.labels),
+    prompt: new TokenTable(details("prompt"), false),
+    completion: new TokenTable(details("completion"), true),
   };
 
   let request = /** @type {{n: number, candidates: number, completions: Completion[], isRunning: boolean} | null} */ (null);
@@ -34,33 +35,33 @@ export function mount({ element, props }) {
     for (const list of panel.querySelectorAll(".notes, .cards, .which select")) list.replaceChildren();
     tables.prompt.show([]);
     tables.completion.show([]);
-    $("h2").textContent = "Results";
+    $("h2").textContent = t("results.results");
   }
 
   /** @type {Record<string, (record: any, completion: Completion) => void>} */
   const handlers = {
     started(record) {
       if (record.dropped_tokens) {
-        note(`The first ${plural(record.dropped_tokens, "token")} of the text did not fit and were left out.`);
+        note(t("results.dropped", { count: record.dropped_tokens }));
       }
       if (typeof record.healed === "string") {
-        note("The last token of the text was taken back, and the words begin with its characters: ").append(visible(record.healed));
+        note("").append(...nodes("results.healed", { token: visible(record.healed) }));
       }
       if (record.n > 1) layOutCards(record);
     },
     scored({ tokens, perplexity, bits_per_byte, sum_logprob }) {
       const measures = [];
-      if (perplexity !== null) measures.push(`perplexity ${perplexity.toPrecision(4)}`);
-      if (bits_per_byte !== null) measures.push(`${bits_per_byte.toFixed(3)} bits per byte`);
-      if (sum_logprob !== null) measures.push(`sum of log-probabilities ${signed(sum_logprob, 2)}`);
-      $(".score").textContent = `The prompt, ${plural(tokens.length, "token")}: ${measures.join(" · ")}`;
+      if (perplexity !== null) measures.push(t("token.perplexity", { value: perplexity.toPrecision(4) }));
+      if (bits_per_byte !== null) measures.push(t("token.bits_per_byte", { value: bits_per_byte.toFixed(3) }));
+      if (sum_logprob !== null) measures.push(t("results.sum", { value: signed(sum_logprob, 2) }));
+      $(".score").textContent = t("results.score", { count: tokens.length, measures: measures.join(" · ") });
       reveal(".score");
       reveal('[data-of="prompt"]');
       tables.prompt.show(tokens);
     },
     drafting({ tokens }) {
       if (!request || request.n === 1) return;
-      $("h2").textContent = `Drafting ${plural(request.candidates, "completion")}: ${plural(tokens, "token")}`;
+      $("h2").textContent = t("run.drafting", { completions: t("count.completions", { count: request.candidates }), tokens: t("count.tokens", { count: tokens }) });
     },
     text({ text }, completion) {
       completion.text += text;
@@ -76,11 +77,8 @@ export function mount({ element, props }) {
     finished(record, completion) {
       completion.end = record;
       if (record.filtered_away) {
-        const which = (request?.n ?? 1) > 1 ? ` of completion ${record.index + 1}` : "";
-        note(
-          `At ${plural(record.filtered_away, "token")}${which} the controls had left nothing to choose from; ` +
-            "the model's likeliest was taken.",
-        );
+        const key = (request?.n ?? 1) > 1 ? "results.filtered_away_of" : "results.filtered_away";
+        note(t(key, { count: record.filtered_away, completion: record.index + 1 }));
       }
       describe(completion);
     },
@@ -120,7 +118,7 @@ export function mount({ element, props }) {
     request = { n, candidates, completions, isRunning: true };
     completions.forEach((completion, index) => {
       completion.node = sessions.current.tree.growing[index]?.id;
-      completion.card = $(".cards").appendChild(makeCard(completion, `Completion ${index + 1}`));
+      completion.card = $(".cards").appendChild(makeCard(completion, t("results.completion", { number: index + 1 })));
       $(".which select").appendChild(new Option(String(index + 1), String(index)));
     });
     reveal(".cards");
@@ -137,16 +135,16 @@ export function mount({ element, props }) {
     const foot = make("div", "card-foot");
     const acts = make("div", "card-acts button-row");
     acts.append(
-      makeButton("", "Take this one", () => emit("take", completion.text), {
-        title: "Put these words where the model's words are. Undo brings the old ones back.",
+      makeButton("", t("results.take"), () => emit("take", completion.text), {
+        title: t("results.take_title"),
       }),
       makeButton("", "☆", (button) => star(completion, button), {
-        title: "Keep it in mind: a star in the tree of branches",
-        "aria-label": `Star ${name.toLowerCase()}`,
+        title: t("results.star_title"),
+        "aria-label": t("results.star", { name }),
         "aria-pressed": "false",
       }),
-      makeButton("", "Prune", (button) => prune(completion, button), {
-        title: "Take it out of the tree of branches. It can be put back.",
+      makeButton("", t("common.prune"), (button) => prune(completion, button), {
+        title: t("results.prune_title"),
       }),
     );
     foot.append(make("p", "card-end"), acts);
@@ -158,10 +156,10 @@ export function mount({ element, props }) {
   function describe({ card, end }) {
     if (!card) return;
     const $card = finder(card);
-    const name = [card.getAttribute("aria-label"), `seed ${end.seed}`];
+    const name = [card.getAttribute("aria-label"), t("run.seed", { seed: String(end.seed) })];
     if (end.mean_logprob !== null) {
-      name.push(`${signed(end.mean_logprob, 2)} a token`);
-      $card(".card-name").title = "Mean log-probability of a token, by the model itself";
+      name.push(t("results.mean", { mean: signed(end.mean_logprob, 2) }));
+      $card(".card-name").title = t("branches.mean_log_probability_of");
     }
     $card(".card-name").textContent = name.join(" · ");
     $card(".card-end").textContent = end.message;
@@ -186,7 +184,7 @@ export function mount({ element, props }) {
     if (tree.node(node)) tree.prune(node);
     else tree.restore(node);
     card?.classList.toggle("is-pruned", !tree.node(node));
-    button.textContent = tree.node(node) ? "Prune" : "Put back";
+    button.textContent = t(tree.node(node) ? "common.prune" : "results.put_back");
     treeChanged();
   }
 
@@ -206,7 +204,7 @@ export function mount({ element, props }) {
       card.hidden = index === shown;
       for (const button of card.querySelectorAll("button")) button.disabled = isRunning;
     });
-    $("h2").textContent = shown < 0 ? plural(n, "completion") : `Completion ${shown + 1} of ${n} is in the text`;
+    $("h2").textContent = shown < 0 ? t("count.completions", { count: n }) : t("results.in_text", { number: shown + 1, of: n });
   }
 
   $(".which select").addEventListener("change", ({ target }) => {

@@ -1,46 +1,52 @@
 // What the line under the editor says of the text's length and of the request, and why a request ended.
 
-import { number, plural, rateText } from "../../core/format.js";
+import { rateText } from "../../core/format.js";
+import { t, told } from "../../core/i18n.js";
 
 /** @param {{phase: string, total: number, tokens: number, rate?: number, ahead?: number, completions?: number, candidates?: number}} run @param {Status | null} status */
 export function describeRunning(run, status) {
   switch (run.phase) {
     case "stopping":
-      return "Stopping…";
+      return t("run.stopping");
     case "writing": {
-      const several = (run.completions ?? 1) > 1 ? ` of ${run.completions} completions` : "";
-      return `Writing: ${plural(run.total, "token")}${several}${aSecond(run.rate)}`;
+      const tokens = t("count.tokens", { count: run.total });
+      const several = (run.completions ?? 1) > 1;
+      const said = t(several ? "run.writing_several" : "run.writing", { tokens, count: run.completions ?? 1 });
+      return said + aSecond(run.rate);
     }
     case "drafting":
-      return `Drafting ${run.candidates} completions: ${plural(run.total, "token")}`;
+      return t("run.drafting", {
+        completions: t("count.completions", { count: run.candidates ?? 1 }),
+        tokens: t("count.tokens", { count: run.total }),
+      });
     case "reading":
-      return "Reading the text…";
+      return t("run.reading");
     default:
-      if (status && status.state !== "ready") return `Waiting for the model. ${status.detail}`;
-      return run.ahead ? `In line, ${run.ahead} ahead of you` : "Starting…";
+      if (status && status.state !== "ready") return t("run.waiting_for_model", { detail: told(status.texts.detail) });
+      return run.ahead ? t("run.ahead", { count: run.ahead }) : t("run.starting");
   }
 }
 
-/** @param {{message: string, total: number, rate?: number, completions?: number}} end */
-export function describeEnd({ message, total, rate, completions = 1 }) {
-  const several = completions > 1 ? ` in ${completions} completions` : "";
-  const isTold = !several && message.includes(number(total));
-  const tokens = isTold ? "" : ` ${plural(total, "token")}${several}`;
-  return message.replace(tokens ? /$/ : /\.$/, "") + tokens + aSecond(rate);
+/** @param {{message: string, code?: string, total: number, rate?: number, completions?: number}} end */
+export function describeEnd({ message, code, total, rate, completions = 1 }) {
+  // this sentence says how many tokens there are; its full stop goes, as the speed follows
+  if (completions === 1 && code === "end.length") return message.replace(/\.$/, "") + aSecond(rate);
+  const tokens = t("count.tokens", { count: total });
+  const said = completions > 1 ? t("run.tokens_in", { tokens, count: completions }) : tokens;
+  return `${message} ${said}${aSecond(rate)}`;
 }
 
 /** @param {number | null | undefined} rate */
-const aSecond = (rate) => (rate ? `, ${rateText(rate)} a second` : "");
+const aSecond = (rate) => (rate ? t("text.comma") + t("run.rate", { rate: rateText(rate) }) : "");
 
 /**
  * How many tokens the text has, and how much room is left. `unread` of them are cut off at its beginning.
  * @param {number} tokens @param {number | undefined} context @param {{isRunning: boolean, unread: number}} now
  */
 export function describeCount(tokens, context, { isRunning, unread }) {
-  if (unread && !isRunning) return `${plural(tokens, "token")}: the first ${number(unread)}, in grey, will not be read`;
-  if (!context) return plural(tokens, "token");
-  const count = `${number(tokens)} of ${number(context)} tokens`;
-  if (isRunning || unread) return count;
+  if (unread && !isRunning) return t("editor.unread", { tokens: t("count.tokens", { count: tokens }), count: unread });
+  if (!context) return t("count.tokens", { count: tokens });
+  if (isRunning || unread) return t("editor.count", { tokens, context });
   const room = context - tokens;
-  return count + (room > 0 ? `, room for ${number(room)}` : ": no room left to write");
+  return room > 0 ? t("editor.count_room", { tokens, context, room }) : t("editor.count_full", { tokens, context });
 }

@@ -2,7 +2,8 @@
 // caret, and the surprise along the text as a plot.
 
 import { find, setText, visible } from "../../components/dom.js";
-import { percent, plural } from "../../core/format.js";
+import { percent } from "../../core/format.js";
+import { t } from "../../core/i18n.js";
 
 const MOST_BITS = 14; // the height of the plot: 1 in 16,384
 const PLOT_PAUSE_MS = 1000; // while words come: drawing thousands of strokes takes frames
@@ -23,7 +24,7 @@ export class TokenBar {
     const line = find(this.box, ".at-caret");
     if (line.firstChild) line.replaceChildren(); // else the page would be laid out anew for nothing
     if (!cell) return;
-    line.append("At the caret: ", ...cell.tokens.map(({ text }) => visible(text)));
+    line.append(t("token.at_caret"), " ", ...cell.tokens.map(({ text }) => visible(text)));
     if (cell.logprob !== null) line.append(` ${percent(cell.logprob)}`);
   }
 
@@ -31,9 +32,9 @@ export class TokenBar {
   showMeasures(scored) {
     const said = [];
     if (scored) {
-      said.push(plural(scored.tokens.length, "token"));
-      if (scored.perplexity !== null) said.push(`perplexity ${scored.perplexity.toPrecision(4)}`);
-      if (scored.bits_per_byte !== null) said.push(`${scored.bits_per_byte.toFixed(3)} bits per byte`);
+      said.push(t("count.tokens", { count: scored.tokens.length }));
+      if (scored.perplexity !== null) said.push(t("token.perplexity", { value: scored.perplexity.toPrecision(4) }));
+      if (scored.bits_per_byte !== null) said.push(t("token.bits_per_byte", { value: scored.bits_per_byte.toFixed(3) }));
     }
     setText(this.measures, said.join(" · "));
   }
@@ -66,8 +67,8 @@ export class TokenBar {
     });
     find(figure, ".strokes", SVGElement).setAttribute("d", strokes);
     find(figure, ".mean", SVGElement).setAttribute("d", mean);
-    const said = `${(all / points.length).toFixed(1)} bits a token`;
-    find(figure, "figcaption").textContent = `Surprise along the text: ${said} in the mean`;
-    this.plot.setAttribute("aria-label", `Surprise along the text, ${said} in the mean`);
+    const said = t("token.surprise", { bits: (all / points.length).toFixed(1) });
+    find(figure, "figcaption").textContent = said;
+    this.plot.setAttribute("aria-label", said);
   }
 }

@@ -3,18 +3,17 @@
 import { download, find, make, visible } from "../../components/dom.js";
 import { tokensAsCSV } from "../../core/csv.js";
 import { number, percent, signed } from "../../core/format.js";
+import { labelOf, t } from "../../core/i18n.js";
 
 const ROWS_A_FRAME = 100;
 
 export class TokenTable {
   /**
    * @param {HTMLDetailsElement} details @param {boolean} after whether the controls had a say
-   * @param {Record<string, string>} labels the controls' names
    */
-  constructor(details, after, labels) {
+  constructor(details, after) {
     this.details = details;
     this.after = after;
-    this.labels = labels;
     this.box = find(details, ".token-table");
     this.index = 0; // the completion whose tokens these are
     this.tokens = /** @type {Token[]} */ ([]);
@@ -51,7 +50,7 @@ export class TokenTable {
   head() {
     const table = this.box.appendChild(make("table"));
     const head = table.createTHead().insertRow();
-    const columns = ["Token", "Model", ...(this.after ? ["After controls"] : []), "Rank", "Likeliest"];
+    const columns = [t("token.token"), t("token.model"), ...(this.after ? [t("token.after")] : []), t("token.rank"), t("token.likeliest")];
     for (const name of columns) head.appendChild(make("th", "", name)).scope = "col";
     return table.createTBody();
   }
@@ -63,7 +62,7 @@ export class TokenTable {
     this.probability(row, token.logprob);
     if (this.after) {
       const cell = this.probability(row, token.sampled_logprob);
-      if (token.filtered_away) cell.append(make("small", "", " nothing was left"));
+      if (token.filtered_away) cell.append(make("small", "", ` ${t("token.nothing_left")}`));
     }
     row.insertCell().textContent = token.rank ? number(token.rank) : "";
     const others = row.insertCell();
@@ -71,7 +70,7 @@ export class TokenTable {
       const item = others.appendChild(make("span", "alternative"));
       item.classList.toggle("is-chosen", other.token_id === token.token_id);
       item.append(visible(other.text), ` ${percent(other.logprob)}`);
-      if (other.removed_by) item.append(make("small", "", ` ✕ ${this.labels[other.removed_by] ?? other.removed_by}`));
+      if (other.removed_by) item.append(make("small", "", ` ✕ ${labelOf(other.removed_by)}`));
       else if (typeof other.sampled_logprob === "number") item.append(` → ${percent(other.sampled_logprob)}`);
     }
     return row;
@@ -83,7 +82,7 @@ export class TokenTable {
     if (typeof logprob !== "number") return cell;
     cell.className = "probability";
     cell.style.setProperty("--probability", Math.exp(logprob).toFixed(4));
-    cell.title = `log-probability ${signed(logprob, 4)}`;
+    cell.title = t("token.logprob", { value: signed(logprob, 4) });
     cell.textContent = percent(logprob);
     return cell;
   }

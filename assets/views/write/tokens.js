@@ -2,6 +2,7 @@
 // cell a place means.
 
 import { find } from "../../components/dom.js";
+import { t } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
 import { Stretch, TokenMemory, readTokens } from "../../core/tokens.js";
 import { Inspector } from "./inspector.js";
@@ -12,16 +13,16 @@ import { listen } from "./token_input.js";
 const DEFAULT_ALTERNATIVES = 5;
 
 /**
- * `root` is the editor; `text()` gives the text, `labels` the controls' names; `goOn` takes another road,
+ * `root` is the editor; `text()` gives the text; `goOn` takes another road,
  * `score(text, logprobs)` asks the server.
- * @typedef {{root: HTMLElement, sheet: import("./sheet.js").Sheet, text: () => string, labels: Record<string, string>,
+ * @typedef {{root: HTMLElement, sheet: import("./sheet.js").Sheet, text: () => string,
  *            goOn: (at: number, text: string, length: number | null, token: Token | null) => void,
  *            score: (text: string, logprobs: string | number) => Promise<any>}} Options
  */
 
 export class TokenView {
   /** @param {Options} options */
-  constructor({ root, sheet, text, labels, goOn, score }) {
+  constructor({ root, sheet, text, goOn, score }) {
     this.root = root;
     this.sheet = sheet;
     this.text = text;
@@ -41,7 +42,7 @@ export class TokenView {
     this.asking = /** @type {ReturnType<typeof setInterval> | null} */ (null);
     this.bar = new TokenBar(root);
     this.colours = new TokenColours(sheet);
-    this.inspector = new Inspector(this, labels);
+    this.inspector = new Inspector(this);
     find(this.bar.box, ".no-colours").hidden = this.colours.isPossible;
     listen(this);
   }
@@ -118,10 +119,10 @@ export class TokenView {
     const begun = Date.now();
     this.asking = setInterval(() => {
       const seconds = Math.round((Date.now() - begun) / 1000);
-      this.bar.measures.textContent = `Reading the text…${seconds ? ` ${seconds} s` : ""}`;
+      this.bar.measures.textContent = t("run.reading") + (seconds ? ` ${t("token.seconds", { seconds })}` : "");
     }, 500);
     this.bar.score.disabled = true;
-    const silent = { message: "The playground does not answer. Your text is kept; try again." };
+    const silent = { message: t("editor.no_answer") };
     const answer = await this.askServer(text, this.wantedLogprobs).catch(() => silent);
     clearInterval(this.asking);
     this.asking = null;

@@ -1,0 +1,80 @@
+// The choice of the page's language, and Gradio's own components in it: these are built with English texts.
+
+import { labelOf, language, load, t } from "../core/i18n.js";
+import { write } from "../core/storage.js";
+
+const KEY = "gptj-playground/language"; // boot.js reads it
+const AREAS = /^(control|group|panel|preset|choice|foot)\./;
+const PLACES = "#controls, footer, .toast-wrap";
+
+/** Fill a list with the languages; another choice loads the page anew in that one. @param {HTMLSelectElement} list */
+export function offerLanguages(list) {
+  const { languages } = window.gptj;
+  for (const [code, { name }] of Object.entries(languages)) {
+    const option = list.appendChild(new Option(name, code, code === language, code === language));
+    option.lang = code;
+  }
+  list.hidden = Object.keys(languages).length < 2;
+  list.addEventListener("change", () => {
+    write(KEY, list.value);
+    location.reload();
+  });
+}
+
+/** Translate what Gradio shows, now and whenever it shows something new. */
+export async function translateGradio() {
+  if (language === "en") return;
+  const english = Object.entries(await load("en")).filter(([key]) => AREAS.test(key));
+  const keys = new Map(english.map(([key, text]) => [text, key]));
+
+  /** @param {Node} node */
+  const put = (node) => {
+    if (node instanceof Text) {
+      const key = keys.get(node.data.trim());
+      if (key) node.data = node.data.replace(node.data.trim(), () => t(key));
+    } else if (node instanceof HTMLElement) {
+      putAttributes(node);
+      if (node.matches("[data-definition]")) putDefinition(node);
+      else if (node.matches("[data-order]")) putOrder(node);
+      else for (const child of node.childNodes) put(child);
+    }
+  };
+
+  /** @param {HTMLElement} node */
+  function putAttributes(node) {
+    for (const name of ["aria-label", "title"]) {
+      const [, kind, label = ""] = /^(number input|range slider) for (.*)$/.exec(node.getAttribute(name) ?? "") ?? [];
+      const control = t(keys.get(label) ?? "text.none");
+      const key = keys.get(node.getAttribute(name) ?? "");
+      if (kind) node.setAttribute(name, t(kind === "number input" ? "panel.number_input" : "panel.range_slider", { control }));
+      else if (key) node.setAttribute(name, t(key));
+    }
+  }
+
+  for (const place of document.querySelectorAll(PLACES)) put(place);
+  const changes = { subtree: true, childList: true, characterData: true };
+  new MutationObserver((all) => {
+    for (const { target, addedNodes } of all) {
+      const element = target instanceof Element ? target : target.parentElement;
+      if (element?.closest(PLACES)) for (const node of target instanceof Text ? [target] : addedNodes) put(node);
+      else for (const node of addedNodes) if (node instanceof Element) for (const place of node.querySelectorAll(PLACES)) put(place);
+    }
+  }).observe(document.body, changes);
+}
+
+/** The exact definition of a control, below it. @param {HTMLElement} node */
+function putDefinition(node) {
+  const name = node.dataset.definition ?? "";
+  const [title, text] = [node.querySelector("summary"), node.querySelector("p")];
+  const of = Object.assign(document.createElement("span"), { className: "sr-only" });
+  of.textContent = ` ${t("panel.definition_of", { control: labelOf(name) })}`;
+  title?.replaceChildren(t("panel.definition"), of);
+  const code = Object.assign(document.createElement("code"), { textContent: name });
+  text?.replaceChildren(code, " ", t(`control.${name}.definition`));
+}
+
+/** The order in which the controls are applied. @param {HTMLElement} node */
+function putOrder(node) {
+  const controls = (node.dataset.order ?? "").split(" ").map(labelOf).join(t("text.comma"));
+  node.textContent = t("panel.order", { controls });
+}

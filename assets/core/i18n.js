@@ -1,0 +1,94 @@
+// The page's texts in the visitor's language, from the catalogue that the server uses too (gptj_demo/texts.py
+// says how a text is written). The language was chosen by boot.js, before anything is shown.
+
+/** @typedef {{code: string, values: Record<string, any>, message?: string}} Told what the server tells a person */
+/** @typedef {string | Record<string, string>} Entry a text, or its plural forms */
+
+const PLACEHOLDER = /\{\{|\}\}|\{(\w+)\}/g;
+const ATTRIBUTES = ["title", "aria-label", "placeholder"];
+const [ISOLATE, END_OF_ISOLATE] = ["\u2068", "\u2069"]; // a value keeps its own direction
+
+export const language = globalThis.window?.gptj?.language ?? "en";
+export const locale = language === "ar" ? "ar-u-nu-latn" : language; // digits are those that one types into the fields
+
+/** @type {Record<string, Entry>} */
+const texts = await load(language);
+const isRightToLeft = texts["language.direction"] === "rtl";
+const plurals = new Intl.PluralRules(language);
+const numbers = new Intl.NumberFormat(locale, { maximumFractionDigits: 10 });
+
+/** All texts of a language. @param {string} name @returns {Promise<Record<string, Entry>>} */
+export async function load(name) {
+  const address = new URL(`../texts/${name}.json`, import.meta.url);
+  if (address.protocol !== "file:") return (await fetch(address)).json();
+  // @ts-expect-error where the tests run the modules with node
+  const { readFile } = await import("node:fs/promises");
+  return JSON.parse(await readFile(address, "utf8"));
+}
+
+/** @param {string} key @param {Record<string, any>} values @returns {string} */
+function template(key, values) {
+  const entry = texts[key];
+  if (entry === undefined) throw new Error(`There is no text ${key}.`);
+  return typeof entry === "string" ? entry : entry[plurals.select(Number(values.count))];
+}
+
+/** @param {any} value a text, a number, or a message of its own @returns {string} */
+function written(value) {
+  if (typeof value === "number") return numbers.format(value);
+  const text = typeof value === "object" ? told(value) : String(value);
+  return isRightToLeft ? ISOLATE + text + END_OF_ISOLATE : text;
+}
+
+/** The text of a key; whole numbers are grouped, so a seed is passed as a string. @param {string} key @param {Record<string, any>} [values] @returns {string} */
+export const t = (key, values = {}) =>
+  template(key, values).replace(PLACEHOLDER, (found, name) => (name ? written(values[name]) : found[0]));
+
+/** The same with elements among the values: what `append` takes. @param {string} key @param {Record<string, any>} values */
+export function nodes(key, values) {
+  /** @type {(string | Node)[]} */
+  const parts = [];
+  const text = template(key, values);
+  let end = 0;
+  for (const found of text.matchAll(PLACEHOLDER)) {
+    const value = values[found[1]];
+    parts.push(text.slice(end, found.index), found[1] ? (value instanceof Node ? value : written(value)) : found[0][0]);
+    end = found.index + found[0].length;
+  }
+  return [...parts, text.slice(end)];
+}
+
+/** The sentence of a server's message. @param {Told} message @returns {string} */
+export const told = ({ code, values, message }) => (code in texts ? t(code, values) : (message ?? code));
+
+/** A server's answer, or a record of a log, with its messages in the visitor's language. @template {any} T @param {T} answer @returns {T} */
+export function translated(answer) {
+  const record = /** @type {any} */ (answer);
+  if (typeof record?.code === "string" && "message" in record) record.message = told(record);
+  if (Array.isArray(record?.cells)) for (const { end } of record.cells) translated(end);
+  return answer;
+}
+
+/** Put the texts into markup that names them: `data-text`, `data-text-title`, ...; `data-html` has markup of ours. @param {ParentNode} root */
+export function translate(root) {
+  for (const node of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll("[data-text]"))) {
+    node.textContent = t(node.dataset.text ?? "");
+  }
+  for (const node of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll("[data-html]"))) {
+    node.innerHTML = t(node.dataset.html ?? ""); // eslint-disable-line no-restricted-properties -- no value is in it
+  }
+  for (const name of ATTRIBUTES) {
+    for (const node of root.querySelectorAll(`[data-text-${name}]`)) {
+      node.setAttribute(name, t(node.getAttribute(`data-text-${name}`) ?? ""));
+    }
+  }
+}
+
+/** The name of a control, or of what is compared like one. @param {string} name */
+export const labelOf = (name) => {
+  const key = name === "preset" ? "panel.preset" : `control.${name}.label`;
+  return key in texts ? t(key) : name;
+};
+
+/** @param {string} name */
+export const helpOf = (name) => t(name === "preset" ? "panel.presets_help" : `control.${name}.help`);
