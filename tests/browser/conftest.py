@@ -106,7 +106,7 @@ class Visitor:
         self.page.on("dialog", self._note_dialog)
         self.page.set_default_timeout(PATIENCE * 1000)
         self.page.goto(url)
-        expect(self.prompt).to_be_visible()
+        expect(self.page.locator(".editor textarea")).to_be_visible()
 
     def _note_dialog(self, dialog: Dialog) -> None:
         self.dialogs.append(dialog.message)

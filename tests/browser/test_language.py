@@ -1,0 +1,125 @@
+"""The page in Arabic: chosen by the browser or by the visitor, right to left, and complete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from gptj_demo.texts import catalogue
+from gptj_demo.ui.page import VIEWS
+
+from .conftest import Site, Visitor
+from .test_accessibility import PHONE, WIDE, audit
+
+Visit = Callable[..., Visitor]
+ARABIC = catalogue("ar")
+ENGLISH_WORDS = re.compile(r"\b(the|and|of|is|are|with|that|this|here|text)\b")
+
+
+def ready(page: Page) -> None:
+    expect(page.locator('.top[data-state="ready"]')).to_be_visible()
+    expect(page.locator("#control-temperature")).to_contain_text(
+        str(ARABIC["control.temperature.label"])
+    )
+
+
+@pytest.fixture
+def arab(site: Site, visit: Visit) -> Visitor:
+    """A visitor whose browser prefers Arabic."""
+    person = visit(site.url, locale="ar")
+    ready(person.page)
+    return person
+
+
+def test_the_browsers_language_is_that_of_the_page(arab: Visitor) -> None:
+    root = arab.page.locator("html")
+    expect(root).to_have_attribute("lang", "ar")
+    expect(root).to_have_attribute("dir", "rtl")
+    generate = arab.page.locator('[data-action="generate"]')
+    expect(generate).to_contain_text(str(ARABIC["editor.generate"]))
+    assert generate.evaluate("node => getComputedStyle(node).direction") == "rtl"
+
+
+def test_a_language_of_which_there_is_no_catalogue_is_answered_in_english(
+    site: Site, visit: Visit
+) -> None:
+    page = visit(site.url, locale="fr").page
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.get_by_role("button", name="Generate")).to_be_visible()
+
+
+def test_a_chosen_language_is_remembered_and_the_text_is_kept(site: Site, visit: Visit) -> None:
+    page = visit(site.url).page
+    editor = page.locator(".editor textarea")
+    editor.fill("Once upon a time")
+    page.get_by_label("Language").select_option("ar")
+    ready(page)
+    expect(editor).to_have_value("Once upon a time")
+    page.reload()
+    ready(page)
+    expect(page.locator("html")).to_have_attribute("dir", "rtl")
+    page.get_by_label(str(ARABIC["language.choose"])).select_option("en")
+    expect(page.get_by_role("button", name="Generate")).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("dir", "ltr")
+
+
+def test_a_text_keeps_its_own_direction(arab: Visitor) -> None:
+    editor = arab.page.locator(".editor textarea")
+    direction = "node => getComputedStyle(node).direction"
+    editor.fill("Once upon a time")
+    assert editor.evaluate(direction) == "ltr"
+    editor.fill("كان يا ما كان")
+    assert editor.evaluate(direction) == "rtl"
+
+
+def test_what_the_server_says_is_arabic(arab: Visitor) -> None:
+    page = arab.page
+    arab.page.locator(".editor textarea").fill("Once upon a time there was")
+    page.locator("#control-max_new_tokens input[type=number]").fill("3")
+    page.locator("#control-max_new_tokens input[type=number]").press("Tab")
+    page.locator('[data-action="generate"]').click()
+    expect(page.locator(".status-line .run")).to_contain_text("كتب النموذج 3 رموز كما طلبت")
+    page.locator("#control-max_new_tokens input[type=number]").fill("99999")
+    page.locator("#control-max_new_tokens input[type=number]").press("Tab")
+    page.locator('[data-action="generate"]').click()
+    notice = page.locator(".editor .notice")
+    expect(notice).to_contain_text("عددًا صحيحًا")
+    expect(notice).to_contain_text(str(ARABIC["control.max_new_tokens.label"]))
+
+
+def test_no_english_sentence_is_left(arab: Visitor) -> None:
+    page = arab.page
+    for title in page.locator("#controls .control-group > button").all():
+        title.click()
+    expect(page.locator("#control-seed")).to_contain_text(str(ARABIC["control.seed.label"]))
+    for view in VIEWS:
+        page.locator(f'[data-goes-to="{view}"]').click()
+        shown = page.locator(f"#view-{view}")
+        expect(shown).to_be_visible()
+        for line in shown.inner_text().splitlines():
+            is_code = line.startswith(("#", "python", "make"))
+            assert is_code or not ENGLISH_WORDS.search(line), line
+    labels = page.evaluate(
+        "[...document.querySelectorAll('main [aria-label], main [title], main [placeholder]')]"
+        ".flatMap(node => [node.getAttribute('aria-label'), node.title, node.placeholder])"
+    )
+    assert not [text for text in labels if text and ENGLISH_WORDS.search(text)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
+def test_no_view_has_a_serious_finding_in_arabic(
+    site: Site, visit: Visit, scheme: str, screen: dict[str, Any]
+) -> None:
+    page = visit(site.url, locale="ar", color_scheme=scheme, **screen).page
+    expect(page.locator('.top[data-state="ready"]')).to_be_visible()
+    for view in VIEWS:
+        page.locator(f'[data-goes-to="{view}"]').click()
+        expect(page.locator(f"#view-{view}")).to_be_visible()
+        assert audit(page) == [], view
+        width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width <= room, view
