@@ -1,7 +1,7 @@
 // Sentences about links: what one holds, what it lacks, what it brought, and how its replay went.
 
 import { shorten as shortenTo } from "../../core/format.js";
-import { locale, t } from "../../core/i18n.js";
+import { language, locale, t } from "../../core/i18n.js";
 import { MAX_LINK, fingerprint } from "../../core/link.js";
 
 const SHOWN_CHARACTERS = 40;
@@ -21,7 +21,7 @@ export const shorten = (text) => shortenTo(text, SHOWN_CHARACTERS);
 export const characters = (n) => t("count.characters", { count: n });
 
 /** @param {string[]} items */
-const listed = (items) => new Intl.ListFormat(locale, { type: "conjunction" }).format(items);
+const listed = (items) => new Intl.ListFormat(language === "en" ? "en-GB" : locale, { type: "conjunction" }).format(items);
 
 /** @param {Controls} controls @param {(name: string) => string} labelOf */
 export const describeControls = (controls, labelOf) =>
