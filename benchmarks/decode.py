@@ -45,7 +45,7 @@ from common import (
 )
 from peers import CTranslate2, Transformers
 
-from gptj_demo.engine.gptj import GPTJ
+from gptj_demo.engine.model.cpu.compiled import CompiledModel
 from gptj_demo.engine.sampler import SamplerBatch
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.settings import Settings
@@ -68,8 +68,8 @@ CT2_TOKENS = "CTranslate2, generate_tokens"
 CT2_BATCH = "CTranslate2, generate_batch"
 
 PARTS = {
-    "the layers": (GPTJ, "decode"),
-    "the head": (GPTJ, "logits"),
+    "the layers": (CompiledModel, "decode"),
+    "the head": (CompiledModel, "logits"),
     "sampling": (SamplerBatch, "sample"),
 }
 

@@ -69,6 +69,8 @@ class ModelInfo:
     precision: str
     device: str
     device_name: str
+    forward_path: str
+    """Which code computes the model; see `engine/model/select.py`."""
     parameters: int
     weight_bytes: int
     context_length: int

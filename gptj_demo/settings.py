@@ -33,6 +33,12 @@ class Settings(BaseSettings):
         "auto",
         description="auto, float32, float16, bfloat16 or int8. auto takes the best that fits.",
     )
+    backend: str = Field(
+        "auto",
+        min_length=1,
+        description="The forward path: auto, or one of cuda-graphs, cpu-int8, cpu-compiled, eager. "
+        "auto takes the first of them that fits.",
+    )
     max_streams: int | None = Field(
         None,
         ge=1,

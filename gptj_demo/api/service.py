@@ -258,7 +258,14 @@ class _Service:
 
     def fingerprint(self, model: ModelInfo) -> str:
         """A short name of all that the words of a seed depend on."""
-        parts = (model.name, model.revision, model.precision, model.device_name, software_version())
+        parts = (
+            model.name,
+            model.revision,
+            model.precision,
+            model.device_name,
+            model.forward_path,
+            software_version(),
+        )
         return f"fp_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
     def _ready_model(self, asked: str | None) -> ModelInfo:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numba import int32, njit
 
-from gptj_demo.engine.compiled import exp
-from gptj_demo.engine.vectors import as_float
+from gptj_demo.engine.model.cpu.elementwise import exp
+from gptj_demo.engine.model.cpu.vectors import as_float
 
 _LEAST = np.float32(-87.0)  # what is further below the peak has no weight: exp is 0 in float32
 _NONE = np.float32(-np.inf)

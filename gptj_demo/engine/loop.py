@@ -22,8 +22,7 @@ import torch
 
 from gptj_demo.engine import load as loading
 from gptj_demo.engine.engine import Engine, EngineVocabulary
-from gptj_demo.engine.gptj import GPTJ, SMALL_MODEL
-from gptj_demo.engine.machine import available_cores
+from gptj_demo.engine.model import UnfitBackend, build_model, use_cores
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import (
     Cancel,
@@ -42,7 +41,6 @@ from gptj_demo.tokenization import token_bytes
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.1  # loading is reported at most this often
-LARGE_MODEL = 1_000_000_000
 
 
 def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
@@ -56,19 +54,6 @@ def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
     engine.submit(Submit(-1, (0,), params, seed=0))
     while not engine.is_idle:
         engine.step()
-
-
-def prefill_budget(parameters: int, device: str) -> int:
-    """Prompt tokens a step, which are what the other streams wait for.
-
-    256 tokens take the sample model 27 to 42 ms on one core. GPT-J 6B on a CPU gets few at a time.
-    On CUDA the numbers are reckoned, not measured: 512 tokens of GPT-J 6B are 6.2 TFLOP, a dozen
-    milliseconds at half of what an H100 is rated at, 40 on an A100 at the same; cards with fewer
-    multiprocessors (A10G, L4, T4) have a quarter to a tenth of the rate and get a quarter.
-    """
-    if device == "cuda":
-        return 512 if torch.cuda.get_device_properties(0).multi_processor_count >= 100 else 128
-    return 256 if parameters < LARGE_MODEL else 32
 
 
 def load(settings: Settings, send: Callable[[object], None]) -> Engine:
@@ -87,12 +72,11 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     tokenizer, note = loading.load_tokenizer(plan, report)
     send(tokenizer)
     loaded = loading.load_model(plan, report)
-    parameters = loading.parameter_count(plan.config)
-    if plan.device == "cpu":
-        # a small model's rows are shared by other threads, which sleep where there are few
-        most = 1 if parameters < SMALL_MODEL else available_cores()
-        torch.set_num_threads(min(most, torch.get_num_threads()))
-    model = GPTJ(loaded)
+    use_cores(loaded)
+    try:
+        model, choice = build_model(loaded, settings.backend)
+    except UnfitBackend as error:
+        raise loading.Refusal(str(error)) from None
     report(message("status.warming_up"))
     vocabulary = EngineVocabulary(
         token_bytes(tokenizer.tokenizer_json),
@@ -104,16 +88,19 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     )
     try:
         runner = Runner(model, plan.max_streams, vocabulary.size)
-        engine = Engine(runner, vocabulary, prefill_budget(parameters, plan.device))
+        engine = Engine(runner, vocabulary, model.prefill_budget)
         slower = runner.prepare(report)
-        warm_up(engine, 8 if plan.device == "cpu" else max(1, tokenizer.context_length - 4))
+        warm_up(engine, model.warm_up_tokens)
     except torch.OutOfMemoryError:
         raise loading.Refusal(
             f"{plan.name} in {plan.precision} with {plan.max_streams} streams ran out of memory on "
             f"{plan.device_name} while it was tried: free some memory there, set max_streams to "
             "fewer, or precision to int8."
         ) from None
-    why = joined(*filter(None, (plan.why, note, slower)))
+    missing = choice.unavailable
+    uncompiled = None if missing is None else message("why.slower", reason=missing)
+    path = message("why.path", path=choice.path)
+    why = joined(plan.why, path, *(one for one in (note, slower, uncompiled) if one is not None))
     info = ModelInfo(
         name=plan.name,
         revision=plan.revision,
@@ -121,7 +108,8 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         precision=plan.precision,
         device=plan.device,
         device_name=plan.device_name,
-        parameters=parameters,
+        parameters=loading.parameter_count(plan.config),
+        forward_path=choice.path,
         weight_bytes=loading.weight_bytes(plan.config, plan.precision),
         context_length=tokenizer.context_length,
         vocabulary_size=tokenizer.vocabulary_size,

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import torch
 
-from gptj_demo.engine.gptj import GPTJ
-from gptj_demo.engine.graphs import DecodeGraphs, Report
 from gptj_demo.engine.logprobs import score
+from gptj_demo.engine.model import Batch, Chunk, ForwardModel, Report
+from gptj_demo.engine.model import Rows as DecodeRows
 from gptj_demo.engine.sampler import RowSampler, Sampled, SamplerBatch
 from gptj_demo.engine.scheduler import PrefillChunk, Sequence, SequenceKey, Step
 from gptj_demo.engine.transfer import download, upload
 from gptj_demo.protocol import TokenLogprobs
-from gptj_demo.texts import Message, message
+from gptj_demo.texts import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +36,20 @@ class StepResult:
 class Runner:
     """A model, its KV cache, and the sampling state of each running completion."""
 
-    def __init__(self, model: GPTJ, max_streams: int, vocabulary: int) -> None:
+    def __init__(self, model: ForwardModel, max_streams: int, vocabulary: int) -> None:
         self.model = model
         self.vocabulary = vocabulary
         self.cache = model.make_cache(max_streams)
         self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
-        self.graphs = DecodeGraphs(model, self.cache) if model.device.type == "cuda" else None
         # what is queued already: by row its place in the logits of the next step
         self._ahead: tuple[dict[Sequence, int], torch.Tensor] | None = None
         # by request: how many alternatives a token is told, and the scores so far
         self._scores: dict[int, tuple[int, list[TokenLogprobs]]] = {}
 
     def prepare(self, report: Report) -> Message | None:
-        """Capture graphs, where there are any; why decoding is slower where that failed."""
-        if self.graphs is None:
-            return None
-        self.graphs.prepare(report)
-        if self.graphs.failure is None:
-            return None
-        return message("why.slower", reason=self.graphs.failure)
+        """Compile or capture what the model needs; returns why decoding is slower than planned."""
+        return self.model.prepare(self.cache, report)
 
     def add(self, request_id: int, samplers: Rows[RowSampler]) -> None:
         """Know how to sample for the completions of a request before its first step."""
@@ -82,39 +76,42 @@ class Runner:
     @torch.inference_mode()
     def run(self, step: Step) -> StepResult:
         """One step; tokens are appended to their sequences."""
-        rows: list[Sequence] = []
-        logits: list[torch.Tensor] = []  # fp32 [rows, padded_vocabulary] each
-        hidden: list[torch.Tensor] = []  # [rows, d_model] each
-        scored: list[tuple[Sequence, list[TokenLogprobs]]] = []
         for copy in step.copies:
             self.cache.copy(copy.source, copy.target, copy.length)
-        if step.decode:
-            decoded = self._decode_by_graph(step.decode)
-            if decoded is None:
-                hidden.append(self._decode(step.decode))
-            else:
-                logits.append(decoded)
-            rows += step.decode
-        for chunk in step.prefill:
-            read = self._prefill(chunk)
-            if not chunk.completes_prompt:
-                continue
+        logits = self._take_ahead(step.decode)  # fp32 [wanted, padded_vocabulary]
+        batch = Batch(
+            rows=None if logits is not None else self._decode_rows(step.decode),
+            chunks=[self._chunk(chunk) for chunk in step.prefill],
+        )
+        if batch.rows is not None or batch.chunks:
+            computed = self.model.forward(self.cache, batch)
+            logits = computed if logits is None else torch.cat((logits, computed))
+        if logits is None:
+            return StepResult([], [])
+        rows = list(step.decode)
+        places = [*range(len(rows))]  # of the rows in the logits
+        scored: list[tuple[Sequence, list[TokenLogprobs]]] = []
+        end = len(rows)
+        for chunk, computed_chunk in zip(step.prefill, batch.chunks, strict=True):
+            begin, end = end, end + computed_chunk.wanted
             sequence = chunk.sequence
             if sequence.request_id in self._scores:
-                scored.append((sequence, self._scores.pop(sequence.request_id)[1]))
-            if self._samplers[sequence.key].params.max_new_tokens > 0:
-                hidden.append(read[-1:])
+                self._score(chunk, logits[begin:end])
+                if chunk.completes_prompt:
+                    scored.append((sequence, self._scores.pop(sequence.request_id)[1]))
+            if chunk.completes_prompt and self._generates(sequence):
                 rows.append(sequence)
+                places.append(end - 1)
         if not rows:
             return StepResult(scored, [])
-        if hidden:
-            logits.append(self.model.logits(hidden[0] if len(hidden) == 1 else torch.cat(hidden)))
+        if len(places) < len(logits):
+            logits = logits[upload(places, torch.int64, logits.device)]
         steps = [len(row.generated_token_ids) for row in rows]
-        batch = self._sampler_batch(rows)
-        sampled = batch.sample(
-            logits[0] if len(logits) == 1 else torch.cat(logits),
+        sampler = self._sampler_batch(rows)
+        sampled = sampler.sample(
+            logits,
             steps,
-            self._reader(rows) if self._may_launch_ahead(rows, batch) else torch.Tensor.tolist,
+            self._reader(rows) if self._may_launch_ahead(rows) else torch.Tensor.tolist,
         )
         for row, one in zip(rows, sampled, strict=True):
             if one.token_id is None:
@@ -123,77 +120,69 @@ class Runner:
                 row.generated_token_ids.append(one.token_id)
         return StepResult(scored, list(zip(rows, sampled, strict=True)))
 
-    def _prefill(self, chunk: PrefillChunk) -> torch.Tensor:
-        """Hidden states of the chunk, [length, d_model]; scores its tokens where that is asked."""
-        sequence, device = chunk.sequence, self.model.device
-        prompt = sequence.prompt_token_ids
-        token_ids = upload(prompt[chunk.start : chunk.end], torch.int64, device)
-        read = self.model.prefill(self.cache, sequence.slot, token_ids, chunk.start)
-        wanted = self._scores.get(sequence.request_id)
-        if wanted is not None:
-            alternatives, scores = wanted
-            # each state tells of the token after it, the last one of the prompt of none
-            following = torch.tensor(prompt[chunk.start + 1 : chunk.end + 1], device=device)
-            if len(following):
-                logits = self.model.logits(read[: len(following)])
-                scores += score(logits, self.vocabulary, following, alternatives)
-        return read
+    def _generates(self, sequence: Sequence) -> bool:
+        return self._samplers[sequence.key].params.max_new_tokens > 0
 
-    def _decode(self, rows: Rows[Sequence]) -> torch.Tensor:
-        device = self.model.device
-        slots = [row.slot for row in rows]
-        # the newest token is the one that is read now: it stands at position length - 1
-        lengths = [row.length for row in rows]
-        return self.model.decode(
-            self.cache,
-            torch.tensor([row.newest_token_id for row in rows], device=device),
-            torch.tensor([length - 1 for length in lengths], device=device),
-            torch.tensor(slots, device=device),
-            self.model.decode_runs(slots, lengths),
-        )
+    def _chunk(self, chunk: PrefillChunk) -> Chunk:
+        """The chunk with the number of its last tokens whose logits are needed."""
+        sequence = chunk.sequence
+        token_ids = sequence.prompt_token_ids[chunk.start : chunk.end]
+        if sequence.request_id in self._scores:
+            wanted = len(token_ids)
+        else:
+            wanted = int(chunk.completes_prompt and self._generates(sequence))
+        return Chunk(token_ids, sequence.slot, chunk.start, wanted)
 
-    def _decode_by_graph(self, rows: Rows[Sequence]) -> torch.Tensor | None:
-        """fp32 logits [rows, padded_vocabulary]; None where there are no graphs."""
-        ahead, self._ahead = self._ahead, None
-        if self.graphs is None:
+    def _score(self, chunk: PrefillChunk, logits: torch.Tensor) -> None:
+        """Add the scores of the tokens that follow those of the chunk, where the prompt has one."""
+        alternatives, scores = self._scores[chunk.sequence.request_id]
+        following = chunk.sequence.prompt_token_ids[chunk.start + 1 : chunk.end + 1]
+        if following:
+            targets = upload(following, torch.int64, logits.device)
+            scores += score(logits[: len(following)], self.vocabulary, targets, alternatives)
+
+    @staticmethod
+    def _decode_rows(rows: Rows[Sequence]) -> DecodeRows | None:
+        if not rows:
             return None
-        if ahead is not None:
-            places, logits = ahead
-            numbers = [places.get(row, -1) for row in rows]
-            if -1 not in numbers:  # else some row is new, and all are decoded (again)
-                if numbers == [*range(len(logits))]:
-                    return logits
-                return logits[upload(numbers, torch.int64, logits.device)]
-        return self.graphs.launch(
+        # the newest token is read now: it stands at position length - 1
+        return DecodeRows(
             [row.newest_token_id for row in rows],
             [row.length - 1 for row in rows],
             [row.slot for row in rows],
         )
 
-    def _may_launch_ahead(self, rows: Rows[Sequence], batch: SamplerBatch) -> bool:
-        """Whether every row may go on after its next token, and nothing else is to be read back."""
-        return (
-            self.graphs is not None
-            and self.graphs.failure is None
-            and not batch.wants_logprobs
-            and all(
-                row.length + 1 < self.model.context_length
-                and len(row.generated_token_ids) + 1 < self._samplers[row.key].params.max_new_tokens
-                for row in rows
-            )
+    def _take_ahead(self, rows: Rows[Sequence]) -> torch.Tensor | None:
+        """fp32 logits [rows, padded_vocabulary] of a step that was queued for all these rows."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or not rows:
+            return None
+        places, logits = ahead
+        numbers = [places.get(row, -1) for row in rows]
+        if -1 in numbers:  # some row is new: all are decoded (again)
+            return None
+        if numbers == [*range(len(logits))]:
+            return logits
+        return logits[upload(numbers, torch.int64, logits.device)]
+
+    def _may_launch_ahead(self, rows: Rows[Sequence]) -> bool:
+        """Whether every row may go on after its next token."""
+        return self.model.queues_ahead and all(
+            row.length + 1 < self.model.shape.context_length
+            and len(row.generated_token_ids) + 1 < self._samplers[row.key].params.max_new_tokens
+            for row in rows
         )
 
     def _reader(self, rows: list[Sequence]) -> Callable[[torch.Tensor], list[int]]:
         """Reads the tokens that these rows get, behind which it queues their next step."""
 
         def read(tokens: torch.Tensor) -> list[int]:
-            assert self.graphs is not None
             wait = download(tokens)
-            logits = self.graphs.launch(
+            following = DecodeRows(
                 tokens.clamp(min=0), [row.length for row in rows], [row.slot for row in rows]
             )
-            if logits is not None:
-                self._ahead = {row: place for place, row in enumerate(rows)}, logits
+            logits = self.model.forward(self.cache, Batch(following))
+            self._ahead = {row: place for place, row in enumerate(rows)}, logits
             return wait()
 
         return read

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from gptj_demo.engine.engine import Engine, EngineVocabulary
-from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import EngineEvent, Finished, Started, Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import token_bytes
 from tests.engine.checkpoints import TEXT_TOKENS, make_model, make_tokenizer
+from tests.engine.forward import built
 
 TOKENIZER = make_tokenizer()
 TABLE = token_bytes(TOKENIZER.to_str())
@@ -50,7 +50,7 @@ class Bench:
             with torch.no_grad():
                 model.transformer.wte.weight[NOT_A_NUMBER] = torch.nan
         self.clock = Clock()
-        runner = Runner(GPTJ(model), max_streams, TEXT_TOKENS)
+        runner = Runner(built(model), max_streams, TEXT_TOKENS)
         vocabulary = EngineVocabulary(
             TABLE, TEXT_TOKENS, CONTEXT, bos_token_id=END, eos_token_ids=[END]
         )

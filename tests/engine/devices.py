@@ -26,4 +26,4 @@ ALL_KERNELS = ["kernels", pytest.param("triton_kernels", marks=NO_TRITON)]
 
 def import_kernels(name: str) -> Any:
     """One of `ALL_KERNELS`, which only then is imported."""
-    return importlib.import_module(f"gptj_demo.engine.{name}")
+    return importlib.import_module(f"gptj_demo.engine.model.cuda.{name}")

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gptj_demo.engine.gptj import GPTJ
-from gptj_demo.engine.kv_cache import KVCache
+from gptj_demo.engine.model import Batch, ForwardModel, KVCache
 from gptj_demo.protocol import Finished
 from tests.engine.bench import DRAWN, END, A, B, Bench, C, D, request
 
@@ -29,15 +28,13 @@ def test_each_completion_equals_a_single_request_with_its_seed() -> None:
 
 def test_several_completions_share_one_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
-    prefill = GPTJ.prefill
+    prefill = ForwardModel.prefill_wanted
 
-    def counted(
-        model: GPTJ, cache: KVCache, slot: int, token_ids: torch.Tensor, start: int
-    ) -> torch.Tensor:
-        lengths.append(len(token_ids))
-        return prefill(model, cache, slot, token_ids, start)
+    def counted(model: ForwardModel, cache: KVCache, batch: Batch) -> list[torch.Tensor]:
+        lengths.extend(len(chunk.token_ids) for chunk in batch.chunks)
+        return prefill(model, cache, batch)
 
-    monkeypatch.setattr(GPTJ, "prefill", counted)
+    monkeypatch.setattr(ForwardModel, "prefill_wanted", counted)
     bench = Bench(prefill_budget=8)
     bench.run(request(prompt=(A, B, C) * 7, n=4, **DRAWN))
     assert sum(lengths) == 21

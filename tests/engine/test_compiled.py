@@ -7,10 +7,11 @@ import pytest
 import torch
 from transformers import GPTJConfig, GPTJForCausalLM
 
-from gptj_demo.engine import compiled
-from gptj_demo.engine.gptj import GPTJ
+from gptj_demo.engine.model import Chunk
+from gptj_demo.engine.model.cpu import compiled
+from tests.engine.forward import built
 
-PROMPT = torch.arange(3, 20)
+PROMPT = range(3, 20)
 
 
 def make_model() -> GPTJForCausalLM:
@@ -26,11 +27,10 @@ def make_model() -> GPTJForCausalLM:
 
 
 def logits(model: GPTJForCausalLM) -> torch.Tensor:
-    gptj = GPTJ(model)
-    assert gptj.is_compiled
+    small = built(model, "cpu-compiled")
     with torch.inference_mode():
-        hidden = gptj.prefill(gptj.make_cache(1), 0, PROMPT, 0)
-        return torch.cat((gptj.logits(hidden), gptj.logits(hidden[-1:])))
+        hidden = small.prefill(small.make_cache(1), Chunk(PROMPT, 0, 0))
+        return torch.cat((small.logits(hidden), small.logits(hidden[-1:])))
 
 
 @pytest.fixture

@@ -15,13 +15,12 @@ import torch
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.engine import Engine, EngineVocabulary
-from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.load import SAMPLE_MODEL
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from tests.engine.checkpoints import make_model
-from tests.engine.forward import logits_of
+from tests.engine.forward import built, is_exact, logits_of
 
 NEW_TOKENS = 24
 STREAMS = 16
@@ -79,7 +78,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 def make_engine(case: Case, device: str, prefill_budget: int = 16) -> Engine:
-    runner = Runner(GPTJ(case.make().to(device)), STREAMS, case.vocabulary)
+    runner = Runner(built(case.make().to(device)), STREAMS, case.vocabulary)
     return Engine(runner, words(case.vocabulary), prefill_budget)
 
 
@@ -151,15 +150,15 @@ def test_logits_are_those_of_the_reference_in_prefill_chunks_and_decode(
     ids = torch.tensor(make_prompts(case)[4], device=device)  # 90 tokens
     with torch.inference_mode():
         expected = reference_model(ids[None]).logits[0]
-    actual = logits_of(GPTJ(case.make().to(device)), ids, chunks=(50, 20))
+    actual = logits_of(built(case.make().to(device)), ids, chunks=(50, 20))
     assert torch.allclose(actual, expected, atol=2e-5 * expected.abs().max().item(), rtol=0)
 
 
 def test_on_the_cpu_the_same_token_gives_the_same_bits_however_it_was_read(case: Case) -> None:
     """In one chunk, in several, or token by token: so what was read once can be used again."""
     ids = torch.tensor(make_prompts(case)[4])
-    model = GPTJ(case.make())
-    if not model.is_compiled:
+    model = built(case.make())
+    if not is_exact(model):
         pytest.skip("this is promised of small models only, and of GPT-J's activation")
     whole = logits_of(model, ids, chunks=(90,))
     for chunks in ((50, 20), (1,), (33, 1, 31), (2, 80)):
@@ -175,7 +174,7 @@ def test_sixteen_bit_weights_give_nearly_the_logits_of_the_reference(
     with torch.inference_mode():
         expected = exact(ids[None]).logits[0]
         theirs = (half(ids[None]).logits[0].float() - expected).abs().mean()
-    model = GPTJ(make_model(seed=2).to(device, dtype))
+    model = built(make_model(seed=2).to(device, dtype))
     ours = (logits_of(model, ids, chunks=(30,)) - expected).abs().mean()
     assert ours < 1.5 * theirs
 
@@ -185,7 +184,7 @@ def test_ids_past_the_vocabulary_are_never_chosen() -> None:
     model = make_model(seed=1)
     with torch.no_grad():
         model.lm_head.bias[300:] += 1000.0
-    engine = Engine(Runner(GPTJ(model), 2, 300), words(300), 16)
+    engine = Engine(Runner(built(model), 2, 300), words(300), 16)
     for number, temperature in enumerate((0.0, 2.0)):
         params = SamplingParams(temperature=temperature, top_p=1.0, max_new_tokens=40)
         engine.submit(Submit(number, (1, 2), params, seed=number))
@@ -199,5 +198,5 @@ def test_ids_past_the_vocabulary_are_never_chosen() -> None:
 def test_the_model_it_was_made_from_is_left_empty() -> None:
     """Each layer is released once it is fused: there are never two copies of the weights."""
     model = make_model()
-    GPTJ(model)
+    built(model)
     assert not list(model.transformer.h.parameters())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from gptj_demo.engine.engine import Engine, EngineVocabulary
-from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import TokenEvent
 from tests.engine.bench import CONTEXT, DRAWN, END, A, B, Bench, C, D, request
 from tests.engine.checkpoints import TEXT_TOKENS, make_model
+from tests.engine.forward import built
 
 
 def test_logit_bias_makes_the_model_write_given_tokens() -> None:
@@ -147,7 +147,7 @@ def test_the_likeliest_token_is_taken_when_the_controls_leave_none() -> None:
 def test_no_repeat_ngram_size_1_can_leave_no_token() -> None:
     """Every token stands in the prompt, and none may come twice."""
     model = make_model(seed=4, vocab_size=5, n_positions=CONTEXT, bos_token_id=0, eos_token_id=0)
-    runner = Runner(GPTJ(model), 2, 5)
+    runner = Runner(built(model), 2, 5)
     engine = Engine(
         runner, EngineVocabulary([b"x"] * 5, 5, CONTEXT, bos_token_id=0, eos_token_ids=()), 16
     )

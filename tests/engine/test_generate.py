@@ -15,11 +15,11 @@ import torch
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.engine import Engine, EngineVocabulary
-from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import Finished, Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from tests.conftest import Record
+from tests.engine.forward import built
 from tests.engine.test_exactness import CASES, Case
 
 NEW_TOKENS = 24
@@ -155,7 +155,7 @@ def usual_tokens(model: GPTJForCausalLM, prompts: list[Ids], vocabulary: int) ->
 
 
 def run(case: Case, end_of_text: int, requests: list[Submit]) -> dict[int, list[int]]:
-    runner = Runner(GPTJ(case.make()), max_streams=16, vocabulary=case.vocabulary)
+    runner = Runner(built(case.make()), max_streams=16, vocabulary=case.vocabulary)
     table = [b"x"] * case.vocabulary
     vocabulary = EngineVocabulary(
         table, case.vocabulary, 1 << 20, bos_token_id=0, eos_token_ids=[end_of_text]

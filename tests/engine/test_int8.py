@@ -12,14 +12,13 @@ import pytest
 import torch
 from transformers import BitsAndBytesConfig, GPTJForCausalLM
 
-from gptj_demo.engine.checkpoint import SAMPLE_MODEL
-from gptj_demo.engine.gptj import GPTJ
-from gptj_demo.engine.int8 import Int8Linear, quantize
-from gptj_demo.engine.int8_cpu import Codes, Matrix, _multiply
-from gptj_demo.engine.threads import Threads
+from gptj_demo.engine.load import SAMPLE_MODEL
+from gptj_demo.engine.model.cpu.int8 import Codes, Matrix, _multiply
+from gptj_demo.engine.model.cpu.threads import Threads
+from gptj_demo.engine.model.int8 import Int8Linear, quantize
 from tests.engine.checkpoints import make_checkpoint, make_model
 from tests.engine.devices import NO_GPU
-from tests.engine.forward import logits_of
+from tests.engine.forward import built, is_exact, logits_of
 
 ROWS = [1, 3, 48, 49, 80]  # on both sides of the change of kernels
 
@@ -166,7 +165,7 @@ def test_the_log_probabilities_are_closer_to_the_exact_ones_than_those_of_bitsan
     with torch.inference_mode():
         expected = exact(ids[None]).logits[0].log_softmax(-1)
         theirs = load_quantized(folder, device)(ids[None]).logits[0].float().log_softmax(-1)
-    model = GPTJ(load_quantized(folder, device))
+    model = built(load_quantized(folder, device))
     ours = logits_of(model, ids, chunks=(40,)).log_softmax(-1)
     assert (ours - expected).abs().mean() < (theirs - expected).abs().mean()
 
@@ -193,7 +192,7 @@ def test_the_sample_model_in_int8_is_closer_to_fp32_than_by_bitsandbytes(
     with torch.inference_mode():
         expected = exact(sample_ids[None]).logits[0].log_softmax(-1)
         theirs = load_quantized(SAMPLE_MODEL, "cpu")(sample_ids[None]).logits[0]
-    model = GPTJ(load_quantized(SAMPLE_MODEL, "cpu"))
+    model = built(load_quantized(SAMPLE_MODEL, "cpu"))
     ours = logits_of(model, sample_ids, chunks=(40,))
     differences = [
         float((logits.float().log_softmax(-1) - expected).abs().mean()) for logits in (ours, theirs)
@@ -204,8 +203,8 @@ def test_the_sample_model_in_int8_is_closer_to_fp32_than_by_bitsandbytes(
 
 
 def test_a_token_in_int8_has_the_same_logits_however_it_is_read(sample_ids: torch.Tensor) -> None:
-    model = GPTJ(load_quantized(SAMPLE_MODEL, "cpu"))
-    assert model.is_compiled
+    model = built(load_quantized(SAMPLE_MODEL, "cpu"))
+    assert is_exact(model)
     one_by_one = logits_of(model, sample_ids, chunks=())
     for chunks in ((len(sample_ids),), (7, 1, 33)):
         assert torch.equal(logits_of(model, sample_ids, chunks), one_by_one)

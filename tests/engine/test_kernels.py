@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from gptj_demo.engine import kernels as torch_kernels
-from gptj_demo.engine.int8 import Int8Linear
+from gptj_demo.engine.model.cuda import kernels as torch_kernels
+from gptj_demo.engine.model.cuda.model import CudaInt8Linear
 from tests.engine.devices import DEVICE, NO_GPU, NO_TRITON
 
 
@@ -222,8 +222,8 @@ def test_where_bytes_do_not_pay_the_widened_product_fits_into_float16(rows: int)
     codes = torch.full((8, 512), 127, dtype=torch.int8, device=DEVICE)
     scale, bias = torch.full((8,), 1e-3, device=DEVICE), torch.ones(8, device=DEVICE)
     x = torch.full((rows, 512), 2.0, dtype=torch.float16, device=DEVICE)
-    for linear in (Int8Linear(codes, scale, bias), Int8Linear(codes, scale, None)):
-        product = linear._on_cuda(x)
+    for linear in (CudaInt8Linear(codes, scale, bias), CudaInt8Linear(codes, scale, None)):
+        product = linear(x)
         assert product.dtype == torch.float16
         expected = 512 * 2 * 0.127 + (linear.bias is not None)
         assert (product.float() - expected).abs().max() < 0.2
@@ -243,7 +243,7 @@ def test_where_triton_does_not_work_the_log_says_why(
     find: Callable[[], object] = torch_kernels.find_triton.__wrapped__
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     # importing it fails
-    monkeypatch.setitem(sys.modules, "gptj_demo.engine.triton_kernels", None)
+    monkeypatch.setitem(sys.modules, "gptj_demo.engine.model.cuda.triton_kernels", None)
     assert find() is None
     assert "Triton's kernels cannot be used: " in caplog.text
 

@@ -15,7 +15,6 @@ import torch
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.engine import Engine, EngineVocabulary
-from gptj_demo.engine.gptj import GPTJ
 from gptj_demo.engine.logprobs import score
 from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.sampler import SamplerBatch
@@ -23,6 +22,7 @@ from gptj_demo.protocol import Finished, PromptScored, Submit, TokenEvent, Token
 from gptj_demo.sampling import FILTER_ORDER, SamplingParams
 from tests.conftest import Record
 from tests.engine.controls import Row, follow
+from tests.engine.forward import built
 from tests.engine.test_exactness import CASES, Case
 
 CLOSE = 1e-4
@@ -38,10 +38,10 @@ class Outcome:
 
 
 def run(case: Case, requests: list[Submit]) -> dict[int, Outcome]:
-    runner = Runner(GPTJ(case.make()), max_streams=4, vocabulary=case.vocabulary)
+    runner = Runner(built(case.make()), max_streams=4, vocabulary=case.vocabulary)
     table = [b"xy"] * case.vocabulary
     vocabulary = EngineVocabulary(
-        table, case.vocabulary, runner.model.context_length, bos_token_id=0, eos_token_ids=()
+        table, case.vocabulary, runner.model.shape.context_length, bos_token_id=0, eos_token_ids=()
     )
     engine = Engine(runner, vocabulary, prefill_budget=16)
     outcomes = {request.request_id: Outcome() for request in requests}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gptj_demo.engine import loop
-from gptj_demo.engine.checkpoint import Refusal, make_plan
+from gptj_demo.engine.load import Refusal, make_plan
 from gptj_demo.settings import Settings
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from gptj_demo.engine.threads import Threads
+from gptj_demo.engine.model.cpu.threads import Threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -27,9 +27,6 @@ TO_SPLIT = {
     "gptj_demo/api/service.py",
     "gptj_demo/api/service.py:_Service",
     # gptj_demo/engine
-    "gptj_demo/engine/gptj.py",
-    "gptj_demo/engine/gptj.py:GPTJ",
-    "gptj_demo/engine/int8_cpu.py",
     "gptj_demo/engine/sampler.py",
     "gptj_demo/engine/sampler.py:SamplerBatch",
     # gptj_demo

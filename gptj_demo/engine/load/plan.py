@@ -19,17 +19,16 @@ from gptj_demo.engine.load.hub import fetch_small_files, hub_sizes
 from gptj_demo.engine.load.memory import (
     MAX_STREAMS_BY_DEFAULT,
     memory_needed,
-    parameter_count,
     streams_that_fit,
 )
 from gptj_demo.engine.machine import Machine, find_machines
+from gptj_demo.engine.model.base import Shape
 from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, joined, message
 
 GPT_J = "EleutherAI/gpt-j-6b"
 SAMPLE_MODEL = Path(__file__).resolve().parents[3] / "assets" / "sample-model"
 
-SMALL_MODEL_PARAMETERS = 1_000_000_000
 STREAMS_WORTH_FLOAT16 = 4
 """With room for fewer beside a model in 16 bits, a GPU gets it in 8."""
 
@@ -123,7 +122,7 @@ def _choose_precision(
         candidates = [(settings.precision, 1)]
     elif machine.device == "cuda":
         candidates = [("float16", STREAMS_WORTH_FLOAT16), ("int8", 1)]
-    elif parameter_count(config) < SMALL_MODEL_PARAMETERS:
+    elif Shape.of(config).is_small:
         candidates = [("float32", 1)]
     else:
         candidates = [("int8", 1)]

@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig, GPTJForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from gptj_demo.engine.int8 import quantize
 from gptj_demo.engine.load.errors import Refusal, last_line
 from gptj_demo.engine.load.hub import Report, fetch_weights
 from gptj_demo.engine.load.plan import Plan
 from gptj_demo.engine.machine import return_freed_memory
+from gptj_demo.engine.model.int8 import quantize
 from gptj_demo.texts import message
 
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Callable
 
 import torch
 
+Allocate = Callable[[tuple[int, ...]], torch.Tensor]
+"""Makes a tensor of zeros of a shape."""
+
+
+def allocate_pages(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Zeros in main memory that take none until they are written to: torch would write each."""
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
+
 
 class KVCache:
-    """`max_streams` slots of `context_length` positions.
+    """`max_streams` slots of `context_length` positions; `storage` is
+    [layers, slots, 2 * heads, context, head_dim], keys before values.
 
     The positions of a head lie in a row, so attention reads exactly the filled part of each slot,
     as a view, with no gather; in long slots that takes half the time of a layout with the heads of
-    a position in a row. On the CPU untouched slots cost no memory: the system hands pages out when
-    they are written.
+    a position in a row.
     """
 
     def __init__(
@@ -25,8 +35,7 @@ class KVCache:
         context_length: int,
         heads: int,
         head_dim: int,
-        dtype: torch.dtype,
-        device: torch.device,
+        allocate: Allocate,
     ) -> None:
         self.max_streams = max_streams
         self.context_length = context_length
@@ -34,13 +43,7 @@ class KVCache:
         # the heads of the keys, then those of the values, so that one operation writes both; zeros,
         # because rows that attend together read up to the longest of them, and what lies beyond a
         # row's own length is masked, which would not help against a NaN
-        shape = (layers, max_streams, 2 * heads, context_length, head_dim)
-        if device.type == "cpu":
-            # pages as the system gives them, which are zeros: torch would write each
-            pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
-            self.storage = torch.frombuffer(pages, dtype=dtype).view(shape)
-        else:
-            self.storage = torch.zeros(shape, dtype=dtype, device=device)
+        self.storage = allocate((layers, max_streams, 2 * heads, context_length, head_dim))
 
     def write(
         self, layer: int, slots: torch.Tensor, positions: torch.Tensor, keys_values: torch.Tensor

@@ -1,7 +1,7 @@
 """A product with 8-bit weights: one byte and a row's scale stand for each weight.
 
 The weights are those that bitsandbytes' LLM.int8 makes (`CB`, `SCB`; weight = CB * SCB / 127), but
-activations stay in 16 bits: nothing is quantised on the fly, so no outlier columns need be found,
+activations keep 16 bits: nothing is quantised on the fly, so no outlier columns need be found,
 and the result is closer to the full-precision one.
 """
 
@@ -12,10 +12,9 @@ from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
+from typing_extensions import Self
 
-from gptj_demo.engine.kernels import find_triton
-
-# On a CPU without `int8_cpu`: up to here torch's kernel that reads bytes wins; beyond, a 16-bit
+# Up to here torch's kernel that reads bytes wins; beyond, a 16-bit
 # product of weights that are widened first. GPT-J 6B's q, k, v, fc_in on two cores: 6 against
 # 130 ms at one row, 60 against 99 at 32, the same 116 at 64.
 _ROWS_OF_BYTE_KERNEL = 48
@@ -48,7 +47,7 @@ class BitsAndBytesWeight(Protocol):
 
 
 class Int8Linear:
-    """`x @ weight.T + bias` for int8 `weight` [out, in] with `scale` [out] (fp32)."""
+    """`x @ weight.T + bias` on a processor: int8 `weight` [out, in], fp32 `scale` [out]."""
 
     def __init__(
         self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
@@ -56,7 +55,7 @@ class Int8Linear:
         self.weight, self.scale, self.bias = weight, scale, bias
 
     @classmethod
-    def from_bitsandbytes(cls, *linears: torch.nn.Module) -> Int8Linear:
+    def from_bitsandbytes(cls, *linears: torch.nn.Module) -> Self:
         """Several `Linear8bitLt` that read the same input, as one product."""
         weights, scales, biases = [], [], []
         for linear in linears:
@@ -80,26 +79,13 @@ class Int8Linear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[rows, in] -> [rows, out], in x's dtype."""
-        if x.is_cuda:
-            return self._on_cuda(x)
-        if x.device.type == "cpu" and x.shape[0] <= _ROWS_OF_BYTE_KERNEL:
+        if x.shape[0] <= _ROWS_OF_BYTE_KERNEL:
             product = torch.ops.aten._weight_int8pack_mm(x, self.weight, self.scale.to(x.dtype))
         else:
             product = F.linear(x, self.weight.to(x.dtype)) * self.scale
         if self.bias is not None:
             product = product + self.bias
         return cast(torch.Tensor, product.to(x.dtype))
-
-    def _on_cuda(self, x: torch.Tensor) -> torch.Tensor:
-        """Bytes for few rows; for many, weights that are widened first, as that then costs less."""
-        triton = find_triton()
-        bias = torch.zeros_like(self.scale) if self.bias is None else self.bias
-        if triton is not None and x.shape[0] <= triton.most_int8_rows(x.device):
-            return triton.int8_linear(x, self.weight, self.scale, bias)
-        # scaled before the product, whose sums would not fit into float16; and rounded once
-        widened = torch.empty_like(self.weight, dtype=x.dtype)
-        torch.mul(self.weight, self.scale[:, None], out=widened)
-        return F.linear(x, widened, bias.to(x.dtype))
 
 
 @dataclass(frozen=True, slots=True)

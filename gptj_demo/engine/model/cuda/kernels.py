@@ -13,6 +13,8 @@ from typing import Protocol, cast
 import torch
 import torch.nn.functional as F
 
+from gptj_demo.engine.model.rotary import rotate
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,7 +64,7 @@ def find_triton() -> TritonKernels | None:
     if not torch.cuda.is_available():
         return None
     try:
-        from gptj_demo.engine import triton_kernels
+        from gptj_demo.engine.model.cuda import triton_kernels
 
         weight = torch.eye(16, dtype=torch.int8, device="cuda")
         x = torch.arange(16.0, device="cuda")[None].half()
@@ -98,10 +100,8 @@ def rotate_and_store(
     heads, head_dim, rotary_dim = stored.shape[1] // 2, stored.shape[3], 2 * rotation.shape[1]
     pads = slots < 0
     three = fused[:, : 3 * heads * head_dim].view(-1, 3 * heads, head_dim).clone()
-    turned = three[:, : 2 * heads, :rotary_dim]
-    pairs = torch.view_as_complex(turned.float().contiguous().view(*turned.shape[:-1], -1, 2))
-    turned.copy_(torch.view_as_real(pairs * rotation[positions][:, None]).flatten(-2))
-    # what pads the batch writes once more what the first row writes
+    rotate(three[:, : 2 * heads, :rotary_dim], rotation[positions][:, None])
+    # padding rows repeat the first row's write
     keys_values = torch.where(pads[:, None, None], three[:1, heads:], three[:, heads:])
     stored[torch.where(pads, slots[0], slots), :, torch.where(pads, positions[0], positions)] = (
         keys_values

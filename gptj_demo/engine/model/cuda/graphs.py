@@ -14,24 +14,23 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
-from gptj_demo.engine import kernels as torch_kernels
-from gptj_demo.engine.gptj import GPTJ
-from gptj_demo.engine.kernels import Kernels, find_triton, first_line
-from gptj_demo.engine.kv_cache import KVCache
+from gptj_demo.engine.model.base import Report, Rows
+from gptj_demo.engine.model.cuda import kernels as torch_kernels
+from gptj_demo.engine.model.cuda.kernels import Kernels, find_triton, first_line
+from gptj_demo.engine.model.eager import EagerModel
+from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.transfer import upload
-from gptj_demo.texts import Message, message
+from gptj_demo.texts import message
 
 logger = logging.getLogger(__name__)
 
 _SHORTEST = 256  # positions; without Triton, graphs are for twice as many each
 
-Report = Callable[[Message, float | None], None]
 Forward = Callable[[], torch.Tensor]
 Capture = Callable[[Forward], tuple[Callable[[], None], torch.Tensor]]
 """From a forward pass over fixed tensors: what repeats it, and the tensor it writes each time."""
@@ -45,15 +44,20 @@ class CudaCapture:
 
     def __call__(self, forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
         # what is compiled, chosen or allocated at the first call must not be captured
+        current = torch.cuda.current_stream()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
+        stream.wait_stream(current)
         with torch.cuda.stream(stream):
             for _ in range(2):
                 forward()
-        torch.cuda.current_stream().wait_stream(stream)
+        current.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            output = forward()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                output = forward()
+        finally:
+            # `torch.cuda.graph` leaves its own stream current if ending the capture fails
+            torch.cuda.set_stream(current)
         return graph.replay, output
 
 
@@ -78,7 +82,7 @@ class DecodeGraphs:
 
     def __init__(
         self,
-        model: GPTJ,
+        model: EagerModel,
         cache: KVCache,
         capture: Capture | None = None,
         kernels: Kernels | None = None,
@@ -104,14 +108,12 @@ class DecodeGraphs:
                 return
 
     @torch.inference_mode()
-    def launch(
-        self, token_ids: Sequence[int] | torch.Tensor, positions: Sequence[int], slots: list[int]
-    ) -> torch.Tensor | None:
+    def launch(self, batch: Rows) -> torch.Tensor | None:
         """Queue a step on the device; fp32 logits [rows, padded_vocabulary], the caller's own.
 
-        Token ids may be on the device still, int64 [rows]; then nothing waits for them. None where
-        there is no graph for so many rows (see `failure`): nothing has happened then.
+        None, and nothing has happened, where there is no graph for so many rows (see `failure`).
         """
+        token_ids, positions, slots = batch.token_ids, batch.positions, batch.slots
         rows = len(slots)
         bucket = self._rows[bisect.bisect_left(self._rows, rows)]
         longest = self._lengths[bisect.bisect_left(self._lengths, max(positions) + 1)]
@@ -145,17 +147,13 @@ class DecodeGraphs:
         return self._graphs.get(key)
 
     def _forward(self, inputs: torch.Tensor, longest: int) -> torch.Tensor:
-        """The same as `GPTJ.decode` and `GPTJ.logits`, with no length known to Python."""
+        """The same as `EagerModel.forward` for rows, with no length known to Python."""
         model, kernels = self._model, self._kernels
         token_ids, positions, slots = inputs
-        hidden = F.embedding(token_ids, model.embedding)  # [rows, d_model]
-        for number, layer in enumerate(model.layers):
-            normed = F.layer_norm(
-                hidden, (model.d_model,), layer.norm_weight, layer.norm_bias, model.epsilon
-            )
-            fused = layer.project_in(normed)  # [rows, 3 * d_model + d_ff]
+
+        def attend(number: int, fused: torch.Tensor) -> torch.Tensor:
             stored = self._cache.storage[number]
             queries = kernels.rotate_and_store(fused, model.rotation, slots, positions, stored)
-            mixed = kernels.attend(queries, slots, positions, stored, longest)
-            hidden += layer.project_out(mixed, model.activation(fused[:, 3 * model.d_model :]))
-        return model.logits(hidden)
+            return kernels.attend(queries, slots, positions, stored, longest)
+
+        return model.logits(model.run_layers(token_ids, attend))

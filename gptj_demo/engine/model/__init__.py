@@ -1,0 +1,19 @@
+"""GPT-J's forward pass: one interface (`base`), several paths, and the table that chooses one."""
+
+from gptj_demo.engine.model.base import Batch, Chunk, ForwardModel, Report, Rows, Shape
+from gptj_demo.engine.model.kv_cache import KVCache
+from gptj_demo.engine.model.select import Choice, UnfitBackend, build_model, use_cores
+
+__all__ = [
+    "Batch",
+    "Choice",
+    "Chunk",
+    "ForwardModel",
+    "KVCache",
+    "Report",
+    "Rows",
+    "Shape",
+    "UnfitBackend",
+    "build_model",
+    "use_cores",
+]

@@ -1,0 +1,1 @@
+"""Forward paths for processors, compiled by numba."""

@@ -1,0 +1,1 @@
+"""The forward path for NVIDIA GPUs: captured graphs over Triton kernels."""

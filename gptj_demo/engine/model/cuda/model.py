@@ -1,0 +1,108 @@
+"""GPT-J on an NVIDIA GPU: the eager model with decode steps replayed as captured graphs."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from transformers import GPTJForCausalLM
+
+from gptj_demo.engine.model.base import Batch, Report
+from gptj_demo.engine.model.cuda.graphs import Capture, DecodeGraphs
+from gptj_demo.engine.model.cuda.kernels import Kernels, find_triton
+from gptj_demo.engine.model.eager import EagerModel
+from gptj_demo.engine.model.int8 import Int8Linear
+from gptj_demo.engine.model.kv_cache import KVCache
+from gptj_demo.engine.model.linear import Linear
+from gptj_demo.texts import Message, joined, message
+
+_LARGE_CARD = 100
+"""Multiprocessors from which on a GPU prefills 512 tokens a step. 512 tokens of GPT-J 6B are 6.2
+TFLOP: by data sheet a dozen milliseconds on an H100, 40 on an A100. Cards with fewer
+multiprocessors (A10G, L4, T4) have a quarter to a tenth of the rate and get a quarter."""
+
+
+class CudaLinear(Linear):
+    """A product whose fp32 sums are kept where fp32 is asked for."""
+
+    def widened(self, x: torch.Tensor) -> torch.Tensor:
+        """[rows, in] -> fp32 [rows, out], without rounding to 16 bits between."""
+        if x.dtype == torch.float32:
+            return self(x)
+        product: torch.Tensor = torch.mm(x, self.weight.t(), out_dtype=torch.float32)
+        return product + self.bias.float()
+
+
+class CudaInt8Linear(Int8Linear):
+    """8-bit weights on a GPU: read as bytes for few rows, widened first for many."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        triton = find_triton()
+        bias = torch.zeros_like(self.scale) if self.bias is None else self.bias
+        if triton is not None and x.shape[0] <= triton.most_int8_rows(x.device):
+            return triton.int8_linear(x, self.weight, self.scale, bias)
+        # scaled before the product, whose sums would not fit into float16; and rounded once
+        widened = torch.empty_like(self.weight, dtype=x.dtype)
+        torch.mul(self.weight, self.scale[:, None], out=widened)
+        return F.linear(x, widened, bias.to(x.dtype))
+
+
+class GraphModel(EagerModel):
+    """A GPT-J that replays decode steps as graphs; until `prepare` it decodes as `EagerModel`."""
+
+    def __init__(
+        self,
+        model: GPTJForCausalLM,
+        *,
+        capture: Capture | None = None,
+        kernels: Kernels | None = None,
+        linear: type[Linear] = Linear,
+        int8_linear: type[Int8Linear] = Int8Linear,
+        beside_int8: torch.dtype = torch.float16,
+    ) -> None:
+        super().__init__(model, linear=linear, int8_linear=int8_linear, beside_int8=beside_int8)
+        self._capture, self._kernels = capture, kernels
+        self.graphs: DecodeGraphs | None = None
+
+    @property
+    def queues_ahead(self) -> bool:
+        return self.graphs is not None and self.graphs.failure is None
+
+    def prepare(self, cache: KVCache, report: Report) -> Message | None:
+        """Capture the graphs; returns why decoding is slower than it could be."""
+        self.graphs = DecodeGraphs(self, cache, self._capture, self._kernels)
+        self.graphs.prepare(report)
+        failure = self.graphs.failure
+        return None if failure is None else message("why.slower", reason=failure)
+
+    def forward(self, cache: KVCache, batch: Batch) -> torch.Tensor:
+        decoded = None
+        if batch.rows is not None and self.graphs is not None:
+            decoded = self.graphs.launch(batch.rows)
+        if decoded is None:
+            return super().forward(cache, batch)
+        hidden = self.prefill_wanted(cache, batch)
+        if not hidden:
+            return decoded
+        return torch.cat((decoded, self.logits(torch.cat(hidden))))
+
+
+class CudaModel(GraphModel):
+    """A GPT-J on a GPU, with its products and kernels."""
+
+    def __init__(self, model: GPTJForCausalLM) -> None:
+        super().__init__(model, linear=CudaLinear, int8_linear=CudaInt8Linear)
+        multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
+        self.prefill_budget = 512 if multiprocessors >= _LARGE_CARD else 128
+        # no request needs more room for activations: if there is none, that shows at the start
+        self.warm_up_tokens = max(1, self.shape.context_length - 4)
+
+    def allocate(self, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def prepare(self, cache: KVCache, report: Report) -> Message | None:
+        """Capture the graphs; returns why decoding is slower than it could be."""
+        slower = super().prepare(cache, report)
+        if find_triton() is not None:
+            return slower
+        no_triton = message("why.no_triton")
+        return no_triton if slower is None else joined(slower, no_triton)
