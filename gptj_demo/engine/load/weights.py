@@ -11,6 +11,7 @@ import logging
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from transformers import BitsAndBytesConfig, GPTJForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from gptj_demo.engine.load.errors import Refusal, last_line
+from gptj_demo.engine.load.families import file_names, weight_files
 from gptj_demo.engine.load.hub import Report, fetch_weights
+from gptj_demo.engine.load.legacy import is_legacy, map_tensors
 from gptj_demo.engine.load.plan import Plan
 from gptj_demo.engine.machine import return_freed_memory
 from gptj_demo.engine.model.int8 import quantize
@@ -46,8 +49,10 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     config.dtype = None  # what it says may not be what the weights are
     try:
         with _reporting_tensors((lambda *_: None) if is_quantized_here else report):
+            tensors = _map_legacy_files(plan.source, folder)
             loaded: Any = GPTJForCausalLM.from_pretrained(
-                folder,
+                folder if tensors is None else None,
+                state_dict=tensors,
                 config=config,
                 dtype=dtype,
                 quantization_config=_eight_bits() if is_int8 and not is_quantized_here else None,
@@ -88,7 +93,25 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     model.requires_grad_(False)
     if is_quantized_here:
         _quantize(model, report)
+    for parameter in model.parameters():
+        if parameter.data_ptr() % parameter.element_size():  # mapped from an old file
+            parameter.data = parameter.data.clone()
     return model
+
+
+def _map_legacy_files(source: str, folder: Path) -> dict[str, torch.Tensor] | None:
+    """The tensors of a checkpoint with files of torch's old format, which transformers would read
+    whole; None where there is no such file."""
+    paths = [folder / name for name in weight_files(source, folder, file_names(folder))]
+    if not any(map(is_legacy, paths)):
+        return None
+    tensors: dict[str, torch.Tensor] = {}
+    for path in paths:
+        if is_legacy(path):
+            tensors.update(map_tensors(path))
+        else:
+            tensors.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    return tensors
 
 
 def _quantize(model: GPTJForCausalLM, report: Report) -> None:

@@ -29,7 +29,8 @@ def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     codes = torch.empty(weight.shape, dtype=torch.int8)
     largest = torch.empty(weight.shape[0])
     for begin in range(0, len(largest), _ROWS_TO_QUANTIZE):
-        part = weight[begin : begin + _ROWS_TO_QUANTIZE].float()
+        # a copy even of fp32 weights: they may be mapped from a file, and are scaled in place below
+        part = weight[begin : begin + _ROWS_TO_QUANTIZE].to(torch.float32, copy=True)
         most = torch.linalg.vector_norm(part, torch.inf, dim=1)
         # a row of zeros stays one
         part *= (127.0 / most.clamp(min=torch.finfo(most.dtype).tiny))[:, None].clamp(max=1e38)

@@ -53,7 +53,7 @@ def test_16_bits_are_the_stored_weights_rounded(
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16], ids=["fp32", "fp16"])
-@pytest.mark.parametrize("layout", ["bin", "bin-sharded", "safetensors"])
+@pytest.mark.parametrize("layout", ["bin", "bin-legacy", "bin-sharded", "safetensors"])
 def test_int8_keeps_a_byte_for_each_weight_of_the_blocks(
     layout: Layout, stored: torch.dtype, tmp_path: Path, machine: Any
 ) -> None:
@@ -146,39 +146,58 @@ def own_memory():
     return int(re.search(r"RssAnon:\\s+(\\d+)", status)[1]) * 1024
 
 loading.load_model(loading.make_plan(Settings(model=sys.argv[1], precision="int8")), print)
-for precision in ("bfloat16", "int8"):
-    plan = loading.make_plan(Settings(model=sys.argv[2], precision=precision))
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = peak = own_memory()
-    ended = threading.Event()
+for folder in sys.argv[2:]:
+    for precision in ("bfloat16", "int8"):
+        plan = loading.make_plan(Settings(model=folder, precision=precision))
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        before = peak = own_memory()
+        ended = threading.Event()
 
-    def watch():
-        global peak
-        while not ended.wait(0.001):
-            peak = max(peak, own_memory())
+        def watch():
+            global peak
+            while not ended.wait(0.001):
+                peak = max(peak, own_memory())
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    model = loading.load_model(plan, lambda *report: None)
-    ended.set()
-    watcher.join()
-    del model
-    stays = loading.weight_bytes(plan.config, precision)
-    print("measured", precision, stays, peak - before)
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        model = loading.load_model(plan, lambda *report: None)
+        ended.set()
+        watcher.join()
+        del model
+        stays = loading.weight_bytes(plan.config, precision)
+        print("measured", Path(folder).name, precision, stays, peak - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_loading_takes_little_more_memory_than_what_stays(tiny: Path, tmp_path: Path) -> None:
-    """In a process of its own, whose memory nobody else's tests have touched; pages of the mapped
-    weight file are not counted, since the system takes them back when it needs them."""
-    shape = {"n_embd": 512, "n_layer": 12, "n_head": 8}
-    folder = make_checkpoint(tmp_path, layout="bin", dtype=torch.float16, **shape)
-    command = [sys.executable, "-c", MEASURE, str(tiny), str(folder)]
+MEASURED_SHAPE = {"n_embd": 512, "n_layer": 12, "n_head": 8}
+STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def measure_loading(tiny: Path, *folders: Path) -> list[tuple[str, str, int, int]]:
+    """Layout, precision, bytes that stay and peak of own memory for each folder, in a process
+    whose memory nobody else's tests have touched.
+
+    Pages of the mapped weight file are not counted: the system takes them back at need."""
+    command = [sys.executable, "-c", MEASURE, str(tiny), *map(str, folders)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("measured")]
-    assert [row[1] for row in rows] == ["bfloat16", "int8"]
+    rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("measured")]
+    return [(layout, precision, int(stays), int(peak)) for layout, precision, stays, peak in rows]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("stored", STORED)
+def test_loading_takes_little_more_memory_than_what_stays(
+    stored: str, tiny: Path, tmp_path: Path
+) -> None:
+    folders = [
+        make_checkpoint(tmp_path / layout, layout=layout, dtype=STORED[stored], **MEASURED_SHAPE)
+        for layout in LAYOUTS
+    ]
+    rows = measure_loading(tiny, *folders)
+    assert [row[:2] for row in rows] == [
+        (layout, precision) for layout in LAYOUTS for precision in ("bfloat16", "int8")
+    ]
     noise = 16_000_000  # threads' stacks and arenas; the weights are 76 and 39 MB
-    for _, precision, stays, peak in rows:
-        assert int(peak) <= 1.3 * int(stays) + noise, precision
+    for layout, precision, stays, peak in rows:
+        assert peak <= 1.3 * stays + noise, (layout, precision, stays, peak)
