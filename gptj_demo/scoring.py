@@ -146,7 +146,7 @@ async def encode_continuation(
     """
     if not isinstance(text, str) or not text:
         raise RequestRefused("invalid", message("score.no_continuation"))
-    ids = tuple(token.token_id for token in await worker.tokenize(text))
+    ids = tuple(token.token_id for token in await worker.tokenize(text, begins=False))
     vocabulary = worker.vocabulary
     assert vocabulary is not None
     if generated_ids and all(

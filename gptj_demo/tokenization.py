@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -50,7 +51,13 @@ class Vocabulary:
         self.bos_token_id = bos_token_id
         self.eos_token_ids = frozenset(eos_token_ids)
         self._unused = frozenset(unused_token_ids)
-        self._tokenizer = Tokenizer.from_str(_without_padding(tokenizer_json, self))
+        description = _without_padding(tokenizer_json, self)
+        whole = Tokenizer.from_str(json.dumps(description))
+        self._beginning = _added_before(whole)
+        description["post_processor"] = None  # it would add tokens, and trim offsets
+        self._prompts = Tokenizer.from_str(json.dumps(description))
+        _drop_prefix_space(description["pre_tokenizer"])
+        self._parts = Tokenizer.from_str(json.dumps(description))
         self._bytes = token_bytes(tokenizer_json)
 
     def __contains__(self, token_id: int) -> bool:
@@ -58,9 +65,21 @@ class Vocabulary:
         return 0 <= token_id < self.size and token_id not in self._unused
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; `<|endoftext|>` in it is that token."""
-        ids: list[int] = self._tokenizer.encode(text).ids
+        """Token ids of a part of a text, such as a word or a continuation; nothing is added to it.
+
+        `<|endoftext|>` in it is that token.
+        """
+        ids: list[int] = self._parts.encode(text).ids
         return ids
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a text from its beginning on.
+
+        It begins with the token that the tokenizer puts first, if it does, and it is never ended.
+        """
+        ids: list[int] = self._prompts.encode(text).ids
+        begins = ids[: len(self._beginning)] == self._beginning
+        return ids if begins else self._beginning + ids
 
     def text_of(self, token_id: int) -> str:
         """What a token looks like by itself; see `Token`."""
@@ -70,14 +89,46 @@ class Vocabulary:
         """The bytes a token stands for: a character, several, or a part of one."""
         return self._bytes[token_id]
 
-    def tokens(self, token_ids: Sequence[int]) -> list[Token]:
-        """The tokens with their texts and their places."""
-        tokens, start = [], 0
-        for token_id in token_ids:
-            end = start + len(self._bytes[token_id])
-            tokens.append(Token(token_id, self.text_of(token_id), start, end))
-            start = end
-        return tokens
+    def tokens(self, token_ids: Sequence[int], text: str) -> list[Token]:
+        """The tokens of a text with their places, which follow each other and make up the text.
+
+        A token that was added to the text has an empty place.
+        """
+        ends = list(accumulate(len(self._bytes[token_id]) for token_id in token_ids))
+        if b"".join(self._bytes[token_id] for token_id in token_ids) != text.encode():
+            ends = self._find_ends(list(token_ids), text)
+        starts = [0, *ends][:-1]
+        return [
+            Token(token_id, self.text_of(token_id), start, end)
+            for token_id, start, end in zip(token_ids, starts, ends, strict=True)
+        ]
+
+    def _find_ends(self, token_ids: list[int], text: str) -> list[int]:
+        """Where each token ends in the text's bytes, by the tokenizer's offsets in characters.
+
+        Tokens that begin in the same character share its bytes: the last ones get as many as they
+        stand for, so that a space that was put in front gets none.
+        """
+        for tokenizer in (self._prompts, self._parts):
+            encoding = tokenizer.encode(text)
+            added = len(token_ids) - len(encoding.ids)
+            if token_ids == self._beginning[:added] + encoding.ids:
+                break
+        else:
+            raise ValueError("these are not the tokens of the text")
+        if not encoding.ids:  # a normalizer that leaves nothing
+            return [0] * added
+        byte_at = [0, *accumulate(len(character.encode()) for character in text)]
+        ends = [byte_at[start] for start, _ in encoding.offsets[1:]] + [len(text.encode())]
+        ends = [0] * added + ends
+        for place in range(len(ends) - 2, added - 1, -1):
+            following = ends[place + 1] - len(self._bytes[token_ids[place + 1]])
+            begins_together = (
+                encoding.offsets[place - added][0] == (encoding.offsets[place - added + 1][0])
+            )
+            if begins_together:
+                ends[place] = max(ends[place], following)
+        return ends
 
     def tokenize_controls(self, params: SamplingParams) -> TokenizedControls:
         """Check and translate the controls that name tokens; raises `InvalidControl`."""
@@ -126,12 +177,28 @@ def prompt_hint(text: str) -> Message | None:
     return None
 
 
-def _without_padding(tokenizer_json: str, vocabulary: Vocabulary) -> str:
+def _without_padding(tokenizer_json: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """The tokenizer without the tokens that name padding: their names are texts as any other."""
-    description = json.loads(tokenizer_json)
+    description: dict[str, Any] = json.loads(tokenizer_json)
     added = description.get("added_tokens", ())
     description["added_tokens"] = [token for token in added if token["id"] in vocabulary]
-    return json.dumps(description)
+    return {"post_processor": None, "pre_tokenizer": None, **description}
+
+
+def _added_before(tokenizer: Tokenizer) -> list[int]:
+    """The ids that the tokenizer puts before each text."""
+    mask = tokenizer.encode("a").special_tokens_mask
+    ids: list[int] = tokenizer.encode("a").ids
+    return ids[: mask.index(0)] if 0 in mask else []
+
+
+def _drop_prefix_space(pre_tokenizer: dict[str, Any] | None) -> None:
+    """Let the pre-tokenizer, and those it consists of, put no space before a text."""
+    if pre_tokenizer is not None:
+        if "add_prefix_space" in pre_tokenizer:
+            pre_tokenizer["add_prefix_space"] = False
+        for part in pre_tokenizer.get("pretokenizers", ()):
+            _drop_prefix_space(part)
 
 
 def token_bytes(tokenizer_json: str) -> list[bytes]:

@@ -365,14 +365,15 @@ class Worker:
             return 0, 0
         token_ids = await self._encode(text, vocabulary)
         dropped = max(0, len(token_ids) - self._longest_read(max_new_tokens))
-        taken = sum(len(vocabulary.bytes_of(token_id)) for token_id in token_ids[:dropped])
+        taken = vocabulary.tokens(token_ids, text)[dropped - 1].end if dropped else 0
         return dropped, len(text.encode()[:taken].decode(errors="replace"))
 
-    async def tokenize(self, text: str) -> list[Token]:
-        """The tokens of a text; raises `RequestRefused`, also while there is no tokenizer yet."""
+    async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
+        """The tokens of a text that `begins` or goes on; raises `RequestRefused`, also while there
+        is no tokenizer yet."""
         if self._vocabulary is None:
             raise RequestRefused("unavailable", message("refused.loading"))
-        return self._vocabulary.tokens(await self._encode(text, self._vocabulary))
+        return self._vocabulary.tokens(await self._encode(text, self._vocabulary, begins), text)
 
     def token_text(self, token_id: int) -> str:
         """What a token that the engine told looks like by itself; see `Token.text`."""
@@ -386,7 +387,7 @@ class Worker:
 
     # ---- requests
 
-    async def _encode(self, text: str, vocabulary: Vocabulary) -> list[int]:
+    async def _encode(self, text: str, vocabulary: Vocabulary, begins: bool = True) -> list[int]:
         if len(text) > MAX_PROMPT_CHARACTERS:
             raise RequestRefused(
                 "too_long",
@@ -408,9 +409,10 @@ class Worker:
                     character=f"U+{ord(text[error.start]):04X}",
                 ),
             ) from None
+        encode = vocabulary.encode_prompt if begins else vocabulary.encode
         if len(text) < TOKENIZE_IN_THREAD_FROM:
-            return vocabulary.encode(text)
-        return await asyncio.to_thread(vocabulary.encode, text)
+            return encode(text)
+        return await asyncio.to_thread(encode, text)
 
     async def _prepare(self, stream: Stream, vocabulary: Vocabulary) -> Submit:
         """Tokenize and check a request; raises `RequestRefused`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
 from gptj_demo.sampling import InvalidControl, SamplingParams
 from gptj_demo.tokenization import Vocabulary, prompt_hint
@@ -26,7 +28,7 @@ VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END, [END])
 @example("<|extratoken_1|>")
 @example("")
 def test_the_tokens_of_a_text_tile_its_bytes(text: str) -> None:
-    tokens = VOCABULARY.tokens(VOCABULARY.encode(text))
+    tokens = VOCABULARY.tokens(VOCABULARY.encode(text), text)
     data, place = text.encode(), 0
     for token in tokens:
         assert token.start == place
@@ -39,7 +41,7 @@ def test_the_tokens_of_a_text_tile_its_bytes(text: str) -> None:
 
 
 def test_a_part_of_a_character_is_shown_as_its_bytes() -> None:
-    tokens = VOCABULARY.tokens(VOCABULARY.encode("a€"))
+    tokens = VOCABULARY.tokens(VOCABULARY.encode("a€"), "a€")
     assert [(token.text, token.start, token.end) for token in tokens] == [
         ("a", 0, 1),
         (r"\xe2", 1, 2),
@@ -53,7 +55,10 @@ def test_end_of_text_is_one_token_and_the_names_of_the_padding_are_texts() -> No
     assert VOCABULARY.encode(END_OF_TEXT) == [END]
     ids = VOCABULARY.encode("<|extratoken_3|>")
     assert len(ids) > 5
-    assert "".join(token.text for token in VOCABULARY.tokens(ids)) == "<|extratoken_3|>"
+    assert (
+        "".join(token.text for token in VOCABULARY.tokens(ids, "<|extratoken_3|>"))
+        == "<|extratoken_3|>"
+    )
 
 
 @pytest.mark.parametrize("text", ["once ", "two words \t", "line\n ", "tab\t"])
@@ -66,6 +71,109 @@ def test_a_prompt_that_ends_in_a_space_gets_a_hint(text: str) -> None:
 @pytest.mark.parametrize("text", ["", " ", "\n", "word", "word\n", "a b"])
 def test_other_prompts_get_none(text: str) -> None:
     assert prompt_hint(text) is None
+
+
+# ---- tokenizers with settings that GPT-J's does not have
+
+
+def bos_first(tokenizer: Tokenizer) -> None:
+    specials = [(END_OF_TEXT, END)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A {END_OF_TEXT}", special_tokens=specials
+    )
+
+
+def prefix_space(tokenizer: Tokenizer) -> None:
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+
+
+def trimmed_offsets(tokenizer: Tokenizer) -> None:
+    prefix_space(tokenizer)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+
+
+def compatibility_forms(tokenizer: Tokenizer) -> None:
+    tokenizer.normalizer = normalizers.NFKC()
+
+
+def lower_case_without_spaces_around(tokenizer: Tokenizer) -> None:
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Strip(), normalizers.Lowercase()])
+
+
+def added_with_spaces(tokenizer: Tokenizer) -> None:
+    tokenizer.add_tokens([AddedToken("<mask>", lstrip=True, rstrip=True)])
+
+
+TOKENIZER_SETTINGS = [
+    bos_first,
+    prefix_space,
+    trimmed_offsets,
+    compatibility_forms,
+    lower_case_without_spaces_around,
+    added_with_spaces,
+]
+
+
+def vocabulary_with(change: Callable[[Tokenizer], None]) -> Vocabulary:
+    tokenizer = make_tokenizer(TEXT_TOKENS)
+    change(tokenizer)
+    size = tokenizer.get_vocab_size()
+    return Vocabulary(tokenizer.to_str(), size, END, [END])
+
+
+@pytest.mark.parametrize("change", TOKENIZER_SETTINGS)
+def test_the_places_of_tokens_make_up_the_text_for_every_tokenizer(
+    change: Callable[[Tokenizer], None],
+) -> None:
+    vocabulary = vocabulary_with(change)
+
+    @settings(derandomize=True, max_examples=100)
+    @given(st.text(st.characters(exclude_categories=["Cs"])))
+    @example(" Abc \U0001f642\u20ac <mask>  d \ufb01 ")
+    @example("e\u0301 <mask> x\u0130")
+    @example("  ")
+    def check(text: str) -> None:
+        data = text.encode()
+        for ids in (vocabulary.encode(text), vocabulary.encode_prompt(text)):
+            tokens = vocabulary.tokens(ids, text)
+            assert [token.token_id for token in tokens] == ids
+            place = 0
+            for token in tokens:
+                assert token.start == place <= token.end
+                place = token.end
+            added = ids == [END] and END_OF_TEXT not in text
+            assert place == len(data) or not ids or added
+
+    check()
+
+
+def test_a_space_that_was_put_in_front_has_no_place_in_the_text() -> None:
+    vocabulary = vocabulary_with(prefix_space)
+    tokens = vocabulary.tokens(vocabulary.encode_prompt("Abc"), "Abc")
+    assert [token.start for token in tokens][:2] == [0, 0]
+    assert [token.end for token in tokens][:2] == [0, 1]
+
+
+def test_a_prompt_begins_once_and_is_not_ended_and_words_are_neither() -> None:
+    vocabulary = vocabulary_with(bos_first)
+    plain = VOCABULARY.encode("the lamp")
+    assert vocabulary.encode_prompt("the lamp") == [END, *plain]
+    assert vocabulary.encode_prompt(END_OF_TEXT + "the lamp") == [END, *plain]
+    assert VOCABULARY.encode_prompt("the lamp") == plain
+    assert vocabulary.tokens([END, *plain], "the lamp")[0].end == 0
+
+
+@pytest.mark.parametrize("change", [bos_first, prefix_space])
+def test_controls_that_name_words_mean_the_tokens_of_the_words_alone(
+    change: Callable[[Tokenizer], None],
+) -> None:
+    values: dict[str, Any] = {
+        "logit_bias": {"lamp": 1.0},
+        "bad_words": ("the",),
+        "dry_multiplier": 0.8,
+        "dry_sequence_breakers": ("\n", "lamp"),
+    }
+    assert tokenized(vocabulary_with(change), **values) == tokenized(**values)
 
 
 # ---- controls that name tokens
