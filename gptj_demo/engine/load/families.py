@@ -64,10 +64,32 @@ def check_folder(model: str, folder: Path, names: set[str]) -> GPTJConfig:
         raise Refusal(
             f"{model} has a config.json with a wrong value: {last_line(error)}."
         ) from None
+    problem = _wrong_shape(config)
+    if problem:
+        raise Refusal(f"{model} has a config.json with a wrong value: {problem}.")
     weight_files(model, folder, names)
     if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
         raise Refusal(f"{model} has no tokenizer: tokenizer.json, or vocab.json with merges.txt.")
     return config
+
+
+def _wrong_shape(config: GPTJConfig) -> str | None:
+    """What makes a model of these sizes impossible, if anything.
+
+    transformers finds some of it only when a model is made or run.
+    """
+    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"):
+        value = getattr(config, name)
+        if value is None and name == "n_inner":
+            continue  # four times n_embd
+        if not isinstance(value, int) or value < 1:
+            return f"{name} is {value}, and must be at least 1"
+    if config.n_embd % config.n_head:
+        return f"n_embd, {config.n_embd}, is not divisible by n_head, {config.n_head}"
+    head_dim, rotary_dim = config.n_embd // config.n_head, config.rotary_dim
+    if not isinstance(rotary_dim, int) or rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
+        return f"rotary_dim is {rotary_dim}, and must be an even number from 2 to {head_dim}"
+    return None
 
 
 def weight_files(model: str, folder: Path, names: set[str]) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.load import (
     make_plan,
@@ -16,6 +18,7 @@ from gptj_demo.settings import Settings
 from tests.engine.checkpoints import (
     copy_checkpoint,
     make_checkpoint,
+    make_config,
 )
 from tests.engine.load.conftest import refusal
 
@@ -67,6 +70,49 @@ def test_a_configuration_that_is_no_gpt_j_is_refused(
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**values, **change}))
     assert named in refusal(model=str(folder))
+
+
+def transformers_runs(values: dict[str, Any]) -> bool:
+    try:
+        model = GPTJForCausalLM(make_config(**values))
+        model(torch.arange(5)[None])
+    except Exception:  # of many kinds, from the configuration's checks to a product's sizes
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"n_head": 5}, "n_embd"),
+        ({"rotary_dim": 10}, "rotary_dim"),
+        ({"rotary_dim": 3}, "rotary_dim"),
+        ({"rotary_dim": -2}, "rotary_dim"),
+        ({"rotary_dim": None}, "rotary_dim"),
+        ({"n_head": 0}, "n_head"),
+        ({"n_head": -4}, "n_head"),
+        ({"n_embd": -32}, "n_embd"),
+        ({"vocab_size": -1}, "vocab_size"),
+        ({"n_positions": -64}, "n_positions"),
+        ({"n_inner": -8}, "n_inner"),
+    ],
+)
+def test_sizes_that_transformers_cannot_run_are_refused(
+    values: dict[str, Any], named: str, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    assert not transformers_runs(values)
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**written, **values}))
+    assert named in refusal(model=str(folder))
+
+
+@pytest.mark.parametrize("values", [{"rotary_dim": 8}, {"rotary_dim": 2}, {"n_head": 1}])
+def test_sizes_at_the_limits_are_accepted(
+    values: dict[str, Any], tmp_path: Path, machine: Any
+) -> None:
+    assert transformers_runs(values)
+    make_plan(Settings(model=str(make_checkpoint(tmp_path, **values))))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
