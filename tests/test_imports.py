@@ -30,7 +30,11 @@ RANKS = [
     ("gptj_demo.engine.load.tokenizer", "gptj_demo.engine.load.weights"),
     ("gptj_demo.engine.load.plan",),
     ("gptj_demo.engine.load.hub",),
-    ("gptj_demo.engine.load.families", "gptj_demo.engine.load.memory"),
+    (
+        "gptj_demo.engine.load.families",
+        "gptj_demo.engine.load.legacy",
+        "gptj_demo.engine.load.memory",
+    ),
     ("gptj_demo.engine.load.errors",),
     ("gptj_demo.engine.runner", "gptj_demo.engine.detokenizer"),
     ("gptj_demo.engine.model",),
