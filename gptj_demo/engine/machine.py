@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 import psutil
 import torch
 
+from gptj_demo.texts import Message, message
+
 USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
 """The share of the free memory that is planned for; the rest is for fragmentation, and for the
 other processes or CUDA's libraries. On a T4, with 15.7 GB free, 8 bits have eight contexts then."""
@@ -38,13 +40,59 @@ class Machine:
 def find_machines() -> list[Machine]:
     """The devices here, the best first, with the memory that is free on each now."""
     machines = []
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and gpu_problem() is None:
         free, _ = torch.cuda.mem_get_info(0)
         name = torch.cuda.get_device_name(0)
         machines.append(Machine("cuda", name, int(free * USABLE_MEMORY["cuda"])))
     memory = int(available_memory() * USABLE_MEMORY["cpu"])
     machines.append(Machine("cpu", _processor_name(), memory))
     return machines
+
+
+def gpu_problem(root: Path = _ROOT) -> Message | None:
+    """Why a GPU that is here cannot be used by this torch, and what to do; None without a GPU, and
+    where it can. `root` holds proc/."""
+    if not torch.cuda.is_available():
+        return _initialisation_problem(root)
+    capability = torch.cuda.get_device_capability(0)
+    found = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name) for name in _architectures()]
+    built = [(match[1], (int(match[2]), int(match[3]))) for match in found if match]
+    # Code runs on later cards of its generation; PTX is compiled for any later card.
+    if not built or any(
+        version <= capability and (kind == "compute" or version[0] == capability[0])
+        for kind, version in built
+    ):
+        return None
+    is_old = capability < min(version for _, version in built)
+    return message(
+        "why.gpu_is_old" if is_old else "why.gpu_is_new",
+        gpu=torch.cuda.get_device_name(0),
+        capability=".".join(map(str, capability)),
+        torch=torch.__version__,
+    )
+
+
+def _architectures() -> list[str]:
+    names: list[str] = torch.cuda.get_arch_list()
+    return names
+
+
+def _initialisation_problem(root: Path) -> Message | None:
+    driver = (root / "proc/driver/nvidia/version").exists()
+    if torch.version.cuda is None:
+        is_cuda_missing = driver and torch.version.hip is None
+        return (
+            message("why.torch_without_cuda", torch=torch.__version__) if is_cuda_missing else None
+        )
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (AssertionError, RuntimeError) as error:
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        if "too old" in said:
+            return message("why.driver_is_old", cuda=torch.version.cuda)
+        if driver and "No CUDA GPUs" not in said:
+            return message("why.gpu_fails", error=said.removesuffix("."))
+    return None
 
 
 def available_memory(root: Path = _ROOT) -> int:

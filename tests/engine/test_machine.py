@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
-from gptj_demo.engine.machine import available_cores, available_memory, find_machines
+from gptj_demo.engine.machine import available_cores, available_memory, find_machines, gpu_problem
 
 
 @pytest.fixture
@@ -85,3 +86,79 @@ def test_an_older_control_group_limits_the_cores(tmp_path: Path) -> None:
     assert available_cores(tmp_path) == 16
     write_group(folder, cpu__cfs_quota_us="200000\n")
     assert available_cores(tmp_path) == 2
+
+
+ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "compute_90"]
+
+
+def show_gpu(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], built: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 1000))
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "code"),
+    [
+        ((6, 0), ARCHITECTURES, "why.gpu_is_old"),  # P100
+        ((7, 0), ARCHITECTURES, "why.gpu_is_old"),  # V100
+        ((7, 5), ARCHITECTURES, None),  # T4
+        ((8, 9), ARCHITECTURES, None),  # L4: code for 8.6 runs there
+        ((12, 0), ARCHITECTURES, None),  # PTX is compiled for it
+        ((12, 0), ARCHITECTURES[:-1], "why.gpu_is_new"),
+        ((12, 0), [*ARCHITECTURES[:-1], "sm_100", "sm_120a"], None),
+        ((9, 0), ["gfx90a"], None),  # ROCm's names say nothing here
+    ],
+)
+def test_a_card_that_torch_has_no_code_for_is_named_and_not_used(
+    capability: tuple[int, int],
+    built: list[str],
+    code: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    show_gpu(monkeypatch, capability, built)
+    problem = gpu_problem()
+    assert (problem and problem.code) == code
+    assert find_machines()[0].device == ("cpu" if code else "cuda")
+    if problem:
+        assert "a card is not used" in str(problem)
+        assert ".".join(map(str, capability)) in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("The NVIDIA driver on your system is too old (found version 11040).", "why.driver_is_old"),
+        ("CUDA unknown error\nCompile with TORCH_USE_CUDA_DSA", "why.gpu_fails"),
+        ("No CUDA GPUs are available", None),
+    ],
+)
+def test_a_gpu_that_does_not_start_is_told_from_none(
+    error: str, code: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError(error)
+
+    write_group(tmp_path / "proc/driver/nvidia", version="NVRM version")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", fail)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    problem = gpu_problem(tmp_path)
+    assert (problem and problem.code) == code
+    assert "DSA" not in str(problem)
+
+
+def test_a_torch_without_cuda_beside_a_driver_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert gpu_problem(tmp_path) is None
+    write_group(tmp_path / "proc/driver/nvidia", version="NVRM version")
+    problem = gpu_problem(tmp_path)
+    assert problem is not None
+    assert problem.code == "why.torch_without_cuda"

@@ -21,7 +21,7 @@ from gptj_demo.engine.load.memory import (
     memory_needed,
     streams_that_fit,
 )
-from gptj_demo.engine.machine import Machine, find_machines
+from gptj_demo.engine.machine import Machine, find_machines, gpu_problem
 from gptj_demo.engine.model.base import Shape
 from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, joined, message
@@ -74,7 +74,11 @@ def make_plan(settings: Settings) -> Plan:
     machines = find_machines()
     if settings.model != "auto":
         checkpoint = _find_checkpoint(settings.model, settings)
-        return _plan(checkpoint, machines[0], settings, message("why.asked"))
+        problem = gpu_problem()
+        reason = message("why.asked")
+        return _plan(
+            checkpoint, machines[0], settings, joined(reason, problem) if problem else reason
+        )
     if machines[0].device == "cuda":
         try:
             checkpoint = _find_checkpoint(GPT_J, settings)
@@ -82,7 +86,7 @@ def make_plan(settings: Settings) -> Plan:
         except Refusal as refusal:
             reason = message("why.refused", reason=str(refusal))
     else:
-        reason = message("why.no_gpu")
+        reason = gpu_problem() or message("why.no_gpu")
     checkpoint = _find_checkpoint("sample", settings)
     with suppress(Refusal):  # a GPU may be full even for this; then the processor is left
         return _plan(checkpoint, machines[0], settings, reason)

@@ -20,6 +20,7 @@ from gptj_demo.engine.load import (
 from gptj_demo.engine.load.memory import kv_bytes_per_token, streams_that_fit
 from gptj_demo.engine.load.plan import GPT_J
 from gptj_demo.settings import Settings
+from gptj_demo.texts import message
 from tests.engine.checkpoints import (
     make_checkpoint,
 )
@@ -87,6 +88,7 @@ def test_a_t4_has_room_for_eight_visitors_in_8_bits_and_for_two_in_16(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (15_700_000_000, 15_835_660_288))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     plan = make_plan(Settings(model=str(full_size)))
     assert (plan.precision, plan.device_name, plan.max_streams) == ("int8", "a T4", 8)
     assert "16 bits would leave too little room" in str(plan.why)
@@ -165,3 +167,11 @@ def test_a_missing_sample_model_is_refused(
 ) -> None:
     monkeypatch.setattr(plan, "SAMPLE_MODEL", tmp_path / "none")
     assert "tools/train_sample_model.py" in refusal(model="sample")
+
+
+def test_a_gpu_that_torch_cannot_use_is_the_reason_for_the_sample_model(
+    sample: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "gpu_problem", lambda: message("why.driver_is_old", cuda="13.0"))
+    for model in ("auto", "sample"):
+        assert "Update the NVIDIA driver" in str(make_plan(Settings(model=model)).why)
