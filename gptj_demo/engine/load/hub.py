@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+from filelock import FileLock, Timeout
 from huggingface_hub import constants as hub_constants
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
@@ -51,6 +52,8 @@ def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
     names = weight_files(source, folder, set(sizes) or file_names(folder))
     missing = [name for name in names if not (folder / name).exists()]
     total = sum(sizes.get(name, 0) for name in missing)
+    if total > shutil.disk_usage(folder).free:
+        _remove_leftovers(folder.parent.parent)
     free = shutil.disk_usage(folder).free
     if total > free:
         raise Refusal(
@@ -84,6 +87,20 @@ def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
         for name in missing:
             huggingface_hub.hf_hub_download(source, name, revision=folder.name, tqdm_class=Bar)
     return folder
+
+
+def _remove_leftovers(repository: Path) -> None:
+    """Delete what downloads that were killed left in a repository's cache.
+
+    huggingface_hub begins anew under another name, so that these files only take the room that the
+    download needs. One that is being written is locked by its process, and stays.
+    """
+    for path in (repository / "blobs").glob("*.incomplete"):
+        blob = path.name.split(".")[0]
+        lock = repository.parent / ".locks" / repository.name / f"{blob}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout, OSError), FileLock(lock, timeout=0):
+            path.unlink()
 
 
 class _SilentBar(tqdm):

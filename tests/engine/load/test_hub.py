@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from gptj_demo.engine.load import (
     Plan,
@@ -19,6 +20,7 @@ from gptj_demo.engine.load import (
     load_tokenizer,
     make_plan,
 )
+from gptj_demo.engine.load.hub import fetch_small_files
 from gptj_demo.engine.load.plan import GPT_J
 from gptj_demo.settings import Settings
 from tests.engine.checkpoints import (
@@ -183,3 +185,28 @@ def test_a_disk_without_room_is_refused_before_the_download(
     with pytest.raises(Refusal, match="on the disk"):
         load_model(plan, ignore)
     assert not any("safetensors" in line for line in hub.fetched)
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_what_a_killed_download_left_gives_way_unless_it_is_running_still(
+    is_running: bool, tiny: Path, machine: Any, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.publish("someone/gpt-j", "main", tiny)
+    plan = make_plan(Settings(model="someone/gpt-j"))
+    snapshot = fetch_small_files("someone/gpt-j", None)
+    repository = snapshot.parent.parent
+    left = repository / "blobs" / "0123abcd.89ef.incomplete"
+    left.write_bytes(b"half")
+    lock = FileLock(repository.parent / ".locks" / repository.name / "0123abcd.lock")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: SimpleNamespace(free=1 if left.exists() else 10**9)
+    )
+    if is_running:
+        lock.acquire()
+        with pytest.raises(Refusal, match="on the disk"):
+            load_model(plan, ignore)
+        lock.release()
+        assert left.exists()
+    else:
+        load_model(plan, ignore)
+        assert not left.exists()
