@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from playwright.sync_api import Locator, expect
 
+from gptj_demo.texts import catalogue, languages
 from tests.processes import ROOT
 from tests.waiting import eventually
 
@@ -269,10 +271,14 @@ def test_nobody_who_does_not_look_asks_for_news(visitor: Visitor) -> None:
     assert [url for url in asked if "component_server" in url] == []
 
 
-def test_abouts_figures_of_the_sample_model_are_those_of_its_card() -> None:
-    about = (ROOT / "assets/views/about/about.html").read_text()
+@pytest.mark.parametrize("language", languages())
+def test_abouts_figures_of_the_sample_model_are_those_of_its_card(language: str) -> None:
+    about = (ROOT / "assets/views/about/about.html").read_text(encoding="utf-8")
     section = about[about.index('id="about-sample"') : about.index('id="about-gptj"')]
-    card = " ".join((ROOT / "assets" / "sample-model" / "README.md").read_text().split())
-    figures = set(re.findall(r"\d[\d,.]*\d", section)) - {"1,024", "1.0"}
+    texts = [catalogue(language)[key] for key in re.findall(r'data-text="([^"]+)"', section)]
+    cells = re.findall(r"<td>([^<]+)</td>", section)
+    card = (ROOT / "assets/sample-model/README.md").read_text(encoding="utf-8")
+    # the context is 1,024 for a reader and 1024 in the card; "CC0 1.0" is no figure
+    figures = set(re.findall(r"\d[\d,.]*\d", " ".join(map(str, texts + cells)))) - {"1,024", "1.0"}
     assert len(figures) > 6
     assert [figure for figure in figures if figure not in card] == []

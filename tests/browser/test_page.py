@@ -129,7 +129,7 @@ def test_example_replaces_the_text_as_one_step(site: Site, visitor: Visitor) -> 
     visitor.write("Mine")
     is_sample = site.status()["model"]["is_sample"]
     example = EXAMPLES["sample" if is_sample else "gptj"][0]
-    visitor.button(example["name"]).click()
+    visitor.button(say(f"example.{example['key']}")).click()
     expect(visitor.prompt).to_have_value(example["text"])
     visitor.button("Undo").click()
     expect(visitor.prompt).to_have_value("Mine")
