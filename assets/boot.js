@@ -10,7 +10,12 @@
   }
   const wanted = [kept, ...navigator.languages.map((name) => name.split("-")[0])];
   const language = wanted.find((name) => Object.hasOwn(languages, name)) ?? "en";
-  Object.assign(document.documentElement, { lang: language, dir: languages[language].direction });
+  const page = document.documentElement;
+  Object.assign(page, { lang: language, dir: languages[language].direction });
+  // Gradio puts the browser's language there when it starts, whichever language the page's texts have
+  new MutationObserver(() => {
+    if (page.lang !== language) page.lang = language;
+  }).observe(page, { attributeFilter: ["lang"] });
   // the path under which a proxy may serve the page is in Gradio's root; the address bar has the right host
   const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
   const url = (path) => `${location.origin}${root}${base}${path}`;

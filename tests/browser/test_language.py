@@ -62,6 +62,7 @@ def test_a_chosen_language_is_remembered_and_the_text_is_kept(site: Site, visit:
     page.reload()
     ready(page)
     expect(page.locator("html")).to_have_attribute("dir", "rtl")
+    expect(page.locator("html")).to_have_attribute("lang", "ar")
     page.get_by_label(str(ARABIC["language.choose"])).select_option("en")
     expect(page.get_by_role("button", name="Generate")).to_be_visible()
     expect(page.locator("html")).to_have_attribute("dir", "ltr")
@@ -83,12 +84,15 @@ def test_what_the_server_says_is_arabic(arab: Visitor) -> None:
     page.locator("#control-max_new_tokens input[type=number]").press("Tab")
     page.locator('[data-action="generate"]').click()
     expect(page.locator(".status-line .run")).to_contain_text("كتب النموذج 3 رموز كما طلبت")
-    page.locator("#control-max_new_tokens input[type=number]").fill("99999")
-    page.locator("#control-max_new_tokens input[type=number]").press("Tab")
+    page.locator("#controls .control-group > button").filter(
+        has_text=str(ARABIC["group.seed_and_completions"])
+    ).click()
+    page.locator("#control-seed input").fill("-5")
+    page.locator("#control-seed input").press("Tab")
     page.locator('[data-action="generate"]').click()
     notice = page.locator(".editor .notice")
     expect(notice).to_contain_text("عددًا صحيحًا")
-    expect(notice).to_contain_text(str(ARABIC["control.max_new_tokens.label"]))
+    expect(notice).to_contain_text(str(ARABIC["control.seed.label"]))
 
 
 def test_no_english_sentence_is_left(arab: Visitor) -> None:
