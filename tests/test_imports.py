@@ -71,6 +71,7 @@ RANKS = [
         "gptj_demo.engine.model.cpu",
         "gptj_demo.engine.model.cuda",
         "gptj_demo.engine.model.cuda.triton_kernels",
+        "gptj_demo.engine.sampling",
     ),
     ("gptj_demo.protocol", "gptj_demo.tokenization"),
     (

@@ -9,14 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import int32, njit
+from numba import int32, int64, njit, uint64
 
 from gptj_demo.engine.model.cpu.elementwise import exp
-from gptj_demo.engine.model.cpu.vectors import as_float
+from gptj_demo.engine.model.cpu.vectors import as_double, as_float
+from gptj_demo.engine.sampling import noise
 
 _LEAST = np.float32(-87.0)  # what is further below the peak has no weight: exp is 0 in float32
 _NONE = np.float32(-np.inf)
 _FAST = {"reassoc", "contract", "nsz"}
+
+_GAMMA = np.uint64(noise.GAMMA)
+_FACTOR_1, _FACTOR_2 = (np.uint64(factor) for factor in noise.FACTORS)
+_SHIFT_1, _SHIFT_2, _SHIFT_3 = (np.uint64(shift) for shift in noise.SHIFTS)
+_TO_BITS, _UNIT = np.uint64(64 - noise.BITS), 2.0**-noise.BITS
+_UPPER = np.uint64(2**noise.BITS - 2 ** (noise.BITS - noise.SHIFTS[2]))
+"""Those of a uniform's bits that the last step of the hash does not change."""
+_ONE = np.uint64(np.float64(1.0).view(np.uint64))  # the bits of 1.0
+_BLOCK = 256
+"""Token ids whose noise is looked at together: most blocks hold no candidate."""
 
 
 @njit(cache=True, nogil=True)
@@ -106,12 +117,13 @@ def _weigh(scaled: Any, peak: Any, weights: Any) -> None:
         weights[i] = exp(below) if below > _LEAST else np.float32(0.0)
 
 
-@njit(fastmath={"nnan", "nsz", "reassoc"}, cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _largest(row: Any) -> Any:
-    peak = _NONE
-    for i in range(row.shape[0]):
-        peak = max(peak, row[i])
-    return peak
+    """The largest of a row; as integers, since only those become vectors here."""
+    bits, peak = row.view(np.int32), int32(-(1 << 31))
+    for i in range(bits.shape[0]):
+        peak = max(peak, _order(bits[i]))
+    return as_float(_order(peak))
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -136,6 +148,64 @@ def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) ->
         out[2, row] = peak + log_min_p[row]
 
 
+@njit(inline="always")
+def _output(key: Any, index: Any) -> Any:
+    """`noise.output`, of uint64s."""
+    z = key + (index + uint64(1)) * _GAMMA
+    z = (z ^ (z >> _SHIFT_1)) * _FACTOR_1
+    z = (z ^ (z >> _SHIFT_2)) * _FACTOR_2
+    return z ^ (z >> _SHIFT_3)
+
+
+@njit(cache=True, nogil=True)
+def _heaviest(bits: Any) -> Any:
+    """The largest of some weights by their bits: ordered as they are, for none is negative."""
+    heaviest = int32(0)
+    for i in range(bits.shape[0]):
+        heaviest = max(heaviest, bits[i])
+    return as_float(heaviest)
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _has_candidate(weights: Any, key: Any, best: Any) -> Any:
+    """Whether a token of a block, whose first output is that after `key`, can score below `best`.
+
+    -log(u) is at least 1 - u, so the score is at least (1 - u) / weight, which needs no logarithm.
+    """
+    found = int64(0)
+    for i in range(weights.shape[0]):
+        z = key + uint64(i + 1) * _GAMMA
+        z = (z ^ (z >> _SHIFT_1)) * _FACTOR_1
+        z = (z ^ (z >> _SHIFT_2)) * _FACTOR_2
+        # the last step of the hash is left out: the upper bits suffice for a lower bound
+        below = ((~z) >> _TO_BITS) & _UPPER
+        found += int64(as_double(int64(below | _ONE)) - 1.0 < best * weights[i])
+    return found > 0
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _race(weights: Any, key: Any) -> int:
+    """The token id with the smallest -log(u) / weight: see `noise`."""
+    bits = weights.view(np.int32)
+    best, chosen = np.inf, 0
+    for start in range(0, weights.shape[0], _BLOCK):
+        stop = min(start + _BLOCK, weights.shape[0])
+        # 1 - u is half a unit or more, so that what weighs too little cannot win
+        if _heaviest(bits[start:stop]) * best <= 0.5 * _UNIT:
+            continue
+        if not _has_candidate(weights[start:stop], key + uint64(start) * _GAMMA, best):
+            continue
+        for i in range(start, stop):
+            if weights[i] > 0:
+                number = _output(key, uint64(i)) >> _TO_BITS
+                u = (np.float64(int64(number)) + 0.5) * _UNIT
+                if 1.0 - u < best * weights[i]:
+                    score = -np.log(u) / weights[i]
+                    if score < best:
+                        best, chosen = score, i
+    return chosen
+
+
 @njit(error_model="numpy", cache=True, nogil=True)
 def draw(
     logits: Any,
@@ -143,14 +213,15 @@ def draw(
     top_k: Any,
     top_p: Any,
     log_min_p: Any,
-    uniforms: Any,
+    keys: Any,
     vocabulary: int,
     tokens: Any,
 ) -> None:
-    """One token for each row: the first whose cumulated probability exceeds the row's uniform.
+    """One token for each row, by the noise of the row's key.
 
-    `logits` is fp32 [rows, vocabulary or more]; the others, and `tokens`, are [rows], as in
-    `thresholds`. A temperature of 0 takes the most probable token.
+    `logits` is fp32 [rows, vocabulary or more]; `keys` is uint64 [rows], those of `noise`. The
+    others, and `tokens`, are [rows], as in `thresholds`. A temperature of 0 takes the most probable
+    token.
     """
     scaled = np.empty((1, vocabulary), np.float32)
     weights = np.empty(vocabulary, np.float32)
@@ -169,17 +240,9 @@ def draw(
             values[i] = entering[i] / temperature[row]
         one = slice(row, row + 1)
         thresholds(scaled, top_k[one], top_p[one], log_min_p[one], limits)
-        least = max(limits[0, 0], limits[1, 0], limits[2, 0])
         _weigh(values, _largest(values), weights)
-        mass = 0.0
-        for i in range(vocabulary):
-            if values[i] >= least:
-                mass += weights[i]
-        target, reached, chosen = uniforms[row] * mass, 0.0, 0
-        for i in range(vocabulary):
-            if values[i] >= least and weights[i] > 0:
-                chosen = i
-                reached += weights[i]
-                if reached > target:
-                    break
-        tokens[row] = chosen
+        least = max(limits[0, 0], limits[1, 0], limits[2, 0])
+        if least > _NONE:
+            for i in range(vocabulary):
+                weights[i] = weights[i] if values[i] >= least else np.float32(0.0)
+        tokens[row] = _race(weights, keys[row])

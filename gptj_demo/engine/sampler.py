@@ -1,8 +1,8 @@
 """Logits to tokens and their probabilities, row by row, all rows at once.
 
 The controls apply in the order of `FILTER_ORDER`. A row's result depends on its own logits,
-controls and random number alone, and the random number of a token on the request's seed and the
-token's position alone, so the same request gives the same words in any company: what is summed over
+controls and noise alone, and the noise on the request's seed, the position and the token id alone
+(see `sampling.noise`), so the same request gives the same words in any company: what is summed over
 a row is left to softmax, which takes the rows one by one, unlike a sum. Every stage works
 on all rows that use its control together, and a control that no row uses has no stage.
 """
@@ -21,6 +21,7 @@ import torch
 
 from gptj_demo.engine.history import DontRepeatYourself, History, NoRepeatNgram, SequenceBias
 from gptj_demo.engine.logprobs import Rows, Trace
+from gptj_demo.engine.sampling import noise
 from gptj_demo.engine.transfer import upload
 from gptj_demo.protocol import Submit, TokenLogprobs
 from gptj_demo.sampling import FILTER_ORDER
@@ -82,11 +83,9 @@ class RowSampler:
         self.greedy = params.temperature == 0
         self.broken = False  # whether its logits were not numbers
         self.seed = (request.seed + index) % 2**32
-        # Philox is counter-based (Salmon et al. 2011): the n-th number of a key is fixed
-        self.uniforms = _uniforms(self.seed, 0, params.max_new_tokens)
-        self.xtc_uniforms = _uniforms(
-            self.seed, 1, params.max_new_tokens if params.xtc_probability > 0 else 0
-        )
+        self.prompt_length = len(request.prompt_token_ids)
+        self.noise_key = noise.request_key(self.seed, noise.DRAW)
+        self.xtc_key = noise.request_key(self.seed, noise.XTC)
         ends = [*params.stop_token_ids, *eos_token_ids]
         self.ends = ends if params.min_new_tokens > 0 else []
         self.first_token_ids = list(first_token_ids)
@@ -139,10 +138,10 @@ class RowSampler:
         for history in self.histories.values():
             history.add(token_id)
 
-
-def _uniforms(seed: int, stream: int, count: int) -> np.ndarray:
-    key = np.array([seed, stream], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).random(count)
+    def xtc_uniform(self, step: int) -> float:
+        """The random number that decides whether XTC acts on this step, in (0, 1)."""
+        key = noise.output(self.xtc_key, self.prompt_length + step)
+        return noise.uniform(noise.output(key, 0))
 
 
 class SamplerBatch:
@@ -167,6 +166,9 @@ class SamplerBatch:
         self._any_temperature = any(value != 1 for value in temperatures)
         self._top_k = self._column(top_k)
         self._compiled = _compiled() if device.type == "cpu" else None
+        self._noise_keys = np.array([row.noise_key for row in self.rows], dtype=np.uint64)
+        if self._compiled is None:
+            self._increments = noise.increments(vocabulary, device)
         # temperature (0: the most probable), top-k, top-p and min-p as the compiled code takes them
         self._limits = (
             np.array(
@@ -403,28 +405,26 @@ class SamplerBatch:
         """
         assert self._compiled is not None
         tokens = torch.empty(len(self.rows), dtype=torch.int64)
-        uniforms = [row.uniforms[step] for row, step in zip(self.rows, steps, strict=True)]
         self._compiled.draw(
             logits.contiguous().numpy(),
             *limits,
-            np.array(uniforms),
+            self._position_keys(steps),
             self.vocabulary,
             tokens.numpy(),
         )
         return tokens
 
     def _draw(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
-        """Inverse-CDF sampling in the order of the ids, over what the filters leave."""
+        """Gumbel-max over what the filters leave: see `sampling.noise`."""
         if self._compiled is not None:
             return self._draw_compiled(scaled, self._no_limits, steps)
-        # [rows, vocabulary]; softmax, because exp takes many times as long for what is removed
-        cumulative = scaled.softmax(dim=1).cumsum(dim=1, dtype=torch.float64)
-        uniforms = [row.uniforms[step] for row, step in zip(self.rows, steps, strict=True)]
-        target = upload(uniforms, torch.float64, self.device)[:, None]
-        target = target * cumulative[:, -1:]
-        # the first id whose cumulative weight exceeds the target has a weight of its own
-        tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
-        return tokens.clamp_(max=self.vocabulary - 1)
+        keys = upload(self._position_keys(steps).view(np.int64), torch.int64, self.device)
+        return noise.draw(scaled.softmax(dim=1), keys[:, None], self._increments)
+
+    def _position_keys(self, steps: Sequence[int]) -> np.ndarray:
+        """uint64 [rows]: by the position that the drawn token gets in its sequence."""
+        positions = [row.prompt_length + step for row, step in zip(self.rows, steps, strict=True)]
+        return noise.position_keys(self._noise_keys, positions)
 
     # ---- stages: what each control does, to the rows that use it; None where none does
 
@@ -542,7 +542,7 @@ class SamplerBatch:
         def stage(scaled: torch.Tensor, steps: Sequence[int]) -> None:
             acts = self._column(
                 [
-                    float(self.rows[n].xtc_uniforms[steps[n]] < self.rows[n].params.xtc_probability)
+                    float(self.rows[n].xtc_uniform(steps[n]) < self.rows[n].params.xtc_probability)
                     for n in numbers
                 ]
             )

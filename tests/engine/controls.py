@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import (
     EpsilonLogitsWarper,
@@ -235,9 +234,17 @@ def xtc_removed(scores: torch.Tensor, threshold: float) -> list[int]:
 
 def xtc_acts(row: Row) -> bool:
     """Whether XTC acts at the row's step, by the request's own random numbers."""
-    key = np.array([row.seed, 1], dtype=np.uint64)
-    number = np.random.Generator(np.random.Philox(key=key)).random(row.step + 1)[-1]
-    return bool(number < row.params.xtc_probability)
+    position = len(row.prompt) + row.step
+    number = splitmix64(splitmix64(splitmix64(1, row.seed), position), 0)
+    return ((number >> 12) + 0.5) / 2**52 < row.params.xtc_probability
+
+
+def splitmix64(seed: int, index: int) -> int:
+    """Output `index` of the generator, counted from 0 (Steele, Lea and Flood 2014)."""
+    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
 
 
 def _xtc(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

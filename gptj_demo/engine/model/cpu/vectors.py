@@ -51,6 +51,16 @@ def as_float(typing_context: Any, bits: Any) -> Any:
 
 
 @intrinsic
+def as_double(typing_context: Any, bits: Any) -> Any:
+    """The float64 with the bits of an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@intrinsic
 def multiply_panel(
     typing_context: Any,
     x: Any,

@@ -1,0 +1,1 @@
+"""From logits to tokens: the controls, the draw, and the log-probabilities."""
