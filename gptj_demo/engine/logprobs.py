@@ -17,13 +17,17 @@ Rows = slice | torch.Tensor  # some rows of a batch
 
 
 def score(
-    padded: torch.Tensor, vocabulary: int, token_ids: torch.Tensor, alternatives: int
+    padded: torch.Tensor,
+    vocabulary: int,
+    token_ids: torch.Tensor,
+    alternatives: int,
+    unused: torch.Tensor | None = None,
 ) -> list[TokenLogprobs]:
     """How probable the model finds given tokens, one for each row of logits: a prompt's.
 
     `padded` is fp32 [rows, padded_vocabulary], `token_ids` [rows].
     """
-    trace = Trace(padded, vocabulary, slice(None), alternatives)
+    trace = Trace(padded, vocabulary, slice(None), alternatives, unused)
     return trace.logprobs(token_ids, None, None, [alternatives] * len(token_ids))
 
 
@@ -31,14 +35,21 @@ class Trace:
     """The most probable tokens of some rows by the model itself, and what became of them."""
 
     def __init__(
-        self, padded: torch.Tensor, vocabulary: int, rows: Rows, alternatives: int
+        self,
+        padded: torch.Tensor,
+        vocabulary: int,
+        rows: Rows,
+        alternatives: int,
+        unused: torch.Tensor | None = None,
     ) -> None:
         self._rows = rows
         part = padded[rows]
         self._logits = part[:, :vocabulary]
+        if unused is not None:  # these are no alternatives
+            self._logits = self._logits.index_fill(1, unused, -torch.inf)
         # over all rows of the head, as `GPTJForCausalLM` has it
         self._logprobs = part.log_softmax(dim=1)
-        count = min(alternatives, vocabulary)
+        count = min(alternatives, vocabulary - (0 if unused is None else len(unused)))
         self._ids = self._logits.topk(count, dim=1).indices  # [rows, alternatives]
         self._removed = torch.zeros_like(self._ids)
         self._names: list[str | None] = [None]

@@ -87,7 +87,7 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         unused_token_ids=tokenizer.unused_token_ids,
     )
     try:
-        runner = Runner(model, plan.max_streams, vocabulary.size)
+        runner = Runner(model, plan.max_streams, vocabulary.size, tokenizer.unused_token_ids)
         engine = Engine(runner, vocabulary, model.prefill_budget)
         slower = runner.prepare(report)
         warm_up(engine, model.warm_up_tokens)

@@ -36,9 +36,19 @@ class StepResult:
 class Runner:
     """A model, its KV cache, and the sampling state of each running completion."""
 
-    def __init__(self, model: ForwardModel, max_streams: int, vocabulary: int) -> None:
+    def __init__(
+        self,
+        model: ForwardModel,
+        max_streams: int,
+        vocabulary: int,
+        unused_token_ids: Rows[int] = (),
+    ) -> None:
+        """Ids below `vocabulary` can be sampled, except `unused_token_ids`."""
         self.model = model
         self.vocabulary = vocabulary
+        self._unused = (
+            torch.tensor(unused_token_ids, device=model.device) if unused_token_ids else None
+        )
         self.cache = model.make_cache(max_streams)
         self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
@@ -139,7 +149,9 @@ class Runner:
         following = chunk.sequence.prompt_token_ids[chunk.start + 1 : chunk.end + 1]
         if following:
             targets = upload(following, torch.int64, logits.device)
-            scores += score(logits[: len(following)], self.vocabulary, targets, alternatives)
+            scores += score(
+                logits[: len(following)], self.vocabulary, targets, alternatives, self._unused
+            )
 
     @staticmethod
     def _decode_rows(rows: Rows[Sequence]) -> DecodeRows | None:
@@ -190,5 +202,5 @@ class Runner:
     def _sampler_batch(self, rows: Rows[Sequence]) -> SamplerBatch:
         samplers = [self._samplers[row.key] for row in rows]
         if self._batch is None or self._batch.rows != samplers:
-            self._batch = SamplerBatch(samplers, self.vocabulary, self.model.device)
+            self._batch = SamplerBatch(samplers, self.vocabulary, self.model.device, self._unused)
         return self._batch

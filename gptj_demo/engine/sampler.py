@@ -147,7 +147,15 @@ class RowSampler:
 class SamplerBatch:
     """The rows of a batch with their controls as tensors; made anew when the rows change."""
 
-    def __init__(self, rows: Sequence[RowSampler], vocabulary: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        rows: Sequence[RowSampler],
+        vocabulary: int,
+        device: torch.device,
+        unused: torch.Tensor | None = None,
+    ) -> None:
+        """`unused` holds the ids below `vocabulary` that must not be chosen, int64."""
+        self._unused = unused
         self.rows = list(rows)
         self.vocabulary = vocabulary
         self.device = device
@@ -233,15 +241,18 @@ class SamplerBatch:
         the host, -1 where a row's logits were not numbers, and may use them on the device before.
         """
         padded, logits = logits, logits[:, : self.vocabulary]
+        if self._unused is not None:
+            logits = logits.index_fill(1, self._unused, -torch.inf)
         broken = ~logits.amax(dim=1).isfinite()  # amax gives a not-a-number where there is one
         trace = None
         if self._wanting:
             rows = _rows(self._wanting, len(self.rows), self.device)
-            trace = Trace(padded, self.vocabulary, rows, self._alternatives)
+            trace = Trace(padded, self.vocabulary, rows, self._alternatives, self._unused)
 
         if self._compiled is not None and trace is None and not self._filters:
             adjusted, emptied = self._adjust(logits, steps, None)
-            entering = padded if adjusted is logits else adjusted
+            untouched = adjusted is logits and self._unused is None
+            entering = padded if untouched else adjusted
             tokens = self._draw_compiled(entering, self._limits, steps)
         else:
             adjusted, scaled, emptied = self.controlled(logits, steps, trace)
@@ -418,7 +429,7 @@ class SamplerBatch:
         """Gumbel-max over what the filters leave: see `sampling.noise`."""
         if self._compiled is not None:
             return self._draw_compiled(scaled, self._no_limits, steps)
-        keys = upload(self._position_keys(steps).view(np.int64), torch.int64, self.device)
+        keys = upload(self._position_keys(steps).view(np.int64).tolist(), torch.int64, self.device)
         return noise.draw(scaled.softmax(dim=1), keys[:, None], self._increments)
 
     def _position_keys(self, steps: Sequence[int]) -> np.ndarray:

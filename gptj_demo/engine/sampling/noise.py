@@ -52,12 +52,13 @@ def position_keys(request_keys: np.ndarray, positions: Sequence[int]) -> np.ndar
     z = request_keys + index * np.uint64(GAMMA)
     z = (z ^ (z >> np.uint64(SHIFTS[0]))) * np.uint64(FACTORS[0])
     z = (z ^ (z >> np.uint64(SHIFTS[1]))) * np.uint64(FACTORS[1])
-    return z ^ (z >> np.uint64(SHIFTS[2]))
+    keys: np.ndarray = z ^ (z >> np.uint64(SHIFTS[2]))
+    return keys
 
 
 def uniform(number: int) -> float:
     """64 bits as a number strictly between 0 and 1."""
-    return ((number >> (64 - BITS)) + 0.5) / 2**BITS
+    return ((number >> (64 - BITS)) + 0.5) * 2.0**-BITS
 
 
 def increments(vocabulary: int, device: torch.device) -> torch.Tensor:

@@ -44,6 +44,11 @@ CASES: dict[str, tuple[Files, Files | None, Files]] = {
     "the tokenizer, where the config names a row beyond it": ({"eos_token_id": 50256}, None, {}),
     "bos is another token": ({"bos_token_id": "other", "eos_token_id": "common"}, None, {}),
     "no bos": ({"bos_token_id": None, "eos_token_id": "common"}, None, {"bos_token": None}),
+    "suppressed tokens": (
+        {},
+        {"eos_token_id": "common", "suppress_tokens": ["other", "third"]},
+        {},
+    ),
     "a list with an id that the model does not have": (
         {},
         {"eos_token_id": [999, "common"]},
