@@ -17,7 +17,7 @@ from gptj_demo.signals import ignore_stop_signals, raise_on_stop_signals
 if TYPE_CHECKING:
     import uvicorn
 
-    from gptj_demo.worker import Worker
+    from gptj_demo.client import Worker
 
 SPACES_ADDRESS = "0.0.0.0"
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7"
@@ -33,7 +33,7 @@ def main() -> None:
     if isinstance(listener, str):
         sys.exit(_refuse(listener))
 
-    from gptj_demo.worker import Worker
+    from gptj_demo.client import Worker
 
     worker = Worker(settings)
     worker.start()  # first: it loads while the page is built

@@ -33,7 +33,7 @@ from common import (
     sampling,
 )
 
-from gptj_demo.worker import Worker
+from gptj_demo.client import Worker
 
 PROMPT = "Once upon a time there was a king"
 TOKENS = 300

@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
+from gptj_demo.client import Worker  # noqa: E402
 from gptj_demo.protocol import (  # noqa: E402
     EngineStatus,
     Finished,
@@ -44,7 +45,6 @@ from gptj_demo.protocol import (  # noqa: E402
 )
 from gptj_demo.sampling import SamplingParams  # noqa: E402
 from gptj_demo.settings import Settings  # noqa: E402
-from gptj_demo.worker import Worker  # noqa: E402
 
 SAMPLE_MODEL = ROOT / "assets" / "sample-model"
 RESULTS = ROOT / "benchmarks" / "results"

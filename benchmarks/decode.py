@@ -45,11 +45,11 @@ from common import (
 )
 from peers import CTranslate2, Transformers
 
+from gptj_demo.client import Worker
 from gptj_demo.engine.model.cpu.compiled import CompiledModel
 from gptj_demo.engine.sampler import SamplerBatch
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.settings import Settings
-from gptj_demo.worker import Worker
 
 Prompt = Sequence[int]
 

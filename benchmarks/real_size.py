@@ -47,8 +47,8 @@ from common import (
 from random_model import LAYERS, file_bytes, gptj_6b, random_model
 from transformers import GPTJConfig
 
+from gptj_demo.client import Worker
 from gptj_demo.settings import Settings
-from gptj_demo.worker import Worker
 
 STREAMS = (1, 2, 4, 8)
 DECODE_PROMPT_TOKENS = 32

@@ -54,7 +54,7 @@ from common import (
 from peers import CTranslate2
 from tokenizers import Tokenizer
 
-from gptj_demo.worker import Worker
+from gptj_demo.client import Worker
 
 PROMPT_TOKENS = (20, 400)
 NEW_TOKENS = (20, 200)

@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.console import UnreadableText, print_text, read_prompt, show_any_character
 from gptj_demo.protocol import (
     Alternative,
@@ -43,7 +44,6 @@ from gptj_demo.sampling import (
 from gptj_demo.settings import InvalidSettings, add_arguments, read_settings
 from gptj_demo.signals import Terminated, ignore_stop_signals, raise_on_stop_signals
 from gptj_demo.tokenization import prompt_hint
-from gptj_demo.worker import RequestRefused, Worker
 
 # exit codes, as shells report a program that such a signal ended
 INTERRUPTED = 128 + signal.SIGINT

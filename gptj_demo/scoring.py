@@ -15,10 +15,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored, TokenLogprobs
 from gptj_demo.sampling import SamplingParams, make_params
 from gptj_demo.texts import message, quoted
-from gptj_demo.worker import RequestRefused, Worker
 
 PartKind = Literal["auto", "sentences", "words"]
 MAX_PROMPTS = 64

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gptj_demo.client import RequestRefused
 from gptj_demo.protocol import (
     Finished,
     GenerationRequest,
@@ -20,7 +21,6 @@ from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.grid import (
     distinct_words,
 )
-from gptj_demo.worker import RequestRefused
 from tests.grids import grid_of
 
 

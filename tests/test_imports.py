@@ -24,7 +24,12 @@ RANKS = [
         "gptj_demo.api.metrics",
         "gptj_demo.scoring",
     ),
-    ("gptj_demo.worker", "gptj_demo.engine.__main__"),
+    ("gptj_demo.client", "gptj_demo.engine.__main__"),
+    ("gptj_demo.client.worker",),
+    ("gptj_demo.client.dispatcher",),
+    ("gptj_demo.client.stream", "gptj_demo.client.prompt", "gptj_demo.client.admission"),
+    ("gptj_demo.client.refusal", "gptj_demo.client.backends.local"),
+    ("gptj_demo.client.backends",),
     ("gptj_demo.engine.loop",),
     ("gptj_demo.engine.engine", "gptj_demo.engine.load"),
     ("gptj_demo.engine.load.tokenizer", "gptj_demo.engine.load.weights"),
@@ -127,7 +132,7 @@ def test_imports_flow_downward(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["gptj_demo.worker", "gptj_demo.ui.page", "gptj_demo.api.service", "gptj_demo.__main__"],
+    ["gptj_demo.client.worker", "gptj_demo.ui.page", "gptj_demo.api.service", "gptj_demo.__main__"],
 )
 def test_nothing_outside_the_engine_loads_torch(module: str) -> None:
     code = (

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from gptj_demo.client import Worker
 from gptj_demo.protocol import Finished, GenerationRequest, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
-from gptj_demo.worker import Worker
 
 REQUESTS = 300
 CANCELLED = 60

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from transformers import GPTJForCausalLM
 
 from gptj_demo import scoring
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.sampling import InvalidControl
 from gptj_demo.scoring import (
     Continuation,
@@ -32,7 +33,6 @@ from gptj_demo.scoring import (
     words,
 )
 from gptj_demo.settings import Settings
-from gptj_demo.worker import RequestRefused, Worker
 from tests.engine.checkpoints import make_checkpoint
 
 CONTEXT = 128

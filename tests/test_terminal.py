@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from gptj_demo.__main__ import generate, parse_arguments, read_controls
+from gptj_demo.client import Worker
 from gptj_demo.sampling import CONTROLS
 from gptj_demo.settings import Settings
-from gptj_demo.worker import Worker
 from tests.engine.checkpoints import make_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gptj_demo.api.errors import ApiError, of_refusal
+from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -25,7 +26,6 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
-from gptj_demo.worker import RequestRefused, Stream, Worker
 
 KEEP_ALIVE_SECONDS = 5.0
 POLL_SECONDS = 0.02  # where several prompts are answered at once

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from gptj_demo.worker import RefusalKind, RequestRefused
+from gptj_demo.client import RefusalKind, RequestRefused
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _STATUS: dict[RefusalKind, int] = {

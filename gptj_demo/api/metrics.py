@@ -17,8 +17,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.protocol import Finished, Started, StreamEvent, TokenEvent
-from gptj_demo.worker import RequestRefused, Stream, Worker
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -33,14 +33,14 @@ class _Open:
     began: float
     prompt_tokens: int = 0
     written: int = 0
-    reported: dict[int, int] = field(default_factory=dict)  # tokens told, by completion
+    reported: dict[int, int] = field(default_factory=dict)  # tokens that had events, by completion
     last: dict[int, float] = field(default_factory=dict)
     failed: bool = False
     cancelled: bool = False
 
 
 class Metrics:
-    """Counts what the worker's streams tell; see `worker.Observer`."""
+    """Counts the events of the worker's streams; see `client.Observer`."""
 
     def __init__(self, worker: Worker) -> None:
         self.registry = CollectorRegistry()
@@ -96,11 +96,11 @@ class Metrics:
         """Tokens of the requests that run: those whose keys and values are in use."""
         return sum(one.prompt_tokens + one.written for one in list(self._open.values()))
 
-    def opened(self, stream: Stream) -> None:
+    def on_open(self, stream: Stream) -> None:
         self._received.inc()
         self._open[stream.request_id] = _Open(time.monotonic())
 
-    def told(self, stream: Stream, event: StreamEvent | RequestRefused) -> None:
+    def on_event(self, stream: Stream, event: StreamEvent | RequestRefused) -> None:
         one = self._open.get(stream.request_id)
         if one is None:
             return
@@ -120,7 +120,7 @@ class Metrics:
                 stream, "error" if one.failed else "cancelled" if one.cancelled else "finished"
             )
 
-    def closed(self, stream: Stream) -> None:
+    def on_close(self, stream: Stream) -> None:
         if stream.request_id in self._open:
             self._end(stream, "cancelled")
 

@@ -42,10 +42,10 @@ from gptj_demo.api.schema import (
     read_params,
 )
 from gptj_demo.api.streaming import CallerLeft, EventStream, events, unless_caller_leaves
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.protocol import ModelInfo
 from gptj_demo.settings import Settings
 from gptj_demo.software import software_version
-from gptj_demo.worker import RequestRefused, Worker
 
 TITLE = "GPT-J Playground API"
 DESCRIPTION = (

@@ -1,4 +1,4 @@
-"""The engine process's entry: `python -m gptj_demo.engine SOCKET`, started by `worker.py`."""
+"""The engine process's entry: `python -m gptj_demo.engine SOCKET`; see `client.backends.local`."""
 
 import sys
 

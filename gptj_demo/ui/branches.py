@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gptj_demo.client import Worker
 from gptj_demo.ui.component import ModuleHTML
-from gptj_demo.worker import Worker
 
 
 class Branches(ModuleHTML):

@@ -17,6 +17,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.sampling import (
     CONTROLS,
     MAX_SEED,
@@ -47,7 +48,6 @@ from gptj_demo.ui.grid import (
     suggestion,
 )
 from gptj_demo.ui.scoring_api import address_of
-from gptj_demo.worker import RequestRefused, Worker
 
 MAX_ID_CHARACTERS = 64
 

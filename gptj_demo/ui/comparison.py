@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.protocol import (
     Drafting,
     GenerationRequest,
@@ -28,7 +29,6 @@ from gptj_demo.ui.grid import (
     Grid,
     distinct_words,
 )
-from gptj_demo.worker import RequestRefused, Stream, Worker
 
 UPDATE_SECONDS = 0.08
 NOT_RUN: dict[str, Any] = {

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
+from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -26,7 +27,6 @@ from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams, make_pa
 from gptj_demo.texts import message
 from gptj_demo.tokenization import Vocabulary
 from gptj_demo.ui.tokens import CharacterCount, healed_length, pack_score, pack_token
-from gptj_demo.worker import RequestRefused, Stream, Worker
 
 logger = logging.getLogger(__name__)
 

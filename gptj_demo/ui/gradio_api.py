@@ -17,6 +17,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -52,7 +53,6 @@ from gptj_demo.ui.scoring_api import (
     compare_prompts_function,
     score_function,
 )
-from gptj_demo.worker import RequestRefused, Worker
 
 
 def build_api(worker: Worker) -> None:

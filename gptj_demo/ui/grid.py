@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gptj_demo.client.prompt import MAX_PROMPT_CHARACTERS
 from gptj_demo.sampling import (
     CONTROLS,
     MAX_SEED,
@@ -24,7 +25,6 @@ from gptj_demo.sampling import (
     make_params,
 )
 from gptj_demo.texts import Message, MessageError, listed, message, quoted, say
-from gptj_demo.worker import MAX_PROMPT_CHARACTERS
 
 MAX_CELLS = 36
 MAX_NAME_CHARACTERS = 40

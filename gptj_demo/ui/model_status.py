@@ -7,10 +7,10 @@ from typing import Any
 
 import psutil
 
+from gptj_demo.client import Worker
 from gptj_demo.software import software_version
 from gptj_demo.ui.assets import read_asset
 from gptj_demo.ui.component import ModuleHTML
-from gptj_demo.worker import Worker
 
 
 def describe_status(worker: Worker) -> dict[str, Any]:

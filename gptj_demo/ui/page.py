@@ -9,6 +9,7 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.events import api
 
+from gptj_demo.client import Worker
 from gptj_demo.ui.about import build_about
 from gptj_demo.ui.assets import ASSETS, boot_script, read_styles, serve_assets
 from gptj_demo.ui.branches import build_branches
@@ -19,7 +20,6 @@ from gptj_demo.ui.share import Share, build_code_api
 from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.why import build_why
 from gptj_demo.ui.write import build_write
-from gptj_demo.worker import Worker
 
 TITLE = "GPT-J Playground"
 MAX_EVENTS = 1000  # beyond the worker's own queue, which is the one that refuses with a sentence

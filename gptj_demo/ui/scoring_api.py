@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.protocol import (
     Finished,
     GenerationRequest,
@@ -31,7 +32,6 @@ from gptj_demo.ui.generation import (
     describe_score,
 )
 from gptj_demo.ui.why import describe_continuation
-from gptj_demo.worker import RequestRefused, Worker
 
 
 def address_of(caller: gr.Request) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.sampling import (
     CONTROLS,
     MAX_NEW_TOKENS,
@@ -26,7 +27,6 @@ from gptj_demo.texts import message, quoted
 from gptj_demo.ui.component import ModuleHTML
 from gptj_demo.ui.generation import read_controls
 from gptj_demo.ui.snippets import IN_REPOSITORY, MODEL_FOLDER, Place, make_snippets
-from gptj_demo.worker import RequestRefused, Worker
 
 GPT_J = "EleutherAI/gpt-j-6b"
 SAMPLE_FOLDER = "assets/sample-model"

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.scoring import (
     MAX_PROMPTS,
     ContinuationScore,
@@ -25,7 +26,6 @@ from gptj_demo.scoring import (
 )
 from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import describe_token, record, refused
-from gptj_demo.worker import RequestRefused, Worker
 
 MAX_ID_CHARACTERS = 64
 ALTERNATIVES = 5

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored
 from gptj_demo.sampling import CONTROLS, InvalidControl
 from gptj_demo.tokenization import prompt_hint
@@ -19,7 +20,6 @@ from gptj_demo.ui.generation import BROKEN, read_controls, record, records, refu
 from gptj_demo.ui.results import Results
 from gptj_demo.ui.scoring_api import address_of
 from gptj_demo.ui.tokens import pack_score
-from gptj_demo.worker import RequestRefused, Stream, Worker
 
 MAX_ID_CHARACTERS = 64
 

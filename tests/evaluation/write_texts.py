@@ -8,10 +8,10 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from gptj_demo.client import Worker
 from gptj_demo.protocol import Finished, GenerationRequest, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
-from gptj_demo.worker import Worker
 
 FOLDER = Path(__file__).resolve().parent
 BEGINNINGS = (

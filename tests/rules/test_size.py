@@ -34,9 +34,6 @@ TO_SPLIT = {
     "gptj_demo/sampling.py:SamplingParams",
     # gptj_demo/ui
     "gptj_demo/ui/grid.py",
-    # gptj_demo
-    "gptj_demo/worker.py",
-    "gptj_demo/worker.py:Worker",
     # tests/browser
     "tests/browser/test_compare.py",
     "tests/browser/test_page.py",
@@ -45,8 +42,6 @@ TO_SPLIT = {
     # tests/engine
     "tests/engine/test_graphs.py",
     "tests/engine/test_sampler.py",
-    # tests
-    "tests/test_worker.py",
 }
 
 

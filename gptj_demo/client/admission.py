@@ -1,0 +1,187 @@
+"""Which requests may enter the queue, and whose turn it is. Pure: no lock, no loop, no process.
+
+The engine gets about as many requests as it has slots, the others wait here. The next turn belongs
+to the visitor with the fewest completions in the engine; among equals, to the request that came
+first. No visitor gets the last slots, so that somebody else finds a free one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.texts import message
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request that is not over; `completions` counts those of it that have not ended."""
+
+    visitor: str | None
+    completions: int
+    ahead: int | None = None
+    """Requests that start before it, as its stream last learned; None until it has learned it."""
+    is_waiting: bool = True  # it has no slot yet
+    is_ready: bool = False  # it may be submitted
+    is_submitted: bool = False  # the engine has it
+
+
+class Admission:
+    """The requests that are not over, by id; ids grow in the order of arrival.
+
+    `max_waiting` requests may wait in all. `slots` is the number of slots of the newest model, 0
+    before one is known; `is_open` says whether an engine takes requests at present.
+    """
+
+    def __init__(self, max_waiting: int) -> None:
+        self.max_waiting = max_waiting
+        self.slots = 0
+        self.is_open = False
+        self._requests: dict[int, _Request] = {}
+        self._waiting: set[int] = set()
+        self._ready: set[int] = set()
+        self._submitted: set[int] = set()
+        self._places_changed = False
+
+    @property
+    def slots_per_visitor(self) -> int:
+        """Slots that one visitor gets at most: all but one in eight, where there are four."""
+        return self.slots if self.slots < 4 else self.slots - max(1, self.slots // 8)
+
+    @property
+    def running(self) -> int:
+        """Slots that are held: one for each completion of the requests that have started."""
+        held = sum(one.completions for one in self._requests.values() if not one.is_waiting)
+        return min(held, self.slots) if self.slots else held
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return len(self._waiting)
+
+    def is_submitted(self, request_id: int) -> bool:
+        """Whether the engine has the request."""
+        return request_id in self._submitted
+
+    def not_ready(self) -> list[int]:
+        """The requests that were not yet ready to be submitted, oldest first."""
+        return [i for i, one in self._requests.items() if not (one.is_ready or one.is_submitted)]
+
+    # ---- what happens to a request
+
+    def enter(self, request_id: int, visitor: str | None, completions: int) -> None:
+        """Put a new request into the queue; raises `RequestRefused` where that is full."""
+        free = max(0, self.slots - self.running) if self.is_open else 0
+        if self.waiting >= self.max_waiting + free:
+            raise RequestRefused("queue_full", message("refused.queue_full", count=self.waiting))
+        own = sum(self._requests[i].visitor == visitor for i in self._waiting)
+        share = max(1, self.max_waiting - self.max_waiting // 4)
+        if visitor is not None and own >= share + free:
+            raise RequestRefused("queue_full", message("refused.your_share", count=own))
+        self._requests[request_id] = _Request(visitor, completions)
+        self._waiting.add(request_id)
+        self._places_changed = True
+
+    def mark_ready(self, request_id: int) -> bool:
+        """Note that the request may be submitted; False where it is over or submitted already."""
+        one = self._requests.get(request_id)
+        if one is None or one.is_submitted:
+            return False
+        one.is_ready = True
+        self._ready.add(request_id)
+        return True
+
+    def start(self, request_id: int) -> None:
+        """Note that the request holds a slot."""
+        if request_id in self._waiting:
+            self._waiting.remove(request_id)
+            self._requests[request_id].is_waiting = False
+            self._places_changed = True
+
+    def end_completion(self, request_id: int) -> bool:
+        """Note that one completion of the request has ended; whether it was the last."""
+        self.start(request_id)
+        one = self._requests[request_id]
+        one.completions -= 1
+        if not one.completions:
+            self.leave(request_id)
+        return not one.completions
+
+    def leave(self, request_id: int) -> None:
+        """Forget a request; unknown ids are ignored."""
+        if self._requests.pop(request_id, None) is not None:
+            self._places_changed |= request_id in self._waiting
+            for ids in (self._waiting, self._ready, self._submitted):
+                ids.discard(request_id)
+
+    def close(self, *, for_good: bool) -> list[int]:
+        """The engine has ended: forget the requests that it had, or all; returns their ids.
+
+        The others wait for the next engine, for which they are not ready yet.
+        """
+        self.is_open = False
+        ended = list(self._requests) if for_good else sorted(self._submitted)
+        for request_id in ended:
+            self.leave(request_id)
+        for request_id in self._ready:
+            self._requests[request_id].is_ready = False
+        self._ready.clear()
+        return ended
+
+    # ---- whose turn it is
+
+    def next_turns(self) -> list[int]:
+        """The requests that the engine gets now, in this order; they count as submitted.
+
+        The engine gets a few more than it has slots for, so that no slot is empty while the next
+        request travels.
+        """
+        if not self.is_open:
+            return []
+        held = self._held()
+        turns = []
+        while self._ready and held.total() < self.slots + self.slots // 8:
+            allowed = [
+                request_id
+                for request_id in self._ready
+                if (visitor := self._requests[request_id].visitor) is None
+                or held[visitor] < self.slots_per_visitor
+            ]
+            if not allowed:
+                break
+            chosen = min(allowed, key=lambda i: (held[self._requests[i].visitor], i))
+            one = self._requests[chosen]
+            held[one.visitor] += one.completions
+            one.is_ready, one.is_submitted = False, True
+            self._ready.remove(chosen)
+            self._submitted.add(chosen)
+            turns.append(chosen)
+        return turns
+
+    def moved(self) -> list[tuple[int, int]]:
+        """Each waiting request whose place has changed: its id, and how many start before it."""
+        if not self._places_changed:
+            return []
+        self._places_changed = False
+        held = self._held()
+        turns: list[tuple[bool, int, int]] = []
+        for request_id in sorted(self._waiting):
+            one = self._requests[request_id]
+            turns.append((not one.is_submitted, held[one.visitor], request_id))
+            if not one.is_submitted:
+                held[one.visitor] += one.completions
+        moved = []
+        for ahead, (*_, request_id) in enumerate(sorted(turns)):
+            if ahead != self._requests[request_id].ahead:
+                self._requests[request_id].ahead = ahead
+                moved.append((request_id, ahead))
+        return moved
+
+    def _held(self) -> Counter[str | None]:
+        """Completions that the engine has, by visitor."""
+        held: Counter[str | None] = Counter()
+        for request_id in self._submitted:
+            one = self._requests[request_id]
+            held[one.visitor] += one.completions
+        return held

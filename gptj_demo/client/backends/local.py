@@ -1,0 +1,120 @@
+"""Runs the engine as a child process, over a socket pair.
+
+The engine is a program of its own (`python -m gptj_demo.engine`), so that the page is up while the
+weights load, a crash of the model ends no page, and the model's loop shares no interpreter lock
+with the open streams. If this process dies in any way, the socket closes and the engine ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from gptj_demo.client.backends.base import EngineMessage, Health
+from gptj_demo.protocol import Cancel, Submit
+from gptj_demo.settings import Settings
+
+EXIT_SECONDS = 5.0  # before an engine that does not end by itself is killed
+
+
+class LocalBackend:
+    """The engine in a child process; see `base.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        process, connection = _spawn_engine()
+        with self._lock:
+            self._process, self._connection = process, connection
+        self.send(self._settings)
+
+    def send(self, message: Submit | Cancel | Settings) -> None:
+        with self._lock:
+            if self._connection is not None:
+                with contextlib.suppress(OSError):  # `events` notices a dead engine
+                    self._connection.send(message)
+
+    def events(self) -> Generator[EngineMessage, None, None]:
+        connection = self._connection
+        if connection is None:
+            raise RuntimeError("start an engine first")
+        try:
+            while True:
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):
+                    return
+                yield message
+        finally:
+            with self._lock:
+                self._connection = None
+                connection.close()  # which ends an engine that still runs
+
+    def wait(self) -> str:
+        process = self._process
+        if process is None:
+            return "it could not be started"
+        try:
+            code = process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        self._process = None
+        return _describe_exit(code)
+
+    def health(self) -> Health:
+        process = self._process
+        return Health(None if process is None else process.pid)
+
+    def stop(self) -> None:
+        connection = self._connection  # without the lock: a send that hangs must not hold this up
+        if connection is not None:
+            # a shut-down wakes the thread that reads, which closing the descriptor would not
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(connection.fileno())) as ours,
+            ):
+                ours.shutdown(socket.SHUT_RDWR)
+
+
+def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
+    ours, theirs = socket.socketpair()
+    root = str(Path(__file__).resolve().parents[3])
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {
+        # threads that spin while they wait take the cores that the page needs
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **os.environ,
+        "PYTHONPATH": root if not inherited else root + os.pathsep + inherited,
+        "DISABLE_SAFETENSORS_CONVERSION": "1",
+    }
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gptj_demo.engine", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # what a library prints must not reach the terminal's own output
+            env=environment,
+        )
+    return process, Connection(ours.detach())
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+        return f"{name}, often a lack of memory" if name == "SIGKILL" else name
+    return f"signal {-code}"

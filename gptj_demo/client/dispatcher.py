@@ -1,0 +1,227 @@
+"""Hands requests to the engine and the engine's events to the streams.
+
+Streams live in event loops, the engine's messages arrive in a thread of their own: the lock is
+here. Whose turn it is, `admission` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gptj_demo.client.admission import Admission
+from gptj_demo.client.prompt import Ready, build_submit
+from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.client.stream import Stream
+from gptj_demo.protocol import (
+    Cancel,
+    EngineEvent,
+    Finished,
+    FinishReason,
+    Started,
+    StreamEvent,
+    Submit,
+    TokenEvent,
+    Waiting,
+)
+from gptj_demo.texts import Message, message
+
+logger = logging.getLogger(__name__)
+
+Delivery = tuple[Stream, StreamEvent]
+
+
+class Dispatcher:
+    """The open streams; the port through which they reach the engine. Thread-safe.
+
+    `ready` is what is known of the model, `accepting` whether an engine is there that takes
+    requests, `closed` why none will be taken any more.
+    """
+
+    def __init__(self, max_waiting: int, send: Callable[[Submit | Cancel], None]) -> None:
+        self.ready: Ready | None = None
+        self.closed: Message | None = None
+        self.tokens_written = 0  # by all engines together
+        self._send = send
+        self._lock = threading.RLock()
+        self._admission = Admission(max_waiting)
+        self._streams: dict[int, Stream] = {}  # by request id
+        self._accepting = False
+        self._preparing: set[asyncio.Future[None]] = set()  # held, or they may be collected
+
+    @property
+    def slots_per_visitor(self) -> int:
+        """Slots that one visitor gets at most; 0 before a model is known."""
+        return self._admission.slots_per_visitor
+
+    @property
+    def running(self) -> int:
+        """Slots that are held: one for each completion of the requests that have started."""
+        with self._lock:
+            return self._admission.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return self._admission.waiting
+
+    # ---- for streams; see `stream.Port`
+
+    def register(self, stream: Stream) -> None:
+        with self._lock:
+            if self.closed is not None:
+                raise RequestRefused("unavailable", self.closed)
+            request = stream.request
+            self._admission.enter(stream.request_id, request.visitor, request.params.candidates)
+            self._streams[stream.request_id] = stream
+            moved = self._moved()
+        own = [event for one, event in moved if one is stream]
+        stream.on_event(own[0] if own else Waiting(0))
+        _deliver([one for one in moved if one[0] is not stream])
+
+    async def submit(self, stream: Stream) -> None:
+        ready = self.ready
+        if ready is None or not self._accepting:
+            return  # it is submitted when the engine has sent its tokenizer
+        try:
+            stream.submitted = await build_submit(
+                stream.request_id, stream.request, stream.seed, ready
+            )
+        except Exception as error:
+            if not isinstance(error, RequestRefused):
+                logger.exception("a prompt could not be tokenized")
+                error = RequestRefused("invalid", message("refused.unreadable"))
+            self.forget(stream)
+            stream.on_event(error)
+            return
+        with self._lock:
+            if self._admission.mark_ready(stream.request_id):
+                self._fill_slots()
+
+    def cancel(self, stream: Stream) -> None:
+        with self._lock:
+            if self._admission.is_submitted(stream.request_id):
+                self._send(Cancel(stream.request_id))  # the engine sends the last events
+                return
+            if self._streams.pop(stream.request_id, None) is None:
+                return
+            self._admission.leave(stream.request_id)
+            moved = self._moved()
+        _deliver([*_last_events(stream, "cancelled", message("end.cancelled")), *moved])
+
+    def forget(self, stream: Stream) -> None:
+        with self._lock:
+            if self._streams.pop(stream.request_id, None) is None:
+                return
+            was_submitted = self._admission.is_submitted(stream.request_id)
+            self._admission.leave(stream.request_id)
+            if was_submitted:
+                self._send(Cancel(stream.request_id))
+                self._fill_slots()  # the engine handles messages in their order
+            moved = self._moved()
+        _deliver(moved)
+
+    def _fill_slots(self) -> None:
+        """Submit the requests whose turn it is; with the lock held."""
+        for request_id in self._admission.next_turns():
+            submit = self._streams[request_id].submitted
+            assert submit is not None
+            self._send(submit)
+
+    def _moved(self) -> list[Delivery]:
+        """The events of waiting requests whose place has changed; with the lock held."""
+        return [(self._streams[i], Waiting(ahead)) for i, ahead in self._admission.moved()]
+
+    # ---- for the thread that watches the engine
+
+    def accept(self, ready: Ready) -> None:
+        """An engine has its tokenizer: prepare the requests that wait for one."""
+        with self._lock:
+            self.ready, self._accepting = ready, True
+            late = [self._streams[i] for i in self._admission.not_ready()]
+        for stream in late:
+            _call_in_loop(stream.loop, self._start_preparing, stream)
+
+    def open(self, ready: Ready) -> None:
+        """The engine has loaded its model: submit what is prepared."""
+        assert ready.model is not None
+        with self._lock:
+            self.ready = ready
+            self._admission.slots = ready.model.max_streams
+            self._admission.is_open = True
+            self._fill_slots()
+
+    def pause(self) -> None:
+        """The engine takes no more requests: the next ones wait for another."""
+        with self._lock:
+            self._accepting = self._admission.is_open = False
+
+    def on_events(self, events: Iterable[EngineEvent]) -> None:
+        """Pass on what one step of the engine produced."""
+        deliveries: list[Delivery] = []
+        has_ended = False
+        with self._lock:
+            for event in events:
+                stream = self._streams.get(event.request_id)
+                if stream is None:
+                    continue
+                deliveries.append((stream, event))
+                if isinstance(event, TokenEvent):
+                    self.tokens_written += 1
+                elif isinstance(event, Started):
+                    self._admission.start(event.request_id)
+                elif isinstance(event, Finished):
+                    has_ended = True
+                    if self._admission.end_completion(event.request_id):
+                        del self._streams[event.request_id]
+            if has_ended:
+                self._fill_slots()
+            deliveries += self._moved()
+        _deliver(deliveries)
+
+    def end_streams(self, why: Message) -> None:
+        """End with an error what the engine had; the other requests wait for the next engine."""
+        with self._lock:
+            for_good = self.closed is not None
+            ended = [self._streams.pop(i) for i in self._admission.close(for_good=for_good)]
+            moved = self._moved()
+        _deliver([one for stream in ended for one in _last_events(stream, "error", why)] + moved)
+
+    def _start_preparing(self, stream: Stream) -> None:
+        """Submit a stream that was opened before there was a tokenizer; in its event loop."""
+        preparing = asyncio.ensure_future(self.submit(stream))
+        self._preparing.add(preparing)
+        preparing.add_done_callback(self._preparing.discard)
+
+
+def _last_events(stream: Stream, reason: FinishReason, why: Message) -> list[Delivery]:
+    """The ends of a stream's completions where the engine sends none."""
+    return [
+        (stream, Finished(stream.request_id, reason, why, "", 0, 0, stream.seed, index))
+        for index in range(stream.request.params.candidates)
+    ]
+
+
+def _deliver(deliveries: list[Delivery]) -> None:
+    """Hand events to their streams: one call into each event loop, however many streams."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Delivery]] = {}
+    for stream, event in deliveries:
+        by_loop.setdefault(stream.loop, []).append((stream, event))
+    for loop, batch in by_loop.items():
+        _call_in_loop(loop, _deliver_batch, batch)
+
+
+def _deliver_batch(batch: list[Delivery]) -> None:
+    for stream, event in batch:
+        stream.on_event(event)
+
+
+def _call_in_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: Any
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the streams of a closed loop have no reader
+        loop.call_soon_threadsafe(function, *arguments)

@@ -1,0 +1,123 @@
+"""From a request to what the engine gets: text to token ids, fitted into the context."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.protocol import GenerationRequest, ModelInfo, Submit
+from gptj_demo.sampling import InvalidControl, SamplingParams
+from gptj_demo.texts import message
+from gptj_demo.tokenization import Vocabulary
+
+MAX_PROMPT_CHARACTERS = 200_000
+TOKENIZE_IN_THREAD_FROM = 20_000  # characters; shorter texts take less than a thread switch costs
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is known of the model from the moment its tokenizer is there.
+
+    `context_length` is the number of tokens that prompt and completion may have together; `model`
+    is None until the weights have been loaded once.
+    """
+
+    vocabulary: Vocabulary
+    context_length: int
+    model: ModelInfo | None = None
+
+
+async def encode(text: str, ready: Ready, *, begins: bool = True) -> list[int]:
+    """Token ids of a text that `begins` or goes on; raises `RequestRefused`."""
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise RequestRefused(
+            "too_long",
+            message(
+                "refused.too_many_characters",
+                characters=len(text),
+                most=MAX_PROMPT_CHARACTERS,
+                context=ready.context_length,
+            ),
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestRefused(
+            "invalid",
+            message(
+                "refused.surrogate",
+                place=error.start + 1,
+                character=f"U+{ord(text[error.start]):04X}",
+            ),
+        ) from None
+    tokenize = ready.vocabulary.encode_prompt if begins else ready.vocabulary.encode
+    if len(text) < TOKENIZE_IN_THREAD_FROM:
+        return tokenize(text)
+    return await asyncio.to_thread(tokenize, text)
+
+
+async def build_submit(
+    request_id: int, request: GenerationRequest, seed: int, ready: Ready
+) -> Submit:
+    """Tokenize and check a request; raises `RequestRefused`."""
+    params, vocabulary = request.params, ready.vocabulary
+    try:
+        controls = vocabulary.tokenize_controls(params)
+    except InvalidControl as error:
+        raise RequestRefused("invalid", error.message, error.name) from None
+    if isinstance(request.prompt, str):
+        token_ids = tuple(await encode(request.prompt, ready))
+    else:
+        token_ids = request.prompt
+        check_ids(token_ids, vocabulary)
+    kept = fit(token_ids, params, ready.context_length) or (vocabulary.bos_token_id,)
+    return Submit(
+        request_id,
+        kept,
+        params,
+        seed,
+        controls.logit_bias,
+        controls.bad_words,
+        controls.dry_sequence_breakers,
+        max(0, len(token_ids) - len(kept)),
+    )
+
+
+def check_ids(token_ids: tuple[int, ...], vocabulary: Vocabulary) -> None:
+    """Raise `RequestRefused` for ids that are not in the vocabulary."""
+    wrong = next((i for i in token_ids if i not in vocabulary), None)
+    if wrong is not None:
+        last = str(vocabulary.size - 1)
+        raise RequestRefused("invalid", message("refused.token_id", token=str(wrong), last=last))
+
+
+def fit(token_ids: tuple[int, ...], params: SamplingParams, context_length: int) -> tuple[int, ...]:
+    """The prompt that the model reads: all of it, or its end; see `SamplingParams.truncate`.
+
+    Raises `RequestRefused` for a prompt that is too long and may not be truncated.
+    """
+    if params.truncate == "left":
+        return token_ids[-longest_read(params.max_new_tokens, context_length) :]
+    longest = context_length - (params.max_new_tokens > 0)  # leaves a position to generate
+    if len(token_ids) > longest:
+        sizes = {"tokens": len(token_ids), "context": context_length}
+        why = message("refused.too_long", **sizes, count=len(token_ids) - longest)
+        raise RequestRefused("too_long", why, "truncate")
+    return token_ids
+
+
+def longest_read(max_new_tokens: int, context_length: int) -> int:
+    """Tokens of a prompt that are read if it may be truncated: at least half of the context."""
+    return context_length - min(max_new_tokens, context_length // 2)
+
+
+async def dropped_by_truncation(text: str, max_new_tokens: int, ready: Ready) -> tuple[int, int]:
+    """How many tokens and characters `truncate` = left takes from a text.
+
+    A character of which the model reads a part counts as dropped. Raises `RequestRefused`.
+    """
+    token_ids = await encode(text, ready)
+    dropped = max(0, len(token_ids) - longest_read(max_new_tokens, ready.context_length))
+    size = ready.vocabulary.tokens(token_ids, text)[dropped - 1].end if dropped else 0
+    return dropped, len(text.encode()[:size].decode(errors="replace"))

@@ -1,0 +1,221 @@
+"""The web process's end of the engine: `Worker.stream(request)` and the engine's state.
+
+That is all that pages, terminal and API know of the model. A backend runs the engine; the worker
+watches it, restarts it after a failure, and sees to it that every stream ends with a reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+from dataclasses import replace
+
+from gptj_demo.client.backends.base import Backend, EngineMessage
+from gptj_demo.client.backends.local import EXIT_SECONDS, LocalBackend
+from gptj_demo.client.dispatcher import Dispatcher
+from gptj_demo.client.prompt import Ready, dropped_by_truncation, encode
+from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.client.stream import Observer, Stream
+from gptj_demo.protocol import (
+    EngineStatus,
+    GenerationRequest,
+    ModelInfo,
+    Refused,
+    StepEvents,
+    TokenizerReady,
+)
+from gptj_demo.settings import Settings
+from gptj_demo.texts import Message, message
+from gptj_demo.tokenization import Token, Vocabulary
+
+logger = logging.getLogger(__name__)
+
+RESTART_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, by failures since the last ready
+
+
+class Worker:
+    """The facade over one engine. Thread-safe; streams may live in any number of event loops."""
+
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+        self.settings = settings
+        self.status = EngineStatus("starting", message("status.starting"))
+        self.observer: Observer | None = None
+        self.restarts = 0
+        self._backend = LocalBackend(settings) if backend is None else backend
+        self._request_ids = itertools.count(1)
+        self._dispatcher = Dispatcher(settings.max_waiting, self._backend.send)
+        self._stopping = threading.Event()
+        self._refusal: Message | None = None
+        self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
+        # Threads are not joined: a join that a signal interrupts marks a living thread as ended.
+        self._ended = threading.Event()
+
+    # ---- for the process that owns the worker
+
+    def start(self) -> None:
+        """Start the engine; returns at once, `status` follows its progress."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the engine and wait until it is gone."""
+        self._stopping.set()
+        self._dispatcher.closed = self._dispatcher.closed or message("refused.stopped")
+        self._backend.stop()
+        if self._thread.ident is not None:
+            self._ended.wait(EXIT_SECONDS + 5)
+
+    def wait(self) -> str | None:
+        """Block until the worker is stopped; returns why the engine refused its settings, if so."""
+        while not self._ended.wait(0.5):  # signals are handled between two waits at the latest
+            pass
+        return None if self._refusal is None else str(self._refusal)
+
+    @property
+    def engine_pid(self) -> int | None:
+        """Process id of the engine, None while there is none."""
+        return self._backend.health().process_id
+
+    # ---- for pages, terminal and API
+
+    def stream(self, request: GenerationRequest) -> Stream:
+        """The events of a new request; see `Stream`."""
+        return Stream(self._dispatcher, next(self._request_ids), request, self.observer)
+
+    @property
+    def ready(self) -> Ready | None:
+        """What is known of the model, None before its tokenizer is loaded."""
+        return self._dispatcher.ready
+
+    @property
+    def tokens_written(self) -> int:
+        """Tokens that all engines together have generated."""
+        return self._dispatcher.tokens_written
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model that answers, None before the first one is loaded."""
+        return self.status.model
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The model's tokenizer, None before it is known."""
+        return None if self.ready is None else self.ready.vocabulary
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that prompt and completion may have together; None before it is known."""
+        return None if self.ready is None else self.ready.context_length
+
+    def require_ready(self) -> Ready:
+        """`ready`; raises `RequestRefused` before the tokenizer is loaded."""
+        if self.ready is None:
+            raise RequestRefused("unavailable", message("refused.loading"))
+        return self.ready
+
+    @property
+    def slots_a_visitor(self) -> int:
+        """Slots that one visitor gets at most, so that others find one; 0 before it is known."""
+        return self._dispatcher.slots_per_visitor
+
+    @property
+    def streams_running(self) -> int:
+        """Slots that are held: one for each completion of the requests that have started."""
+        return self._dispatcher.running
+
+    @property
+    def streams_waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return self._dispatcher.waiting
+
+    async def count_tokens(self, text: str) -> int | None:
+        """Tokens of a text, None before the tokenizer is loaded; raises `RequestRefused`."""
+        return None if self.ready is None else len(await encode(text, self.ready))
+
+    async def unread(self, text: str, max_new_tokens: int) -> tuple[int, int]:
+        """Tokens and characters of a text that `prompt.dropped_by_truncation` counts."""
+        if self.ready is None:
+            return 0, 0
+        return await dropped_by_truncation(text, max_new_tokens, self.ready)
+
+    async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
+        """The tokens of a text that `begins` or goes on; raises `RequestRefused`, also before the
+        tokenizer is loaded."""
+        ready = self.require_ready()
+        return ready.vocabulary.tokens(await encode(text, ready, begins=begins), text)
+
+    def token_text(self, token_id: int) -> str:
+        """A token of the model as text by itself; see `Token.text`."""
+        return self.require_ready().vocabulary.text_of(token_id)
+
+    # ---- the engine; all below runs in the supervising thread
+
+    def _supervise(self) -> None:
+        try:
+            failures = 0
+            while not self._stopping.is_set():
+                was_ready = self._run_engine()
+                if self._stopping.is_set() or self._refusal is not None:
+                    break
+                failures = 0 if was_ready else failures + 1
+                self._stopping.wait(RESTART_DELAYS[min(failures, len(RESTART_DELAYS) - 1)])
+            self._dispatcher.end_streams(self._refusal or message("end.shutting_down"))
+        finally:
+            self._ended.set()
+
+    def _run_engine(self) -> bool:
+        """One life of the engine; returns whether it was ever ready."""
+        was_ready = False
+        try:
+            self._backend.start()
+            if self._stopping.is_set():  # `stop` may have come too early to find this engine
+                self._backend.stop()
+            with contextlib.closing(self._backend.events()) as events:
+                for event in events:
+                    was_ready |= isinstance(event, EngineStatus) and event.state == "ready"
+                    self._on_message(event)
+        except Exception:  # a bug here must not make the open streams wait for ever
+            logger.exception("the supervision of the model process failed")
+        self._dispatcher.pause()
+        how = self._backend.wait()
+        if not self._stopping.is_set() and self._refusal is None:
+            logger.error("the model process ended: %s; restarting it", how)
+            why = message("status.restarting", how=how)
+            self.status = EngineStatus("restarting", why, model=self.model)
+            self.restarts += 1
+            self._dispatcher.end_streams(message("end.restarted", how=how))
+        return was_ready
+
+    def _on_message(self, received: EngineMessage) -> None:
+        match received:
+            case StepEvents(events):
+                self._dispatcher.on_events(events)
+            case EngineStatus():
+                self._on_status(received)
+            case TokenizerReady():
+                vocabulary = Vocabulary(
+                    received.tokenizer_json,
+                    received.vocabulary_size,
+                    received.bos_token_id,
+                    received.eos_token_ids,
+                    received.unused_token_ids,
+                )
+                ready = Ready(vocabulary, received.context_length, self.model)
+                self._dispatcher.accept(ready)
+            case Refused(why):
+                if self.status.state == "restarting":  # it has worked before: try again
+                    logger.error("the model could not be restarted: %s", why)
+                else:
+                    self._refusal = self._dispatcher.closed = message("status.refused", why=why)
+                    self.status = EngineStatus("failed", self._refusal)
+            case _:
+                raise TypeError(f"unknown message from the engine: {type(received).__name__}")
+
+    def _on_status(self, status: EngineStatus) -> None:
+        if status.state == "loading" and self.status.state == "restarting":
+            status = replace(status, state="restarting", model=self.model)
+        self.status = status
+        ready = self.ready
+        if status.state == "ready" and ready is not None:
+            self._dispatcher.open(replace(ready, model=status.model))

@@ -1,0 +1,253 @@
+"""Who may enter the queue, and whose turn it is: pure, without an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gptj_demo.client.admission import Admission
+from gptj_demo.client.refusal import RequestRefused
+
+
+def admission(slots: int = 2, max_waiting: int = 100) -> Admission:
+    """An admission with an engine that takes requests."""
+    one = Admission(max_waiting)
+    one.slots = slots
+    one.is_open = True
+    return one
+
+
+def ask(
+    one: Admission, request_id: int, visitor: str | None = None, completions: int = 1
+) -> list[int]:
+    """Enter a request that is ready at once; the requests that are submitted thereby."""
+    one.enter(request_id, visitor, completions)
+    assert one.mark_ready(request_id)
+    return one.next_turns()
+
+
+def run(one: Admission, request_id: int, visitor: str | None = None) -> None:
+    """A request that has started."""
+    assert ask(one, request_id, visitor) == [request_id]
+    one.start(request_id)
+
+
+def test_requests_are_submitted_while_there_are_slots() -> None:
+    one = admission(slots=2)
+    assert ask(one, 1) == [1]
+    assert ask(one, 2) == [2]
+    assert ask(one, 3) == []
+    assert one.end_completion(1)
+    assert one.next_turns() == [3]
+
+
+def test_the_engine_gets_an_eighth_more_than_it_has_slots() -> None:
+    one = admission(slots=16)
+    submitted = [ask(one, request_id) for request_id in range(20)]
+    assert sum(map(len, submitted)) == 18
+
+
+def test_nothing_is_submitted_before_an_engine_takes_requests() -> None:
+    one = Admission(100)
+    assert ask(one, 1) == []
+    one.slots, one.is_open = 2, True
+    assert one.next_turns() == [1]
+
+
+def test_a_request_of_several_completions_counts_for_each() -> None:
+    one = admission(slots=4)
+    assert ask(one, 1, completions=4) == [1]
+    assert ask(one, 2) == []
+    one.start(1)
+    assert one.running == 4
+    assert not one.end_completion(1)
+    assert (one.running, one.next_turns()) == (3, [2])
+
+
+def test_the_visitor_with_the_fewest_completions_comes_next() -> None:
+    one = admission(slots=2)
+    run(one, 1, "busy")
+    run(one, 2, "busy")
+    for request_id, visitor in [(3, "busy"), (4, "busy"), (5, "person")]:
+        assert ask(one, request_id, visitor) == []
+    assert one.moved() == [(5, 0), (3, 1), (4, 2)]
+    one.end_completion(1)
+    assert one.next_turns() == [5]
+    one.start(5)
+    assert one.moved() == [(3, 0), (4, 1)]
+    one.end_completion(2)
+    assert one.next_turns() == [3]  # with one each, the request that came first
+
+
+@pytest.mark.parametrize(
+    ("slots", "most"), [(0, 0), (1, 1), (3, 3), (4, 3), (8, 7), (16, 14), (64, 56)]
+)
+def test_one_visitor_leaves_slots_for_others(slots: int, most: int) -> None:
+    one = admission(slots=slots)
+    assert one.slots_per_visitor == most
+    submitted = [ask(one, request_id, "busy") for request_id in range(slots + 10)]
+    assert sum(map(len, submitted)) == (most if slots > 3 else slots)
+    if slots > 3:
+        assert ask(one, 99, "person") == [99]
+
+
+def test_the_process_itself_may_have_all_slots() -> None:
+    one = admission(slots=8)
+    assert sum(len(ask(one, request_id)) for request_id in range(8)) == 8
+
+
+def test_a_full_queue_refuses_and_keeps_a_quarter_for_others() -> None:
+    one = Admission(max_waiting=8)
+    for request_id in range(6):
+        one.enter(request_id, "busy", 1)
+    with pytest.raises(RequestRefused, match="6 requests of yours") as refusal:
+        one.enter(6, "busy", 1)
+    assert refusal.value.kind == "queue_full"
+    one.enter(7, "person", 1)
+    one.enter(8, None, 1)
+    with pytest.raises(RequestRefused, match="8 requests are waiting"):
+        one.enter(9, "person", 1)
+    one.leave(8)
+    one.enter(10, "person", 1)
+
+
+def test_free_slots_count_as_places_in_the_queue() -> None:
+    one = admission(slots=2, max_waiting=0)
+    one.enter(1, None, 1)
+    one.enter(2, None, 1)
+    with pytest.raises(RequestRefused, match="2 requests are waiting"):
+        one.enter(3, None, 1)
+
+
+def test_a_place_is_reported_once_and_again_when_it_changes() -> None:
+    one = admission(slots=1)
+    run(one, 1)
+    ask(one, 2)
+    ask(one, 3)
+    assert one.moved() == [(2, 0), (3, 1)]
+    assert one.moved() == []
+    one.leave(2)
+    assert one.moved() == [(3, 0)]
+
+
+def test_a_request_that_left_is_forgotten_wherever_it_was() -> None:
+    one = admission(slots=1)
+    run(one, 1)
+    ask(one, 2)
+    one.enter(3, None, 1)
+    for request_id in (1, 2, 3, 3, 99):
+        one.leave(request_id)
+    assert (one.running, one.waiting, one.next_turns(), one.moved()) == (0, 0, [], [])
+    assert not one.mark_ready(2)
+
+
+def test_what_the_engine_had_ends_with_it_and_the_others_wait_for_the_next() -> None:
+    one = admission(slots=1)
+    run(one, 1)
+    ask(one, 2)
+    one.enter(3, None, 1)
+    one.is_open = False
+    assert one.close(for_good=False) == [1]
+    assert one.not_ready() == [2, 3]
+    one.is_open = True
+    assert one.next_turns() == []
+    assert one.mark_ready(2)
+    assert one.next_turns() == [2]
+    assert one.close(for_good=True) == [2, 3]
+    assert one.waiting == one.running == 0
+
+
+@dataclass
+class Asked:
+    """A request as the test knows it."""
+
+    visitor: str | None
+    completions: int
+    state: str = "waiting"  # then "submitted", then "started"
+
+
+actions = st.one_of(
+    st.tuples(st.just("enter"), st.sampled_from([None, "a", "b", "c"]), st.integers(1, 3)),
+    st.tuples(st.just("start"), st.none(), st.integers(0, 99)),
+    st.tuples(st.just("end"), st.none(), st.integers(0, 99)),
+    st.tuples(st.just("leave"), st.none(), st.integers(0, 99)),
+    st.tuples(st.just("die"), st.none(), st.just(0)),
+)
+
+
+@given(slots=st.integers(1, 9), actions=st.lists(actions, max_size=60))
+def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
+    slots: int, actions: list[tuple[str, str | None, int]]
+) -> None:
+    one = admission(slots=slots, max_waiting=20)
+    known: dict[int, Asked] = {}
+    places: dict[int, int] = {}
+
+    def submit() -> None:
+        for request_id in one.next_turns():
+            assert known[request_id].state == "waiting"
+            known[request_id].state = "submitted"
+
+    def picked(states: tuple[str, ...], number: int) -> int | None:
+        ids = [i for i, asked in known.items() if asked.state in states]
+        return ids[number % len(ids)] if ids else None
+
+    def end(request_id: int) -> None:
+        known[request_id].completions -= 1
+        known[request_id].state = "started"
+        assert one.end_completion(request_id) == (known[request_id].completions == 0)
+        if not known[request_id].completions:
+            del known[request_id]
+
+    for number, (kind, visitor, value) in enumerate(actions):
+        if kind == "enter":
+            try:
+                one.enter(number, visitor, value)
+            except RequestRefused:
+                own = [a for a in known.values() if a.state != "started" and a.visitor == visitor]
+                assert len(own) >= 15 or one.waiting >= 20
+                continue
+            known[number] = Asked(visitor, value)
+            one.mark_ready(number)
+        elif kind == "start" and (found := picked(("submitted",), value)) is not None:
+            one.start(found)
+            known[found].state = "started"
+        elif kind == "end" and (found := picked(("submitted", "started"), value)) is not None:
+            end(found)
+        elif kind == "leave" and (found := picked(tuple(_STATES), value)) is not None:
+            one.leave(found)
+            del known[found]
+        elif kind == "die":
+            lost = {i for i, asked in known.items() if asked.state != "waiting"}
+            assert set(one.close(for_good=False)) == lost
+            known = {i: asked for i, asked in known.items() if i not in lost}
+            assert set(one.not_ready()) == set(known)
+            one.is_open = True  # the next engine
+            for request_id in known:
+                one.mark_ready(request_id)
+        submit()
+        places |= dict(one.moved())
+        waiting = [i for i, asked in known.items() if asked.state != "started"]
+        assert sorted(places[i] for i in waiting) == list(range(len(waiting)))
+        assert one.waiting == len(waiting)
+        assert one.running == min(
+            slots, sum(a.completions for a in known.values() if a.state == "started")
+        )
+        held = [a for a in known.values() if a.state != "waiting"]
+        for name in {a.visitor for a in known.values() if a.state == "waiting"}:
+            # whoever waits does so because the slots are taken, or his share of them
+            own = sum(a.completions for a in held if a.visitor == name)
+            total = sum(a.completions for a in held)
+            assert total >= slots or (name is not None and own >= one.slots_per_visitor)
+    # everybody has a turn in the end
+    while known:
+        submit()
+        found = picked(("submitted", "started"), 0)
+        assert found is not None
+        end(found)
+
+
+_STATES = ("waiting", "submitted", "started")

@@ -1,0 +1,122 @@
+"""The engine process: killed, loading, refusing its settings, left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.protocol import (
+    Finished,
+    Waiting,
+)
+from gptj_demo.settings import Settings
+from tests.client.requests import (
+    collect,
+    endless,
+    request,
+    run,
+    started,
+)
+from tests.processes import ROOT
+from tests.waiting import PATIENCE
+
+
+def test_kill_9_ends_open_streams_with_a_sentence_and_the_model_answers_again(
+    worker: Worker,
+) -> None:
+    async def scenario() -> None:
+        before, _ = await collect(worker, request())
+        pid = worker.engine_pid
+        assert pid is not None
+        stream = worker.stream(endless())
+        await started(stream)
+        os.kill(pid, signal.SIGKILL)
+        events = [event async for event in stream]
+        assert isinstance(events[-1], Finished)
+        assert events[-1].reason == "error"
+        assert "restarted" in str(events[-1].message)
+        assert worker.status.state in ("restarting", "ready")
+        # a request that comes in the meantime waits for the new engine and gets the same words
+        after, _ = await collect(worker, request())
+        assert after == before
+        assert worker.engine_pid not in (None, pid)
+
+    run(scenario())
+
+
+def test_requests_made_while_the_model_loads_wait_and_are_answered_in_order(folder: Path) -> None:
+    worker = Worker(Settings(model=str(folder), max_streams=1))
+
+    async def scenario() -> None:
+        streams = [worker.stream(request(seed=seed)) for seed in range(3)]
+        places = [await anext(stream) for stream in streams]
+        assert places == [Waiting(0), Waiting(1), Waiting(2)]
+        worker.start()
+        order: list[int] = []
+
+        async def read(number: int) -> None:
+            await started(streams[number])
+            order.append(number)
+            await streams[number].aclose()
+
+        await asyncio.gather(*(read(number) for number in range(3)))
+        assert order == [0, 1, 2]
+
+    try:
+        run(scenario())
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [("/no/such/folder", "/no/such/folder"), (str(ROOT / "tests"), "config.json")],
+)
+def test_settings_that_cannot_work_stop_the_worker_with_a_sentence(model: str, said: str) -> None:
+    worker = Worker(Settings(model=model))
+    worker.start()
+    message = worker.wait()
+    assert message is not None
+    assert said in message
+    assert worker.status.state == "failed"
+    with pytest.raises(RequestRefused, match=re.escape(model)) as refusal:
+        run(collect(worker, request()))
+    assert refusal.value.kind == "unavailable"
+
+
+def test_the_engine_ends_when_its_parent_is_killed(folder: Path) -> None:
+    """Even a parent that dies without a word leaves no process behind."""
+    code = (
+        "import sys, time; from gptj_demo.settings import Settings;"
+        "from gptj_demo.client import Worker;"
+        f"w = Worker(Settings(model={str(folder)!r})); w.start()\n"
+        "while w.engine_pid is None: time.sleep(0.01)\n"
+        "print(w.engine_pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    engine = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + PATIENCE
+    while _alive(engine) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _alive(engine)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

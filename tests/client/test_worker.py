@@ -1,0 +1,247 @@
+"""The worker over a scripted backend: restarts, failures and the end, without an engine process."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Generator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from gptj_demo.client import RequestRefused, Stream, Worker, dispatcher
+from gptj_demo.client.backends.base import EngineMessage, Health
+from gptj_demo.protocol import (
+    Cancel,
+    EngineStatus,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    Refused,
+    Started,
+    StepEvents,
+    Submit,
+    TokenEvent,
+    TokenizerReady,
+    Waiting,
+)
+from gptj_demo.settings import Settings
+from gptj_demo.texts import message
+from tests.client.requests import request, run, until
+from tests.engine.checkpoints import TEXT_TOKENS, make_tokenizer
+
+END = TEXT_TOKENS - 1
+TOKENIZER = TokenizerReady(make_tokenizer().to_str(), 64, TEXT_TOKENS, END, (END,), ())
+
+
+class ScriptedBackend:
+    """An engine that sends what a test tells it to."""
+
+    def __init__(self) -> None:
+        self.lives = 0
+        self.sent: list[Submit | Cancel] = []
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        self.lives += 1
+
+    def send(self, message: Submit | Cancel) -> None:
+        self.sent.append(message)
+
+    def events(self) -> Generator[EngineMessage, None, None]:
+        while (received := self._messages.get()) is not None:
+            yield received
+
+    def wait(self) -> str:
+        return "it was unplugged"
+
+    def health(self) -> Health:
+        return Health(None)
+
+    def stop(self) -> None:
+        self._messages.put(None)
+
+    # ---- for the tests
+
+    def say(self, *messages: object) -> None:
+        for one in messages:
+            self._messages.put(one)
+
+    def load(self, slots: int = 2) -> None:
+        """Go through what an engine sends until it is ready."""
+        model = ModelInfo(
+            name="scripted",
+            revision=None,
+            is_sample=False,
+            precision="float32",
+            device="cpu",
+            device_name="none",
+            parameters=1,
+            weight_bytes=4,
+            context_length=64,
+            vocabulary_size=TEXT_TOKENS,
+            bos_token_id=END,
+            max_streams=slots,
+            why=message("status.warming_up"),
+        )
+        self.say(TOKENIZER, EngineStatus("ready", message("status.warming_up"), model=model))
+
+    def step(self, *events: Any) -> None:
+        self.say(StepEvents(events))
+
+    @property
+    def submitted(self) -> list[int]:
+        return [one.request_id for one in self.sent if isinstance(one, Submit)]
+
+
+class Bench:
+    """A worker over a scripted backend, and the streams that a test opens."""
+
+    def __init__(self) -> None:
+        self.backend = ScriptedBackend()
+        self.worker = Worker(Settings(max_waiting=8), self.backend)
+        self.worker.start()
+
+    async def open(self, **params: Any) -> Stream:
+        stream = self.worker.stream(request("A", **params))
+        assert isinstance(await anext(stream), Waiting)
+        return stream
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.worker.stop()
+
+
+def started(stream: Stream) -> Started:
+    return Started(stream.request_id, prompt_tokens=1)
+
+
+def token(stream: Stream, index: int = 0) -> TokenEvent:
+    return TokenEvent(stream.request_id, 5, "A", index)
+
+
+def finished(stream: Stream, reason: FinishReason = "length") -> Finished:
+    return Finished(stream.request_id, reason, message("end.model"), "", 1, 1, stream.seed)
+
+
+async def last(stream: Stream) -> Finished:
+    events = [event async for event in stream]
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def test_a_request_made_before_the_engine_is_ready_is_submitted_when_it_is(bench: Bench) -> None:
+    async def scenario() -> None:
+        stream = await bench.open()
+        assert bench.backend.sent == []
+        bench.backend.load()
+        await until(lambda: bench.backend.submitted == [stream.request_id])
+        assert stream.submitted is bench.backend.sent[0]
+        assert stream.submitted.seed == stream.seed
+        bench.backend.step(started(stream), token(stream), finished(stream))
+        assert (await last(stream)).reason == "length"
+
+    run(scenario())
+
+
+def test_an_engine_that_dies_ends_its_streams_and_the_others_wait_for_the_next(
+    bench: Bench,
+) -> None:
+    async def scenario() -> None:
+        bench.backend.load(slots=1)
+        first, second = await bench.open(), await bench.open()
+        await until(lambda: bench.backend.submitted == [first.request_id])
+        bench.backend.step(started(first), token(first))
+        bench.backend.stop()
+        end = await last(first)
+        assert (end.reason, end.message.code) == ("error", "end.restarted")
+        assert "it was unplugged" in str(end.message)
+        await until(lambda: bench.backend.lives == 2)
+        bench.backend.load(slots=1)
+        await until(lambda: bench.backend.submitted == [first.request_id, second.request_id])
+        bench.backend.step(started(second), finished(second))
+        assert (await last(second)).reason == "length"
+        assert bench.worker.restarts == 1
+
+    run(scenario())
+
+
+def test_a_message_that_cannot_be_handled_leaves_no_stream_without_an_end(bench: Bench) -> None:
+    async def scenario() -> None:
+        bench.backend.load()
+        stream = await bench.open()
+        await until(lambda: bench.backend.submitted == [stream.request_id])
+        bench.backend.say(b"what is this?")
+        assert (await last(stream)).reason == "error"
+        await until(lambda: bench.backend.lives == 2)
+
+    run(scenario())
+
+
+def test_stopping_ends_every_stream_and_refuses_new_ones(bench: Bench) -> None:
+    async def scenario() -> None:
+        bench.backend.load(slots=1)
+        streams = [await bench.open() for _ in range(3)]
+        await asyncio.to_thread(bench.worker.stop)
+        for stream in streams:
+            end = await last(stream)
+            assert (end.reason, end.message.code) == ("error", "end.shutting_down")
+        with pytest.raises(RequestRefused) as refusal:
+            await bench.open()
+        assert refusal.value.kind == "unavailable"
+
+    run(scenario())
+
+
+def test_a_refusal_ends_the_streams_that_wait_with_its_reason(bench: Bench) -> None:
+    async def scenario() -> None:
+        stream = await bench.open()
+        bench.backend.say(Refused(message("status.warming_up")))
+        bench.backend.stop()
+        assert (await last(stream)).message.code == "status.refused"
+        assert await asyncio.to_thread(bench.worker.wait) == str(message("status.warming_up"))
+
+    run(scenario())
+
+
+def test_a_step_calls_into_the_event_loop_once_however_many_streams(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        bench.backend.load(slots=8)
+        streams = [await bench.open() for _ in range(7)]
+        await until(lambda: len(bench.backend.sent) == 7)
+        calls = 0
+        call = dispatcher._call_in_loop
+
+        def counting(*arguments: Any) -> None:
+            nonlocal calls
+            calls += 1
+            call(*arguments)
+
+        monkeypatch.setattr(dispatcher, "_call_in_loop", counting)
+        bench.backend.step(*map(started, streams), *map(token, streams))
+        for stream in streams:
+            while not isinstance(await anext(stream), TokenEvent):
+                pass
+        assert calls == 1
+
+    run(scenario())
+
+
+def test_a_closed_stream_is_cancelled_and_its_slot_goes_to_the_next(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as streams:
+            bench.backend.load(slots=1)
+            first, second = await bench.open(), await bench.open()
+            streams.push_async_callback(second.aclose)
+            await until(lambda: bench.backend.submitted == [first.request_id])
+            await first.aclose()
+            assert bench.backend.sent[-2] == Cancel(first.request_id)
+            assert bench.backend.submitted == [first.request_id, second.request_id]
+
+    run(scenario())
