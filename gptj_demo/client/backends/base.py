@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gptj_demo.protocol import Cancel, EngineStatus, Refused, StepEvents, Submit, TokenizerReady
+from gptj_demo.texts import Message
 
 EngineMessage = EngineStatus | TokenizerReady | StepEvents | Refused
 
@@ -33,7 +34,7 @@ class Backend(Protocol):
     def events(self) -> Generator[EngineMessage, None, None]:
         """What the engine sends, until nothing more can come from it."""
 
-    def wait(self) -> str:
+    def wait(self) -> Message:
         """Wait until the engine has ended, and end it if it does not; returns how it ended."""
 
     def health(self) -> Health:

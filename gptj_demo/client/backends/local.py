@@ -21,6 +21,7 @@ from pathlib import Path
 from gptj_demo.client.backends.base import EngineMessage, Health
 from gptj_demo.protocol import Cancel, Submit
 from gptj_demo.settings import Settings
+from gptj_demo.texts import Message, message
 
 EXIT_SECONDS = 5.0  # before an engine that does not end by itself is killed
 
@@ -62,10 +63,10 @@ class LocalBackend:
                 self._connection = None
                 connection.close()  # which ends an engine that still runs
 
-    def wait(self) -> str:
+    def wait(self) -> Message:
         process = self._process
         if process is None:
-            return "it could not be started"
+            return message("exit.not_started")
         try:
             code = process.wait(EXIT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -111,10 +112,10 @@ def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
     return process, Connection(ours.detach())
 
 
-def _describe_exit(code: int) -> str:
+def _describe_exit(code: int) -> Message:
     if code >= 0:
-        return f"exit code {code}"
+        return message("exit.code", code=str(code))
     with contextlib.suppress(ValueError):
         name = signal.Signals(-code).name
-        return f"{name}, often a lack of memory" if name == "SIGKILL" else name
-    return f"signal {-code}"
+        return message("exit.killed" if name == "SIGKILL" else "exit.signal", signal=name)
+    return message("exit.signal", signal=str(-code))
