@@ -21,6 +21,7 @@ from pathlib import Path
 from gptj_demo.client.backends.base import EngineMessage, Health
 from gptj_demo.protocol import Cancel, Submit
 from gptj_demo.settings import Settings
+from gptj_demo.software import numba_cache_folder
 from gptj_demo.texts import Message, message
 
 EXIT_SECONDS = 5.0  # before an engine that does not end by itself is killed
@@ -101,6 +102,8 @@ def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
         "PYTHONPATH": root if not inherited else root + os.pathsep + inherited,
         "DISABLE_SAFETENSORS_CONVERSION": "1",
     }
+    if (folder := numba_cache_folder()) is not None:
+        environment["NUMBA_CACHE_DIR"] = folder
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "gptj_demo.engine", str(theirs.fileno())],
