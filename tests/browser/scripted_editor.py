@@ -18,6 +18,7 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
+from gptj_demo.texts import message
 from gptj_demo.ui.assets import serve_assets
 from gptj_demo.ui.branches import Branches
 from gptj_demo.ui.editor import Editor
@@ -38,7 +39,8 @@ async def answer(event: gr.EventData) -> AsyncIterator[str]:
 
 
 async def count_tokens(text: str) -> dict[str, Any]:
-    return {"tokens": len(text), "hint": "A <b>hint</b>." if text.endswith(" ") else None}
+    hint = message("status.refused", why="A <b>hint</b>.").described()
+    return {"tokens": len(text), "hint": hint if text.endswith(" ") else None}
 
 
 async def score(_: dict[str, Any]) -> dict[str, Any]:

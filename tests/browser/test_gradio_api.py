@@ -47,7 +47,7 @@ def test_the_api_scores_a_text_as_the_openai_route_does(site: Site) -> None:
         if token["rank"] <= 3:
             assert token["alternatives"][token["rank"] - 1]["token_id"] == token["token_id"]
     assert client.predict("", api_name="/score")["tokens"] == []
-    for bad, said in (({"count": 21}, "from 0 to 20"), ({"truncate": "right"}, "error or left")):
+    for bad, said in (({"count": 21}, "from 0 to 20"), ({"truncate": "right"}, "error, left")):
         with pytest.raises(Exception, match=said):
             client.predict("x", **bad, api_name="/score")
     with pytest.raises(Exception, match="reads"):
