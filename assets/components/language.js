@@ -30,8 +30,10 @@ export async function translateGradio() {
   /** @param {Node} node */
   const put = (node) => {
     if (node instanceof Text) {
-      const key = keys.get(node.data.trim());
-      if (key) node.data = node.data.replace(node.data.trim(), () => t(key));
+      const text = node.data.trim();
+      const key = keys.get(text);
+      // the observer below sees each assignment, also of the same text: "Top-p" would never end
+      if (key && t(key) !== text) node.data = node.data.replace(text, () => t(key));
     } else if (node instanceof HTMLElement) {
       putAttributes(node);
       if (node.matches("[data-definition]")) putDefinition(node);
