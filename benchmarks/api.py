@@ -18,20 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from common import (
-    describe_machine,
-    endless_model,
-    finish,
-    free_port,
-    generate,
-    make_parser,
-    median,
-    note,
-    print_table,
-    running_program,
-    running_worker,
-    sampling,
-)
+from common import describe_machine, finish, make_parser, median, note, print_table
+from programs import free_port, running_program
+from workload import endless_model, generate, running_worker, sampling
 
 from gptj_demo.client import Worker
 

@@ -17,19 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from common import (
-    Prompts,
-    describe_machine,
-    endless_model,
-    finish,
-    load_engine,
-    make_parser,
-    median,
-    note,
-    print_table,
-    running_worker,
-    write_texts,
-)
+from common import describe_machine, finish, make_parser, median, note, print_table
+from workload import Prompts, endless_model, load_engine, running_worker, write_texts
 
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams

@@ -26,24 +26,17 @@ from typing import Any
 from unittest import mock
 
 import torch
-from common import (
-    CORES,
-    TOP_P,
+from common import CORES, TOP_P, describe_machine, finish, make_parser, median, note, print_table
+from peers import CTranslate2, Transformers
+from workload import (
     Prompts,
-    describe_machine,
     endless_model,
-    finish,
     generate,
     load_engine,
-    make_parser,
-    median,
-    note,
-    print_table,
     running_worker,
     sampling,
     write_texts,
 )
-from peers import CTranslate2, Transformers
 
 from gptj_demo.client import Worker
 from gptj_demo.engine.model.cpu.compiled import CompiledModel

@@ -27,18 +27,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import (
-    ROOT,
+from common import ROOT, describe_machine, finish, make_parser, median, note, print_table
+from workload import (
     Generation,
     decode_rate,
-    describe_machine,
-    finish,
     generate,
     generate_all,
-    make_parser,
-    median,
-    note,
-    print_table,
     random_prompt,
     running_worker,
     sampling,

@@ -13,17 +13,9 @@ from __future__ import annotations
 
 import time
 
-from common import (
-    SAMPLE_MODEL,
-    describe_machine,
-    endless_model,
-    finish,
-    make_parser,
-    median,
-    note,
-    print_table,
-)
+from common import SAMPLE_MODEL, describe_machine, finish, make_parser, median, note, print_table
 from gradio_client import Client
+from workload import endless_model
 
 from tests.browser.conftest import Site
 

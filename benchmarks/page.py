@@ -25,8 +25,6 @@ import time
 import httpx
 from common import (
     START_SECONDS,
-    answers,
-    api_arguments,
     describe_machine,
     finish,
     make_parser,
@@ -35,6 +33,7 @@ from common import (
     wait_for,
 )
 from playwright.sync_api import Browser, Page, sync_playwright
+from programs import answers, api_arguments
 
 from tests.browser.conftest import CHROMIUM_FLAGS, Site
 from tests.browser.install import find_chromium

@@ -30,22 +30,10 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from common import (
-    ROOT,
-    decode_rate,
-    describe_machine,
-    finish,
-    generate,
-    generate_all,
-    make_parser,
-    median,
-    note,
-    print_table,
-    random_prompt,
-    sampling,
-)
+from common import ROOT, describe_machine, finish, make_parser, median, note, print_table
 from random_model import LAYERS, file_bytes, gptj_6b, random_model
 from transformers import GPTJConfig
+from workload import decode_rate, generate, generate_all, random_prompt, sampling
 
 from gptj_demo.client import Worker
 from gptj_demo.settings import Settings

@@ -34,25 +34,26 @@ from common import (
     CORES,
     TEMPERATURE,
     TOP_P,
-    Generation,
-    Prompts,
     describe_machine,
-    endless_model,
     finish,
-    free_port,
-    generate,
     make_parser,
     median,
     note,
     percentile,
     print_table,
-    running_program,
+)
+from peers import CTranslate2
+from programs import free_port, running_program
+from tokenizers import Tokenizer
+from workload import (
+    Generation,
+    Prompts,
+    endless_model,
+    generate,
     running_worker,
     sampling,
     write_texts,
 )
-from peers import CTranslate2
-from tokenizers import Tokenizer
 
 from gptj_demo.client import Worker
 

@@ -16,18 +16,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from common import (
-    api_arguments,
-    describe_machine,
-    endless_model,
-    finish,
-    free_port,
-    make_parser,
-    median,
-    note,
-    print_table,
-    running_program,
-)
+from common import describe_machine, finish, make_parser, median, note, print_table
+from programs import api_arguments, free_port, running_program
+from workload import endless_model
 
 PROMPT = "Once upon a time there was a"
 OURS, SPACE = "ours", "the usual Space"

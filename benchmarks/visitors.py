@@ -24,19 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from common import (
-    describe_machine,
-    endless_model,
-    finish,
-    free_port,
-    make_parser,
-    median,
-    note,
-    percentile,
-    print_table,
-    running_program,
-)
+from common import describe_machine, finish, make_parser, median, note, percentile, print_table
 from gradio_client import Client
+from programs import free_port, running_program
+from workload import endless_model
 
 OPENINGS = (
     "Once upon a time there was a",

@@ -1,0 +1,119 @@
+"""Programs in processes of their own, and what a benchmark asks a running playground."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from typing import Any
+
+import psutil
+from common import POLL_SECONDS, ROOT, wait_for
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Whether a server is up."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+class Program:
+    """A program of Python's in a process of its own; what it says is kept, in case it fails."""
+
+    def __init__(self, *command: str, **environment: str) -> None:
+        self._command = command
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `end`)
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_for(self, condition: Callable[[], Any], every: float = POLL_SECONDS) -> float:
+        """Seconds until `condition` holds; exits with what the program said where it has ended."""
+
+        def holds() -> bool:
+            if self.process.poll() is not None:
+                self._said.seek(0)
+                said = self._said.read()[-2000:].decode(errors="replace")
+                raise SystemExit(f"{' '.join(self._command)} ended:\n{said}")
+            try:
+                return bool(condition())
+            except (OSError, HTTPException):  # its server is not up yet, or just coming up
+                return False
+
+        return wait_for(holds, every)
+
+    def wait_until_up(self, url: str) -> float:
+        """Seconds until its server answers."""
+        return self.wait_for(lambda: answers(url))
+
+    def wait_until_ready(self, url: str) -> float:
+        """Seconds until a playground's model answers."""
+        return self.wait_for(lambda: gradio_status(url)["state"] == "ready", every=0.05)
+
+    def end(self) -> None:
+        """End it and its children."""
+        children = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._said.close()
+
+
+@contextlib.contextmanager
+def running_program(*command: str, **environment: str) -> Iterator[Program]:
+    """A program of Python's, ended when left."""
+    program = Program(*command, **environment)
+    try:
+        yield program
+    finally:
+        program.end()
+
+
+def gradio_status(url: str) -> dict[str, Any]:
+    """The playground's own account of itself, through the page's API."""
+    call = f"{url}/gradio_api/call/status"
+    request = urllib.request.Request(call, b'{"data": []}', {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        event = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{call}/{event}", timeout=10) as answer:
+        lines = [line for line in answer if line.startswith(b"data: [")]
+    if not lines:
+        raise ConnectionError(f"{url} did not tell its status")
+    return dict(json.loads(lines[-1][6:])[0])
+
+
+def api_arguments(url: str, **given: Any) -> list[Any]:
+    """What a site's `/generate` takes, in order: what is given, the defaults of the rest."""
+    with urllib.request.urlopen(f"{url}/gradio_api/info", timeout=10) as answer:
+        parameters = json.load(answer)["named_endpoints"]["/generate"]["parameters"]
+    return [given.get(p["parameter_name"], p.get("parameter_default")) for p in parameters]
