@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gptj_demo.ui.grid import (
-    Grid,
-    make_grid,
-)
+from gptj_demo.ui.grid import Grid, make_grid
 
 
 def grid_of(

@@ -17,10 +17,7 @@ from gptj_demo.protocol import (
     Waiting,
 )
 from gptj_demo.texts import message
-from gptj_demo.ui.comparison import Comparison
-from gptj_demo.ui.grid import (
-    distinct_words,
-)
+from gptj_demo.ui.comparison import Comparison, distinct_words
 from tests.grids import grid_of
 
 

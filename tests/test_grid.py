@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS, SamplingParams
+from gptj_demo.ui.axes import AXES, PRESET, axis_values, suggestion
 from gptj_demo.ui.compare import read_form
-from gptj_demo.ui.grid import (
-    AXES,
-    MAX_CELLS,
-    PRESET,
-    InvalidGrid,
-    axis_values,
-    suggestion,
-)
+from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid
 from tests.grids import grid_of
 
 FIELDS = (

@@ -9,11 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptj_demo.ui.grid import (
-    InvalidGrid,
-    parse_template,
-    placeholder_values,
-)
+from gptj_demo.ui.grid_errors import InvalidGrid
+from gptj_demo.ui.templates import parse_template, placeholder_values
 from tests.grids import grid_of
 
 LETTERS = string.ascii_letters + " _0123456789äß漢"

@@ -27,6 +27,7 @@ from gptj_demo.sampling import (
     make_params,
     write_value,
 )
+from gptj_demo.ui.axes import AXES, OF_A_CELL, PRESET, suggestion
 from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import (
@@ -35,19 +36,10 @@ from gptj_demo.ui.generation import (
     record,
     refused,
 )
-from gptj_demo.ui.grid import (
-    AXES,
-    MAX_CELLS,
-    OF_A_CELL,
-    PRESET,
-    Cell,
-    Grid,
-    InvalidGrid,
-    make_grid,
-    parse_template,
-    suggestion,
-)
+from gptj_demo.ui.grid import Cell, Grid, make_grid
+from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid
 from gptj_demo.ui.scoring_api import address_of
+from gptj_demo.ui.templates import parse_template
 
 MAX_ID_CHARACTERS = 64
 

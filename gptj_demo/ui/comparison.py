@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -25,12 +26,10 @@ from gptj_demo.ui.generation import (
     finished_of,
     text_of,
 )
-from gptj_demo.ui.grid import (
-    Grid,
-    distinct_words,
-)
+from gptj_demo.ui.grid import Grid
 
 UPDATE_SECONDS = 0.08
+_WORDS = re.compile(r"\w+(?:['\u2019]\w+)*")
 NOT_RUN: dict[str, Any] = {
     "prompt_tokens": None,
     "completion_tokens": 0,
@@ -191,3 +190,9 @@ class Comparison:
 
 def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def distinct_words(text: str) -> float | None:
+    """Distinct words per word, ignoring case: 1 if no word repeats, None if there are no words."""
+    words = [word.lower() for word in _WORDS.findall(text)]
+    return len(set(words)) / len(words) if words else None

@@ -30,8 +30,6 @@ TO_SPLIT = {
     # gptj_demo
     "gptj_demo/sampling.py",
     "gptj_demo/sampling.py:SamplingParams",
-    # gptj_demo/ui
-    "gptj_demo/ui/grid.py",
     # tests/engine
     "tests/engine/test_graphs.py",
     "tests/engine/test_sampler.py",

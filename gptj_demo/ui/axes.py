@@ -1,0 +1,182 @@
+"""The axes of a comparison: the values of a control, or the presets, that a visitor typed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gptj_demo.sampling import (
+    CONTROLS,
+    PRESETS,
+    ContradictoryControls,
+    Control,
+    InvalidControl,
+    make_params,
+)
+from gptj_demo.texts import message, quoted, say
+from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid, refuse_twice
+
+MAX_AXIS_CHARACTERS = 2000
+PRESET = "preset"
+"""The axis of named settings, beside those of the table's controls."""
+
+OF_A_CELL: dict[str, Any] = {"n": 1, "logprobs": 0, "echo": False}
+"""What every cell is asked with: one completion, whose mean log-probability is told."""
+
+AXES: dict[str, Control] = {
+    control.name: control
+    for control in CONTROLS
+    if not control.is_list and control.name not in OF_A_CELL
+}
+"""The controls that an axis can go through, by name."""
+
+SUGGESTIONS = {
+    PRESET: ", ".join(PRESETS),
+    "max_new_tokens": "20, 60, 120",
+    "temperature": "0.2 to 1.4 in 5 steps",
+    "top_p": "0.8, 0.95, 1",
+    "top_k": "5, 20, 100, 0",
+    "min_p": "0, 0.02, 0.05, 0.1",
+    "typical_p": "0.2, 0.5, 0.9, 1",
+    "epsilon_cutoff": "0, 0.0003, 0.003",
+    "eta_cutoff": "0, 0.0003, 0.003",
+    "xtc_probability": "0, 0.5, 1",
+    "repetition_penalty": "1, 1.1, 1.2, 1.4",
+    "presence_penalty": "0, 0.5, 1",
+    "frequency_penalty": "0, 0.5, 1",
+    "no_repeat_ngram_size": "0, 2, 3",
+    "dry_multiplier": "0, 0.4, 0.8",
+    "dry_base": "1.25, 1.75, 2.5",
+    "dry_allowed_length": "1, 2, 4",
+    "min_new_tokens": "0, 40, 80",
+    "best_of": "1, 2, 4",
+    "seed": "1, 2, 3, 4",
+}
+"""Values that show what a control does, for a beginning; the others' are made from the table."""
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_RANGE = re.compile(
+    rf"({_NUMBER})\s+to\s+({_NUMBER})\s+in\s+(\d+)\s+steps?", re.IGNORECASE | re.ASCII
+)
+
+Heading = tuple[tuple[str, str], ...]
+"""What a row or a column has its own value of: pairs of label and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One place on an axis: how it is called, and what it sets."""
+
+    heading: Heading
+    settings: dict[str, Any]
+
+
+NOTHING = [Value((), {})]
+
+
+def axis_values(field: str, name: str, written: str) -> list[Value]:
+    """The places of an axis: values of a control, or presets, as people write them.
+
+    Values are separated by commas, slashes, semicolons or lines, and may be ranges such as
+    `0.2 to 1.4 in 5 steps`, both ends included. Raises `InvalidGrid`.
+    """
+    if not name:
+        return NOTHING
+    if len(written) > MAX_AXIS_CHARACTERS:
+        raise InvalidGrid(
+            field,
+            message(
+                "grid.axis_too_long",
+                characters=len(written),
+                most=MAX_AXIS_CHARACTERS,
+                cells=MAX_CELLS,
+            ),
+        )
+    items = [item.strip() for item in re.split(r"[,;/\n]", written) if item.strip()]
+    if name == PRESET:
+        return _preset_values(field, items)
+    control = AXES.get(name)
+    if control is None:
+        known = ", ".join([PRESET, *AXES])
+        raise InvalidGrid(field, message("grid.no_axis", name=quoted(name), known=known))
+    if not items:
+        example = suggestion(name)
+        raise InvalidGrid(field, message("grid.no_values", called=control.called, example=example))
+    read: list[Any] = []
+    for item in items:
+        read += _read_item(field, control, item)
+    labels = [_label(value) for value in read]
+    refuse_twice(field, control.called, labels)
+    return [
+        Value(((control.label, label),), {name: value})
+        for label, value in zip(labels, read, strict=True)
+    ]
+
+
+def _preset_values(field: str, items: Sequence[str]) -> list[Value]:
+    by_name = {name.lower(): name for name in PRESETS}
+    if not items:
+        raise InvalidGrid(field, message("grid.choose_presets", known=", ".join(PRESETS)))
+    for item in items:
+        if item.lower() not in by_name:
+            known = ", ".join(PRESETS)
+            raise InvalidGrid(field, message("grid.no_preset", name=quoted(item), known=known))
+    names = [by_name[item.lower()] for item in items]
+    refuse_twice(field, message("grid.presets"), names)
+    return [Value(((say("panel.preset"), name),), dict(PRESETS[name])) for name in names]
+
+
+def _read_item(field: str, control: Control, item: str) -> list[Any]:
+    """The value or the values of a range that one item stands for."""
+    span = _RANGE.fullmatch(item)
+    if span is None:
+        return [_read_value(field, control, item)]
+    if control.minimum is None:
+        raise InvalidGrid(field, message("grid.no_ranges", control=control.called))
+    first, last = (float(_read_value(field, control, end)) for end in span.groups()[:2])
+    steps = int(span[3][:10])
+    if steps > MAX_CELLS:
+        raise InvalidGrid(field, message("grid.too_many_steps", steps=steps, most=MAX_CELLS))
+    if steps < 2 or first == last:
+        raise InvalidGrid(field, message("grid.bad_range"))
+    values = [first + (last - first) * step / (steps - 1) for step in range(steps)]
+    if control.kind == "number":
+        return [float(f"{value:.6g}") for value in values]
+    whole = [math.floor(value + 0.5) for value in values]
+    if len(set(whole)) < steps:
+        ends = {"first": span[1], "last": span[2]}
+        count = int(abs(last - first)) + 1
+        called = control.called
+        why = message("grid.whole_numbers", control=called, count=count, steps=steps, **ends)
+        raise InvalidGrid(field, why)
+    return list(whole)
+
+
+def _read_value(field: str, control: Control, written: str) -> Any:
+    try:
+        return getattr(make_params({control.name: written}), control.name)
+    except ContradictoryControls:  # with the others' defaults, which are not those of the cells
+        return int(float(written))
+    except InvalidControl as error:
+        raise InvalidGrid(field, error.message) from None
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def suggestion(name: str) -> str:
+    """Values to begin with, as they are written."""
+    if name in SUGGESTIONS:
+        return SUGGESTIONS[name]
+    control = AXES[name]
+    if control.kind == "flag":
+        return "off, on"
+    if control.kind == "choice":
+        return ", ".join(control.choices)
+    return f"{control.minimum:g} to {control.maximum:.10g} in 4 steps"

@@ -1,0 +1,72 @@
+"""Templates of prompts: their placeholders, and the texts that fill these."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from gptj_demo.client.prompt import MAX_PROMPT_CHARACTERS
+from gptj_demo.texts import message, quoted
+from gptj_demo.ui.grid_errors import InvalidGrid, refuse_twice
+
+MAX_NAME_CHARACTERS = 40
+
+
+def parse_template(template: str) -> tuple[list[str], list[str]]:
+    """The texts around the placeholders, one more than these, and the placeholders' names.
+
+    `{{` and `}}` are braces of the text. Raises `InvalidGrid`.
+    """
+    texts, names = [""], []
+    parts = re.split(r"(\{\{|\}\}|\{[^{}]*\}|[{}])", template)
+    place = 0
+    for part in parts:
+        if part in ("{{", "}}"):
+            texts[-1] += part[0]
+        elif part in ("{", "}"):
+            code = "grid.never_closed" if part == "{" else "grid.never_opened"
+            raise InvalidGrid("prompt", message(code, place=place + 1))
+        elif part.startswith("{"):
+            names.append(_placeholder_name(part[1:-1]))
+            texts.append("")
+        else:
+            texts[-1] += part
+        place += len(part)
+    return texts, names
+
+
+def _placeholder_name(written: str) -> str:
+    name = written.strip()
+    if not name:
+        raise InvalidGrid("prompt", message("grid.no_name"))
+    if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        raise InvalidGrid(
+            "prompt",
+            message("grid.long_name", most=MAX_NAME_CHARACTERS, name=quoted(name)),
+        )
+    return name
+
+
+def fill(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> str:
+    """The texts with a value at each place, taken as it is; raises `InvalidGrid`."""
+    length = sum(map(len, texts)) + sum(len(values[name]) for name in places)
+    if length > MAX_PROMPT_CHARACTERS:
+        raise InvalidGrid(
+            "prompt",
+            message("grid.template_too_long", characters=length, most=MAX_PROMPT_CHARACTERS),
+        )
+    filled = [text + values[name] for text, name in zip(texts, places, strict=False)]
+    return "".join(filled) + texts[-1]
+
+
+def placeholder_values(name: str, lines: Sequence[str]) -> list[str]:
+    """The values of a placeholder, whose empty lines do not count; raises `InvalidGrid`.
+
+    `\\n` stands for a line break.
+    """
+    field = f"values of {name}"
+    values = [line.replace("\\n", "\n") for line in lines if line.strip()]
+    if not values:
+        raise InvalidGrid(field, message("grid.no_lines", name=f"{{{name}}}"))
+    refuse_twice(field, f"{{{name}}}", values)
+    return values
