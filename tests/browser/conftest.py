@@ -23,6 +23,7 @@ from playwright.sync_api import (
 )
 
 from tests.browser.install import find_chromium
+from tests.browser.records import ended, said
 from tests.processes import ROOT, App, free_port, http_status
 from tests.waiting import PATIENCE, eventually
 
@@ -248,38 +249,6 @@ class Script:
             [[said(text, tokens=i + 1, total=i + 1)] for i, text in enumerate(texts)]
             + [[ended(completion_tokens=len(texts), total=len(texts)) | finished]]
         )
-
-
-def said(text: str, **more: Any) -> dict[str, Any]:
-    """The record of some words of a completion."""
-    return {
-        "event": "text",
-        "index": 0,
-        "text": text,
-        "tokens": 1,
-        "total": 1,
-        "rate": None,
-        **more,
-    }
-
-
-def ended(**more: Any) -> dict[str, Any]:
-    """The record of a completion's end, which is the request's."""
-    return {
-        "event": "finished",
-        "index": 0,
-        "last": True,
-        "reason": "length",
-        "message": "Done.",
-        "prompt_tokens": 1,
-        "completion_tokens": 1,
-        "seed": 1,
-        "mean_logprob": None,
-        "filtered_away": 0,
-        "total": 1,
-        "rate": None,
-        **more,
-    }
 
 
 @pytest.fixture(scope="package")

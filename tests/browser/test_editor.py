@@ -8,7 +8,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import Script, Visitor, said
+from .conftest import Script, Visitor
+from .records import said
 
 Scripted = tuple[Visitor, Script]
 

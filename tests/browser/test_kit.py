@@ -13,7 +13,8 @@ from gptj_demo.texts import catalogue, languages
 from tests.processes import ROOT
 from tests.waiting import eventually
 
-from .conftest import Script, Site, Visitor, said
+from .conftest import Script, Site, Visitor
+from .records import said
 
 Visit = Callable[..., Visitor]
 Scripted = tuple[Visitor, Script]

@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from playwright.sync_api import Locator, expect
 
-from .conftest import Script, Visitor, ended, said
+from .conftest import Script, Visitor
+from .records import Record, alternative, ended, said, started, token, tokens
 
 Scripted = tuple[Visitor, Script]
-Record = dict[str, Any]
 MINUS = "\N{MINUS SIGN}"
 HOSTILE = "<img src=x onerror=alert(1)>${alert(1)}{{value}}"
-
-
-def started(**more: Any) -> Record:
-    return {
-        "event": "started",
-        "prompt_tokens": 1,
-        "dropped_tokens": 0,
-        "healed": None,
-        "n": 1,
-        "candidates": 1,
-        **more,
-    }
-
-
-def alternative(text: str, logprob: float, sampled: float | None, **more: Any) -> list[Any]:
-    """As the page gets it; see gptj_demo/ui/tokens.py."""
-    return [more.get("token_id", 2), text, more.get("kind", 0), logprob, sampled,
-            more.get("removed_by")]  # fmt: skip
-
-
-def token(text: str, logprob: float | None = -1.0, **more: Any) -> list[Any]:
-    """As the page gets it; see gptj_demo/ui/tokens.py."""
-    known = logprob is not None
-    return [
-        more.get("token_id", 1),
-        text,
-        more.get("kind", 0),
-        more.get("length", len(text)),
-        logprob,
-        more.get("sampled_logprob", -0.5) if known else None,
-        more.get("rank", 1) if known else None,
-        more.get("filtered_away", False),
-        more.get("alternatives", []),
-    ]
-
-
-def tokens(*given: list[Any], index: int = 0) -> Record:
-    return {"event": "tokens", "index": index, "tokens": list(given)}
 
 
 def three(*texts: str) -> list[list[Record]]:

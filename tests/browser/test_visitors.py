@@ -1,0 +1,81 @@
+"""Many visitors, visitors who leave, and an engine that is lost or still loading."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+
+from playwright.sync_api import expect
+
+from tests.waiting import eventually
+
+from .conftest import Site, Visitor
+from .writers import start_endless
+
+Visit = Callable[..., Visitor]
+
+
+def test_two_visitors_write_side_by_side_and_stop_is_ones_own(site: Site, visit: Visit) -> None:
+    first, second = visit(site.url), visit(site.url)
+    for person in (first, second):
+        person.endless()
+        person.write("Once upon a time")
+    first.page.keyboard.press("Control+Enter")
+    second.page.keyboard.press("Control+Enter")
+    expect(first.model_words.first).not_to_be_empty()
+    expect(second.model_words.first).not_to_be_empty()
+    site.pause_engine()
+    assert site.status()["streams_running"] == 2
+    first.page.keyboard.press("Escape")
+    site.resume_engine()
+    first.finished()
+    expect(second.button("Stop")).to_be_visible()
+    second.page.keyboard.press("Escape")
+    second.finished()
+
+
+def test_closing_the_tab_frees_the_slot(site: Site, visitor: Visitor) -> None:
+    start_endless(site, visitor)
+    assert site.status()["streams_running"] == 1
+    visitor.page.close()
+    eventually(lambda: site.status()["streams_running"] == 0)
+
+
+def test_a_killed_engine_is_told_and_comes_back_by_itself(site: Site, visitor: Visitor) -> None:
+    start_endless(site, visitor)
+    kept = visitor.text
+    killed = site.engine
+    killed.send_signal(signal.SIGKILL)
+    expect(visitor.notice).to_contain_text("It is being restarted")
+    assert visitor.text.startswith(kept)
+    expect(visitor.page.locator(".model-line")).to_contain_text(re.compile("estart|oad|tart"))
+    visitor.button("Undo").click()
+    expect(visitor.prompt).to_have_value("Once upon a time")
+    visitor.set_number("Length", "6")
+    visitor.page.keyboard.press("Control+Enter")  # waits in line until the model is back
+    expect(visitor.model_words.first).not_to_be_empty()
+    visitor.finished()
+    expect(visitor.notice).to_be_hidden()
+    expect(visitor.page.locator('.top[data-state="ready"]')).to_be_visible()
+    assert not killed.is_running()
+
+
+def test_one_can_write_and_press_generate_while_the_model_loads(model: str, visit: Visit) -> None:
+    site = Site(model)
+    try:
+        site.pause_engine_at_start()
+        eventually(site.is_up)
+        person = visit(site.url)
+        expect(person.page.locator(".model-progress")).to_be_visible()
+        person.set_number("Length", "6")
+        person.write("Once upon a time")
+        person.page.keyboard.press("Control+Enter")
+        expect(person.status_line).to_contain_text("Waiting for the model")
+        site.resume_engine()
+        expect(person.model_words.first).not_to_be_empty()
+        person.finished()
+        expect(person.page.locator(".model-progress")).to_be_hidden()
+    finally:
+        site.stop()
+    assert site.process.returncode == 0

@@ -1,0 +1,30 @@
+"""What the tests of the Write view share."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from gptj_demo.sampling import CONTROLS
+from gptj_demo.texts import say
+from gptj_demo.ui.controls import OPEN_GROUPS
+
+from .conftest import Site, Visitor
+
+CLOSED_GROUPS = [
+    say(f"group.{group}")
+    for group in dict.fromkeys(control.group for control in CONTROLS)
+    if group not in OPEN_GROUPS
+]
+
+
+def start_endless(site: Site, person: Visitor, prompt: str = "Once upon a time") -> None:
+    """A generation that has begun and, the engine paused, will not end of itself."""
+    person.endless()
+    person.write(prompt)
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words.first).not_to_be_empty()
+    site.pause_engine()
+
+
+def seed_shown(person: Visitor) -> str:
+    return person.page.locator('[data-action="keep-seed"]').inner_text().removeprefix("seed ")
