@@ -64,10 +64,14 @@ class ContinuationScore:
 
 
 class Continuation(NamedTuple):
-    """A continuation as tokens; `as_generated` says that they are those the model chose."""
+    """A continuation as tokens; `as_generated` says that they are those the model chose.
+
+    `size` is its length in UTF-8 bytes.
+    """
 
     token_ids: tuple[int, ...]
     as_generated: bool
+    size: int
 
 
 class LeaveOneOut(NamedTuple):
@@ -155,8 +159,8 @@ async def encode_continuation(
     ):
         written = b"".join(map(vocabulary.bytes_of, generated_ids))
         if written == text.encode():
-            return Continuation(tuple(generated_ids), True)
-    return Continuation(ids, False)
+            return Continuation(tuple(generated_ids), True, len(written))
+    return Continuation(ids, False, len(text.encode()))
 
 
 def check_count(prompts: Sequence[object]) -> None:
@@ -205,13 +209,12 @@ async def leave_out_each(
     ids = await encode_prompt(worker, text)
     check_fits(worker, [ids], continuation, truncate)
     assert worker.context_length is not None
-    assert worker.vocabulary is not None
     room = worker.context_length - len(continuation.token_ids)
     dropped = max(0, len(ids) - room)
     if dropped:  # else what is left out would make room for words that were not read before
         ids = ids[dropped:]
-        read = b"".join(map(worker.vocabulary.bytes_of, ids))
-        text = read.decode(errors="ignore")
+        start = (await worker.tokenize(text))[dropped].start
+        text = text.encode()[start:].decode(errors="ignore")
     parts = parts_of(text, kind, most_parts(len(ids) + len(continuation.token_ids)))
     if not parts:
         raise RequestRefused("invalid", message("score.no_parts"))
@@ -289,11 +292,9 @@ async def _score(
             elif isinstance(event, Finished) and scored is None:
                 raise RequestRefused("unavailable", event.message)
     assert scored is not None
-    assert worker.vocabulary is not None
     logprobs = tuple(one for one in scored.logprobs[-len(ids) :] if one is not None)
     read = len(scored.token_ids) - len(ids)
-    size = sum(len(worker.vocabulary.bytes_of(i)) for i in ids)
-    return ContinuationScore(ids, logprobs, size, read, len(prompt) - read)
+    return ContinuationScore(ids, logprobs, continuation.size, read, len(prompt) - read)
 
 
 def read_kind(value: object) -> PartKind:

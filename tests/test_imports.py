@@ -27,7 +27,12 @@ RANKS = [
     ("gptj_demo.client", "gptj_demo.engine.__main__"),
     ("gptj_demo.client.worker",),
     ("gptj_demo.client.dispatcher",),
-    ("gptj_demo.client.stream", "gptj_demo.client.prompt", "gptj_demo.client.admission"),
+    (
+        "gptj_demo.client.admission",
+        "gptj_demo.client.places",
+        "gptj_demo.client.prompt",
+        "gptj_demo.client.stream",
+    ),
     ("gptj_demo.client.refusal", "gptj_demo.client.backends.local"),
     ("gptj_demo.client.backends",),
     ("gptj_demo.engine.loop",),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gptj_demo.client import place_prompt
 from gptj_demo.engine.detokenizer import Detokenizer
-from gptj_demo.protocol import Alternative, PromptScored, TokenLogprobs
+from gptj_demo.protocol import Alternative, PromptScored, Submit, TokenLogprobs
+from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
 from gptj_demo.ui.tokens import (
     END_OF_TEXT,
@@ -21,6 +25,14 @@ from gptj_demo.ui.tokens import (
     pack_token,
 )
 from tests.engine.checkpoints import TEXT_TOKENS, make_tokenizer
+from tests.test_tokenization import (
+    TOKENIZER_SETTINGS,
+    Change,
+    added_with_spaces,
+    bos_first,
+    prefix_space,
+    vocabulary_with,
+)
 
 END = TEXT_TOKENS - 1
 VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END, [END])
@@ -91,17 +103,76 @@ def test_what_only_looks_like_bytes_is_text() -> None:
     assert kinds == {TEXT}
 
 
-@settings(derandomize=True, deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r")))
-def test_the_tokens_of_a_score_are_as_long_as_the_text(text: str) -> None:
-    ids = tuple(VOCABULARY.encode(text))
+def submitted(ids: list[int], dropped: int = 0) -> Submit:
+    return Submit(1, tuple(ids[dropped:]), SamplingParams(), 1, dropped_tokens=dropped)
+
+
+def score_of(
+    vocabulary: Vocabulary, text: str, *, dropped: int = 0, healed: int = 0
+) -> dict[str, Any]:
+    """The packed score of a prompt; `healed` is 1 where its last token is taken back."""
+    submit = submitted(vocabulary.encode_prompt(text), dropped)
+    ids = submit.prompt_token_ids[: len(submit.prompt_token_ids) - healed]
     known = tuple(logprobs() if i else None for i in range(len(ids)))
-    packed = pack_score(VOCABULARY, PromptScored(1, ids, known, -1.0, None, None))
+    scored = PromptScored(1, ids, known, -1.0, None, None)
+    return pack_score(vocabulary, scored, place_prompt(vocabulary, text, submit))
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1))
+def test_the_tokens_of_a_score_are_as_long_as_the_text(text: str) -> None:
+    packed = score_of(VOCABULARY, text)
     assert sum(token[3] for token in packed["tokens"]) == page_length(text)
-    assert [token[4] is None for token in packed["tokens"]] == [i == 0 for i in range(len(ids))]
+    assert packed["after"] == 0
+    assert [token[4] is None for token in packed["tokens"]] == [
+        i == 0 for i in range(len(packed["tokens"]))
+    ]
+
+
+@pytest.mark.parametrize("change", TOKENIZER_SETTINGS)
+def test_the_tokens_of_a_score_have_their_places_with_every_tokenizer(change: Change) -> None:
+    vocabulary = vocabulary_with(change)
+
+    @settings(derandomize=True, max_examples=100, deadline=None)
+    @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1))
+    @example(" Abc \U0001f642\u20ac <mask>  d \ufb01 ")
+    @example("<mask>  ")
+    @example("Abc")
+    def check(text: str) -> None:
+        count = len(vocabulary.encode_prompt(text))
+        for dropped in (0, count // 2):
+            if count == 0 or vocabulary.encode_prompt(text) == [END]:
+                continue
+            packed = score_of(vocabulary, text, dropped=dropped)
+            places = vocabulary.tokens(vocabulary.encode_prompt(text), text)
+            before = text.encode()[: places[dropped].start].decode(errors="ignore")
+            length = sum(token[3] for token in packed["tokens"])
+            assert length == page_length(text) - page_length(before)
+            healed = score_of(vocabulary, text, dropped=dropped, healed=int(count - dropped > 1))
+            assert healed["after"] + sum(token[3] for token in healed["tokens"]) == length
+
+    check()
+
+
+def test_a_token_that_begins_every_text_is_no_token_of_the_text() -> None:
+    vocabulary = vocabulary_with(bos_first)
+    packed = score_of(vocabulary, "the lamp")
+    assert [token[0] for token in packed["tokens"]] == VOCABULARY.encode("the lamp")
+    assert packed["tokens"][0][4] is not None, "the model has read a token before it"
+
+
+def test_a_token_that_takes_the_spaces_after_it_is_as_long_as_what_it_takes() -> None:
+    packed = score_of(vocabulary_with(added_with_spaces), "a <mask>  b")
+    assert [token[3] for token in packed["tokens"]] == [1, 9, 1]
+
+
+def healed_from(vocabulary: Vocabulary, text: str) -> int:
+    submit = submitted(vocabulary.encode_prompt(text))
+    return healed_length(place_prompt(vocabulary, text, submit))
 
 
 def test_where_a_healed_token_begins() -> None:
-    assert healed_length(VOCABULARY, None) == 0
-    assert healed_length(VOCABULARY, VOCABULARY.encode("a")[0]) == 1
-    assert healed_length(VOCABULARY, VOCABULARY.encode("é")[0]) == 0, "within a character"
+    assert healed_from(VOCABULARY, "a") == 1
+    assert healed_from(VOCABULARY, "é") == 0, "within a character"
+    assert healed_from(vocabulary_with(added_with_spaces), "a<mask>  ") == 8
+    assert healed_from(vocabulary_with(prefix_space), "a") == 1, "the space is not in the text"

@@ -33,7 +33,9 @@ from gptj_demo.scoring import (
     words,
 )
 from gptj_demo.settings import Settings
+from gptj_demo.tokenization import Token, Vocabulary
 from tests.engine.checkpoints import make_checkpoint
+from tests.test_tokenization import added_with_spaces, vocabulary_with
 
 CONTEXT = 128
 TEXTS = st.text(st.sampled_from(list("ab .!?…\n\t\"'")) | st.characters(exclude_categories=["Cs"]))
@@ -192,10 +194,10 @@ def test_generated_tokens_are_used_where_they_are_the_text(worker: Worker) -> No
         text = "the"
         letters = [await worker.tokenize(letter) for letter in text]
         single = tuple(token.token_id for tokens in letters for token in tokens)
-        assert await encode_continuation(worker, text, single) == (single, True)
+        assert await encode_continuation(worker, text, single) == (single, True, 3)
         known = (await encode_continuation(worker, text)).token_ids
         for wrong in ([1], [10**9], [-1], ["a"], [True, False]):
-            assert await encode_continuation(worker, text, wrong) == (known, False)
+            assert await encode_continuation(worker, text, wrong) == (known, False, 3)
 
     run(scenario())
 
@@ -220,6 +222,35 @@ def test_of_a_truncated_prompt_only_what_is_read_is_left_out(worker: Worker) -> 
         assert len(plan.prompts[0]) + len(fixed.token_ids) == CONTEXT
         assert text.endswith("".join(plan.parts))
         assert max(map(len, plan.prompts)) == len(plan.prompts[0])
+
+    run(scenario())
+
+
+class Tokenizing:
+    """What a worker knows before it has a model."""
+
+    def __init__(self, vocabulary: Vocabulary, context_length: int = CONTEXT) -> None:
+        self.vocabulary = vocabulary
+        self.context_length = context_length
+
+    async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
+        encode = self.vocabulary.encode_prompt if begins else self.vocabulary.encode
+        return self.vocabulary.tokens(encode(text), text)
+
+
+def test_a_token_that_takes_spaces_counts_with_them() -> None:
+    worker: Any = Tokenizing(vocabulary_with(added_with_spaces), 8)
+
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, "<mask>  x")
+        assert len(fixed.token_ids) == 2
+        assert fixed.size == 9
+        plan = await leave_out_each(worker, "abc <mask>  one two", fixed, "words", "left")
+        assert plan.dropped_tokens > 0
+        assert "abc <mask>  one two".endswith("".join(plan.parts))
+        longer = "y" * 20 + "<mask>   one"
+        plan = await leave_out_each(worker, longer, fixed, "words", "left")
+        assert "".join(plan.parts).endswith("<mask>   one")
 
     run(scenario())
 

@@ -15,6 +15,7 @@ from gptj_demo.tokenization import Vocabulary, prompt_hint
 from tests.engine.checkpoints import END_OF_TEXT, TEXT_TOKENS, make_tokenizer
 
 END = TEXT_TOKENS - 1
+Change = Callable[[Tokenizer], None]
 VOCABULARY = Vocabulary(make_tokenizer().to_str(), TEXT_TOKENS, END, [END])
 
 
@@ -114,7 +115,7 @@ TOKENIZER_SETTINGS = [
 ]
 
 
-def vocabulary_with(change: Callable[[Tokenizer], None]) -> Vocabulary:
+def vocabulary_with(change: Change) -> Vocabulary:
     tokenizer = make_tokenizer(TEXT_TOKENS)
     change(tokenizer)
     size = tokenizer.get_vocab_size()
@@ -123,7 +124,7 @@ def vocabulary_with(change: Callable[[Tokenizer], None]) -> Vocabulary:
 
 @pytest.mark.parametrize("change", TOKENIZER_SETTINGS)
 def test_the_places_of_tokens_make_up_the_text_for_every_tokenizer(
-    change: Callable[[Tokenizer], None],
+    change: Change,
 ) -> None:
     vocabulary = vocabulary_with(change)
 
@@ -165,7 +166,7 @@ def test_a_prompt_begins_once_and_is_not_ended_and_words_are_neither() -> None:
 
 @pytest.mark.parametrize("change", [bos_first, prefix_space])
 def test_controls_that_name_words_mean_the_tokens_of_the_words_alone(
-    change: Callable[[Tokenizer], None],
+    change: Change,
 ) -> None:
     values: dict[str, Any] = {
         "logit_bias": {"lamp": 1.0},

@@ -53,12 +53,12 @@ export class Stretch {
     this.open = /** @type {Cell | null} */ (null); // one that is not complete
   }
 
-  /** @param {string} text @param {Token[]} tokens */
-  static ofScore(text, tokens) {
+  /** @param {string} text @param {Token[]} tokens @param {number} [after] characters after the last token */
+  static ofScore(text, tokens, after = 0) {
     const stretch = new Stretch("", { isScore: true });
     stretch.text = text;
-    // the last token ends where the text ends; the first ones may not be there
-    stretch.from = stretch.to = text.length - tokens.reduce((sum, token) => sum + token.length, 0);
+    // counted from the end, as the first tokens may not be there
+    stretch.from = stretch.to = text.length - after - tokens.reduce((sum, token) => sum + token.length, 0);
     stretch.add(tokens);
     stretch.close();
     return stretch;

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gptj_demo.api.errors import ApiError, of_refusal
-from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.client import PlacedPrompt, RequestRefused, Stream, Worker, place_prompt
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -97,27 +97,40 @@ class _ChoiceWriter:
     """One completion: its events made into pieces, tokens no sooner than their text."""
 
     def __init__(
-        self, vocabulary: Vocabulary, index: int, prompt: str, *, echo: bool, healed: bytes
+        self,
+        vocabulary: Vocabulary,
+        index: int,
+        prompt: str,
+        placed: PlacedPrompt,
+        *,
+        echo: bool,
+        healed: bytes,
     ) -> None:
         self._vocabulary = vocabulary
         self._index = index
-        self._offsets = _Offsets(max(0, len(prompt) - len(healed.decode(errors="replace"))))
-        self._text_end = len(prompt)  # of what has been released
+        self._placed = placed
+        self._offsets = _Offsets(len(prompt))
+        self._rewritten = _Offsets(0)  # of what the model writes again of a healed token
+        self._rewritten.add(placed.data[: placed.start_of_last])
+        self._left = len(healed)  # bytes of it that are still to come
+        self._prompt_end = self._text_end = len(prompt)  # of what has been released
         self._held: list[tuple[int, TokenEvent]] = []
         self._piece = Piece(index, prompt if echo else "")
 
-    def echo(self, scored: PromptScored, start: int) -> None:
-        """Put the prompt's tokens before the others; the first of them begins at `start`."""
-        offsets = _Offsets(start)
-        for token_id, logprobs in zip(scored.token_ids, scored.logprobs, strict=True):
-            self._token(token_id, logprobs, offsets.add(self._vocabulary.bytes_of(token_id)))
+    def echo(self, scored: PromptScored) -> None:
+        """Put the prompt's tokens before the others."""
+        offsets = _Offsets(0)
+        offsets.add(self._placed.data[: self._placed.start])
+        parts = self._placed.parts(scored.token_ids)
+        for token_id, logprobs, part in zip(scored.token_ids, scored.logprobs, parts, strict=True):
+            self._token(token_id, logprobs, offsets.add(part))
 
     def add(self, event: TokenEvent) -> None:
         """A token."""
         self._piece.text += event.text
         self._text_end += len(event.text)
         if event.logprobs is not None:
-            offset = self._offsets.add(self._vocabulary.bytes_of(event.token_id))
+            offset = self._place(self._vocabulary.bytes_of(event.token_id))
             self._held.append((offset, event))
         self._release()
 
@@ -140,6 +153,15 @@ class _ChoiceWriter:
             return None
         self._piece = Piece(self._index)
         return piece
+
+    def _place(self, data: bytes) -> int:
+        """Where a token of these bytes begins, which may be in the prompt: see token healing."""
+        if not self._left:
+            return self._offsets.add(data)
+        again, new = data[: self._left], data[self._left :]
+        self._left -= len(again)
+        self._offsets.add(new)
+        return min(self._rewritten.add(again), self._prompt_end)
 
     def _release(self) -> None:
         while self._held and self._held[0][0] < self._text_end:
@@ -216,11 +238,15 @@ class _Prompt:
                 healed = event.healed_token_id
                 taken = b"" if healed is None else self._vocabulary.bytes_of(healed)
                 self._read = event.prompt_tokens
+                request, submitted = self.stream.request, self.stream.submitted
+                assert submitted is not None
+                placed = place_prompt(self._vocabulary, request.prompt, submitted)
                 self.writers = [
                     _ChoiceWriter(
                         self._vocabulary,
                         self._first_index + index,
                         self._text,
+                        placed,
                         echo=self._echo,
                         healed=taken,
                     )
@@ -240,10 +266,8 @@ class _Prompt:
             return  # the model read the end-of-text token, which is nobody's text
         if self.stream.request.params.logprobs is None:
             return
-        read = b"".join(self._vocabulary.bytes_of(i) for i in scored.token_ids)
-        start = max(0, len(self._text) - len(read.decode(errors="replace")))
         for writer in self.writers:
-            writer.echo(scored, start)
+            writer.echo(scored)
 
     def _finish(self, finished: Finished) -> None:
         if finished.reason == "error":

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
-from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.client import PlacedPrompt, RequestRefused, Stream, Worker, place_prompt
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -183,6 +183,13 @@ class Rate:
         return (self.tokens - self._tokens_at_first) / max(1e-3, time.monotonic() - self._first)
 
 
+def placed(worker: Worker, stream: Stream) -> PlacedPrompt:
+    """The tokens of a request that has started, with their places in its prompt."""
+    assert worker.vocabulary is not None
+    assert stream.submitted is not None
+    return place_prompt(worker.vocabulary, stream.request.prompt, stream.submitted)
+
+
 async def records(worker: Worker, stream: Stream, params: SamplingParams) -> AsyncIterator[str]:
     """The lines that each batch of events adds to a log of one JSON record a line."""
     rate = Rate()
@@ -202,17 +209,16 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                 case Started():
                     assert vocabulary is not None
                     healed = event.healed_token_id
-                    lines += record(
-                        "started",
-                        **describe_start(worker, event, params),
-                        healed_length=healed_length(vocabulary, healed),
-                    )
+                    back = 0 if healed is None else healed_length(placed(worker, stream))
+                    described = describe_start(worker, event, params)
+                    lines += record("started", **described, healed_length=back)
                     if healed is not None:
                         skip = len(vocabulary.bytes_of(healed))
                         counts = defaultdict(partial(CharacterCount, skip))
                 case PromptScored():
                     assert vocabulary is not None
-                    lines += record("scored", **pack_score(vocabulary, event))
+                    score = pack_score(vocabulary, event, placed(worker, stream))
+                    lines += record("scored", **score)
                 case Drafting():
                     drafting = event
                 case TokenEvent():

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import codecs
 import math
+from itertools import islice
 from typing import Any
 
+from gptj_demo.client import PlacedPrompt
 from gptj_demo.protocol import PromptScored, TokenLogprobs
 from gptj_demo.tokenization import Vocabulary
 
@@ -82,26 +84,35 @@ def pack_token(
     ]
 
 
-def pack_score(vocabulary: Vocabulary, scored: PromptScored) -> dict[str, Any]:
-    """A prompt's score for the page. Its last token ends where the prompt ends."""
+def pack_score(
+    vocabulary: Vocabulary, scored: PromptScored, prompt: PlacedPrompt
+) -> dict[str, Any]:
+    """A prompt's score for the page; `after` characters of the prompt follow its last token.
+
+    Tokens before the text that stand for nothing of it, such as one that begins every text, are
+    left out.
+    """
     count = CharacterCount()
+    count.add(prompt.data[: prompt.start])
+    parts = prompt.parts(scored.token_ids)
+    added = next((place for place, part in enumerate(parts) if part), len(parts))
+    tokens = zip(scored.token_ids, parts, scored.logprobs, strict=True)
     return {
         "sum_logprob": _round(scored.sum_logprob),
         "perplexity": _round(scored.perplexity),
         "bits_per_byte": _round(scored.bits_per_byte),
         "tokens": [
-            pack_token(vocabulary, token_id, count.add(vocabulary.bytes_of(token_id)), logprobs)
-            for token_id, logprobs in zip(scored.token_ids, scored.logprobs, strict=True)
+            pack_token(vocabulary, token_id, count.add(part), logprobs)
+            for token_id, part, logprobs in islice(tokens, added, None)
         ],
+        "after": count.add(prompt.data[prompt.start + sum(map(len, parts)) :]),
     }
 
 
-def healed_length(vocabulary: Vocabulary, token_id: int | None) -> int:
-    """How many characters before the prompt's end a healed token begins."""
-    if token_id is None:
-        return 0
+def healed_length(prompt: PlacedPrompt) -> int:
+    """How many characters before the prompt's end its last token begins, which is healed."""
     try:
-        return utf16_length(vocabulary.bytes_of(token_id).decode())
+        return utf16_length(prompt.data[prompt.start_of_last :].decode())
     except UnicodeDecodeError:  # it begins within a character
         return 0
 

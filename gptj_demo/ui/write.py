@@ -16,7 +16,7 @@ from gptj_demo.tokenization import prompt_hint
 from gptj_demo.ui.beginnings import Beginnings
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
-from gptj_demo.ui.generation import BROKEN, read_controls, record, records, refused
+from gptj_demo.ui.generation import BROKEN, placed, read_controls, record, records, refused
 from gptj_demo.ui.results import Results
 from gptj_demo.ui.scoring_api import address_of
 from gptj_demo.ui.tokens import pack_score
@@ -71,7 +71,7 @@ def build_write(worker: Worker) -> None:
                 async for event in stream:
                     if isinstance(event, PromptScored):
                         assert worker.vocabulary is not None
-                        return pack_score(worker.vocabulary, event)
+                        return pack_score(worker.vocabulary, event, placed(worker, stream))
                     if isinstance(event, Finished):
                         return event.message.described()
             return BROKEN.described()

@@ -58,6 +58,11 @@ test("what the model wrote is preferred to a score of the same text", () => {
   assert.deepEqual(places(score.cells), [[0, 1], [1, 3], [3, 5]]);
 });
 
+test("a score without the prompt's last token, which was healed, ends before it", () => {
+  const score = Stretch.ofScore("A b cd", [token(1, null), token(2)], 3);
+  assert.deepEqual(places(score.cells), [[0, 1], [1, 3]]);
+});
+
 test("the token that ended the text is known as long as the text ends there", () => {
   const memory = new TokenMemory();
   const stretch = memory.add(new Stretch("A"));

@@ -109,7 +109,7 @@ export class TokenView {
   /** @param {string} text @param {any} score */
   keepScore(text, score) {
     this.memory.stretches = this.memory.stretches.filter((s) => !(s.isScore && s.text === text));
-    this.memory.add(Stretch.ofScore(text, score.tokens));
+    this.memory.add(Stretch.ofScore(text, score.tokens, score.after));
     this.scored = { ...score, text };
   }
 
