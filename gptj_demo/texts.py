@@ -127,3 +127,17 @@ def _written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
     return str(value)
+
+
+def first_line(error: BaseException) -> str:
+    """An error as part of a sentence: its first line that says something.
+
+    CUDA errors say what happened in their first line and give general advice in the others.
+    """
+    lines = lines_of(error)
+    return lines[0].removesuffix(".") if lines else type(error).__name__
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """The lines of an error's text that say something, without the space around them."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 import psutil
 import torch
 
-from gptj_demo.texts import Message, message
+from gptj_demo.texts import Message, first_line, message
 
 USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
 """The share of the free memory that is planned for; the rest is for fragmentation, and for the
@@ -87,11 +87,11 @@ def _initialisation_problem(root: Path) -> Message | None:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        said = first_line(error)
         if "too old" in said:
             return message("why.driver_is_old", cuda=torch.version.cuda)
         if driver and "No CUDA GPUs" not in said:
-            return message("why.gpu_fails", error=said.removesuffix("."))
+            return message("why.gpu_fails", error=said)
     return None
 
 

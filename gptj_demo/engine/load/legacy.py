@@ -16,6 +16,8 @@ import torch
 from torch import _weights_only_unpickler as weights_only
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
+from gptj_demo.texts import first_line
+
 _COUNT_BYTES = 8
 _ZIP = b"PK\x03\x04"
 
@@ -50,7 +52,7 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, UnpicklingError):
         raise
     except Exception as error:  # whatever a damaged pickle leads to
-        raise OSError(f"{path.name} is damaged ({error})") from error
+        raise OSError(f"{path.name} is damaged ({first_line(error)})") from error
 
 
 def _map_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -26,7 +26,7 @@ from gptj_demo.engine.load.legacy import is_legacy, map_tensors
 from gptj_demo.engine.load.plan import Plan
 from gptj_demo.engine.machine import return_freed_memory
 from gptj_demo.engine.model.int8 import quantize
-from gptj_demo.texts import message
+from gptj_demo.texts import first_line, message
 
 
 def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
@@ -75,9 +75,8 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
             "from somewhere else, best as safetensors."
         ) from error
     except (SafetensorError, EOFError, OSError, RuntimeError) as error:
-        raise Refusal(
-            f"The weights of {plan.source} cannot be read: {last_line(error)}."
-        ) from error
+        problem = first_line(error) if isinstance(error, RuntimeError) else last_line(error)
+        raise Refusal(f"The weights of {plan.source} cannot be read: {problem}.") from error
     model: GPTJForCausalLM = loaded[0]
     missing, mismatched = sorted(loaded[1]["missing_keys"]), sorted(loaded[1]["mismatched_keys"])
     if mismatched:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from bitsandbytes.nn import Linear8bitLt
+from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.load import (
     Refusal,
@@ -111,6 +112,24 @@ def test_damaged_weights_are_refused(
     (folder / name).write_bytes(content)
     with pytest.raises(Refusal, match="weights"):
         load(folder, "float32")
+
+
+CUDA_ERROR = """CUDA error: an illegal memory access was encountered
+Search for `cudaErrorIllegalAddress' in https://docs.nvidia.com/cuda for more information.
+CUDA kernel errors might be asynchronously reported at some other API call.
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+"""
+
+
+def test_an_error_of_cuda_is_reported_by_its_first_line(
+    tiny: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise RuntimeError(CUDA_ERROR)
+
+    monkeypatch.setattr(GPTJForCausalLM, "from_pretrained", fail)
+    with pytest.raises(Refusal, match=r"cannot be read: CUDA error: an illegal memory access was"):
+        load(tiny, "float32")
 
 
 class RunsACommand:

@@ -21,11 +21,11 @@ import torch
 
 from gptj_demo.engine.model.base import Report, Rows
 from gptj_demo.engine.model.cuda import kernels as torch_kernels
-from gptj_demo.engine.model.cuda.kernels import Kernels, find_triton, first_line
+from gptj_demo.engine.model.cuda.kernels import Kernels, find_triton
 from gptj_demo.engine.model.eager import EagerModel
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.transfer import upload
-from gptj_demo.texts import message
+from gptj_demo.texts import first_line, message
 
 logger = logging.getLogger(__name__)
 

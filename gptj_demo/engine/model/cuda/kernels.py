@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from gptj_demo.engine.model.rotary import rotate
+from gptj_demo.texts import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +76,6 @@ def find_triton() -> TritonKernels | None:
         logger.warning("Triton's kernels cannot be used: %s", first_line(error))
         return None
     return cast(TritonKernels, triton_kernels)
-
-
-def first_line(error: Exception) -> str:
-    """An error as part of a sentence."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip().removesuffix(".") if lines else type(error).__name__
 
 
 def rotate_and_store(
