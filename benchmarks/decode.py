@@ -40,7 +40,7 @@ from workload import (
 
 from gptj_demo.client import Worker
 from gptj_demo.engine.model.cpu.compiled import CompiledModel
-from gptj_demo.engine.sampler import SamplerBatch
+from gptj_demo.engine.sampling import SamplerBatch
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.settings import Settings
 

@@ -35,7 +35,7 @@ MAX_COMPLETIONS = 16
 MAX_ALTERNATIVES = 20
 MAX_SEED = 2**32 - 1
 
-FILTER_ORDER = (
+PROCESSORS = (
     "logit_bias",
     "repetition_penalty",
     "no_repeat_ngram_size",
@@ -45,6 +45,11 @@ FILTER_ORDER = (
     "presence_penalty",
     "frequency_penalty",
     "dry_multiplier",
+)
+"""The controls that change the logits before the temperature, in this order; greedy decoding takes
+the most probable token of what they leave."""
+
+FILTERS = (
     "temperature",
     "top_k",
     "top_p",
@@ -54,6 +59,9 @@ FILTER_ORDER = (
     "eta_cutoff",
     "xtc_probability",
 )
+"""The temperature and the controls that remove tokens, in this order."""
+
+FILTER_ORDER = PROCESSORS + FILTERS
 """The order in which controls change the logits: that of transformers' `generate`, in which the
 processors it does not know itself come between its processors and its warpers; XTC comes last."""
 

@@ -56,13 +56,18 @@ RANKS = [
         "gptj_demo.engine.model.cpu.compiled",
         "gptj_demo.engine.model.cpu.int8",
         "gptj_demo.engine.model.cuda.kernels",
-        "gptj_demo.engine.sampler",
+        "gptj_demo.engine.sampling",
         "gptj_demo.engine.scheduler",
     ),
+    ("gptj_demo.engine.sampling.batch",),
+    ("gptj_demo.engine.sampling.everyday",),
+    ("gptj_demo.engine.sampling.controls", "gptj_demo.engine.sampling.trace"),
+    ("gptj_demo.engine.sampling.sequences",),
+    ("gptj_demo.engine.sampling.control",),
+    ("gptj_demo.engine.sampling.row",),
     (
-        "gptj_demo.engine.compiled_sampling",
-        "gptj_demo.engine.history",
-        "gptj_demo.engine.logprobs",
+        "gptj_demo.engine.sampling.compiled",
+        "gptj_demo.engine.sampling.histories",
         "gptj_demo.engine.prefix_cache",
         "gptj_demo.engine.model.base",
         "gptj_demo.engine.model.fusing",
@@ -81,7 +86,8 @@ RANKS = [
         "gptj_demo.engine.model.cpu",
         "gptj_demo.engine.model.cuda",
         "gptj_demo.engine.model.cuda.triton_kernels",
-        "gptj_demo.engine.sampling",
+        "gptj_demo.engine.sampling.noise",
+        "gptj_demo.engine.sampling.select",
     ),
     ("gptj_demo.protocol", "gptj_demo.tokenization"),
     (
@@ -100,6 +106,9 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+NAMES = {module_name(path) for path in MODULES}
+
+
 def imported(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -107,8 +116,9 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            module = node.module or ""
-            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                own = f"{node.module}.{alias.name}"
+                names.add(own if own in NAMES else str(node.module))
     return names
 
 
@@ -133,6 +143,22 @@ def test_imports_flow_downward(path: Path) -> None:
         assert other is None or other >= own, f"{module_name(path)} imports {name}"
     if "engine" not in path.parts:
         assert not any(name.startswith("gptj_demo.engine") for name in imported(path))
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    paths = {module_name(path): path for path in MODULES}
+    graph = {name: imported(path) & paths.keys() for name, path in paths.items()}
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, f"a circle: {' -> '.join((*way, name))}"
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
 
 
 @pytest.mark.parametrize(

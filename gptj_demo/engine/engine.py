@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from gptj_demo.engine.detokenizer import Detokenizer
 from gptj_demo.engine.runner import Runner
-from gptj_demo.engine.sampler import RowSampler, Sampled
+from gptj_demo.engine.sampling import RowSampler, Sampled
 from gptj_demo.engine.scheduler import Scheduler, Sequence
 from gptj_demo.protocol import (
     EngineEvent,
@@ -191,8 +191,7 @@ class Engine:
         first = self._vocabulary.beginning_with(healed) if healed else []
         ends = sorted(self._vocabulary.eos_token_ids)
         samplers = [
-            RowSampler(request, index, self._vocabulary.size, ends, first)
-            for index in range(request.params.candidates)
+            RowSampler(request, index, ends, first) for index in range(request.params.candidates)
         ]
         self._runner.add(request.request_id, samplers)
         completions = {

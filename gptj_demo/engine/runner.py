@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import torch
 
-from gptj_demo.engine.logprobs import score
 from gptj_demo.engine.model import Batch, Chunk, ForwardModel, Report
 from gptj_demo.engine.model import Rows as DecodeRows
-from gptj_demo.engine.sampler import RowSampler, Sampled, SamplerBatch
+from gptj_demo.engine.sampling import RowSampler, Sampled, SamplerBatch, score
+from gptj_demo.engine.sampling.trace import Told
 from gptj_demo.engine.scheduler import PrefillChunk, Sequence, SequenceKey, Step
 from gptj_demo.engine.transfer import download, upload
 from gptj_demo.protocol import TokenLogprobs
@@ -47,7 +47,7 @@ class Runner:
         self.model = model
         self.vocabulary = vocabulary
         self._unused = (
-            torch.tensor(unused_token_ids, device=model.device) if unused_token_ids else None
+            upload(unused_token_ids, torch.int64, model.device) if unused_token_ids else None
         )
         self.cache = model.make_cache(max_streams)
         self._samplers: dict[SequenceKey, RowSampler] = {}
@@ -98,22 +98,37 @@ class Runner:
             logits = computed if logits is None else torch.cat((logits, computed))
         if logits is None:
             return StepResult([], [])
+        return self._sample(step, batch, logits)
+
+    def _sample(self, step: Step, batch: Batch, logits: torch.Tensor) -> StepResult:
+        """Scores and tokens from the logits of a step, fp32 [wanted, padded_vocabulary].
+
+        What the host reads is queued before it waits for any of it.
+        """
         rows = list(step.decode)
         places = [*range(len(rows))]  # of the rows in the logits
+        queued: list[tuple[list[TokenLogprobs], Told]] = []
         scored: list[tuple[Sequence, list[TokenLogprobs]]] = []
         end = len(rows)
         for chunk, computed_chunk in zip(step.prefill, batch.chunks, strict=True):
             begin, end = end, end + computed_chunk.wanted
             sequence = chunk.sequence
             if sequence.request_id in self._scores:
-                self._score(chunk, logits[begin:end])
+                queued += self._score(chunk, logits[begin:end])
                 if chunk.completes_prompt:
                     scored.append((sequence, self._scores.pop(sequence.request_id)[1]))
             if chunk.completes_prompt and self._generates(sequence):
                 rows.append(sequence)
                 places.append(end - 1)
-        if not rows:
-            return StepResult(scored, [])
+        sampled = self._sample_rows(rows, places, logits) if rows else []
+        for scores, told in queued:
+            scores += told()
+        return StepResult(scored, list(zip(rows, sampled, strict=True)))
+
+    def _sample_rows(
+        self, rows: list[Sequence], places: list[int], logits: torch.Tensor
+    ) -> list[Sampled]:
+        """A token for each row, appended to it; `places` are those of the rows in the logits."""
         if len(places) < len(logits):
             logits = logits[upload(places, torch.int64, logits.device)]
         steps = [len(row.generated_token_ids) for row in rows]
@@ -128,7 +143,7 @@ class Runner:
                 self._samplers[row.key].broken = True
             else:
                 row.generated_token_ids.append(one.token_id)
-        return StepResult(scored, list(zip(rows, sampled, strict=True)))
+        return sampled
 
     def _generates(self, sequence: Sequence) -> bool:
         return self._samplers[sequence.key].params.max_new_tokens > 0
@@ -143,15 +158,17 @@ class Runner:
             wanted = int(chunk.completes_prompt and self._generates(sequence))
         return Chunk(token_ids, sequence.slot, chunk.start, wanted)
 
-    def _score(self, chunk: PrefillChunk, logits: torch.Tensor) -> None:
-        """Add the scores of the tokens that follow those of the chunk, where the prompt has one."""
+    def _score(
+        self, chunk: PrefillChunk, logits: torch.Tensor
+    ) -> list[tuple[list[TokenLogprobs], Told]]:
+        """Queue the scores of the tokens that follow those of the chunk, and where they belong."""
         alternatives, scores = self._scores[chunk.sequence.request_id]
         following = chunk.sequence.prompt_token_ids[chunk.start + 1 : chunk.end + 1]
-        if following:
-            targets = upload(following, torch.int64, logits.device)
-            scores += score(
-                logits[: len(following)], self.vocabulary, targets, alternatives, self._unused
-            )
+        if not following:
+            return []
+        targets = upload(following, torch.int64, logits.device)
+        part = logits[: len(following)]
+        return [(scores, score(part, self.vocabulary, targets, alternatives, self._unused))]
 
     @staticmethod
     def _decode_rows(rows: Rows[Sequence]) -> DecodeRows | None:

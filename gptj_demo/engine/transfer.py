@@ -17,8 +17,8 @@ def upload(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> t
     return staged.to(device, non_blocking=True)
 
 
-def download(values: torch.Tensor) -> Callable[[], list[int]]:
-    """Queue a copy of int64 [count] to the host; what is returned waits for it, for no more."""
+def download(values: torch.Tensor) -> Callable[[], list[Any]]:
+    """Queue a copy to the host; what is returned waits for it, for no more, and gives a list."""
     if not values.is_cuda:
         return values.tolist
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
@@ -26,9 +26,9 @@ def download(values: torch.Tensor) -> Callable[[], list[int]]:
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record()
 
-    def read() -> list[int]:
+    def read() -> list[Any]:
         copied.synchronize()
-        numbers: list[int] = copy.tolist()
+        numbers: list[Any] = copy.tolist()
         return numbers
 
     return read

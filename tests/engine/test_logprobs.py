@@ -15,14 +15,13 @@ import torch
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.engine import Engine, EngineVocabulary
-from gptj_demo.engine.logprobs import score
 from gptj_demo.engine.runner import Runner
-from gptj_demo.engine.sampler import SamplerBatch
+from gptj_demo.engine.sampling import SamplerBatch, score
 from gptj_demo.protocol import Finished, PromptScored, Submit, TokenEvent, TokenLogprobs
 from gptj_demo.sampling import FILTER_ORDER, SamplingParams
 from tests.conftest import Record
-from tests.engine.controls import Row, follow
 from tests.engine.forward import built
+from tests.engine.sampling.reference import Row, follow
 from tests.engine.test_exactness import CASES, Case
 
 CLOSE = 1e-4
@@ -176,7 +175,7 @@ def test_a_prompt_of_one_token_has_no_perplexity() -> None:
 def test_ids_that_pad_the_head_count_in_the_sum_but_are_never_listed() -> None:
     logits = torch.zeros(2, 10)
     logits[:, 6:] = 5.0  # the likeliest by far
-    told = score(logits, 6, torch.tensor([0, 5]), alternatives=20)
+    told = score(logits, 6, torch.tensor([0, 5]), alternatives=20)()
     normalizer = math.log(6 + 4 * math.exp(5.0))
     for one in told:
         assert sorted(other.token_id for other in one.alternatives) == list(range(6))
@@ -247,7 +246,7 @@ def test_what_the_controls_leave_of_each_alternative_and_which_one_removed_it(
     """All kinds of rows in one batch, and some in it that ask for no probabilities."""
     asked, logits = make_rows(seed)
     batch = [row for one in asked for row in (one, Row())]
-    samplers = [row.sampler(SMALL) for row in batch]
+    samplers = [row.sampler() for row in batch]
     steps = [row.step for row in batch]
     both = logits.repeat_interleave(2, dim=0)
     sampled = SamplerBatch(samplers, SMALL, torch.device("cpu")).sample(both, steps)

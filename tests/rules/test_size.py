@@ -24,15 +24,11 @@ TO_SPLIT = {
     # gptj_demo/api
     "gptj_demo/api/service.py",
     "gptj_demo/api/service.py:_Service",
-    # gptj_demo/engine
-    "gptj_demo/engine/sampler.py",
-    "gptj_demo/engine/sampler.py:SamplerBatch",
     # gptj_demo
     "gptj_demo/sampling.py",
     "gptj_demo/sampling.py:SamplingParams",
     # tests/engine
     "tests/engine/test_graphs.py",
-    "tests/engine/test_sampler.py",
 }
 
 

@@ -2,18 +2,22 @@
 
 `Trace` follows the most probable tokens of each row through the stages of the sampler and notes
 which one removed them; `score` is the same for a text that is given, where nothing is sampled.
+Both queue their results, so that the host need not wait for the device in the midst of a step.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
+from gptj_demo.engine.sampling.control import Rows
+from gptj_demo.engine.transfer import download
 from gptj_demo.protocol import Alternative, TokenLogprobs
 
-Rows = slice | torch.Tensor  # some rows of a batch
+Told = Callable[[], list[TokenLogprobs]]
+"""Waits for what was queued, and gives one entry for each row."""
 
 
 def score(
@@ -22,13 +26,13 @@ def score(
     token_ids: torch.Tensor,
     alternatives: int,
     unused: torch.Tensor | None = None,
-) -> list[TokenLogprobs]:
+) -> Told:
     """How probable the model finds given tokens, one for each row of logits: a prompt's.
 
     `padded` is fp32 [rows, padded_vocabulary], `token_ids` [rows].
     """
     trace = Trace(padded, vocabulary, slice(None), alternatives, unused)
-    return trace.logprobs(token_ids, None, None, [alternatives] * len(token_ids))
+    return trace.told(token_ids, None, None, [alternatives] * len(token_ids))
 
 
 class Trace:
@@ -66,13 +70,13 @@ class Trace:
         self._removed.masked_fill_(gone & (self._removed == 0), len(self._names))
         self._names.append(name)
 
-    def logprobs(
+    def told(
         self,
         tokens: torch.Tensor,
         scaled: torch.Tensor | None,
         greedy: torch.Tensor | None,
         wanted: Sequence[int],
-    ) -> list[TokenLogprobs]:
+    ) -> Told:
         """Of the chosen `tokens` of all rows; `scaled` is what the filters left to draw from.
 
         `greedy` says which rows took the most probable token instead; None where nothing was
@@ -80,46 +84,47 @@ class Trace:
         """
         chosen = tokens[self._rows][:, None]
         logits = self._logits.gather(1, chosen)
-        ranks: list[int] = ((self._logits > logits).sum(dim=1) + 1).tolist()
-        own: list[float] = self._logprobs.gather(1, chosen)[:, 0].tolist()
-        ids = self._ids.tolist()
-        own_others = self._logprobs.gather(1, self._ids).tolist()
-        if greedy is None:
-            return [
-                TokenLogprobs(
-                    own[row],
-                    None,
-                    ranks[row],
-                    tuple(
-                        Alternative(token, logprob, None, None)
-                        for token, logprob in zip(ids[row][:count], own_others[row], strict=False)
-                    ),
-                )
-                for row, count in enumerate(wanted)
-            ]
-        # a greedy row's distribution is all on one token
-        certain = torch.zeros_like(logits)
-        others = torch.where(self._ids == chosen, 0.0, -torch.inf)
-        if scaled is not None:
-            logprobs = scaled[self._rows].log_softmax(dim=1)
-            is_greedy = greedy[self._rows][:, None]
-            certain = torch.where(is_greedy, certain, logprobs.gather(1, chosen))
-            others = torch.where(is_greedy, others, logprobs.gather(1, self._ids))
-        after: list[float] = certain[:, 0].tolist()
-        after_others = others.tolist()
-        codes = self._removed.tolist()
+        ranks = (self._logits > logits).sum(dim=1, keepdim=True) + 1
+        integers = torch.cat((ranks, self._ids, self._removed), dim=1)
+        numbers = [self._logprobs.gather(1, chosen), self._logprobs.gather(1, self._ids)]
+        if greedy is not None:
+            # a greedy row's distribution is all on one token
+            certain = torch.zeros_like(logits)
+            others = torch.where(self._ids == chosen, 0.0, -torch.inf)
+            if scaled is not None:
+                logprobs = scaled[self._rows].log_softmax(dim=1)
+                is_greedy = greedy[self._rows][:, None]
+                certain = torch.where(is_greedy, certain, logprobs.gather(1, chosen))
+                others = torch.where(is_greedy, others, logprobs.gather(1, self._ids))
+            numbers += [certain, others]
+        read_integers, read_numbers = download(integers), download(torch.cat(numbers, dim=1))
+        was_sampled = greedy is not None
+
+        def read() -> list[TokenLogprobs]:
+            rows = zip(read_integers(), read_numbers(), wanted, strict=True)
+            return [self._entry(*row, was_sampled) for row in rows]
+
+        return read
+
+    def _entry(
+        self, integers: list[int], numbers: list[float], wanted: int, was_sampled: bool
+    ) -> TokenLogprobs:
+        count = self._ids.shape[1]
+        rank, ids, removed = integers[0], integers[1 : 1 + count], integers[1 + count :]
+        own, others = numbers[0], numbers[1 : 1 + count]
+        if not was_sampled:
+            alternatives = (
+                Alternative(token, logprob, None, None)
+                for token, logprob in zip(ids[:wanted], others, strict=False)
+            )
+            return TokenLogprobs(own, None, rank, tuple(alternatives))
+        after, after_others = numbers[1 + count], numbers[2 + count :]
         told = []
-        for row, count in enumerate(wanted):
-            alternatives = []
-            for place in range(min(count, len(ids[row]))):
-                left = after_others[row][place]
-                gone = left == -math.inf
+        for place in range(min(wanted, count)):
+            left: float | None = after_others[place]
+            name = None
+            if left == -math.inf:
                 # what no filter removed, greedy decoding did
-                name = (self._names[codes[row][place]] or "temperature") if gone else None
-                alternatives.append(
-                    Alternative(
-                        ids[row][place], own_others[row][place], None if gone else left, name
-                    )
-                )
-            told.append(TokenLogprobs(own[row], after[row], ranks[row], tuple(alternatives)))
-        return told
+                left, name = None, self._names[removed[place]] or "temperature"
+            told.append(Alternative(ids[place], others[place], left, name))
+        return TokenLogprobs(own, after, rank, tuple(told))

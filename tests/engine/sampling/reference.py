@@ -28,7 +28,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from gptj_demo.engine.sampler import RowSampler
+from gptj_demo.engine.sampling import RowSampler
 from gptj_demo.protocol import Submit
 from gptj_demo.sampling import FILTER_ORDER, SamplingParams
 
@@ -60,7 +60,7 @@ class Row:
     def step(self) -> int:
         return len(self.generated)
 
-    def sampler(self, vocabulary: int, seed: int | None = None) -> RowSampler:
+    def sampler(self, seed: int | None = None) -> RowSampler:
         """What the engine makes of it, or of it with another seed; the tokens so far are noted."""
         request = Submit(
             0,
@@ -71,13 +71,9 @@ class Row:
             self.bad_words,
             self.dry_sequence_breakers,
         )
-        row = RowSampler(request, 0, vocabulary, self.eos_token_ids, self.first_token_ids)
+        row = RowSampler(request, 0, self.eos_token_ids, self.first_token_ids)
         for token_id in self.generated:
             row.add(token_id)
-            if row.seen is not None:
-                row.seen[token_id] = True
-            if row.counts is not None:
-                row.counts[token_id] += 1
         return row
 
 

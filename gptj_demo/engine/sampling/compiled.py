@@ -71,24 +71,16 @@ def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _nucleus(
-    scaled: Any, weights: Any, k: int, least: Any, top_p: Any, near: Any, keys: Any
-) -> Any:
-    """The least value that top-p keeps, where top-k left `k` values, the least of them `least`.
+def _nucleus(scaled: Any, weights: Any, least: Any, top_p: Any, near: Any, keys: Any) -> Any:
+    """The least value that top-p keeps, where top-k left the values from `least` on.
 
     `near` and `keys` are room for as many numbers as the row has.
     """
     size = scaled.shape[0]
     mass: Any = 0.0
-    above, tied = 0, np.float32(0.0)
     for i in range(size):
-        if scaled[i] > least:
+        if scaled[i] >= least:
             mass += weights[i]
-            above += 1
-        elif scaled[i] == least:
-            tied = weights[i]
-    if k < size:
-        mass += (k - above) * tied
     wanted = top_p * mass
     # all that are so small weigh less together than what is left out
     too_small = (mass - wanted) / size
@@ -144,7 +136,7 @@ def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) ->
             out[0, row] = _kth_largest(values, keys, top_k[row])
         if top_p[row] < 1:
             _weigh(values, peak, weights)
-            out[1, row] = _nucleus(values, weights, top_k[row], out[0, row], top_p[row], near, keys)
+            out[1, row] = _nucleus(values, weights, out[0, row], top_p[row], near, keys)
         out[2, row] = peak + log_min_p[row]
 
 

@@ -10,9 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import NoRepeatNGramLogitsProcessor, SequenceBiasLogitsProcessor
 
-from gptj_demo.engine.history import Changes, DontRepeatYourself, NoRepeatNgram, SequenceBias
+from gptj_demo.engine.sampling.histories import (
+    Changes,
+    DontRepeatYourself,
+    NoRepeatNgram,
+    SequenceBias,
+)
 from tests.conftest import Record
-from tests.engine.controls import dry_penalties
+from tests.engine.sampling.reference import dry_penalties
 
 FEW = 4  # different tokens, so that they repeat
 TOKENS = st.lists(st.integers(0, FEW - 1), min_size=1, max_size=80).map(tuple)

@@ -1,0 +1,224 @@
+"""Logits to tokens and their probabilities, row by row, all rows at once.
+
+A row's result depends on its own logits, controls and noise alone, and the noise on the request's
+seed, the position and the token id alone (see `noise`), so the same request gives the same words in
+any company. Sums over a row are left to softmax, which takes the rows one by one, or are sums of
+integers. A control works on all rows that use it together, and one that no row uses costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from gptj_demo.engine.sampling import noise
+from gptj_demo.engine.sampling.control import Control, Users, index_of
+from gptj_demo.engine.sampling.controls import EFFECTS
+from gptj_demo.engine.sampling.everyday import EVERYDAY, Everyday, compiled_code
+from gptj_demo.engine.sampling.row import RowSampler
+from gptj_demo.engine.sampling.trace import Trace
+from gptj_demo.engine.transfer import download, upload
+from gptj_demo.protocol import TokenLogprobs
+from gptj_demo.sampling import FILTERS, PROCESSORS
+
+Read = Callable[[torch.Tensor], list[int]]  # int64 [rows] -> the same on the host
+
+
+class Sampled(NamedTuple):
+    """What sampling made of one row. `token_id` is None where its logits were not numbers."""
+
+    token_id: int | None
+    logprobs: TokenLogprobs | None
+    filtered_away: bool
+
+
+class Controlled(NamedTuple):
+    """What the controls made of the logits, [rows, vocabulary]: -inf where one removed the token.
+
+    `adjusted` is after the processors, of which greedy rows take the most probable token;
+    `scaled`, after the filters, is what the other rows draw from, None where there are none.
+    `emptied` says in which rows no token was left, bool [rows], None where none can be empty.
+    """
+
+    adjusted: torch.Tensor
+    scaled: torch.Tensor | None
+    emptied: torch.Tensor | None
+
+
+class SamplerBatch:
+    """The rows of a batch with their controls; made anew when the rows change."""
+
+    def __init__(
+        self,
+        rows: Sequence[RowSampler],
+        vocabulary: int,
+        device: torch.device,
+        unused: torch.Tensor | None = None,
+    ) -> None:
+        """`unused` holds the ids below `vocabulary` that must not be chosen, int64."""
+        self.rows = list(rows)
+        self.vocabulary = vocabulary
+        self.device = device
+        self._unused = unused
+        greedy = [row.greedy for row in self.rows]
+        self._all_greedy, self._any_greedy = all(greedy), any(greedy)
+        self._greedy = upload(greedy, torch.bool, device)
+        self._processors = list(self._controls(PROCESSORS, range(len(self.rows))))
+        self._may_empty = any(control.may_empty for control in self._processors)
+
+        # rows that apply the filters in the same order go through them together
+        by_order: dict[tuple[str, ...], list[int]] = {}
+        for number, row in enumerate(self.rows):
+            if not row.greedy:
+                by_order.setdefault(FILTERS, []).append(number)
+        compiled = compiled_code(device)
+        self._everyday: Everyday | None = None
+        if compiled is not None:
+            usual = [o for o in by_order if o[: len(EVERYDAY)] == EVERYDAY]
+            numbers = [number for order in usual for number in by_order[order]]
+            self._everyday = Everyday(compiled, self.rows, numbers)
+            for order in usual:
+                by_order.setdefault(order[len(EVERYDAY) :], []).extend(by_order.pop(order))
+        self._filters = [
+            control
+            for order, numbers in by_order.items()
+            for control in self._controls(order, numbers)
+        ]
+        self._noise_keys = np.array([row.noise_key for row in self.rows], dtype=np.uint64)
+        self._increments = None if self._everyday else noise.increments(vocabulary, device)
+
+        self._wanting = [number for number, row in enumerate(self.rows) if row.wants_logprobs]
+        self._wanting_index = index_of(self._wanting, len(self.rows), device)
+        self._alternatives = max((row.params.logprobs or 0 for row in self.rows), default=0)
+
+    def _controls(self, names: Iterable[str], numbers: Sequence[int]) -> Iterable[Control]:
+        """The controls of these names for those of the rows that use them."""
+        for name in names:
+            effect = EFFECTS[name]
+            using = [number for number in numbers if effect.uses(self.rows[number])]
+            if using:
+                yield effect(Users(self.rows, using, self.vocabulary, self.device))
+
+    def sample(
+        self, logits: torch.Tensor, steps: Sequence[int], read: Read = torch.Tensor.tolist
+    ) -> list[Sampled]:
+        """One token for each row.
+
+        `logits` is fp32 [rows, padded_vocabulary]; ids past the vocabulary are never chosen.
+        `steps[row]` says how many tokens the row has generated so far. `read` brings the tokens to
+        the host, -1 where a row's logits were not numbers, and may use them on the device before.
+        It is the only place where the host waits for the device.
+        """
+        padded, logits = logits, logits[:, : self.vocabulary]
+        if self._unused is not None:
+            logits = logits.index_fill(1, self._unused, -torch.inf)
+        broken = ~logits.amax(dim=1).isfinite()  # amax gives a not-a-number where there is one
+        trace = None
+        if self._wanting:
+            trace = Trace(
+                padded, self.vocabulary, self._wanting_index, self._alternatives, self._unused
+            )
+        adjusted, emptied = self._adjust(logits, steps, trace)
+        if self._everyday is not None and not self._filters and trace is None:
+            scaled = None
+            untouched = adjusted is logits and self._unused is None
+            tokens = self._everyday.apply_and_draw(
+                padded if untouched else adjusted, self.vocabulary, self._keys(steps)
+            )
+        else:
+            scaled = None if self._all_greedy else self._scale(adjusted, steps, trace)
+            tokens = self._choose(adjusted, scaled, steps)
+        for control in (*self._processors, *self._filters):
+            control.observe(tokens, scaled)
+        told = None
+        if trace is not None:
+            wanted = [self.rows[number].params.logprobs or 0 for number in self._wanting]
+            told = trace.told(tokens, scaled, self._greedy, wanted)
+        read_emptied = None if emptied is None else download(emptied)
+        chosen = read(torch.where(broken, -1, tokens))
+        for row, token in zip(self.rows, chosen, strict=True):
+            row.add(token)
+        logprobs = {} if told is None else dict(zip(self._wanting, told(), strict=True))
+        is_emptied = read_emptied() if read_emptied else [False] * len(chosen)
+        return [
+            Sampled(token, logprobs.get(number), is_emptied[number])
+            if token >= 0
+            else Sampled(None, None, False)
+            for number, token in enumerate(chosen)
+        ]
+
+    # ---- logits to what is left of them
+
+    def controlled(self, logits: torch.Tensor, steps: Sequence[int]) -> Controlled:
+        """The controls at work on `logits`, fp32 [rows, vocabulary], which stay as they are."""
+        adjusted, emptied = self._adjust(logits, steps, None)
+        scaled = None if self._all_greedy else self._scale(adjusted, steps, None)
+        return Controlled(adjusted, scaled, emptied)
+
+    def _adjust(
+        self, logits: torch.Tensor, steps: Sequence[int], trace: Trace | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The logits after the processors, and which rows they emptied, where they may."""
+        if not self._processors:
+            return logits, None
+        adjusted = logits.clone()
+        for control in self._processors:
+            control.apply(adjusted, steps)
+            if trace is not None:
+                trace.note(control.name, adjusted)
+        if not self._may_empty:
+            return adjusted, None
+        empty = adjusted.amax(dim=1) == -torch.inf
+        # the model's most probable token stays, of those that the binding controls allow
+        allowed = logits
+        for control in self._processors:
+            if control.is_binding:
+                allowed = allowed.clone() if allowed is logits else allowed
+                control.apply(allowed, steps)
+        likeliest = allowed.argmax(dim=1, keepdim=True)
+        alone = torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
+        return torch.where(empty[:, None], alone, adjusted), empty
+
+    def _scale(
+        self, adjusted: torch.Tensor, steps: Sequence[int], trace: Trace | None
+    ) -> torch.Tensor:
+        """The logits after the filters. `adjusted` stays as it is."""
+        scaled = adjusted
+        if self._everyday is not None:
+            scaled = self._everyday.apply(adjusted, trace)
+        if self._filters and scaled is adjusted:
+            scaled = adjusted.clone()
+        for control in self._filters:
+            control.apply(scaled, steps)
+            if trace is not None:
+                trace.note(control.name, scaled)
+        return scaled
+
+    # ---- what is left to a token
+
+    def _choose(
+        self, adjusted: torch.Tensor, scaled: torch.Tensor | None, steps: Sequence[int]
+    ) -> torch.Tensor:
+        """A token for each row, int64 [rows]: drawn, or the most probable one."""
+        if scaled is None:
+            return adjusted.argmax(dim=1)
+        tokens = self._draw(scaled, self._keys(steps))
+        if self._any_greedy:
+            tokens = torch.where(self._greedy, adjusted.argmax(dim=1), tokens)
+        return tokens
+
+    def _draw(self, scaled: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
+        """Gumbel-max over what the filters leave: see `noise`."""
+        if self._everyday is not None:
+            return self._everyday.draw(scaled, keys)
+        assert self._increments is not None
+        on_device = upload(keys.view(np.int64).tolist(), torch.int64, self.device)
+        return noise.draw(scaled.softmax(dim=1), on_device[:, None], self._increments)
+
+    def _keys(self, steps: Sequence[int]) -> np.ndarray:
+        """uint64 [rows]: by the position that the drawn token gets in its sequence."""
+        positions = [row.position(step) for row, step in zip(self.rows, steps, strict=True)]
+        return noise.position_keys(self._noise_keys, positions)

@@ -1,0 +1,119 @@
+"""What a control is: an object that changes the logits of all rows of a batch that use it.
+
+A control is one class in `sampling/controls/`, found there by its name, and one row of the table in
+`gptj_demo/sampling.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from gptj_demo.engine.sampling.row import RowSampler
+from gptj_demo.engine.transfer import upload
+from gptj_demo.sampling import control_named
+
+Rows = slice | torch.Tensor  # some rows of a batch
+
+
+class Users:
+    """The rows of a batch that use a control; `numbers` are their places in the batch."""
+
+    def __init__(
+        self,
+        batch: Sequence[RowSampler],
+        numbers: Sequence[int],
+        vocabulary: int,
+        device: torch.device,
+    ) -> None:
+        self.numbers = list(numbers)
+        self.rows = [batch[number] for number in numbers]
+        self.vocabulary = vocabulary
+        self.device = device
+        self.index = index_of(numbers, len(batch), device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def values(self, name: str) -> list[Any]:
+        """What the rows have set a control to."""
+        return [getattr(row.params, name) for row in self.rows]
+
+    def column(self, name: str) -> torch.Tensor:
+        """The same on the device: fp32 [rows, 1]."""
+        return upload(self.values(name), torch.float32, self.device)[:, None]
+
+    def stack(self, name: str, make: Callable[[RowSampler], torch.Tensor]) -> torch.Tensor:
+        """What the rows hold on the device under a name, in one tensor, [rows, ...].
+
+        What a row holds becomes a view of it: what is written to it is there when the row joins
+        another batch. `make` is for rows that hold nothing yet.
+        """
+        held = [row.held[name] if name in row.held else make(row) for row in self.rows]
+        stacked = torch.stack(held)
+        for row, view in zip(self.rows, stacked, strict=True):
+            row.held[name] = view
+        return stacked
+
+
+class Control(ABC):
+    """One control, as it works on the rows of a batch that use it."""
+
+    name: ClassVar[str]
+    """Its name in the table."""
+    may_empty: ClassVar[bool] = False
+    """Whether it can remove all tokens of a row."""
+    is_binding: ClassVar[bool] = False
+    """Whether it holds even in a row that the controls have emptied."""
+
+    def __init__(self, users: Users) -> None:
+        self.users = users
+
+    @classmethod
+    def uses(cls, row: RowSampler) -> bool:
+        """Whether the control does anything to a row."""
+        return bool(getattr(row.params, cls.name) != control_named(cls.name).off)
+
+    @abstractmethod
+    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+        """Change the users' rows of `logits`, fp32 [batch, vocabulary], in place.
+
+        `steps[number]` says how many tokens each row of the batch has generated.
+        """
+
+    def observe(self, tokens: torch.Tensor, scaled: torch.Tensor | None) -> None:  # noqa: B027
+        """Take note of the chosen `tokens`, int64 [batch], still on the device.
+
+        `scaled` is what they were drawn from, fp32 [batch, vocabulary]; None where no row has
+        filters of its own.
+        """
+
+
+class Filter(Control):
+    """A control that removes tokens by their scaled logits."""
+
+    @abstractmethod
+    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+        """Which tokens go, bool [users, vocabulary], by their logits `scaled` [users, vocabulary].
+
+        Not all of a row.
+        """
+
+    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+        """Give the tokens that are removed a logit of -inf."""
+        index = self.users.index
+        if isinstance(index, slice):
+            logits.masked_fill_(self.removes(logits, steps), -torch.inf)
+        else:
+            part = logits[index]
+            logits[index] = part.masked_fill_(self.removes(part, steps), -torch.inf)
+
+
+def index_of(numbers: Sequence[int], count: int, device: torch.device) -> Rows:
+    """An index for some rows of a batch: a slice, which copies nothing, where it is all of them."""
+    if len(numbers) == count:
+        return slice(None)
+    return upload(numbers, torch.int64, device)

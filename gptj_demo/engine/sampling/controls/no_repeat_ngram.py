@@ -1,0 +1,26 @@
+"""No sequence of so many tokens twice."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gptj_demo.engine.sampling.control import Users
+from gptj_demo.engine.sampling.histories import NoRepeatNgram
+from gptj_demo.engine.sampling.sequences import SequenceControl
+
+
+class NoRepeatNgramSize(SequenceControl):
+    """As transformers' NoRepeatNGramLogitsProcessor."""
+
+    name = "no_repeat_ngram_size"
+    may_empty = True
+
+    def __init__(self, users: Users) -> None:
+        sizes = users.values(self.name)
+        super().__init__(
+            users,
+            [
+                (number, row.history(self.name, partial(NoRepeatNgram, size)))
+                for number, row, size in zip(users.numbers, users.rows, sizes, strict=True)
+            ],
+        )

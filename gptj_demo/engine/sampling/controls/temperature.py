@@ -1,0 +1,26 @@
+"""Logits divided by the temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gptj_demo.engine.sampling.control import Control, Users
+
+LOWEST = 1e-30
+"""A temperature that fp32 cannot divide by gives what a little larger one gives: the most probable
+token."""
+
+
+class Temperature(Control):
+    """As transformers' TemperatureLogitsWarper; rows with a temperature of 0 are greedy."""
+
+    name = "temperature"
+
+    def __init__(self, users: Users) -> None:
+        super().__init__(users)
+        self._temperature = users.column(self.name).clamp_(min=LOWEST)
+
+    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+        logits[self.users.index] /= self._temperature

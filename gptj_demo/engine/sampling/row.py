@@ -1,0 +1,60 @@
+"""What sampling knows of one completion: its controls, its random numbers, its tokens so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from gptj_demo.engine.sampling import noise
+from gptj_demo.engine.sampling.histories import History
+from gptj_demo.protocol import Submit
+
+
+class RowSampler:
+    """The sampling state of one completion.
+
+    `eos_token_ids` end a text. The first token is one of `first_token_ids` where these are given
+    (token healing). The seed of completion `index` is the request's plus `index`, modulo 2**32.
+    """
+
+    def __init__(
+        self,
+        request: Submit,
+        index: int,
+        eos_token_ids: Sequence[int],
+        first_token_ids: Sequence[int] = (),
+    ) -> None:
+        params = request.params
+        self.request = request
+        self.params = params
+        self.greedy = params.temperature == 0
+        self.broken = False  # whether its logits were not numbers
+        self.seed = (request.seed + index) % 2**32
+        self.noise_key = noise.request_key(self.seed, noise.DRAW)
+        self.eos_token_ids = list(eos_token_ids)
+        self.first_token_ids = list(first_token_ids)
+        self.wants_logprobs = params.logprobs is not None or params.candidates > params.n
+        self.generated_token_ids: list[int] = []
+        self.held: dict[str, torch.Tensor] = {}
+        """What a control keeps on the device between tokens, by its name; see `Users.stack`."""
+        self._histories: dict[str, History] = {}
+
+    def add(self, token_id: int) -> None:
+        """Take note of the token that was chosen."""
+        self.generated_token_ids.append(token_id)
+        for history in self._histories.values():
+            history.add(token_id)
+
+    def history(self, name: str, make: Callable[[], History]) -> History:
+        """What a control of this name keeps of the tokens so far, made at its first use."""
+        history = self._histories.get(name)
+        if history is None:
+            history = self._histories[name] = make()
+            for token_id in (*self.request.prompt_token_ids, *self.generated_token_ids):
+                history.add(token_id)
+        return history
+
+    def position(self, step: int) -> int:
+        """The position in the sequence that the token of a step gets."""
+        return len(self.request.prompt_token_ids) + step

@@ -1,0 +1,180 @@
+"""Which steps make the host wait for a device: run as a module, prints them as JSON.
+
+The device is one of torch's fake ones. It computes nothing: what needs a number from it fails, and
+a copy that waits is counted by `Copies`. It is registered for the whole process, so the tests run
+this module in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from gptj_demo.engine.model import Batch
+from gptj_demo.engine.runner import Runner
+from gptj_demo.engine.sampling import SamplerBatch
+from gptj_demo.engine.scheduler import PrefillChunk, Sequence, Step
+from tests.engine.sampling.reference import Row
+from tests.engine.sampling.rows import ON
+
+VOCABULARY = 50
+DOWNLOADERS = ("runner", "sampling.batch", "sampling.trace")
+
+
+class Waited(Exception):
+    """The host waited for the device."""
+
+
+class Copies(TorchDispatchMode):
+    """Refuses copies between host and device for which the host waits."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name in ("_to_copy", "copy_"):
+            source = args[1] if name == "copy_" else args[0]
+            target = args[0].device if name == "copy_" else kwargs.get("device", source.device)
+            is_queued = kwargs.get("non_blocking") or (name == "copy_" and args[2:] == (True,))
+            if source.device.type != torch.device(target).type and not is_queued:
+                raise Waited(f"{name} from {source.device} to {target}")
+        return func(*args, **kwargs)
+
+
+def queue(values: torch.Tensor) -> Callable[[], list[Any]]:
+    """In place of `transfer.download`: what it would give, all zeros."""
+
+    def read() -> list[Any]:
+        def zeros(shape: tuple[int, ...]) -> Any:
+            return [zeros(shape[1:]) for _ in range(shape[0])] if shape else 0
+
+        found: list[Any] = zeros(tuple(values.shape))
+        return found
+
+    return read
+
+
+@contextmanager
+def fake_device() -> Iterator[torch.device]:
+    patches = [patch(f"gptj_demo.engine.{name}.download", queue) for name in DOWNLOADERS]
+    # else numbers that stand alone are computed, for which this device has no code
+    patches.append(patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1))
+    for one in patches:
+        one.start()
+    with FakeTensorMode(), Copies():
+        yield torch.device("fakegpu")
+    for one in patches:
+        one.stop()
+
+
+class FakeModel:
+    """Answers every batch with logits that have no values."""
+
+    queues_ahead = True
+
+    class shape:
+        context_length = 64
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def make_cache(self, max_streams: int) -> Any:
+        return None
+
+    def forward(self, cache: Any, batch: Batch) -> torch.Tensor:
+        count = sum(chunk.wanted for chunk in batch.chunks)
+        if batch.rows is not None:
+            count += len(batch.rows.slots)
+        return torch.zeros(count, VOCABULARY + 3, device=self.device)
+
+
+def sample(rows: list[Row]) -> None:
+    """Two steps of a batch; its reader is where the host may wait."""
+    with fake_device() as device:
+        unused = torch.zeros(2, dtype=torch.int64, device=device)
+        batch = SamplerBatch([row.sampler() for row in rows], VOCABULARY, device, unused)
+        logits = torch.zeros(len(rows), VOCABULARY + 3, device=device)
+        for step in range(2):
+            batch.sample(logits, [row.step + step for row in rows], lambda t: [0] * len(t))
+
+
+def run_steps() -> None:
+    """A prompt with scores that is read, then decode steps that are queued ahead."""
+    with fake_device() as device:
+        model: Any = FakeModel(device)
+        runner = Runner(model, 2, VOCABULARY, unused_token_ids=(3,))
+        rows = [Row({"logprobs": 2, "echo": True}, (1, 2, 3)), Row({"top_p": 0.9}, (4, 5))]
+        sequences = [Sequence(n, row.prompt, reads_all=n == 0) for n, row in enumerate(rows)]
+        for number, (row, sequence) in enumerate(zip(rows, sequences, strict=True)):
+            runner.add(number, [row.sampler()])
+            sequence.slot = number
+        chunks = [PrefillChunk(one, 0, one.prompt_length) for one in sequences]
+        runner.run(Step([], [], [], chunks))
+        for _ in range(3):
+            runner.run(Step([], [], sequences, []))
+
+
+def waits() -> dict[str, str]:
+    """What makes the host wait, by what does it."""
+    trials: dict[str, Callable[[], None]] = {
+        name: lambda row=row: sample([row, Row()])  # type: ignore[misc]
+        for name, row in ON.items()
+    }
+    trials["log-probabilities"] = lambda: sample([Row({"logprobs": 3, "top_p": 0.9}), Row()])
+    trials["all controls"] = lambda: sample(
+        [replace(row, settings={**row.settings, "logprobs": 2}) for row in ON.values()]
+    )
+    trials["steps of the runner"] = run_steps
+    return {name: what_stops(trial) for name, trial in trials.items()}
+
+
+def what_stops(trial: Callable[[], object]) -> str:
+    """The error of a wait, empty where there is none."""
+    try:
+        trial()
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return ""
+
+
+def caught() -> dict[str, str]:
+    """Waits of each kind: that they are noticed is what makes the others worth anything."""
+
+    def mask(logits: torch.Tensor) -> object:
+        return logits[logits > 0]
+
+    def number(logits: torch.Tensor) -> object:
+        return bool(logits.any())
+
+    def up(logits: torch.Tensor) -> object:
+        return torch.ones(2).to(logits.device)
+
+    def down(logits: torch.Tensor) -> object:
+        return logits.to("cpu")
+
+    def index(logits: torch.Tensor) -> object:
+        return logits[[0, 1]]
+
+    found = {}
+    for trial in (mask, number, up, down, index):
+        with fake_device() as device:
+            logits = torch.zeros(2, 3, device=device)
+            found[trial.__name__] = what_stops(partial(trial, logits))
+    return found
+
+
+if __name__ == "__main__":
+    _setup_privateuseone_for_python_backend("fakegpu")
+    json.dump({"waits": waits(), "caught": caught()}, sys.stdout)

@@ -1,0 +1,232 @@
+"""Rows of all kinds in one batch: none depends on its neighbours, and none pays for theirs."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gptj_demo.engine.sampling import SamplerBatch
+from gptj_demo.sampling import FILTER_ORDER
+from tests.engine.sampling.reference import Row
+from tests.engine.sampling.rows import (
+    ANY_SEED,
+    BATCHES,
+    CPU,
+    OFF,
+    ON,
+    SPREADS,
+    VOCABULARIES,
+    batch_of,
+    control,
+    random_logits,
+    rows,
+)
+
+# ---- rows and their neighbours
+
+
+@settings(BATCHES, max_examples=60)
+@given(data=st.data(), vocabulary=VOCABULARIES, spread=SPREADS, seed=ANY_SEED)
+def test_a_row_draws_the_same_alone_and_beside_rows_of_all_kinds(
+    data: st.DataObject, vocabulary: int, spread: float, seed: int
+) -> None:
+    """To the last bit: logits after the controls, token, and probabilities."""
+    names = st.sets(st.sampled_from(FILTER_ORDER), max_size=6).map(lambda some: tuple(sorted(some)))
+    row = names.flatmap(lambda some: rows(vocabulary, some))
+    batch = data.draw(st.lists(row, min_size=2, max_size=8))
+    logits = random_logits(len(batch), vocabulary, seed, spread)
+    steps = [one.step for one in batch]
+    together = batch_of(batch, vocabulary)
+    controlled, sampled = together.controlled(logits, steps), together.sample(logits, steps)
+    for number, one in enumerate(batch):
+        single = batch_of([one], vocabulary)
+        own = logits[number : number + 1]
+        alone = single.controlled(own, steps[number : number + 1])
+        assert torch.equal(alone.adjusted[0], controlled.adjusted[number])
+        if alone.scaled is not None:
+            assert controlled.scaled is not None
+            assert torch.equal(alone.scaled[0], controlled.scaled[number])
+        assert single.sample(own, steps[number : number + 1])[0] == sampled[number]
+
+
+def test_a_row_draws_the_same_alone_also_where_torch_uses_several_threads() -> None:
+    """Over GPT-J's vocabulary, where it cuts a sum over one row in two and one over many not."""
+    values = {"top_p": 0.95, "typical_p": 0.9, "eta_cutoff": 0.0003, "logprobs": 20}
+    batch = [Row(values, seed=seed) for seed in range(8)]
+    logits = random_logits(len(batch), 50_400, seed=2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = batch_of(batch, 50_257).sample(logits, [0] * len(batch))
+        for number, row in enumerate(batch):
+            own = logits[number : number + 1]
+            assert batch_of([row], 50_257).sample(own, [0])[0] == together[number]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_what_was_chosen_counts_for_the_penalties_of_the_next_tokens() -> None:
+    """Rows join other rows between the tokens, and take along what they know."""
+    logits = torch.tensor([[3.0, 2.0, -1.0]])
+    row = Row({"temperature": 0, "repetition_penalty": 2.0}, prompt=(2,)).sampler()
+    other = Row({"repetition_penalty": 1.5, "presence_penalty": 1.0}).sampler()
+    chosen = []
+    for step, batch in enumerate(([row], [other, row], [row, other], [row])):
+        both = logits.expand(len(batch), -1)
+        sampled = SamplerBatch(batch, 3, CPU).sample(both, [step] * len(batch))
+        chosen.append(sampled[batch.index(row)].token_id)
+    assert chosen == [0, 1, 0, 0]  # 3, 2, -1; then 1.5, 2, -2; then 1.5, 1, -2 from there on
+
+
+def test_temperature_zero_takes_the_likeliest_token_whatever_the_filters() -> None:
+    logits = torch.tensor([[0.0, 3.0, 2.9], [5.0, 1.0, 1.0]])
+    filters = {"top_k": 2, "top_p": 0.5, "typical_p": 0.1, "xtc_probability": 1.0}
+    greedy, sampled = Row({"temperature": 0, **filters}), Row(seed=1)
+    assert [one.token_id for one in batch_of([greedy] * 2, 3).sample(logits, [0, 0])] == [1, 0]
+    assert batch_of([greedy, sampled], 3).sample(logits, [0, 0])[0].token_id == 1
+
+
+def test_ids_past_the_vocabulary_are_never_drawn() -> None:
+    logits = torch.full((2, 8), 50.0)
+    logits[:, :5] = 0.0
+    tokens = []
+    for seed in range(50):
+        rows = [Row(seed=seed), Row({"temperature": 0})]
+        tokens += [one.token_id for one in batch_of(rows, 5).sample(logits, [0, 0])]
+    assert set(tokens) == set(range(5))
+
+
+# ---- rows with nothing left, and rows that are not numbers
+
+
+def test_where_nothing_is_left_the_likeliest_token_stays_and_the_row_says_so() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0]] * 3)
+    everything = ((0,), (1,), (2,))
+    drawn, greedy = Row(bad_words=everything), Row({"temperature": 0}, bad_words=everything)
+    sampled = batch_of([drawn, Row({"temperature": 0}), greedy], 3).sample(logits, [0] * 3)
+    assert [one.token_id for one in sampled] == [1, 1, 1]
+    assert [one.filtered_away for one in sampled] == [True, False, True]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 6])
+def test_a_row_of_not_a_numbers_has_no_token_and_its_neighbours_keep_theirs(
+    value: float, place: int
+) -> None:
+    values = {"logprobs": 3, "top_p": 0.9, "typical_p": 0.9, "eta_cutoff": 0.1, "top_k": 4}
+    penalties = {"repetition_penalty": 1.5, "frequency_penalty": 1.0, "dry_multiplier": 1.0}
+    batch = [Row({**values, **penalties, "no_repeat_ngram_size": 2}, seed=n) for n in range(3)]
+    batch.append(Row({"temperature": 0, "logprobs": 2}))
+    logits = random_logits(4, 7, seed=0)
+    sound = batch_of(batch, 7).sample(logits, [0] * 4)
+    for broken in range(4):
+        spoiled = logits.clone()
+        spoiled[broken, place] = value
+        sampled = batch_of(batch, 7).sample(spoiled, [0] * 4)
+        assert sampled[broken].token_id is None
+        assert sampled[broken].logprobs is None
+        neighbours = [number for number in range(4) if number != broken]
+        assert [sampled[n] for n in neighbours] == [sound[n] for n in neighbours]
+
+
+def test_a_token_that_the_model_itself_rules_out_breaks_nothing() -> None:
+    logits = torch.tensor([[-math.inf, 0.0, -math.inf]])
+    row = Row({"typical_p": 0.9, "eta_cutoff": 0.1, "repetition_penalty": 0.5, "top_p": 0.9})
+    assert batch_of([row], 3).sample(logits, [0])[0].token_id == 1
+
+
+# ---- the compiled way and that of torch, which CUDA takes
+
+
+@pytest.fixture
+def without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gptj_demo.engine.sampling.everyday._compiled", lambda: None)
+
+
+def leaves_and_draws(batch: list[Row], logits: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
+    """What the controls leave of each row, and its token."""
+    scaled = control(batch, logits).scaled
+    assert scaled is not None
+    return scaled, batch_of(batch, logits.shape[1]).sample(logits, [0] * len(batch))
+
+
+@pytest.mark.parametrize("vocabulary", [3, 50, 4096])
+def test_torch_leaves_and_draws_the_same_as_compiled_code(
+    vocabulary: int, request: pytest.FixtureRequest
+) -> None:
+    limits: dict[str, tuple[Any, ...]] = {
+        "temperature": (0.0, 1e-40, 0.5, 1.0, 2.0),
+        "top_k": (0, 1, 2, 40, min(vocabulary, 1000)),
+        "top_p": (0.0, 0.3, 0.95, 0.99, 1.0),
+        "min_p": (0.0, 0.01, 0.5, 1.0),
+    }
+    choose = random.Random(vocabulary).choice
+    batch = [
+        Row({name: choose(values) for name, values in limits.items()}, seed=n) for n in range(200)
+    ]
+    logits = random_logits(200, vocabulary, seed=1)
+    logits[:50] = logits[:50].round()  # many are equal
+    logits[100:150, 1:] = -math.inf
+    compiled = leaves_and_draws(batch, logits)
+    request.getfixturevalue("without_compiled_code")
+    by_torch = leaves_and_draws(batch, logits)
+    assert torch.equal(by_torch[0], compiled[0])
+    assert by_torch[1] == compiled[1]
+
+
+# ---- what is not used costs nothing
+
+
+class Operations(TorchDispatchMode):
+    """Notes the names of the operations of torch that are carried out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def operations(batch: list[Row]) -> list[str]:
+    sampler, logits = batch_of(batch, 50), random_logits(len(batch), 50, seed=0)
+    with Operations() as done:
+        sampler.sample(logits, [row.step for row in batch])
+    return done.names
+
+
+@pytest.mark.usefixtures("without_compiled_code")
+def test_a_batch_without_controls_does_no_more_than_draw() -> None:
+    plain = operations([Row(), Row()])
+    assert operations([Row(OFF), Row(OFF)]) == plain
+    assert not {"topk", "sort", "_log_softmax", "index_put_"} & set(plain)
+    assert plain.count("_softmax") == plain.count("log_") == 1
+    assert "log_" not in operations([Row({"temperature": 0})])
+
+
+@pytest.mark.usefixtures("without_compiled_code")
+@pytest.mark.parametrize("name", FILTER_ORDER)
+def test_a_control_costs_only_where_a_row_uses_it(name: str) -> None:
+    plain, used = operations([Row(), Row()]), operations([ON[name], Row()])
+    assert len(used) > len(plain)
+    unused = [row for other, row in ON.items() if other != name]
+    others = operations(unused)
+    assert len(operations([*unused, ON[name]])) > len(others)
+
+
+@pytest.mark.usefixtures("without_compiled_code")
+def test_every_row_that_uses_a_control_shares_its_operations() -> None:
+    """No operation for each row: as many for sixteen rows as for two."""
+    for name, row in ON.items():
+        if name != "token_healing":  # which takes a step of each request, the first
+            assert len(operations([row] * 16)) == len(operations([row] * 2)), name
