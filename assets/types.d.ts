@@ -55,6 +55,7 @@ interface LinkContent {
   text: string; controls: Controls;
   words?: string; hash?: string; length?: number; // what the model wrote, or its fingerprint and length
   of?: [number, number]; ended?: string; model?: Record<string, string | null>;
+  isEarlier?: boolean; // made when the same seed gave other random numbers
 }
 
 interface Component { // what Gradio gives the script of a component

@@ -4,7 +4,8 @@
 import { t } from "./i18n.js";
 
 export const LINK_MARK = "#share=";
-const LINK_VERSION = "1";
+const LINK_VERSION = "2";
+const EARLIER_VERSION = "1"; // the same form; its seeds gave other random numbers
 export const MAX_LINK = 8000; // characters of the whole address
 const MAX_UNPACKED = 1_000_000; // bytes
 const MAX_TEXT = 200_000; // characters, as the server takes them
@@ -76,14 +77,16 @@ export function fingerprint(text) {
 /**
  * The address of `page` with this content, and what was left out of it. Where all does not fit, the model's
  * words go first, of which a fingerprint stays; then the longest settings, down to half the room; then the
- * beginning of the text.
- * @param {LinkContent} content @param {string} page
+ * beginning of the text. What came from an earlier version's link stays one.
+ * @param {LinkContent} given @param {string} page
  */
-export async function makeLink(content, page) {
-  const base = `${page}${LINK_MARK}${LINK_VERSION}.`;
+export async function makeLink(given, page) {
+  const { isEarlier, ...content } = given;
+  const base = `${page}${LINK_MARK}${isEarlier ? EARLIER_VERSION : LINK_VERSION}.`;
   const room = MAX_LINK - base.length;
   /** @type {{words: boolean, settings: string[], characters: number}} */
   const left = { words: false, settings: [], characters: 0 };
+  /** @type {LinkContent} */
   let kept = content;
   let bytes = await deflate(kept);
   const fits = () => lengthOfBase64(bytes) <= room;
@@ -129,7 +132,7 @@ export async function readLink(fragment) {
   const version = given.split(".", 1)[0];
   const packed = given.slice(version.length + 1);
   if (fragment.length > MAX_LINK) throw new UnreadableLink(t("link.too_long"));
-  if (version !== LINK_VERSION) {
+  if (version !== LINK_VERSION && version !== EARLIER_VERSION) {
     throw new UnreadableLink(
       /^\d{1,3}$/.test(version)
         ? t("link.other_version", { version })
@@ -148,7 +151,8 @@ export async function readLink(fragment) {
   } catch {
     throw new UnreadableLink(NOT_OURS);
   }
-  return checkContent(content);
+  const checked = checkContent(content);
+  return version === EARLIER_VERSION ? { ...checked, isEarlier: true } : checked;
 }
 
 /** @param {any} content @returns {LinkContent} */

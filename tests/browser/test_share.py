@@ -1,4 +1,4 @@
-"""Sharing: links that restore and replay, links that are broken or hostile, and the code dialog."""
+"""Sharing: links that restore and replay, and links that are broken or hostile."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def menu(person: Visitor, item: str) -> None:
     person.button(item).click()
 
 
-def share(person: Visitor) -> str:
+def share(person: Visitor, version: int = 2) -> str:
     """Ask for a link and close the dialog; the link."""
     menu(person, "Link to this text")
     field = person.page.get_by_label("Link", exact=True)
-    expect(field).to_have_value(re.compile("#share=1\\."))
+    expect(field).to_have_value(re.compile(f"#share={version}\\."))
     link = field.input_value()
     person.page.keyboard.press("Escape")
     return link
@@ -49,13 +49,14 @@ def write_with_seed(person: Visitor, seed: str = "7", text: str = PROMPT) -> Non
 
 
 def unpacked(link: str) -> dict[str, Any]:
-    packed = link.partition("#share=1.")[2]
+    packed = link.partition("#share=2.")[2]
     return dict(json.loads(zlib.decompress(base64.urlsafe_b64decode(packed + "=="))))
 
 
-def packed(content: Any) -> str:
+def packed(content: Any, version: int = 2) -> str:
     written = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return "#share=1." + base64.urlsafe_b64encode(zlib.compress(written)).decode().rstrip("=")
+    encoded = base64.urlsafe_b64encode(zlib.compress(written)).decode()
+    return f"#share={version}.{encoded.rstrip('=')}"
 
 
 def replay(person: Visitor) -> None:
@@ -75,7 +76,7 @@ def test_a_link_opened_by_another_person_restores_replays_and_is_identical(
     visitor.close_group("Stopping")
     write_with_seed(visitor)
     link = share(visitor)
-    assert link.startswith(site.url + "/#share=1.")
+    assert link.startswith(site.url + "/#share=2.")
 
     friend = visit(link)
     expect(friend.prompt).to_have_value(visitor.text)
@@ -145,6 +146,29 @@ def test_a_changed_setting_or_model_is_found_out_and_said(
     expect(told).to_contain_text(f"the model ({HOSTILE[:39]}… there, sample model here)")
     expect(told).to_contain_text("the version of the playground")
     assert other.dialogs == []
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en-GB", "earlier version of the playground: the same seed gives other words"),
+        ("ar", "أقدم"),
+    ],
+)
+def test_a_link_of_an_earlier_version_says_so(
+    site: Site, visitor: Visitor, visit: Visit, language: str, said: str
+) -> None:
+    write_with_seed(visitor)
+    content = unpacked(share(visitor))
+    friend = visit(site.url + packed(content, version=1), locale=language)
+    expect(brought(friend)).to_contain_text(said)
+    if language != "ar":
+        expect(friend.prompt).to_have_value(visitor.text)
+        assert share(friend, version=1).partition("#")[2].startswith("share=1.")
+        content["words"] += " and more"
+        friend = visit(site.url + packed(content, version=1))
+        replay(friend)
+        expect(brought(friend)).to_contain_text("Different is the version of the playground.")
 
 
 def test_words_stopped_by_hand_are_the_beginning_of_the_replay(
@@ -243,12 +267,12 @@ def test_a_link_that_comes_while_the_model_writes_waits_for_its_end(visitor: Vis
     ("fragment", "said"),
     [
         ("#share=", "damaged"),
-        ("#share=2.abcd", "another version of the playground (2)"),
+        ("#share=3.abcd", "another version of the playground (3)"),
         (f"#share={HOSTILE}", "damaged"),
-        ("#share=1.a%20b", "damaged"),
+        ("#share=2.a%20b", "damaged"),
         (packed({"text": "words " * 50, "controls": {}})[:-9], "damaged"),
         (packed({"text": "words", "controls": {}})[:-2] + "AA", "damaged"),
-        ("#share=1." + "A" * 9000, "longer than a link can be"),
+        ("#share=2." + "A" * 9000, "longer than a link can be"),
         (packed(b" " * 3_000_000), "unpacks to more than"),
         (packed(b"\xff\xfe"), "damaged"),
         (packed(b"not JSON"), "something else than a text"),
@@ -310,60 +334,7 @@ def test_whatever_a_link_holds_is_text(site: Site, visit: Visit) -> None:
     assert person.dialogs == []
 
 
-# ---- code
-
-
-def test_the_code_dialog_by_keyboard(visitor: Visitor) -> None:
-    write_with_seed(visitor)
-    page = visitor.page
-    visitor.button("Share").focus()
-    page.keyboard.press("Enter")
-    expect(visitor.button("Link to this text")).to_be_focused()
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="View code")
-    panel = dialog.get_by_role("tabpanel")
-    expect(panel).to_contain_text('prompt = "The old king said,"')
-    expect(panel).to_contain_text("seed=7")
-    dialog.get_by_role("tab", name="Python, openai").focus()
-    page.keyboard.press("ArrowRight")
-    expect(dialog.get_by_role("tab", name="curl", exact=True)).to_be_focused()
-    expect(panel).to_contain_text(f"curl '{visitor.url}/v1/completions'")
-    dialog.get_by_label("What comes next").check()
-    body = json.dumps(visitor.text, ensure_ascii=False).replace("'", "'\\''")
-    expect(panel).to_contain_text(f'"prompt": {body},')
-    for _ in range(12):
-        page.keyboard.press("Tab")
-        # the browser's own bars, which have the focus in turn, are the body here
-        focused = page.evaluate_handle("document.activeElement")
-        assert focused.evaluate("node => node === document.body || !!node.closest('dialog')")
-    page.keyboard.press("Escape")
-    expect(dialog).to_be_hidden()
-    expect(visitor.button("Share")).to_be_focused()
-
-
-def test_copying_with_and_without_a_clipboard(visitor: Visitor) -> None:
-    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    visitor.write(PROMPT)
-    link = share(visitor)
-    assert visitor.page.evaluate("navigator.clipboard.readText()") == link
-    menu(visitor, "View code")
-    panel = visitor.page.get_by_role("tabpanel")
-    expect(panel).to_contain_text("OpenAI")
-    refuses = "() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }"
-    visitor.page.evaluate(refuses)
-    visitor.page.get_by_role("dialog").get_by_role("button", name="Copy").click()
-    expect(visitor.page.get_by_role("button", name="Copied")).to_be_visible()
-    copied = visitor.page.evaluate("navigator.clipboard.readText()")
-    assert copied.rstrip() == (panel.text_content() or "").rstrip()
-
-
-def test_a_wrong_control_is_said_in_the_code_dialog(visitor: Visitor) -> None:
-    visitor.write(PROMPT)
-    visitor.open_group("Seed and completions")
-    visitor.set_text("seed", "many")
-    menu(visitor, "View code")
-    expect(visitor.page.get_by_role("tabpanel")).to_contain_text("Seed (seed) must be a whole")
+# ---- a small screen
 
 
 def test_all_buttons_are_within_a_phone(site: Site, visit: Visit) -> None:

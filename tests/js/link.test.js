@@ -20,11 +20,25 @@ const CONTENT = {
 
 test("a link holds what was put in", async () => {
   const { address, left } = await makeLink(CONTENT, PAGE);
-  assert.ok(address.startsWith(`${PAGE}#share=1.`));
-  assert.match(address.slice(PAGE.length), /^#share=1\.[\w-]+$/);
+  assert.ok(address.startsWith(`${PAGE}#share=2.`));
+  assert.match(address.slice(PAGE.length), /^#share=2\.[\w-]+$/);
   assert.deepEqual(left, { words: false, settings: [], characters: 0 });
   const read = await readLink(fragmentOf(address));
   assert.deepEqual({ ...read, hash: undefined, length: undefined }, { ...CONTENT, hash: undefined, length: undefined });
+});
+
+test("a link of an earlier version is read, is marked as such, and stays one", async () => {
+  const { address } = await makeLink(CONTENT, PAGE);
+  const fragment = fragmentOf(address);
+  assert.equal((await readLink(fragment)).isEarlier, undefined);
+  const read = await readLink(fragment.replace("=2.", "=1."));
+  assert.equal(read.isEarlier, true);
+  assert.deepEqual([read.text, read.words, read.controls], [CONTENT.text, CONTENT.words, CONTENT.controls]);
+  const again = fragmentOf((await makeLink(read, PAGE)).address);
+  assert.match(again, /^#share=1\./, "its words are still those of that version");
+  assert.deepEqual(await readLink(again), read);
+  const claims = await makeLink({ ...CONTENT, words: noise(9000), isEarlier: true }, PAGE);
+  assert.equal((await readLink(fragmentOf(claims.address))).isEarlier, true);
 });
 
 test("without room for the words their fingerprint stands for them", async () => {
@@ -52,9 +66,9 @@ test("what is no link of this page is null or an error with a sentence", async (
   for (const [broken, message] of [
     [fragment.slice(0, -9), /damaged/],
     [`${fragment}!`, /damaged/],
-    [fragment.replace("=1.", "=2."), /another version of the playground \(2\)/],
+    [fragment.replace("=2.", "=3."), /another version of the playground \(3\)/],
     ["#share=", /damaged/],
-    [`#share=1.${"A".repeat(MAX_LINK)}`, /longer than a link/],
+    [`#share=2.${"A".repeat(MAX_LINK)}`, /longer than a link/],
   ]) {
     await assert.rejects(readLink(broken), (error) => error instanceof UnreadableLink && message.test(error.message));
   }

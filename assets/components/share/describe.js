@@ -107,6 +107,7 @@ export function whyItMayDiffer(content, here, wrong, isExact) {
     const values = part === "software" ? "" : ` (${t("share.there_here", { there: shorten(there[part] ?? t("text.none")), here: shorten(here[part] ?? t("text.none")) })})`;
     reasons.push(`${called}${values}`);
   }
+  if (content.isEarlier && !reasons.includes(MODEL_PARTS.software)) reasons.push(MODEL_PARTS.software);
   for (const name of wrong) reasons.push(t("share.wrong_setting", { name }));
   if (reasons.length) return ` ${t("share.different", { reasons: listed(reasons) })}`;
   if (!content.model) return ` ${t("share.no_model")}`;

@@ -178,7 +178,7 @@ export function mount({ element, props, server }) {
   /** @param {LinkContent} content @param {{values: Controls, problems: Told[], wrong: string[]}} checked */
   function bring(content, { values, problems, wrong }) {
     const own = editorsText();
-    const { text, words = "", model } = content;
+    const { text, words = "", model, isEarlier } = content;
     opened = { content, values, wrong };
     useControls(values);
     emit("text", { text, words });
@@ -190,6 +190,7 @@ export function mount({ element, props, server }) {
       settings.length ? t("share.set", { settings: settings.join(t("text.comma")) }) : t("share.all_usual"),
     ];
     if (model?.name) said.push(t("share.written_by", { model: [model.name, model.precision].flatMap((one) => (one ? shorten(one) : [])).join(", ") }));
+    if (isEarlier) said.push(t("share.earlier_version"));
     if (own && own !== text + words) said.push(t("share.undo_own"));
     say({ text: said.join(" "), canReplay: content.words !== undefined || content.hash !== undefined });
     if (problems.length) emit("notice", `${t("link.problems")} ${problems.map(told).join(" ")}`);
