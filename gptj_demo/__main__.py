@@ -21,6 +21,8 @@ from tqdm import tqdm
 
 from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.console import UnreadableText, print_text, read_prompt, show_any_character
+from gptj_demo.control import Control
+from gptj_demo.control_values import InvalidControl, make_params, read_written, write_value
 from gptj_demo.protocol import (
     Alternative,
     Drafting,
@@ -32,15 +34,7 @@ from gptj_demo.protocol import (
     TokenEvent,
     TokenLogprobs,
 )
-from gptj_demo.sampling import (
-    CONTROLS,
-    Control,
-    InvalidControl,
-    SamplingParams,
-    make_params,
-    read_written,
-    write_value,
-)
+from gptj_demo.sampling import CONTROLS, SamplingParams
 from gptj_demo.settings import InvalidSettings, add_arguments, read_settings
 from gptj_demo.signals import Terminated, ignore_stop_signals, raise_on_stop_signals
 from gptj_demo.tokenization import prompt_hint

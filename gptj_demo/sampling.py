@@ -8,8 +8,7 @@ control, else those of the software or paper that the control's definition names
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,14 +16,14 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from gptj_demo.texts import Message, MessageError, message, quoted, say
+from gptj_demo.control import Control, choice, flag, integer, number, several
+from gptj_demo.texts import Message, message
 
 MAX_NEW_TOKENS = 2048
 MAX_STRINGS = {"stop": 8, "stop_token_ids": 64, "dry_sequence_breakers": 32}
@@ -65,94 +64,6 @@ FILTER_ORDER = PROCESSORS + FILTERS
 """The order in which controls change the logits: that of transformers' `generate`, in which the
 processors it does not know itself come between its processors and its warpers; XTC comes last."""
 
-ControlKind = Literal[
-    "integer", "number", "optional_integer", "flag", "choice", "strings", "integers", "biases"
-]
-ControlGroup = Literal[
-    "length",
-    "randomness",
-    "more_filters",
-    "repetition",
-    "words",
-    "stopping",
-    "prompt",
-    "seed_and_completions",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """How one parameter is shown. Its texts are in the catalogue: `control.NAME.label` and so on.
-
-    `off` is the value at which the control does nothing (None where there is no such value);
-    `minimum`, `maximum` and `step` are None for controls that are not numbers, `choices` is empty
-    for all but a choice.
-    """
-
-    name: str
-    group: ControlGroup
-    kind: ControlKind
-    default: Any
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    off: float | None = None
-    choices: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Its English name."""
-        return say(f"control.{self.name}.label")
-
-    @property
-    def help(self) -> str:
-        """What it does, in one or two English sentences."""
-        return say(f"control.{self.name}.help")
-
-    @property
-    def definition(self) -> str:
-        """What it does exactly, in English."""
-        return say(f"control.{self.name}.definition")
-
-    @property
-    def called(self) -> Message:
-        """Its label with its name, for messages."""
-        return message(
-            "control.called", label=message(f"control.{self.name}.label"), name=self.name
-        )
-
-    @property
-    def flag(self) -> str:
-        """The command line flag: `--max-new-tokens` for `max_new_tokens`."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def is_list(self) -> bool:
-        """Whether it holds several values, which people write one a line."""
-        return self.kind in ("strings", "integers", "biases")
-
-
-def _control(
-    default: Any,
-    *,
-    group: ControlGroup,
-    kind: ControlKind,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    step: float | None = None,
-    off: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    shown = {"group": group, "kind": kind}
-    others = {"minimum": minimum, "maximum": maximum, "step": step, "off": off}
-    others |= {"choices": choices or None}  # type: ignore[dict-item]
-    return Field(
-        default,
-        ge=minimum,
-        le=maximum,
-        json_schema_extra={**shown, **{k: v for k, v in others.items() if v is not None}},
-    )
-
 
 def read_bias_key(key: object) -> object:
     """A token id in digits becomes a number, a text in double quotes what the quotes hold."""
@@ -182,252 +93,92 @@ class SamplingParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_new_tokens: int = _control(
-        120,
-        group="length",
-        kind="integer",
-        minimum=0,
-        maximum=MAX_NEW_TOKENS,
-        step=1,
-    )
-    temperature: float = _control(
-        0.8,
-        group="randomness",
-        kind="number",
-        minimum=0.0,
-        maximum=2.0,
-        step=0.05,
-        off=1.0,
-    )
-    top_p: float = _control(
-        0.95,
-        group="randomness",
-        kind="number",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.01,
-        off=1.0,
-    )
-    top_k: int = _control(
-        0,
-        group="randomness",
-        kind="integer",
-        minimum=0,
-        maximum=1000,
-        step=1,
-        off=0,
-    )
-    min_p: float = _control(
-        0.0,
-        group="more_filters",
-        kind="number",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.01,
-        off=0.0,
-    )
-    typical_p: float = _control(
-        1.0,
-        group="more_filters",
-        kind="number",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.01,
-        off=1.0,
-    )
-    epsilon_cutoff: float = _control(
-        0.0,
-        group="more_filters",
-        kind="number",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.0001,
-        off=0.0,
-    )
-    eta_cutoff: float = _control(
-        0.0,
-        group="more_filters",
-        kind="number",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.0001,
-        off=0.0,
-    )
-    xtc_probability: float = _control(
-        0.0,
-        group="more_filters",
-        kind="number",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.01,
-        off=0.0,
-    )
-    xtc_threshold: float = _control(
-        0.1,
-        group="more_filters",
-        kind="number",
-        minimum=0.0,
-        maximum=0.5,
-        step=0.01,
-    )
-    repetition_penalty: float = _control(
-        1.0,
-        group="repetition",
-        kind="number",
-        minimum=0.5,
-        maximum=2.0,
-        step=0.01,
-        off=1.0,
-    )
-    presence_penalty: float = _control(
-        0.0,
-        group="repetition",
-        kind="number",
-        minimum=-2.0,
-        maximum=2.0,
-        step=0.1,
-        off=0.0,
-    )
-    frequency_penalty: float = _control(
-        0.0,
-        group="repetition",
-        kind="number",
-        minimum=-2.0,
-        maximum=2.0,
-        step=0.1,
-        off=0.0,
-    )
-    no_repeat_ngram_size: int = _control(
-        0,
-        group="repetition",
-        kind="integer",
-        minimum=0,
-        maximum=20,
-        step=1,
-        off=0,
-    )
-    dry_multiplier: float = _control(
-        0.0,
-        group="repetition",
-        kind="number",
-        minimum=0.0,
-        maximum=5.0,
-        step=0.05,
-        off=0.0,
-    )
-    dry_base: float = _control(
-        1.75,
-        group="repetition",
-        kind="number",
-        minimum=1.0,
-        maximum=4.0,
-        step=0.05,
-    )
-    dry_allowed_length: int = _control(
-        2,
-        group="repetition",
-        kind="integer",
-        minimum=1,
-        maximum=20,
-        step=1,
-    )
-    dry_sequence_breakers: tuple[ShortString, ...] = _control(
-        ("\n", ":", '"', "*"),
-        group="repetition",
-        kind="strings",
-    )
-    logit_bias: tuple[Bias, ...] = _control(
-        (),
-        group="words",
-        kind="biases",
-    )
-    bad_words: tuple[ShortString, ...] = _control(
-        (),
-        group="words",
-        kind="strings",
-    )
-    stop: tuple[ShortString, ...] = _control(
-        (),
-        group="stopping",
-        kind="strings",
-    )
-    stop_token_ids: tuple[TokenId, ...] = _control(
-        (),
-        group="stopping",
-        kind="integers",
-    )
-    min_new_tokens: int = _control(
-        0,
-        group="stopping",
-        kind="integer",
-        minimum=0,
-        maximum=MAX_NEW_TOKENS,
-        step=1,
-        off=0,
-    )
-    ignore_eos: bool = _control(
-        False,
-        group="stopping",
-        kind="flag",
-    )
-    max_time: float = _control(
-        0.0,
-        group="stopping",
-        kind="number",
-        minimum=0.0,
-        maximum=3600.0,
-        step=1.0,
-        off=0.0,
-    )
-    truncate: Literal["error", "left"] = _control(
-        "error",
-        group="prompt",
-        kind="choice",
-        choices=("error", "left"),
-    )
-    token_healing: bool = _control(
-        False,
-        group="prompt",
-        kind="flag",
-    )
-    echo: bool = _control(
-        False,
-        group="prompt",
-        kind="flag",
-    )
-    seed: int | None = _control(
-        None,
-        group="seed_and_completions",
-        kind="optional_integer",
-        minimum=0,
-        maximum=MAX_SEED,
-        step=1,
-    )
-    n: int = _control(
-        1,
-        group="seed_and_completions",
-        kind="integer",
-        minimum=1,
-        maximum=MAX_COMPLETIONS,
-        step=1,
-        off=1,
-    )
-    best_of: int | None = _control(
-        None,
-        group="seed_and_completions",
-        kind="optional_integer",
-        minimum=1,
-        maximum=MAX_COMPLETIONS,
-        step=1,
-    )
-    logprobs: int | None = _control(
-        None,
-        group="seed_and_completions",
-        kind="optional_integer",
-        minimum=0,
-        maximum=MAX_ALTERNATIVES,
-        step=1,
-    )
+    # fmt: off
+    max_new_tokens: int = integer(
+        120, "length", (0, MAX_NEW_TOKENS), suggestions="20, 60, 120",
+        shapes_next_token=False, openai="max_tokens", transformers="max_new_tokens")
+    temperature: float = number(
+        0.8, "randomness", (0.0, 2.0, 0.05), off=1.0, suggestions="0.2 to 1.4 in 5 steps",
+        openai="temperature", transformers="temperature")
+    top_p: float = number(
+        0.95, "randomness", (0.0, 1.0, 0.01), off=1.0, suggestions="0.8, 0.95, 1",
+        openai="top_p", transformers="top_p")
+    top_k: int = integer(
+        0, "randomness", (0, 1000), off=0, suggestions="5, 20, 100, 0", transformers="top_k")
+    min_p: float = number(
+        0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.02, 0.05, 0.1",
+        transformers="min_p")
+    typical_p: float = number(
+        1.0, "more_filters", (0.0, 1.0, 0.01), off=1.0, suggestions="0.2, 0.5, 0.9, 1",
+        transformers="typical_p")
+    epsilon_cutoff: float = number(
+        0.0, "more_filters", (0.0, 1.0, 0.0001), off=0.0, suggestions="0, 0.0003, 0.003",
+        transformers="epsilon_cutoff")
+    eta_cutoff: float = number(
+        0.0, "more_filters", (0.0, 1.0, 0.0001), off=0.0, suggestions="0, 0.0003, 0.003",
+        transformers="eta_cutoff")
+    xtc_probability: float = number(
+        0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.5, 1")
+    xtc_threshold: float = number(
+        0.1, "more_filters", (0.0, 0.5, 0.01), part_of="xtc_probability")
+    repetition_penalty: float = number(
+        1.0, "repetition", (0.5, 2.0, 0.01), off=1.0, suggestions="1, 1.1, 1.2, 1.4",
+        transformers="repetition_penalty")
+    presence_penalty: float = number(
+        0.0, "repetition", (-2.0, 2.0, 0.1), off=0.0, suggestions="0, 0.5, 1",
+        openai="presence_penalty")
+    frequency_penalty: float = number(
+        0.0, "repetition", (-2.0, 2.0, 0.1), off=0.0, suggestions="0, 0.5, 1",
+        openai="frequency_penalty")
+    no_repeat_ngram_size: int = integer(
+        0, "repetition", (0, 20), off=0, suggestions="0, 2, 3",
+        transformers="no_repeat_ngram_size")
+    dry_multiplier: float = number(
+        0.0, "repetition", (0.0, 5.0, 0.05), off=0.0, suggestions="0, 0.4, 0.8")
+    dry_base: float = number(
+        1.75, "repetition", (1.0, 4.0, 0.05), part_of="dry_multiplier",
+        suggestions="1.25, 1.75, 2.5")
+    dry_allowed_length: int = integer(
+        2, "repetition", (1, 20), part_of="dry_multiplier", suggestions="1, 2, 4")
+    dry_sequence_breakers: tuple[ShortString, ...] = several(
+        "strings", "repetition", ("\n", ":", '"', "*"), part_of="dry_multiplier")
+    logit_bias: tuple[Bias, ...] = several(
+        "biases", "words", openai="logit_bias", transformers="sequence_bias")
+    bad_words: tuple[ShortString, ...] = several(
+        "strings", "words", transformers="bad_words_ids")
+    stop: tuple[ShortString, ...] = several(
+        "strings", "stopping", shapes_next_token=False, openai="stop",
+        transformers="stop_strings")
+    stop_token_ids: tuple[TokenId, ...] = several(
+        "integers", "stopping", transformers="eos_token_id")
+    min_new_tokens: int = integer(
+        0, "stopping", (0, MAX_NEW_TOKENS), off=0, suggestions="0, 40, 80",
+        transformers="min_new_tokens")
+    ignore_eos: bool = flag("stopping", transformers="eos_token_id")
+    max_time: float = number(
+        0.0, "stopping", (0.0, 3600.0, 1.0), off=0.0, shapes_next_token=False,
+        transformers="max_time")
+    truncate: Literal["error", "left"] = choice(
+        "prompt", "error", "left", transformers="input_ids")
+    token_healing: bool = flag(
+        "prompt",
+        not_in_transformers="transformers' own option of that name does something else; left out")
+    echo: bool = flag(
+        "prompt", shapes_next_token=False, openai="echo", transformers="input_ids")
+    seed: int | None = integer(
+        None, "seed_and_completions", (0, MAX_SEED), suggestions="1, 2, 3, 4", openai="seed",
+        transformers="set_seed")
+    n: int = integer(
+        1, "seed_and_completions", (1, MAX_COMPLETIONS), off=1, shapes_next_token=False,
+        openai="n", transformers="num_return_sequences")
+    best_of: int | None = integer(
+        None, "seed_and_completions", (1, MAX_COMPLETIONS), shapes_next_token=False,
+        suggestions="1, 2, 4", openai="best_of")
+    logprobs: int | None = integer(
+        None, "seed_and_completions", (0, MAX_ALTERNATIVES), shapes_next_token=False,
+        openai="logprobs", not_in_transformers=
+        "output_logits=True and return_dict_in_generate=True give all logits")
+    # fmt: on
 
     @property
     def candidates(self) -> int:
@@ -506,89 +257,3 @@ PRESETS: dict[str, dict[str, float]] = {
     "Greedy": {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.1},
 }
 """Named settings of the controls that shape the text; the others are left as they are."""
-
-
-class InvalidControl(MessageError, ValueError):
-    """A control has a value it cannot have; `name` is the control."""
-
-    def __init__(self, name: str, message: Message) -> None:
-        super().__init__(message)
-        self.name = name
-
-
-class ContradictoryControls(InvalidControl):
-    """Each value is one that its control can have, but not beside the others."""
-
-
-def read_written(control: Control, lines: Sequence[str]) -> Any:
-    """The value of a control as people write it, for `make_params`; raises `InvalidControl`.
-
-    Lists are written one a line, ids also several in one; `\\n` stands for a line break in a text,
-    and what may be left empty is None then.
-    """
-    if control.kind == "strings":
-        return tuple(line.replace("\\n", "\n") for line in lines if line)
-    if control.kind == "integers":
-        return tuple(" ".join(lines).replace(",", " ").split())
-    if control.kind == "biases":
-        return tuple(_read_bias(control, line) for line in lines if line.strip())
-    written = "\n".join(lines).strip()
-    return None if control.kind == "optional_integer" and not written else written
-
-
-def _read_bias(control: Control, line: str) -> tuple[object, str]:
-    token, equals, bias = line.rpartition("=")
-    if not equals:
-        raise InvalidControl(
-            control.name,
-            message("wrong.bias_line", control=control.called, line=quoted(line)),
-        )
-    token = token.rstrip(" ")
-    written = token if token.startswith('"') else token.replace("\\n", "\n")
-    return read_bias_key(written), bias.strip()
-
-
-def write_value(control: Control, value: Any) -> str:
-    """A list as people write it: what `read_written` reads back."""
-    if control.kind == "biases":
-        return "\n".join(f"{json.dumps(key)} = {bias!r}" for key, bias in value)
-    return "\n".join(str(one).replace("\n", "\\n") for one in value)
-
-
-def make_params(values: Mapping[str, Any]) -> SamplingParams:
-    """`SamplingParams` from untrusted values; raises `InvalidControl` for the first wrong one."""
-    try:
-        return SamplingParams.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "contradiction":
-            raise ContradictoryControls(first["ctx"]["name"], first["ctx"]["why"]) from None
-        name = str(first["loc"][0]) if first["loc"] else "controls"
-        raise InvalidControl(name, _explain(name, first, values)) from None
-
-
-_SHAPES = ("strings", "integers", "biases", "flag")
-_TEXTS = ("string_too_short", "string_too_long", "string_unicode")
-
-
-def _explain(name: str, error: Mapping[str, Any], values: Mapping[str, Any]) -> Message:
-    control = _CONTROLS_BY_NAME.get(name)
-    if control is None:
-        known = ", ".join(control.name for control in CONTROLS)
-        return message("wrong.unknown", name=quoted(name), known=known)
-    kind = error["type"]
-    if kind == "too_many":
-        return message("wrong.control", control=control.called, why=error["ctx"]["why"])
-    if control.kind in ("strings", "biases") and kind in _TEXTS:
-        why = message(f"wrong.{kind}", most=MAX_STRING_CHARACTERS)
-        return message("wrong.control", control=control.called, why=why)
-    said: dict[str, Any] = {"control": control.called, "value": quoted(values.get(name))}
-    if control.kind in _SHAPES:
-        return message(f"wrong.{control.kind}", **said, most=MAX_BIAS)
-    if control.kind == "choice":
-        return message("wrong.choice", **said, choices=", ".join(control.choices))
-    code = "wrong.number" if control.kind == "number" else "wrong.integer"
-    assert control.minimum is not None
-    assert control.maximum is not None
-    least, most = f"{control.minimum:g}", f"{control.maximum:.10g}"
-    return message(code, **said, minimum=least, maximum=most)

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.control_values import make_params
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored, TokenLogprobs
-from gptj_demo.sampling import SamplingParams, make_params
+from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import message, quoted
 
 PartKind = Literal["auto", "sentences", "words"]

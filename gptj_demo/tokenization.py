@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from gptj_demo.sampling import InvalidControl, SamplingParams, control_named
+from gptj_demo.control_values import InvalidControl
+from gptj_demo.sampling import SamplingParams, control_named
 from gptj_demo.texts import Message, message
 
 

@@ -89,7 +89,7 @@ RANKS = [
         "gptj_demo.engine.sampling.noise",
         "gptj_demo.engine.sampling.select",
     ),
-    ("gptj_demo.protocol", "gptj_demo.tokenization"),
+    ("gptj_demo.protocol", "gptj_demo.tokenization", "gptj_demo.control_values"),
     (
         "gptj_demo.console",
         "gptj_demo.sampling",
@@ -97,6 +97,7 @@ RANKS = [
         "gptj_demo.signals",
         "gptj_demo.software",
     ),
+    ("gptj_demo.control",),
     ("gptj_demo.texts",),
 ]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gptj_demo.sampling import control_named, make_params, read_written
+from gptj_demo.control_values import make_params, read_written
+from gptj_demo.sampling import control_named
 from gptj_demo.tokenization import prompt_hint
 from tests.node import ROOT, call, node
 

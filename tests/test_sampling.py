@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
+from gptj_demo.control import Control
+from gptj_demo.control_values import InvalidControl, make_params, read_written, write_value
 from gptj_demo.sampling import (
     CONTROLS,
     FILTER_ORDER,
@@ -19,12 +21,7 @@ from gptj_demo.sampling import (
     MAX_STRINGS,
     MAX_WORDS,
     PRESETS,
-    Control,
-    InvalidControl,
     SamplingParams,
-    make_params,
-    read_written,
-    write_value,
 )
 from gptj_demo.texts import quoted
 

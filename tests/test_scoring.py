@@ -16,7 +16,7 @@ from transformers import GPTJForCausalLM
 
 from gptj_demo import scoring
 from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.sampling import InvalidControl
+from gptj_demo.control_values import InvalidControl
 from gptj_demo.scoring import (
     Continuation,
     ContinuationScore,

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
-from gptj_demo.sampling import InvalidControl, SamplingParams
+from gptj_demo.control_values import InvalidControl
+from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary, prompt_hint
 from tests.engine.checkpoints import END_OF_TEXT, TEXT_TOKENS, make_tokenizer
 

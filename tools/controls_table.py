@@ -14,7 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gptj_demo.sampling import CONTROLS, FILTER_ORDER, Control, write_value  # noqa: E402
+from gptj_demo.control import Control  # noqa: E402
+from gptj_demo.control_values import write_value  # noqa: E402
+from gptj_demo.sampling import CONTROLS, FILTER_ORDER  # noqa: E402
 
 PAGE = ROOT / "docs" / "decoding.md"
 BEGIN = "<!-- controls: made by tools/controls_table.py -->"

@@ -15,24 +15,18 @@ from starlette.requests import Request
 
 from gptj_demo.api.compatibility import drop_neutral
 from gptj_demo.api.errors import ApiError
-from gptj_demo.sampling import (
-    CONTROLS,
-    MAX_BIAS,
-    ContradictoryControls,
-    Control,
-    InvalidControl,
-    SamplingParams,
-    make_params,
-)
+from gptj_demo.control import Control
+from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
+from gptj_demo.sampling import CONTROLS, MAX_BIAS, SamplingParams
 
 MAX_PROMPTS = 128
 DEFAULTS = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
 """OpenAI's defaults, where they are not the page's."""
 
-NAMES = {"max_new_tokens": "max_tokens"}
-"""Controls that have another name in OpenAI's API."""
+NAMES = {control.name: control.api_name for control in CONTROLS}
+"""The controls' names in OpenAI's API."""
 
-_CONTROL_NAMES = {NAMES.get(control.name, control.name): control.name for control in CONTROLS}
+_CONTROL_NAMES = {control.api_name: control.name for control in CONTROLS}
 
 
 class StreamOptions(BaseModel):
@@ -103,7 +97,7 @@ def _field(control: Control) -> tuple[Any, Any]:
 
 
 def _controls() -> dict[str, Any]:
-    return {NAMES.get(control.name, control.name): _field(control) for control in CONTROLS}
+    return {control.api_name: _field(control) for control in CONTROLS}
 
 
 CompletionRequest = create_model(

@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass
 
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.control_values import InvalidControl
 from gptj_demo.protocol import GenerationRequest, ModelInfo, Submit
-from gptj_demo.sampling import InvalidControl, SamplingParams
+from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import message
 from gptj_demo.tokenization import Vocabulary
 

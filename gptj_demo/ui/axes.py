@@ -8,14 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gptj_demo.sampling import (
-    CONTROLS,
-    PRESETS,
-    ContradictoryControls,
-    Control,
-    InvalidControl,
-    make_params,
-)
+from gptj_demo.control import Control
+from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
+from gptj_demo.sampling import CONTROLS, PRESETS
 from gptj_demo.texts import message, quoted, say
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid, refuse_twice
 
@@ -32,30 +27,6 @@ AXES: dict[str, Control] = {
     if not control.is_list and control.name not in OF_A_CELL
 }
 """The controls that an axis can go through, by name."""
-
-SUGGESTIONS = {
-    PRESET: ", ".join(PRESETS),
-    "max_new_tokens": "20, 60, 120",
-    "temperature": "0.2 to 1.4 in 5 steps",
-    "top_p": "0.8, 0.95, 1",
-    "top_k": "5, 20, 100, 0",
-    "min_p": "0, 0.02, 0.05, 0.1",
-    "typical_p": "0.2, 0.5, 0.9, 1",
-    "epsilon_cutoff": "0, 0.0003, 0.003",
-    "eta_cutoff": "0, 0.0003, 0.003",
-    "xtc_probability": "0, 0.5, 1",
-    "repetition_penalty": "1, 1.1, 1.2, 1.4",
-    "presence_penalty": "0, 0.5, 1",
-    "frequency_penalty": "0, 0.5, 1",
-    "no_repeat_ngram_size": "0, 2, 3",
-    "dry_multiplier": "0, 0.4, 0.8",
-    "dry_base": "1.25, 1.75, 2.5",
-    "dry_allowed_length": "1, 2, 4",
-    "min_new_tokens": "0, 40, 80",
-    "best_of": "1, 2, 4",
-    "seed": "1, 2, 3, 4",
-}
-"""Values that show what a control does, for a beginning; the others' are made from the table."""
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(
@@ -172,9 +143,11 @@ def _label(value: Any) -> str:
 
 def suggestion(name: str) -> str:
     """Values to begin with, as they are written."""
-    if name in SUGGESTIONS:
-        return SUGGESTIONS[name]
+    if name == PRESET:
+        return ", ".join(PRESETS)
     control = AXES[name]
+    if control.suggestions is not None:
+        return control.suggestions
     if control.kind == "flag":
         return "off, on"
     if control.kind == "choice":

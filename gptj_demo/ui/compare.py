@@ -18,15 +18,9 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.sampling import (
-    CONTROLS,
-    MAX_SEED,
-    PRESETS,
-    Control,
-    InvalidControl,
-    make_params,
-    write_value,
-)
+from gptj_demo.control import Control
+from gptj_demo.control_values import InvalidControl, make_params, write_value
+from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS
 from gptj_demo.ui.axes import AXES, OF_A_CELL, PRESET, suggestion
 from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.component import LogHTML

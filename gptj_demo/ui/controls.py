@@ -9,15 +9,9 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from gptj_demo.sampling import (
-    CONTROLS,
-    FILTER_ORDER,
-    PRESETS,
-    Control,
-    ControlGroup,
-    control_named,
-    write_value,
-)
+from gptj_demo.control import Control, ControlGroup
+from gptj_demo.control_values import write_value
+from gptj_demo.sampling import CONTROLS, FILTER_ORDER, PRESETS, control_named
 from gptj_demo.texts import say
 
 OPEN_GROUPS: tuple[ControlGroup, ...] = ("length", "randomness")

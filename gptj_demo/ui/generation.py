@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from gptj_demo.client import PlacedPrompt, RequestRefused, Stream, Worker, place_prompt
+from gptj_demo.control_values import InvalidControl, make_params, read_written
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -23,7 +24,7 @@ from gptj_demo.protocol import (
     TokenLogprobs,
     Waiting,
 )
-from gptj_demo.sampling import CONTROLS, InvalidControl, SamplingParams, make_params, read_written
+from gptj_demo.sampling import CONTROLS, SamplingParams
 from gptj_demo.texts import message
 from gptj_demo.tokenization import Vocabulary
 from gptj_demo.ui.tokens import CharacterCount, healed_length, pack_score, pack_token

@@ -18,6 +18,8 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.control import Control
+from gptj_demo.control_values import InvalidControl, make_params
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -27,14 +29,7 @@ from gptj_demo.protocol import (
     StreamEvent,
     TokenEvent,
 )
-from gptj_demo.sampling import (
-    CONTROLS,
-    MAX_ALTERNATIVES,
-    Control,
-    InvalidControl,
-    SamplingParams,
-    make_params,
-)
+from gptj_demo.sampling import CONTROLS, MAX_ALTERNATIVES, SamplingParams
 from gptj_demo.ui.generation import (
     batches,
     describe_event,
@@ -201,11 +196,7 @@ def _empty_completion(index: int, params: SamplingParams) -> dict[str, Any]:
     }
 
 
-WITHOUT_EFFECT = (
-    "max_new_tokens", "max_time", "stop", "n", "best_of", "logprobs", "echo",
-)  # fmt: skip
-"""Controls that have no part in what the next token is drawn from."""
-SHAPING = tuple(control for control in CONTROLS if control.name not in WITHOUT_EFFECT)
+SHAPING = tuple(control for control in CONTROLS if control.shapes_next_token)
 
 
 def _alternatives(worker: Worker) -> Callable[..., Any]:

@@ -12,13 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gptj_demo.sampling import (
-    MAX_SEED,
-    ContradictoryControls,
-    InvalidControl,
-    SamplingParams,
-    make_params,
-)
+from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
+from gptj_demo.sampling import MAX_SEED, SamplingParams
 from gptj_demo.texts import Message, listed, message
 from gptj_demo.ui.axes import AXES, OF_A_CELL, Heading, axis_values
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid, too_many

@@ -9,17 +9,14 @@ from typing import Any, Literal
 import gradio as gr
 
 from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.control_values import InvalidControl, make_params
 from gptj_demo.protocol import (
     Finished,
     GenerationRequest,
     PromptScored,
     Started,
 )
-from gptj_demo.sampling import (
-    MAX_ALTERNATIVES,
-    InvalidControl,
-    make_params,
-)
+from gptj_demo.sampling import MAX_ALTERNATIVES
 from gptj_demo.scoring import (
     check_count,
     encode_continuation,

@@ -15,14 +15,9 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.sampling import (
-    CONTROLS,
-    MAX_NEW_TOKENS,
-    Control,
-    InvalidControl,
-    make_params,
-    write_value,
-)
+from gptj_demo.control import Control
+from gptj_demo.control_values import InvalidControl, make_params, write_value
+from gptj_demo.sampling import CONTROLS, MAX_NEW_TOKENS
 from gptj_demo.texts import message, quoted
 from gptj_demo.ui.component import ModuleHTML
 from gptj_demo.ui.generation import read_controls

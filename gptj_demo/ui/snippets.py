@@ -13,32 +13,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gptj_demo.api.schema import DEFAULTS as API_DEFAULTS
-from gptj_demo.api.schema import NAMES as API_NAMES
-from gptj_demo.sampling import CONTROLS, Control, SamplingParams, control_named, read_bias_key
+from gptj_demo.control import Control
+from gptj_demo.sampling import CONTROLS, FILTERS, SamplingParams, control_named, read_bias_key
 
 IN_REPOSITORY = "in the playground's repository"
 MODEL_FOLDER = "the folder of the model"
 """Comments on the place of a model; code and its comments are English in every language."""
 
 LINE = 88  # characters of a line that can be broken
-_OPENAI_PARAMETERS = {
-    "prompt", "max_tokens", "temperature", "top_p", "n", "best_of", "logprobs", "echo", "stop",
-    "seed", "presence_penalty", "frequency_penalty", "logit_bias",
-}  # fmt: skip
+_OPENAI_PARAMETERS = {"prompt", *(control.openai for control in CONTROLS)}
 """What `completions.create` has as its own; everything else goes into `extra_body`."""
 
-_SAMPLING = (
-    "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
-)  # fmt: skip
-_UNKNOWN_TO_TRANSFORMERS = {
-    "token_healing": "transformers' own option of that name does something else; left out",
-    "presence_penalty": "transformers has no such parameter; left out",
-    "frequency_penalty": "transformers has no such parameter; left out",
-    "dry_multiplier": "transformers has no such parameter; left out",
-    "xtc_probability": "transformers has no such parameter; left out",
-    "best_of": "transformers has no such parameter; left out",
-    "logprobs": "output_logits=True and return_dict_in_generate=True give all logits",
-}
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -121,7 +106,7 @@ def _api_values(params: SamplingParams) -> dict[str, Any]:
     values = _changed(params, API_DEFAULTS)
     if params.echo and params.logprobs is None:
         values["logprobs"] = 0  # else the API only puts the prompt before the text
-    return {API_NAMES.get(name, name): value for name, value in values.items()}
+    return {control_named(name).api_name: value for name, value in values.items()}
 
 
 # ---- quoting
@@ -318,11 +303,11 @@ def _generate_with_transformers(
     params: SamplingParams, samples: bool, room: int | None
 ) -> Iterator[str]:
     """The call of `generate`, what must be said of it, and the printing of its texts."""
-    for name, why in _UNKNOWN_TO_TRANSFORMERS.items():
-        if (value := getattr(params, name)) != control_named(name).default and (
-            samples or name != "xtc_probability"
-        ):
-            yield f"# {name}={value!r}: {why}"
+    for control in CONTROLS:
+        if control.transformers or control.part_of or (control.name in FILTERS and not samples):
+            continue
+        if (value := getattr(params, control.name)) != control.default:
+            yield f"# {control.name}={value!r}: {control.not_in_transformers}"
     several = samples and params.n > 1
     if params.n > 1 and not samples:
         yield f"# n={params.n}: without sampling they would all be the same; one is written"
@@ -351,19 +336,15 @@ def _arguments(params: SamplingParams, samples: bool, room: int | None) -> Itera
         yield f"max_new_tokens={max(1, room)}"  # the playground stops by itself there
     else:
         yield f"max_new_tokens={params.max_new_tokens}"
-    if params.min_new_tokens:
-        yield f"min_new_tokens={params.min_new_tokens}"
-    # a checkpoint may bring defaults of its own for these
     yield f"do_sample={samples}"
-    if samples:
-        yield f"temperature={params.temperature!r}"
-        for name in _SAMPLING:
-            value = getattr(params, name)
-            if name in ("top_p", "top_k") or value != control_named(name).off:
-                yield f"{name}={value!r}"
-    for name in ("repetition_penalty", "no_repeat_ngram_size", "max_time"):
-        if (value := getattr(params, name)) != control_named(name).off:
-            yield f"{name}={value!r}"
+    for control in CONTROLS:
+        is_filter = control.name in FILTERS
+        if control.transformers != control.name or control.off is None or is_filter > samples:
+            continue
+        # a checkpoint may bring defaults of its own for the first filters
+        is_always_given = is_filter and control.group == "randomness"
+        if (value := getattr(params, control.name)) != control.off or is_always_given:
+            yield f"{control.name}={value!r}"
     if params.logit_bias:
         biases = (
             f"[{[key] if isinstance(key, int) else f'tokenizer.encode({_python(key)})'}, {bias!r}]"

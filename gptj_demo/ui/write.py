@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 
 from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.control_values import InvalidControl
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored
-from gptj_demo.sampling import CONTROLS, InvalidControl
+from gptj_demo.sampling import CONTROLS
 from gptj_demo.tokenization import prompt_hint
 from gptj_demo.ui.beginnings import Beginnings
 from gptj_demo.ui.controls import build_controls

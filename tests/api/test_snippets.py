@@ -20,7 +20,7 @@ from gradio_client import Client
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gptj_demo.sampling import make_params
+from gptj_demo.control_values import make_params
 from gptj_demo.ui.share import SAMPLE_FOLDER
 from gptj_demo.ui.snippets import Place, make_snippets
 from tests.processes import ROOT

@@ -6,7 +6,8 @@ import re
 
 from playwright.sync_api import expect
 
-from gptj_demo.sampling import CONTROLS, FILTER_ORDER, PRESETS, control_named, write_value
+from gptj_demo.control_values import write_value
+from gptj_demo.sampling import CONTROLS, FILTER_ORDER, PRESETS, control_named
 
 from .conftest import Visitor
 from .writers import CLOSED_GROUPS

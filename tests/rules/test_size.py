@@ -24,9 +24,6 @@ TO_SPLIT = {
     # gptj_demo/api
     "gptj_demo/api/service.py",
     "gptj_demo/api/service.py:_Service",
-    # gptj_demo
-    "gptj_demo/sampling.py",
-    "gptj_demo/sampling.py:SamplingParams",
     # tests/engine
     "tests/engine/test_graphs.py",
 }

@@ -1,0 +1,142 @@
+"""What the table in `sampling.py` says of each control, and how its rows are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from gptj_demo.texts import Message, message, say
+
+ControlKind = Literal[
+    "integer", "number", "optional_integer", "flag", "choice", "strings", "integers", "biases"
+]
+ControlGroup = Literal[
+    "length",
+    "randomness",
+    "more_filters",
+    "repetition",
+    "words",
+    "stopping",
+    "prompt",
+    "seed_and_completions",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One row of the table. Its texts are in the catalogue: `control.NAME.label` and so on."""
+
+    name: str
+    group: ControlGroup
+    kind: ControlKind
+    default: Any
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    """None for what is not a number, as the limits are."""
+    choices: tuple[str, ...] = ()
+    """Of a choice; empty for all others."""
+    off: float | str | None = None
+    """The value with which the control does nothing; None where there is no such value."""
+    part_of: str | None = None
+    """The control without which this one has no effect."""
+    shapes_next_token: bool = True
+    """Whether it has a part in what the next token is drawn from."""
+    suggestions: str | None = None
+    """Values of an axis of a comparison that show what it does, as people write them."""
+    openai: str | None = None
+    """Its name in OpenAI's API; None where that has no such parameter."""
+    transformers: str | None = None
+    """What does the same in transformers: a parameter of `generate`, or a name where other code
+    does it; None where there is nothing."""
+    not_in_transformers: str = "transformers has no such parameter; left out"
+    """What code for transformers says of it where there is nothing."""
+
+    @property
+    def label(self) -> str:
+        """Its English name."""
+        return say(f"control.{self.name}.label")
+
+    @property
+    def help(self) -> str:
+        """What it does, in one or two English sentences."""
+        return say(f"control.{self.name}.help")
+
+    @property
+    def definition(self) -> str:
+        """What it does exactly, in English."""
+        return say(f"control.{self.name}.definition")
+
+    @property
+    def called(self) -> Message:
+        """Its label with its name, for messages."""
+        return message(
+            "control.called", label=message(f"control.{self.name}.label"), name=self.name
+        )
+
+    @property
+    def api_name(self) -> str:
+        """Its name in `/v1/completions`."""
+        return self.openai or self.name
+
+    @property
+    def flag(self) -> str:
+        """The command line flag: `--max-new-tokens` for `max_new_tokens`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds several values, which people write one a line."""
+        return self.kind in ("strings", "integers", "biases")
+
+
+def number(
+    default: float, group: ControlGroup, limits: tuple[float, float, float], **columns: Any
+) -> Any:
+    """A row of a number; `limits` are minimum, maximum and step."""
+    return _row(default, group, "number", limits, columns)
+
+
+def integer(
+    default: int | None, group: ControlGroup, limits: tuple[int, int], **columns: Any
+) -> Any:
+    """A row of a whole number, which may be left out where the default is None."""
+    kind: ControlKind = "integer" if default is not None else "optional_integer"
+    return _row(default, group, kind, (*limits, 1), columns)
+
+
+def flag(group: ControlGroup, **columns: Any) -> Any:
+    """A row of a switch, off by default."""
+    return _row(False, group, "flag", None, columns)
+
+
+def choice(group: ControlGroup, *choices: str, **columns: Any) -> Any:
+    """A row of one of several values, the first by default."""
+    return _row(choices[0], group, "choice", None, {"choices": choices, **columns})
+
+
+def several(
+    kind: Literal["strings", "integers", "biases"],
+    group: ControlGroup,
+    default: tuple[str, ...] = (),
+    **columns: Any,
+) -> Any:
+    """A row of a list."""
+    return _row(default, group, kind, None, columns)
+
+
+def _row(
+    default: Any,
+    group: ControlGroup,
+    kind: ControlKind,
+    limits: tuple[float, float, float] | None,
+    columns: dict[str, Any],
+) -> Any:
+    shown: dict[str, Any] = {"group": group, "kind": kind, **columns}
+    if limits is None:
+        return Field(default, json_schema_extra=shown)
+    minimum, maximum, step = limits
+    shown |= {"minimum": minimum, "maximum": maximum, "step": step}
+    return Field(default, ge=minimum, le=maximum, json_schema_extra=shown)
