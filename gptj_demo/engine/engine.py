@@ -181,6 +181,11 @@ class Engine:
         self._requests: dict[int, Running] = {}
 
     @property
+    def max_streams(self) -> int:
+        """Slots of the KV cache."""
+        return self._scheduler.max_streams
+
+    @property
     def is_idle(self) -> bool:
         return self._scheduler.is_idle
 

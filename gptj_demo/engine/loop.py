@@ -9,6 +9,7 @@ unknown, and the worker starts a fresh one.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import queue
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 import torch
@@ -23,6 +25,7 @@ import torch
 from gptj_demo.engine import load as loading
 from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.model import UnfitBackend, build_model, use_cores
+from gptj_demo.engine.model.base import ForwardModel, Report
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import (
     Cancel,
@@ -86,17 +89,19 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         eos_token_ids=tokenizer.eos_token_ids,
         unused_token_ids=tokenizer.unused_token_ids,
     )
-    try:
-        runner = Runner(model, plan.max_streams, vocabulary.size, tokenizer.unused_token_ids)
-        engine = Engine(runner, vocabulary, model.prefill_budget)
-        slower = runner.prepare(report)
-        warm_up(engine, model.warm_up_tokens)
-    except torch.OutOfMemoryError:
-        raise loading.Refusal(
-            f"{plan.name} in {plan.precision} with {plan.max_streams} streams ran out of memory on "
-            f"{plan.device_name} while it was tried: free some memory there, set max_streams to "
-            "fewer, or precision to int8."
-        ) from None
+    may_shrink = settings.max_streams is None
+    while (started := _try_engine(model, plan, vocabulary, report)) is None:
+        if not may_shrink or plan.max_streams == 1:
+            streams = "1 stream" if plan.max_streams == 1 else f"{plan.max_streams} streams"
+            raise loading.Refusal(
+                f"{plan.name} in {plan.precision} with {streams} ran out of "
+                f"memory on {plan.device_name} while it was tried: free some memory there, set "
+                "max_streams to fewer, or precision to int8."
+            )
+        fewer = plan.max_streams * 3 // 4
+        logger.warning("%d streams ran out of memory; trying %d", plan.max_streams, fewer)
+        plan = replace(plan, max_streams=fewer)
+    engine, slower = started
     missing = choice.unavailable
     uncompiled = None if missing is None else message("why.slower", reason=missing)
     path = message("why.path", path=choice.path)
@@ -117,8 +122,36 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         max_streams=plan.max_streams,
         why=why,
     )
+    logger.info("%s", why)
     send(EngineStatus("ready", why, model=info))
     return engine
+
+
+def _try_engine(
+    model: ForwardModel, plan: loading.Plan, vocabulary: EngineVocabulary, report: Report
+) -> tuple[Engine, Message | None] | None:
+    """What `_start_engine` returns; None where the plan's streams take more memory than is free."""
+    try:
+        return _start_engine(model, plan, vocabulary, report)
+    except torch.OutOfMemoryError:
+        pass  # only after this does nothing hold the tensors any more
+    model.release()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _start_engine(
+    model: ForwardModel, plan: loading.Plan, vocabulary: EngineVocabulary, report: Report
+) -> tuple[Engine, Message | None]:
+    """An engine that has answered a request, and why it decodes slower than planned, if it does."""
+    unused = sorted(vocabulary.unused_token_ids)
+    runner = Runner(model, plan.max_streams, vocabulary.size, unused)
+    engine = Engine(runner, vocabulary, model.prefill_budget)
+    slower = runner.prepare(report)
+    warm_up(engine, model.warm_up_tokens)
+    return engine, slower
 
 
 def serve(

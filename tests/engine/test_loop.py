@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from gptj_demo.engine import loop
+from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.load import Refusal, make_plan
+from gptj_demo.protocol import EngineStatus
 from gptj_demo.settings import Settings
 
 
@@ -30,3 +32,37 @@ def test_too_little_memory_for_the_trial_is_told_with_what_to_do(
     monkeypatch.setattr(loop, "warm_up", run_out)
     with pytest.raises(Refusal, match=r"sample model in float32 with 3 streams .* set max_streams"):
         loop.load(Settings(model="sample", max_streams=3), ignore)
+
+
+def test_streams_that_nobody_asked_for_are_fewer_where_the_memory_is_less_than_planned(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[int] = []
+    warm_up = loop.warm_up
+
+    def run_out(engine: Engine, prompt_tokens: int) -> None:
+        tried.append(engine.max_streams)
+        if engine.max_streams > 20:
+            raise torch.OutOfMemoryError
+        warm_up(engine, prompt_tokens)
+
+    monkeypatch.setattr(loop, "warm_up", run_out)
+    sent: list[object] = []
+    caplog.set_level("INFO")
+    loop.load(Settings(model="sample"), sent.append)
+    assert tried == [32, 24, 18]
+    status = sent[-1]
+    assert isinstance(status, EngineStatus)
+    assert status.model is not None
+    assert status.model.max_streams == 18
+    assert "Room for 18 visitors at once" in str(status.detail)
+    assert "Room for 18 visitors at once" in caplog.text
+
+
+def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(loop, "warm_up", run_out)
+    with pytest.raises(Refusal, match="with 1 stream ran out of memory"):
+        loop.load(Settings(model="sample"), ignore)

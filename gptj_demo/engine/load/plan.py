@@ -50,10 +50,16 @@ class Plan:
     device_name: str
     max_streams: int
     """KV slots, each of the full context."""
-    why: Message
-    """Why this model in this precision on this device, and room for how many."""
+    reason: Message
+    """Why this model in this precision on this device."""
     config: GPTJConfig
     """The checkpoint's configuration: layers, widths, context, rows of the embedding."""
+
+    @property
+    def why(self) -> Message:
+        """Why this model in this precision on this device, and room for how many."""
+        context = self.config.n_positions
+        return joined(self.reason, message("why.room", count=self.max_streams, tokens=context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,6 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
         because = message("why.int8_on_gpu")
     else:
         because = message(f"why.{precision}")
-    room = message("why.room", count=streams, tokens=checkpoint.config.n_positions)
     return Plan(
         name=checkpoint.name,
         source=checkpoint.source,
@@ -111,7 +116,7 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
         device=machine.device,
         device_name=machine.name,
         max_streams=streams,
-        why=joined(reason, because, room),
+        reason=joined(reason, because),
         config=checkpoint.config,
     )
 

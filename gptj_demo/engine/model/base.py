@@ -140,6 +140,9 @@ class ForwardModel(ABC):
         """Do what must precede the first request; returns why decoding is slower than planned."""
         return None
 
+    def release(self) -> None:  # noqa: B027  # most models hold no cache
+        """Let go of the cache that was prepared, so that its memory is free for another one."""
+
     def forward(self, cache: KVCache, batch: Batch) -> torch.Tensor:
         """fp32 logits [wanted, padded_vocabulary]: of the rows, then of each chunk's last tokens.
 

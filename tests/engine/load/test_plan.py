@@ -19,6 +19,7 @@ from gptj_demo.engine.load import (
 )
 from gptj_demo.engine.load.memory import kv_bytes_per_token, streams_that_fit
 from gptj_demo.engine.load.plan import GPT_J
+from gptj_demo.engine.machine import USABLE_MEMORY
 from gptj_demo.settings import Settings
 from gptj_demo.texts import message
 from tests.engine.checkpoints import (
@@ -81,14 +82,19 @@ def test_a_gpu_gets_float16_where_four_streams_fit_and_else_int8(
     assert precision in str(plan.why)
 
 
+def give_gpu(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """A T4 with so many bytes free."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 15_835_660_288))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+
+
 def test_a_t4_has_room_for_eight_visitors_in_8_bits_and_for_two_in_16(
     full_size: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of its 15.8 GB, 15.7 are free beside CUDA itself."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (15_700_000_000, 15_835_660_288))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a T4")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    give_gpu(monkeypatch, 15_700_000_000)
     plan = make_plan(Settings(model=str(full_size)))
     assert (plan.precision, plan.device_name, plan.max_streams) == ("int8", "a T4", 8)
     assert "16 bits would leave too little room" in str(plan.why)
@@ -96,6 +102,40 @@ def test_a_t4_has_room_for_eight_visitors_in_8_bits_and_for_two_in_16(
     assert make_plan(Settings(model=str(full_size), precision="float16")).max_streams == 2
     one = make_plan(Settings(model=str(full_size), max_streams=1))
     assert "Room for 1 visitor at once, with 2,048 tokens each." in str(one.why)
+
+
+@pytest.mark.parametrize(
+    ("free", "streams"),
+    [
+        (16 * GB, 2),
+        (int(14.58 * 2**30), 2),  # a T4
+        (15 * GB, 1),
+        (int(14.7 * GB), 1),  # the least
+    ],
+)
+def test_float16_on_a_card_of_16_gb_gets_as_many_streams_as_fit(
+    free: int, streams: int, full_size: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_gpu(monkeypatch, free)
+    plan = make_plan(Settings(model=str(full_size), precision="float16"))
+    assert (plan.precision, plan.device, plan.max_streams) == ("float16", "cuda", streams)
+    visitors = "2 visitors" if streams == 2 else "1 visitor"
+    assert f"Room for {visitors} at once, with 2,048 tokens each." in str(plan.why)
+    left = int(free * USABLE_MEMORY["cuda"]) - memory_needed(plan.config, "float16", streams)
+    assert 0 <= left < 2048 * kv_bytes_per_token(plan.config, "float16")
+    assert make_plan(Settings(model=str(full_size))).precision == "int8"
+    message = refusal(model=str(full_size), precision="float16", max_streams=streams + 1)
+    assert f"set max_streams to {streams} or less" in message
+
+
+def test_float16_on_a_card_of_12_gb_is_refused_with_int8_as_the_way_out(
+    full_size: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_gpu(monkeypatch, 12 * GB)
+    message = refusal(model=str(full_size), precision="float16")
+    assert "in float16 needs 14.0 GB of memory with one context" in message
+    assert "11.5 GB can be used on a T4: set precision to int8, which fits." in message
+    assert make_plan(Settings(model=str(full_size))).max_streams == 4
 
 
 def test_a_processor_gets_float32_for_a_small_model_and_int8_for_a_large_one(

@@ -74,6 +74,9 @@ class GraphModel(EagerModel):
         failure = self.graphs.failure
         return None if failure is None else message("why.slower", reason=failure)
 
+    def release(self) -> None:
+        self.graphs = None
+
     def forward(self, cache: KVCache, batch: Batch) -> torch.Tensor:
         decoded = None
         if batch.rows is not None and self.graphs is not None:
