@@ -16,7 +16,14 @@ MODULES = sorted((ROOT / "gptj_demo").rglob("*.py"))
 RANKS = [
     ("app",),
     ("gptj_demo.ui", "gptj_demo.api.service", "gptj_demo.__main__"),
-    ("gptj_demo.api.streaming", "gptj_demo.api.docs", "gptj_demo.api.pipeline_cloud"),
+    (
+        "gptj_demo.api.health",
+        "gptj_demo.api.openai",
+        "gptj_demo.api.pipeline_cloud",
+        "gptj_demo.api.tokens",
+    ),
+    ("gptj_demo.api.context", "gptj_demo.api.front"),
+    ("gptj_demo.api.streaming", "gptj_demo.api.docs", "gptj_demo.api.description"),
     ("gptj_demo.api.completions", "gptj_demo.api.schema", "gptj_demo.api.access"),
     (
         "gptj_demo.api.compatibility",

@@ -6,13 +6,23 @@ is on, exactly `response_length` tokens are written, and the prompt is not part 
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import datetime, timezone
 from typing import Any
 
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gptj_demo.api.completions import Completions
+from gptj_demo.api.context import Context
+from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
-from gptj_demo.api.schema import params_of
+from gptj_demo.api.schema import RunRequest, RunResponse, params_of, read_body
+from gptj_demo.api.streaming import unless_caller_leaves
 from gptj_demo.sampling import CONTROLS, SamplingParams
 
 DEFAULT_MAX_LENGTH = 20  # of transformers' generate, prompt included
@@ -32,6 +42,46 @@ OWN = {
     "early_stopping",
     "use_cache",
 }
+
+
+class PipelineCloud:
+    """`/v2/runs`."""
+
+    def __init__(self, api: Context) -> None:
+        self._api = api
+
+    def add_to(self, router: APIRouter) -> None:
+        router.post(
+            "/v2/runs",
+            response_class=JSONResponse,
+            response_model=RunResponse,
+            openapi_extra=body_of(RunRequest),
+        )(self.pipeline_run)
+
+    async def pipeline_run(self, request: Request) -> Response:
+        """For code written against Pipeline Cloud's GPT-J: its request, and an answer like its."""
+        caller = self._api.access.identify(request)
+        body = await read_body(request, RunRequest)
+        self._api.ready_model(None)
+        prompt = body.data[0]
+        if not isinstance(prompt, str):
+            raise ApiError(
+                400,
+                "The first item of data must be the prompt, a text.",
+                code="invalid_value",
+                param="data.0",
+            )
+        created = time.time()
+        await self._api.check_prompts([prompt])
+        params, include = read_run(body.data, await self._api.count_tokens(prompt))
+        async with AsyncExitStack() as resources:
+            completions = Completions(
+                self._api.worker, [prompt], params, echo=include, visitor=caller
+            )
+            await self._api.begin(resources, caller, completions, request)
+            choices = await unless_caller_leaves(request, completions.whole())
+            texts = [choice["text"] for choice in choices]
+            return JSONResponse(answer(texts, created, time.time()))
 
 
 def _refuse(name: str, message: str) -> ApiError:

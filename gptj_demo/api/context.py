@@ -1,0 +1,76 @@
+"""What the routes of the API share: the caller, the model that answers, the life of a request."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from starlette.requests import Request
+
+from gptj_demo.api.access import Access
+from gptj_demo.api.completions import Completions
+from gptj_demo.api.errors import ApiError
+from gptj_demo.api.streaming import unless_caller_leaves
+from gptj_demo.client import Worker
+from gptj_demo.protocol import ModelInfo
+from gptj_demo.settings import Settings
+
+
+class Context:
+    """The worker and its settings, and who may use them; each family of routes has it."""
+
+    def __init__(self, worker: Worker, settings: Settings, access: Access) -> None:
+        self.worker = worker
+        self.settings = settings
+        self.access = access
+
+    def ready_model(self, asked: str | None) -> ModelInfo:
+        """The model, asked for by its name, by that of the setting, or not at all.
+
+        Raises `ApiError` 404 if another is asked for, 503 if it is not ready.
+        """
+        model = self.worker.model
+        names = (None, model.name if model else None, self.settings.model)
+        if model is not None and asked not in names:
+            raise ApiError(
+                404,
+                f"There is no model named {asked[:200]!r} here; the one that answers is "
+                f"{model.name!r}.",
+                code="model_not_found",
+                param="model",
+            )
+        if model is None or self.worker.status.state != "ready":
+            raise ApiError(503, str(self.worker.status.detail), code="model_unavailable")
+        return model
+
+    async def begin(
+        self, resources: AsyncExitStack, caller: str, completions: Completions, request: Request
+    ) -> None:
+        """Admit a request and queue it; leaving `resources` ends it and counts its tokens."""
+        resources.enter_context(self.access.admit(caller))
+
+        async def end() -> None:
+            await completions.aclose()
+            usage = completions.usage
+            self.access.charge(caller, usage.prompt_tokens + usage.completion_tokens)
+
+        resources.push_async_callback(end)
+        await unless_caller_leaves(request, completions.begin())
+
+    async def check_prompts(self, prompts: list[str | tuple[int, ...]]) -> None:
+        """Raise `ApiError` 400 if a prompt is longer than the settings allow."""
+        most = self.settings.max_prompt_tokens
+        if most is None:
+            return
+        for prompt in prompts:
+            count = await self.count_tokens(prompt) if isinstance(prompt, str) else len(prompt)
+            if count > most:
+                raise ApiError(
+                    400,
+                    f"A prompt has {count:,} tokens; this playground's API reads {most:,} at most.",
+                    code="context_length_exceeded",
+                    param="prompt",
+                )
+
+    async def count_tokens(self, text: str) -> int:
+        """Tokens of a text; raises `RequestRefused`."""
+        return await self.worker.count_tokens(text) or 0

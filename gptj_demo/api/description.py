@@ -1,0 +1,54 @@
+"""How the API describes itself, in OpenAPI."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from gptj_demo.api.schema import (
+    ErrorResponse,
+    components,
+)
+
+TITLE = "GPT-J Playground API"
+DESCRIPTION = (
+    "OpenAI's completions, over GPT-J, a base model: it goes on with a text and follows no "
+    "instructions.\nWhere keys are set, send one as Authorization: Bearer KEY. Errors come in "
+    "OpenAI's shape. Every answer has an X-Request-Id, your own where you send one."
+)
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorResponse, "description": "A parameter is wrong; param names it."},
+    401: {"model": ErrorResponse, "description": "A key is missing or wrong."},
+    404: {"model": ErrorResponse, "description": "There is no such model."},
+    413: {"model": ErrorResponse, "description": "The body is too large."},
+    422: {"model": ErrorResponse, "description": "Parameters contradict each other."},
+    429: {"model": ErrorResponse, "description": "The queue is full, or a limit is reached."},
+    500: {"model": ErrorResponse, "description": "The generation failed."},
+    503: {"model": ErrorResponse, "description": "The model is loading or restarting."},
+}
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """How a route's body is described."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def describe_bodies(app: FastAPI, needs_key: bool) -> None:
+    """Add to the OpenAPI description what the routes read by themselves."""
+    describe = app.openapi
+
+    @cache
+    def openapi() -> dict[str, Any]:
+        schema = describe()
+        schema["components"]["schemas"] |= components()
+        if needs_key:
+            bearer = {"key": {"type": "http", "scheme": "bearer"}}
+            schema["components"]["securitySchemes"] = bearer
+            schema["security"] = [{"key": []}]
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,122 @@
+"""In front of the API's routes: request ids, counts, the size of bodies, paths and errors."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from fastapi import APIRouter, FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gptj_demo.api.errors import ApiError, of_refusal
+from gptj_demo.api.metrics import Metrics
+from gptj_demo.api.streaming import CallerLeft
+from gptj_demo.client import RequestRefused
+
+CALLER_LEFT = 499  # what proxies log then; nobody receives it
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+POST_ONLY = ("/tokenize", "/detokenize")
+GET_ONLY = ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json")
+_METHODS = {
+    "/v1/completions": "POST",
+    "/v1/models": "GET",
+    "/v2/runs": "POST",
+    **dict.fromkeys(POST_ONLY, "POST"),
+    **dict.fromkeys(GET_ONLY, "GET"),
+}
+
+
+def is_api(path: str) -> bool:
+    """Whether a path is the API's and not the page's."""
+    return path in _METHODS or path.startswith(("/v1/", "/v2/"))
+
+
+def add_fallbacks(router: APIRouter) -> None:
+    """The answers to wrong methods and to paths of the API that have no route."""
+    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    for path in ("/v1/{path:path}", "/v2/{path:path}", *POST_ONLY, *GET_ONLY):
+        router.api_route(path, methods=every, include_in_schema=False)(_no_such_route)
+
+
+async def _no_such_route(request: Request) -> Response:
+    path = request.url.path
+    allowed = "GET" if path.startswith("/v1/models/") else _METHODS.get(path)
+    if allowed is None:
+        raise ApiError(404, f"There is nothing at {path[:200]!r}; see /docs.", code="not_found")
+    raise ApiError(
+        405,
+        f"{path[:200]} takes {allowed}, not {request.method}.",
+        code="method_not_allowed",
+        headers={"Allow": allowed},
+    )
+
+
+class Front:
+    """In front of the API's routes: request ids, the count of answers, the size of bodies."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not is_api(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                path = scope["path"] if scope["path"] in _METHODS else "other"
+                self._metrics.responses.labels(path, str(message["status"])).inc()
+            await send(message)
+
+        too_large = ApiError(
+            413,
+            f"The body is larger than the {self._max_body_bytes:,} bytes that are read here.",
+            code="body_too_large",
+        )
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length[:20]) > self._max_body_bytes:
+            await too_large.response()(scope, receive, answer)
+            return
+        size = 0
+
+        async def measured() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_body_bytes:
+                raise too_large
+            return message
+
+        await self._app(scope, measured, answer)
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """What a route raises becomes an answer."""
+
+    @app.exception_handler(ApiError)
+    async def answer_error(request: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @app.exception_handler(RequestRefused)
+    async def answer_refusal(request: Request, error: RequestRefused) -> Response:
+        return of_refusal(error).response()
+
+    @app.exception_handler(HTTPException)
+    async def answer_http_error(request: Request, error: HTTPException) -> Response:
+        return ApiError(error.status_code, str(error.detail), code="http_error").response()
+
+    @app.exception_handler(CallerLeft)
+    async def answer_nobody(request: Request, error: CallerLeft) -> Response:
+        return Response(status_code=CALLER_LEFT)

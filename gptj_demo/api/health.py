@@ -1,0 +1,46 @@
+"""What monitoring asks: whether the site is up, whether the model answers, counts and times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gptj_demo.api.context import Context
+from gptj_demo.api.description import ERRORS
+from gptj_demo.api.metrics import CONTENT_TYPE, Metrics
+
+
+class Health:
+    """`/healthz`, `/readyz` and `/metrics`."""
+
+    def __init__(self, api: Context, metrics: Metrics) -> None:
+        self._api = api
+        self._metrics = metrics
+
+    def add_to(self, router: APIRouter) -> None:
+        not_ready: dict[int | str, Any] = {503: {"description": "Not yet, or not now."}}
+        plain_text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+        router.get("/healthz")(self.healthz)
+        router.get("/readyz", responses=not_ready)(self.readyz)
+        router.get(
+            "/metrics", response_class=Response, responses={200: plain_text, 401: ERRORS[401]}
+        )(self.metrics)
+
+    async def healthz(self) -> Response:
+        """Whether the site is up."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self) -> Response:
+        """Whether the model answers."""
+        status = self._api.worker.status
+        ready = status.state == "ready"
+        body = {"status": status.state, "detail": str(status.detail), "progress": status.progress}
+        return JSONResponse(body, 200 if ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Counts and times, as Prometheus reads them."""
+        self._api.access.identify(request)
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE)
