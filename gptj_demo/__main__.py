@@ -29,6 +29,7 @@ from gptj_demo.protocol import (
     EngineStatus,
     Finished,
     GenerationRequest,
+    ModelInfo,
     PromptScored,
     Started,
     TokenEvent,
@@ -105,8 +106,8 @@ def say(*lines: str) -> None:
         print(line, file=sys.stderr)
 
 
-async def wait_until_ready(worker: Worker) -> bool:
-    """Show the progress of loading on standard error; False where the model cannot be loaded."""
+async def wait_until_ready(worker: Worker) -> ModelInfo | None:
+    """The loaded model, None if it cannot be loaded; shows the progress on standard error."""
     shown: EngineStatus | None = None
     with tqdm(
         total=100, leave=False, bar_format="{desc} {bar} {percentage:3.0f}%", file=sys.stderr
@@ -118,7 +119,7 @@ async def wait_until_ready(worker: Worker) -> bool:
                 bar.n = round(100 * (shown.progress or 0))
                 bar.refresh()
             await asyncio.sleep(0.05)
-    return worker.status.state == "ready"
+    return worker.model if worker.status.state == "ready" else None
 
 
 async def generate(worker: Worker, prompt: str, params: SamplingParams) -> int:
@@ -126,13 +127,14 @@ async def generate(worker: Worker, prompt: str, params: SamplingParams) -> int:
 
     The first completion is printed as it comes, the others are kept until it has ended.
     """
-    if not await wait_until_ready(worker):
+    model = await wait_until_ready(worker)
+    if model is None:
         say(str(worker.status.detail))
         return 2
     hint = prompt_hint(prompt)
     if hint is not None and not params.token_healing:
         say(str(hint))
-    printed = _Printed(worker, params)
+    printed = _Printed(worker, model, params)
     async with contextlib.aclosing(worker.stream(GenerationRequest(prompt, params))) as stream:
         try:
             with contextlib.closing(_Progress(params)) as progress:
@@ -175,8 +177,9 @@ class _Progress:
 class _Printed:
     """What a stream's events look like: the first completion at once, all else in its order."""
 
-    def __init__(self, worker: Worker, params: SamplingParams) -> None:
+    def __init__(self, worker: Worker, model: ModelInfo, params: SamplingParams) -> None:
         self._worker = worker
+        self._model = model
         self._params = params
         self._texts: defaultdict[int, list[str]] = defaultdict(list)
         self._tokens: defaultdict[int, list[TokenEvent]] = defaultdict(list)
@@ -265,8 +268,7 @@ class _Printed:
         return shown if other.removed_by is None else f"{shown} > {other.removed_by}"
 
     def _reason(self, finished: Finished) -> str:
-        model = self._worker.model
-        assert model is not None
+        model = self._model
         parts = [
             f"{model.name}, {model.precision}, {model.device}",
             f"{finished.prompt_tokens} + {finished.completion_tokens} tokens",

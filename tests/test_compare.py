@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gptj_demo.client import RequestRefused
+from gptj_demo.client.pacing import GRID
 from gptj_demo.protocol import (
     Finished,
     GenerationRequest,
@@ -98,7 +100,7 @@ class ScriptedWorker:
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptj_demo.ui.comparison.UPDATE_SECONDS", 0.0)
+    monkeypatch.setattr("gptj_demo.ui.comparison.GRID", replace(GRID, shortest=0.0))
 
 
 SEVEN = ("temperature", "0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7")

@@ -29,7 +29,6 @@ RANKS = [
         "gptj_demo.api.compatibility",
         "gptj_demo.api.errors",
         "gptj_demo.api.metrics",
-        "gptj_demo.scoring",
     ),
     ("gptj_demo.client", "gptj_demo.engine.__main__"),
     ("gptj_demo.client.worker",),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gptj_demo.client.pacing import PAGE
 from gptj_demo.protocol import Drafting, Finished, Started, StreamEvent, TokenEvent, Waiting
 from gptj_demo.texts import message
 from gptj_demo.ui import generation
@@ -57,15 +58,13 @@ def pauses_after(
 def test_nothing_holds_up_the_first_words(monkeypatch: pytest.MonkeyPatch) -> None:
     script = [Waiting(0)], [STARTED], [TOKEN], [TOKEN], [END]
     pauses = pauses_after(monkeypatch, *script)
-    assert pauses == [0, 0, generation.UPDATE_SECONDS, generation.UPDATE_SECONDS]
+    assert pauses == [0, 0, PAGE.shortest, PAGE.shortest]
 
 
 def test_words_that_came_with_the_start_are_followed_by_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert pauses_after(monkeypatch, [Waiting(0), STARTED, TOKEN], [END]) == [
-        generation.UPDATE_SECONDS
-    ]
+    assert pauses_after(monkeypatch, [Waiting(0), STARTED, TOKEN], [END]) == [PAGE.shortest]
 
 
 @pytest.mark.parametrize("event", [Waiting(2), Drafting(7)])
@@ -73,4 +72,4 @@ def test_what_may_come_often_is_told_in_turns(
     event: StreamEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = pauses_after(monkeypatch, [event], [END], streams=100)
-    assert pauses == [100 / generation.UPDATES_A_SECOND]
+    assert pauses == [100 / PAGE.per_second]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import math
 import time
@@ -16,6 +15,7 @@ from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 
 from gptj_demo.api.errors import ApiError
+from gptj_demo.client import visitor
 from gptj_demo.settings import InvalidSettings, Settings
 
 PUBLIC_REQUESTS_PER_CALLER = 8
@@ -78,7 +78,7 @@ class Access:
     def identify(self, request: Request) -> str:
         """The caller's name; raises `ApiError` 401 where a key is missing or wrong."""
         if not self._needs_key:
-            return f"address {request.client.host if request.client else None}"
+            return visitor.by_address(request)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         key = given.strip().encode()
         # all of them are compared, each in constant time
@@ -93,7 +93,7 @@ class Access:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return f"key {hashlib.sha256(known[0]).hexdigest()[:16]}"
+        return visitor.by_key(known[0])
 
     @contextmanager
     def admit(self, caller: str) -> Iterator[None]:

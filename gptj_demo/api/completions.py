@@ -14,6 +14,7 @@ from typing import Any
 
 from gptj_demo.api.errors import ApiError, of_refusal
 from gptj_demo.client import PlacedPrompt, RequestRefused, Stream, Worker, place_prompt
+from gptj_demo.client.pacing import API
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -27,9 +28,7 @@ from gptj_demo.protocol import (
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
 
-KEEP_ALIVE_SECONDS = 5.0
 POLL_SECONDS = 0.02  # where several prompts are answered at once
-CHUNKS_A_SECOND = 200  # for all streams together; tokens that come faster share a chunk
 LEAST_LOGPROB = -9999.0  # JSON has no number for minus infinity
 
 
@@ -238,9 +237,8 @@ class _Prompt:
                 healed = event.healed_token_id
                 taken = b"" if healed is None else self._vocabulary.bytes_of(healed)
                 self._read = event.prompt_tokens
-                request, submitted = self.stream.request, self.stream.submitted
-                assert submitted is not None
-                placed = place_prompt(self._vocabulary, request.prompt, submitted)
+                prompt = self.stream.request.prompt
+                placed = place_prompt(self._vocabulary, prompt, self.stream.submitted)
                 self.writers = [
                     _ChoiceWriter(
                         self._vocabulary,
@@ -342,17 +340,17 @@ class Completions:
                 if (piece := writer.take()) is not None
             ]
             now = time.monotonic()
-            if pieces or now - alive >= KEEP_ALIVE_SECONDS:
+            if pieces or now - alive >= API.sign_of_life:
                 alive = now
                 yield pieces
             if pieces and not all(prompt.stream.done for prompt in self._prompts):
-                await asyncio.sleep(self._worker.streams_running / CHUNKS_A_SECOND)
+                await asyncio.sleep(API.pause(self._worker.streams_running))
 
     async def _advance(self, prompts: list[_Prompt]) -> None:
         """Take what has come, waiting a little for it."""
         try:
             if len(prompts) == 1:
-                for event in await prompts[0].stream.drain(KEEP_ALIVE_SECONDS):
+                for event in await prompts[0].stream.drain(API.sign_of_life):
                     prompts[0].take(event)
                 return
             for prompt in prompts:

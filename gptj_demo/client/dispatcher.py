@@ -128,9 +128,7 @@ class Dispatcher:
     def _fill_slots(self) -> None:
         """Submit the requests whose turn it is; with the lock held."""
         for request_id in self._admission.next_turns():
-            submit = self._streams[request_id].submitted
-            assert submit is not None
-            self._send(submit)
+            self._send(self._streams[request_id].submitted)
 
     def _moved(self) -> list[Delivery]:
         """The events of waiting requests whose place has changed; with the lock held."""
@@ -146,12 +144,11 @@ class Dispatcher:
         for stream in late:
             _call_in_loop(stream.loop, self._start_preparing, stream)
 
-    def open(self, ready: Ready) -> None:
-        """The engine has loaded its model: submit what is prepared."""
-        assert ready.model is not None
+    def open(self, ready: Ready, slots: int) -> None:
+        """The engine has loaded its model, which has so many slots: submit what is prepared."""
         with self._lock:
             self.ready = ready
-            self._admission.slots = ready.model.max_streams
+            self._admission.slots = slots
             self._admission.is_open = True
             self._fill_slots()
 

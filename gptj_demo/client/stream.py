@@ -72,8 +72,7 @@ class Stream:
         self.request_id = request_id
         self.request = request
         self.seed: int = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
-        self.submitted: Submit | None = None
-        """What the engine gets, or has got: the prompt's token ids and the seed among it."""
+        self._submitted: Submit | None = None
         self._port = port
         self._observer = observer
         self._loop: asyncio.AbstractEventLoop | None = None  # None until the first event is wanted
@@ -101,6 +100,17 @@ class Stream:
         if not self._events and not self._over:
             await self._wait(timeout)
         return [self._take() for _ in range(len(self._events))]
+
+    @property
+    def submitted(self) -> Submit:
+        """What the engine gets, or has got; known before any event of the engine."""
+        if self._submitted is None:
+            raise RuntimeError("the stream has not been prepared")
+        return self._submitted
+
+    @submitted.setter
+    def submitted(self, submit: Submit) -> None:
+        self._submitted = submit
 
     @property
     def done(self) -> bool:

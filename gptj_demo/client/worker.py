@@ -216,6 +216,6 @@ class Worker:
         if status.state == "loading" and self.status.state == "restarting":
             status = replace(status, state="restarting", model=self.model)
         self.status = status
-        ready = self.ready
-        if status.state == "ready" and ready is not None:
-            self._dispatcher.open(replace(ready, model=status.model))
+        ready, model = self.ready, status.model
+        if status.state == "ready" and ready is not None and model is not None:
+            self._dispatcher.open(replace(ready, model=model), model.max_streams)

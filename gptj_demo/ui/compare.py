@@ -18,6 +18,8 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client.pacing import GRID
+from gptj_demo.client.visitor import by_address, by_session
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params, write_value
 from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS
@@ -25,14 +27,12 @@ from gptj_demo.ui.axes import AXES, OF_A_CELL, PRESET, suggestion
 from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import (
-    SIGN_OF_LIFE_SECONDS,
     read_fields,
     record,
     refused,
 )
 from gptj_demo.ui.grid import Cell, Grid, make_grid
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid
-from gptj_demo.ui.scoring_api import address_of
 from gptj_demo.ui.templates import parse_template
 
 MAX_ID_CHARACTERS = 64
@@ -182,12 +182,12 @@ def build_compare(worker: Worker) -> None:
         try:
             grid = read_form(asked.get("form"), _random_seed())
             log += record("grid", **_describe_grid(grid))
-            comparison = Comparison(worker, grid, f"page {browser.session_hash}")
+            comparison = Comparison(worker, grid, by_session(browser))
             under_way[comparison_id] = comparison
             told_at = time.monotonic()
             async with aclosing(comparison.updates()) as updates:
                 async for news in updates:
-                    if not news and time.monotonic() - told_at < SIGN_OF_LIFE_SECONDS:
+                    if not news and time.monotonic() - told_at < GRID.sign_of_life:
                         continue
                     told_at = time.monotonic()
                     log += record("cells", cells=news) if news else "\n"  # a sign of life
@@ -247,7 +247,7 @@ def _compare(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
             )
         except (InvalidGrid, InvalidControl) as wrong:
             raise gr.Error(str(wrong), print_exception=False) from None
-        comparison = Comparison(worker, grid, address_of(caller))
+        comparison = Comparison(worker, grid, by_address(caller))
         described = _describe_grid(grid)
         async with aclosing(comparison.updates()) as updates:
             async for _ in updates:

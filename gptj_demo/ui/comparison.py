@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.client.pacing import GRID
 from gptj_demo.protocol import (
     Drafting,
     GenerationRequest,
@@ -20,15 +21,12 @@ from gptj_demo.protocol import (
 from gptj_demo.texts import message
 from gptj_demo.ui.generation import (
     BROKEN,
-    SIGN_OF_LIFE_SECONDS,
-    UPDATES_A_SECOND,
     describe_finished,
     finished_of,
     text_of,
 )
 from gptj_demo.ui.grid import Grid
 
-UPDATE_SECONDS = 0.08
 _WORDS = re.compile(r"\w+(?:['\u2019]\w+)*")
 NOT_RUN: dict[str, Any] = {
     "prompt_tokens": None,
@@ -91,7 +89,7 @@ class Comparison:
         """Seconds between updates: wider where many others are shown theirs too."""
         everybody = self._worker.streams_running + self._worker.streams_waiting
         others = max(0, everybody - len(self._open))
-        return min(SIGN_OF_LIFE_SECONDS, max(UPDATE_SECONDS, others / UPDATES_A_SECOND))
+        return GRID.pause(others)
 
     async def _open_next(self) -> list[dict[str, Any]]:
         """Line up cells for the slots that are free; the others wait here, not in the line."""

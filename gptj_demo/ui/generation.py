@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from gptj_demo.client import PlacedPrompt, RequestRefused, Stream, Worker, place_prompt
+from gptj_demo.client.pacing import PAGE
 from gptj_demo.control_values import InvalidControl, make_params, read_written
 from gptj_demo.protocol import (
     Drafting,
@@ -26,15 +27,11 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import CONTROLS, SamplingParams
 from gptj_demo.texts import message
-from gptj_demo.tokenization import Vocabulary
 from gptj_demo.ui.tokens import CharacterCount, healed_length, pack_score, pack_token
 
 logger = logging.getLogger(__name__)
 
 BROKEN = message("refused.broken")
-UPDATE_SECONDS = 0.05
-UPDATES_A_SECOND = 200  # for all visitors together: about a tenth of a core
-SIGN_OF_LIFE_SECONDS = 0.5
 
 
 async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEvent]]:
@@ -44,16 +41,13 @@ async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEv
     that way that the visitor has gone. Raises `RequestRefused`. Closing `stream` is the caller's.
     """
     while True:
-        events = await stream.drain(timeout=SIGN_OF_LIFE_SECONDS)
+        events = await stream.drain(timeout=PAGE.sign_of_life)
         yield events
         if stream.done:
             return
         if events and _begins(events[-1]):
             continue  # the first words are next, and not held up
-        visitors = worker.streams_running + worker.streams_waiting
-        await asyncio.sleep(
-            min(SIGN_OF_LIFE_SECONDS, max(UPDATE_SECONDS, visitors / UPDATES_A_SECOND))
-        )
+        await asyncio.sleep(PAGE.pause(worker.streams_running + worker.streams_waiting))
 
 
 def _begins(event: StreamEvent) -> bool:
@@ -186,9 +180,8 @@ class Rate:
 
 def placed(worker: Worker, stream: Stream) -> PlacedPrompt:
     """The tokens of a request that has started, with their places in its prompt."""
-    assert worker.vocabulary is not None
-    assert stream.submitted is not None
-    return place_prompt(worker.vocabulary, stream.request.prompt, stream.submitted)
+    vocabulary = worker.require_ready().vocabulary
+    return place_prompt(vocabulary, stream.request.prompt, stream.submitted)
 
 
 async def records(worker: Worker, stream: Stream, params: SamplingParams) -> AsyncIterator[str]:
@@ -202,13 +195,12 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
         tokens: defaultdict[int, list[Any]] = defaultdict(list)
         news: dict[int, None] = {}  # completions that the batch says something of
         drafting = None
-        vocabulary = worker.vocabulary
         for event in events:
             match event:
                 case Waiting():
                     lines += record("waiting", ahead=event.ahead)
                 case Started():
-                    assert vocabulary is not None
+                    vocabulary = worker.require_ready().vocabulary
                     healed = event.healed_token_id
                     back = 0 if healed is None else healed_length(placed(worker, stream))
                     described = describe_start(worker, event, params)
@@ -217,7 +209,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                         skip = len(vocabulary.bytes_of(healed))
                         counts = defaultdict(partial(CharacterCount, skip))
                 case PromptScored():
-                    assert vocabulary is not None
+                    vocabulary = worker.require_ready().vocabulary
                     score = pack_score(vocabulary, event, placed(worker, stream))
                     lines += record("scored", **score)
                 case Drafting():
@@ -227,7 +219,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                     written[event.index] += 1
                     alone[event.index] += event.filtered_away
                     if event.logprobs is not None:
-                        assert vocabulary is not None
+                        vocabulary = worker.require_ready().vocabulary
                         length = counts[event.index].add(vocabulary.bytes_of(event.token_id))
                         tokens[event.index].append(
                             pack_token(
@@ -267,15 +259,16 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                 last=stream.done and finished is ends[-1],
                 total=rate.tokens,
                 rate=rate.per_second,
-                tokens=_end_token(vocabulary, finished),
+                tokens=_end_token(worker, finished),
             )
         yield lines or "\n"  # an empty line is a sign of life
 
 
-def _end_token(vocabulary: Vocabulary | None, finished: Finished) -> list[Any]:
+def _end_token(worker: Worker, finished: Finished) -> list[Any]:
     """The token that ended the text, where its probabilities were asked for."""
-    if vocabulary is None or finished.end_token_id is None or finished.end_logprobs is None:
+    if finished.end_token_id is None or finished.end_logprobs is None:
         return []
+    vocabulary = worker.require_ready().vocabulary
     return [pack_token(vocabulary, finished.end_token_id, 0, finished.end_logprobs)]
 
 

@@ -18,6 +18,7 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client.visitor import by_address
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params
 from gptj_demo.protocol import (
@@ -41,7 +42,6 @@ from gptj_demo.ui.generation import (
     text_of,
 )
 from gptj_demo.ui.scoring_api import (
-    address_of,
     as_gradio_errors,
     attribute_function,
     check_alternatives,
@@ -115,7 +115,7 @@ async def _events_for(
         if not isinstance(prompt, str):
             raise gr.Error("prompt must be a string.", print_exception=False)
         params = make_params(controls)
-        visitor = address_of(caller)
+        visitor = by_address(caller)
         async with aclosing(worker.stream(GenerationRequest(prompt, params, visitor))) as stream:
             async for events in batches(worker, stream):
                 yield params, events
@@ -209,7 +209,7 @@ def _alternatives(worker: Worker) -> Callable[..., Any]:
         answer: dict[str, Any] = {}
         with as_gradio_errors():
             params = make_params({**controls, "max_new_tokens": 1, "logprobs": count})
-            request = GenerationRequest(prompt, params, address_of(caller))
+            request = GenerationRequest(prompt, params, by_address(caller))
             async with aclosing(worker.stream(request)) as stream:
                 async for event in stream:
                     logprobs = None

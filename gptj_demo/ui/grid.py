@@ -89,9 +89,9 @@ def make_grid(
         own_seed = seed if same_seed else (seed + len(cells)) % (MAX_SEED + 1)
         settings = {"seed": own_seed, **one.settings, **other.settings}
         cells.append(_cell(row, column, which, controls, settings))
-    if all(cell.message for cell in cells):
-        assert cells[0].message is not None
-        raise InvalidGrid("controls", cells[0].message)
+    first = cells[0].message
+    if first is not None and all(cell.message for cell in cells):
+        raise InvalidGrid("controls", first)
     return Grid(
         tuple(prompt_headings[which] + one.heading for which, one in grid_rows),
         tuple(other.heading for other in across),

@@ -9,6 +9,15 @@ from typing import Any, Literal
 import gradio as gr
 
 from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client.parts import read_kind
+from gptj_demo.client.scoring import (
+    check_count,
+    encode_continuation,
+    encode_prompt,
+    leave_out_each,
+    score_continuations,
+)
+from gptj_demo.client.visitor import by_address
 from gptj_demo.control_values import InvalidControl, make_params
 from gptj_demo.protocol import (
     Finished,
@@ -17,24 +26,10 @@ from gptj_demo.protocol import (
     Started,
 )
 from gptj_demo.sampling import MAX_ALTERNATIVES
-from gptj_demo.scoring import (
-    check_count,
-    encode_continuation,
-    encode_prompt,
-    leave_out_each,
-    read_kind,
-    score_continuations,
-)
 from gptj_demo.ui.generation import (
     describe_score,
 )
 from gptj_demo.ui.why import describe_continuation
-
-
-def address_of(caller: gr.Request) -> str:
-    """Whose turn a program's requests take: session names are free to be made up."""
-    client = caller.client
-    return f"address {client.host if client else None}"
 
 
 @contextmanager
@@ -87,7 +82,7 @@ def score_function(worker: Worker) -> Callable[..., Any]:
             params = make_params(controls)
             if not text:
                 return answer | {"dropped_tokens": 0}
-            request = GenerationRequest(text, params, address_of(caller))
+            request = GenerationRequest(text, params, by_address(caller))
             async with aclosing(worker.stream(request)) as stream:
                 async for event in stream:
                     match event:
@@ -132,7 +127,7 @@ def compare_prompts_function(worker: Worker) -> Callable[..., Any]:
             check_count(prompts)
             ids = [await encode_prompt(worker, prompt) for prompt in prompts]
             scores = score_continuations(
-                worker, ids, fixed, visitor=address_of(caller), truncate=truncate,
+                worker, ids, fixed, visitor=by_address(caller), truncate=truncate,
                 alternatives=count,
             )  # fmt: skip
             async with aclosing(scores) as told:
@@ -171,7 +166,7 @@ def attribute_function(worker: Worker) -> Callable[..., Any]:
             fixed = await encode_continuation(worker, continuation)
             plan = await leave_out_each(worker, prompt, fixed, read_kind(parts), truncate)
             scores = score_continuations(
-                worker, plan.prompts, fixed, visitor=address_of(caller), truncate=truncate
+                worker, plan.prompts, fixed, visitor=by_address(caller), truncate=truncate
             )
             async with aclosing(scores) as told:
                 found = {one[0]: one[1] async for one in told if one is not None}

@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.scoring import (
+from gptj_demo.client.parts import parts_of, read_kind
+from gptj_demo.client.scoring import (
     MAX_PROMPTS,
     ContinuationScore,
     check_count,
@@ -20,10 +21,9 @@ from gptj_demo.scoring import (
     encode_prompt,
     leave_out_each,
     most_parts,
-    parts_of,
-    read_kind,
     score_continuations,
 )
+from gptj_demo.client.visitor import by_session
 from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import describe_token, record, refused
 
@@ -59,7 +59,7 @@ def build_why(worker: Worker) -> None:
     async def ask(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
         asked = event._data if isinstance(event._data, dict) else {}
         request_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
-        visitor = f"page {browser.session_hash}"
+        visitor = by_session(browser)
         tell = _attribute if asked.get("what") == "attribute" else _compare
         log = record("begin", id=request_id)
         stopped[request_id] = False
@@ -86,13 +86,13 @@ async def _plan(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:
     prompt, continuation = asked.get("prompt"), asked.get("continuation")
     read = await encode_prompt(worker, str(prompt or ""))
     scored = (await encode_continuation(worker, continuation)).token_ids if continuation else ()
-    assert worker.context_length is not None
-    tokens = min(worker.context_length, len(read) + len(scored))
+    context = worker.require_ready().context_length
+    tokens = min(context, len(read) + len(scored))
     parts = len(parts_of(str(prompt or ""), read_kind(asked.get("kind")), most_parts(tokens)))
     return {
         "prompt_tokens": len(read) if prompt else 0,
         "continuation_tokens": len(scored),
-        "context_length": worker.context_length,
+        "context_length": context,
         "parts": parts,
         "parts_read": (parts + 1) * tokens,
     }

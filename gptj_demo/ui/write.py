@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.client.visitor import by_session
 from gptj_demo.control_values import InvalidControl
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored
 from gptj_demo.sampling import CONTROLS
@@ -19,7 +20,6 @@ from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.generation import BROKEN, placed, read_controls, record, records, refused
 from gptj_demo.ui.results import Results
-from gptj_demo.ui.scoring_api import address_of
 from gptj_demo.ui.tokens import pack_score
 
 MAX_ID_CHARACTERS = 64
@@ -64,15 +64,13 @@ def build_write(worker: Worker) -> None:
         }
         try:
             params = read_controls(controls)
-            request = GenerationRequest(
-                str(asked.get("text", "")), params, f"page {address_of(browser)}"
-            )
+            request = GenerationRequest(str(asked.get("text", "")), params, by_session(browser))
             async with aclosing(worker.stream(request)) as stream:
                 open_streams[request_id] = stream
                 async for event in stream:
                     if isinstance(event, PromptScored):
-                        assert worker.vocabulary is not None
-                        return pack_score(worker.vocabulary, event, placed(worker, stream))
+                        vocabulary = worker.require_ready().vocabulary
+                        return pack_score(vocabulary, event, placed(worker, stream))
                     if isinstance(event, Finished):
                         return event.message.described()
             return BROKEN.described()
@@ -95,8 +93,7 @@ def build_write(worker: Worker) -> None:
         log = record("begin", id=request_id)
         try:
             params = read_controls(controls)
-            visitor = f"page {browser.session_hash}"
-            request = GenerationRequest(str(asked.get("prompt", "")), params, visitor)
+            request = GenerationRequest(str(asked.get("prompt", "")), params, by_session(browser))
             async with aclosing(worker.stream(request)) as stream:
                 open_streams[request_id] = stream
                 async for lines in records(worker, stream, params):

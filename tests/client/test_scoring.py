@@ -1,4 +1,4 @@
-"""Scores of a continuation after prompts, against transformers; and the parts of a prompt."""
+"""Scores of a continuation after prompts, against transformers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import GPTJForCausalLM
 
-from gptj_demo import scoring
-from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.control_values import InvalidControl
-from gptj_demo.scoring import (
+from gptj_demo.client import RequestRefused, Worker, scoring
+from gptj_demo.client.parts import read_kind
+from gptj_demo.client.prompt import Ready
+from gptj_demo.client.scoring import (
     Continuation,
     ContinuationScore,
     check_count,
@@ -25,64 +23,15 @@ from gptj_demo.scoring import (
     encode_prompt,
     leave_out_each,
     most_parts,
-    parts_of,
-    read_kind,
     score_continuations,
-    sentences,
-    without_each,
-    words,
 )
+from gptj_demo.control_values import InvalidControl
 from gptj_demo.settings import Settings
 from gptj_demo.tokenization import Token, Vocabulary
 from tests.engine.checkpoints import make_checkpoint
 from tests.test_tokenization import added_with_spaces, vocabulary_with
 
 CONTEXT = 128
-TEXTS = st.text(st.sampled_from(list("ab .!?…\n\t\"'")) | st.characters(exclude_categories=["Cs"]))
-
-
-# ---- parts
-
-
-@given(TEXTS, st.sampled_from(["auto", "sentences", "words"]), st.integers(1, 70))
-def test_parts_are_the_text_in_order_and_no_more_than_are_allowed(
-    text: str, kind: scoring.PartKind, at_most: int
-) -> None:
-    parts = parts_of(text, kind, at_most)
-    assert "".join(parts) == text
-    assert all(parts)
-    assert len(parts) <= at_most
-    for i, rest in enumerate(without_each(parts)):
-        assert len(rest) == len(text) - len(parts[i])
-
-
-@given(TEXTS)
-def test_a_word_is_what_stands_between_spaces_with_the_space_before_it(text: str) -> None:
-    assert [word.strip() for word in words(text) if word.strip()] == text.split()
-    assert "".join(sentences(text)) == text
-
-
-def test_sentences_end_with_their_marks_quotes_and_lines() -> None:
-    text = 'He came. "Who is it?" she said!\nA line\n\nv1.5 is out… no'
-    assert sentences(text) == [
-        "He came. ",
-        '"Who is it?" ',
-        "she said!\n",
-        "A line\n\n",
-        "v1.5 is out… ",
-        "no",
-    ]
-    wide = "\u3002"
-    assert sentences(f"a{wide}b{wide} c") == [f"a{wide}", f"b{wide} ", "c"]
-
-
-def test_a_short_prompt_is_cut_into_words_and_a_long_one_into_sentences() -> None:
-    assert parts_of("One two. Three", "auto", 64) == ["One", " two.", " Three"]
-    long = "One two three four five six seven. " * 5
-    assert len(parts_of(long, "auto", 64)) == 5
-    assert len(parts_of(long, "words", 64)) == 36  # the last space too
-    assert len(parts_of(long, "words", 10)) == 9  # four together
-    assert parts_of("", "auto", 64) == []
 
 
 def test_the_longer_the_text_the_fewer_of_its_parts_are_left_out() -> None:
@@ -90,14 +39,6 @@ def test_the_longer_the_text_the_fewer_of_its_parts_are_left_out() -> None:
     assert most_parts(10**9) == 1
     for tokens in (100, 1000, 2048):
         assert (most_parts(tokens) + 1) * tokens <= scoring.MAX_TOKENS_READ
-
-
-def test_a_run_of_marks_as_long_as_a_prompt_may_be_is_cut_at_once() -> None:
-    assert len(sentences("." * 200_000)) == 1
-    assert len(words(" " * 200_000)) == 1
-
-
-# ---- scores
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +173,9 @@ class Tokenizing:
     def __init__(self, vocabulary: Vocabulary, context_length: int = CONTEXT) -> None:
         self.vocabulary = vocabulary
         self.context_length = context_length
+
+    def require_ready(self) -> Ready:
+        return Ready(self.vocabulary, self.context_length)
 
     async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
         encode = self.vocabulary.encode_prompt if begins else self.vocabulary.encode

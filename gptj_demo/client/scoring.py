@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client.pacing import PAGE
+from gptj_demo.client.parts import PartKind, parts_of, without_each
+from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.client.worker import Worker
 from gptj_demo.control_values import make_params
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored, TokenLogprobs
 from gptj_demo.sampling import SamplingParams
-from gptj_demo.texts import message, quoted
+from gptj_demo.texts import message
 
-PartKind = Literal["auto", "sentences", "words"]
 MAX_PROMPTS = 64
 MAX_PARTS = 64
 MAX_TOKENS_READ = 65_536
 """What one request may have the model read, so that others need not wait long for it."""
 MOST_STREAMS = 16
-FEW_WORDS = 24
-SIGN_OF_LIFE_SECONDS = 0.5
-
-_FULL_WIDTH_MARKS = "\u3002\uff01\uff1f"  # these end a sentence without a space
-_BOUNDARY = re.compile(rf"[{_FULL_WIDTH_MARKS}]\s*|\s+")
-_WORD = re.compile(r"\s*\S+|\s+")
-_CLOSING = "\"'\u201d\u2019\u00bb)]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,45 +80,6 @@ class LeaveOneOut(NamedTuple):
     dropped_tokens: int
 
 
-# ---- the parts of a prompt
-
-
-def sentences(text: str) -> list[str]:
-    """A text cut after its sentences and lines; joined they are the text again."""
-    parts, start = [], 0
-    for match in _BOUNDARY.finditer(text):
-        before = text[max(start, match.start() - 4) : match.start()].rstrip(_CLOSING)
-        ends = match[0][0] in _FULL_WIDTH_MARKS or "\n" in match[0]
-        if ends or before.endswith((".", "!", "?", "…")):
-            parts.append(text[start : match.end()])
-            start = match.end()
-    return [*parts, text[start:]] if start < len(text) else parts
-
-
-def words(text: str) -> list[str]:
-    """A text cut before the space before each word; joined they are the text again."""
-    return _WORD.findall(text)
-
-
-def parts_of(text: str, kind: PartKind, at_most: int) -> list[str]:
-    """The parts of a prompt that are left out in turn: sentences or words, none of them empty.
-
-    `auto` takes words where there are few or but one sentence. Where there would be more than
-    `at_most` (1 or more), neighbours are taken together.
-    """
-    parts = sentences(text) if kind != "words" else []
-    single = words(text)
-    if kind == "words" or (kind == "auto" and (len(parts) < 2 or len(single) <= FEW_WORDS)):
-        parts = single
-    together = math.ceil(len(parts) / at_most) if parts else 1
-    return ["".join(parts[i : i + together]) for i in range(0, len(parts), together)]
-
-
-def without_each(parts: Sequence[str]) -> list[str]:
-    """The text that the parts make, without each of them in turn."""
-    return ["".join((*parts[:i], *parts[i + 1 :])) for i in range(len(parts))]
-
-
 def most_parts(tokens: int) -> int:
     """How many parts of a text of that many tokens can be left out in turn, 1 or more."""
     return max(1, min(MAX_PARTS, MAX_TOKENS_READ // max(1, tokens) - 1))
@@ -138,8 +93,7 @@ async def encode_prompt(worker: Worker, text: str) -> tuple[int, ...]:
     if not isinstance(text, str):
         raise RequestRefused("invalid", message("score.prompt_no_text"))
     ids = tuple(token.token_id for token in await worker.tokenize(text))
-    assert worker.vocabulary is not None
-    return ids or (worker.vocabulary.bos_token_id,)
+    return ids or (worker.require_ready().vocabulary.bos_token_id,)
 
 
 async def encode_continuation(
@@ -152,8 +106,7 @@ async def encode_continuation(
     if not isinstance(text, str) or not text:
         raise RequestRefused("invalid", message("score.no_continuation"))
     ids = tuple(token.token_id for token in await worker.tokenize(text, begins=False))
-    vocabulary = worker.vocabulary
-    assert vocabulary is not None
+    vocabulary = worker.require_ready().vocabulary
     if generated_ids and all(
         isinstance(i, int) and not isinstance(i, bool) and 0 <= i < vocabulary.size
         for i in generated_ids
@@ -177,8 +130,7 @@ def check_fits(
     worker: Worker, prompts: Sequence[Sequence[int]], continuation: Continuation, truncate: str
 ) -> None:
     """Raise `RequestRefused` for what the model cannot read, or not in reasonable time."""
-    context = worker.context_length
-    assert context is not None
+    context = worker.require_ready().context_length
     length = len(continuation.token_ids)
     if length >= context:
         raise RequestRefused(
@@ -209,8 +161,7 @@ async def leave_out_each(
     """
     ids = await encode_prompt(worker, text)
     check_fits(worker, [ids], continuation, truncate)
-    assert worker.context_length is not None
-    room = worker.context_length - len(continuation.token_ids)
+    room = worker.require_ready().context_length - len(continuation.token_ids)
     dropped = max(0, len(ids) - room)
     if dropped:  # else what is left out would make room for words that were not read before
         ids = ids[dropped:]
@@ -254,7 +205,7 @@ async def score_continuations(
                 scoring = _score(worker, tuple(prompts[place]), continuation, params, visitor)
                 running[asyncio.ensure_future(scoring)] = place
             done, _ = await asyncio.wait(
-                running, timeout=SIGN_OF_LIFE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                running, timeout=PAGE.sign_of_life, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
                 yield None
@@ -292,17 +243,8 @@ async def _score(
                 scored = event
             elif isinstance(event, Finished) and scored is None:
                 raise RequestRefused("unavailable", event.message)
-    assert scored is not None
+    if scored is None:
+        raise RequestRefused("unavailable", message("refused.broken"))
     logprobs = tuple(one for one in scored.logprobs[-len(ids) :] if one is not None)
     read = len(scored.token_ids) - len(ids)
     return ContinuationScore(ids, logprobs, continuation.size, read, len(prompt) - read)
-
-
-def read_kind(value: object) -> PartKind:
-    """Into what a prompt is cut, from untrusted data; raises `RequestRefused`."""
-    kinds: tuple[PartKind, ...] = get_args(PartKind)
-    for kind in kinds:
-        if value == kind:
-            return kind
-    known = ", ".join(kinds)
-    raise RequestRefused("invalid", message("score.kind", known=known, value=quoted(value)))
