@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS, SamplingParams
-from gptj_demo.ui.axes import AXES, PRESET, axis_values, suggestion
+from gptj_demo.texts import message
+from gptj_demo.ui.axes import AXES, PRESET, Heading, axis_values, suggestion
 from gptj_demo.ui.compare import read_form
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid
 from tests.grids import grid_of
@@ -28,6 +29,11 @@ ANYTHING: Any = st.recursive(
 def values_of(name: str, written: str) -> list[Any]:
     """The settings that an axis goes through."""
     return [value.settings[name] for value in axis_values("rows", name, written)]
+
+
+def words(heading: Heading) -> list[tuple[str, str]]:
+    """A heading in English."""
+    return [(str(label), str(value)) for label, value in heading]
 
 
 def test_a_range_includes_both_ends_in_equal_steps() -> None:
@@ -58,8 +64,10 @@ def test_values_of_a_range_stay_between_its_ends(first: int, last: int, steps: i
 def test_flags_choices_and_presets_can_be_axes() -> None:
     assert values_of("token_healing", "off, on") == [False, True]
     assert values_of("truncate", "error, left") == ["error", "left"]
-    headings = [value.heading for value in axis_values("rows", PRESET, "greedy, Wild")]
-    assert headings == [(("Preset", "Greedy"),), (("Preset", "Wild"),)]
+    on_or_off = axis_values("rows", "token_healing", "off, on")
+    assert [value.heading[0][1] for value in on_or_off] == [message("text.off"), message("text.on")]
+    headings = [words(value.heading) for value in axis_values("rows", PRESET, "greedy, Wild")]
+    assert headings == [[("Preset", "Greedy")], [("Preset", "Wild")]]
     assert axis_values("rows", PRESET, "wild")[0].settings == PRESETS["Wild"]
 
 
@@ -109,7 +117,7 @@ def test_axes_of_five_and_three_values_make_fifteen_cells() -> None:
         controls={"max_new_tokens": "30", "min_p": 0.1, "stop": ["x"], "n": 4, "best_of": None},
     )
     assert (len(grid.rows), len(grid.columns)) == (5, 3)
-    assert grid.rows[0] == (("Temperature", "0.2"),)
+    assert words(grid.rows[0]) == [("Temperature", "0.2")]
     for cell, (temperature, top_p) in zip(
         grid.cells, itertools.product([0.2, 0.5, 0.8, 1.1, 1.4], [0.8, 0.95, 1.0]), strict=True
     ):

@@ -11,7 +11,7 @@ from typing import Any
 from gptj_demo.control import Control
 from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
 from gptj_demo.sampling import CONTROLS, PRESETS
-from gptj_demo.texts import message, quoted, say
+from gptj_demo.texts import Message, message, quoted
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid, refuse_twice
 
 MAX_AXIS_CHARACTERS = 2000
@@ -33,8 +33,10 @@ _RANGE = re.compile(
     rf"({_NUMBER})\s+to\s+({_NUMBER})\s+in\s+(\d+)\s+steps?", re.IGNORECASE | re.ASCII
 )
 
-Heading = tuple[tuple[str, str], ...]
-"""What a row or a column has its own value of: pairs of label and value."""
+Heading = tuple[tuple[str | Message, str | Message], ...]
+"""What a row or a column has its own value of: pairs of label and value.
+
+Texts of the page are messages; a visitor's own names and values are strings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,10 @@ def axis_values(field: str, name: str, written: str) -> list[Value]:
     read: list[Any] = []
     for item in items:
         read += _read_item(field, control, item)
-    labels = [_label(value) for value in read]
+    labels = [_label(control, value) for value in read]
     refuse_twice(field, control.called, labels)
     return [
-        Value(((control.label, label),), {name: value})
+        Value(((message(f"control.{name}.label"), label),), {name: value})
         for label, value in zip(labels, read, strict=True)
     ]
 
@@ -97,7 +99,10 @@ def _preset_values(field: str, items: Sequence[str]) -> list[Value]:
             raise InvalidGrid(field, message("grid.no_preset", name=quoted(item), known=known))
     names = [by_name[item.lower()] for item in items]
     refuse_twice(field, message("grid.presets"), names)
-    return [Value(((say("panel.preset"), name),), dict(PRESETS[name])) for name in names]
+    called = message("panel.preset")
+    return [
+        Value(((called, message(f"preset.{name.lower()}")),), dict(PRESETS[name])) for name in names
+    ]
 
 
 def _read_item(field: str, control: Control, item: str) -> list[Any]:
@@ -135,9 +140,11 @@ def _read_value(field: str, control: Control, written: str) -> Any:
         raise InvalidGrid(field, error.message) from None
 
 
-def _label(value: Any) -> str:
+def _label(control: Control, value: Any) -> str | Message:
     if isinstance(value, bool):
-        return "on" if value else "off"
+        return message("text.on" if value else "text.off")
+    if control.choices:
+        return message(f"choice.{value}")
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 

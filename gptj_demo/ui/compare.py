@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -23,7 +23,8 @@ from gptj_demo.client.visitor import by_address, by_session
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params, write_value
 from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS
-from gptj_demo.ui.axes import AXES, OF_A_CELL, PRESET, suggestion
+from gptj_demo.texts import Message
+from gptj_demo.ui.axes import AXES, OF_A_CELL, PRESET, Heading, suggestion
 from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import (
@@ -56,7 +57,7 @@ class Compare(LogHTML):
             axes=axes,
             presets=PRESETS,
             controls=[
-                {"name": control.name, "label": control.label, "initial": _initial_value(control)}
+                {"name": control.name, "initial": _initial_value(control)}
                 for control in CONTROLS
                 if control.name not in OF_A_CELL
             ],
@@ -119,6 +120,10 @@ def _random_seed() -> int:
     return secrets.randbelow(MAX_SEED + 1)
 
 
+def _for_page(part: str | Message) -> Any:
+    return part.json() if isinstance(part, Message) else part
+
+
 def _describe_cell(cell: Cell) -> dict[str, Any]:
     return {
         "row": cell.row,
@@ -128,10 +133,15 @@ def _describe_cell(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _describe_grid(grid: Grid) -> dict[str, Any]:
+def _describe_grid(grid: Grid, written: Callable[[str | Message], Any]) -> dict[str, Any]:
+    """A grid as JSON; `written` turns a part of a heading into JSON."""
+
+    def headings(of: Sequence[Heading]) -> list[list[list[Any]]]:
+        return [[[written(label), written(value)] for label, value in one] for one in of]
+
     return {
-        "rows": grid.rows,
-        "columns": grid.columns,
+        "rows": headings(grid.rows),
+        "columns": headings(grid.columns),
         "prompts": grid.prompts,
         "cells": [_describe_cell(cell) for cell in grid.cells],
     }
@@ -181,7 +191,7 @@ def build_compare(worker: Worker) -> None:
         log = record("begin", id=comparison_id)
         try:
             grid = read_form(asked.get("form"), _random_seed())
-            log += record("grid", **_describe_grid(grid))
+            log += record("grid", **_describe_grid(grid, _for_page))
             comparison = Comparison(worker, grid, by_session(browser))
             under_way[comparison_id] = comparison
             told_at = time.monotonic()
@@ -248,7 +258,7 @@ def _compare(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
         except (InvalidGrid, InvalidControl) as wrong:
             raise gr.Error(str(wrong), print_exception=False) from None
         comparison = Comparison(worker, grid, by_address(caller))
-        described = _describe_grid(grid)
+        described = _describe_grid(grid, str)
         async with aclosing(comparison.updates()) as updates:
             async for _ in updates:
                 cells = [

@@ -25,10 +25,10 @@ def too_many(count: int, factors: Sequence[int]) -> InvalidGrid:
     return InvalidGrid("size", message("grid.too_many", cells=shown, most=MAX_CELLS))
 
 
-def refuse_twice(field: str, called: str | Message, values: Sequence[str]) -> None:
+def refuse_twice(field: str, called: str | Message, values: Sequence[str | Message]) -> None:
     """Raise `InvalidGrid` if one of the values of `called` appears twice."""
     seen: set[str] = set()
-    for value in values:
+    for value in map(str, values):
         if value in seen:
             why = message("grid.twice", called=called, value=quoted(value))
             raise InvalidGrid(field, why)

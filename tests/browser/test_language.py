@@ -95,6 +95,29 @@ def test_what_the_server_says_is_arabic(arab: Visitor) -> None:
     expect(notice).to_contain_text(str(ARABIC["control.seed.label"]))
 
 
+def test_the_headings_of_a_comparison_are_arabic_and_follow_the_language(arab: Visitor) -> None:
+    page = arab.page
+    page.locator('[data-goes-to="compare"]').click()
+    page.locator("#compare-prompt").fill("A {who}")
+    page.locator('[data-name="who"]').fill("king")
+    for axis, control, values in (("rows", "token_healing", "on"), ("columns", "preset", "Wild")):
+        page.locator(f'[data-axis="{axis}"]').select_option(control)
+        page.locator(f'[data-values="{axis}"]').fill(values)
+    page.locator("#compare-length").fill("3")
+    page.locator('#view-compare [data-action="run"]').click()
+    headings = page.locator(".compare-cells th")
+    expect(page.locator(".compare-cells .card-end")).to_contain_text("3")
+    for language in ("ar", "en"):
+        texts = catalogue(language)
+        keys = ("panel.preset", "preset.wild", "control.token_healing.label", "text.on")
+        preset, wild, healing, on = (str(texts[key]) for key in keys)
+        expect(headings).to_have_text([f"{preset} {wild}", f"who king{healing} {on}"])
+        page.locator(".top select").select_option("en")
+        expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.get_by_role("button", name="Expand").click()
+    expect(page.locator(".cell-settings")).to_contain_text("Temperature 1.2")
+
+
 def test_no_english_sentence_is_left(arab: Visitor) -> None:
     page = arab.page
     for title in page.locator("#controls .control-group > button").all():

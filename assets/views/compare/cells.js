@@ -3,10 +3,11 @@
 
 import { finder, make, makeButton, setText } from "../../components/dom.js";
 import { signed } from "../../core/format.js";
-import { t } from "../../core/i18n.js";
+import { labelOf, t, told } from "../../core/i18n.js";
 
 /**
- * @typedef {[label: string, value: string][]} Heading
+ * @typedef {string | import("../../core/i18n.js").Told} Part a visitor's own words, or a text of the page
+ * @typedef {[label: Part, value: Part][]} Heading
  * @typedef {{row: number, column: number, prompt: number, settings: Controls, state: string, text: string, tokens: number,
  *            drafted_tokens?: number, dropped_tokens?: number, ahead?: number, end: any}} GridCell
  * @typedef {{rows: Heading[], columns: Heading[], prompts: string[], cells: GridCell[], controls: Controls}} Grid
@@ -56,7 +57,7 @@ export class Cells {
     card.append(make("p", "cell-figures"), foot);
     const named = (/** @type {string} */ name, /** @type {string} */ title, /** @type {() => void} */ press) => {
       const button = makeButton("", name, press, { title });
-      button.append(make("span", "sr-only", `: ${heading.map(([label, value]) => `${label} ${value}`).join(", ")}`));
+      button.append(make("span", "sr-only", `: ${heading.map((pair) => pair.map(wordsOf).join(" ")).join(t("text.comma"))}`));
       return button;
     };
     const take = named(t("compare.to_editor"), t("compare.to_editor_title"), () => this.takeCell(index));
@@ -156,7 +157,7 @@ export class Cells {
     this.$(".cell-words").textContent = cell.text;
     writeFigures(this.$(".cell-dialog .cell-figures"), cell);
     this.$(".cell-dialog .card-end").textContent = progressOf(cell);
-    const said = Object.entries(cell.settings).map(([name, value]) => `${name} ${value}`);
+    const said = Object.entries(cell.settings).map(([name, value]) => `${labelOf(name)} ${value}`);
     if (cell.dropped_tokens) said.push(t("compare.dropped", { count: cell.dropped_tokens }));
     const nothing = cell.end?.filtered_away;
     if (nothing) said.push(t("compare.filtered_away", { count: nothing }));
@@ -179,10 +180,13 @@ export class Cells {
 /** @param {Grid} grid @param {GridCell} cell @returns {Heading} */
 export const headingOf = (grid, cell) => [...grid.rows[cell.row], ...grid.columns[cell.column]];
 
+/** @param {Part} part */
+export const wordsOf = (part) => (typeof part === "string" ? part : told(part));
+
 /** Labels and values beside each other, neither able to turn the other's direction. @param {HTMLElement} node @param {Heading} heading */
 function writeHeading(node, heading, otherwise = "") {
   node.textContent = heading.length ? "" : otherwise;
-  for (const [label, value] of heading) {
+  for (const [label, value] of heading.map((parts) => parts.map(wordsOf))) {
     const pair = node.appendChild(make("span", "compare-pair"));
     pair.append(make("bdi", "compare-label", label), " ", make("bdi", "compare-value", value));
     pair.title = value;

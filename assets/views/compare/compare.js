@@ -265,8 +265,7 @@ export function mount({ element, trigger, props, server, watch }) {
     "take-text": takeEditorsText,
     "take-shown": () => cells.shown !== null && take(cells.shown),
     "export-csv"() {
-      const labels = new Set(form.controls.map(({ label }) => label));
-      if (cells.grid) download("comparison.csv", "text/csv", toTable(cells.grid, cells.inOrder, labels));
+      if (cells.grid) download("comparison.csv", "text/csv", toTable(cells.grid, cells.inOrder));
     },
     "export-json"() {
       if (cells.grid) download("comparison.json", "application/json", toJSON(cells.grid, cells.inOrder, state.status?.model));

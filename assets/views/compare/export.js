@@ -1,14 +1,14 @@
 // A comparison as a file: its cells with their settings, texts and figures.
 
 import { toCSV } from "../../core/csv.js";
-import { headingOf } from "./cells.js";
+import { headingOf, wordsOf } from "./cells.js";
 
 const FIGURES = ["reason", "message", "mean_logprob", "distinct_words", "prompt_tokens", "completion_tokens"];
 
 /** @param {import("./cells.js").Grid} grid @param {import("./cells.js").GridCell[]} cells in order */
 const described = (grid, cells) =>
   cells.map((cell) => ({
-    heading: headingOf(grid, cell),
+    heading: headingOf(grid, cell).map((pair) => pair.map(wordsOf)),
     prompt: grid.prompts[cell.prompt],
     text: cell.text,
     settings: cell.settings,
@@ -21,11 +21,13 @@ export function toJSON(grid, cells, model) {
   return JSON.stringify({ model: about, controls: grid.controls, cells: described(grid, cells) }, null, 2);
 }
 
-/** @param {import("./cells.js").Grid} grid @param {import("./cells.js").GridCell[]} inOrder @param {Set<string>} labels of controls */
-export function toTable(grid, inOrder, labels) {
+/** @param {import("./cells.js").Grid} grid @param {import("./cells.js").GridCell[]} inOrder */
+export function toTable(grid, inOrder) {
   const cells = described(grid, inOrder);
   const settings = [...new Set(cells.flatMap((cell) => Object.keys(cell.settings)))];
-  const filled = [...new Set(cells.flatMap(({ heading }) => heading.map(([label]) => label)))].filter((label) => !labels.has(label));
+  const isControl = (/** @type {import("./cells.js").Part} */ label) => typeof label === "object" && label.code.startsWith("control.");
+  const labels = [...grid.rows, ...grid.columns].flatMap((heading) => heading.map(([label]) => label));
+  const filled = [...new Set(labels.filter((label) => !isControl(label)).map(wordsOf))]; // a control has its column below
   const names = ["prompt", "text", ...FIGURES];
   const rows = cells.map((cell) => [
     ...filled.map((name) => cell.heading.find(([label]) => label === name)?.[1]),
