@@ -4,8 +4,8 @@ import { labelOf, language, load, t } from "../core/i18n.js";
 import { write } from "../core/storage.js";
 
 const KEY = "gptj-playground/language"; // boot.js reads it
-const AREAS = /^(control|group|panel|preset|choice|foot)\./;
-const PLACES = "#controls, footer, .toast-wrap";
+const AREAS = /^(control|group|panel|preset|choice)\./;
+const PLACES = "#controls, .toast-wrap";
 
 /** Fill a list with the languages; another choice loads the page anew in that one. @param {HTMLSelectElement} list */
 export function offerLanguages(list) {

@@ -71,7 +71,7 @@ def page_options() -> dict[str, Any]:
         "favicon_path": ASSETS / "favicon.svg",
         "ssr_mode": False,  # its proxy would stand between visitors and our routes
         "run_history": False,  # texts are kept by the editor, in one place
-        "footer_links": ["api", "settings"],
+        "footer_links": ["api"],  # opened from About; the footer itself is hidden
         "enable_monitoring": False,
         "show_error": True,
     }

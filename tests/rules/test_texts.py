@@ -21,7 +21,7 @@ IN_MARKUP = re.compile(r'data-(?:text(?:-[a-z-]+)?|html)="([^"]+)"')
 AREAS = {key.split(".")[0] for key in ENGLISH}
 
 # keys that are put together from a name: every control, group, view, ...
-MADE = re.compile(r"(control|group|preset|choice|view|example|scaffold|wrong|why|panel|foot)\..+")
+MADE = re.compile(r"(control|group|preset|choice|view|example|scaffold|wrong|why|panel)\..+")
 NAMES_OF_FILES = re.compile(r"\.(js|json|css|html|png|csv|md|txt|py)$")
 
 
