@@ -27,6 +27,9 @@ COLOURS = {"ours": "#1b6e5a", "other": ("#b0632a", "#4a6fa5", "#8a8a8a", "#9c5b8
 Series = Mapping[str, Mapping[str, float]]
 """Values by name and by what stands on the horizontal axis."""
 
+WAYS = ("inverse CDF", "Gumbel-max")
+"""Ways to draw a token."""
+
 INTRODUCTION = """# Benchmarks
 
 Made by `make bench` from what it measured; `benchmarks/results/` holds the numbers. Every benchmark
@@ -264,6 +267,30 @@ def controls(figures: Mapping[str, Any]) -> str:
     )
 
 
+def draws(figures: Mapping[str, Any]) -> str:
+    header = ["logits changed by", "overlap", "inverse CDF, before", "Gumbel-max, now"]
+    rows = [
+        [name, by["overlap"], by["inverse CDF, all"], by["Gumbel-max, all"]]
+        for name, by in figures["kept"].items()
+    ]
+    some = [
+        [name, by["could change"], *(by[f"{way}, of those that could change"] for way in WAYS)]
+        for name, by in figures["kept"].items()
+    ]
+    return "\n".join(
+        [
+            "## Draws under changed logits, sample model\n",
+            "Share of draws that keep their token when noise is added to the logits, before and "
+            "after tokens were drawn by Gumbel-max. The overlap of the two distributions is the "
+            f"most that any way to draw can keep. {figures['positions']:,} positions, "
+            f"{figures['seeds']} seeds:\n",
+            table(header, rows),
+            "Of the draws that change by at least one of the two ways:\n",
+            table([header[0], "share of draws", *header[2:]], some),
+        ]
+    )
+
+
 def page(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
@@ -291,6 +318,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "visitors": visitors,
     "api": api,
     "controls": controls,
+    "draws": draws,
     "real_size": real_size,
     "gpu": gpu,
     "start": start,
