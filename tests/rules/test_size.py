@@ -20,10 +20,7 @@ JS_CLASS = re.compile(r"^(?:export (?:default )?)?class (\w+).*?^}", re.MULTILIN
 EXCEPTIONS: dict[str, str] = {}
 
 # those that are still to be split: this list only gets shorter
-TO_SPLIT = {
-    # tests/engine
-    "tests/engine/test_graphs.py",
-}
+TO_SPLIT: set[str] = set()
 
 
 def sources() -> list[Path]:

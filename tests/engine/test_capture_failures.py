@@ -1,0 +1,66 @@
+"""Where capturing a graph fails, decoding goes on without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from gptj_demo.engine.model.cuda.graphs import CudaCapture, DecodeGraphs, Forward
+from tests.engine.devices import NO_GPU
+from tests.engine.graphs import Bench, all_kinds, recorder, request
+
+
+def failing(forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
+    forward()
+    raise RuntimeError("operation not permitted when stream is capturing.\nCompile with ...")
+
+
+def test_where_capture_fails_decoding_goes_on_without_and_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plain, failed = Bench(), Bench(capture=failing)
+    sentence = failed.runner.prepare(lambda detail, progress: None)
+    reason = "(operation not permitted when stream is capturing)"
+    assert str(sentence) == (
+        f"Decoding is slower than it could be: CUDA graphs cannot be captured {reason}."
+    )
+    assert reason in caplog.text
+    for bench in (plain, failed):
+        bench.run(*all_kinds())
+    assert failed.told == plain.told
+
+
+def test_where_a_later_capture_fails_nothing_is_lost() -> None:
+    recorded = recorder()
+
+    def capture(forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
+        return failing(forward) if recorded.captured else recorded(forward)
+
+    plain, failed = Bench(), Bench(capture=capture)
+    for bench in (plain, failed):
+        bench.submit(request(0, 8, max_new_tokens=30))
+        for _ in range(4):
+            bench.step()
+        bench.run(request(1, 8), request(2, 30))
+    assert recorded.captured == [1]
+    assert failed.told == plain.told
+
+
+@NO_GPU
+def test_where_the_gpu_refuses_to_capture_decoding_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forward = DecodeGraphs._forward
+
+    def waits(self: DecodeGraphs, inputs: torch.Tensor, longest: int) -> torch.Tensor:
+        inputs.tolist()  # waiting for the device cannot be captured
+        return forward(self, inputs, longest)
+
+    monkeypatch.setattr(DecodeGraphs, "_forward", waits)
+    plain, failed = Bench(), Bench(capture=CudaCapture())
+    for bench in (plain, failed):
+        bench.run(*all_kinds())
+    assert failed.graphs.failure is not None
+    assert failed.told == plain.told

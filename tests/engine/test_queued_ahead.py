@@ -1,0 +1,100 @@
+"""The next step is queued ahead of the tokens of this one: the same tokens as without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from gptj_demo.engine.model import Rows
+from tests.engine.graphs import CONTEXT, NOT_A_NUMBER, Bench, recorder, request
+
+
+def test_the_next_step_is_queued_before_the_tokens_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+    recorded = recorder()
+    bench = Bench(capture=recorded)
+    launch = bench.graphs.launch
+
+    def noted_launch(rows: Rows) -> Any:
+        order.append("launch")
+        return launch(rows)
+
+    def noted_download(values: torch.Tensor) -> Callable[[], list[int]]:
+        def read() -> list[int]:
+            order.append("read")
+            return values.tolist()
+
+        return read
+
+    monkeypatch.setattr(bench.graphs, "launch", noted_launch)
+    monkeypatch.setattr("gptj_demo.engine.runner.download", noted_download)
+    bench.run(request(0, 5, max_new_tokens=5))
+    # a prompt of five is read in a chunk; four tokens are decoded, the last one with none after it
+    assert order == ["launch", "read"] * 4
+    assert len(recorded.launched) == 4
+
+
+def test_nothing_is_launched_for_a_row_that_is_known_to_end_and_once_for_one_that_is_not() -> None:
+    wanted = Bench(capture=(plain := recorder()))
+    wanted.run(request(0, 5, max_new_tokens=6))
+    assert len(plain.launched) == 5
+    full = Bench(capture=(plain := recorder()))
+    full.run(request(0, CONTEXT - 4, max_new_tokens=20))
+    assert len(plain.launched) == 3
+    tokens = wanted.told[0, 0][0]
+    stopped = Bench(capture=(recorded := recorder()))
+    stopped.run(request(0, 5, max_new_tokens=20, stop_token_ids=(tokens[3],)))
+    assert stopped.told[0, 0][0] == tokens[: tokens.index(tokens[3])]
+    assert len(recorded.launched) == tokens.index(tokens[3]) + 1
+
+
+def test_a_row_with_probabilities_does_not_keep_steps_from_being_queued() -> None:
+    plain, graphs = Bench(), Bench(capture=(recorded := recorder()))
+    for bench in (plain, graphs):
+        bench.run(request(0, 5, max_new_tokens=6, logprobs=1), request(1, 9, max_new_tokens=6))
+    assert graphs.told == plain.told
+    assert len(recorded.launched) == 5  # each step once: none was computed again
+
+
+def test_a_row_that_joins_with_its_prompt_known_already_does_not_disturb_the_others() -> None:
+    prompt = request(0, 20).prompt_token_ids
+    late = request(1, prompt, temperature=1.0)
+    plain, graphs = Bench(), Bench(capture=recorder())
+    for bench in (plain, graphs):
+        bench.submit(request(0, prompt, max_new_tokens=15))
+        for _ in range(6):
+            bench.step()
+        bench.run(late)
+    assert graphs.told == plain.told
+
+
+def test_after_a_cancelled_one_the_slot_serves_the_next() -> None:
+    plain, graphs = Bench(streams=2), Bench(capture=recorder(), streams=2)
+    for bench in (plain, graphs):
+        bench.submit(request(0, 10, max_new_tokens=30), request(1, 12, max_new_tokens=30))
+        for _ in range(5):
+            bench.step()
+        bench.events += bench.engine.cancel(0)
+        bench.run(request(2, (*request(0, 10).prompt_token_ids, 1, 2), max_new_tokens=20))
+    assert graphs.told == plain.told
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, in Triton's interpreter
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_numbers_that_break_down_touch_nobody_else(kernels: Any, temperature: float) -> None:
+    plain = Bench(broken=True, streams=2)
+    graphs = Bench(capture=recorder(), kernels=kernels, broken=True, streams=2)
+    for bench in (plain, graphs):
+        bench.submit(request(0, 10, max_new_tokens=30))
+        bias = (((NOT_A_NUMBER,), 200.0),)
+        bench.run(request(1, 7, temperature=temperature, logit_bias=bias))
+        for number in range(2, 8):  # whoever gets the slot then
+            bench.run(request(number, number), request(10 + number, 30))
+    assert graphs.told == plain.told
+    assert "broke down" in str(graphs.told[1, 0][2])
+    assert not graphs.runner.cache.storage.isnan().any()
