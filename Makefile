@@ -33,6 +33,7 @@ bench-small: .venv/bench.done  ## the sample model against the peers: about an h
 	$(BIN)/python benchmarks/api.py --save
 	$(BIN)/python benchmarks/controls.py --save
 	$(BIN)/python benchmarks/draws.py --save
+	$(BIN)/python benchmarks/loading.py --save
 	$(BIN)/python benchmarks/start.py --save
 	$(BIN)/python benchmarks/page.py --save
 	$(BIN)/python benchmarks/grid.py --save

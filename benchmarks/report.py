@@ -220,6 +220,22 @@ def gpu(figures: Mapping[str, Any]) -> str:
     )
 
 
+def loading(figures: Mapping[str, Any]) -> str:
+    rows = [
+        [f"{one['stored']}, {one['layout']}", one["stays"] / 1e6, one["peak"] / 1e6,
+         one["peak"] / one["stays"]]
+        for one in figures["measured"]
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            "## Loading in int8\n",
+            "Memory of the process alone while a model of 1 GB in float16 is loaded, in MB, by how "
+            f"its weights are stored; the peak may be {figures['limit']} times what stays.\n",
+            table(["stored", "stays", "peak", "ratio"], rows),
+        ]
+    )
+
+
 def start(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
@@ -321,6 +337,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "draws": draws,
     "real_size": real_size,
     "gpu": gpu,
+    "loading": loading,
     "start": start,
     "page": page,
     "grid": grid,
