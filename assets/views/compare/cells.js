@@ -1,7 +1,7 @@
 // The cells of a comparison as cards: in rows and columns; sorted, or where the screen is narrow, one below
 // the other; and one of them in a dialog.
 
-import { finder, make, makeButton, setText } from "../../components/dom.js";
+import { find, finder, make, makeButton, setText } from "../../components/dom.js";
 import { signed } from "../../core/format.js";
 import { labelOf, t, told } from "../../core/i18n.js";
 
@@ -90,13 +90,14 @@ export class Cells {
     const isSorted = this.order.by !== "grid";
     const asList = isSorted || this.narrow.matches;
     box.classList.toggle("is-list", asList);
+    for (const { card } of this.cards) find(card, "h3").classList.toggle("sr-only", !asList); // the table has headings
     const turn = this.$('[data-action="turn"]');
     turn.hidden = !isSorted;
     turn.textContent = this.order.isRising ? "↑" : "↓";
     turn.title = t(this.order.isRising ? "compare.lowest_first" : "compare.turn");
     turn.setAttribute("aria-label", turn.title);
     if (!asList) return box.replaceChildren(this.table(this.grid));
-    const list = make("ol", "cell-list");
+    const list = make("ol", "cell-list plain");
     for (const cell of this.inOrder) list.appendChild(make("li")).append(this.cards[cells.indexOf(cell)].card);
     box.replaceChildren(list);
   }

@@ -72,7 +72,7 @@ export class Inspector {
       if (typeof token.sampled_logprob === "number") fact(t("token.after_controls"), percent(token.sampled_logprob));
       fact(t("token.rank"), number(token.rank ?? 0));
     }
-    const list = make("ol", "choices");
+    const list = make("ol", "choices plain");
     list.append(...this.others(token).map((other) => this.choice(other, cell, token)));
     this.box.replaceChildren(head, ...this.notes(cell, token).map((text) => make("p", "about", text)), facts, list);
     if (list.children.length) {
