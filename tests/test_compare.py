@@ -52,7 +52,7 @@ class ScriptedStream:
                 raise RequestRefused("queue_full", message("refused.queue_full", count=64))
             self.worker.line.append(self)
         if self in self.worker.line:
-            if len(self.worker.open) == self.worker.slots_a_visitor:
+            if len(self.worker.open) == self.worker.slots_per_visitor:
                 return [Waiting(0)]
             self.worker.line.remove(self)
             self.worker.open.append(self)
@@ -82,7 +82,7 @@ class ScriptedStream:
 class ScriptedWorker:
     """Slots for three at once; those that are open are ended by the test."""
 
-    slots_a_visitor = 3
+    slots_per_visitor = 3
     streams_waiting = 0
 
     def __init__(self) -> None:

@@ -115,7 +115,7 @@ class Worker:
         return self.ready
 
     @property
-    def slots_a_visitor(self) -> int:
+    def slots_per_visitor(self) -> int:
         """Slots that one visitor gets at most, so that others find one; 0 before it is known."""
         return self._dispatcher.slots_per_visitor
 

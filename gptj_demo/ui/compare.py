@@ -26,7 +26,7 @@ from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS
 from gptj_demo.texts import Message
 from gptj_demo.ui.axes import AXES, OF_A_CELL, PRESET, Heading, suggestion
 from gptj_demo.ui.comparison import Comparison
-from gptj_demo.ui.component import LogHTML
+from gptj_demo.ui.component import LogHTML, read_asked
 from gptj_demo.ui.generation import (
     read_fields,
     record,
@@ -35,8 +35,6 @@ from gptj_demo.ui.generation import (
 from gptj_demo.ui.grid import Cell, Grid, make_grid
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid
 from gptj_demo.ui.templates import parse_template
-
-MAX_ID_CHARACTERS = 64
 
 
 class Compare(LogHTML):
@@ -170,7 +168,7 @@ def build_compare(worker: Worker) -> None:
                 "contradictory": sum(cell.params is None for cell in grid.cells),
                 "tokens": grid.most_tokens,
                 "prompt_tokens": await worker.count_tokens(longest),
-                "at_once": worker.slots_a_visitor,
+                "at_once": worker.slots_per_visitor,
                 "running": worker.streams_running,
                 "waiting": worker.streams_waiting,
             }
@@ -186,8 +184,7 @@ def build_compare(worker: Worker) -> None:
         return comparison is not None
 
     async def run(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
-        asked = event._data if isinstance(event._data, dict) else {}
-        comparison_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
+        asked, comparison_id = read_asked(event._data)
         log = record("begin", id=comparison_id)
         try:
             grid = read_form(asked.get("form"), _random_seed())

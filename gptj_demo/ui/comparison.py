@@ -132,7 +132,7 @@ class Comparison:
 
     @property
     def _free(self) -> int:
-        return self._worker.slots_a_visitor - self._worker.streams_running
+        return self._worker.slots_per_visitor - self._worker.streams_running
 
     async def _hear(self, index: int, stream: Stream) -> list[dict[str, Any]]:
         try:

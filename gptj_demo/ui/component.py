@@ -9,6 +9,14 @@ import gradio as gr
 
 from gptj_demo.ui.assets import read_asset
 
+MAX_ID_CHARACTERS = 64
+
+
+def read_asked(sent: Any) -> tuple[dict[str, Any], str]:
+    """What a module asks, and the id that it made for the request; anything may be sent."""
+    asked = sent if isinstance(sent, dict) else {}
+    return asked, str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
+
 
 class ModuleHTML(gr.HTML):
     """The markup of `assets/PATH.html`; `assets/PATH.js` exports `mount`, which brings it to life.

@@ -24,10 +24,9 @@ from gptj_demo.client.scoring import (
     score_continuations,
 )
 from gptj_demo.client.visitor import by_session
-from gptj_demo.ui.component import LogHTML
+from gptj_demo.ui.component import LogHTML, read_asked
 from gptj_demo.ui.generation import describe_token, record, refused
 
-MAX_ID_CHARACTERS = 64
 ALTERNATIVES = 5
 
 
@@ -57,8 +56,7 @@ def build_why(worker: Worker) -> None:
         return str(request_id) in stopped
 
     async def ask(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
-        asked = event._data if isinstance(event._data, dict) else {}
-        request_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
+        asked, request_id = read_asked(event._data)
         visitor = by_session(browser)
         tell = _attribute if asked.get("what") == "attribute" else _compare
         log = record("begin", id=request_id)

@@ -16,13 +16,12 @@ from gptj_demo.protocol import Finished, GenerationRequest, PromptScored
 from gptj_demo.sampling import CONTROLS
 from gptj_demo.tokenization import prompt_hint
 from gptj_demo.ui.beginnings import Beginnings
+from gptj_demo.ui.component import read_asked
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.generation import BROKEN, placed, read_controls, record, records, refused
 from gptj_demo.ui.results import Results
 from gptj_demo.ui.tokens import pack_score
-
-MAX_ID_CHARACTERS = 64
 
 
 def build_write(worker: Worker) -> None:
@@ -54,8 +53,7 @@ def build_write(worker: Worker) -> None:
         return stream is not None
 
     async def score(asked: Any, browser: gr.Request) -> dict[str, Any]:
-        asked = asked if isinstance(asked, dict) else {}
-        request_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
+        asked, request_id = read_asked(asked)
         controls = {
             "max_new_tokens": 0,
             "echo": True,
@@ -82,8 +80,7 @@ def build_write(worker: Worker) -> None:
     async def generate(
         event: gr.EventData, browser: gr.Request, *values: Any
     ) -> AsyncIterator[str]:
-        asked = event._data if isinstance(event._data, dict) else {}
-        request_id = str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
+        asked, request_id = read_asked(event._data)
         controls = dict(zip((control.name for control in CONTROLS), values, strict=True))
         own = asked.get("controls")  # what this request alone has other than the panel
         if isinstance(own, dict):
