@@ -1,4 +1,4 @@
-"""What a captured decode step is made of, against plain loops, in plain torch and in Triton."""
+"""The attention of a captured decode step, against plain loops, in plain torch and in Triton."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from gptj_demo.engine.model.cuda import kernels as torch_kernels
-from gptj_demo.engine.model.cuda.model import CudaInt8Linear
 from tests.engine.devices import DEVICE, NO_GPU, NO_TRITON
 
 
@@ -132,101 +131,6 @@ def test_triton_reads_nothing_beyond_a_row_s_own_length(triton_kernels: Any) -> 
     poisoned[0, :, 1:] = torch.nan
     assert torch.equal(triton_kernels.attend(*arguments, poisoned, context), expected)
     assert not expected[2].any()  # a row that pads the batch
-
-
-# ---- 8-bit products
-
-
-def int8_operands(
-    rows: int, out: int, count: int, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(rows)
-    weight = torch.randint(-128, 128, (out, count), generator=generator, dtype=torch.int8)
-    scale = torch.rand(out, generator=generator) / 127
-    x = randn(rows, count, seed=rows, dtype=dtype)
-    return x, weight.to(DEVICE), scale.to(DEVICE), randn(out, seed=rows + 1)
-
-
-def largest_error(actual: torch.Tensor, x: torch.Tensor, *weights: torch.Tensor) -> float:
-    """Against the product in fp64, relative to its largest entry."""
-    codes, scale, bias = (part.double() for part in weights)
-    expected = x.double() @ (codes * scale[:, None]).T + bias
-    return float((actual.double() - expected).abs().max() / expected.abs().max())
-
-
-# the interpreter has no products in bfloat16
-HALVES = [torch.float16] if DEVICE == "cpu" else [torch.float16, torch.bfloat16]
-
-
-@NO_TRITON
-@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
-@pytest.mark.parametrize("rows", [1, 2, 8, 16, 17, 33, 64])
-@pytest.mark.parametrize("by_dot", [True, False])
-def test_an_8_bit_product_is_that_of_the_widened_weights(
-    triton_kernels: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    rows: int,
-    dtype: torch.dtype,
-    by_dot: bool,
-) -> None:
-    monkeypatch.setattr(triton_kernels, "_has_dot", lambda device: by_dot)
-    if rows > triton_kernels.most_int8_rows(torch.device(DEVICE)):
-        pytest.skip("so many rows are multiplied by widened weights")
-    for out, count in ((37, 130), (64, 1536)):
-        x, *weights = int8_operands(rows, out, count, dtype)
-        actual = triton_kernels.int8_linear(x, *weights)
-        assert actual.dtype == dtype
-        limit = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 5e-3}[dtype]
-        assert largest_error(actual, x, *weights) < limit
-
-
-@NO_TRITON
-@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
-@pytest.mark.parametrize("rows", [1, 16])
-def test_every_byte_becomes_its_own_number(
-    triton_kernels: Any, rows: int, dtype: torch.dtype
-) -> None:
-    weight = torch.arange(-128, 128, device=DEVICE).to(torch.int8)[:, None].expand(-1, 16)
-    x = torch.eye(16, device=DEVICE, dtype=dtype)[:rows]
-    ones = torch.ones(256, device=DEVICE)
-    product = triton_kernels.int8_linear(x, weight.contiguous(), ones, 0 * ones)
-    expected = torch.arange(-128, 128, device=DEVICE).to(dtype)
-    assert torch.equal(product, expected.expand(rows, -1))
-
-
-@NO_TRITON
-@pytest.mark.parametrize("rows", [5, 40])
-def test_a_row_s_8_bit_product_does_not_depend_on_the_others(
-    triton_kernels: Any, rows: int
-) -> None:
-    x, *weights = int8_operands(rows, 64, 300, torch.float16)
-    whole = triton_kernels.int8_linear(x, *weights)
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    mixed = x[order]
-    mixed[0] = 100.0
-    assert torch.equal(triton_kernels.int8_linear(mixed, *weights)[1:], whole[order][1:])
-
-
-@NO_TRITON
-def test_rows_of_a_wider_tensor_are_multiplied_as_they_lie(triton_kernels: Any) -> None:
-    for rows in (1, 3):
-        x, *weights = int8_operands(rows, 40, 50, torch.float32)
-        wide = torch.cat((x, x + 1), dim=1)
-        expected = triton_kernels.int8_linear(x, *weights)
-        assert torch.equal(triton_kernels.int8_linear(wide[:, :50], *weights), expected)
-
-
-@pytest.mark.parametrize("rows", [1, 9, 65])
-def test_where_bytes_do_not_pay_the_widened_product_fits_into_float16(rows: int) -> None:
-    """Codes times activations, summed before they are scaled, would not."""
-    codes = torch.full((8, 512), 127, dtype=torch.int8, device=DEVICE)
-    scale, bias = torch.full((8,), 1e-3, device=DEVICE), torch.ones(8, device=DEVICE)
-    x = torch.full((rows, 512), 2.0, dtype=torch.float16, device=DEVICE)
-    for linear in (CudaInt8Linear(codes, scale, bias), CudaInt8Linear(codes, scale, None)):
-        product = linear(x)
-        assert product.dtype == torch.float16
-        expected = 512 * 2 * 0.127 + (linear.bias is not None)
-        assert (product.float() - expected).abs().max() < 0.2
 
 
 # ---- finding Triton

@@ -108,7 +108,7 @@ def _fuse_int8(block: Any, linear: type[Int8Linear]) -> Int8LayerWeights:
         block.ln_1.weight.data,
         block.ln_1.bias.data,
         linear.from_bitsandbytes(*readers),
-        Int8Pair(
+        linear.pair(
             linear.from_bitsandbytes(attention.out_proj), linear.from_bitsandbytes(mlp.fc_out)
         ),
     )

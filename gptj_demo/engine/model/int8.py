@@ -78,6 +78,11 @@ class Int8Linear:
             torch.cat([bias.float() for bias in biases]),
         )
 
+    @classmethod
+    def pair(cls, attention: Int8Linear, mlp: Int8Linear) -> Int8Pair:
+        """The two products whose results a layer adds to the residual stream."""
+        return Int8Pair(attention, mlp)
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[rows, in] -> [rows, out], in x's dtype."""
         if x.shape[0] <= _ROWS_OF_BYTE_KERNEL:

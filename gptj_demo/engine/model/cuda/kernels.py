@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import torch
@@ -17,6 +18,9 @@ from gptj_demo.engine.model.rotary import rotate
 from gptj_demo.texts import first_line
 
 logger = logging.getLogger(__name__)
+
+INT8_INPUTS_MULTIPLE = 16
+"""Triton's 8-bit products take as many inputs as a multiple of this: rows of codes are aligned."""
 
 
 class Kernels(Protocol):
@@ -44,15 +48,23 @@ class Kernels(Protocol):
 
 
 class TritonKernels(Kernels, Protocol):
-    """What the module `triton_kernels` has besides."""
+    """What the module `triton_kernels` has besides: see `triton_int8`."""
 
     def most_int8_rows(self, device: torch.device) -> int:
-        """See there."""
+        """Rows up to which `int8_sum` reads each weight about once."""
 
-    def int8_linear(
-        self, x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor
+    def int8_row_counts(self, device: torch.device) -> list[int]:
+        """Numbers of rows that need kernels of their own."""
+
+    def int8_sum(
+        self,
+        products: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+        bias: torch.Tensor,
     ) -> torch.Tensor:
-        """See there."""
+        """The sum of products with 8-bit weights, each of (x, weight, scale), plus the bias."""
+
+    def widen(self, weight: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """8-bit weights in a floating type."""
 
 
 @functools.cache
@@ -70,7 +82,7 @@ def find_triton() -> TritonKernels | None:
         weight = torch.eye(16, dtype=torch.int8, device="cuda")
         x = torch.arange(16.0, device="cuda")[None].half()
         ones = torch.ones(16, device="cuda")
-        if not torch.equal(triton_kernels.int8_linear(x, weight, ones, ones), x + 1):
+        if not torch.equal(triton_kernels.int8_sum([(x, weight, ones)], ones), x + 1):
             raise RuntimeError("its product is wrong")
     except Exception as error:  # whatever it is, there is another way
         logger.warning("Triton's kernels cannot be used: %s", first_line(error))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.model.base import Batch, Report
 from gptj_demo.engine.model.cuda.graphs import Capture, DecodeGraphs
-from gptj_demo.engine.model.cuda.kernels import Kernels, find_triton
+from gptj_demo.engine.model.cuda.kernels import (
+    INT8_INPUTS_MULTIPLE,
+    Kernels,
+    TritonKernels,
+    find_triton,
+)
 from gptj_demo.engine.model.eager import EagerModel
-from gptj_demo.engine.model.int8 import Int8Linear
+from gptj_demo.engine.model.int8 import Int8Linear, Int8Pair
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.linear import Linear
 from gptj_demo.texts import Message, joined, message
@@ -36,14 +43,53 @@ class CudaInt8Linear(Int8Linear):
     """8-bit weights on a GPU: read as bytes for few rows, widened first for many."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        triton = _bytes_kernels(x, self)
+        if triton is not None:
+            bias = torch.zeros_like(self.scale) if self.bias is None else self.bias
+            return triton.int8_sum([(x, self.weight, self.scale)], bias)
+        bias_of_type = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self._widened(x.dtype), bias_of_type)
+
+    @classmethod
+    def pair(cls, attention: Int8Linear, mlp: Int8Linear) -> Int8Pair:
+        return _CudaInt8Pair(attention, mlp)
+
+    def _widened(self, dtype: torch.dtype) -> torch.Tensor:
+        """Scaled before the product, whose sums would not fit into float16; and rounded once."""
         triton = find_triton()
-        bias = torch.zeros_like(self.scale) if self.bias is None else self.bias
-        if triton is not None and x.shape[0] <= triton.most_int8_rows(x.device):
-            return triton.int8_linear(x, self.weight, self.scale, bias)
-        # scaled before the product, whose sums would not fit into float16; and rounded once
-        widened = torch.empty_like(self.weight, dtype=x.dtype)
+        if triton is not None and self.weight.shape[1] % INT8_INPUTS_MULTIPLE == 0:
+            return triton.widen(self.weight, self.scale, dtype)
+        widened = torch.empty_like(self.weight, dtype=dtype)
         torch.mul(self.weight, self.scale[:, None], out=widened)
-        return F.linear(x, widened, bias.to(x.dtype))
+        return widened
+
+
+class _CudaInt8Pair(Int8Pair):
+    """The two products' parts are added together, and rounded once."""
+
+    def __call__(self, mixed: torch.Tensor, activated: torch.Tensor) -> torch.Tensor:
+        triton = _bytes_kernels(mixed, self.attention, self.mlp)
+        if triton is None:
+            return super().__call__(mixed, activated)
+        products = [
+            (mixed, self.attention.weight, self.attention.scale),
+            (activated, self.mlp.weight, self.mlp.scale),
+        ]
+        return triton.int8_sum(products, self._bias)
+
+    @functools.cached_property
+    def _bias(self) -> torch.Tensor:
+        biases = [b for b in (self.attention.bias, self.mlp.bias) if b is not None]
+        return sum(biases, torch.zeros_like(self.mlp.scale))
+
+
+def _bytes_kernels(x: torch.Tensor, *products: Int8Linear) -> TritonKernels | None:
+    """The kernels that read the products' weights as bytes, where that pays for x's rows."""
+    triton = find_triton()
+    if triton is None or x.shape[0] > triton.most_int8_rows(x.device):
+        return None
+    aligned = all(p.weight.shape[1] % INT8_INPUTS_MULTIPLE == 0 for p in products)
+    return triton if aligned else None
 
 
 class GraphModel(EagerModel):
