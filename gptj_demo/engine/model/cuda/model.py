@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +18,20 @@ from gptj_demo.engine.model.cuda.kernels import (
     find_triton,
 )
 from gptj_demo.engine.model.eager import EagerModel
+from gptj_demo.engine.model.fusing import is_int8
 from gptj_demo.engine.model.int8 import Int8Linear, Int8Pair
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.linear import Linear
 from gptj_demo.texts import Message, joined, message
 
+logger = logging.getLogger(__name__)
+
 _LARGE_CARD = 100
 """Multiprocessors from which on a GPU prefills 512 tokens a step. 512 tokens of GPT-J 6B are 6.2
 TFLOP: by data sheet a dozen milliseconds on an H100, 40 on an A100. Cards with fewer
-multiprocessors (A10G, L4, T4) have a quarter to a tenth of the rate and get a quarter."""
+multiprocessors (A10G, L4, T4) have a quarter to a tenth of the rate and get a quarter; in 8 bits
+half, because each chunk widens all weights again: on a T4, by its data sheet, 60 ms, more than
+the products of 128 tokens take. Nothing of this has been measured on a GPU."""
 
 
 class CudaLinear(Linear):
@@ -139,9 +145,11 @@ class CudaModel(GraphModel):
     """A GPT-J on a GPU, with its products and kernels."""
 
     def __init__(self, model: GPTJForCausalLM) -> None:
+        self._is_int8 = is_int8(model)
         super().__init__(model, linear=CudaLinear, int8_linear=CudaInt8Linear)
         multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
-        self.prefill_budget = 512 if multiprocessors >= _LARGE_CARD else 128
+        small_card = 256 if self._is_int8 else 128
+        self.prefill_budget = 512 if multiprocessors >= _LARGE_CARD else small_card
         # no request needs more room for activations: if there is none, that shows at the start
         self.warm_up_tokens = max(1, self.shape.context_length - 4)
 
@@ -149,9 +157,27 @@ class CudaModel(GraphModel):
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def prepare(self, cache: KVCache, report: Report) -> Message | None:
-        """Capture the graphs; returns why decoding is slower than it could be."""
+        """Compile the kernels and capture the graphs; returns why decoding is slower than it
+        could be."""
+        self._compile_kernels(report)
         slower = super().prepare(cache, report)
         if find_triton() is not None:
             return slower
         no_triton = message("why.no_triton")
         return no_triton if slower is None else joined(slower, no_triton)
+
+    @torch.inference_mode()
+    def _compile_kernels(self, report: Report) -> None:
+        """Run each 8-bit kernel that a step can need once, as Triton compiles at the first use."""
+        triton = find_triton()
+        if triton is None or not self._is_int8:
+            return
+        most = triton.most_int8_rows(self.device)
+        counts = [*triton.int8_row_counts(self.device), most + 1]  # beyond, weights are widened
+        layer, shape = self.layers[0], self.shape
+        for done, rows in enumerate(counts):
+            report(message("status.compiling", done=done, total=len(counts)), done / len(counts))
+            logger.info("compiling the 8-bit kernels for %d rows", rows)
+            x = torch.zeros(rows, shape.d_model, dtype=self.dtype, device=self.device)
+            layer.project_in(x)
+            layer.project_out(x, x.new_zeros(rows, shape.d_ff))
