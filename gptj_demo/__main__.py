@@ -49,6 +49,7 @@ METAVARS = {
     "optional_integer": "N",
     "number": "X",
     "strings": "TEXT",
+    "permutation": "NAME",
     "integers": "ID",
     "biases": "TOKEN=BIAS",
 }
@@ -69,7 +70,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         group.add_argument(
             control.flag,
             action="append" if control.is_list else "store",
-            metavar="|".join(control.choices) or METAVARS[control.kind],
+            metavar=METAVARS.get(control.kind) or "|".join(control.choices),
             help=help,
         )
     add_arguments(parser)

@@ -10,7 +10,15 @@ from pydantic import Field
 from gptj_demo.texts import Message, message, say
 
 ControlKind = Literal[
-    "integer", "number", "optional_integer", "flag", "choice", "strings", "integers", "biases"
+    "integer",
+    "number",
+    "optional_integer",
+    "flag",
+    "choice",
+    "strings",
+    "integers",
+    "biases",
+    "permutation",
 ]
 ControlGroup = Literal[
     "length",
@@ -37,7 +45,7 @@ class Control:
     step: float | None = None
     """None for what is not a number, as the limits are."""
     choices: tuple[str, ...] = ()
-    """Of a choice; empty for all others."""
+    """Of a choice, or what a permutation puts in order; empty for all others."""
     off: float | str | None = None
     """The value with which the control does nothing; None where there is no such value."""
     part_of: str | None = None
@@ -89,7 +97,7 @@ class Control:
     @property
     def is_list(self) -> bool:
         """Whether it holds several values, which people write one a line."""
-        return self.kind in ("strings", "integers", "biases")
+        return self.kind in ("strings", "integers", "biases", "permutation")
 
 
 def number(
@@ -115,6 +123,11 @@ def flag(group: ControlGroup, **columns: Any) -> Any:
 def choice(group: ControlGroup, *choices: str, **columns: Any) -> Any:
     """A row of one of several values, the first by default."""
     return _row(choices[0], group, "choice", None, {"choices": choices, **columns})
+
+
+def permutation(group: ControlGroup, choices: tuple[str, ...], **columns: Any) -> Any:
+    """A row of some names in an order, by default in that of `choices`."""
+    return _row(choices, group, "permutation", None, {"choices": choices, **columns})
 
 
 def several(

@@ -35,12 +35,12 @@ class ContradictoryControls(InvalidControl):
 def read_written(control: Control, lines: Sequence[str]) -> Any:
     """The value of a control as people write it, for `make_params`; raises `InvalidControl`.
 
-    Lists are written one a line, ids also several in one; `\\n` stands for a line break in a text,
-    and what may be left empty is None then.
+    Lists are written one a line, ids and names also several in one; `\\n` stands for a line break
+    in a text, and what may be left empty is None then.
     """
     if control.kind == "strings":
         return tuple(line.replace("\\n", "\n") for line in lines if line)
-    if control.kind == "integers":
+    if control.kind in ("integers", "permutation"):
         return tuple(" ".join(lines).replace(",", " ").split())
     if control.kind == "biases":
         return tuple(_read_bias(control, line) for line in lines if line.strip())
@@ -97,8 +97,8 @@ def _explain(name: str, error: Mapping[str, Any], values: Mapping[str, Any]) -> 
     said: dict[str, Any] = {"control": control.called, "value": quoted(values.get(name))}
     if control.kind in _SHAPES:
         return message(f"wrong.{control.kind}", **said, most=MAX_BIAS)
-    if control.kind == "choice":
-        return message("wrong.choice", **said, choices=", ".join(control.choices))
+    if control.kind in ("choice", "permutation"):
+        return message(f"wrong.{control.kind}", **said, choices=", ".join(control.choices))
     code = "wrong.number" if control.kind == "number" else "wrong.integer"
     assert control.minimum is not None
     assert control.maximum is not None

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from gptj_demo.control import Control, choice, flag, integer, number, several
+from gptj_demo.control import Control, choice, flag, integer, number, permutation, several
 from gptj_demo.texts import Message, message
 
 MAX_NEW_TOKENS = 2048
@@ -58,7 +58,7 @@ FILTERS = (
     "eta_cutoff",
     "xtc_probability",
 )
-"""The temperature and the controls that remove tokens, in this order."""
+"""The temperature and the controls that remove tokens, in their usual order: `sampler_order`."""
 
 FILTER_ORDER = PROCESSORS + FILTERS
 """The order in which controls change the logits: that of transformers' `generate`, in which the
@@ -121,6 +121,9 @@ class SamplingParams(BaseModel):
         0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.5, 1")
     xtc_threshold: float = number(
         0.1, "more_filters", (0.0, 0.5, 0.01), part_of="xtc_probability")
+    sampler_order: tuple[str, ...] = permutation(
+        "more_filters", FILTERS,
+        not_in_transformers="generate has an order of its own; left out")
     repetition_penalty: float = number(
         1.0, "repetition", (0.5, 2.0, 0.01), off=1.0, suggestions="1, 1.1, 1.2, 1.4",
         transformers="repetition_penalty")
@@ -198,6 +201,13 @@ class SamplingParams(BaseModel):
         if len(values) > most:
             raise _wrong("too_many", message("wrong.too_many", most=most, given=len(values)))
         return values
+
+    @field_validator("sampler_order", mode="after")
+    @classmethod
+    def _permutation(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if sorted(names) != sorted(FILTERS):
+            raise ValueError  # `control_values` says what is wrong
+        return names
 
     @model_validator(mode="after")
     def _not_contradictory(self) -> SamplingParams:

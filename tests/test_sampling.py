@@ -16,6 +16,7 @@ from gptj_demo.control_values import InvalidControl, make_params, read_written, 
 from gptj_demo.sampling import (
     CONTROLS,
     FILTER_ORDER,
+    FILTERS,
     MAX_BIAS,
     MAX_STRING_CHARACTERS,
     MAX_STRINGS,
@@ -28,23 +29,12 @@ from gptj_demo.texts import quoted
 BY_NAME = {control.name: control for control in CONTROLS}
 NUMBERS = [c for c in CONTROLS if c.kind in ("integer", "number", "optional_integer")]
 LISTS = [c for c in CONTROLS if c.is_list]
+FREE_LISTS = [c for c in LISTS if c.kind != "permutation"]
 PARTNERS = {  # what a value needs beside it to make sense
     ("max_new_tokens", 0): {"echo": True},
     ("min_new_tokens", 2048): {"max_new_tokens": 2048},
     ("n", 16): {"best_of": 16},
 }
-NAMED_ELSEWHERE = {
-    "stop": "stop_strings",  # OpenAI's name
-    "bad_words": "bad_words_ids",  # as texts
-    "logit_bias": "sequence_bias",  # OpenAI's name
-    "n": "num_return_sequences",  # OpenAI's name
-}
-NOT_IN_GENERATION_CONFIG = {
-    "presence_penalty", "frequency_penalty", "best_of", "logprobs", "echo",  # OpenAI's
-    "stop_token_ids", "ignore_eos", "truncate", "seed",  # vLLM's and TGI's
-    "xtc_probability", "xtc_threshold", "dry_multiplier", "dry_base", "dry_allowed_length",
-    "dry_sequence_breakers",  # those of the software that they come from
-}  # fmt: skip
 
 
 # ---- the table
@@ -69,8 +59,11 @@ def test_every_number_has_a_range_with_its_default_and_its_off_value_in_it() -> 
 def test_names_are_those_of_generation_config() -> None:
     known = vars(GenerationConfig())
     for control in CONTROLS:
-        name = NAMED_ELSEWHERE.get(control.name, control.name)
-        assert (name in known) is (control.name not in NOT_IN_GENERATION_CONFIG), control.name
+        if control.transformers in (None, "input_ids", "set_seed"):
+            has_its_name = control.name in known
+            assert has_its_name is (control.name == "token_healing"), control.name
+        else:
+            assert control.transformers in known, control.name
 
 
 def test_the_order_of_filters_holds_controls_each_once() -> None:
@@ -116,7 +109,7 @@ def test_a_number_is_taken_in_its_range_and_refused_beyond(control: Control) -> 
         assert quoted(value) in message
 
 
-@pytest.mark.parametrize("control", LISTS, ids=lambda control: control.name)
+@pytest.mark.parametrize("control", FREE_LISTS, ids=lambda control: control.name)
 def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -> None:
     most = MAX_STRINGS.get(control.name, MAX_WORDS)
     one = {"strings": "x", "integers": 5, "biases": ("x", 1.0)}[control.kind]
@@ -146,6 +139,10 @@ def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -
         ("token_healing", None, "must be true or false; it was null"),
         ("truncate", "right", 'must be one of these: error, left; it was "right"'),
         ("truncate", None, "must be one of these: error, left; it was null"),
+        ("sampler_order", FILTERS[1:], "each of these exactly once: temperature, top_k"),
+        ("sampler_order", (*FILTERS, "top_k"), "each of these exactly once"),
+        ("sampler_order", ("best", *FILTERS[1:]), 'it was ["best", "top_k"'),
+        ("sampler_order", "top_k", "each of these exactly once"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(name: str, value: Any, said: str) -> None:
@@ -234,7 +231,8 @@ VALUES = {
 @pytest.mark.parametrize("control", LISTS, ids=lambda control: control.name)
 @given(data=st.data())
 def test_a_list_reads_back_as_it_was_written(control: Control, data: st.DataObject) -> None:
-    value = tuple(data.draw(VALUES[control.kind]))
+    values = {**VALUES, "permutation": st.permutations(control.choices)}
+    value = tuple(data.draw(values[control.kind]))
     written = write_value(control, value)
     read = make_params({control.name: read_written(control, written.split("\n"))})
     assert getattr(read, control.name) == value
@@ -251,6 +249,7 @@ def test_a_list_reads_back_as_it_was_written(control: Control, data: st.DataObje
         ("seed", [" 7 "], "7"),
         ("seed", [""], None),
         ("temperature", ["0.5"], "0.5"),
+        ("sampler_order", ["top_p, min_p", "top_k"], ("top_p", "min_p", "top_k")),
     ],
 )  # fmt: skip
 def test_what_people_write_is_read(name: str, lines: list[str], value: Any) -> None:

@@ -74,6 +74,7 @@ class _Body(BaseModel):
 
 _LISTS: dict[str, Any] = {
     "strings": list[str],
+    "permutation": list[str],
     "integers": list[int],
     "biases": dict[str, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
 }

@@ -83,7 +83,12 @@ def _with_controls(
     fields = SamplingParams.model_fields
     types: dict[str, Any] = {"caller": gr.Request, "prompt": str}
     types |= {name: type(default) for name, default in more.items()}
-    lists = {"strings": list[str], "integers": list[int], "biases": dict[str, float]}
+    lists = {
+        "strings": list[str],
+        "integers": list[int],
+        "biases": dict[str, float],
+        "permutation": list[str],
+    }
     types |= {c.name: lists[c.kind] if c.is_list else fields[c.name].annotation for c in controls}
     defaults = dict(more) | {c.name: _plain(c) if c.is_list else c.default for c in controls}
     parameters = [

@@ -22,7 +22,7 @@ from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.sampling.trace import Trace
 from gptj_demo.engine.transfer import download, upload
 from gptj_demo.protocol import TokenLogprobs
-from gptj_demo.sampling import FILTERS, PROCESSORS
+from gptj_demo.sampling import PROCESSORS
 
 Read = Callable[[torch.Tensor], list[int]]  # int64 [rows] -> the same on the host
 
@@ -73,7 +73,7 @@ class SamplerBatch:
         by_order: dict[tuple[str, ...], list[int]] = {}
         for number, row in enumerate(self.rows):
             if not row.greedy:
-                by_order.setdefault(FILTERS, []).append(number)
+                by_order.setdefault(row.params.sampler_order, []).append(number)
         compiled = compiled_code(device)
         self._everyday: Everyday | None = None
         if compiled is not None:

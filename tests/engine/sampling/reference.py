@@ -30,7 +30,7 @@ from transformers import (
 
 from gptj_demo.engine.sampling import RowSampler
 from gptj_demo.protocol import Submit
-from gptj_demo.sampling import FILTER_ORDER, SamplingParams
+from gptj_demo.sampling import PROCESSORS, SamplingParams
 
 Ids = tuple[int, ...]
 
@@ -91,25 +91,27 @@ class Followed:
 
 
 def follow(row: Row, logits: torch.Tensor) -> Followed:
-    """Take the logits of a row, [vocabulary], through its controls in `FILTER_ORDER`."""
+    """Take the logits of a row, [vocabulary], through its controls in their order."""
     ids = torch.tensor([row.prompt + row.generated])
-    scores = adjusted = logits
     removed_by: dict[int, str] = {}
-    emptied = False
-    for name in FILTER_ORDER:
-        if name == "temperature":
-            emptied = bool((scores == -math.inf).all())
-            if emptied:
-                scores = torch.full_like(logits, -math.inf)
-                healing = list(row.first_token_ids) if row.step == 0 else []
-                allowed = torch.tensor(healing or range(len(logits)))
-                scores[allowed[logits[allowed].argmax()]] = 0.0
-            adjusted = scores
-            if row.params.temperature == 0:
-                break
-        before, scores = scores, _STAGES[name](row, ids, scores)
-        for token_id in ((scores == -math.inf) & (before > -math.inf)).nonzero()[:, 0].tolist():
-            removed_by[token_id] = name
+
+    def through(names: tuple[str, ...], scores: torch.Tensor) -> torch.Tensor:
+        for name in names:
+            before, scores = scores, _STAGES[name](row, ids, scores)
+            gone = (scores == -math.inf) & (before > -math.inf)
+            removed_by.update(dict.fromkeys(gone.nonzero()[:, 0].tolist(), name))
+        return scores
+
+    adjusted = through(PROCESSORS, logits)
+    emptied = bool((adjusted == -math.inf).all())
+    if emptied:
+        adjusted = torch.full_like(logits, -math.inf)
+        healing = list(row.first_token_ids) if row.step == 0 else []
+        allowed = torch.tensor(healing or range(len(logits)))
+        adjusted[allowed[logits[allowed].argmax()]] = 0.0
+    if row.params.temperature == 0:
+        return Followed(adjusted, adjusted, removed_by, emptied)
+    scores = through(row.params.sampler_order, adjusted)
     return Followed(scores, adjusted, removed_by, emptied)
 
 

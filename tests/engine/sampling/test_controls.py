@@ -7,6 +7,7 @@ What the controls mean is said by transformers' processors and by the published 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptj_demo.engine.sampling import Controlled
-from gptj_demo.sampling import FILTER_ORDER
+from gptj_demo.sampling import FILTER_ORDER, FILTERS
 from tests.conftest import Record
 from tests.engine.sampling.reference import Row, follow, nudged
 from tests.engine.sampling.rows import (
@@ -94,6 +95,40 @@ def test_controls_together_are_those_of_their_names_in_the_documented_order(
     batch = data.draw(st.lists(row, min_size=1, max_size=6))
     logits = random_logits(len(batch), vocabulary, seed, spread)
     assert_equal("in combination", batch, logits, control(batch, logits), record)
+
+
+@pytest.mark.comparison
+@settings(BATCHES, max_examples=200)
+@given(data=st.data(), vocabulary=VOCABULARIES, spread=SPREADS, seed=ANY_SEED)
+def test_each_row_applies_the_filters_in_its_own_order(
+    record: Record, data: st.DataObject, vocabulary: int, spread: float, seed: int
+) -> None:
+    """Rows with different orders stand in one batch, also beside rows with the usual one."""
+    names = st.sets(st.sampled_from(FILTERS), min_size=2).map(lambda some: tuple(sorted(some)))
+    row = names.flatmap(lambda some: rows(vocabulary, some))
+    orders = st.one_of(st.just(FILTERS), st.permutations(FILTERS).map(tuple))
+    ordered = st.builds(
+        lambda one, order: replace(one, settings={**one.settings, "sampler_order": order}),
+        row,
+        orders,
+    )
+    batch = data.draw(st.lists(ordered, min_size=1, max_size=6))
+    logits = random_logits(len(batch), vocabulary, seed, spread)
+    assert_equal("in any order", batch, logits, control(batch, logits), record)
+
+
+def test_top_p_before_the_temperature_keeps_what_it_would_keep_at_a_temperature_of_one() -> None:
+    logits = random_logits(1, 50, seed=3)
+    kept = []
+    for settings_ in (
+        {"top_p": 0.7},
+        {"top_p": 0.7, "temperature": 1.9},
+        {"top_p": 0.7, "temperature": 1.9, "sampler_order": (*FILTERS[1:], "temperature")},
+    ):
+        scaled = control([Row(settings_)], logits).scaled
+        assert scaled is not None
+        kept.append((scaled > -math.inf).tolist())
+    assert kept[0] == kept[2] != kept[1]
 
 
 @pytest.mark.comparison
