@@ -56,6 +56,7 @@ FILTERS = (
     "typical_p",
     "epsilon_cutoff",
     "eta_cutoff",
+    "top_a",
     "xtc_probability",
 )
 """The temperature and the controls that remove tokens, in their usual order: `sampler_order`."""
@@ -117,6 +118,8 @@ class SamplingParams(BaseModel):
     eta_cutoff: float = number(
         0.0, "more_filters", (0.0, 1.0, 0.0001), off=0.0, suggestions="0, 0.0003, 0.003",
         transformers="eta_cutoff")
+    top_a: float = number(
+        0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.05, 0.2, 0.5")
     xtc_probability: float = number(
         0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.5, 1")
     xtc_threshold: float = number(

@@ -115,12 +115,16 @@ def follow(row: Row, logits: torch.Tensor) -> Followed:
     return Followed(scores, adjusted, removed_by, emptied)
 
 
+LOOSER_ABOVE = ("top_p", "typical_p")
+"""Filters that remove less with a larger limit, and nothing at 1."""
+
+
 def nudged(row: Row, by: float) -> Row:
     """The row with the limits of its filters a little looser (`by` above 0) or tighter."""
     moved = {}
-    for name in ("top_p", "typical_p", "min_p", "epsilon_cutoff", "eta_cutoff", "xtc_threshold"):
+    for name in (*LOOSER_ABOVE, "min_p", "epsilon_cutoff", "eta_cutoff", "top_a", "xtc_threshold"):
         value = getattr(row.params, name)
-        if name in ("top_p", "typical_p"):
+        if name in LOOSER_ABOVE:
             moved[name] = min(1.0, value + by) if value < 1 else value
         else:
             moved[name] = value * (1 - by)
@@ -252,6 +256,13 @@ def _xtc(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     return scores
 
 
+def _top_a(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """text-generation-webui's TopALogitsWarper: p < p_max * p_max * top_a goes."""
+    probabilities = scores.softmax(dim=0)
+    limit = probabilities.max() * probabilities.max() * row.params.top_a
+    return scores.masked_fill(probabilities < limit, -math.inf)
+
+
 def _used(name: str, off: float, make: Callable[[Any], Any]) -> Stage:
     def made(row: Row) -> Any:
         value = getattr(row.params, name)
@@ -285,5 +296,6 @@ _STAGES: dict[str, Stage] = {
     "typical_p": _used("typical_p", 1.0, TypicalLogitsWarper),
     "epsilon_cutoff": _used("epsilon_cutoff", 0.0, EpsilonLogitsWarper),
     "eta_cutoff": _used("eta_cutoff", 0.0, EtaLogitsWarper),
+    "top_a": _top_a,
     "xtc_probability": _xtc,
 }
