@@ -56,6 +56,7 @@ FILTERS = (
     "typical_p",
     "epsilon_cutoff",
     "eta_cutoff",
+    "tfs",
     "top_a",
     "xtc_probability",
 )
@@ -118,6 +119,8 @@ class SamplingParams(BaseModel):
     eta_cutoff: float = number(
         0.0, "more_filters", (0.0, 1.0, 0.0001), off=0.0, suggestions="0, 0.0003, 0.003",
         transformers="eta_cutoff")
+    tfs: float = number(
+        1.0, "more_filters", (0.0, 1.0, 0.01), off=1.0, suggestions="0.5, 0.9, 0.95, 1")
     top_a: float = number(
         0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.05, 0.2, 0.5")
     xtc_probability: float = number(

@@ -201,6 +201,7 @@ ROWS: dict[str, Row] = {
     "typical_p": Row({"typical_p": 0.6}),
     "epsilon_cutoff": Row({"epsilon_cutoff": 0.05}),
     "eta_cutoff": Row({"eta_cutoff": 0.3}),
+    "tfs": Row({"tfs": 0.8}),
     "top_a": Row({"top_a": 0.5}),
     "xtc": Row({"xtc_probability": 1.0, "xtc_threshold": 0.1}),
     "greedy": Row({"temperature": 0, "repetition_penalty": 1.5, "no_repeat_ngram_size": 1}),

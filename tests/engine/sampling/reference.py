@@ -115,7 +115,7 @@ def follow(row: Row, logits: torch.Tensor) -> Followed:
     return Followed(scores, adjusted, removed_by, emptied)
 
 
-LOOSER_ABOVE = ("top_p", "typical_p")
+LOOSER_ABOVE = ("top_p", "typical_p", "tfs")
 """Filters that remove less with a larger limit, and nothing at 1."""
 
 
@@ -256,6 +256,31 @@ def _xtc(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     return scores
 
 
+def _tfs(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """llama.cpp's tail-free sampler with min_keep = 1, in its own words.
+
+    The candidates are sorted; `last` is how many of them stay.
+    """
+    z = row.params.tfs
+    order = [t for t in scores.argsort(descending=True).tolist() if scores[t] > -math.inf]
+    if z >= 1 or len(order) <= 2:
+        return scores
+    p = scores.softmax(dim=0)[order].tolist()
+    first = [p[i] - p[i + 1] for i in range(len(p) - 1)]
+    second = [abs(first[i] - first[i + 1]) for i in range(len(first) - 1)]
+    total = sum(second)
+    second = [one / total if total > 1e-6 else 1 / len(second) for one in second]
+    last, cumulative = len(order), 0.0
+    for i, one in enumerate(second):
+        cumulative += one
+        if cumulative > z and i >= 1:
+            last = i
+            break
+    scores = scores.clone()
+    scores[order[last:]] = -math.inf
+    return scores
+
+
 def _top_a(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """text-generation-webui's TopALogitsWarper: p < p_max * p_max * top_a goes."""
     probabilities = scores.softmax(dim=0)
@@ -296,6 +321,7 @@ _STAGES: dict[str, Stage] = {
     "typical_p": _used("typical_p", 1.0, TypicalLogitsWarper),
     "epsilon_cutoff": _used("epsilon_cutoff", 0.0, EpsilonLogitsWarper),
     "eta_cutoff": _used("eta_cutoff", 0.0, EtaLogitsWarper),
+    "tfs": _tfs,
     "top_a": _top_a,
     "xtc_probability": _xtc,
 }

@@ -71,6 +71,7 @@ SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         lambda value: {"epsilon_cutoff": value}, numbers(0.0001220703125, 0.5)
     ),
     "eta_cutoff": st.builds(lambda value: {"eta_cutoff": value}, numbers(0.0001220703125, 0.5)),
+    "tfs": st.builds(lambda value: {"tfs": value}, numbers(0.0, 0.9990234375)),
     "top_a": st.builds(lambda value: {"top_a": value}, numbers(0.0009765625, 1.0)),
     "xtc_probability": st.builds(
         lambda probability, threshold: {
@@ -135,6 +136,7 @@ OFF = {
     "typical_p": 1.0,
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
+    "tfs": 1.0,
     "top_a": 0.0,
     "xtc_probability": 0.0,
     "repetition_penalty": 1.0,
@@ -162,6 +164,7 @@ ON: dict[str, Row] = {
     "typical_p": Row({"typical_p": 0.9}),
     "epsilon_cutoff": Row({"epsilon_cutoff": 0.1}),
     "eta_cutoff": Row({"eta_cutoff": 0.1}),
+    "tfs": Row({"tfs": 0.9}),
     "top_a": Row({"top_a": 0.5}),
     "xtc_probability": Row({"xtc_probability": 0.5}),
 }

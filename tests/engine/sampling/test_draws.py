@@ -28,6 +28,7 @@ SETTINGS_OF_DRAWS: dict[str, Row] = {
     "typical_p": Row({"typical_p": 0.7}),
     "epsilon_cutoff": Row({"epsilon_cutoff": 0.03}),
     "eta_cutoff": Row({"eta_cutoff": 0.2}),
+    "tfs": Row({"tfs": 0.98}),
     "top_a": Row({"top_a": 0.3}),
     "repetition_penalty": Row({"repetition_penalty": 1.5}, prompt=(1, 7, 7, 12)),
     "presence and frequency penalty": Row(
