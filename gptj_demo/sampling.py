@@ -58,6 +58,7 @@ FILTERS = (
     "eta_cutoff",
     "tfs",
     "top_a",
+    "mirostat",
     "xtc_probability",
 )
 """The temperature and the controls that remove tokens, in their usual order: `sampler_order`."""
@@ -123,6 +124,12 @@ class SamplingParams(BaseModel):
         1.0, "more_filters", (0.0, 1.0, 0.01), off=1.0, suggestions="0.5, 0.9, 0.95, 1")
     top_a: float = number(
         0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.05, 0.2, 0.5")
+    mirostat: Literal["off", "2"] = choice(
+        "more_filters", "off", "2", off="off")
+    mirostat_tau: float = number(
+        5.0, "more_filters", (0.0, 20.0, 0.1), part_of="mirostat", suggestions="2, 4, 6, 8")
+    mirostat_eta: float = number(
+        0.1, "more_filters", (0.0, 1.0, 0.01), part_of="mirostat", suggestions="0.05, 0.1, 0.3")
     xtc_probability: float = number(
         0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.5, 1")
     xtc_threshold: float = number(
@@ -198,6 +205,12 @@ class SamplingParams(BaseModel):
     @classmethod
     def _biases_by_token(cls, value: object) -> object:
         return _read_biases(value)
+
+    @field_validator("mirostat", mode="before")
+    @classmethod
+    def _version(cls, value: object) -> object:
+        """llama.cpp's numbers, 0 and 2, stand for themselves."""
+        return {"0": "off", "2": "2"}.get(str(value), value)
 
     @field_validator(*MAX_STRINGS, "logit_bias", "bad_words", mode="after")
     @classmethod

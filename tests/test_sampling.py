@@ -138,6 +138,7 @@ def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -
         ("echo", 7, "must be true or false; it was 7"),
         ("token_healing", None, "must be true or false; it was null"),
         ("truncate", "right", 'must be one of these: error, left; it was "right"'),
+        ("mirostat", 1, "must be one of these: off, 2; it was 1"),
         ("truncate", None, "must be one of these: error, left; it was null"),
         ("sampler_order", FILTERS[1:], "each of these exactly once: temperature, top_k"),
         ("sampler_order", (*FILTERS, "top_k"), "each of these exactly once"),
@@ -171,6 +172,10 @@ def test_what_only_seems_to_contradict_is_taken() -> None:
     assert make_params({"best_of": 3, "n": 3}).candidates == 3
     assert make_params({"n": 3}).candidates == 3
     assert make_params({"best_of": 5}).candidates == 5
+
+
+def test_the_versions_of_mirostat_are_also_llama_cpps_numbers() -> None:
+    assert [make_params({"mirostat": one}).mirostat for one in (0, 2)] == ["off", "2"]
 
 
 def test_an_unknown_control_is_refused_by_name_with_the_known_ones() -> None:

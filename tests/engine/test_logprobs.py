@@ -202,6 +202,7 @@ ROWS: dict[str, Row] = {
     "epsilon_cutoff": Row({"epsilon_cutoff": 0.05}),
     "eta_cutoff": Row({"eta_cutoff": 0.3}),
     "tfs": Row({"tfs": 0.8}),
+    "mirostat": Row({"mirostat": "2", "mirostat_tau": 1.5}),
     "top_a": Row({"top_a": 0.5}),
     "xtc": Row({"xtc_probability": 1.0, "xtc_threshold": 0.1}),
     "greedy": Row({"temperature": 0, "repetition_penalty": 1.5, "no_repeat_ngram_size": 1}),

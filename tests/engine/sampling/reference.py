@@ -128,6 +128,7 @@ def nudged(row: Row, by: float) -> Row:
             moved[name] = min(1.0, value + by) if value < 1 else value
         else:
             moved[name] = value * (1 - by)
+    moved["mirostat_tau"] = row.params.mirostat_tau * (1 + by)
     return replace(row, settings={**row.settings, **moved})
 
 
@@ -288,6 +289,19 @@ def _top_a(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(probabilities < limit, -math.inf)
 
 
+def _mirostat(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """The first token of a text: mu is still twice tau."""
+    if row.params.mirostat == "off":
+        return scores
+    return mirostat_left(scores, 2 * row.params.mirostat_tau)
+
+
+def mirostat_left(scores: torch.Tensor, mu: float) -> torch.Tensor:
+    """llama.cpp's mirostat v2: keep what surprises by mu or less, the most probable at least."""
+    surprise = -scores.double().softmax(dim=0).log2()
+    return scores.masked_fill((surprise > mu) & (scores < scores.max()), -math.inf)
+
+
 def _used(name: str, off: float, make: Callable[[Any], Any]) -> Stage:
     def made(row: Row) -> Any:
         value = getattr(row.params, name)
@@ -323,5 +337,6 @@ _STAGES: dict[str, Stage] = {
     "eta_cutoff": _used("eta_cutoff", 0.0, EtaLogitsWarper),
     "tfs": _tfs,
     "top_a": _top_a,
+    "mirostat": _mirostat,
     "xtc_probability": _xtc,
 }

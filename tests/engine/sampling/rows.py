@@ -73,6 +73,9 @@ SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "eta_cutoff": st.builds(lambda value: {"eta_cutoff": value}, numbers(0.0001220703125, 0.5)),
     "tfs": st.builds(lambda value: {"tfs": value}, numbers(0.0, 0.9990234375)),
     "top_a": st.builds(lambda value: {"top_a": value}, numbers(0.0009765625, 1.0)),
+    "mirostat": st.builds(
+        lambda tau: {"mirostat": "2", "mirostat_tau": tau}, numbers(0.0078125, 8.0)
+    ),
     "xtc_probability": st.builds(
         lambda probability, threshold: {
             "xtc_probability": probability,
@@ -138,6 +141,7 @@ OFF = {
     "eta_cutoff": 0.0,
     "tfs": 1.0,
     "top_a": 0.0,
+    "mirostat": "off",
     "xtc_probability": 0.0,
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
@@ -166,5 +170,6 @@ ON: dict[str, Row] = {
     "eta_cutoff": Row({"eta_cutoff": 0.1}),
     "tfs": Row({"tfs": 0.9}),
     "top_a": Row({"top_a": 0.5}),
+    "mirostat": Row({"mirostat": "2", "mirostat_tau": 1.0}),
     "xtc_probability": Row({"xtc_probability": 0.5}),
 }

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptj_demo.engine.sampling import SamplerBatch
 from gptj_demo.sampling import FILTER_ORDER
-from tests.engine.sampling.reference import Row
+from tests.engine.sampling.reference import Row, mirostat_left
 from tests.engine.sampling.rows import (
     ANY_SEED,
     BATCHES,
@@ -83,6 +83,30 @@ def test_what_was_chosen_counts_for_the_penalties_of_the_next_tokens() -> None:
         sampled = SamplerBatch(batch, 3, CPU).sample(both, [step] * len(batch))
         chosen.append(sampled[batch.index(row)].token_id)
     assert chosen == [0, 1, 0, 0]  # 3, 2, -1; then 1.5, 2, -2; then 1.5, 1, -2 from there on
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.5])
+def test_mirostat_steers_the_surprise_as_llama_cpp_does(temperature: float) -> None:
+    """Each row has its own mu, which it takes along to other batches."""
+    settings_ = {"mirostat": "2", "temperature": temperature, "mirostat_eta": 0.3}
+    rows_ = [Row({**settings_, "mirostat_tau": tau}, seed=7) for tau in (1.0, 3.0, 6.0)]
+    samplers = [row.sampler() for row in rows_]
+    mus = [2 * row.params.mirostat_tau for row in rows_]
+    for step in range(40):
+        beside = [Row().sampler()] * (step % 3)
+        batch = SamplerBatch([*beside, *samplers], 200, CPU)
+        steps = [step] * len(batch.rows)
+        logits = random_logits(1, 200, seed=step).expand(len(steps), -1)
+        scaled = batch.controlled(logits, steps).scaled
+        assert scaled is not None
+        sampled = batch.sample(logits, steps)[len(beside) :]
+        for number, (row, one) in enumerate(zip(rows_, sampled, strict=True)):
+            left = mirostat_left(logits[0] / temperature, mus[number])
+            kept = scaled[len(beside) + number] > -math.inf
+            assert torch.equal(kept, left > -math.inf)
+            assert one.token_id is not None
+            surprise = -float(left.double().softmax(0).log2()[one.token_id])
+            mus[number] -= row.params.mirostat_eta * (surprise - row.params.mirostat_tau)
 
 
 def test_temperature_zero_takes_the_likeliest_token_whatever_the_filters() -> None:

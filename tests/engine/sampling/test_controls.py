@@ -144,6 +144,7 @@ def test_the_filters_are_exact_over_the_vocabulary_of_gpt_j(record: Record, spre
         {"eta_cutoff": 0.0003},
         {"tfs": 0.95},
         {"top_a": 0.2},
+        {"mirostat": "2", "mirostat_tau": 5.0},
         {"temperature": 0.7, "top_k": 40, "xtc_probability": 1.0, "xtc_threshold": 0.05},
     ]
     batch = [Row(one, seed=number) for number, one in enumerate(values)]

@@ -30,6 +30,7 @@ SETTINGS_OF_DRAWS: dict[str, Row] = {
     "eta_cutoff": Row({"eta_cutoff": 0.2}),
     "tfs": Row({"tfs": 0.98}),
     "top_a": Row({"top_a": 0.3}),
+    "mirostat": Row({"mirostat": "2", "mirostat_tau": 2.0}),
     "repetition_penalty": Row({"repetition_penalty": 1.5}, prompt=(1, 7, 7, 12)),
     "presence and frequency penalty": Row(
         {"presence_penalty": 0.5, "frequency_penalty": 0.75}, generated=(3, 3, 5, 10)

@@ -1,0 +1,46 @@
+"""Mirostat 2: the surprise of the text is steered to a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from gptj_demo.engine.sampling.control import Filter, Users
+
+
+class Mirostat(Filter):
+    """Basu et al. 2020, version 2, as in llama.cpp.
+
+    Tokens are dropped whose surprise, -log2 of the probability, is more than a limit mu. It begins
+    at twice the target tau; after each token it is lowered by eta times what the surprise of the
+    token is above tau. That surprise is the one with which the token was drawn.
+    """
+
+    name = "mirostat"
+
+    def __init__(self, users: Users) -> None:
+        super().__init__(users)
+        self._tau = users.column("mirostat_tau")
+        self._eta = users.column("mirostat_eta")
+        # fp32 [users, 1]
+        self._mu = users.stack(
+            self.name,
+            lambda row: torch.full((1,), 2 * row.params.mirostat_tau, device=users.device),
+        )
+
+    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+        is_first = scaled == scaled.amax(dim=1, keepdim=True)
+        return (_surprise(scaled) > self._mu) & ~is_first
+
+    def observe(self, tokens: torch.Tensor, scaled: torch.Tensor | None) -> None:
+        assert scaled is not None
+        chosen = tokens[self.users.index][:, None]
+        surprise = _surprise(scaled[self.users.index]).gather(1, chosen)
+        self._mu -= self._eta * (surprise - self._tau)
+
+
+def _surprise(scaled: torch.Tensor) -> torch.Tensor:
+    """Of each token, in bits: [users, vocabulary]."""
+    return scaled.log_softmax(dim=1).mul_(-1 / math.log(2))
