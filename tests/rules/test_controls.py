@@ -1,0 +1,75 @@
+"""A control is one row of the table and one class: its name stands nowhere else."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from gptj_demo.engine.sampling.controls import EFFECTS
+from gptj_demo.sampling import CONTROLS, FILTER_ORDER
+from tests.processes import ROOT
+
+PACKAGE = ROOT / "gptj_demo"
+NAMES = {*FILTER_ORDER, *(control.name for control in CONTROLS if control.part_of in FILTER_ORDER)}
+
+WHOLE = ("sampling.py", "engine/sampling/")
+"""The table and the classes."""
+
+ALLOWED = {
+    # turned into token ids before the engine sees them
+    "tokenization.py": {
+        "bad_words",
+        "dry_multiplier",
+        "dry_sequence_breakers",
+        "logit_bias",
+        "min_new_tokens",
+    },
+    "client/prompt.py": {"bad_words", "dry_sequence_breakers", "logit_bias"},
+    # heals the prompt, or offers to
+    "__main__.py": {"token_healing"},
+    "engine/engine.py": {"token_healing"},
+    "ui/write.py": {"token_healing"},
+    # other names, forms and defaults: transformers', OpenAI's, other servers'
+    "engine/load/tokenizer.py": {"min_new_tokens"},
+    "ui/snippets.py": {"bad_words", "logit_bias", "temperature"},
+    "api/compatibility.py": {"top_k"},
+    "api/pipeline_cloud.py": {
+        "min_new_tokens",
+        "repetition_penalty",
+        "temperature",
+        "top_k",
+        "top_p",
+    },
+    "api/schema.py": {"temperature", "top_p"},
+}
+"""What other files may name. A new control needs no entry."""
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """The controls that code names: as a string, an attribute or a keyword."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and node.value in NAMES:
+            yield str(node.value)
+        elif isinstance(node, ast.Attribute) and node.attr in NAMES:
+            yield node.attr
+        elif isinstance(node, ast.keyword) and node.arg in NAMES:
+            yield str(node.arg)
+
+
+def test_every_control_that_changes_logits_has_a_class() -> None:
+    assert EFFECTS.keys() == set(FILTER_ORDER)
+
+
+def test_no_other_code_names_a_control() -> None:
+    found = {
+        path.relative_to(PACKAGE).as_posix(): set(names_in(path)) for path in PACKAGE.rglob("*.py")
+    }
+    wrong = {
+        path: sorted(names - ALLOWED.get(path, set()))
+        for path, names in found.items()
+        if not path.startswith(WHOLE) and names - ALLOWED.get(path, set())
+    }
+    assert not wrong, f"move these to the table or the control's class: {wrong}"
+    unused = {path: names - found[path] for path, names in ALLOWED.items() if names - found[path]}
+    assert not unused, f"remove these from ALLOWED: {unused}"
