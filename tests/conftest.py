@@ -9,6 +9,10 @@ from dataclasses import dataclass
 # Tiny models gain nothing from a second thread, and threads that wait for each other lose much
 # where the tests share their cores. Set before torch is imported; the engine processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without a GPU, Triton's kernels run in its interpreter. Triton reads this when it is imported, as
+# bitsandbytes does. The second device is that of a GPU in WSL.
+if not any(os.path.exists(device) for device in ("/dev/nvidiactl", "/dev/dxg")):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings
