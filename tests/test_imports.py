@@ -72,6 +72,8 @@ RANKS = [
     ("gptj_demo.engine.sampling.sequences",),
     ("gptj_demo.engine.sampling.control",),
     ("gptj_demo.engine.sampling.row",),
+    ("gptj_demo.engine.sampling.select",),
+    ("gptj_demo.engine.sampling.numba_code",),
     (
         "gptj_demo.engine.sampling.compiled",
         "gptj_demo.engine.sampling.histories",
@@ -95,7 +97,6 @@ RANKS = [
         "gptj_demo.engine.model.cuda.triton_attention",
         "gptj_demo.engine.model.cuda.triton_int8",
         "gptj_demo.engine.sampling.noise",
-        "gptj_demo.engine.sampling.select",
     ),
     ("gptj_demo.protocol", "gptj_demo.tokenization", "gptj_demo.control_values"),
     (

@@ -15,7 +15,7 @@ ALLOWED = {
     "model/select.py",  # chooses the forward path for it
     "model/cuda",  # is for one kind of device
     "transfer.py",  # pins memory where the device copies by itself
-    "sampling/everyday.py",  # compiled draws are for processors
+    "sampling/numba_code.py",  # compiled draws are for processors
 }
 
 

@@ -17,7 +17,8 @@ import torch
 from gptj_demo.engine.sampling import noise
 from gptj_demo.engine.sampling.control import Control, Users, index_of
 from gptj_demo.engine.sampling.controls import EFFECTS
-from gptj_demo.engine.sampling.everyday import EVERYDAY, Everyday, compiled_code
+from gptj_demo.engine.sampling.everyday import EVERYDAY, Everyday
+from gptj_demo.engine.sampling.numba_code import compiled_code
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.sampling.trace import Trace
 from gptj_demo.engine.transfer import download, upload

@@ -140,6 +140,15 @@ def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) ->
         out[2, row] = peak + log_min_p[row]
 
 
+@njit(error_model="numpy", cache=True, nogil=True)
+def smallest_kept(values: Any, weights: Any, share: Any, out: Any) -> None:
+    """`select.smallest_kept`: `values` and `weights` [rows, vocabulary], the others [rows, 1]."""
+    size = values.shape[1]
+    near, keys = np.empty(size, np.float32), np.empty(size, np.int32)
+    for row in range(values.shape[0]):
+        out[row, 0] = _nucleus(values[row], weights[row], _NONE, share[row, 0], near, keys)
+
+
 @njit(inline="always")
 def _output(key: Any, index: Any) -> Any:
     """`noise.output`, of uint64s."""

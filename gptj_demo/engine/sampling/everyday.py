@@ -7,8 +7,6 @@ controls in another order go through the classes.
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
 from collections.abc import Sequence
 from types import ModuleType
@@ -21,8 +19,6 @@ from gptj_demo.engine.sampling.controls.temperature import LOWEST
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.sampling.trace import Trace
 from gptj_demo.sampling import control_named
-
-logger = logging.getLogger(__name__)
 
 EVERYDAY = ("temperature", "top_k", "top_p", "min_p")
 """The controls, in the order in which the compiled code applies them."""
@@ -107,18 +103,3 @@ class Everyday:
         tokens = torch.empty(len(logits), dtype=torch.int64)
         self._compiled.draw(logits.contiguous().numpy(), *limits, keys, vocabulary, tokens.numpy())
         return tokens
-
-
-@functools.cache
-def _compiled() -> ModuleType | None:
-    try:
-        from gptj_demo.engine.sampling import compiled
-    except (ImportError, RuntimeError) as error:
-        logger.warning("sampling will be slower than it could be: %s", error)
-        return None
-    return compiled
-
-
-def compiled_code(device: torch.device) -> ModuleType | None:
-    """The compiled code, for processors and where there is numba."""
-    return _compiled() if device.type == "cpu" else None

@@ -1,17 +1,20 @@
 """The smallest value that a filter keeps, found without sorting and without a wait for the device.
 
-Weights are summed as integers, so a sum does not depend on the order of its terms: it is the same
-on every device and in any company.
+Weights are summed as integers, so a sum does not depend on the order of its terms. On a processor
+compiled code does the same row by row, in fp64, in a third of the time.
 """
 
 from __future__ import annotations
 
 import torch
 
+from gptj_demo.engine.sampling.numba_code import compiled_code
+
 _UNIT = 2**40
 """Weights are counted in units of 2**-40: the sum over 2**22 tokens fits in 63 bits."""
 _DIGIT = 11
 _SHIFTS = (22, 11, 0)  # three digits of 11 bits hold the 32 bits of a float
+_BINS = 2**_DIGIT + 2  # a digit's, between those of smaller and of larger numbers
 
 
 def smallest_kept(values: torch.Tensor, weights: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -21,32 +24,34 @@ def smallest_kept(values: torch.Tensor, weights: torch.Tensor, share: torch.Tens
     fp32 [rows, 1]. At least one token is kept. It is a radix selection: a histogram of the weights
     by the upper bits of the values says which upper bits the number has, and so on for the others.
     """
-    keys = _ordered(values)  # int64 [rows, vocabulary]
+    if compiled := compiled_code(values.device):
+        kept = torch.empty_like(share)
+        compiled.smallest_kept(values.numpy(), weights.numpy(), share.numpy(), kept.numpy())
+        return kept
+    keys = _ordered(values).long()  # [rows, vocabulary]
     units = (weights * _UNIT).long()
     total = units.sum(dim=1, keepdim=True)
     # fp64 has 53 bits: of a total above 2**53 the last ones are rounded, 2**-53 of it
     wanted = (total * share.double()).ceil().long().minimum(total).clamp(min=1)
-    found = torch.zeros_like(total)  # the upper bits
-    above = torch.zeros_like(total)  # the weight of all numbers whose upper bits are larger
+    found = torch.full_like(total, -(2**31))  # the number, as far as its bits are known
+    bins = torch.empty_like(units)  # used three times: a new tensor costs more than the work on it
     for shift in _SHIFTS:
-        inside = (keys >> (shift + _DIGIT)) == found
-        digits = (keys >> shift) & (2**_DIGIT - 1)
-        histogram = units.new_zeros(len(units), 2**_DIGIT)
-        histogram.scatter_add_(1, digits, units * inside)
-        reached = histogram.flip(1).cumsum(dim=1).flip(1) + above  # by this digit and larger ones
-        digit = (reached >= wanted).sum(dim=1, keepdim=True).sub_(1).clamp_(min=0)
-        above = (reached - histogram).gather(1, digit)
-        found = (found << _DIGIT) | digit
+        torch.sub(keys, found, out=bins)
+        bins.bitwise_right_shift_(shift).clamp_(-1, _BINS - 2).add_(1)
+        histogram = units.new_zeros(len(units), _BINS).scatter_add_(1, bins, units)
+        reached = histogram.flip(1).cumsum(dim=1).flip(1)  # with all larger numbers
+        last = (reached >= wanted).sum(dim=1, keepdim=True).sub_(2).clamp_(min=0)
+        found += last << shift
     return _number(found)
 
 
 def _ordered(values: torch.Tensor) -> torch.Tensor:
-    """Integers from 0 to 2**32 - 1 in the order of fp32 numbers: int64, of the same shape."""
+    """Integers in the order of fp32 numbers: int32, of the same shape."""
     bits = values.view(torch.int32)
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long().add_(2**31)
+    return (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
 
 
 def _number(ordered: torch.Tensor) -> torch.Tensor:
-    """The fp32 numbers of `_ordered`."""
-    bits = (ordered - 2**31).int()
+    """The fp32 numbers of `_ordered`, given as any integers."""
+    bits = ordered.int()
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32)

@@ -171,7 +171,7 @@ def test_a_token_that_the_model_itself_rules_out_breaks_nothing() -> None:
 
 @pytest.fixture
 def without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptj_demo.engine.sampling.everyday._compiled", lambda: None)
+    monkeypatch.setattr("gptj_demo.engine.sampling.numba_code._compiled", lambda: None)
 
 
 def leaves_and_draws(batch: list[Row], logits: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
@@ -190,6 +190,7 @@ def test_torch_leaves_and_draws_the_same_as_compiled_code(
         "top_k": (0, 1, 2, 40, min(vocabulary, 1000)),
         "top_p": (0.0, 0.3, 0.95, 0.99, 1.0),
         "min_p": (0.0, 0.01, 0.5, 1.0),
+        "typical_p": (0.2, 0.9, 1.0, 1.0),
     }
     choose = random.Random(vocabulary).choice
     batch = [
