@@ -116,7 +116,8 @@ class SamplerBatch:
         padded, logits = logits, logits[:, : self.vocabulary]
         if self._unused is not None:
             logits = logits.index_fill(1, self._unused, -torch.inf)
-        broken = ~logits.amax(dim=1).isfinite()  # amax gives a not-a-number where there is one
+        peak = logits.amax(dim=1)  # not a number where one of them is not
+        broken = (peak - peak) != 0  # neither is infinity minus infinity
         trace = None
         if self._wanting:
             trace = Trace(
@@ -139,7 +140,7 @@ class SamplerBatch:
             wanted = [self.rows[number].params.logprobs or 0 for number in self._wanting]
             told = trace.told(tokens, scaled, self._greedy, wanted)
         read_emptied = None if emptied is None else download(emptied)
-        chosen = read(torch.where(broken, -1, tokens))
+        chosen = read(tokens.masked_fill(broken, -1))
         for row, token in zip(self.rows, chosen, strict=True):
             row.add(token)
         logprobs = {} if told is None else dict(zip(self._wanting, told(), strict=True))
