@@ -1,4 +1,4 @@
-"""Text and token ids: the tokenizer as it is asked, and the bytes that each id stands for."""
+"""Text to token ids and back, and the bytes of each id."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gptj_demo.texts import Message, message
 
 
 class Token(NamedTuple):
-    """A token of a text: `start` and `end` are its place in the text's UTF-8 bytes.
+    """A token of a text: `start` and `end` are its position in the text's UTF-8 bytes.
 
-    Where the token is a part of a character, `text` shows its bytes as `\\xe2\\x80`.
+    If the token is a part of a character, `text` shows its bytes as `\\xe2\\x80`.
     """
 
     token_id: int
@@ -27,7 +27,7 @@ class Token(NamedTuple):
 
 
 class TokenizedControls(NamedTuple):
-    """The controls that speak of texts, as the engine takes them: sequences of token ids."""
+    """The controls that name texts, as sequences of token ids for the engine."""
 
     logit_bias: tuple[tuple[tuple[int, ...], float], ...]
     bad_words: tuple[tuple[int, ...], ...]
@@ -35,7 +35,7 @@ class TokenizedControls(NamedTuple):
 
 
 class Vocabulary:
-    """A byte-level BPE tokenizer and the ids that can stand in texts.
+    """A byte-level BPE tokenizer and the ids that can occur in texts.
 
     These are the ids below `size` without `unused_token_ids`; other rows pad the model's head.
     """
@@ -55,45 +55,45 @@ class Vocabulary:
         description = _without_padding(tokenizer_json, self)
         whole = Tokenizer.from_str(json.dumps(description))
         self._beginning = _added_before(whole)
-        description["post_processor"] = None  # it would add tokens, and trim offsets
+        description["post_processor"] = None  # a post-processor would add tokens and trim offsets
         self._prompts = Tokenizer.from_str(json.dumps(description))
         _drop_prefix_space(description["pre_tokenizer"])
         self._parts = Tokenizer.from_str(json.dumps(description))
         self._bytes = token_bytes(tokenizer_json)
 
     def __contains__(self, token_id: int) -> bool:
-        """Whether an id can stand in a text."""
+        """Whether an id can occur in a text."""
         return 0 <= token_id < self.size and token_id not in self._unused
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a part of a text, such as a word or a continuation; nothing is added to it.
+        """Token ids of a part of a text, such as a word or a continuation, with nothing added.
 
-        `<|endoftext|>` in it is that token.
+        `<|endoftext|>` in the text becomes the end-of-text token.
         """
         ids: list[int] = self._parts.encode(text).ids
         return ids
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Token ids of a text from its beginning on.
+        """Token ids of a whole text.
 
-        It begins with the token that the tokenizer puts first, if it does, and it is never ended.
+        The tokenizer's beginning-of-text token comes first if it has one; no end token is added.
         """
         ids: list[int] = self._prompts.encode(text).ids
         begins = ids[: len(self._beginning)] == self._beginning
         return ids if begins else self._beginning + ids
 
     def text_of(self, token_id: int) -> str:
-        """What a token looks like by itself; see `Token`."""
+        """The text of a single token; see `Token`."""
         return self._bytes[token_id].decode(errors="backslashreplace")
 
     def bytes_of(self, token_id: int) -> bytes:
-        """The bytes a token stands for: a character, several, or a part of one."""
+        """The bytes of a token: one or more characters, or a part of one."""
         return self._bytes[token_id]
 
     def tokens(self, token_ids: Sequence[int], text: str) -> list[Token]:
-        """The tokens of a text with their places, which follow each other and make up the text.
+        """The tokens of a text with their positions, which are adjacent and cover the text.
 
-        A token that was added to the text has an empty place.
+        A token that the tokenizer added has an empty range.
         """
         ends = list(accumulate(len(self._bytes[token_id]) for token_id in token_ids))
         if b"".join(self._bytes[token_id] for token_id in token_ids) != text.encode():
@@ -105,10 +105,10 @@ class Vocabulary:
         ]
 
     def _find_ends(self, token_ids: list[int], text: str) -> list[int]:
-        """Where each token ends in the text's bytes, by the tokenizer's offsets in characters.
+        """The end of each token in the text's bytes, from the tokenizer's character offsets.
 
         Tokens that begin in the same character share its bytes: the last ones get as many as they
-        stand for, so that a space that was put in front gets none.
+        have, so a space that the tokenizer put in front gets none.
         """
         for tokenizer in (self._prompts, self._parts):
             encoding = tokenizer.encode(text)
@@ -117,7 +117,7 @@ class Vocabulary:
                 break
         else:
             raise ValueError("these are not the tokens of the text")
-        if not encoding.ids:  # a normalizer that leaves nothing
+        if not encoding.ids:  # a normalizer may remove all of the text
             return [0] * added
         byte_at = [0, *accumulate(len(character.encode()) for character in text)]
         ends = [byte_at[start] for start, _ in encoding.offsets[1:]] + [len(text.encode())]
@@ -172,14 +172,14 @@ class Vocabulary:
 
 
 def prompt_hint(text: str) -> Message | None:
-    """What to tell where the end of a prompt makes the model's work harder than it need be."""
+    """The warning for a prompt whose end makes the next token hard to predict, if any."""
     if text.endswith((" ", "\t")) and text.strip():
         return message("hint.space")
     return None
 
 
 def _without_padding(tokenizer_json: str, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The tokenizer without the tokens that name padding: their names are texts as any other."""
+    """The tokenizer without the padding tokens, so that their names are ordinary text."""
     description: dict[str, Any] = json.loads(tokenizer_json)
     added = description.get("added_tokens", ())
     description["added_tokens"] = [token for token in added if token["id"] in vocabulary]
@@ -187,14 +187,14 @@ def _without_padding(tokenizer_json: str, vocabulary: Vocabulary) -> dict[str, A
 
 
 def _added_before(tokenizer: Tokenizer) -> list[int]:
-    """The ids that the tokenizer puts before each text."""
+    """The ids that the tokenizer adds before each text."""
     mask = tokenizer.encode("a").special_tokens_mask
     ids: list[int] = tokenizer.encode("a").ids
     return ids[: mask.index(0)] if 0 in mask else []
 
 
 def _drop_prefix_space(pre_tokenizer: dict[str, Any] | None) -> None:
-    """Let the pre-tokenizer, and those it consists of, put no space before a text."""
+    """Stop the pre-tokenizer and its parts from adding a space before a text."""
     if pre_tokenizer is not None:
         if "add_prefix_space" in pre_tokenizer:
             pre_tokenizer["add_prefix_space"] = False
@@ -203,10 +203,10 @@ def _drop_prefix_space(pre_tokenizer: dict[str, Any] | None) -> None:
 
 
 def token_bytes(tokenizer_json: str) -> list[bytes]:
-    """The bytes each id of a byte-level BPE tokenizer stands for, as `tokenizers` serialises it.
+    """The bytes of each id of a byte-level BPE tokenizer, from the JSON of `tokenizers`.
 
-    Byte-level BPE (GPT-2's) writes every byte as a printable character; this undoes it. Added
-    tokens such as `<|endoftext|>` stand for their own name.
+    Byte-level BPE (GPT-2's) writes every byte as a printable character; this undoes it. The bytes
+    of an added token such as `<|endoftext|>` are its name.
     """
     description = json.loads(tokenizer_json)
     vocabulary: dict[str, int] = description["model"]["vocab"]
@@ -225,7 +225,7 @@ def token_bytes(tokenizer_json: str) -> list[bytes]:
 
 
 def _byte_of_character() -> dict[str, int]:
-    """Printable Latin-1 bytes stand for themselves, the others for characters from 256 on."""
+    """Printable Latin-1 bytes map to themselves, the others to characters from 256 on."""
     printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
     table = {chr(byte): byte for byte in printable}
     others = (byte for byte in range(256) if byte not in printable)

@@ -1,1 +1,1 @@
-"""The API that programs speak: OpenAI's completions, and what a service needs beside them."""
+"""The HTTP API: OpenAI's completions, access control, health and metrics."""

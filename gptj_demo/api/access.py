@@ -43,7 +43,7 @@ def read_keys(settings: Settings) -> tuple[str, ...]:
 
 
 def read_login(settings: Settings) -> list[tuple[str, str]] | None:
-    """Names and passwords for the page, as Gradio takes them; raises `InvalidSettings`."""
+    """Names and passwords for the page, in Gradio's form; raises `InvalidSettings`."""
     if settings.login is None:
         return None
     pairs = []
@@ -56,7 +56,7 @@ def read_login(settings: Settings) -> list[tuple[str, str]] | None:
 
 
 class Access:
-    """The callers of the API; each is known by a name that holds neither key nor secret."""
+    """The callers of the API. Their names contain no keys or secrets."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = [key.encode() for key in read_keys(settings)]
@@ -76,12 +76,12 @@ class Access:
         return self._needs_key
 
     def identify(self, request: Request) -> str:
-        """The caller's name; raises `ApiError` 401 where a key is missing or wrong."""
+        """The caller's name; raises `ApiError` 401 if a key is missing or wrong."""
         if not self._needs_key:
             return visitor.by_address(request)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         key = given.strip().encode()
-        # all of them are compared, each in constant time
+        # compare all keys, each in constant time
         known = [k for k in self._keys if hmac.compare_digest(k, key)]
         if scheme.lower() != "bearer" or not known:
             raise ApiError(
@@ -97,7 +97,7 @@ class Access:
 
     @contextmanager
     def admit(self, caller: str) -> Iterator[None]:
-        """Count a request while it runs; raises `ApiError` 429 where the caller is over a limit."""
+        """Count a request while it runs; raises `ApiError` 429 if the caller is over a limit."""
         if self._tokens is not None and not self._limiter.test(self._tokens, caller):
             reset = self._limiter.get_window_stats(self._tokens, caller).reset_time
             seconds = max(1, math.ceil(reset - time.time()))
@@ -115,7 +115,7 @@ class Access:
                 f"You have {most} requests running, which is what a caller may have at a time. "
                 "Wait for one to end.",
                 code="rate_limit_exceeded",
-                headers={"Retry-After": "1"},  # nobody knows when; clients' libraries come again
+                headers={"Retry-After": "1"},  # unknown; client libraries retry by themselves
             )
         self._running[caller] += 1
         try:

@@ -1,4 +1,4 @@
-"""Fields of other completion servers that have no effect here, accepted where they ask for none.
+"""Fields of other completion servers, accepted with values that have no effect.
 
 Clients send fields of OpenAI, vLLM, llama.cpp, text-generation-webui and KoboldAI with values that
 change nothing, such as `use_beam_search: false`. Such a field is dropped. The same field with a
@@ -81,7 +81,7 @@ UNSET: Mapping[str, Predicate] = {
     "top_k": _one_of(-1),
     "seed": _one_of(-1),
 }
-"""Values of our own parameters by which other servers mean that the parameter is not set."""
+"""Values by which other servers mark one of our parameters as not set."""
 
 
 def drop_neutral(body: bytes) -> bytes:

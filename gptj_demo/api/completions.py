@@ -1,4 +1,4 @@
-"""A request's streams made into OpenAI's completions: whole, or in the pieces of a stream."""
+"""Turns a request's streams into OpenAI's completions, whole or as the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from gptj_demo.protocol import (
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
 
-POLL_SECONDS = 0.02  # where several prompts are answered at once
+POLL_SECONDS = 0.02  # for several prompts at once
 LEAST_LOGPROB = -9999.0  # JSON has no number for minus infinity
 
 
 @dataclass(slots=True)
 class Piece:
-    """What is new of one choice; all of it, where pieces are added up."""
+    """The new part of one choice, or the whole choice if pieces are merged."""
 
     index: int
     text: str = ""
@@ -45,7 +45,7 @@ class Piece:
     finish_reason: str | None = None
 
     def add(self, other: Piece) -> None:
-        """Put what came later behind it."""
+        """Append a later piece."""
         self.text += other.text
         self.tokens += other.tokens
         self.token_logprobs += other.token_logprobs
@@ -54,7 +54,7 @@ class Piece:
         self.finish_reason = other.finish_reason or self.finish_reason
 
     def choice(self, with_logprobs: bool) -> dict[str, Any]:
-        """The choice as JSON has it."""
+        """The choice as a JSON value."""
         logprobs = {
             "tokens": self.tokens,
             "token_logprobs": self.token_logprobs,
@@ -70,21 +70,21 @@ class Piece:
 
 
 class _Offsets:
-    """Where tokens begin in a text, in characters, also where they are parts of one."""
+    """The start of each token in a text, in characters, also for tokens that split a character."""
 
     def __init__(self, start: int) -> None:
         self._at = start
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, data: bytes) -> int:
-        """The place of the next token, whose bytes are `data`."""
+        """The start of the next token, whose bytes are `data`."""
         at = self._at
         self._at += len(self._decoder.decode(data))
         return at
 
 
 def token_text(vocabulary: Vocabulary, token_id: int) -> str:
-    """A token's text; the bytes of one that is no whole text, as OpenAI's API writes them."""
+    """A token's text, or OpenAI's `bytes:` notation if its bytes are not valid UTF-8."""
     data = vocabulary.bytes_of(token_id)
     try:
         return data.decode()
@@ -93,7 +93,7 @@ def token_text(vocabulary: Vocabulary, token_id: int) -> str:
 
 
 class _ChoiceWriter:
-    """One completion: its events made into pieces, tokens no sooner than their text."""
+    """Turns one completion's events into pieces; a token is sent no sooner than its text."""
 
     def __init__(
         self,
@@ -109,10 +109,10 @@ class _ChoiceWriter:
         self._index = index
         self._placed = placed
         self._offsets = _Offsets(len(prompt))
-        self._rewritten = _Offsets(0)  # of what the model writes again of a healed token
+        self._rewritten = _Offsets(0)  # the healed token's text, which the model generates again
         self._rewritten.add(placed.data[: placed.start_of_last])
-        self._left = len(healed)  # bytes of it that are still to come
-        self._prompt_end = self._text_end = len(prompt)  # of what has been released
+        self._left = len(healed)  # bytes of the healed token still to come
+        self._prompt_end = self._text_end = len(prompt)  # of the released text
         self._held: list[tuple[int, TokenEvent]] = []
         self._piece = Piece(index, prompt if echo else "")
 
@@ -139,14 +139,14 @@ class _ChoiceWriter:
         self._text_end += len(finished.text)
         self._release()
         if finished.reason == "length":
-            self._text_end = sys.maxsize  # else what is held belongs to the stop string
+            self._text_end = sys.maxsize  # otherwise the held tokens belong to the stop string
             self._release()
         if finished.end_logprobs is not None and finished.end_token_id is not None:
             self._token(finished.end_token_id, finished.end_logprobs, self._offsets.add(b""))
         self._piece.finish_reason = "length" if finished.reason == "length" else "stop"
 
     def take(self) -> Piece | None:
-        """What is new since it was last asked."""
+        """The new part since the last call."""
         piece = self._piece
         if not (piece.text or piece.tokens or piece.finish_reason):
             return None
@@ -154,7 +154,7 @@ class _ChoiceWriter:
         return piece
 
     def _place(self, data: bytes) -> int:
-        """Where a token of these bytes begins, which may be in the prompt: see token healing."""
+        """The start of a token with these bytes; with token healing it can be in the prompt."""
         if not self._left:
             return self._offsets.add(data)
         again, new = data[: self._left], data[self._left :]
@@ -206,7 +206,7 @@ class Usage:
 
 
 class _Prompt:
-    """One prompt of a request: its stream, and the choices that come of it."""
+    """One prompt of a request: its stream and its choices."""
 
     def __init__(
         self,
@@ -227,11 +227,11 @@ class _Prompt:
 
     @property
     def usage(self) -> tuple[int, int, int]:
-        """Tokens read, written, and read before."""
+        """Prompt tokens, generated tokens, cached prompt tokens."""
         return self._read, max(self._drafted, self._written), self._cached or 0
 
     def take(self, event: StreamEvent) -> None:
-        """Give an event to the choice that it is of; raises `ApiError` where it failed."""
+        """Pass an event to its choice; raises `ApiError` if the generation failed."""
         match event:
             case Started():
                 healed = event.healed_token_id
@@ -261,7 +261,7 @@ class _Prompt:
 
     def _score(self, scored: PromptScored) -> None:
         if not self._text:
-            return  # the model read the end-of-text token, which is nobody's text
+            return  # the model read the end-of-text token, which is not part of the prompt's text
         if self.stream.request.params.logprobs is None:
             return
         for writer in self.writers:
@@ -279,7 +279,7 @@ class _Prompt:
 
 
 class Completions:
-    """All prompts of one request. Close it, which ends the engine's work on what is not done."""
+    """All prompts of one request. Closing it cancels those that are not finished."""
 
     def __init__(
         self,
@@ -320,7 +320,7 @@ class Completions:
         return usage
 
     async def begin(self) -> None:
-        """Put all prompts in line; raises `ApiError` where one of them is refused."""
+        """Put all prompts in the queue; raises `ApiError` if one is refused."""
         try:
             for prompt in self._prompts:
                 for event in await prompt.stream.drain():
@@ -329,7 +329,7 @@ class Completions:
             raise of_refusal(refusal) from None
 
     async def pieces(self) -> AsyncGenerator[list[Piece], None]:
-        """What is new, until all is said; an empty list is a sign of life."""
+        """Lists of new pieces until all choices have ended; an empty list is a keep-alive."""
         alive = time.monotonic()
         while open_prompts := [prompt for prompt in self._prompts if not prompt.stream.done]:
             await self._advance(open_prompts)
@@ -347,7 +347,7 @@ class Completions:
                 await asyncio.sleep(API.pause(self._worker.streams_running))
 
     async def _advance(self, prompts: list[_Prompt]) -> None:
-        """Take what has come, waiting a little for it."""
+        """Take the events that have arrived, waiting briefly for the first."""
         try:
             if len(prompts) == 1:
                 for event in await prompts[0].stream.drain(API.sign_of_life):
@@ -370,11 +370,11 @@ class Completions:
             await prompt.stream.aclose()
 
     def choices(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-        """Pieces as JSON has them."""
+        """Pieces as JSON values."""
         return [piece.choice(self._with_logprobs) for piece in pieces]
 
     async def whole(self) -> list[dict[str, Any]]:
-        """All choices, when they are done."""
+        """All choices, once they have ended."""
         whole: dict[int, Piece] = {}
         async for pieces in self.pieces():
             for piece in pieces:

@@ -1,4 +1,4 @@
-"""What the routes of the API share: the caller, the model that answers, the life of a request."""
+"""Shared by the API's routes: the caller, the model's name, the lifetime of a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gptj_demo.settings import Settings
 
 
 class Context:
-    """The worker and its settings, and who may use them; each family of routes has it."""
+    """The worker, its settings and the access rules, for every family of routes."""
 
     def __init__(self, worker: Worker, settings: Settings, access: Access) -> None:
         self.worker = worker
@@ -24,9 +24,9 @@ class Context:
         self.access = access
 
     def ready_model(self, asked: str | None) -> ModelInfo:
-        """The model, asked for by its name, by that of the setting, or not at all.
+        """The model's name; a request can give that name, the setting's, or none.
 
-        Raises `ApiError` 404 if another is asked for, 503 if it is not ready.
+        Raises `ApiError` 404 for another name, 503 if the model is not ready.
         """
         model = self.worker.model
         names = (None, model.name if model else None, self.settings.model)

@@ -1,4 +1,4 @@
-"""How the API describes itself, in OpenAPI."""
+"""The OpenAPI description of the API."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """How a route's body is described."""
+    """The OpenAPI description of a route's body."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def describe_bodies(app: FastAPI, needs_key: bool) -> None:
-    """Add to the OpenAPI description what the routes read by themselves."""
+    """Add to the OpenAPI description the bodies that the routes parse themselves."""
     describe = app.openapi
 
     @cache

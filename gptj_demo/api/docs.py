@@ -1,4 +1,4 @@
-"""The API's description as a page: plain HTML, which asks no other host for anything."""
+"""The API's description as a page: plain HTML that loads nothing from other hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What went wrong, in OpenAI's shape."""
+"""Errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _CODES: dict[RefusalKind, str] = {
     "unavailable": "model_unavailable",
 }
 RETRY_SECONDS = 2
-"""What `Retry-After` says where nothing better is known."""
+"""The default of `Retry-After`."""
 
 
 class ApiError(Exception):
-    """An answer that is an error: `message` is for people, `code` and `param` for programs."""
+    """An error response: `message` is for people, `code` and `param` for programs."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ApiError(Exception):
 
 
 def of_refusal(refusal: RequestRefused) -> ApiError:
-    """The answer where the worker does not take a request."""
+    """The response to a request that the worker refuses."""
     kind = refusal.kind
     param = refusal.control
     if kind == "too_long" or (kind == "invalid" and param is None):

@@ -1,4 +1,4 @@
-"""In front of the API's routes: request ids, counts, the size of bodies, paths and errors."""
+"""Middleware of the API: request ids, counts, the size of bodies, unknown paths, errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gptj_demo.api.metrics import Metrics
 from gptj_demo.api.streaming import CallerLeft
 from gptj_demo.client import RequestRefused
 
-CALLER_LEFT = 499  # what proxies log then; nobody receives it
+CALLER_LEFT = 499  # nginx's status for a client that left; only logged
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -33,12 +33,12 @@ _METHODS = {
 
 
 def is_api(path: str) -> bool:
-    """Whether a path is the API's and not the page's."""
+    """Whether a path belongs to the API rather than the page."""
     return path in _METHODS or path.startswith(("/v1/", "/v2/"))
 
 
 def add_fallbacks(router: APIRouter) -> None:
-    """The answers to wrong methods and to paths of the API that have no route."""
+    """The responses to wrong methods and to unknown paths of the API."""
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     for path in ("/v1/{path:path}", "/v2/{path:path}", *POST_ONLY, *GET_ONLY):
         router.api_route(path, methods=every, include_in_schema=False)(_no_such_route)
@@ -58,7 +58,7 @@ async def _no_such_route(request: Request) -> Response:
 
 
 class Front:
-    """In front of the API's routes: request ids, the count of answers, the size of bodies."""
+    """Middleware of the API: request ids, the count of responses, the size of bodies."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
         self._app = app
@@ -103,7 +103,7 @@ class Front:
 
 
 def add_error_answers(app: FastAPI) -> None:
-    """What a route raises becomes an answer."""
+    """Turn exceptions of a route into responses."""
 
     @app.exception_handler(ApiError)
     async def answer_error(request: Request, error: ApiError) -> Response:

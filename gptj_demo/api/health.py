@@ -1,4 +1,4 @@
-"""What monitoring asks: whether the site is up, whether the model answers, counts and times."""
+"""Routes for monitoring: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Health:
         )(self.metrics)
 
     async def healthz(self) -> Response:
-        """Whether the site is up."""
+        """Whether the web process runs."""
         return JSONResponse({"status": "ok"})
 
     async def readyz(self) -> Response:
@@ -41,6 +41,6 @@ class Health:
         return JSONResponse(body, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
-        """Counts and times, as Prometheus reads them."""
+        """Metrics in Prometheus's text format."""
         self._api.access.identify(request)
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)

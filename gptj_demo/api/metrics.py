@@ -1,4 +1,4 @@
-"""What Prometheus is told: of every request, the page's too, and of the slots and the queue."""
+"""Prometheus metrics of all requests, including the page's, and of the slots and the queue."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Open:
     began: float
     prompt_tokens: int = 0
     written: int = 0
-    reported: dict[int, int] = field(default_factory=dict)  # tokens that had events, by completion
+    reported: dict[int, int] = field(default_factory=dict)  # tokens with events, by completion
     last: dict[int, float] = field(default_factory=dict)
     failed: bool = False
     cancelled: bool = False
@@ -88,12 +88,12 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
     @property
     def tokens_held(self) -> int:
-        """Tokens of the requests that run: those whose keys and values are in use."""
+        """Tokens of the running requests, whose KV positions are in use."""
         return sum(one.prompt_tokens + one.written for one in list(self._open.values()))
 
     def on_open(self, stream: Stream) -> None:
@@ -150,7 +150,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """What is so at the moment it is asked."""
+    """Gauges, read at the time of the request."""
 
     def __init__(self, worker: Worker, metrics: Metrics) -> None:
         self._worker = worker

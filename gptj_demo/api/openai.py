@@ -97,7 +97,7 @@ class OpenAI:
         }
 
     async def models(self, request: Request) -> Response:
-        """The model that answers; none before it is loaded for the first time."""
+        """The loaded model; the list is empty before it is loaded for the first time."""
         self._api.access.identify(request)
         model = self._api.worker.model
         data = [] if model is None else [self._describe(model)]
@@ -123,7 +123,7 @@ def _prompts_of(prompt: Any) -> list[str | tuple[int, ...]]:
 
 
 def fingerprint(model: ModelInfo) -> str:
-    """A short name of everything on which the text for a seed depends."""
+    """A short hash of everything that determines the text for a seed."""
     parts = (
         model.name,
         model.revision,

@@ -1,7 +1,7 @@
-"""A bridge for code written against hosted GPT-J: Pipeline Cloud's request, answered in its shape.
+"""Pipeline Cloud's API for hosted GPT-J, so that code written for it runs unchanged.
 
-The parameters are those of transformers' `generate`, with the defaults that its GPT-J had: sampling
-is on, exactly `response_length` tokens are written, and the prompt is not part of the answer.
+The parameters are those of transformers' `generate` with that service's defaults: sampling is on,
+exactly `response_length` tokens are generated, and the answer does not contain the prompt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gptj_demo.api.schema import RunRequest, RunResponse, params_of, read_body
 from gptj_demo.api.streaming import unless_caller_leaves
 from gptj_demo.sampling import CONTROLS, SamplingParams
 
-DEFAULT_MAX_LENGTH = 20  # of transformers' generate, prompt included
+DEFAULT_MAX_LENGTH = 20  # transformers' default; it includes the prompt
 NAMES = {"num_return_sequences": "n", "penalty": "repetition_penalty"}
 OWN = {
     "response_length",
@@ -59,7 +59,7 @@ class PipelineCloud:
         )(self.pipeline_run)
 
     async def pipeline_run(self, request: Request) -> Response:
-        """For code written against Pipeline Cloud's GPT-J: its request, and an answer like its."""
+        """Takes the request of Pipeline Cloud's GPT-J and answers in the same format."""
         caller = self._api.access.identify(request)
         body = await read_body(request, RunRequest)
         self._api.ready_model(None)
@@ -122,7 +122,7 @@ def read_run(data: list[Any], count_prompt: int) -> tuple[SamplingParams, bool]:
 
 
 def _check_fixed(given: Mapping[str, Any]) -> None:
-    """Parameters that can have one value here."""
+    """Parameters with only one allowed value."""
     if given.get("num_beams", 1) != 1:
         raise _refuse(
             "num_beams",
@@ -146,7 +146,7 @@ def _integer(given: Mapping[str, Any], name: str) -> int | None:
 
 
 def _lengths(given: Mapping[str, Any], count_prompt: int) -> tuple[int, int]:
-    """The most and the fewest tokens to write."""
+    """The largest and the smallest number of tokens to generate."""
     response = _integer(given, "response_length")
     if response is not None:
         return response, 0 if "eos_token_id" in given else response

@@ -1,7 +1,7 @@
 """The bodies of requests and answers, made from the one table of controls.
 
-What FastAPI would do with a typed parameter is done here by hand, so that a caller's key is looked
-at before the body is, and each error names the parameter and says what is allowed.
+Bodies are validated here rather than by FastAPI, so that the key is checked before the body and
+each error names the parameter and the allowed values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gptj_demo.sampling import CONTROLS, MAX_BIAS, SamplingParams
 
 MAX_PROMPTS = 128
 DEFAULTS = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
-"""OpenAI's defaults, where they are not the page's."""
+"""OpenAI's defaults that differ from the page's."""
 
 NAMES = {control.name: control.api_name for control in CONTROLS}
 """The controls' names in OpenAI's API."""
@@ -81,7 +81,7 @@ _LISTS: dict[str, Any] = {
 
 
 def _field(control: Control) -> tuple[Any, Any]:
-    """A control as a field of the body: its type and range, the default, all that is said of it."""
+    """A control as a field of the body: type, range, default and description."""
     field = SamplingParams.model_fields[control.name]
     default = DEFAULTS.get(control.name, control.default)
     if control.is_list:
@@ -111,7 +111,7 @@ CompletionRequest = create_model(
 
 
 class TokenizeRequest(BaseModel):
-    """A text whose tokens are asked for."""
+    """A text to tokenize."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -123,7 +123,7 @@ class TokenizeRequest(BaseModel):
 
 
 class DetokenizeRequest(BaseModel):
-    """Tokens whose text is asked for."""
+    """Tokens to turn into text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -132,7 +132,7 @@ class DetokenizeRequest(BaseModel):
 
 
 class RunRequest(BaseModel):
-    """A request as Pipeline Cloud's GPT-J took it."""
+    """The request of Pipeline Cloud's GPT-J."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -149,7 +149,7 @@ class RunRequest(BaseModel):
 
 
 class Logprobs(BaseModel):
-    """Probabilities of the tokens, in lists that stand side by side."""
+    """Probabilities of the tokens, in parallel lists."""
 
     tokens: list[str] = Field(
         description="The tokens' texts; a part of a character is written as bytes:\\xf0\\x9f."
@@ -177,7 +177,7 @@ class Choice(BaseModel):
 
 
 class PromptTokensDetails(BaseModel):
-    """More on the prompt."""
+    """Details of the prompt's tokens."""
 
     cached_tokens: int = Field(description="Tokens that had been read before.")
 
@@ -192,7 +192,7 @@ class Usage(BaseModel):
 
 
 class CompletionResponse(BaseModel):
-    """The completions; a stream sends objects of the same shape, each with what is new."""
+    """The completions; a stream sends objects of the same form, each with the new part."""
 
     id: str = Field(description="Begins with cmpl-.")
     object: Literal["text_completion"]
@@ -216,13 +216,13 @@ class ErrorObject(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """An error, as OpenAI's API tells it."""
+    """An error in OpenAI's format."""
 
     error: ErrorObject
 
 
 class Model(BaseModel):
-    """A model that can be asked."""
+    """An available model."""
 
     id: str
     object: Literal["model"]
@@ -231,7 +231,7 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that can be asked."""
+    """The available models."""
 
     object: Literal["list"]
     data: list[Model]
@@ -248,13 +248,13 @@ class TokenizeResponse(BaseModel):
 
 
 class DetokenizeResponse(BaseModel):
-    """The text of tokens."""
+    """The text of the tokens."""
 
     prompt: str
 
 
 class RunResponse(BaseModel):
-    """An answer as Pipeline Cloud gave it."""
+    """The answer of Pipeline Cloud's GPT-J."""
 
     id: str
     created_at: str
@@ -330,7 +330,7 @@ def _explain_prompt(error: ValidationError) -> str:
 
 
 def _explain_control(name: str, first: Any, message: str) -> str:
-    """What the table says of a wrong value; pydantic's words where the table would take it."""
+    """The table's message for a wrong value, or pydantic's if the table would accept the value."""
     try:
         value = first["input"] if len(first["loc"]) == 1 else {first["loc"][1]: first["input"]}
         make_params({name: value})
@@ -347,13 +347,13 @@ def read_params(body: BaseModel) -> SamplingParams:
     if isinstance(values.get("stop"), str):
         values["stop"] = [values["stop"]]
     if values.get("echo") and values.get("logprobs") is None:
-        # the prompt's own probabilities are computed where somebody sees them
+        # compute the prompt's probabilities only if the answer shows them
         values["echo"] = values.get("max_new_tokens") == 0
     return params_of({**DEFAULTS, **values})
 
 
 def params_of(values: Mapping[str, Any]) -> SamplingParams:
-    """`make_params` with what is wrong as an `ApiError`: 422 for what is so only together."""
+    """`make_params`; raises `ApiError` 400, or 422 for values that contradict each other."""
     try:
         return make_params(values)
     except InvalidControl as invalid:

@@ -1,4 +1,4 @@
-"""The API as an application: its routes, and what stands in front of them."""
+"""The API as an application: its routes and middleware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that end when the caller leaves."""
+"""Responses that end when the caller disconnects."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Result = TypeVar("Result")
 
 
 class CallerLeft(Exception):
-    """The caller closed the connection: nobody reads the answer."""
+    """The caller closed the connection."""
 
 
 async def unless_caller_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """What `work` returns; raises `CallerLeft` and cancels it where the caller leaves first."""
+    """The result of `work`; if the caller disconnects first, cancels it and raises `CallerLeft`."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_leaving(request))
     try:
@@ -58,10 +58,10 @@ def encode(data: dict[str, Any]) -> bytes:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; `resources` are released however the answer ends."""
+    """Server-sent events; `resources` are released when the response ends for any reason."""
 
     def __init__(self, events: AsyncGenerator[bytes, None], resources: AsyncExitStack) -> None:
-        # a proxy that collected the answer would undo the streaming
+        # tells proxies not to buffer the stream
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._resources = resources

@@ -1,8 +1,8 @@
 """Which requests may enter the queue, and whose turn it is. Pure: no lock, no loop, no process.
 
-The engine gets about as many requests as it has slots, the others wait here. The next turn belongs
-to the visitor with the fewest completions in the engine; among equals, to the request that came
-first. No visitor gets the last slots, so that somebody else finds a free one.
+The engine gets about as many requests as it has slots; the others wait here. Next is the oldest
+request of the visitor with the fewest completions in the engine. No visitor gets the last slots, so
+that others find a free one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from gptj_demo.texts import message
 
 @dataclass(slots=True)
 class _Request:
-    """A request that is not over; `completions` counts those of it that have not ended."""
+    """An open request; `completions` is the number of its completions that have not ended."""
 
     visitor: str | None
     completions: int
     ahead: int | None = None
-    """Requests that start before it, as its stream last learned; None until it has learned it."""
+    """Requests that start before it, as last reported to its stream; None before a report."""
     is_waiting: bool = True  # it has no slot yet
     is_ready: bool = False  # it may be submitted
     is_submitted: bool = False  # the engine has it
 
 
 class Admission:
-    """The requests that are not over, by id; ids grow in the order of arrival.
+    """The open requests, by id; ids grow in the order of arrival.
 
     `max_waiting` requests may wait in all. `slots` is the number of slots of the newest model, 0
     before one is known; `is_open` says whether an engine takes requests at present.
@@ -46,7 +46,7 @@ class Admission:
 
     @property
     def slots_per_visitor(self) -> int:
-        """Slots that one visitor gets at most: all but one in eight, where there are four."""
+        """Slots that one visitor gets at most: all but one in eight, if there are at least four."""
         return self.slots if self.slots < 4 else self.slots - max(1, self.slots // 8)
 
     @property
@@ -71,7 +71,7 @@ class Admission:
     # ---- what happens to a request
 
     def enter(self, request_id: int, visitor: str | None, completions: int) -> None:
-        """Put a new request into the queue; raises `RequestRefused` where that is full."""
+        """Put a new request into the queue; raises `RequestRefused` if that is full."""
         free = max(0, self.slots - self.running) if self.is_open else 0
         if self.waiting >= self.max_waiting + free:
             raise RequestRefused("queue_full", message("refused.queue_full", count=self.waiting))
@@ -84,7 +84,7 @@ class Admission:
         self._places_changed = True
 
     def mark_ready(self, request_id: int) -> bool:
-        """Note that the request may be submitted; False where it is over or submitted already."""
+        """Note that the request may be submitted; False if it is over or already submitted."""
         one = self._requests.get(request_id)
         if one is None or one.is_submitted:
             return False
@@ -116,9 +116,9 @@ class Admission:
                 ids.discard(request_id)
 
     def close(self, *, for_good: bool) -> list[int]:
-        """The engine has ended: forget the requests that it had, or all; returns their ids.
+        """Forget the requests that an ended engine had, or all requests; returns their ids.
 
-        The others wait for the next engine, for which they are not ready yet.
+        The others wait for the next engine and become not ready.
         """
         self.is_open = False
         ended = list(self._requests) if for_good else sorted(self._submitted)
@@ -132,7 +132,7 @@ class Admission:
     # ---- whose turn it is
 
     def next_turns(self) -> list[int]:
-        """The requests that the engine gets now, in this order; they count as submitted.
+        """The requests to submit now, in this order; they count as submitted.
 
         The engine gets a few more than it has slots for, so that no slot is empty while the next
         request travels.
@@ -160,7 +160,7 @@ class Admission:
         return turns
 
     def moved(self) -> list[tuple[int, int]]:
-        """Each waiting request whose place has changed: its id, and how many start before it."""
+        """Each waiting request whose position has changed: its id and the new position."""
         if not self._places_changed:
             return []
         self._places_changed = False
@@ -179,7 +179,7 @@ class Admission:
         return moved
 
     def _held(self) -> Counter[str | None]:
-        """Completions that the engine has, by visitor."""
+        """Completions in the engine, by visitor."""
         held: Counter[str | None] = Counter()
         for request_id in self._submitted:
             one = self._requests[request_id]

@@ -1,7 +1,7 @@
 """Hands requests to the engine and the engine's events to the streams.
 
-Streams live in event loops, the engine's messages arrive in a thread of their own: the lock is
-here. Whose turn it is, `admission` decides.
+Streams live in event loops and the engine's messages arrive in a thread of their own, so a lock
+protects the state here. `admission` decides the order of requests.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Delivery = tuple[Stream, StreamEvent]
 
 
 class Dispatcher:
-    """The open streams; the port through which they reach the engine. Thread-safe.
+    """The open streams, and their port to the engine. Thread-safe.
 
-    `ready` is what is known of the model, `accepting` whether an engine is there that takes
-    requests, `closed` why none will be taken any more.
+    `ready` describes the model, `accepting` says whether an engine takes requests, and `closed`
+    says why no further requests are taken.
     """
 
     def __init__(self, max_waiting: int, send: Callable[[Submit | Cancel], None]) -> None:
@@ -51,7 +51,7 @@ class Dispatcher:
         self._admission = Admission(max_waiting)
         self._streams: dict[int, Stream] = {}  # by request id
         self._accepting = False
-        self._preparing: set[asyncio.Future[None]] = set()  # held, or they may be collected
+        self._preparing: set[asyncio.Future[None]] = set()  # keeps tasks from collection
 
     @property
     def slots_per_visitor(self) -> int:
@@ -86,7 +86,7 @@ class Dispatcher:
     async def submit(self, stream: Stream) -> None:
         ready = self.ready
         if ready is None or not self._accepting:
-            return  # it is submitted when the engine has sent its tokenizer
+            return  # submitted once the engine has sent its tokenizer
         try:
             stream.submitted = await build_submit(
                 stream.request_id, stream.request, stream.seed, ready
@@ -121,7 +121,7 @@ class Dispatcher:
             self._admission.leave(stream.request_id)
             if was_submitted:
                 self._send(Cancel(stream.request_id))
-                self._fill_slots()  # the engine handles messages in their order
+                self._fill_slots()  # the engine handles messages in order
             moved = self._moved()
         _deliver(moved)
 
@@ -131,13 +131,13 @@ class Dispatcher:
             self._send(self._streams[request_id].submitted)
 
     def _moved(self) -> list[Delivery]:
-        """The events of waiting requests whose place has changed; with the lock held."""
+        """The events of waiting requests whose position has changed; with the lock held."""
         return [(self._streams[i], Waiting(ahead)) for i, ahead in self._admission.moved()]
 
     # ---- for the thread that watches the engine
 
     def accept(self, ready: Ready) -> None:
-        """An engine has its tokenizer: prepare the requests that wait for one."""
+        """An engine has sent its tokenizer: prepare the waiting requests."""
         with self._lock:
             self.ready, self._accepting = ready, True
             late = [self._streams[i] for i in self._admission.not_ready()]
@@ -145,7 +145,7 @@ class Dispatcher:
             _call_in_loop(stream.loop, self._start_preparing, stream)
 
     def open(self, ready: Ready, slots: int) -> None:
-        """The engine has loaded its model, which has so many slots: submit what is prepared."""
+        """The engine has loaded its model and has `slots` slots: submit the prepared requests."""
         with self._lock:
             self.ready = ready
             self._admission.slots = slots
@@ -181,7 +181,7 @@ class Dispatcher:
         _deliver(deliveries)
 
     def end_streams(self, why: Message) -> None:
-        """End with an error what the engine had; the other requests wait for the next engine."""
+        """End the engine's requests with an error; the other requests wait for the next engine."""
         with self._lock:
             for_good = self.closed is not None
             ended = [self._streams.pop(i) for i in self._admission.close(for_good=for_good)]
@@ -196,7 +196,7 @@ class Dispatcher:
 
 
 def _last_events(stream: Stream, reason: FinishReason, why: Message) -> list[Delivery]:
-    """The ends of a stream's completions where the engine sends none."""
+    """`Finished` events for a stream's completions, when the engine will not send them."""
     return [
         (stream, Finished(stream.request_id, reason, why, "", 0, 0, stream.seed, index))
         for index in range(stream.request.params.candidates)
@@ -204,7 +204,7 @@ def _last_events(stream: Stream, reason: FinishReason, why: Message) -> list[Del
 
 
 def _deliver(deliveries: list[Delivery]) -> None:
-    """Hand events to their streams: one call into each event loop, however many streams."""
+    """Deliver events to their streams with one call into each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Delivery]] = {}
     for stream, event in deliveries:
         by_loop.setdefault(stream.loop, []).append((stream, event))

@@ -1,4 +1,4 @@
-"""The parts of a prompt that are left out in turn: sentences or words."""
+"""Splits a prompt into the parts that are left out in turn: sentences or words."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gptj_demo.texts import message, quoted
 
 PartKind = Literal["auto", "sentences", "words"]
 FEW_WORDS = 24
-_FULL_WIDTH_MARKS = "\u3002\uff01\uff1f"  # these end a sentence without a space
+_FULL_WIDTH_MARKS = "\u3002\uff01\uff1f"  # these end a sentence without a following space
 _BOUNDARY = re.compile(rf"[{_FULL_WIDTH_MARKS}]\s*|\s+")
 _WORD = re.compile(r"\s*\S+|\s+")
 _CLOSING = "\"'\u201d\u2019\u00bb)]}"
 
 
 def sentences(text: str) -> list[str]:
-    """A text cut after its sentences and lines; joined they are the text again."""
+    """A text split after sentences and lines; the parts joined are the text."""
     parts, start = [], 0
     for match in _BOUNDARY.finditer(text):
         before = text[max(start, match.start() - 4) : match.start()].rstrip(_CLOSING)
@@ -31,15 +31,15 @@ def sentences(text: str) -> list[str]:
 
 
 def words(text: str) -> list[str]:
-    """A text cut before the space before each word; joined they are the text again."""
+    """A text split before the space before each word; the parts joined are the text."""
     return _WORD.findall(text)
 
 
 def parts_of(text: str, kind: PartKind, at_most: int) -> list[str]:
     """The parts of a prompt that are left out in turn: sentences or words, none of them empty.
 
-    `auto` takes words where there are few or but one sentence. Where there would be more than
-    `at_most` (1 or more), neighbours are taken together.
+    `auto` uses words if there are few of them or only one sentence. If there would be more than
+    `at_most` (1 or more) parts, neighbours are merged.
     """
     parts = sentences(text) if kind != "words" else []
     single = words(text)
@@ -50,12 +50,12 @@ def parts_of(text: str, kind: PartKind, at_most: int) -> list[str]:
 
 
 def without_each(parts: Sequence[str]) -> list[str]:
-    """The text that the parts make, without each of them in turn."""
+    """The joined text without each part in turn."""
     return ["".join((*parts[:i], *parts[i + 1 :])) for i in range(len(parts))]
 
 
 def read_kind(value: object) -> PartKind:
-    """Into what a prompt is cut, from untrusted data; raises `RequestRefused`."""
+    """The kind of parts, from untrusted data; raises `RequestRefused`."""
     kinds: tuple[PartKind, ...] = get_args(PartKind)
     for kind in kinds:
         if value == kind:

@@ -1,4 +1,4 @@
-"""Where the tokens that the model reads stand in the prompt's text."""
+"""The positions in the prompt's text of the tokens that the model reads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gptj_demo.tokenization import Token, Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class PlacedPrompt:
-    """A prompt's text in UTF-8, and its tokens that the engine was given with their places in it.
+    """A prompt's text in UTF-8, and the positions in it of the tokens sent to the engine.
 
-    The tokens are those of `Submit`: without the ones that `truncate` dropped, and with the one
-    that token healing takes back.
+    These are the tokens of `Submit`: without those that `truncate` dropped, and with the last one,
+    which token healing removes later.
     """
 
     data: bytes
@@ -28,14 +28,14 @@ class PlacedPrompt:
 
     @property
     def start_of_last(self) -> int:
-        """The byte where the last token begins, which is the one that healing takes back."""
+        """The byte where the last token begins, which is the one that token healing removes."""
         return self.tokens[-1].start
 
     def parts(self, token_ids: Sequence[int]) -> list[bytes]:
-        """The bytes of the text that each token stands for; `token_ids` are those of the score.
+        """The bytes of the text of each token; `token_ids` are those of the score.
 
-        The score has no healed token. Where that was the only one, it has a beginning-of-text
-        token in its place, which stands for nothing of the text.
+        The score has no healed token. If that was the only one, the score has a beginning-of-text
+        token instead, which has no bytes in the text.
         """
         if len(token_ids) == 1 and token_ids[0] != self.tokens[0].token_id:
             return [b""]
@@ -46,10 +46,10 @@ class PlacedPrompt:
 def place_prompt(
     vocabulary: Vocabulary, prompt: str | Sequence[int], submit: Submit
 ) -> PlacedPrompt:
-    """The places of the tokens in `prompt`, of which `submit` was made.
+    """The positions in `prompt` of the tokens of `submit`.
 
-    The text of token ids is the bytes that they stand for. Texts are tokenized once more only
-    where the tokens' bytes are not the text's, as with tokens that take the spaces around them.
+    The text of token ids is their bytes. A text is tokenized again only if its tokens' bytes differ
+    from it, as with tokens that absorb the spaces around them.
     """
     ids, dropped = submit.prompt_token_ids, submit.dropped_tokens
     if isinstance(prompt, str):
@@ -63,14 +63,14 @@ def place_prompt(
         whole = vocabulary.encode_prompt(prompt)
         if tuple(whole[dropped:]) == ids:
             return PlacedPrompt(data, tuple(vocabulary.tokens(whole, prompt)[dropped:]))
-    # nothing to read: the engine was given the token that begins a text
+    # an empty prompt: the engine got the beginning-of-text token
     return PlacedPrompt(data, tuple(Token(i, vocabulary.text_of(i), 0, 0) for i in ids))
 
 
 def _one_after_another(
     vocabulary: Vocabulary, token_ids: Sequence[int], end: int
 ) -> tuple[Token, ...]:
-    """Tokens whose bytes follow each other up to byte `end` of the text."""
+    """Positions of tokens whose bytes are adjacent and end at byte `end` of the text."""
     sizes = [len(vocabulary.bytes_of(token_id)) for token_id in token_ids]
     ends = list(accumulate(sizes, initial=end - sum(sizes)))
     return tuple(

@@ -1,4 +1,4 @@
-"""From a request to what the engine gets: text to token ids, fitted into the context."""
+"""Turns a request into the engine's message: token ids that fit into the context."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TOKENIZE_IN_THREAD_FROM = 20_000  # characters; shorter texts take less than a t
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What is known of the model from the moment its tokenizer is there.
+    """Properties of the model, known once its tokenizer is loaded.
 
-    `context_length` is the number of tokens that prompt and completion may have together; `model`
-    is None until the weights have been loaded once.
+    `context_length` limits the tokens of prompt and completion together; `model` is None until the
+    weights have been loaded once.
     """
 
     vocabulary: Vocabulary
@@ -30,7 +30,7 @@ class Ready:
 
 
 async def encode(text: str, ready: Ready, *, begins: bool = True) -> list[int]:
-    """Token ids of a text that `begins` or goes on; raises `RequestRefused`."""
+    """Token ids of a text (if `begins`) or of a part of one; raises `RequestRefused`."""
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise RequestRefused(
             "too_long",
@@ -94,13 +94,13 @@ def check_ids(token_ids: tuple[int, ...], vocabulary: Vocabulary) -> None:
 
 
 def fit(token_ids: tuple[int, ...], params: SamplingParams, context_length: int) -> tuple[int, ...]:
-    """The prompt that the model reads: all of it, or its end; see `SamplingParams.truncate`.
+    """The prompt or, if truncated, its end; see `SamplingParams.truncate`.
 
-    Raises `RequestRefused` for a prompt that is too long and may not be truncated.
+    Raises `RequestRefused` for a prompt that is too long and must not be truncated.
     """
     if params.truncate == "left":
         return token_ids[-longest_read(params.max_new_tokens, context_length) :]
-    longest = context_length - (params.max_new_tokens > 0)  # leaves a position to generate
+    longest = context_length - (params.max_new_tokens > 0)  # leaves a position for one new token
     if len(token_ids) > longest:
         sizes = {"tokens": len(token_ids), "context": context_length}
         why = message("refused.too_long", **sizes, count=len(token_ids) - longest)
@@ -114,9 +114,9 @@ def longest_read(max_new_tokens: int, context_length: int) -> int:
 
 
 async def dropped_by_truncation(text: str, max_new_tokens: int, ready: Ready) -> tuple[int, int]:
-    """How many tokens and characters `truncate` = left takes from a text.
+    """How many tokens and characters `truncate` = left drops from a text.
 
-    A character of which the model reads a part counts as dropped. Raises `RequestRefused`.
+    A partly dropped character counts as dropped. Raises `RequestRefused`.
     """
     token_ids = await encode(text, ready)
     dropped = max(0, len(token_ids) - longest_read(max_new_tokens, ready.context_length))

@@ -1,7 +1,7 @@
-"""How probable a continuation is after each of several prompts, and which parts of one made it so.
+"""Scores a continuation after several prompts, or after a prompt without each of its parts.
 
-Prompt and continuation are tokenized apart, so that the continuation is the same tokens after every
-prompt and their log-probabilities can be subtracted.
+Prompt and continuation are tokenized separately, so the continuation has the same tokens after
+every prompt and the log-probabilities can be subtracted.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from gptj_demo.texts import message
 MAX_PROMPTS = 64
 MAX_PARTS = 64
 MAX_TOKENS_READ = 65_536
-"""What one request may have the model read, so that others need not wait long for it."""
+"""Limits on what one request makes the model read, so that others do not wait long."""
 MOST_STREAMS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ContinuationScore:
-    """How probable each token of a continuation was after a prompt; natural logarithms.
+    """The log-probability of each token of a continuation after a prompt (natural logarithms).
 
-    `prompt_tokens` were read before it, `dropped_tokens` more left out by `truncate`; `size` is the
+    `prompt_tokens` were read before it, and `truncate` dropped `dropped_tokens`; `size` is the
     continuation's length in UTF-8 bytes.
     """
 
@@ -59,7 +59,7 @@ class ContinuationScore:
 
 
 class Continuation(NamedTuple):
-    """A continuation as tokens; `as_generated` says that they are those the model chose.
+    """A continuation as tokens; `as_generated` says that the model generated these tokens.
 
     `size` is its length in UTF-8 bytes.
     """
@@ -70,9 +70,9 @@ class Continuation(NamedTuple):
 
 
 class LeaveOneOut(NamedTuple):
-    """The parts of a prompt, and its token ids: whole, then without each part in turn.
+    """The parts of a prompt, and token ids of the whole prompt, then without each part in turn.
 
-    `dropped_tokens` of the prompt's beginning were left out of all by `truncate`.
+    `truncate` dropped `dropped_tokens` from the beginning of the prompt before the split.
     """
 
     parts: list[str]
@@ -81,7 +81,7 @@ class LeaveOneOut(NamedTuple):
 
 
 def most_parts(tokens: int) -> int:
-    """How many parts of a text of that many tokens can be left out in turn, 1 or more."""
+    """The largest number of parts for a text of that many tokens, 1 or more."""
     return max(1, min(MAX_PARTS, MAX_TOKENS_READ // max(1, tokens) - 1))
 
 
@@ -89,7 +89,7 @@ def most_parts(tokens: int) -> int:
 
 
 async def encode_prompt(worker: Worker, text: str) -> tuple[int, ...]:
-    """Token ids of a prompt; an empty one is the token that begins a text."""
+    """Token ids of a prompt; an empty one becomes the beginning-of-text token."""
     if not isinstance(text, str):
         raise RequestRefused("invalid", message("score.prompt_no_text"))
     ids = tuple(token.token_id for token in await worker.tokenize(text))
@@ -99,9 +99,9 @@ async def encode_prompt(worker: Worker, text: str) -> tuple[int, ...]:
 async def encode_continuation(
     worker: Worker, text: str, generated_ids: Sequence[int] = ()
 ) -> Continuation:
-    """The continuation's tokens: `generated_ids` where they stand for the same text.
+    """The continuation's tokens: `generated_ids` if they have the same text.
 
-    Raises `RequestRefused` where there is none.
+    Raises `RequestRefused` for an empty continuation.
     """
     if not isinstance(text, str) or not text:
         raise RequestRefused("invalid", message("score.no_continuation"))
@@ -118,7 +118,7 @@ async def encode_continuation(
 
 
 def check_count(prompts: Sequence[object]) -> None:
-    """Raise `RequestRefused` where there are too many prompts, or none."""
+    """Raise `RequestRefused` if there are no prompts or too many."""
     if not 1 <= len(prompts) <= MAX_PROMPTS:
         raise RequestRefused(
             "invalid",
@@ -129,7 +129,7 @@ def check_count(prompts: Sequence[object]) -> None:
 def check_fits(
     worker: Worker, prompts: Sequence[Sequence[int]], continuation: Continuation, truncate: str
 ) -> None:
-    """Raise `RequestRefused` for what the model cannot read, or not in reasonable time."""
+    """Raise `RequestRefused` for prompts that do not fit or take too long to read."""
     context = worker.require_ready().context_length
     length = len(continuation.token_ids)
     if length >= context:
@@ -155,7 +155,7 @@ def check_fits(
 async def leave_out_each(
     worker: Worker, text: str, continuation: Continuation, kind: PartKind, truncate: str
 ) -> LeaveOneOut:
-    """What is to be scored to know which parts of a prompt made the continuation likely.
+    """The prompts to score for the influence of each part of a prompt.
 
     Raises `RequestRefused`.
     """
@@ -163,7 +163,7 @@ async def leave_out_each(
     check_fits(worker, [ids], continuation, truncate)
     room = worker.require_ready().context_length - len(continuation.token_ids)
     dropped = max(0, len(ids) - room)
-    if dropped:  # else what is left out would make room for words that were not read before
+    if dropped:  # otherwise leaving a part out would let truncated words back in
         ids = ids[dropped:]
         start = (await worker.tokenize(text))[dropped].start
         text = text.encode()[start:].decode(errors="ignore")
@@ -186,9 +186,9 @@ async def score_continuations(
     truncate: Any = "error",
     alternatives: int = 0,
 ) -> AsyncGenerator[tuple[int, ContinuationScore] | None, None]:
-    """The continuation's score after each prompt, by the prompt's place, as they come.
+    """The continuation's score after each prompt, with the prompt's index, as they arrive.
 
-    The engine reads them together. None comes where nothing has happened for half a second. Raises
+    The engine reads the prompts together. Yields None after half a second without a score. Raises
     `RequestRefused`, and `InvalidControl` for `truncate` or `alternatives`.
     """
     controls = {"max_new_tokens": 0, "echo": True, "logprobs": alternatives, "truncate": truncate}
@@ -216,7 +216,7 @@ async def score_continuations(
                 except RequestRefused as refusal:
                     if refusal.kind != "queue_full" or not running:
                         raise
-                    waiting.appendleft(place)  # when one of our own has left the line
+                    waiting.appendleft(place)  # retry once our queue has moved
                     limit = len(running)
                 else:
                     yield place, score
@@ -233,7 +233,7 @@ async def _score(
     params: SamplingParams,
     visitor: str,
 ) -> ContinuationScore:
-    """One prompt's; raises `RequestRefused` where the engine failed too."""
+    """The score after one prompt; raises `RequestRefused`, also if the engine failed."""
     ids = continuation.token_ids
     request = GenerationRequest(prompt + ids, params, visitor)
     scored = None

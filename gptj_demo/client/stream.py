@@ -29,7 +29,7 @@ class Port(Protocol):
         """Enter the queue; the first event comes before this returns. Raises `RequestRefused`."""
 
     async def submit(self, stream: Stream) -> None:
-        """Tokenize and check the request and hand it over, or deliver a `RequestRefused`."""
+        """Tokenize, check and submit the request, or deliver a `RequestRefused`."""
 
     def cancel(self, stream: Stream) -> None:
         """End the engine's work; the last events of the stream follow."""
@@ -54,11 +54,11 @@ class Observer(Protocol):
 class Stream:
     """The events of one request: an async iterator that ends when all completions are `Finished`.
 
-    With `best_of` greater than `n` the candidates' tokens are held back, while `Drafting` counts
-    them, until the best are known; these are completions 0 to n - 1, the best first.
+    With `best_of` greater than `n`, the candidates' tokens are held back until the best are known;
+    `Drafting` events count them meanwhile. The best become completions 0 to n - 1, best first.
 
-    Nothing is sent before the first event is asked for; that may raise `RequestRefused`. Close it
-    (`aclose`, or `contextlib.aclosing`) when leaving early: that ends the engine's work on it.
+    The request is sent when the first event is awaited; that may raise `RequestRefused`. Close the
+    stream (`aclose`, or `contextlib.aclosing`) when leaving early, which cancels the request.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Stream:
 
     @property
     def submitted(self) -> Submit:
-        """What the engine gets, or has got; known before any event of the engine."""
+        """The engine's message for this request; known before any event of the engine."""
         if self._submitted is None:
             raise RuntimeError("the stream has not been prepared")
         return self._submitted
@@ -150,7 +150,7 @@ class Stream:
         self._events.clear()
 
     def on_event(self, event: StreamEvent | RequestRefused) -> None:
-        """Take an event in; called in the stream's own event loop."""
+        """Receive an event; called in the stream's own event loop."""
         if self._over:
             return
         if isinstance(event, Finished):
@@ -206,7 +206,7 @@ class _Ranking:
         self._drafted = 0
 
     def add(self, event: TokenEvent | Finished, is_last: bool) -> list[StreamEvent]:
-        """The events to deliver now: the number of tokens so far, at the end the winners' own."""
+        """Events to deliver now: the number of tokens so far, at the end the winners' events."""
         if isinstance(event, TokenEvent):
             self._tokens.setdefault(event.index, []).append(event)
             self._drafted += 1

@@ -1,6 +1,6 @@
-"""Who a request comes from. The page and the API name a visitor by these functions only.
+"""Names the visitor that a request comes from, for the page and the API.
 
-The name decides whose turn is next and counts towards limits. It holds no key.
+Scheduling and limits use the name. It contains no key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def by_address(request: Connection) -> str:
 
 
 def by_session(request: Connection) -> str:
-    """The name of a person at the page: the tab's session, or the address if there is none."""
+    """The name of a visitor of the page: the tab's session, or the address if there is none."""
     session = getattr(request, "session_hash", None)
     return f"page {session}" if session else by_address(request)
 

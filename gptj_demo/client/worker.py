@@ -1,7 +1,7 @@
 """The web process's end of the engine: `Worker.stream(request)` and the engine's state.
 
-That is all that pages, terminal and API know of the model. A backend runs the engine; the worker
-watches it, restarts it after a failure, and sees to it that every stream ends with a reason.
+Page, terminal and API use the model only through it. A backend runs the engine; the worker watches
+it, restarts it after a failure, and ends every stream with a reason.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Worker:
 
     @property
     def ready(self) -> Ready | None:
-        """What is known of the model, None before its tokenizer is loaded."""
+        """Properties of the model, None before its tokenizer is loaded."""
         return self._dispatcher.ready
 
     @property
@@ -95,7 +95,7 @@ class Worker:
 
     @property
     def model(self) -> ModelInfo | None:
-        """The model that answers, None before the first one is loaded."""
+        """The loaded model, None before the first one is loaded."""
         return self.status.model
 
     @property
@@ -105,7 +105,7 @@ class Worker:
 
     @property
     def context_length(self) -> int | None:
-        """Tokens that prompt and completion may have together; None before it is known."""
+        """The limit of prompt and completion together, in tokens; None before it is known."""
         return None if self.ready is None else self.ready.context_length
 
     def require_ready(self) -> Ready:
@@ -134,19 +134,19 @@ class Worker:
         return None if self.ready is None else len(await encode(text, self.ready))
 
     async def unread(self, text: str, max_new_tokens: int) -> tuple[int, int]:
-        """Tokens and characters of a text that `prompt.dropped_by_truncation` counts."""
+        """Tokens and characters that truncation drops; see `prompt.dropped_by_truncation`."""
         if self.ready is None:
             return 0, 0
         return await dropped_by_truncation(text, max_new_tokens, self.ready)
 
     async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
-        """The tokens of a text that `begins` or goes on; raises `RequestRefused`, also before the
-        tokenizer is loaded."""
+        """The tokens of a text (if `begins`) or of a part of one; raises `RequestRefused`, also
+        before the tokenizer is loaded."""
         ready = self.require_ready()
         return ready.vocabulary.tokens(await encode(text, ready, begins=begins), text)
 
     def token_text(self, token_id: int) -> str:
-        """A token of the model as text by itself; see `Token.text`."""
+        """The text of a single token; see `Token.text`."""
         return self.require_ready().vocabulary.text_of(token_id)
 
     # ---- the engine; all below runs in the supervising thread
@@ -169,13 +169,13 @@ class Worker:
         was_ready = False
         try:
             self._backend.start()
-            if self._stopping.is_set():  # `stop` may have come too early to find this engine
+            if self._stopping.is_set():  # `stop` may have run before this engine was set
                 self._backend.stop()
             with contextlib.closing(self._backend.events()) as events:
                 for event in events:
                     was_ready |= isinstance(event, EngineStatus) and event.state == "ready"
                     self._on_message(event)
-        except Exception:  # a bug here must not make the open streams wait for ever
+        except Exception:  # after a bug here, open streams must still end
             logger.exception("the supervision of the model process failed")
         self._dispatcher.pause()
         how = self._backend.wait()

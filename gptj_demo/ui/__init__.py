@@ -1,8 +1,8 @@
-"""The page: one file a tab, one for each component of our own, and the theme.
+"""The page: one file per tab, one per custom component, and the theme.
 
-Importing Gradio writes an interface file (`.pyi`) beside the source of every component, each time:
-half of the seconds that the import takes, and files in our tree that nobody asked for. Where a
-class's source is not to be found Gradio leaves that out, so for the time of the import it is not.
+At each import Gradio writes an interface file (`.pyi`) beside the source of every component. That
+takes half of the import time and leaves files in our tree. Gradio skips classes whose source file
+it cannot find, so the source is hidden during the import.
 """
 
 import inspect

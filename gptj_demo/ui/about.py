@@ -1,4 +1,4 @@
-"""The About view: what answers and how busy it is, the model's card, where texts are kept."""
+"""The About view: the model and its load, the model's card, where texts are stored."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gptj_demo.ui.component import ModuleHTML
 
 
 class About(ModuleHTML):
-    """Fixed words, and figures that the news "status" brings while the view is shown."""
+    """Fixed texts, and figures from the event "status", updated while the view is shown."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("views/about/about", **options)
 
 
 def build_about(worker: Worker) -> None:
-    """Lay out the view in the present Blocks; what runs is told by the model's status."""
+    """Lay out the view in the present Blocks; the model's status fills in the figures."""
     About(elem_id="about")

@@ -1,7 +1,7 @@
 """The page's files: markup, styles and data to build it, ES modules to serve.
 
-A module's address holds the hash of all files that are served, so browsers may keep them for good,
-relative imports between modules stay within one version, and an update is seen at once.
+A module's URL contains the hash of all served files. So browsers may cache them for good, relative
+imports between modules stay within one version, and an update takes effect at once.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def boot_script(views: Sequence[str]) -> str:
 
 
 def _describe_language(name: str) -> dict[str, Any]:
-    """What the boot script must know of a language before its texts are loaded."""
+    """What the boot script needs of a language before its texts are loaded."""
     texts = catalogue(name)
     return {
         "name": texts["language.name"],
@@ -91,7 +91,7 @@ def serve_assets(app: FastAPI) -> None:
         content = served_files().get(path)
         if content is None:
             return Response(status_code=404)
-        # a page that was opened before an update may ask for files of the version before
+        # a page opened before an update may request files of the old version
         is_current = asked_version == version()
         headers = {
             "Cache-Control": FOR_GOOD if is_current else "no-store",

@@ -1,4 +1,4 @@
-"""The axes of a comparison: the values of a control, or the presets, that a visitor typed."""
+"""The axes of a comparison: values of a control, or presets, as typed by a visitor."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid, refuse_twice
 
 MAX_AXIS_CHARACTERS = 2000
 PRESET = "preset"
-"""The axis of named settings, beside those of the table's controls."""
+"""The axis of presets; every other axis is a control of the table."""
 
 OF_A_CELL: dict[str, Any] = {"n": 1, "logprobs": 0, "echo": False}
-"""What every cell is asked with: one completion, whose mean log-probability is told."""
+"""Fixed settings of every cell: one completion, with its mean log-probability."""
 
 AXES: dict[str, Control] = {
     control.name: control
     for control in CONTROLS
     if not control.is_list and control.name not in OF_A_CELL
 }
-"""The controls that an axis can go through, by name."""
+"""The controls that can be an axis, by name."""
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(
@@ -34,14 +34,14 @@ _RANGE = re.compile(
 )
 
 Heading = tuple[tuple[str | Message, str | Message], ...]
-"""What a row or a column has its own value of: pairs of label and value.
+"""What varies along the rows or columns, as pairs of label and value.
 
 Texts of the page are messages; a visitor's own names and values are strings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One place on an axis: how it is called, and what it sets."""
+    """One position on an axis: its label and the settings it makes."""
 
     heading: Heading
     settings: dict[str, Any]
@@ -51,7 +51,7 @@ NOTHING = [Value((), {})]
 
 
 def axis_values(field: str, name: str, written: str) -> list[Value]:
-    """The places of an axis: values of a control, or presets, as people write them.
+    """The positions of an axis, parsed from values of a control or names of presets.
 
     Values are separated by commas, slashes, semicolons or lines, and may be ranges such as
     `0.2 to 1.4 in 5 steps`, both ends included. Raises `InvalidGrid`.
@@ -106,7 +106,7 @@ def _preset_values(field: str, items: Sequence[str]) -> list[Value]:
 
 
 def _read_item(field: str, control: Control, item: str) -> list[Any]:
-    """The value or the values of a range that one item stands for."""
+    """The value of one item, or the values if it is a range."""
     span = _RANGE.fullmatch(item)
     if span is None:
         return [_read_value(field, control, item)]
@@ -134,7 +134,7 @@ def _read_item(field: str, control: Control, item: str) -> list[Any]:
 def _read_value(field: str, control: Control, written: str) -> Any:
     try:
         return getattr(make_params({control.name: written}), control.name)
-    except ContradictoryControls:  # with the others' defaults, which are not those of the cells
+    except ContradictoryControls:  # the other controls have defaults here
         return int(float(written))
     except InvalidControl as error:
         raise InvalidGrid(field, error.message) from None
@@ -149,7 +149,7 @@ def _label(control: Control, value: Any) -> str | Message:
 
 
 def suggestion(name: str) -> str:
-    """Values to begin with, as they are written."""
+    """Suggested values, as a visitor would type them."""
     if name == PRESET:
         return ", ".join(PRESETS)
     control = AXES[name]

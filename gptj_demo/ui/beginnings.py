@@ -10,9 +10,9 @@ from gptj_demo.ui.component import ModuleHTML
 
 
 class Beginnings(ModuleHTML):
-    """A row of buttons; each puts a beginning into the editor, as a step that can be undone.
+    """A row of buttons; each puts a beginning into the editor, which undo reverts.
 
-    A scaffold asks for a few words first, and sets the controls that fit its kind of document.
+    A scaffold first asks for a few words, then also sets controls suited to its kind of document.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -20,5 +20,5 @@ class Branches(ModuleHTML):
 
 
 def build_branches(worker: Worker) -> None:
-    """Lay out the view in the present Blocks; it asks nothing of the worker."""
+    """Lay out the view in the present Blocks; it does not use the worker."""
     Branches(elem_id="branches")

@@ -1,8 +1,8 @@
 """The Compare view: a grid of prompts and settings, all of whose cells stream at once.
 
-Each cell is a request of its own, made in the name of one visitor, so the worker's line shares its
-turns fairly with other visitors. What a comparison consists of is worked out in `grid.py`; form,
-grid and results live in the visitor's browser: `assets/views/compare/`.
+Each cell is a request of its own under the visitor's name, so the worker's queue treats other
+visitors fairly. `grid.py` computes the cells. Form, grid and results live in the visitor's browser:
+`assets/views/compare/`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Compare(LogHTML):
 
 
 def _initial_value(control: Control) -> Any:
-    """What the Write panel holds for a control at first."""
+    """The initial value of a control in the Write panel."""
     if control.is_list:
         return write_value(control, control.default)
     return "" if control.default is None else control.default
@@ -74,9 +74,9 @@ def _initial_value(control: Control) -> Any:
 
 
 def read_form(form: Any, seed: int) -> Grid:
-    """The comparison that the page's form asks for; `seed` is used where the form has none.
+    """The comparison that the page's form describes; `seed` is used if the form has none.
 
-    Raises `InvalidGrid`. Anything may come in the place of a form.
+    The form is untrusted data. Raises `InvalidGrid`.
     """
     form = form if isinstance(form, dict) else {}
     placeholders = None
@@ -150,10 +150,10 @@ def _describe_grid(grid: Grid, written: Callable[[str | Message], Any]) -> dict[
 
 def build_compare(worker: Worker) -> None:
     """Lay out the view in the present Blocks and connect it to the worker."""
-    under_way: dict[str, Comparison] = {}  # by the id that the visitor's page made up
+    under_way: dict[str, Comparison] = {}  # by the id that the visitor's page chose
 
     async def plan(form: Any) -> dict[str, Any]:
-        """What a comparison would take, or what is wrong with it; and its placeholders."""
+        """The size of a comparison, or what is wrong with it; and its placeholders."""
         answer: dict[str, Any] = {"placeholders": []}
         try:
             if isinstance(form, dict) and form.get("is_template"):
@@ -197,7 +197,7 @@ def build_compare(worker: Worker) -> None:
                     if not news and time.monotonic() - told_at < GRID.sign_of_life:
                         continue
                     told_at = time.monotonic()
-                    log += record("cells", cells=news) if news else "\n"  # a sign of life
+                    log += record("cells", cells=news) if news else "\n"  # keep-alive
                     yield log
             yield log + record("end")
         except InvalidGrid as wrong:
@@ -226,18 +226,19 @@ def _compare(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
     ) -> AsyncIterator[dict[str, Any]]:
         """Continue prompts under ranges of settings, all at once: at most 36 cells.
 
-        Each update is the whole answer so far: rows and columns, which are lists of [label, value],
-        the prompts, and the cells, each with its row, column, prompt, settings, text, state, and at
-        its end why it ended, its mean log-probability a token, distinct words a word, and seed.
+        Each update is the whole answer so far: rows and columns as lists of [label, value], the
+        prompts, and the cells. A cell has row, column, prompt, settings, text and state; once
+        it has ended also the reason, mean log-probability per token, share of distinct words, seed.
 
-        prompt: What to continue. With placeholders a template: {name} is replaced by each value of
-            the placeholder of that name, {{ and }} are braces.
-        columns: The control that the columns go through, by its name in /generate, or preset.
+        prompt: The prompt. With placeholders it is a template: {name} is replaced by each value of
+            that placeholder, {{ and }} are braces.
+        columns: The control that varies over the columns, by its name in /generate, or preset.
         column_values: Its values, such as "0.2, 0.5, 0.8" or "0.2 to 1.4 in 5 steps".
-        rows: The control that the rows go through, or preset; may be left out.
+        rows: The control that varies over the rows, or preset; optional.
         row_values: Its values.
-        placeholders: The values of each placeholder; several combine. Left out, braces are text.
-        same_seed: Whether all cells have the same seed; else each has its own, one after another.
+        placeholders: The values of each placeholder; all combinations are used. If left out, braces
+            are text.
+        same_seed: Whether all cells have the same seed; otherwise seeds count up from cell to cell.
         controls: All other controls by their names in /generate, as JSON; the rest have defaults.
         """
         try:

@@ -1,4 +1,4 @@
-"""A comparison under way: as many cells of a grid at once as one visitor gets slots."""
+"""A running comparison: as many cells of a grid at once as one visitor gets slots."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ NOT_RUN: dict[str, Any] = {
 
 
 class Comparison:
-    """A grid under way: as many of its cells at once as one visitor gets slots.
+    """A running grid: as many of its cells at once as one visitor gets slots.
 
-    `outcomes` tells what is known of each cell: `state` (`queued`, `waiting`, `running`, `done`),
+    `outcomes` has the result so far of each cell: `state` (`queued`, `waiting`, `running`, `done`),
     `text`, `tokens`, and once it is done `end`: why, and the cell's figures.
     """
 
@@ -51,7 +51,7 @@ class Comparison:
         self._visitor = visitor
         self._queued = deque(range(len(grid.cells)))
         self._open: dict[int, Stream] = {}
-        self._waiting: set[int] = set()  # of the open ones, those without a slot
+        self._waiting: set[int] = set()  # open cells without a slot
         self._has_begun = False
         self._is_stopped = False
         self.outcomes: list[dict[str, Any]] = [
@@ -65,10 +65,10 @@ class Comparison:
             stream.cancel()
 
     async def updates(self) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """What is new of the cells, every short while until the last has ended.
+        """Batches of updates of the cells until the last cell has ended.
 
-        Each piece of news has `cell` and what `outcomes` holds of it, but of the text only what
-        was added. An empty list says that nothing has happened. Leaving early ends all cells.
+        Each update has `cell` and that cell's `outcomes`, but only the new part of the text. An
+        empty list is a keep-alive. Leaving early ends all cells.
         """
         try:
             while True:
@@ -86,13 +86,13 @@ class Comparison:
 
     @property
     def _pause(self) -> float:
-        """Seconds between updates: wider where many others are shown theirs too."""
+        """Seconds between updates; more readers of all comparisons get longer pauses."""
         everybody = self._worker.streams_running + self._worker.streams_waiting
         others = max(0, everybody - len(self._open))
         return GRID.pause(others)
 
     async def _open_next(self) -> list[dict[str, Any]]:
-        """Line up cells for the slots that are free; the others wait here, not in the line."""
+        """Submit cells for the free slots; the others wait here, not in the worker's queue."""
         if self._is_stopped:
             why = message("end.cancelled").described()
             stopped = [self._end(index, "cancelled", **why) for index in self._queued]
@@ -116,7 +116,7 @@ class Comparison:
             except RequestRefused as refusal:
                 self._leave(index)
                 if refusal.kind == "queue_full" and self._has_begun:
-                    self._queued.appendleft(index)  # until there is a place
+                    self._queued.appendleft(index)  # until the queue has room
                     break
                 news.append(self._end(index, "error", **refusal.message.described()))
             else:
@@ -126,7 +126,7 @@ class Comparison:
 
     @property
     def _wanted(self) -> int:
-        """Slots for which our cells wait in the worker's line."""
+        """Slots that our cells wait for in the worker's queue."""
         cells = (self._grid.cells[index].params for index in self._waiting)
         return sum(params.candidates for params in cells if params is not None)
 

@@ -13,20 +13,20 @@ MAX_ID_CHARACTERS = 64
 
 
 def read_asked(sent: Any) -> tuple[dict[str, Any], str]:
-    """What a module asks, and the id that it made for the request; anything may be sent."""
+    """The query of a module and the id that it chose for the request, from untrusted data."""
     asked = sent if isinstance(sent, dict) else {}
     return asked, str(asked.get("id", ""))[:MAX_ID_CHARACTERS]
 
 
 class ModuleHTML(gr.HTML):
-    """The markup of `assets/PATH.html`; `assets/PATH.js` exports `mount`, which brings it to life.
+    """The markup of `assets/PATH.html`; `assets/PATH.js` exports `mount`, which runs it.
 
     `mount` gets what Gradio gives a component's script: `element`, `trigger`, `props`, `server` and
     `watch`. Options that Gradio does not know become `props`.
     """
 
     def __init__(self, path: str, events: tuple[str, ...] = (), **options: Any) -> None:
-        """`events` are the names of those that the module triggers and Python listens to."""
+        """`events` are names of events that the module triggers and Python listens to."""
         given = "{element, trigger, props, server, watch}"
         named = "".join(
             f" '{event}'" for event in events
@@ -50,7 +50,7 @@ class LogHTML(ModuleHTML):
         super().__init__(path, events, value="", **options)
 
     def postprocess(self, value: str | None) -> str | None:
-        """The log as it is: it is never put into the template."""
+        """The log unchanged; it is not inserted into the template."""
         return value
 
     def write_log(
@@ -61,7 +61,7 @@ class LogHTML(ModuleHTML):
             function,
             list(inputs),
             self,
-            api_name=f"{self.elem_id}_{function.__name__}",  # two views may both have a `run`
+            api_name=f"{self.elem_id}_{function.__name__}",  # several views can have an event `run`
             api_visibility="private",
             concurrency_limit=None,
             show_progress="hidden",

@@ -21,7 +21,7 @@ SHAPING = tuple(PRESETS[DEFAULT_PRESET])
 
 
 class ControlSlider(gr.Slider):
-    """A slider that leaves the checking to `make_params`, whose messages are for people."""
+    """A slider whose values `make_params` checks, because its messages are written for people."""
 
     def get_block_name(self) -> str:
         return "slider"
@@ -33,7 +33,7 @@ class ControlSlider(gr.Slider):
 
 def build_controls() -> dict[str, Component]:
     """Lay out preset, controls and reset in the present Blocks; the components by control name."""
-    gr.Button(say("panel.done"), size="sm", elem_id="close-controls")  # where the panel is a drawer
+    gr.Button(say("panel.done"), size="sm", elem_id="close-controls")  # shown on narrow screens
     preset = gr.Radio(
         [(say(f"preset.{name.lower()}"), name) for name in PRESETS],
         value=DEFAULT_PRESET,
@@ -156,7 +156,7 @@ def _connect(
     mark = f"async (...values) => (await gptj.controls).showControls({json.dumps(table)}, values)"
     gr.on(
         [component.change for component in everything]  # type: ignore[attr-defined]
-        + [accordion.expand for accordion in accordions],  # closed ones are not on the page
+        + [accordion.expand for accordion in accordions],  # closed accordions are not in the DOM
         None,
         everything,
         None,

@@ -1,4 +1,4 @@
-"""The editor: one text, written by a person and a model in turns, with its buttons and its status.
+"""The editor: one text that a person and the model write in turns, with buttons and status.
 
 The text itself, who wrote what, and every step of it live in the visitor's browser:
 `assets/views/write/`.
@@ -14,7 +14,7 @@ from gptj_demo.ui.component import LogHTML
 class Editor(LogHTML):
     """Events: `generate` (prompt, retry, id, controls), with the log as output, `keep_seed` (seed).
 
-    `controls` are those that the request alone has other than the panel. `server_functions` must
+    `controls` are this request's overrides of the panel. `server_functions` must
     hold `count_tokens(text)`, `unread({text, max_new_tokens})`, `stop(id)` and
     `score({id, text, logprobs})`, which the script calls.
     """

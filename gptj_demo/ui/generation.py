@@ -1,4 +1,4 @@
-"""How a request's events reach a visitor: in small batches, at a pace the page can show."""
+"""Sends a request's events to a visitor in small batches, at a pace the page can show."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ BROKEN = message("refused.broken")
 
 
 async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEvent]]:
-    """The events of `stream`, those of one short while together, until the last.
+    """The events of `stream` until the last, in batches.
 
-    An empty batch comes when nothing has happened for half a second: whoever yields on it learns
-    that way that the visitor has gone. Raises `RequestRefused`. Closing `stream` is the caller's.
+    An empty batch comes after half a second without events: a caller that yields on it notices that
+    the visitor has left. The caller closes `stream`. Raises `RequestRefused`.
     """
     while True:
         events = await stream.drain(timeout=PAGE.sign_of_life)
@@ -46,7 +46,7 @@ async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEv
         if stream.done:
             return
         if events and _begins(events[-1]):
-            continue  # the first words are next, and not held up
+            continue  # the first words come next; do not delay them
         await asyncio.sleep(PAGE.pause(worker.streams_running + worker.streams_waiting))
 
 
@@ -61,7 +61,7 @@ def text_of(events: list[StreamEvent], index: int = 0) -> str:
 
 
 def finished_of(events: list[StreamEvent], index: int = 0) -> Finished | None:
-    """The end of completion `index`, where the batch holds it."""
+    """The end of completion `index`, if the batch has it."""
     ends = (e for e in events if isinstance(e, Finished) and e.index == index)
     return next(ends, None)
 
@@ -69,7 +69,7 @@ def finished_of(events: list[StreamEvent], index: int = 0) -> Finished | None:
 def describe_token(
     worker: Worker, token_id: int, logprobs: TokenLogprobs | None, filtered_away: bool = False
 ) -> dict[str, Any]:
-    """A token and its probabilities, as page and API tell them; see `TokenLogprobs`."""
+    """A token and its probabilities as JSON for page and API; see `TokenLogprobs`."""
     described: dict[str, Any] = {"token_id": token_id, "text": worker.token_text(token_id)}
     if filtered_away:
         described["filtered_away"] = True
@@ -93,7 +93,7 @@ def describe_token(
 
 
 def describe_start(worker: Worker, started: Started, params: SamplingParams) -> dict[str, Any]:
-    """How the work on a request begins, as page and API tell it; see `Started`."""
+    """The start of a request as JSON for page and API; see `Started`."""
     healed = started.healed_token_id
     return {
         "prompt_tokens": started.prompt_tokens,
@@ -110,7 +110,7 @@ def describe_event(worker: Worker, event: TokenEvent) -> dict[str, Any]:
 
 
 def describe_score(worker: Worker, scored: PromptScored) -> dict[str, Any]:
-    """The prompt's score, as page and API tell it; see `PromptScored`."""
+    """The prompt's score as JSON for page and API; see `PromptScored`."""
     return {
         "sum_logprob": _round(scored.sum_logprob),
         "perplexity": _round(scored.perplexity),
@@ -123,7 +123,7 @@ def describe_score(worker: Worker, scored: PromptScored) -> dict[str, Any]:
 
 
 def describe_finished(finished: Finished) -> dict[str, Any]:
-    """Why and with what a completion ended, as page and API tell it; see `Finished`."""
+    """The end of a completion as JSON for page and API; see `Finished`."""
     return {
         **finished.message.described(),
         "prompt_tokens": finished.prompt_tokens,
@@ -134,14 +134,14 @@ def describe_finished(finished: Finished) -> dict[str, Any]:
 
 
 def _round(value: float | None) -> float | None:
-    """Six places; None also for what JSON has no number for."""
+    """Rounded to six places; None for infinities and NaN, which JSON lacks."""
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
 def read_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `make_params` takes, from what the page's controls hold; raises `InvalidControl`.
+    """The arguments of `make_params` from the values of the page's controls.
 
-    Lists come as the lines of a text field, and numbers that may be left out as text too.
+    Lists are the lines of a text field; optional numbers are text too. Raises `InvalidControl`.
     """
     given = dict(values)
     for control in CONTROLS:
@@ -152,7 +152,7 @@ def read_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_controls(values: Mapping[str, Any]) -> SamplingParams:
-    """`SamplingParams` from what the page's controls hold; raises `InvalidControl`."""
+    """`SamplingParams` from the values of the page's controls; raises `InvalidControl`."""
     return make_params(read_fields(values))
 
 
@@ -172,28 +172,28 @@ class Rate:
 
     @property
     def per_second(self) -> float | None:
-        """None until there is something to measure."""
+        """Tokens a second, None until it can be measured."""
         if self._first is None or self.tokens == self._tokens_at_first:
             return None
         return (self.tokens - self._tokens_at_first) / max(1e-3, time.monotonic() - self._first)
 
 
 def placed(worker: Worker, stream: Stream) -> PlacedPrompt:
-    """The tokens of a request that has started, with their places in its prompt."""
+    """The tokens of a started request, with their positions in its prompt."""
     vocabulary = worker.require_ready().vocabulary
     return place_prompt(vocabulary, stream.request.prompt, stream.submitted)
 
 
 async def records(worker: Worker, stream: Stream, params: SamplingParams) -> AsyncIterator[str]:
-    """The lines that each batch of events adds to a log of one JSON record a line."""
+    """The lines that each batch of events adds to the log, one JSON record a line."""
     rate = Rate()
     written: Counter[int] = Counter()  # tokens of each completion
-    alone: Counter[int] = Counter()  # those of them for which the controls had left no choice
+    alone: Counter[int] = Counter()  # tokens for which the controls left one candidate
     counts: defaultdict[int, CharacterCount] = defaultdict(CharacterCount)
     async for events in batches(worker, stream):
         lines = ""
         tokens: defaultdict[int, list[Any]] = defaultdict(list)
-        news: dict[int, None] = {}  # completions that the batch says something of
+        news: dict[int, None] = {}  # completions with events in this batch
         drafting = None
         for event in events:
             match event:
@@ -261,11 +261,11 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                 rate=rate.per_second,
                 tokens=_end_token(worker, finished),
             )
-        yield lines or "\n"  # an empty line is a sign of life
+        yield lines or "\n"  # an empty line is a keep-alive
 
 
 def _end_token(worker: Worker, finished: Finished) -> list[Any]:
-    """The token that ended the text, where its probabilities were asked for."""
+    """The token that ended the text, if probabilities were requested."""
     if finished.end_token_id is None or finished.end_logprobs is None:
         return []
     vocabulary = worker.require_ready().vocabulary
@@ -278,7 +278,7 @@ def record(event: str, **fields: Any) -> str:
 
 
 def refused(error: Exception) -> str:
-    """The line of a log that says why a request was refused; what is our fault is logged too."""
+    """The log line that says why a request was refused; our own errors are logged as well."""
     match error:
         case InvalidControl():
             said = error.message.described()

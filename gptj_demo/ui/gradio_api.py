@@ -1,7 +1,7 @@
-"""What the server offers to programs through Gradio.
+"""The functions that programs can call through Gradio's API.
 
-`/generate` and `/complete` write, `/alternatives` tells what could be written next, `/score`,
-`/compare_prompts` and `/attribute` how probable a given text is, `/tokenize` of what it is made.
+`/generate` and `/complete` continue a prompt, `/alternatives` lists the next tokens, `/score`,
+`/compare_prompts` and `/attribute` score given texts, `/tokenize` returns a text's tokens.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _with_controls(
 ) -> Callable[..., Any]:
     """Give a function of `*values` its signature: `prompt`, `more` integers and `controls`.
 
-    Before these Gradio puts the request that it came with. `more` holds defaults.
+    Gradio passes its request as the first argument. `more` holds defaults.
     """
     fields = SamplingParams.model_fields
     types: dict[str, Any] = {"caller": gr.Request, "prompt": str}
@@ -113,7 +113,7 @@ def _with_controls(
 async def _events_for(
     worker: Worker, values: tuple[Any, ...]
 ) -> AsyncGenerator[tuple[SamplingParams, list[StreamEvent]], None]:
-    """The batches of a request of the API; what is wrong with it is a `gr.Error`."""
+    """The batches of events of an API request; raises `gr.Error`."""
     caller, prompt, *rest = values
     controls = dict(zip((control.name for control in CONTROLS), rest, strict=True))
     try:
@@ -258,9 +258,9 @@ def _probability(logprob: float | None) -> float:
 
 def _tokenize(worker: Worker) -> Callable[..., Any]:
     async def tokenize(text: str) -> list[dict[str, Any]]:
-        """The tokens of a text: id, text, and its place in the text's UTF-8 bytes.
+        """The tokens of a text: id, text, and its position in the text's UTF-8 bytes.
 
-        Of a token that is a part of a character the text shows the bytes, such as \\xe2\\x80.
+        If a token is a part of a character, its text shows the bytes, such as \\xe2\\x80.
         """
         try:
             tokens = await worker.tokenize(text)

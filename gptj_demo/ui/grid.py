@@ -1,7 +1,7 @@
-"""What a comparison consists of: prompts out of a template, by ranges of controls.
+"""The cells of a comparison: prompts from a template, times values of controls.
 
-Everything here is worked out from what a visitor typed, before anything runs; what is wrong with it
-is an `InvalidGrid`, whose sentence names the field.
+Computed from a visitor's input before anything runs. Errors are `InvalidGrid`, which names the
+field.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gptj_demo.ui.templates import fill, parse_template, placeholder_values
 class Cell:
     """One request of a comparison; `row` and `column` count from 0.
 
-    `settings` are the controls in which cells may differ, by name. Where these contradict each
-    other `params` is None and `message` says how.
+    `settings` are the controls in which cells may differ, by name. If they contradict each other,
+    `params` is None and `message` says why.
     """
 
     row: int
@@ -38,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A comparison, row by row; a heading is empty where there is nothing to tell apart."""
+    """A comparison, row by row; a heading is empty if there is only one."""
 
     rows: tuple[Heading, ...]
     columns: tuple[Heading, ...]
@@ -64,9 +64,9 @@ def make_grid(
 ) -> Grid:
     """The comparison of `prompt` under `controls`; raises `InvalidGrid`.
 
-    `placeholders` are the values of each as lines, None where the prompt is no template. `rows` and
-    `columns` are the name of a control, `preset` or nothing, and its values as written. Seeds go
-    from `seed` upwards where the cells' are to differ, unless an axis sets them.
+    `placeholders` maps each name to its values as lines; None means that the prompt is no template.
+    `rows` and `columns` are the name of a control, `preset` or nothing, and its values as typed.
+    Unless the cells share a seed or an axis sets it, seeds count up from `seed`.
     """
     _refuse_unreadable(prompt, placeholders or {})
     if not prompt.strip():
@@ -103,7 +103,7 @@ def make_grid(
 def _prompts(
     prompt: str, placeholders: Mapping[str, Sequence[str]] | None
 ) -> tuple[list[str], list[Heading]]:
-    """The prompts and how each is called."""
+    """The prompts and their labels."""
     if placeholders is None:
         return [prompt], [()]
     texts, places = parse_template(prompt)

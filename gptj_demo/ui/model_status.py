@@ -1,4 +1,4 @@
-"""The line at the top: which model answers, how precisely, on what, and how its loading goes."""
+"""The status line at the top: model, precision, device, and loading progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gptj_demo.ui.component import ModuleHTML
 
 
 def describe_status(worker: Worker) -> dict[str, Any]:
-    """What the page and the API tell of the model: state, detail, progress, model, streams."""
+    """The model's status for page and API: state, detail, progress, model, streams."""
     status = worker.status
     model = status.model
     return {
@@ -57,9 +57,9 @@ def _memory_of(pid: int | None) -> int | None:
 
 
 class ModelStatus(ModuleHTML):
-    """Asks for the status, often while the model loads and seldom after, and tells the whole page.
+    """Polls the status, often while the model loads and rarely afterwards.
 
-    Other components listen to the document's event `gptj:status`.
+    The other components get it from the document's event `gptj:status`.
     """
 
     def __init__(self, worker: Worker, views: Iterable[str], **options: Any) -> None:

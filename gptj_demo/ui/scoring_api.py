@@ -1,4 +1,4 @@
-"""The functions of Gradio's API that score given texts, and what the API's functions share."""
+"""The functions of Gradio's API that score given texts, and helpers of all API functions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from gptj_demo.ui.why import describe_continuation
 
 @contextmanager
 def as_gradio_errors() -> Iterator[None]:
-    """What is wrong with a request becomes a `gr.Error`."""
+    """Turn the errors of a request into `gr.Error`."""
     try:
         yield
     except (InvalidControl, RequestRefused) as error:
@@ -42,7 +42,7 @@ def as_gradio_errors() -> Iterator[None]:
 
 
 def check_alternatives(count: Any, least: int) -> None:
-    """Refuse a number of alternatives that is none."""
+    """Raise `gr.Error` unless `count` is a valid number of alternatives."""
     if (
         not isinstance(count, int)
         or isinstance(count, bool)
@@ -61,11 +61,11 @@ def score_function(worker: Worker) -> Callable[..., Any]:
     async def score(
         caller: gr.Request, text: str, count: int = 0, truncate: str = "error"
     ) -> dict[str, Any]:
-        """How probable the model finds a text, token by token.
+        """The model's log-probability of each token of a text.
 
-        Log-probabilities are natural logarithms, the model's own; the first token has none, since
-        nothing stands before it. Told are sum_logprob, perplexity and bits_per_byte over the
-        others, and of each token its rank and the likeliest tokens in its place.
+        They are natural logarithms before the controls; the first token has none. The answer has
+        sum_logprob, perplexity and bits_per_byte over the other tokens, and for each token its rank
+        and the most probable alternatives.
 
         text: The text to score.
         count: How many alternatives to tell of each token, 0 to 20.
@@ -107,11 +107,11 @@ def compare_prompts_function(worker: Worker) -> Callable[..., Any]:
         count: int = 0,
         truncate: str = "error",
     ) -> list[dict[str, Any]]:
-        """How likely each of several prompts makes the same continuation, the best first.
+        """The log-probability of a continuation after each of several prompts, highest first.
 
-        Prompt and continuation are tokenized apart, so that the continuation is the same tokens
-        after every prompt. Told of each: index (the prompt's place in the list), sum_logprob,
-        mean_logprob a token, bits_per_byte, and the continuation's tokens.
+        Prompt and continuation are tokenized separately, so the continuation has the same tokens
+        after every prompt. For each prompt: index (its position in the list), sum_logprob,
+        mean_logprob per token, bits_per_byte, and the continuation's tokens.
 
         prompts: The prompts, 64 at most; an empty one is the beginning of a text.
         continuation: What follows each prompt, with the space before its first word.
@@ -151,15 +151,15 @@ def attribute_function(worker: Worker) -> Callable[..., Any]:
         parts: Literal["auto", "sentences", "words"] = "auto",
         truncate: str = "error",
     ) -> dict[str, Any]:
-        """Which parts of a prompt made a continuation likely: each is left out in turn.
+        """The influence of each part of a prompt on a continuation: each is left out in turn.
 
-        A part's influence is the log-probability that the continuation loses without it, in all
-        and for each of its tokens; where it is negative the part made the continuation less likely.
+        A part's influence is the log-probability that the continuation loses without it, in total
+        and for each token. If it is negative, the part made the continuation less likely.
 
         prompt: The prompt.
         continuation: What follows it, with the space before its first word.
-        parts: What is left out: sentences, words, or auto, which takes words of a short prompt.
-            Where there are very many, neighbours are left out together.
+        parts: What is left out: sentences, words, or auto, which uses words for a short prompt.
+            If there are too many, neighbours are left out together.
         truncate: error refuses what does not fit the model; left leaves out the prompt's beginning.
         """
         with as_gradio_errors():

@@ -1,8 +1,8 @@
-"""Sharing what is on the screen: as a link, and as code; and opening a link that was shared.
+"""Shares the screen as a link or as code, and opens shared links.
 
-A link holds everything in the part of the address that browsers send to nobody;
-`assets/components/share/` makes, reads and replays it. The server checks the settings of a link, by
-the one table of controls, and writes the code.
+A link holds everything in the URL's fragment, which browsers do not send;
+`assets/components/share/` makes, reads and replays it. The server checks a link's settings against
+the table of controls and generates the code.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ GPT_J = "EleutherAI/gpt-j-6b"
 SAMPLE_FOLDER = "assets/sample-model"
 MAX_ADDRESS = 1000  # characters
 BESIDE_ALL = {"max_new_tokens": MAX_NEW_TOKENS, "echo": True}
-"""Values that contradict none of another control's."""
-MAX_TOLD = 40  # characters of a name that is not ours
+"""Values that cannot contradict another control."""
+MAX_TOLD = 40  # characters of an unknown name in a message
 
 
 class Share(ModuleHTML):
-    """The dialogs for link and code, and what a link brought with it.
+    """The dialogs for link and code, and the content of an opened link.
 
-    Its buttons stand in the editor (`data-share` in `assets/views/write/editor.html`).
+    The buttons are in the editor (`data-share` in `assets/views/write/editor.html`).
     """
 
     def __init__(self, worker: Worker, **options: Any) -> None:
@@ -69,7 +69,7 @@ def build_code_api(worker: Worker) -> None:
 
         prompt: The text to continue.
         controls: Those that differ from the defaults, by name.
-        address: Where the playground is, as the code is to call it.
+        address: The playground's URL in the code.
         """
         try:
             snippets = await _snippets(worker, prompt, make_params(controls or {}), address)
@@ -81,7 +81,7 @@ def build_code_api(worker: Worker) -> None:
 
 
 def page_value(control: Control, value: Any) -> Any:
-    """A control's value as the page's component holds it."""
+    """A control's value in the form of the page's component."""
     if control.is_list:
         return write_value(control, value)
     if control.kind == "optional_integer":
@@ -90,10 +90,10 @@ def page_value(control: Control, value: Any) -> Any:
 
 
 def check(values: Any) -> dict[str, Any]:
-    """The settings of a link, which may be anything: `values` for all controls, and `problems`.
+    """The settings of a link, from untrusted data: `values` of all controls, and `problems`.
 
-    A control that the link does not name, or gives a value it cannot have, has its default;
-    `problems` holds a message for each of the latter, and `wrong` their names.
+    Missing and invalid controls get their defaults; `problems` has a message for each invalid one,
+    and `wrong` their names.
     """
     given: Mapping[Any, Any] = values if isinstance(values, dict) else {}
     problems = [] if isinstance(values, dict) else [message("link.no_settings")]
@@ -119,7 +119,7 @@ def check(values: Any) -> dict[str, Any]:
 
 
 def _describe(control: Control) -> dict[str, Any]:
-    """What the script must know of a control."""
+    """What the script needs to know about a control."""
     return {
         "name": control.name,
         "label": control.label,
@@ -128,7 +128,7 @@ def _describe(control: Control) -> dict[str, Any]:
 
 
 async def _snippets(worker: Worker, prompt: str, params: Any, address: str) -> list[dict[str, str]]:
-    """The code, with the model that answers; raises `RequestRefused`."""
+    """The code for the model that is loaded; raises `RequestRefused`."""
     tokens = await worker.count_tokens(prompt)
     context = worker.context_length
     room = None if tokens is None or context is None else context - max(1, tokens)
@@ -139,9 +139,9 @@ async def _snippets(worker: Worker, prompt: str, params: Any, address: str) -> l
 
 
 def place_of(worker: Worker, address: str) -> Place:
-    """Where this playground is, and what answers there.
+    """This playground's URL and model.
 
-    A folder is told by its name alone: where it lies is nobody's business.
+    A local model is given by its folder's name only: its path is private.
     """
     settings, model = worker.settings, worker.model
     source, comment = settings.model, None

@@ -1,7 +1,7 @@
 """Ready-to-run code for a prompt and its controls: transformers, the `openai` client, curl, Gradio.
 
-Pure: made from the one table of controls. Each snippet holds only the settings that differ from the
-defaults of what it calls, and any prompt comes out of it as it went in.
+Pure functions of the table of controls. Each snippet has only the settings that differ from the
+defaults of the API it calls, and reproduces any prompt exactly.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from gptj_demo.sampling import CONTROLS, FILTERS, SamplingParams, control_named,
 
 IN_REPOSITORY = "in the playground's repository"
 MODEL_FOLDER = "the folder of the model"
-"""Comments on the place of a model; code and its comments are English in every language."""
+"""Comments on a model's location; code and its comments are English in every language."""
 
-LINE = 88  # characters of a line that can be broken
+LINE = 88  # characters; longer lines are broken
 _OPENAI_PARAMETERS = {"prompt", *(control.openai for control in CONTROLS)}
-"""What `completions.create` has as its own; everything else goes into `extra_body`."""
+"""Parameters of `completions.create`; all others go into `extra_body`."""
 
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a playground is and what answers there.
+    """A playground's URL and model.
 
-    `address` has no slash at its end. `model` is the model's name in the API; `source` is what
-    `from_pretrained` takes, with a comment where that needs one.
+    `address` does not end in a slash. `model` is the model's name in the API; `source` is the
+    argument of `from_pretrained`, with a comment if one is needed.
     """
 
     address: str
@@ -60,7 +60,7 @@ def make_snippets(
 ) -> tuple[Snippet, ...]:
     """The code that continues `prompt` with these controls, in four ways.
 
-    `room` is how many tokens the context has left after the prompt, None where that is not known.
+    `room` is the number of tokens left in the context after the prompt, None if unknown.
     """
     return (
         Snippet("openai", "Python, openai", "python", _openai(prompt, params, place)),
@@ -79,7 +79,7 @@ def make_snippets(
 
 
 def _plain(control: Control, value: Any) -> Any:
-    """A control's value as JSON has it."""
+    """A control's value as a JSON value."""
     if control.kind == "biases":
         return {_bias_key(key): bias for key, bias in value}
     return list(value) if control.is_list else value
@@ -93,7 +93,7 @@ def _bias_key(key: int | str) -> str:
 
 
 def _changed(params: SamplingParams, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The controls that differ from the table's defaults, or from those given, as JSON has them."""
+    """The controls that differ from the table's or the given defaults, as JSON values."""
     return {
         control.name: _plain(control, value)
         for control in CONTROLS
@@ -113,10 +113,9 @@ def _api_values(params: SamplingParams) -> dict[str, Any]:
 
 
 def python_string(text: str, indent: int = 0) -> str:
-    """A Python expression that is `text`, a long one over several lines.
+    """A Python expression for `text`, split over several lines if it is long.
 
-    What cannot be seen is escaped, so that code looks like what it is; `indent` is that of the line
-    it stands in.
+    Invisible characters are escaped. `indent` is the indentation of the line.
     """
     if len(text) + indent <= LINE - 16 and "\n" not in text.rstrip("\n"):
         return f'"{_escaped(text)}"'
@@ -147,7 +146,7 @@ def _escaped(text: str) -> str:
 
 
 def _python(value: Any, indent: int = 0) -> str:
-    """A value as JSON has it, as Python is written."""
+    """A JSON value as a Python literal."""
     if isinstance(value, str):
         return python_string(value, indent)
     if isinstance(value, list):
@@ -159,7 +158,7 @@ def _python(value: Any, indent: int = 0) -> str:
 
 
 def _json(value: Any) -> str:
-    """Indented JSON, in which what cannot be seen is escaped."""
+    """Indented JSON with invisible characters escaped."""
     written = json.dumps(value, indent=2, ensure_ascii=False)
     return "".join(
         character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
@@ -173,7 +172,7 @@ def _shell(text: str) -> str:
 
 
 def _call(function: str, arguments: list[str]) -> list[str]:
-    """The lines of a call, an argument each."""
+    """The lines of a call, one argument a line."""
     return [f"{function}(", *(f"    {argument}," for argument in arguments), ")"]
 
 
@@ -302,7 +301,7 @@ def _transformers(prompt: str, params: SamplingParams, place: Place, room: int |
 def _generate_with_transformers(
     params: SamplingParams, samples: bool, room: int | None
 ) -> Iterator[str]:
-    """The call of `generate`, what must be said of it, and the printing of its texts."""
+    """The call of `generate` with its comments, and the code that prints the texts."""
     for control in CONTROLS:
         if control.transformers or control.part_of or (control.name in FILTERS and not samples):
             continue
@@ -333,7 +332,7 @@ def _arguments(params: SamplingParams, samples: bool, room: int | None) -> Itera
     yield "input_ids"
     yield "attention_mask=torch.ones_like(input_ids)"
     if room is not None and params.max_new_tokens > room:
-        yield f"max_new_tokens={max(1, room)}"  # the playground stops by itself there
+        yield f"max_new_tokens={max(1, room)}"  # the playground ends at the full context by itself
     else:
         yield f"max_new_tokens={params.max_new_tokens}"
     yield f"do_sample={samples}"
@@ -341,7 +340,7 @@ def _arguments(params: SamplingParams, samples: bool, room: int | None) -> Itera
         is_filter = control.name in FILTERS
         if control.transformers != control.name or control.off is None or is_filter > samples:
             continue
-        # a checkpoint may bring defaults of its own for the first filters
+        # a checkpoint may have other defaults for the first filters
         is_always_given = is_filter and control.group == "randomness"
         if (value := getattr(params, control.name)) != control.off or is_always_given:
             yield f"{control.name}={value!r}"

@@ -1,4 +1,4 @@
-"""Templates of prompts: their placeholders, and the texts that fill these."""
+"""Templates of prompts: placeholders and their values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_NAME_CHARACTERS = 40
 
 
 def parse_template(template: str) -> tuple[list[str], list[str]]:
-    """The texts around the placeholders, one more than these, and the placeholders' names.
+    """The texts around the placeholders (one more than there are names), and the names.
 
     `{{` and `}}` are braces of the text. Raises `InvalidGrid`.
     """
@@ -48,7 +48,7 @@ def _placeholder_name(written: str) -> str:
 
 
 def fill(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> str:
-    """The texts with a value at each place, taken as it is; raises `InvalidGrid`."""
+    """The template with each placeholder replaced by its value; raises `InvalidGrid`."""
     length = sum(map(len, texts)) + sum(len(values[name]) for name in places)
     if length > MAX_PROMPT_CHARACTERS:
         raise InvalidGrid(
@@ -60,7 +60,7 @@ def fill(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str])
 
 
 def placeholder_values(name: str, lines: Sequence[str]) -> list[str]:
-    """The values of a placeholder, whose empty lines do not count; raises `InvalidGrid`.
+    """The values of a placeholder, one a non-empty line; raises `InvalidGrid`.
 
     `\\n` stands for a line break.
     """

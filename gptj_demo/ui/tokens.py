@@ -1,9 +1,9 @@
-"""Tokens as the page gets them: short records, and which characters of the text each stands for.
+"""Tokens for the page: compact records, and the number of characters of each.
 
 A token is a list `[token_id, text, kind, length, logprob, sampled_logprob, rank, filtered_away,
 alternatives]`, an alternative `[token_id, text, kind, logprob, sampled_logprob, removed_by]`;
-`readTokens` in `assets/core/tokens.js` gives the fields their names again. Two thousand tokens
-with five alternatives each are then half of what they would be with the names in every one.
+`readTokens` in `assets/core/tokens.js` restores the field names. For two thousand tokens with five
+alternatives each, this halves the size.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from gptj_demo.protocol import PromptScored, TokenLogprobs
 from gptj_demo.tokenization import Vocabulary
 
 TEXT, PART_OF_CHARACTER, END_OF_TEXT = 0, 1, 2
-"""Kinds of tokens: the others than `TEXT` cannot be put into a text by a person."""
+"""Kinds of tokens; a person can insert only `TEXT` into a text."""
 
 
 class CharacterCount:
     """How many characters each token of a text adds to it, as the page counts them.
 
-    The page's characters are UTF-16 units, and each of its line ends is one. A token that ends
-    within a character adds nothing of it; the one that completes it adds the whole.
+    The page counts UTF-16 units, and a line end as one. A character split over several tokens
+    counts for the token that completes it.
     """
 
     def __init__(self, skip_bytes: int = 0) -> None:
-        """The first `skip_bytes` bytes are in the text already: those of a healed token."""
+        """The first `skip_bytes` bytes, those of a healed token, are already in the text."""
         self._skip = skip_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._after_return = False
@@ -89,8 +89,7 @@ def pack_score(
 ) -> dict[str, Any]:
     """A prompt's score for the page; `after` characters of the prompt follow its last token.
 
-    Tokens before the text that stand for nothing of it, such as one that begins every text, are
-    left out.
+    Tokens before the text that have no characters, such as a beginning-of-text token, are left out.
     """
     count = CharacterCount()
     count.add(prompt.data[: prompt.start])
@@ -110,7 +109,7 @@ def pack_score(
 
 
 def healed_length(prompt: PlacedPrompt) -> int:
-    """How many characters before the prompt's end its last token begins, which is healed."""
+    """Characters from the start of the prompt's last token, which is healed, to its end."""
     try:
         return utf16_length(prompt.data[prompt.start_of_last :].decode())
     except UnicodeDecodeError:  # it begins within a character
@@ -125,5 +124,5 @@ def _shown(vocabulary: Vocabulary, token_id: int) -> tuple[str, int]:
 
 
 def _round(value: float | None) -> float | None:
-    """Four places; None also for what JSON has no number for."""
+    """Rounded to four places; None for infinities and NaN, which JSON lacks."""
     return None if value is None or not math.isfinite(value) else round(value, 4)

@@ -1,6 +1,6 @@
-"""The Why view: one continuation after several prompts, and which parts of a prompt made it likely.
+"""The Why view: scores of one continuation after several prompts or without parts of a prompt.
 
-What is asked and what came of it live in the visitor's browser: `assets/views/why/`.
+Queries and results live in the visitor's browser: `assets/views/why/`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Why(LogHTML):
 
 def build_why(worker: Worker) -> None:
     """Lay out the view in the present Blocks and connect it to the worker."""
-    stopped: dict[str, bool] = {}  # by the id that the visitor's page made up
+    stopped: dict[str, bool] = {}  # by the id that the visitor's page chose
 
     async def plan(asked: Any) -> dict[str, Any]:
         try:
@@ -80,7 +80,7 @@ def build_why(worker: Worker) -> None:
 
 
 async def _plan(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """How long the texts are, and what leaving out each part would have the model read."""
+    """The lengths of the texts, and how many tokens leaving out each part would read."""
     prompt, continuation = asked.get("prompt"), asked.get("continuation")
     read = await encode_prompt(worker, str(prompt or ""))
     scored = (await encode_continuation(worker, continuation)).token_ids if continuation else ()
@@ -99,7 +99,7 @@ async def _plan(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:
 async def _compare(
     worker: Worker, asked: Mapping[str, Any], visitor: str
 ) -> AsyncGenerator[str, None]:
-    """The lines of a log: how probable the continuation is after each prompt, as they come."""
+    """The lines of a log: the continuation's score after each prompt, as they arrive."""
     truncate = asked.get("truncate", "error")
     continuation = await encode_continuation(
         worker, asked.get("continuation", ""), asked.get("token_ids") or ()
@@ -120,7 +120,7 @@ async def _compare(
         yield record("continuation", as_generated=continuation.as_generated)
         async for one in told:
             yield (
-                "\n"  # a sign of life
+                "\n"  # keep-alive
                 if one is None
                 else record("scored", place=one[0], **describe_continuation(worker, one[1]))
             )
@@ -129,7 +129,7 @@ async def _compare(
 async def _attribute(
     worker: Worker, asked: Mapping[str, Any], visitor: str
 ) -> AsyncGenerator[str, None]:
-    """The lines of a log: the prompt's parts, the continuation's score, and that without each."""
+    """The lines of a log: the prompt's parts, the continuation's score, the scores without each."""
     truncate = asked.get("truncate", "error")
     continuation = await encode_continuation(
         worker, asked.get("continuation", ""), asked.get("token_ids") or ()
@@ -155,7 +155,7 @@ async def _attribute(
 
 
 def describe_continuation(worker: Worker, score: ContinuationScore) -> dict[str, Any]:
-    """A continuation's score after one prompt, as page and API tell it."""
+    """A continuation's score after one prompt, as JSON for page and API."""
     return {
         "prompt_tokens": score.prompt_tokens,
         "dropped_tokens": score.dropped_tokens,

@@ -26,7 +26,7 @@ from gptj_demo.ui.tokens import pack_score
 
 def build_write(worker: Worker) -> None:
     """Lay out the tab in the present Blocks and connect it to the worker."""
-    open_streams: dict[str, Stream] = {}  # by the id that the visitor's page made up
+    open_streams: dict[str, Stream] = {}  # by the id that the visitor's page chose
 
     async def count_tokens(text: Any) -> dict[str, Any]:
         text = str(text)
@@ -38,7 +38,7 @@ def build_write(worker: Worker) -> None:
             return {"tokens": None, **refusal.message.described()}
 
     async def unread(asked: Any) -> dict[str, int]:
-        """How many tokens `truncate` takes from a text, and where in it they end (UTF-16)."""
+        """How many tokens `truncate` drops from a text, and where they end (UTF-16 units)."""
         try:
             text, length = str(asked["text"]), int(asked["max_new_tokens"])
             tokens, end = await worker.unread(text, length)
@@ -82,7 +82,7 @@ def build_write(worker: Worker) -> None:
     ) -> AsyncIterator[str]:
         asked, request_id = read_asked(event._data)
         controls = dict(zip((control.name for control in CONTROLS), values, strict=True))
-        own = asked.get("controls")  # what this request alone has other than the panel
+        own = asked.get("controls")  # this request's overrides of the panel
         if isinstance(own, dict):
             controls |= {name: value for name, value in own.items() if name in controls}
         if asked.get("retry"):
