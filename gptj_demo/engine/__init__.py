@@ -1,1 +1,1 @@
-"""The engine process: loads GPT-J and decodes for all streams. Only here is torch imported."""
+"""The engine process: loads GPT-J and decodes for all streams. Only this package imports torch."""

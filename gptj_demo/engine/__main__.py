@@ -5,9 +5,8 @@ import sys
 from gptj_demo.signals import ignore_stop_signals
 
 if __name__ == "__main__":
-    # Terminals and service managers signal the whole group. The web process decides when to stop,
-    # and its end closes the socket, which ends this process. Before torch is loaded: that takes
-    # seconds.
+    # Terminals and service managers signal the whole process group. The web process decides when
+    # to stop; closing its socket ends this process. Set before importing torch, which takes seconds.
     ignore_stop_signals()
     from gptj_demo.engine.loop import main
 

@@ -1,4 +1,4 @@
-"""Token ids to text, a token at a time: never half a character, never a piece of a stop string."""
+"""Token ids to text, token by token, without partial characters or parts of stop strings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 class Detokenizer:
     """The text of one continuation as it grows.
 
-    Text is held back while it may turn out to be the beginning of a stop string, and bytes while
-    they are the beginning of a character; the work for a token does not grow with the text.
+    Text is held back while it can be the beginning of a stop string, and bytes while their
+    character is incomplete. The cost of a token does not grow with the text.
     """
 
     def __init__(self, table: Sequence[bytes], stop: Sequence[str], skip_bytes: int = 0) -> None:
@@ -23,14 +23,14 @@ class Detokenizer:
         self.stopped_by: str | None = None
 
     def add(self, token_id: int) -> str:
-        """The text that this token releases; sets `stopped_by` where it completes a stop string."""
+        """The text that this token releases; sets `stopped_by` if it completes a stop string."""
         data = self._table[token_id]
         if self._skip:
             data, self._skip = data[self._skip :], max(0, self._skip - len(data))
         return self._release(self._decoder.decode(data))
 
     def finish(self) -> str:
-        """What is still held back: the end of the text, unless a stop string ended it."""
+        """The text still held back; empty after a stop string."""
         if self.stopped_by is not None:
             return ""
         text = self._release(self._decoder.decode(b"", final=True))
@@ -45,7 +45,7 @@ class Detokenizer:
         pending = self._held + text
         found = [(at, stop) for stop in self._stop if (at := pending.find(stop)) >= 0]
         if found:
-            # the earliest; of those that begin at one place the longest, as it says most
+            # the earliest match, and the longest of those with the same start
             at, self.stopped_by = min(found, key=lambda hit: (hit[0], -len(hit[1])))
             self._held = ""
             return pending[:at]
@@ -55,7 +55,7 @@ class Detokenizer:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop`, shorter than `stop`."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):
             return length

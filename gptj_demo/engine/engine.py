@@ -1,4 +1,4 @@
-"""All requests of the process over one model: what comes in, what each step makes of them."""
+"""All requests of the process over one model: takes them in and turns each step into events."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.texts import Message, joined, message, quoted
 
-_MOST_EXPONENT = 700.0  # beyond, a perplexity is no longer a number
+_MOST_EXPONENT = 700.0  # exp of more overflows a float
 
 Clock = Callable[[], float]  # seconds
 
 
 class Completion:
-    """One continuation: its place in the schedule, its text, and when it ends."""
+    """One continuation: its sequence, its text, and its end conditions."""
 
     def __init__(
         self, request: Submit, index: int, seed: int, vocabulary: EngineVocabulary, healed: bytes
@@ -47,7 +47,7 @@ class Completion:
         self._filtered_away = 0
 
     def add(self, sampled: Sampled, elapsed: float) -> tuple[EngineEvent, ...]:
-        """The events of a new token, which the sequence holds already.
+        """The events of a new token, which is already in the sequence.
 
         `elapsed` is the time since the request started, in seconds.
         """
@@ -84,17 +84,17 @@ class Completion:
         return (token,)
 
     def _ended_by(self, sampled: Sampled, why: Message) -> Finished:
-        """The last event where a token ended the text."""
+        """The last event if a token ended the text."""
         logprobs = sampled.logprobs if self._params.logprobs is not None else None
         finished = self.finish("stop", why)
         return replace(finished, end_token_id=sampled.token_id, end_logprobs=logprobs)
 
     def break_down(self) -> Finished:
-        """The last event where the model's results were not numbers."""
+        """The last event if the logits were NaN."""
         return self.finish("error", message("end.not_a_number"))
 
     def finish(self, reason: FinishReason, why: Message) -> Finished:
-        """The last event; what was held back comes with it."""
+        """The last event, with the text that was held back."""
         dropped, lost = self._request.dropped_tokens, self._filtered_away
         if dropped:
             why = joined(why, message("end.dropped", count=dropped))
@@ -115,10 +115,10 @@ class Completion:
 
 
 class EngineVocabulary:
-    """What the engine knows of the tokenizer: the bytes of each id, and which ids there are.
+    """The engine's view of the tokenizer: the bytes of each id, and the valid ids.
 
-    Ids below `size` can be chosen, except `unused_token_ids`. `bos_token_id` is what an empty
-    prompt is read as; `eos_token_ids` end a text.
+    Ids below `size` can be sampled, except `unused_token_ids`. `bos_token_id` replaces an empty
+    prompt; `eos_token_ids` end a text.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class EngineVocabulary:
 
     def beginning_with(self, prefix: bytes) -> list[int]:
         """The ids whose bytes begin with `prefix`."""
-        if self._sorted is None:  # made when it is first needed
+        if self._sorted is None:  # built on first use
             self._sorted = sorted((self.table[i], i) for i in range(self.size))
         begin = bisect.bisect_left(self._sorted, (prefix, -1))
         found = []
@@ -190,7 +190,7 @@ class Engine:
         return self._scheduler.is_idle
 
     def submit(self, request: Submit) -> None:
-        """Put a request in line. It has been checked: ids are in range and there is room."""
+        """Put a request into the queue. The client has checked its ids and its length."""
         request, healed_token_id = self._heal(request)
         healed = b"" if healed_token_id is None else self._vocabulary.table[healed_token_id]
         first = self._vocabulary.beginning_with(healed) if healed else []
@@ -217,7 +217,7 @@ class Engine:
         return replace(request, prompt_token_ids=tuple(before)), last
 
     def cancel(self, request_id: int) -> list[Finished]:
-        """End a request; the last events of its completions, none where it is over already."""
+        """End a request; the last events of its completions, none if it is already over."""
         running = self._requests.get(request_id)
         if running is None:
             return []

@@ -1,9 +1,9 @@
-"""The engine process's life: load, then inbox -> schedule -> run -> outbox, until the web is gone.
+"""The engine process's main loop: load, then inbox -> schedule -> run -> outbox until EOF.
 
-A reading thread takes messages off the socket; the main thread owns the model. When the socket
-closes, because the web process stopped or died, the process ends at once, whatever it is doing. An
-exception in a step ends it too, with its traceback in the log: the state of the model is then
-unknown, and the worker starts a fresh one.
+A reader thread takes messages off the socket; the main thread owns the model. When the socket
+closes, because the web process stopped or died, the process ends at once. An exception in a step
+ends it too, with a traceback in the log: the model's state is then unknown, and the worker starts a
+new engine.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ REPORT_SECONDS = 0.1  # loading is reported at most this often
 
 
 def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
-    """Run a request through, so that the first visitor does not pay for lazy set-up.
+    """Run one request, so that the first visitor does not wait for lazy set-up.
 
-    On a GPU with a prompt of the whole context, as no visitor's needs more room for activations:
-    where there is none, that shows now.
+    On a GPU its prompt fills the context, which needs the most memory for activations, so a lack of
+    memory shows here.
     """
     params = SamplingParams(max_new_tokens=4)
     engine.submit(Submit(0, (0,) * prompt_tokens, params, seed=0))
@@ -60,7 +60,7 @@ def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
 
 
 def load(settings: Settings, send: Callable[[object], None]) -> Engine:
-    """Find, load and warm up the model, telling how far it is; raises `loading.Refusal`."""
+    """Find, load and warm up the model, reporting progress; raises `loading.Refusal`."""
     last = 0.0
 
     def report(detail: Message, progress: float | None = None) -> None:
@@ -130,11 +130,11 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
 def _try_engine(
     model: ForwardModel, plan: loading.Plan, vocabulary: EngineVocabulary, report: Report
 ) -> tuple[Engine, Message | None] | None:
-    """What `_start_engine` returns; None where the plan's streams take more memory than is free."""
+    """The result of `_start_engine`; None if the plan's streams need more memory than is free."""
     try:
         return _start_engine(model, plan, vocabulary, report)
     except torch.OutOfMemoryError:
-        pass  # only after this does nothing hold the tensors any more
+        pass  # the traceback keeps the tensors alive until here
     model.release()
     gc.collect()
     if torch.cuda.is_available():
@@ -157,7 +157,7 @@ def _start_engine(
 def serve(
     engine: Engine, inbox: queue.SimpleQueue[Submit | Cancel], send: Callable[[object], None]
 ) -> None:
-    """Work through the inbox for ever, one message out for each step."""
+    """Serve the inbox forever; each step sends one message."""
     while True:
         events: list[EngineEvent] = []
         received = inbox.get() if engine.is_idle else _get_nowait(inbox)
@@ -201,4 +201,4 @@ def main(descriptor: int) -> None:
             connection.send(Refused(str(refusal)))
             sys.exit(2)
         serve(engine, inbox, connection.send)
-    os._exit(0)  # at once: nothing is left to do, and no thread of a library is waited for
+    os._exit(0)  # at once, without waiting for threads of libraries

@@ -1,7 +1,6 @@
-"""What the machine lets this process have: devices, their free memory, and processor cores.
+"""The resources of this process: devices, their free memory, and processor cores.
 
-A container sees the whole machine's memory and cores; what it may use of them is in its control
-groups.
+A container sees the whole machine's memory and cores; its limits are in its control groups.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ import torch
 from gptj_demo.texts import Message, first_line, message
 
 USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
-"""The share of the free memory that is planned for; the rest is for fragmentation, and for the
-other processes or CUDA's libraries. On a T4, with 15.7 GB free, 8 bits have eight contexts then."""
+"""The share of the free memory that plans use; the rest is for fragmentation, other processes and
+CUDA's libraries. A T4 with 15.7 GB free then holds GPT-J 6B in int8 with eight full contexts."""
 
 _ROOT = Path("/")
 
@@ -38,7 +37,7 @@ class Machine:
 
 
 def find_machines() -> list[Machine]:
-    """The devices here, the best first, with the memory that is free on each now."""
+    """The devices of this machine, best first, with their free memory."""
     machines = []
     if torch.cuda.is_available() and gpu_problem() is None:
         free, _ = torch.cuda.mem_get_info(0)
@@ -50,8 +49,8 @@ def find_machines() -> list[Machine]:
 
 
 def gpu_problem(root: Path = _ROOT) -> Message | None:
-    """Why a GPU that is here cannot be used by this torch, and what to do; None without a GPU, and
-    where it can. `root` holds proc/."""
+    """Why this torch cannot use the machine's GPU, and what to do; None if it can or there is no
+    GPU. `root` holds proc/."""
     if not torch.cuda.is_available():
         return _initialisation_problem(root)
     capability = torch.cuda.get_device_capability(0)
@@ -96,14 +95,14 @@ def _initialisation_problem(root: Path) -> Message | None:
 
 
 def available_memory(root: Path = _ROOT) -> int:
-    """Bytes of main memory that can still be taken: what the system has left, or what the control
-    groups of this process leave of their limits where that is less. `root` holds proc/ and sys/."""
+    """Bytes of main memory that are free in the system and within the limits of this process's
+    control groups. `root` holds proc/ and sys/."""
     return min([int(psutil.virtual_memory().available), *_memory_left(root)])
 
 
 def available_cores(root: Path = _ROOT) -> int:
-    """Processor cores that this process may keep busy, at least 1: those it may run on, or as many
-    as the time that its control groups allow makes up where that is less."""
+    """Processor cores that this process can use, at least 1: the smaller of its CPU affinity and
+    its control groups' CPU quota."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         cores = len(os.sched_getaffinity(0))
     else:
@@ -112,8 +111,8 @@ def available_cores(root: Path = _ROOT) -> int:
 
 
 def return_freed_memory() -> None:
-    """Give the system back what glibc keeps of freed tensors: between temporaries and results that
-    stay it would keep gigabytes while a large model is loaded."""
+    """Return freed memory from glibc to the system: fragmentation between temporaries and weights
+    would otherwise hold gigabytes while a large model loads."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
         if trim is not None:
@@ -130,7 +129,7 @@ def _memory_left(root: Path) -> Iterator[int]:
         if most.isdigit() and used.isdigit():
             pairs = (row.split() for row in _read(group / "memory.stat").splitlines())
             stat = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
-            # The page cache counts as used but gives way to whoever asks for memory.
+            # The page cache counts as used but is reclaimed on demand.
             cache = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
             yield max(0, int(most) - max(0, int(used) - cache))
 

@@ -1,9 +1,9 @@
-"""Which slot of the KV cache a prompt gets, and how much of the prompt the slots hold already.
+"""Chooses a prompt's slot in the KV cache and finds the longest cached prefix.
 
 A slot keeps its tokens after its sequence has ended, so a new prompt can reuse the longest prefix
-that any slot holds, by taking the slot over or by copying from it. A radix tree over the tokens of
-all slots finds that prefix: a look-up costs as much as the prompt is long, however many slots there
-are. Knows neither torch nor requests.
+in any slot, by taking the slot over or by copying from it. A radix tree over the tokens of all
+slots finds that prefix; a look-up is linear in the prompt and independent of the number of slots.
+Independent of torch and of requests.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
-# copying a shorter prefix costs more than computing it
+# tokens; copying a shorter prefix costs more than computing it
 MIN_REUSED_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The slot that a prompt got; its first `reused` tokens come from the slot `source`.
+    """A prompt's slot; its first `reused` tokens come from the slot `source`.
 
-    `source` is None where nothing is to be copied: the slot itself holds them, or there are none.
+    `source` is None if nothing is to be copied: the slot itself holds them, or there are none.
     """
 
     slot: int
@@ -33,7 +33,7 @@ class PrefixCache:
     """The tokens that each slot holds, and the order in which free slots are reused.
 
     `computed(slot, start)` returns the tokens from position `start` on whose keys and values the
-    slot's sequence has computed. It is asked only where the answer could matter, so that a running
+    slot's sequence has computed. It is called only if the result could matter, so a running
     sequence costs nothing until a prompt arrives that begins like it.
     """
 
@@ -61,7 +61,7 @@ class PrefixCache:
         if reused < MIN_REUSED_TOKENS:
             reused, source = 0, slot
         elif source in self._kept and reused >= self._tree.lengths[source] // 2:
-            slot = source  # little else is lost with it
+            slot = source  # taking the slot over loses little else
         if slot in self._kept:
             del self._kept[slot]
         else:
@@ -72,7 +72,7 @@ class PrefixCache:
         return Placement(slot, reused, source if reused and source != slot else None)
 
     def release(self, slot: int, *, keep: bool) -> None:
-        """Free a slot; with `keep`, later prompts may reuse what it holds."""
+        """Free a slot; with `keep`, later prompts may reuse its tokens."""
         self._held &= ~(1 << slot)
         if keep:
             self._update(slot)
@@ -88,20 +88,20 @@ class PrefixCache:
         limit = len(prompt) - 1
         while True:
             length, slots, ends = self._tree.longest(prompt, limit)
-            # sequences that end on the way may have gone on in the meantime
+            # sequences that end in this prefix may have grown since
             grown = [slot for slot in _bits(ends & self._held) if self._update(slot)]
             if not grown:
                 return length, next(_bits(slots), -1)
 
     def _update(self, slot: int) -> bool:
-        """Enter what the slot's sequence has computed; whether there was anything new."""
+        """Add the slot's newly computed tokens to the tree; whether there were any."""
         new = self._computed(slot, self._tree.lengths[slot])
         self._tree.extend(slot, new)
         return bool(new)
 
 
 def _bits(mask: int) -> Iterator[int]:
-    """The numbers of the bits that are set, lowest first."""
+    """The indices of the set bits, lowest first."""
     while mask:
         lowest = mask & -mask
         yield lowest.bit_length() - 1
@@ -110,7 +110,7 @@ def _bits(mask: int) -> Iterator[int]:
 
 @dataclass(slots=True, eq=False)
 class _Node:
-    """A run of tokens in the sequences of `slots`, those of `ends` end behind it (bit masks)."""
+    """A run of tokens shared by the sequences of `slots`; those of `ends` end there (bit masks)."""
 
     tokens: list[int]
     slots: int
@@ -120,7 +120,7 @@ class _Node:
 
 
 class PrefixTree:
-    """A radix tree of one token sequence for each slot; `lengths` has the sequences' lengths."""
+    """A radix tree of one token sequence per slot; `lengths` has their lengths."""
 
     def __init__(self, slots: int) -> None:
         every = (1 << slots) - 1
@@ -138,10 +138,10 @@ class PrefixTree:
         return tuple(token for part in reversed(parts) for token in part)
 
     def longest(self, tokens: Tokens[int], limit: int) -> tuple[int, int, int]:
-        """The length of the longest prefix of `tokens[:limit]` that a slot holds.
+        """The length of the longest prefix of `tokens[:limit]` in any slot, and two bit masks.
 
-        Beside it two bit masks: the slots that hold that prefix, and those whose sequence is a
-        prefix of `tokens[:limit]`, of any length.
+        The masks are the slots that hold that prefix, and the slots whose whole sequence is a
+        prefix of `tokens[:limit]`.
         """
         node, length, ends = self._root, 0, self._root.ends
         while length < limit:
@@ -159,7 +159,7 @@ class PrefixTree:
         """Append `tokens` to the slot's sequence."""
         start, bit, limit = self._ends[slot], 1 << slot, len(tokens)
         self.lengths[slot] += limit
-        if start.slots == bit and start is not self._root:  # this sequence's alone
+        if start.slots == bit and start is not self._root:  # a leaf of this sequence only
             start.tokens.extend(tokens)
             return
         node, done = start, 0
@@ -185,7 +185,7 @@ class PrefixTree:
         node = self._ends[slot]
         keep = ~(1 << slot)
         node.ends &= keep
-        lowest = None  # of the nodes that stay
+        lowest = None  # of the remaining nodes
         while (parent := node.parent) is not None:
             node.slots &= keep
             if not node.slots:
@@ -200,7 +200,7 @@ class PrefixTree:
 
 
 def _split(node: _Node, length: int) -> _Node:
-    """Cut a node after `length` tokens; returns the new node that holds these."""
+    """Split a node after `length` tokens; returns the new node with these tokens."""
     parent = node.parent
     assert parent is not None
     upper = _Node(node.tokens[:length], node.slots, parent)
@@ -211,7 +211,7 @@ def _split(node: _Node, length: int) -> _Node:
 
 
 def _merge(node: _Node) -> None:
-    """Join a node with its only child where no sequence ends between them."""
+    """Merge a node with its only child if no sequence ends between them."""
     parent = node.parent
     if parent is None or node.ends or len(node.children) != 1:
         return

@@ -1,10 +1,10 @@
-"""Carries out a step: copies, one decode of all running rows, prefill chunks, sampling.
+"""Runs a step: copies, one decode of all running rows, prefill chunks, sampling.
 
-On CUDA the forward pass of the next step is queued as soon as the tokens of this one are known on
-the device, before the host has seen them: so the GPU computes while the host turns tokens into
-text. What comes of it for a row that is over by then is not looked at; and what it stores stands
-beyond that row's last position, where everything is written before it is read. Sampling always
-waits for the host, so controls that look back at the text are as exact as without.
+On CUDA the forward pass of the next step is queued as soon as the tokens of this one are on the
+device, before the host has them, so the GPU computes while the host turns tokens into text. If a
+row ends in the meantime, its logits are ignored. The KV position written for it is beyond the row's
+last one, and every position is written before it is read. Sampling always waits for the host, so
+controls that read the text so far stay exact.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gptj_demo.texts import Message
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step made: the scores of prompts that are read, where asked for, then tokens."""
+    """The results of a step: scores of prompts, if requested, then tokens."""
 
     scored: list[tuple[Sequence, list[TokenLogprobs]]]
     tokens: list[tuple[Sequence, Sampled]]
@@ -52,9 +52,9 @@ class Runner:
         self.cache = model.make_cache(max_streams)
         self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
-        # what is queued already: by row its place in the logits of the next step
+        # the queued step: each row's index in its logits
         self._ahead: tuple[dict[Sequence, int], torch.Tensor] | None = None
-        # by request: how many alternatives a token is told, and the scores so far
+        # by request: the number of alternatives per token, and the scores so far
         self._scores: dict[int, tuple[int, list[TokenLogprobs]]] = {}
 
     def prepare(self, report: Report) -> Message | None:
@@ -62,7 +62,7 @@ class Runner:
         return self.model.prepare(self.cache, report)
 
     def add(self, request_id: int, samplers: Rows[RowSampler]) -> None:
-        """Know how to sample for the completions of a request before its first step."""
+        """Prepare sampling for the completions of a request before its first step."""
         for index, sampler in enumerate(samplers):
             self._samplers[request_id, index] = sampler
         params = samplers[0].params
@@ -70,9 +70,9 @@ class Runner:
             self._scores[request_id] = (params.logprobs or 0, [])
 
     def remove(self, sequence: Sequence) -> bool:
-        """Forget a completion that is over; whether what its slot holds can be used again."""
+        """Forget a completion that is over; whether its slot's KV can be reused."""
         sampler = self._samplers.pop(sequence.key)
-        # what gave a number for a token is sound; all else may hold not-a-numbers
+        # positions with finite logits are valid; the others may hold NaN
         is_sound = bool(sequence.generated_token_ids) and not sampler.broken
         if sequence.slot >= 0 and not is_sound:
             # one more position than it has: a step may have been queued ahead
@@ -80,7 +80,7 @@ class Runner:
         return is_sound
 
     def forget(self, request_id: int) -> None:
-        """Forget a request of which no completion is left."""
+        """Forget a request without remaining completions."""
         self._scores.pop(request_id, None)
 
     @torch.inference_mode()
@@ -103,7 +103,7 @@ class Runner:
     def _sample(self, step: Step, batch: Batch, logits: torch.Tensor) -> StepResult:
         """Scores and tokens from the logits of a step, fp32 [wanted, padded_vocabulary].
 
-        What the host reads is queued before it waits for any of it.
+        All copies to the host are queued before it waits for the first.
         """
         rows = list(step.decode)
         places = [*range(len(rows))]  # of the rows in the logits
@@ -128,7 +128,7 @@ class Runner:
     def _sample_rows(
         self, rows: list[Sequence], places: list[int], logits: torch.Tensor
     ) -> list[Sampled]:
-        """A token for each row, appended to it; `places` are those of the rows in the logits."""
+        """A token for each row, appended to it; `places` are the rows' indices in the logits."""
         if len(places) < len(logits):
             logits = logits[upload(places, torch.int64, logits.device)]
         steps = [len(row.generated_token_ids) for row in rows]
@@ -149,7 +149,7 @@ class Runner:
         return self._samplers[sequence.key].params.max_new_tokens > 0
 
     def _chunk(self, chunk: PrefillChunk) -> Chunk:
-        """The chunk with the number of its last tokens whose logits are needed."""
+        """The chunk, with `wanted` set to the number of its last tokens whose logits are needed."""
         sequence = chunk.sequence
         token_ids = sequence.prompt_token_ids[chunk.start : chunk.end]
         if sequence.request_id in self._scores:
@@ -161,7 +161,7 @@ class Runner:
     def _score(
         self, chunk: PrefillChunk, logits: torch.Tensor
     ) -> list[tuple[list[TokenLogprobs], Told]]:
-        """Queue the scores of the tokens that follow those of the chunk, and where they belong."""
+        """Queue the scores of the tokens that follow the chunk's tokens, with their positions."""
         alternatives, scores = self._scores[chunk.sequence.request_id]
         following = chunk.sequence.prompt_token_ids[chunk.start + 1 : chunk.end + 1]
         if not following:
@@ -182,13 +182,13 @@ class Runner:
         )
 
     def _take_ahead(self, rows: Rows[Sequence]) -> torch.Tensor | None:
-        """fp32 logits [rows, padded_vocabulary] of a step that was queued for all these rows."""
+        """fp32 logits [rows, padded_vocabulary] of the queued step, if it covers all these rows."""
         ahead, self._ahead = self._ahead, None
         if ahead is None or not rows:
             return None
         places, logits = ahead
         numbers = [places.get(row, -1) for row in rows]
-        if -1 in numbers:  # some row is new: all are decoded (again)
+        if -1 in numbers:  # a row is new: decode all rows again
             return None
         if numbers == [*range(len(logits))]:
             return logits
@@ -203,7 +203,7 @@ class Runner:
         )
 
     def _reader(self, rows: list[Sequence]) -> Callable[[torch.Tensor], list[int]]:
-        """Reads the tokens that these rows get, behind which it queues their next step."""
+        """A function that downloads these rows' tokens and queues their next step meanwhile."""
 
         def read(tokens: torch.Tensor) -> list[int]:
             wait = download(tokens)

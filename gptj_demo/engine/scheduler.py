@@ -1,8 +1,8 @@
-"""Which sequences run next. Knows slots, lengths and order; knows neither torch nor text.
+"""Decides which sequences run next. Uses slots, lengths and order only, neither torch nor text.
 
-Continuous batching: at every step each running sequence decodes one token, and up to a budget of
-prompt tokens is read. Waiting sequences are admitted in the order of their arrival, whenever a slot
-is free; a slot holds a full context, so a sequence that is admitted always fits.
+Continuous batching: at every step each running sequence decodes one token, and prompt tokens are
+prefilled up to a budget. Waiting sequences are admitted in order of arrival when a slot is free. A
+slot holds a full context, so an admitted sequence always fits.
 
 Prompts with the least left to read come first, so a short prompt does not wait for a long one. To
 bound the delay of a long prompt, at least two of three steps read on in the oldest prompt: where
@@ -10,8 +10,8 @@ reading in the order of admission takes n chunks up to the end of a prompt, it e
 n + ceil(n / 2) steps, whatever arrives after it.
 
 Prefixes are cached (`prefix_cache`): a slot keeps its tokens after its sequence has ended, and a
-new sequence reuses the longest prefix of its prompt that any slot holds. So the completions of one
-request share their prompt: one reads it, the others wait for that.
+new sequence reuses the longest prefix of its prompt in any slot. So the completions of one request
+share their prompt: one reads it while the others wait.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gptj_demo.engine.prefix_cache import MIN_REUSED_TOKENS, PrefixCache
 SequenceKey = tuple[int, int]
 
 TURNS_OF_OLDEST = 2
-"""Steps that must read the oldest prompt after one that passed it over for shorter ones."""
+"""Steps that must read the oldest prompt after a step that preferred shorter ones."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +56,7 @@ class Sequence:
 
     @property
     def in_prefill(self) -> bool:
-        """Whether more is left of the prompt than its last token, which can be decoded."""
+        """Whether more of the prompt is unread than its last token, which can be decoded."""
         return self.prefilled < self.prompt_length - (not self.reads_all)
 
     @property
@@ -71,7 +71,7 @@ class Sequence:
 
     @property
     def newest_token_id(self) -> int:
-        """The token that is decoded next, at position `length` - 1."""
+        """The token to decode next, at position `length` - 1."""
         return (
             self.generated_token_ids[-1] if self.generated_token_ids else self.prompt_token_ids[-1]
         )
@@ -111,7 +111,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step does: `copies` in this order, then `decode` (ordered by slot) and `prefill`."""
+    """One step: `copies` in this order, then `decode` (ordered by slot) and `prefill`."""
 
     admitted: list[Sequence]
     copies: list[Copy]
@@ -128,7 +128,7 @@ class Scheduler:
         self._waiting: OrderedDict[SequenceKey, Sequence] = OrderedDict()
         self._running: dict[SequenceKey, Sequence] = {}
         self._unplaced: dict[SequenceKey, Sequence] = {}  # running, but without a slot yet
-        self._reading: dict[Sequence, None] = {}  # with a slot, and a prompt to be read
+        self._reading: dict[Sequence, None] = {}  # with a slot, and a prompt to read
         self._by_slot: list[Sequence | None] = [None] * max_streams
         self._cache = PrefixCache(max_streams, self._computed)
         self._times_admitted = 0
@@ -153,7 +153,7 @@ class Scheduler:
     def remove(self, key: SequenceKey, *, keep: bool = True) -> Sequence | None:
         """Take a sequence out, finished or cancelled; its slot is free at once. None if unknown.
 
-        With `keep`, later prompts may reuse what the slot holds.
+        With `keep`, later prompts may reuse the slot's tokens.
         """
         if (sequence := self._waiting.pop(key, None)) is not None:
             return sequence
@@ -169,7 +169,7 @@ class Scheduler:
     def schedule(self) -> Step:
         """Admit what fits and decide the next step.
 
-        Copies and chunks count as done from here on; the caller runs them before it asks again.
+        Copies and chunks count as done; the caller runs them before the next call.
         """
         admitted: list[Sequence] = []
         free = self.max_streams - len(self._running)
@@ -222,7 +222,7 @@ class Scheduler:
         chunks = []
         budget = self.prefill_budget
         for sequence in order:
-            # cut at multiples of the budget, whoever else reads: results depend on the cuts
+            # cut at multiples of the budget whatever else runs: results depend on the cuts
             start = sequence.prefilled
             next_cut = (start // self.prefill_budget + 1) * self.prefill_budget
             end = min(sequence.prompt_length, next_cut)
@@ -243,7 +243,7 @@ class Scheduler:
         return () if sequence is None else sequence.computed(start)
 
     def check_integrity(self) -> None:
-        """Raise `RuntimeError` where slots and sequences do not add up; cheap enough for tests."""
+        """Raise `RuntimeError` if slots and sequences are inconsistent; for tests."""
         held = {slot: one for slot, one in enumerate(self._by_slot) if one is not None}
         placed = {one.slot: one for one in self._running.values() if one.slot >= 0}
         free = self._cache.free

@@ -1,6 +1,6 @@
-"""Numbers between the host and the device without one waiting for the other.
+"""Copies numbers between host and device without blocking.
 
-Copied in the plain way, even one number makes the host wait for all that is queued on a GPU.
+A plain copy of even one number makes the host wait for all work queued on the GPU.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import torch
 
 
 def upload(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A tensor of (nested) numbers on the device, which is there for whatever is queued next."""
+    """A tensor of (nested) numbers on the device, usable by all work queued after it."""
     staged = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
     return staged.to(device, non_blocking=True)
 
 
 def download(values: torch.Tensor) -> Callable[[], list[Any]]:
-    """Queue a copy to the host; what is returned waits for it, for no more, and gives a list."""
+    """Queue a copy to the host; the returned function waits for it alone and returns a list."""
     if not values.is_cuda:
         return values.tolist
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

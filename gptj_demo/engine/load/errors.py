@@ -1,4 +1,4 @@
-"""The one exception of loading: a refusal in a sentence for people."""
+"""The exception of loading: a refusal with a message for people."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Refusal(Exception):
 
 
 def last_line(error: BaseException) -> str:
-    """An error as part of a sentence: its last line, which in transformers' errors says what.
+    """The last line of an error, which is the message in transformers' errors.
 
-    The errors of torch say it in their first line: see `texts.first_line`.
+    In torch's errors it is the first line: see `texts.first_line`.
     """
     lines = lines_of(error)
     return lines[-1].removesuffix(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What a checkpoint's folder holds: configuration, layouts of the weights, tokenizer files."""
+"""The files of a checkpoint: configuration, layouts of the weights, tokenizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""What a checkpoint's weights are named, in the order in which transformers looks for them."""
+"""Names of weight files, in the order in which transformers looks for them."""
 
 SMALL_FILES = (
     "config.json",
@@ -30,7 +30,7 @@ SMALL_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
 )
-"""What is fetched from the hub besides the weights."""
+"""The files fetched from the hub besides the weights."""
 
 
 def file_names(folder: Path) -> set[str]:
@@ -38,8 +38,8 @@ def file_names(folder: Path) -> set[str]:
 
 
 def check_folder(model: str, folder: Path, names: set[str]) -> GPTJConfig:
-    """The configuration in `folder`, of a checkpoint of files `names`; raises `Refusal` for what is
-    not a whole GPT-J."""
+    """The configuration in `folder`, of a checkpoint of files `names`; raises `Refusal` unless it
+    is a complete GPT-J."""
     if "config.json" not in names:
         raise Refusal(f"{model} has no config.json, so it is not a model that can be loaded.")
     try:
@@ -74,9 +74,9 @@ def check_folder(model: str, folder: Path, names: set[str]) -> GPTJConfig:
 
 
 def _wrong_shape(config: GPTJConfig) -> str | None:
-    """What makes a model of these sizes impossible, if anything.
+    """Why a model of these sizes is impossible, or None.
 
-    transformers finds some of it only when a model is made or run.
+    transformers reports some of these only when the model is built or run.
     """
     for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"):
         value = getattr(config, name)
@@ -93,7 +93,7 @@ def _wrong_shape(config: GPTJConfig) -> str | None:
 
 
 def weight_files(model: str, folder: Path, names: set[str]) -> list[str]:
-    """The files that hold the weights, of one format; raises `Refusal` where some are missing."""
+    """The weight files, of one format; raises `Refusal` if some are missing."""
     first = next((name for name in WEIGHT_FILES if name in names), None)
     if first is None:
         raise Refusal(f"{model} has no weights: none of {', '.join(WEIGHT_FILES)}.")

@@ -19,12 +19,12 @@ from gptj_demo.engine.load.families import SMALL_FILES, file_names, weight_files
 from gptj_demo.texts import Message, message
 
 Report = Callable[[Message, float | None], None]
-"""Told what is being done, and how far it is (0 to 1) where that is known."""
+"""Receives what is being done, and the progress from 0 to 1 if known."""
 
 
 def fetch_small_files(repository: str, revision: str | None) -> Path:
-    """The snapshot folder of a revision with all but the weights in it, from the hub or, where it
-    cannot be reached, from the cache; its name is the commit. Raises `Refusal`."""
+    """The snapshot folder of a revision without the weights, from the hub or, if that is
+    unreachable, from the cache. Its name is the commit. Raises `Refusal`."""
     with _refusing(repository, revision):
         folder = huggingface_hub.snapshot_download(
             repository, revision=revision, allow_patterns=list(SMALL_FILES), tqdm_class=_SilentBar
@@ -33,7 +33,7 @@ def fetch_small_files(repository: str, revision: str | None) -> Path:
 
 
 def hub_sizes(repository: str, folder: Path) -> dict[str, int]:
-    """Every file of a snapshot with its bytes; empty where the list was never fetched."""
+    """Every file of a snapshot with its size in bytes; empty if the list was never fetched."""
     try:
         tree = huggingface_hub.get_cached_repo_tree(repository, revision=folder.name)
     except hub_errors.CachedRepoTreeNotFoundError:
@@ -42,7 +42,7 @@ def hub_sizes(repository: str, folder: Path) -> dict[str, int]:
 
 
 def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
-    """The folder with the weights in it, downloaded where they are missing; raises `Refusal`."""
+    """The folder with the weights, downloaded if they are missing; raises `Refusal`."""
     folder = Path(source)
     if folder.is_dir():
         return folder
@@ -67,7 +67,7 @@ def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
     class Bar(_SilentBar):
         def __init__(self, *args: Any, initial: int = 0, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.update(initial)  # what an interrupted download left
+            self.update(initial)  # left by an interrupted download
 
         def update(self, n: float | None = 1) -> None:
             nonlocal downloaded, reported
@@ -79,7 +79,7 @@ def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
                 report(message("status.downloading", done=done, total=round(total / 1e6)), progress)
 
         def update_transfer(self, n: float | None = 1) -> None:
-            """Bytes off the network, before they are put together; `update` counts them then."""
+            """Bytes received, before the file is assembled; `update` counts them then."""
 
         def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -90,10 +90,10 @@ def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
 
 
 def _remove_leftovers(repository: Path) -> None:
-    """Delete what downloads that were killed left in a repository's cache.
+    """Delete partial files of killed downloads from a repository's cache.
 
-    huggingface_hub begins anew under another name, so that these files only take the room that the
-    download needs. One that is being written is locked by its process, and stays.
+    huggingface_hub restarts under another name, so these files only take disk space. A file that is
+    still being written is locked by its process and is kept.
     """
     for path in (repository / "blobs").glob("*.incomplete"):
         blob = path.name.split(".")[0]
@@ -104,7 +104,7 @@ def _remove_leftovers(repository: Path) -> None:
 
 
 class _SilentBar(tqdm):
-    """A progress bar that is shown nowhere."""
+    """A progress bar without output."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
@@ -112,7 +112,7 @@ class _SilentBar(tqdm):
 
 @contextmanager
 def _refusing(repository: str, revision: str | None) -> Iterator[None]:
-    """Turns what goes wrong with the hub into a `Refusal`."""
+    """Turns errors of the hub into a `Refusal`."""
     try:
         yield
     except hub_errors.GatedRepoError:

@@ -1,7 +1,7 @@
-"""Maps weight files that `torch.save` wrote before version 1.6, which torch reads only whole.
+"""Maps weight files that `torch.save` wrote before version 1.6; torch itself cannot map them.
 
-Such a file holds pickles (a magic number, a version, the writer's system, the objects, the keys of
-the storages) and then each storage: its number of elements in 8 bytes, and its bytes.
+Such a file holds pickles (magic number, version, system of the writer, objects, keys of the
+storages) and then each storage: its number of elements in 8 bytes, and its bytes.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def is_legacy(path: Path) -> bool:
         file.seek(0)
         try:
             return bool(_unpickle(file) == MAGIC_NUMBER)
-        except Exception:  # not a pickle: the caller reads the file in another way
+        except Exception:  # not a pickle: not the old format
             return False
 
 
 def map_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of an old file, mapped from the disk; no code of the file is run.
+    """The tensors of an old file, mapped from the disk; no code from the file is run.
 
-    Their addresses need not be multiples of the size of an element. Raises `UnpicklingError` for
-    objects other than tensors, and `OSError` for a damaged file.
+    The tensors may be unaligned. Raises `UnpicklingError` for objects other than tensors, and
+    `OSError` for a damaged file.
     """
     try:
         return _map_tensors(path)
     except (OSError, UnpicklingError):
         raise
-    except Exception as error:  # whatever a damaged pickle leads to
+    except Exception as error:  # a damaged pickle can raise anything
         raise OSError(f"{path.name} is damaged ({first_line(error)})") from error
 
 
@@ -63,7 +63,7 @@ def _map_tensors(path: Path) -> dict[str, torch.Tensor]:
             raise OSError(f"{path.name} was written by another version or kind of machine")
         objects = file.tell()
 
-        # The places of the storages follow the objects, which are therefore read twice.
+        # The storages' offsets come after the objects, so the objects are read twice.
         stored: dict[str, _Stored] = {}
 
         def note(key: str, dtype: torch.dtype, count: int) -> torch.UntypedStorage:
@@ -96,7 +96,7 @@ def _unpickle(
     file: BinaryIO,
     storage_of: Callable[[str, torch.dtype, int], torch.UntypedStorage] | None = None,
 ) -> Any:
-    """The next pickle, in which only tensors and plain values may stand."""
+    """The next pickle, which may contain only tensors and plain values."""
     unpickler: Any = weights_only.Unpickler(file, encoding="utf-8")
 
     def load_storage(saved: tuple[Any, ...]) -> Any:

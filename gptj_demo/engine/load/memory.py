@@ -39,7 +39,7 @@ def kv_bytes_per_token(config: GPTJConfig, precision: str) -> int:
 
 
 def working_bytes(config: GPTJConfig) -> int:
-    """Room for activations: a prompt of the full context in float32, its attention scores for 512
+    """Bytes for activations: a prompt of the full context in float32, its attention scores for 512
     queries at a time, logits of `MAX_STREAMS_BY_DEFAULT` rows with the sampler's copies, and one
     layer's weights in 16 bits, which fusing and dequantising need."""
     inner = config.n_inner or 4 * config.n_embd
@@ -58,6 +58,6 @@ def memory_needed(config: GPTJConfig, precision: str, streams: int) -> int:
 
 
 def streams_that_fit(config: GPTJConfig, precision: str, memory: int) -> int:
-    """How many full contexts fit into `memory` bytes beside the weights; 0 where none does."""
+    """How many full contexts fit into `memory` bytes beside the weights."""
     context = config.n_positions * kv_bytes_per_token(config, precision)
     return max(0, (memory - memory_needed(config, precision, 0)) // context)

@@ -1,7 +1,7 @@
-"""Plans which model is loaded, in which precision, where, and for how many streams.
+"""Plans which model is loaded, in which precision, on which device, for how many streams.
 
-A plan reads `config.json` and the list of files, never a weight, so that what cannot work is
-refused at once.
+A plan reads `config.json` and the list of files but no weights, so impossible settings are refused
+at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GPT_J = "EleutherAI/gpt-j-6b"
 SAMPLE_MODEL = Path(__file__).resolve().parents[3] / "assets" / "sample-model"
 
 STREAMS_WORTH_FLOAT16 = 4
-"""With room for fewer beside a model in 16 bits, a GPU gets it in 8."""
+"""A GPU with room for fewer streams beside a 16-bit model gets it in int8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def make_plan(settings: Settings) -> Plan:
     """The plan for these settings on this machine; loads no weights.
 
     For a hub id it reads the list of files, the configuration and the tokenizer from the hub, or
-    from the local cache where the hub cannot be reached. Raises `Refusal`.
+    from the local cache if the hub is unreachable. Raises `Refusal`.
     """
     machines = find_machines()
     if settings.model != "auto":
@@ -94,7 +94,7 @@ def make_plan(settings: Settings) -> Plan:
     else:
         reason = gpu_problem() or message("why.no_gpu")
     checkpoint = _find_checkpoint("sample", settings)
-    with suppress(Refusal):  # a GPU may be full even for this; then the processor is left
+    with suppress(Refusal):  # a GPU can be too full even for this; then use the CPU
         return _plan(checkpoint, machines[0], settings, reason)
     return _plan(checkpoint, machines[-1], settings, reason)
 
@@ -124,9 +124,9 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
 def _choose_precision(
     checkpoint: _Checkpoint, machine: Machine, settings: Settings
 ) -> tuple[str, int]:
-    """The first precision that fits and its streams; raises `Refusal` where none does."""
+    """The first precision that fits, and its streams; raises `Refusal` if none does."""
     config = checkpoint.config
-    candidates: list[tuple[str, int]]  # with the streams that make it worth having
+    candidates: list[tuple[str, int]]  # with at least the minimum of streams
     if settings.precision != "auto":
         candidates = [(settings.precision, 1)]
     elif machine.device == "cuda":
@@ -184,7 +184,7 @@ def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
     is_gpt_j = model.lower() == GPT_J.lower()
     revision = settings.revision
     if is_gpt_j and revision is None and settings.precision != "float32":
-        revision = "float16"  # half of the bytes of main, with the same digits once in 16 bits
+        revision = "float16"  # half the size of main, with the same values in 16 bits
     folder = fetch_small_files(model, revision)
     config = check_folder(model, folder, set(hub_sizes(model, folder)) or file_names(folder))
     name = "GPT-J 6B" if is_gpt_j else model.split("/")[1]

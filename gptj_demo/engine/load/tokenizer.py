@@ -1,4 +1,4 @@
-"""Loads a checkpoint's tokenizer, and which of its tokens begin, end and make up texts."""
+"""Loads a checkpoint's tokenizer and its beginning, end-of-text and padding tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gptj_demo.protocol import TokenizerReady
 from gptj_demo.texts import Message, message
 
 EXTRA_TOKEN = re.compile(r"<\|extratoken_\d+\|>")
-"""Names that GPT-J's tokenizer gives to the rows that pad its embedding; they stand in no text."""
+"""Names that GPT-J's tokenizer gives to the padding rows of its embedding; not in any text."""
 
 IGNORED = (
     "bad_words_ids",
@@ -28,11 +28,11 @@ IGNORED = (
     "min_new_tokens",
     "sequence_bias",
 )
-"""Fields of generation_config.json that change what `generate` writes and are not applied here."""
+"""Fields of generation_config.json that change `generate`'s output and are not applied here."""
 
 
 def load_tokenizer(plan: Plan, report: Report) -> tuple[TokenizerReady, Message | None]:
-    """The tokenizer with what its ids mean, and a note on what is not applied.
+    """The tokenizer with its special ids, and a note on fields that are not applied.
 
     Raises `Refusal`.
     """
@@ -45,10 +45,10 @@ def load_tokenizer(plan: Plan, report: Report) -> tuple[TokenizerReady, Message 
             folder, local_files_only=True, trust_remote_code=False
         )
         backend = tokenizer.backend_tokenizer
-    except Exception as error:  # its kinds are not documented, and each means the same here
+    except Exception as error:  # it raises undocumented kinds; all mean the same here
         problem = last_line(error)
         raise Refusal(f"The tokenizer of {plan.source} cannot be read: {problem}.") from error
-    backend.no_truncation()  # a stored length would cut prompts without a word
+    backend.no_truncation()  # a stored length would truncate prompts silently
     backend.no_padding()
     generation = _read_generation_config(folder, plan.config)
     text_ids = {
@@ -84,7 +84,7 @@ def load_tokenizer(plan: Plan, report: Report) -> tuple[TokenizerReady, Message 
 
 
 def _read_generation_config(folder: Path, config: GPTJConfig) -> GenerationConfig:
-    """What transformers takes as the model's `generation_config`: the file, or else the config."""
+    """The fields of transformers' `generation_config`: from its file, or else from the config."""
     if (folder / "generation_config.json").is_file():
         try:
             return GenerationConfig.from_pretrained(folder, local_files_only=True)
@@ -97,13 +97,13 @@ def _read_generation_config(folder: Path, config: GPTJConfig) -> GenerationConfi
 
 
 def _describe_ignored(generation: GenerationConfig) -> Message | None:
-    """Which fields `generate` would apply and the playground does not."""
+    """The fields that `generate` would apply and the playground does not."""
     names = [name for name in IGNORED if getattr(generation, name, None)]
     return message("why.not_applied", fields=", ".join(names)) if names else None
 
 
 def _first_usable(text_ids: Iterable[int], *candidates: Any) -> tuple[int, ...]:
-    """The ids of the first candidate (an id, a list of ids or None) that names ids of texts."""
+    """The ids of the first candidate (an id, a list of ids or None) with valid ids."""
     for candidate in candidates:
         ids = candidate if isinstance(candidate, list | tuple) else [candidate]
         usable = tuple(dict.fromkeys(i for i in ids if isinstance(i, int) and i in text_ids))

@@ -1,7 +1,7 @@
 """Loads the weights of a plan.
 
-Weights stay mapped on the disk until each tensor is converted, so that loading takes little more
-memory than what stays.
+Weights stay mapped from the disk until each tensor is converted, so loading takes little more
+memory than the loaded model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gptj_demo.texts import first_line, message
 def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     """The model in evaluation mode on the plan's device, its weights in the plan's precision.
 
-    In int8 the linear layers of the blocks are bitsandbytes' `Linear8bitLt`, and all else is in
+    In int8 the linear layers of the blocks are bitsandbytes' `Linear8bitLt`, and the rest is
     float16. Raises `Refusal`.
     """
     folder = fetch_weights(plan.source, plan.revision, report)
@@ -40,13 +40,13 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     is_quantized_here = is_int8 and plan.device == "cpu"
     dtype: Any
     if is_quantized_here:
-        dtype = "auto"  # as they are stored: what is not converted is mapped, and takes no memory
-    elif is_int8:  # from which bitsandbytes quantises
+        dtype = "auto"  # in the stored dtype: tensors stay mapped and take no memory
+    elif is_int8:  # bitsandbytes quantises from float16
         dtype = torch.float16
     else:
         dtype = getattr(torch, plan.precision)
     config = copy.deepcopy(plan.config)
-    config.dtype = None  # what it says may not be what the weights are
+    config.dtype = None  # the declared dtype may differ from the weights'
     try:
         with _reporting_tensors((lambda *_: None) if is_quantized_here else report):
             tensors = _map_legacy_files(plan.source, folder)
@@ -61,7 +61,7 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
                 weights_only=True,
                 local_files_only=True,
                 trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # looked at below
+                ignore_mismatched_sizes=True,  # checked below
                 output_loading_info=True,
             )
     except torch.OutOfMemoryError:
@@ -99,8 +99,8 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
 
 
 def _map_legacy_files(source: str, folder: Path) -> dict[str, torch.Tensor] | None:
-    """The tensors of a checkpoint with files of torch's old format, which transformers would read
-    whole; None where there is no such file."""
+    """The mapped tensors of a checkpoint with files of torch's old format, which transformers
+    would read into memory; None if there is no such file."""
     paths = [folder / name for name in weight_files(source, folder, file_names(folder))]
     if not any(map(is_legacy, paths)):
         return None
@@ -116,7 +116,7 @@ def _map_legacy_files(source: str, folder: Path) -> dict[str, torch.Tensor] | No
 def _quantize(model: GPTJForCausalLM, report: Report) -> None:
     """Makes the linear layers of the blocks `Linear8bitLt`, one by one, and all else float16.
 
-    bitsandbytes makes the same codes, but of a copy of the weights, by large temporaries.
+    bitsandbytes makes the same codes, but needs a copy of the weights and large temporaries.
     """
     _silence_bitsandbytes()
     from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
@@ -146,14 +146,14 @@ def _quantize(model: GPTJForCausalLM, report: Report) -> None:
         setattr(parent, name, quantized)
         return_freed_memory()
     for parameter in model.parameters():
-        if parameter.is_floating_point():  # a copy of its own, as files may be taken away
+        if parameter.is_floating_point():  # a copy, because the mapped files may be deleted
             parameter.data = parameter.data.to(torch.float16, copy=True)
     report(message("status.matrices", done=len(linears), total=len(linears)), 1.0)
 
 
 def _silence_bitsandbytes() -> None:
-    # Imported on some processors, bitsandbytes warns that it cannot fetch 4-bit kernels from the
-    # hub. They are of no use here, and no code is fetched.
+    # On some processors bitsandbytes warns at import that it cannot fetch 4-bit kernels from the
+    # hub. They are not used here.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
@@ -179,7 +179,7 @@ def _reporting_tensors(report: Report) -> Iterator[None]:
 
     previous_hook = transformers_logging.set_tqdm_hook(hook)
     previous_verbosity = transformers_logging.get_verbosity()
-    # Old checkpoints hold masks that nothing needs; what is missing is looked at by the caller.
+    # Old checkpoints hold unused masks; the caller checks for missing tensors.
     transformers_logging.set_verbosity(logging.ERROR)
     try:
         yield

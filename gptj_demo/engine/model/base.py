@@ -1,4 +1,4 @@
-"""What every forward path is: `forward(cache, batch) -> logits`.
+"""The interface of every forward path: `forward(cache, batch) -> logits`.
 
 A step of the engine is one `Batch`: rows that decode one token each, and chunks of prompts that are
 prefilled. The runner builds it and does not know which path computes it.
@@ -17,12 +17,12 @@ from gptj_demo.engine.model.kv_cache import KVCache, allocate_pages
 from gptj_demo.texts import Message
 
 Report = Callable[[Message, float | None], None]
-"""Receives what is being done, and the progress from 0 to 1 where it is known."""
+"""Receives what is being done, and the progress from 0 to 1 if known."""
 
 
 SMALL_MODEL = 100_000_000
-"""Parameters of the layers, below which a model is small: it runs in fp32 on a processor, one core
-a stream, compiled. A larger one runs in int8, its products shared by all cores."""
+"""A model with fewer parameters in its layers is small: on a CPU it runs compiled, in fp32, one
+core a stream. A larger one runs in int8 and shares each matmul between all cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Shape:
     padded_vocabulary: int
     """Rows of the embedding and the head."""
     epsilon: float
-    """Of the layer norms."""
+    """Epsilon of the layer norms."""
     activation: str
     """A key of transformers' `ACT2FN`."""
 
@@ -66,7 +66,7 @@ class Shape:
 
     @property
     def is_small(self) -> bool:
-        """Whether a step on a processor is so short that its cost is dispatch, not bandwidth."""
+        """Whether a step on a CPU is bound by dispatch rather than bandwidth."""
         return self.layer_parameters < SMALL_MODEL
 
 
@@ -74,7 +74,7 @@ class Shape:
 class Rows:
     """One token for each of several slots, ordered by slot.
 
-    `token_ids` may be an int64 tensor [rows] on the model's device; then nothing waits for it.
+    `token_ids` may be an int64 tensor [rows] on the model's device, which avoids a host sync.
     """
 
     token_ids: Sequence[int] | torch.Tensor
@@ -116,10 +116,10 @@ class ForwardModel(ABC):
         self.dtype = dtype
         self.device = device
         self.prefill_budget = 256 if shape.is_small else 32
-        """Prompt tokens a step; the other streams wait while they are computed. 256 tokens take the
-        sample model 27 to 42 ms on one core."""
+        """Prompt tokens a step. The other streams wait for them: 256 tokens take the sample model
+        27 to 42 ms on one core."""
         self.warm_up_tokens = min(8, shape.context_length - 4)
-        """Length of the prompt that is tried before the first request."""
+        """Length of the warm-up prompt."""
 
     def make_cache(self, max_streams: int) -> KVCache:
         """A KV cache of the model's shape, in its dtype, on its device."""
@@ -137,14 +137,14 @@ class ForwardModel(ABC):
         return allocate_pages(shape, self.dtype)
 
     def prepare(self, cache: KVCache, report: Report) -> Message | None:
-        """Do what must precede the first request; returns why decoding is slower than planned."""
+        """Compile or capture what is needed; returns why decoding is slower than planned."""
         return None
 
-    def release(self) -> None:  # noqa: B027  # most models hold no cache
-        """Let go of the cache that was prepared, so that its memory is free for another one."""
+    def release(self) -> None:  # noqa: B027  # most models keep no reference
+        """Drop references to the prepared cache, so that its memory is free for another one."""
 
     def forward(self, cache: KVCache, batch: Batch) -> torch.Tensor:
-        """fp32 logits [wanted, padded_vocabulary]: of the rows, then of each chunk's last tokens.
+        """fp32 logits [wanted, padded_vocabulary]: the rows', then each chunk's last tokens'.
 
         Keys and values of all tokens are stored in the cache.
         """

@@ -1,6 +1,6 @@
-"""The forward pass in plain torch, on any device: the slow twin that every other path is tested by.
+"""The forward pass in plain torch, on any device; tests compare the other paths with it.
 
-The reference is transformers' `GPTJForCausalLM`.
+It is itself tested against transformers' `GPTJForCausalLM`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class DecodeRun:
 class EagerModel(ForwardModel):
     """A GPT-J in plain torch. Takes `model`'s weights over and leaves it empty.
 
-    `linear` and `int8_linear` are the products of the device. With int8 blocks, embedding, head
+    `linear` and `int8_linear` are the matmuls of the device. With int8 blocks, embedding, head
     and KV cache have the dtype `beside_int8`.
     """
 
@@ -117,7 +117,7 @@ class EagerModel(ForwardModel):
         return self.head.widened(normed)[:rows]
 
     def _pad(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows of zeros below, where there are too few for a product to be reproducible."""
+        """Append rows of zeros if there are too few for a reproducible matmul."""
         missing = self._linear.least_rows - rows.shape[0]
         return rows if missing <= 0 else F.pad(rows, (0,) * (2 * rows.dim() - 1) + (missing,))
 
@@ -183,7 +183,7 @@ class EagerModel(ForwardModel):
     def _rotating(
         self, positions: torch.Tensor, attend: Callable[[int, torch.Tensor], torch.Tensor]
     ) -> Attention:
-        """`attend` over [tokens, 3 * heads, head_dim]: queries and keys rotated, and values."""
+        """`attend` over [tokens, 3 * heads, head_dim]: rotated queries and keys, then values."""
         shape = self.shape
         rotation = self.rotation[positions][:, None]  # [tokens, 1, rotary_dim / 2]
 
@@ -195,7 +195,7 @@ class EagerModel(ForwardModel):
         return rotated
 
     def _mask(self, lengths: torch.Tensor, longest: int) -> torch.Tensor:
-        """What is added to the scores: [rows, 1, 1, longest], -inf beyond each row's length."""
+        """The attention mask [rows, 1, 1, longest]: -inf beyond each row's length."""
         beyond = torch.arange(longest, device=self.device) >= lengths[:, None]
         mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(beyond, -torch.inf)[:, None, None]

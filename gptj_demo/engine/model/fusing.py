@@ -29,7 +29,7 @@ class LayerWeights(NamedTuple):
 
 
 class Int8LayerWeights(NamedTuple):
-    """The same in 8 bits; the second product is a pair, as the scales of its parts differ."""
+    """The same in int8; the second product is a pair, because the scales of its parts differ."""
 
     norm_weight: torch.Tensor
     norm_bias: torch.Tensor
@@ -38,7 +38,7 @@ class Int8LayerWeights(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """What is before and after the layers; the head's weight is [padded_vocabulary, d_model]."""
+    """Embedding, last norm and head; the head's weight is [padded_vocabulary, d_model]."""
 
     embedding: torch.Tensor
     norm_weight: torch.Tensor
@@ -73,7 +73,7 @@ def take_layers(model: GPTJForCausalLM) -> Iterator[LayerWeights]:
 def take_int8_layers(
     model: GPTJForCausalLM, linear: type[Int8Linear] = Int8Linear
 ) -> Iterator[Int8LayerWeights]:
-    """The layers of a model in 8 bits one by one, their products as `linear`."""
+    """The layers of an int8 model one by one, their products as `linear`."""
     return (_fuse_int8(block, linear) for block in _take_blocks(model))
 
 

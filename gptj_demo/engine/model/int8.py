@@ -1,8 +1,7 @@
-"""A product with 8-bit weights: one byte and a row's scale stand for each weight.
+"""Matmuls with int8 weights and one scale per row.
 
-The weights are those that bitsandbytes' LLM.int8 makes (`CB`, `SCB`; weight = CB * SCB / 127), but
-activations keep 16 bits: nothing is quantised on the fly, so no outlier columns need be found,
-and the result is closer to the full-precision one.
+The weights are bitsandbytes' LLM.int8 codes (`CB`, `SCB`; weight = CB * SCB / 127). Activations
+keep 16 bits, so no outlier columns are separated, and the result is closer to full precision.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from typing_extensions import Self
 
-# Up to here torch's kernel that reads bytes wins; beyond, a 16-bit
-# product of weights that are widened first. GPT-J 6B's q, k, v, fc_in on two cores: 6 against
-# 130 ms at one row, 60 against 99 at 32, the same 116 at 64.
+# Up to here torch's int8 kernel is faster; beyond, a 16-bit
+# product of widened weights. GPT-J 6B's q, k, v, fc_in on two cores: 6 against 130 ms at one row,
+# 60 against 99 at 32, 116 each at 64.
 _ROWS_OF_BYTE_KERNEL = 48
 
 
@@ -24,15 +23,15 @@ _ROWS_TO_QUANTIZE = 1024  # at a time, so that temporaries take little memory
 
 
 def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What LLM.int8 makes of a weight [out, in]: int8 codes, and fp32 [out], the code 127 of each
-    row: its largest entry without the sign."""
+    """LLM.int8's codes of a weight [out, in]: int8 [out, in], and fp32 [out], the largest absolute
+    value of each row, which has the code 127."""
     codes = torch.empty(weight.shape, dtype=torch.int8)
     largest = torch.empty(weight.shape[0])
     for begin in range(0, len(largest), _ROWS_TO_QUANTIZE):
-        # a copy even of fp32 weights: they may be mapped from a file, and are scaled in place below
+        # copies fp32 weights too: they may be mapped from a file, and are scaled in place below
         part = weight[begin : begin + _ROWS_TO_QUANTIZE].to(torch.float32, copy=True)
         most = torch.linalg.vector_norm(part, torch.inf, dim=1)
-        # a row of zeros stays one
+        # keeps rows of zeros
         part *= (127.0 / most.clamp(min=torch.finfo(most.dtype).tiny))[:, None].clamp(max=1e38)
         codes[begin : begin + _ROWS_TO_QUANTIZE] = part.round_()
         largest[begin : begin + _ROWS_TO_QUANTIZE] = most
@@ -40,7 +39,7 @@ def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class BitsAndBytesWeight(Protocol):
-    """What a loaded `bitsandbytes.nn.Linear8bitLt` holds as its weight."""
+    """The weight of a loaded `bitsandbytes.nn.Linear8bitLt`."""
 
     CB: torch.Tensor | None
     SCB: torch.Tensor | None
@@ -48,7 +47,7 @@ class BitsAndBytesWeight(Protocol):
 
 
 class Int8Linear:
-    """`x @ weight.T + bias` on a processor: int8 `weight` [out, in], fp32 `scale` [out]."""
+    """`x @ weight.T + bias` on a CPU: int8 `weight` [out, in], fp32 `scale` [out]."""
 
     def __init__(
         self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
@@ -57,7 +56,7 @@ class Int8Linear:
 
     @classmethod
     def from_bitsandbytes(cls, *linears: torch.nn.Module) -> Self:
-        """Several `Linear8bitLt` that read the same input, as one product."""
+        """Several `Linear8bitLt` with the same input, as one matmul."""
         weights, scales, biases = [], [], []
         for linear in linears:
             weight = cast(BitsAndBytesWeight, linear.weight)
@@ -80,7 +79,7 @@ class Int8Linear:
 
     @classmethod
     def pair(cls, attention: Int8Linear, mlp: Int8Linear) -> Int8Pair:
-        """The two products whose results a layer adds to the residual stream."""
+        """The two matmuls whose results a layer adds to the residual stream."""
         return Int8Pair(attention, mlp)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -96,7 +95,7 @@ class Int8Linear:
 
 @dataclass(frozen=True, slots=True)
 class Int8Pair:
-    """What a layer adds to the residual stream: two products, as their rows' scales differ."""
+    """The two matmuls that a layer adds to the residual stream; their rows' scales differ."""
 
     attention: Int8Linear
     mlp: Int8Linear

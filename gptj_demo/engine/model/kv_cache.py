@@ -9,11 +9,11 @@ from collections.abc import Callable
 import torch
 
 Allocate = Callable[[tuple[int, ...]], torch.Tensor]
-"""Makes a tensor of zeros of a shape."""
+"""Returns zeros of the given shape."""
 
 
 def allocate_pages(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Zeros in main memory that take none until they are written to: torch would write each."""
+    """Zeros in main memory, allocated on first write; torch's zeros would write every page."""
     pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
     return torch.frombuffer(pages, dtype=dtype).view(shape)
 

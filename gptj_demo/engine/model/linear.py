@@ -1,4 +1,4 @@
-"""The matrix products of the paths in plain torch."""
+"""The matmuls of the paths in plain torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Linear:
     """`x @ weight.T + bias`, with `weight` [out, in]."""
 
     least_rows = 1
-    """From so many rows on, a row's result does not depend on the rows beside it."""
+    """With at least this many rows, a row's result does not depend on the other rows."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         self.weight, self.bias = weight, bias
@@ -27,9 +27,9 @@ class Linear:
 class PackedLinear(Linear):
     """The same in fp32 by oneDNN, on a processor.
 
-    oneDNN reorders the weight once, which makes products of few rows up to twice as fast as
-    `F.linear`'s. Over packed weights it gives a row the same bits whatever the other rows and the
-    number of threads are, from two rows on.
+    oneDNN packs the weight once, which makes matmuls of few rows up to twice as fast as
+    `F.linear`. From two rows on, a row's bits do not depend on the other rows or on the number of
+    threads.
     """
 
     least_rows = 2

@@ -1,7 +1,7 @@
 """Rotary position embedding (Su et al. 2021) as GPT-J has it.
 
-GPT-J pairs dimension 2i with 2i + 1 of the first `rotary_dim` dimensions of a head, which is how
-complex numbers lie in memory: to rotate is to multiply by cos + i sin.
+GPT-J pairs dimensions 2i and 2i + 1 of the first `rotary_dim` dimensions of a head. That is the
+memory layout of complex numbers, so a rotation is a product with cos + i sin.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ def rotate(x: torch.Tensor, rotation: torch.Tensor) -> None:
 
 
 def rotate_aligned(x: torch.Tensor, rotation: torch.Tensor) -> None:
-    """`rotate` without copies, for fp32 whose pairs each begin at an even place in memory."""
+    """`rotate` without copies, for fp32 with every pair at an even offset in memory."""
     torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(rotation)

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class UnfitBackend(ValueError):
-    """The forward path that was asked for does not exist or does not fit; says why."""
+    """The requested forward path does not exist or does not fit; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The path that was taken, and why each one before it in the table was not."""
+    """The chosen path, and why each earlier one in the table does not fit."""
 
     path: str
     passed_over: tuple[tuple[str, str], ...]
 
     @property
     def unavailable(self) -> str | None:
-        """What is missing on this machine for a faster path, where something is."""
+        """What this machine lacks for a faster path, if anything."""
         reasons = [reason for _, reason in self.passed_over if reason.startswith(_MISSING)]
         return reasons[0] if reasons else None
 
@@ -57,7 +57,7 @@ def _cuda_unfit(model: GPTJForCausalLM) -> str | None:
 
 
 def _compiled_unfit(model: GPTJForCausalLM) -> str | None:
-    """What any compiled path needs: a processor, GPT-J's activation, numba."""
+    """The needs of every compiled path: a CPU, GPT-J's activation, numba."""
     if not _is_on_cpu(model):
         return "the model is not on a processor"
     activation = model.config.activation_function
@@ -65,7 +65,7 @@ def _compiled_unfit(model: GPTJForCausalLM) -> str | None:
         return f"the activation {activation} is not compiled"
     try:
         from gptj_demo.engine.model.cpu import vectors
-    except (ImportError, RuntimeError) as error:  # no numba here, or nowhere to cache its code
+    except (ImportError, RuntimeError) as error:  # numba is missing, or its cache is not writable
         return f"{_MISSING}: {error}"
     if not vectors.HAS_MULTIPLY_ADD:
         return f"{_MISSING}: this processor has no fused multiply-adds"
@@ -118,7 +118,7 @@ PATHS = (
 
 
 def use_cores(model: GPTJForCausalLM) -> None:
-    """Set torch's threads: a small model's rows are shared by threads of its own."""
+    """Set torch's threads; the small-model path has its own."""
     if _is_on_cpu(model):
         most = 1 if Shape.of(model.config).is_small else available_cores()
         torch.set_num_threads(min(most, torch.get_num_threads()))
