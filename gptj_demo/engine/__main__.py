@@ -6,7 +6,7 @@ from gptj_demo.signals import ignore_stop_signals
 
 if __name__ == "__main__":
     # Terminals and service managers signal the whole process group. The web process decides when
-    # to stop; closing its socket ends this process. Set before importing torch, which takes seconds.
+    # to stop; closing its socket ends this process. Set before importing torch, which is slow.
     ignore_stop_signals()
     from gptj_demo.engine.loop import main
 
