@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What HTTP costs over the worker's own interface, and what a busy caller costs a person.
+"""The cost of HTTP over the worker's interface, and of a busy API caller to a visitor.
 
     python benchmarks/api.py [--streams 32] [--queued 200]
 
-Tokens a second: so many clients at once, each with a few requests in a row, the same ones over the
-worker's interface, over `/v1/completions` as streams, and whole; from the first request sent to the
-last one's end, clients and server on the same machine. First words: a person who asks through
-Gradio, as the page does, alone and while a caller with a key has so many requests in line.
+Tokens a second: `--streams` clients, each with a few requests in a row, over the worker's interface
+and over `/v1/completions`, streamed and not streamed. Timed from the first request to the last end,
+clients and server on the same machine. First words: a visitor who generates through Gradio, as the
+page does, alone and while a caller with a key has `--queued` requests in the queue.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gptj_demo.client import Worker
 PROMPT = "Once upon a time there was a king"
 TOKENS = 300
 IN_A_ROW = 3
-SPARE = 8  # slots beyond the streams: one caller alone does not get the last ones
+SPARE = 8  # slots beyond the streams, because one caller cannot get the last ones
 KEY = "the-caller"
 LIMITS = httpx.Limits(max_connections=None)
 
@@ -45,12 +45,12 @@ async def over_worker(worker: Worker, streams: int) -> float:
 
 
 def _seeds(number: int) -> range:
-    """Those of one client's requests."""
+    """Tokens of one client's requests."""
     return range(IN_A_ROW * number, IN_A_ROW * (number + 1))
 
 
 async def over_http(url: str, streams: int, *, stream: bool) -> float:
-    """The same over HTTP."""
+    """Tokens a second of the same requests over HTTP."""
     async with httpx.AsyncClient(
         base_url=url, timeout=300, limits=LIMITS, trust_env=False, headers=_headers()
     ) as client:
@@ -89,7 +89,7 @@ def _headers() -> dict[str, str]:
 
 
 def first_words(person: Any) -> float:
-    """Seconds until a person's first words, and then the rest of them."""
+    """Seconds until a visitor's first words; then reads the rest."""
     begin = time.perf_counter()
     job = person.submit("The old woman", max_new_tokens=20, api_name="/generate")
     while not job.outputs():
@@ -100,7 +100,7 @@ def first_words(person: Any) -> float:
 
 
 async def beside_a_caller(url: str, person: Any, queued: int, times: int) -> list[float]:
-    """First words while a caller has `queued` requests in line."""
+    """First words while a caller has `queued` requests in the queue."""
     async with httpx.AsyncClient(
         base_url=url, timeout=600, limits=LIMITS, trust_env=False, headers=_headers()
     ) as caller:

@@ -1,9 +1,9 @@
-"""What all benchmarks share: flags, the machine, tables, statistics, the results.
+"""Shared by all benchmarks: flags, the machine, tables, statistics, results.
 
-Every benchmark runs the playground and its peers in turn, several rounds of each, on the same
-checkpoint; takes medians; and prints a table, the machine with its versions, and one line of JSON
-last. With `--save` that line is kept in `benchmarks/results/`, from which `report.py` makes the
-page of results.
+Every benchmark alternates between the playground and its peers, for several rounds, on the same
+checkpoint, and takes medians. It prints a table, the machine with its versions, and one line of
+JSON last. `--save` stores that line in `benchmarks/results/`, from which `report.py` makes
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ POLL_SECONDS = 0.005
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 START_SECONDS = 300.0
 NEVER = -1e4
-"""A bias with which a token is never sampled, within the range of float16."""
+"""A bias so low that a token is never sampled, within the range of float16."""
 
 TEMPERATURE, TOP_P = 0.8, 0.95
-"""The page's own defaults, with which everybody samples where nothing else is said."""
+"""The page's defaults, used by all contenders unless stated otherwise."""
 
 
 # ---- command line, machine, results
 
 
 def make_parser(description: str | None, rounds: int = 3) -> argparse.ArgumentParser:
-    """The flags that all benchmarks have; `description` is the module's docstring."""
+    """The flags of all benchmarks; `description` is the module's docstring."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
     parser.add_argument("--save", action="store_true", help="keep the JSON for the report")
@@ -88,7 +88,7 @@ def _commit() -> str:
 def finish(
     name: str, figures: Mapping[str, Any], machine: Mapping[str, Any], *, save: bool
 ) -> None:
-    """Print the machine, then the result as one line of JSON; keep that if asked to."""
+    """Print the machine, then the result as one line of JSON; store it with `--save`."""
     print("\n" + ", ".join(f"{key} {value}" for key, value in machine.items()))
     line = json.dumps({"benchmark": name, "figures": figures, "machine": machine})
     if save:
@@ -98,7 +98,7 @@ def finish(
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows under a header, columns aligned; numbers as short as they can be read."""
+    """Rows under a header, columns aligned, numbers rounded."""
     cells = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     print(f"\n{title}")
@@ -119,7 +119,7 @@ def _cell(value: object) -> str:
 
 
 def note(text: str) -> None:
-    """What is being measured now, on standard error."""
+    """Print what is being measured to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -128,16 +128,16 @@ def median(values: Sequence[float]) -> float:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of `values` do not exceed."""
+    """The `percent` percentile of `values`."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def wait_for(condition: Callable[[], Any], every: float = POLL_SECONDS) -> float:
-    """Seconds until `condition` holds, which is looked at `every` so many seconds."""
+    """Seconds until `condition` holds, checked every `every` seconds."""
     begin = time.perf_counter()
     while not condition():
         if time.perf_counter() - begin > START_SECONDS:
-            raise SystemExit(f"not so within {START_SECONDS:.0f} s")
+            raise SystemExit(f"timed out after {START_SECONDS:.0f} s")
         time.sleep(every)
     return time.perf_counter() - begin

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""What controls, probabilities and several completions cost, on the sample model.
+"""The cost of controls, probabilities and several completions, on the sample model.
 
     python benchmarks/controls.py [--rows 16] [--steps 60]
 
-A decode step of 16 rows with the page's defaults, against the same step where every row has its own
-settings of a few controls, where every row uses every control, and where five alternatives are told
-for each token. Then n = 8 on a prompt of 400 tokens: the time until all eight have their first
-token, against one completion and against eight requests with prompts of their own. The engine
-alone, in this process.
+Compares a decode step of 16 rows with the page's defaults to steps in which every row has its own
+settings of a few controls, uses every control, or reports five alternatives a token. Then n = 8 on
+a prompt of 400 tokens: the time until all eight have their first token, compared to one completion
+and to eight requests with different prompts. The engine runs in this process.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ BREAKERS = frozenset((13, 198))
 
 
 def every_control(row: int) -> dict[str, Any]:
-    """All controls that change probabilities, each with a value of the row's own."""
+    """All controls that change probabilities, with values that differ from row to row."""
     part = row / 16
     return {
         "temperature": 0.6 + part,
@@ -54,7 +53,7 @@ def every_control(row: int) -> dict[str, Any]:
 
 
 def own_controls(row: int) -> dict[str, Any]:
-    """Four of them, other ones in each row, so that some row uses each."""
+    """Four controls, different ones in each row; every control is used by some row."""
     values = every_control(row)
     names = list(values)
     return {name: values[name] for name in (names * 2)[row % len(names) :][:4]}
@@ -92,7 +91,7 @@ def measure_steps(
 
 
 def measure_first_tokens(engine: Any, prompts: Prompts, requests: int, n: int) -> float:
-    """Seconds until all completions of all requests, on new prompts, have their first token."""
+    """Seconds until every completion of requests with new prompts has its first token."""
     params = SamplingParams(max_new_tokens=4, n=n, seed=1)
     texts = [prompts.take(LONG_PROMPT_TOKENS) for _ in range(requests)]
     seen: set[tuple[int, int]] = set()

@@ -3,14 +3,14 @@
 
     python benchmarks/decode.py [--streams 1 2 4 8 16 32] [--tokens 128]
 
-The playground twice: through the worker's interface, with the engine in its own process, as pages
-and API have it; and the engine alone, stepped in this process. The peers: transformers' `generate`
+The playground twice: through the worker's interface, with the engine in its own process, as page
+and API use it; and the engine alone, stepped in this process. The peers: transformers' `generate`
 with a `TextIteratorStreamer` (one stream) and in a static batch, CTranslate2's `generate_tokens`
 (one stream) and `generate_batch`. All on the sample model, changed so that it never ends its text.
-Each peer gets the number of threads that serves it best, found beforehand for each batch size.
+Each peer gets its best number of threads, found beforehand for each batch size.
 
-Sampling is by temperature alone, which suits CTranslate2 best; a second table has the page's
-defaults, with top-p. CTranslate2 is handed tokens and gives tokens; the others give text.
+Sampling is by temperature alone, which is fastest for CTranslate2; a second table has the page's
+defaults, with top-p. CTranslate2 takes and returns tokens; the others return text.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Bench:
             )
 
     def drain(self) -> int:
-        """Tokens of all that was submitted."""
+        """Tokens of all submitted requests."""
         tokens = 0
         while not self.engine.is_idle:
             tokens += sum(isinstance(event, TokenEvent) for event in self.engine.step())
@@ -122,7 +122,7 @@ class Bench:
 
     def engine_step_times(self, prompts: Sequence[Prompt], steps: int) -> list[float]:
         torch.set_num_threads(self.engine_threads)
-        self.submit(prompts, 1)  # leaves the prompts in their slots, so that all begin together
+        self.submit(prompts, 1)  # caches the prompts, so that all streams begin together
         self.drain()
         self.submit(prompts, steps + 1)
         begun = sum(isinstance(event, TokenEvent) for event in self.engine.step())
@@ -144,7 +144,7 @@ class Bench:
         return call
 
     def contenders(self, streams: int) -> dict[str, Callable[[Sequence[Prompt], int], Any]]:
-        """Everybody who takes part at so many streams; peers with their best threads."""
+        """The contenders at a number of streams; peers with their best number of threads."""
         threads = sorted({1, CORES})
         tried: dict[str, list[Callable[..., Any]]] = {
             WORKER: [self.worker_batch],
@@ -179,7 +179,7 @@ def _fastest(variants: list[Callable[..., Any]], prompts: Sequence[Prompt]) -> C
 def measure_rates(
     bench: Bench, streams: Sequence[int], tokens: int, rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Tokens a second, the reading of the prompts included: by contender and streams."""
+    """Tokens a second, prefill included, by contender and streams."""
     rates: dict[str, dict[str, float]] = {}
     for count in streams:
         note(f"decode: {count} streams, top-p {bench.top_p}")
@@ -197,7 +197,7 @@ def measure_rates(
 
 
 def measure_contexts(bench: Bench, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Milliseconds of a decode step: by rows, contender and tokens that are there already."""
+    """Milliseconds of a decode step, by rows, contender and context length."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for rows in CONTEXT_ROWS:
         threads = {GENERATE: CORES if rows > 1 else 1, CT2_BATCH: CORES}
@@ -220,7 +220,7 @@ def measure_contexts(bench: Bench, rounds: int) -> dict[str, dict[str, dict[str,
 
 
 def measure_continue(bench: Bench, rounds: int) -> dict[str, float]:
-    """Milliseconds to the first token: of a long prompt, and when its text is continued."""
+    """Milliseconds to the first token of a long prompt, and of its continued text."""
     cold, warm = [], []
     for _ in range(3 * rounds):
         prompt = bench.prompts.take(CONTINUE_AFTER)
@@ -236,7 +236,7 @@ def measure_continue(bench: Bench, rounds: int) -> dict[str, float]:
 
 
 def time_parts(bench: Bench, rates: dict[str, dict[str, float]]) -> dict[str, float]:
-    """What a token takes at one stream, in microseconds, part by part."""
+    """Microseconds per token at one stream, by part."""
     spent = dict.fromkeys(PARTS, 0.0)
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -250,7 +250,7 @@ def time_parts(bench: Bench, rates: dict[str, dict[str, float]]) -> dict[str, fl
 
     torch.set_num_threads(bench.engine_threads)
     bench.submit([bench.prompts.take(PROMPT_TOKENS)], TIMED_TOKENS)
-    bench.engine.step()  # reads the prompt
+    bench.engine.step()  # prefills the prompt
     with contextlib.ExitStack() as stack:
         for part, (owner, name) in PARTS.items():
             function = timed(part, getattr(owner, name))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws that stay the same when the logits change a little, by two ways to draw a token.
+"""How often two ways to draw a token keep the token when the logits change a little.
 
 The logits are the sample model's, at each position of short stories. Gaussian noise of 1 % of their
 standard deviation stands for rounding; larger noise, with which a part of 0.72 of the two
@@ -8,8 +8,8 @@ distributions overlaps, for a draft model. Each position is drawn with and witho
 - by inverse CDF, in the order of the ids, with one Philox uniform (how tokens used to be drawn);
 - by Gumbel-max, with noise by seed, position and token id (how they are drawn now).
 
-No way to draw can keep more than the overlap of the two distributions. A draw could change if at
-least one of the two ways changes it.
+The overlap of the two distributions is the upper bound. "Could change" counts the draws that at
+least one of the two ways changes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 def read_logits() -> torch.Tensor:
-    """fp32 [positions, vocabulary], at the positions of the stories that the evaluation has."""
+    """Logits, fp32 [positions, vocabulary], at the evaluation's positions of the stories."""
     tokenizer = Tokenizer.from_file(str(SAMPLE_MODEL / "tokenizer.json"))
     model: Any = GPTJForCausalLM.from_pretrained(SAMPLE_MODEL, dtype=torch.float32)
     model.train(False)

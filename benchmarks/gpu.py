@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""GPT-J 6B on one GPU: decoding against the bandwidth, first tokens, gaps, memory.
+"""GPT-J 6B on one GPU: decoding relative to the bandwidth, first tokens, gaps, memory.
 
     python benchmarks/gpu.py
 
-Takes less than eight minutes. The weights are random and made on the GPU, and pass through a
-temporary checkpoint (12 GB, in memory where there is room) so that the real loading is measured
-too. Ours in float16 and int8 through the worker, whose engine runs in its own process; the peer is
-transformers' `generate` in float16 and with bitsandbytes' int8.
+Takes less than eight minutes. Random weights are made on the GPU and written to a temporary
+checkpoint (12 GB, in memory if it fits), so that loading is measured too. Ours in float16 and int8
+through the worker, whose engine runs in its own process; the peer is transformers' `generate` in
+float16 and with bitsandbytes' int8.
 
-The bandwidth is that of copying within the GPU's memory, bytes read and written; decoding at one
-stream is bound by reading the weights once a step. `--smoke` tries every part of it on the CPU with
-a tiny model; its numbers mean nothing.
+The bandwidth is that of copies within the GPU's memory, bytes read and written; decoding at one
+stream is bound by reading the weights once a step. `--smoke` runs every part on the CPU with a tiny
+model; its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STREAMS = (1, 2, 4, 8, 16, 32)
 DECODE_PROMPT_TOKENS = 32
 LONG_PROMPT = 1000
 ARRIVING_PROMPT = 2000
-OTHERS = 4  # visitors whose gaps are looked at while it arrives
+OTHERS = 4  # streams whose gaps are measured meanwhile
 IN_MEMORY = Path("/dev/shm")
 WATCH_SECONDS = 0.01
 BANDWIDTH_BYTES = 2**31
@@ -71,7 +71,7 @@ def measure_bandwidth(device: str) -> float:
 
 
 class GpuMemoryWatch:
-    """The most memory of the GPU that others have taken since the start, looked at often."""
+    """The peak GPU memory taken by other processes since the start, by sampling."""
 
     def __init__(self, device: str) -> None:
         self.peak = 0
@@ -102,7 +102,7 @@ class GpuMemoryWatch:
 
 
 async def measure_gap(worker: Any, generator: random.Random, tokens: int) -> float:
-    """The longest gap, in seconds, between tokens of others while a long prompt arrives."""
+    """The longest gap in seconds between tokens of other streams while a long prompt arrives."""
     params = sampling(tokens, top_p=1.0)
     others = [Generation() for _ in range(OTHERS)]
     tasks = [
@@ -140,7 +140,7 @@ def measure_ours(
         load_seconds = time.perf_counter() - begin
         assert worker.model is not None
         assert worker.model.device == device
-        note(f"gpu: {worker.model.why}")  # also says where graphs could not be captured
+        note(f"gpu: {worker.model.why}")  # also reports graphs that could not be captured
         rates: dict[str, list[float]] = {}
         first, gaps = [], []
         for number in range(rounds + 1):  # the first is a warm-up
@@ -199,7 +199,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.smoke:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    # torch and what imports it come after the choice of devices
+    # import torch after the choice of devices
     import torch
     from random_model import file_bytes, gptj_6b, random_model, tiny_gptj
 
@@ -238,7 +238,7 @@ def main() -> None:
         "checks": {name: value for name, value, _, _ in checks},
         "seconds": round(time.perf_counter() - begin),
     }
-    # a trial is no result
+    # a smoke run is no result
     finish("gpu", result, machine, save=arguments.save and not arguments.smoke)
 
 
@@ -258,7 +258,7 @@ def _rounded(by: dict[str, Any]) -> dict[str, Any]:
 def make_checks(
     figures: dict[str, dict[str, Any]], full: str
 ) -> list[tuple[str, float, str, bool]]:
-    """What the playground promises on a GPU: name, value, bound, and whether it is kept."""
+    """The targets on a GPU: name, value, bound, and whether it is met."""
     ours, ours_int8 = figures[f"ours, {full}"], figures["ours, int8"]
     peer, peer_int8 = figures[f"generate, {full}"], figures["generate, int8"]
     rate = ours["tokens a second"]

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""A comparison's cells all at once against the same cells one after another.
+"""A comparison's cells all at once, and the same cells one after another.
 
     python benchmarks/grid.py [--tokens 120]
 
-Starts `app.py` and asks its `/compare` for a grid of 5 temperatures by 3 values of top-p, and then
-its `/generate` for each cell's prompt and settings, one after another, on a model that never ends
-its text. The words must be the same. Prints a table, the machine and versions, and one line of JSON
-last.
+Starts `app.py` and calls `/compare` for a grid of 5 temperatures by 3 values of top-p, then
+`/generate` for each cell's prompt and settings in turn, on a model that never ends its text. The
+texts must be equal. Prints a table, the machine and versions, and one line of JSON last.
 """
 
 from __future__ import annotations

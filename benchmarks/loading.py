@@ -2,9 +2,9 @@
 """Peak memory of loading in int8, for each stored precision and layout of the weights.
 
 A random GPT-J whose weights take 1 GB in float16 is written in fp32, fp16 and bf16, as safetensors
-and .bin, whole and sharded, and in torch's old format; each file is loaded by a process of its own.
-Memory is that of the process alone: the pages of mapped files, which the system takes back at need,
-are not counted. The peak may be 1.35 times what stays.
+and .bin, whole and sharded, and in torch's old format; each is loaded by a process of its own.
+Memory is anonymous memory: pages of mapped files, which the system can reclaim, are not counted.
+The limit of the peak is 1.35 times the memory of the loaded model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POLL_SECONDS = 0.001
 
 
 def own_memory() -> int:
-    """Bytes of this process's memory that no file holds."""
+    """Bytes of this process's anonymous memory."""
     status = Path("/proc/self/status").read_text()
     found = re.search(r"RssAnon:\s+(\d+)", status)
     assert found is not None
@@ -38,9 +38,9 @@ def own_memory() -> int:
 
 
 def measure(folder: str, warm: str) -> None:
-    """Print how much memory loading `folder` took at most, and what stays of it, as JSON.
+    """Print the peak memory of loading `folder` and the memory of the loaded model, as JSON.
 
-    `warm` is a small checkpoint that is loaded first, so that imports are not counted.
+    `warm` is a small checkpoint that is loaded first, to exclude imports.
     """
     import gc
 
@@ -76,7 +76,7 @@ def measure(folder: str, warm: str) -> None:
 
 
 def measure_all() -> list[dict[str, Any]]:
-    """Peak, growth and bytes that stay, for each stored precision and layout."""
+    """Peak, growth and remaining bytes, for each stored precision and layout."""
     import torch
     from transformers import GPTJForCausalLM
 

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""How long people wait: the page in a real Chromium, from start to many visitors at once.
+"""Waiting times of the page in Chromium, from start to many visitors at once.
 
     python benchmarks/page.py [--visitors 32] [--model sample]
 
-Starts `app.py` and measures, with a clock inside the browser where it is the visitor who waits:
-the page's start, the model's start, the first words after Generate, what Stop and a closed tab free
-and when, many visitors at once, the model's return after a `kill -9`, and whether the page keeps up
-with 2,000 tokens that come with five alternatives each. Prints a table, the machine and versions,
-and one line of JSON last.
+Starts `app.py` and measures the start of page and model, the first words after Generate, the time
+until Stop or a closed tab frees the slot, many visitors at once, recovery after a `kill -9`, and
+whether the page keeps up with 2,000 tokens with five alternatives each. Visitors' waiting times
+come from a clock in the browser. Prints a table, the machine and versions, and one line of JSON
+last.
 
-Many visitors are measured twice. Once one is a real browser and the others ask through the page's
-API, so that what is measured is the playground; and once all are pages of one Chromium, which then
-does the work of as many computers on the cores that the playground needs.
+Many visitors are measured twice: with one browser while the other visitors use the page's API,
+which measures the playground, and with all visitors as pages of one Chromium, which shares the
+cores with the playground.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def first_words(page: Page) -> float:
 
 
 async def ask_through_api(url: str, visitors: int, waits: list[float]) -> None:
-    """Requests of many visitors at once, each of an address of its own, as a proxy tells them; adds
-    the seconds until each one's first words."""
+    """Requests of many visitors at once, each with its own `X-Forwarded-For` address; adds the
+    seconds until each one's first words."""
     data = api_arguments(url, prompt=PROMPT, max_new_tokens=900)
     call = f"{url}/gradio_api/call/generate"
     limits = httpx.Limits(max_connections=None)
@@ -149,8 +149,8 @@ WATCH_TOKENS = """() => {
 def measure_tokens(browser: Browser, site: Site, tokens: int = 2000) -> dict[str, float]:
     """Whether the page keeps up with tokens at the engine's speed, in milliseconds.
 
-    The text is longer than the sample model's context: it is written in several runs, each of which
-    reads the end of what is there, and the figures are those of the last, on the full page.
+    The text is longer than the sample model's context, so it takes several runs, each of which
+    reads the end of the text so far. The figures are those of the last run, on the full page.
     """
     page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     page.goto(site.url)
@@ -168,7 +168,7 @@ def measure_tokens(browser: Browser, site: Site, tokens: int = 2000) -> dict[str
         wait_for(lambda: running(site) == 0)
         ended = time.time()
         page.locator('[data-action="generate"]').wait_for(state="visible")
-        page.wait_for_timeout(500)  # whatever still comes
+        page.wait_for_timeout(500)  # wait for remaining updates
         streaming = page.evaluate("() => window.frames_.stop()")
         last = page.evaluate("() => window.shown.last") / 1000
         figures["tokens with five alternatives on the page"] = page.evaluate("window.shown.tokens")

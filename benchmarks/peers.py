@@ -25,7 +25,7 @@ Prompt = Sequence[int]
 
 
 class Stopwatch(BaseStreamer):
-    """Notes when each step of `generate` gave its tokens; works for batches too."""
+    """Records when each step of `generate` returned its tokens; works for batches too."""
 
     def __init__(self) -> None:
         self.begin = time.perf_counter()
@@ -41,7 +41,7 @@ class Stopwatch(BaseStreamer):
 
 
 class Transformers:
-    """`GPTJForCausalLM.generate`; samples with `top_p`, which may be changed at any time."""
+    """`GPTJForCausalLM.generate`; `top_p` may be changed at any time."""
 
     def __init__(self, model: GPTJForCausalLM, tokenizer: Any = None) -> None:
         self.model = model.eval()
@@ -74,7 +74,7 @@ class Transformers:
         assert output.shape[1] == ids.shape[1] + tokens
 
     def stream(self, prompt: Prompt, tokens: int) -> None:
-        """One stream of text, as a Space has it: `generate` in a thread, read here."""
+        """One stream of text, as in a typical Space: `generate` in a thread, read here."""
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True)
         thread = threading.Thread(target=self.batch, args=([prompt], tokens, streamer))
         thread.start()
@@ -90,7 +90,7 @@ class Transformers:
 
 
 class _GPTJLoader(ctranslate2_transformers.GPTJLoader):
-    """Names the rows that pad the embedding, without which the conversion is refused."""
+    """Names the padding rows of the embedding, which the converter requires."""
 
     def get_vocabulary(self, model: Any, tokenizer: Any) -> list[str]:
         tokens: list[str] = super().get_vocabulary(model, tokenizer)
@@ -99,7 +99,7 @@ class _GPTJLoader(ctranslate2_transformers.GPTJLoader):
 
 
 class CTranslate2:
-    """CTranslate2 in float32; samples with `top_p`, which may be changed at any time."""
+    """CTranslate2 in float32; `top_p` may be changed at any time."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         self._generator = Generator(

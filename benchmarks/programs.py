@@ -1,4 +1,4 @@
-"""Programs in processes of their own, and what a benchmark asks a running playground."""
+"""Programs in child processes, and requests to a running playground."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from common import POLL_SECONDS, ROOT, wait_for
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def answers(url: str) -> bool:
-    """Whether a server is up."""
+    """Whether a server answers."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
@@ -35,7 +35,7 @@ def answers(url: str) -> bool:
 
 
 class Program:
-    """A program of Python's in a process of its own; what it says is kept, in case it fails."""
+    """A Python program in a child process; its output is kept for error messages."""
 
     def __init__(self, *command: str, **environment: str) -> None:
         self._command = command
@@ -50,7 +50,7 @@ class Program:
         )
 
     def wait_for(self, condition: Callable[[], Any], every: float = POLL_SECONDS) -> float:
-        """Seconds until `condition` holds; exits with what the program said where it has ended."""
+        """Seconds until `condition` holds; exits with the program's output if it has ended."""
 
         def holds() -> bool:
             if self.process.poll() is not None:
@@ -59,7 +59,7 @@ class Program:
                 raise SystemExit(f"{' '.join(self._command)} ended:\n{said}")
             try:
                 return bool(condition())
-            except (OSError, HTTPException):  # its server is not up yet, or just coming up
+            except (OSError, HTTPException):  # its server is not up yet
                 return False
 
         return wait_for(holds, every)
@@ -91,7 +91,7 @@ class Program:
 
 @contextlib.contextmanager
 def running_program(*command: str, **environment: str) -> Iterator[Program]:
-    """A program of Python's, ended when left."""
+    """A Python program, ended on exit."""
     program = Program(*command, **environment)
     try:
         yield program
@@ -100,7 +100,7 @@ def running_program(*command: str, **environment: str) -> Iterator[Program]:
 
 
 def gradio_status(url: str) -> dict[str, Any]:
-    """The playground's own account of itself, through the page's API."""
+    """The playground's status, through the page's API."""
     call = f"{url}/gradio_api/call/status"
     request = urllib.request.Request(call, b'{"data": []}', {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -113,7 +113,7 @@ def gradio_status(url: str) -> dict[str, Any]:
 
 
 def api_arguments(url: str, **given: Any) -> list[Any]:
-    """What a site's `/generate` takes, in order: what is given, the defaults of the rest."""
+    """The arguments of a site's `/generate`, in order; defaults for those not given."""
     with urllib.request.urlopen(f"{url}/gradio_api/info", timeout=10) as answer:
         parameters = json.load(answer)["named_endpoints"]["/generate"]["parameters"]
     return [given.get(p["parameter_name"], p.get("parameter_default")) for p in parameters]

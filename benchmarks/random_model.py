@@ -1,4 +1,4 @@
-"""A GPT-J with random weights, made on the spot: nothing to download, and as slow as a real one."""
+"""Makes a GPT-J with random weights: no download, and the speed of a real one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import GPTJConfig, GPTJForCausalLM
 Layout = Literal["safetensors", "bin"]
 
 TEXT_TOKENS = 50257
-"""Ids that stand in texts; the embedding of GPT-J 6B has 50400 rows."""
+"""Valid token ids; the embedding of GPT-J 6B has 50400 rows."""
 LAYERS = 28
 LAYERS_A_SHARD = 4
 STANDARD_DEVIATION = 0.02
@@ -47,8 +47,8 @@ def random_model(
 ) -> Iterator[Path]:
     """A checkpoint in float16 in a temporary folder, below `folder`; always removed afterwards.
 
-    In shards, made one after the other on `device`. The biases of the end of text and of the
-    padding are so low that neither is ever sampled. Exits where the disk has no room.
+    In shards, made one after the other on `device`. The biases of the end-of-text and padding
+    tokens are so low that they are never sampled. Exits if the disk is too full.
     """
     below = Path(folder or tempfile.gettempdir())
     needed, free = file_bytes(config), shutil.disk_usage(below).free
@@ -96,13 +96,13 @@ def _write_weights(folder: Path, config: GPTJConfig, layout: Layout, device: str
 def _random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     made = torch.empty(shape, device=generator.device)
     made.normal_(0.0, STANDARD_DEVIATION, generator=generator)
-    if len(shape) == 1 and name.endswith("weight"):  # a norm's
+    if len(shape) == 1 and name.endswith("weight"):  # a norm
         made += 1.0
     return made.half().cpu()
 
 
 def _write_tokenizer(folder: Path, text_tokens: int) -> None:
-    """The sample model's tokenizer, its vocabulary filled up with tokens that no text has."""
+    """The sample model's tokenizer, padded with tokens that no text contains."""
     tokenizer = json.loads((SAMPLE_MODEL / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
     for number in range(len(vocabulary), text_tokens):

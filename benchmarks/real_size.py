@@ -4,13 +4,12 @@
     python benchmarks/real_size.py [--layers 28]
 
 Random weights in float16 are made in a temporary folder (12 GB, removed afterwards), as safetensors
-and, for another loading, as `.bin` files: the numbers they hold do not change the time they take.
-Ours in int8 through the worker, its engine in its own process; against transformers in bfloat16 and
-with bitsandbytes' int8, in processes of their own, one after the other. Peak memory is what a
-process has of its own: anonymous pages, without the page cache that holds the files. The bandwidth
-is that of reading memory which was written before, by all cores, on small pages or on large ones,
-whichever is read faster, measured before and after each; decoding is given as a share of it:
-weights that a step must read, times steps a second, by that bandwidth.
+and, for a second loading, as `.bin` files. Ours in int8 through the worker, its engine in its own
+process; transformers in bfloat16 and with bitsandbytes' int8, in processes of their own, one after
+the other. Peak memory is anonymous memory, without the page cache. The bandwidth is that of all
+cores reading memory, on small or large pages, whichever is faster, measured before and after each
+contender. Decoding is given as a share of it: bytes of weights that a step reads, times steps a
+second, divided by the bandwidth.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ STEPS = 8
 WATCH_SECONDS = 0.02
 BANDWIDTH_BYTES = 2**30
 
-BFLOAT16_MEMORY = 1.15  # what transformers needs in bfloat16, in sizes of the checkpoint
+BFLOAT16_MEMORY = 1.15  # memory of transformers in bfloat16, relative to the checkpoint
 
 OURS = "ours, int8"
 BFLOAT16 = "transformers, bfloat16"
@@ -61,7 +60,7 @@ LOADING_PEAK = "peak memory GB, loading"
 
 
 class MemoryWatch:
-    """The most memory of its own that a process has had, looked at every 20 ms."""
+    """The peak anonymous memory of a process, sampled every 20 ms."""
 
     def __init__(self, find_pid: Callable[[], int | None]) -> None:
         self.peak = 0
@@ -84,11 +83,11 @@ class MemoryWatch:
 
 
 def own_memory(pid: int) -> int:
-    """Bytes of a process that are no file's; 0 where it has ended."""
+    """Bytes of a process's anonymous memory; 0 if it has ended."""
     with contextlib.suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text()
         fields = dict(line.split(":", 1) for line in status.splitlines())
-        if "RssAnon" in fields:  # not of one that has just ended
+        if "RssAnon" in fields:  # absent for one that has just ended
             return 1024 * sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem"))
     return 0
 
@@ -151,7 +150,7 @@ def measure_ours(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
             warm.append(asyncio.run(generate(worker, longer, sampling(1, top_p=1.0))).first)
         steps = {}
         text = random_prompt(generator, STEP_CONTEXTS[-1])
-        for context in STEP_CONTEXTS:  # each begins as the one before, and is not read again
+        for context in STEP_CONTEXTS:  # each extends the one before, whose prefix is cached
             one = asyncio.run(generate(worker, text[:context], sampling(STEPS + 1, top_p=1.0)))
             steps[STEP.format(context)] = 1e3 * median(one.gaps)
     return {
@@ -191,7 +190,7 @@ def measure_peer(model: Path, precision: str, tokens: int, rounds: int) -> dict[
 
 
 def bytes_a_step(config: GPTJConfig, precision: str) -> int:
-    """Weights that a decode step must read: all but the embedding, of which it reads a row."""
+    """Weights that a decode step reads: all but the embedding, of which it reads one row."""
     inner = config.n_inner or 4 * config.n_embd
     layers = config.n_layer * (4 * config.n_embd**2 + 2 * config.n_embd * inner)
     head = config.vocab_size * config.n_embd

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes docs/benchmarks.md and its plots from the kept results of the benchmarks.
+"""Makes docs/benchmarks.md and its plots from the saved results of the benchmarks.
 
     python benchmarks/report.py
 
-Reads `benchmarks/results/*.json`, which `--save` writes; what was not measured is left out.
+Reads `benchmarks/results/*.json`, which `--save` writes; missing benchmarks are left out.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ PAGE = DOCS / "benchmarks.md"
 COLOURS = {"ours": "#1b6e5a", "other": ("#b0632a", "#4a6fa5", "#8a8a8a", "#9c5b8f")}
 
 Series = Mapping[str, Mapping[str, float]]
-"""Values by name and by what stands on the horizontal axis."""
+"""Values by name and by x value."""
 
 WAYS = ("inverse CDF", "Gumbel-max")
 """Ways to draw a token."""
 
 INTRODUCTION = """# Benchmarks
 
-Made by `make bench` from what it measured; `benchmarks/results/` holds the numbers. Every benchmark
-runs the playground and its peers in turn, in one run, on the same checkpoint, and gives medians.
-What matters is the ratio: absolute figures are this machine's. The sample model is changed in one
-number so that it never ends its text, and everybody writes equally long.
+Made by `make bench` from its measurements in `benchmarks/results/`. Every benchmark alternates
+between the playground and its peers, in one run, on the same checkpoint, and gives medians. Compare
+the ratios: absolute figures depend on the machine. The sample model is changed so that it never
+ends its text, so all outputs have equal length.
 """
 
 
 def plot(
     name: str, series: Series, across: str, value: str, *, log: bool = True, log_value: bool = False
 ) -> str:
-    """Draw lines into docs/NAME.svg; the Markdown that shows them."""
-    # the same picture has the same bytes
+    """Draw lines into docs/NAME.svg; returns Markdown that shows the picture."""
+    # reproducible bytes
     with plt.rc_context({"svg.hashsalt": name, "font.size": 9, "svg.fonttype": "none"}):
         figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
         others = iter(COLOURS["other"] * 2)
@@ -120,20 +120,20 @@ def decode(figures: Mapping[str, Any]) -> str:
         "tokens included. CTranslate2 and `generate` run static batches of equal length.\n",
         plot("decode", rates, "streams", "tokens a second"),
         series_table(rates),
-        "The same with the page's defaults, which have top-p 0.95:\n",
+        "With the page's defaults, which have top-p 0.95:\n",
         series_table(page_rates),
     ]
     for rows, by_contender in figures["step ms by rows and context"].items():
         number = "One row" if rows == "1" else f"{rows} rows"
         parts += [
-            f"{number}: milliseconds of a decode step, by tokens that are there already.\n",
+            f"{number}: milliseconds of a decode step, by context length in tokens.\n",
             plot(f"decode-context-{rows}", by_contender, "tokens", "ms a step", log=False),
             series_table(by_contender),
         ]
     parts += [
-        "What a token takes at one stream, in microseconds:\n",
+        "Microseconds per token at one stream:\n",
         table(["part", "µs"], list(figures["microseconds a token"].items())),
-        "First token of a long prompt, and of the same continued:\n",
+        "First token of a long prompt, and of its continued text:\n",
         table(["", "value"], list(figures["continue"].items())),
         ratios_table(figures["ratios"]),
     ]
@@ -163,7 +163,8 @@ def visitors(figures: Mapping[str, Any]) -> str:
     words = "words a second, all"
     parts = [
         "## Visitors, sample model\n",
-        "Through the page's API with gradio_client, all at once, on the visitors' side.\n",
+        "All visitors at once through the page's API with gradio_client; measured in the "
+        "clients.\n",
         plot("visitors", picked(by_visitors, words), "visitors", "words a second"),
     ]
     for what in by_visitors["ours"].get("1", ()):
@@ -196,8 +197,8 @@ def real_size(figures: Mapping[str, Any]) -> str:
             "## GPT-J 6B on a CPU\n",
             f"Random weights, {figures['layers']} layers, read from float16 as safetensors and "
             ".bin. Memory reads at "
-            f"{figures['bandwidth GB a second']} GB a second. Memory is that of the model's "
-            "process alone, without the page cache.\n",
+            f"{figures['bandwidth GB a second']} GB a second. Peak memory is the process's "
+            "anonymous memory, without the page cache.\n",
             plot("real-size", rates, "streams", "tokens a second"),
             _by_contender(by_contender),
             ratios_table(figures["ratios"]),
@@ -215,7 +216,7 @@ def gpu(figures: Mapping[str, Any]) -> str:
             f" The run took {figures['seconds']} s.\n",
             plot("gpu", rates, "streams", "tokens a second"),
             _by_contender(by_contender),
-            table(["promise", "value"], list(figures["checks"].items())),
+            table(["target", "value"], list(figures["checks"].items())),
         ]
     )
 
@@ -229,9 +230,9 @@ def loading(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## Loading in int8\n",
-            "Memory of the process alone while a model of 1 GB in float16 is loaded, in MB, by how "
-            f"its weights are stored; the peak may be {figures['limit']} times what stays.\n",
-            table(["stored", "stays", "peak", "ratio"], rows),
+            "Anonymous memory in MB while loading a model of 1 GB in float16, by stored precision "
+            f"and layout. The limit of the peak is {figures['limit']} times the loaded model.\n",
+            table(["stored", "loaded", "peak", "ratio"], rows),
         ]
     )
 
@@ -240,8 +241,8 @@ def start(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## Start, sample model\n",
-            "Seconds from the command until the page answers, until the model does, and until the "
-            "first words of a text that was asked for as soon as there was a page.\n",
+            "Seconds from the command until the page answers, until the model is ready, and until "
+            "the first words of a text requested as soon as the page answers.\n",
             _by_contender(figures["seconds"]),
             ratios_table(figures["ratios"]),
         ]
@@ -254,14 +255,14 @@ def api(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## The API, sample model\n",
-            f"Tokens a second of {figures['streams']} clients that ask one request after another, "
-            "over the worker's own interface and over HTTP:\n",
+            f"Tokens a second of {figures['streams']} clients that each send one request after "
+            "another, over the worker's interface and over HTTP:\n",
             table(
                 ["over", "tokens a second", "of the worker's"],
                 [[name, rate, rate / rates["worker"]] for name, rate in rates.items()],
             ),
-            f"A person on the page, alone and while a caller has {figures['queued']} requests in "
-            "line:\n",
+            f"A visitor of the page, alone and while a caller has {figures['queued']} requests in "
+            "the queue:\n",
             table(["", "ms"], [[name.replace(" ms", ""), ms] for name, ms in waits.items()]),
         ]
     )
@@ -298,7 +299,7 @@ def draws(figures: Mapping[str, Any]) -> str:
             "## Draws under changed logits, sample model\n",
             "Share of draws that keep their token when noise is added to the logits, before and "
             "after tokens were drawn by Gumbel-max. The overlap of the two distributions is the "
-            f"most that any way to draw can keep. {figures['positions']:,} positions, "
+            f"upper bound for any way to draw. {figures['positions']:,} positions, "
             f"{figures['seeds']} seeds:\n",
             table(header, rows),
             "Of the draws that change by at least one of the two ways:\n",
@@ -311,7 +312,7 @@ def page(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## The page in a browser, sample model\n",
-            "Seconds that people wait, by a clock in the browser.\n",
+            "Waiting times in seconds, by a clock in the browser.\n",
             table(["", "s"], list(figures.items())),
         ]
     )
@@ -322,7 +323,7 @@ def grid(figures: Mapping[str, Any]) -> str:
         [
             "## A comparison's cells at once, sample model\n",
             "The grid of the Compare view through the page's API, and the same cells one after "
-            "another; the words are the same.\n",
+            "another; the texts are equal.\n",
             table(["", ""], list(figures.items())),
         ]
     )

@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
-"""Clients arriving at random, with prompts and outputs of mixed lengths, against the peers.
+"""Clients arriving at random, with prompts and outputs of mixed lengths; ours and the peers.
 
     python benchmarks/serving.py [--clients 1 8 32 64]
 
-Clients arrive one after another (a Poisson process, seeded) and each sends its requests in a row:
-prompts of 20 to 400 tokens, outputs of 20 to 200, the same for everybody. Ours over the worker's
-interface, and over HTTP where `/v1/completions` is there; the peer is `transformers serve`, with
-and without `--continuous-batching`. Without it the requests wait for each other, so that more than
-eight clients would only wait longer, and are left out. CTranslate2 has no server: its figure is a
-static batch of as many requests as there are clients, all of the mean length, at once.
+Clients arrive in a seeded Poisson process, and each sends its requests in a row: prompts of 20 to
+400 tokens, outputs of 20 to 200, the same for all contenders. Ours over the worker's interface and
+over HTTP; the peer is `transformers serve`, with and without `--continuous-batching`. Without it
+requests run one at a time, so it is not measured beyond eight clients. CTranslate2 has no server:
+its figure is one static batch with a request of the mean length per client.
 
-Tokens a second are all that were written, from the first arrival to the last end. The first token
-counts from sending the request, and gaps lie between one token and the next of a request.
+Tokens a second count all generated tokens, from the first arrival to the last end. The time to the
+first token starts with the request; gaps are between consecutive tokens of a request.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """Tokens written, seconds to the first, and the gaps between what arrived."""
+    """Generated tokens, seconds to the first, and the gaps between arrivals."""
 
     tokens: int
     first: float
@@ -93,14 +92,14 @@ Ask = Callable[[Request], Awaitable[Answer]]
 
 @dataclass(frozen=True)
 class Client:
-    """When a client arrives, in seconds, and what it asks for, one after the other."""
+    """A client's arrival time in seconds and its requests in order."""
 
     arrives: float
     requests: list[Request]
 
 
 def make_clients(prompts: Prompts, tokenizer: Tokenizer, clients: int, seed: int) -> list[Client]:
-    """The same for everybody who is measured in one round."""
+    """The clients of one round, the same for all contenders."""
     generator = random.Random(seed)
     each = max(REQUESTS_EACH, LEAST_REQUESTS // clients)
     arrives = 0.0
@@ -120,7 +119,7 @@ def make_clients(prompts: Prompts, tokenizer: Tokenizer, clients: int, seed: int
 
 
 async def serve_clients(clients: Sequence[Client], ask: Ask) -> dict[str, Any]:
-    """Let them arrive and wait for all: tokens a second, and the times of every request."""
+    """Run all clients; tokens a second, and the times of every request."""
     begin = time.perf_counter()
 
     async def one(client: Client) -> list[Answer]:
@@ -137,7 +136,7 @@ async def serve_clients(clients: Sequence[Client], ask: Ask) -> dict[str, Any]:
     }
 
 
-# ---- who is asked
+# ---- contenders
 
 
 def ask_worker(worker: Worker) -> Ask:
@@ -174,7 +173,7 @@ def ask_http(client: httpx.AsyncClient, url: str, model: str) -> Ask:
                 if chunk.get("choices") and chunk["choices"][0].get("text"):
                     times.append(time.perf_counter())
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        # no end of text is ever sampled, so what was asked for is what was written
+        # end-of-text is never sampled, so all requested tokens are generated
         return Answer(request.new_tokens, times[0] - begin, gaps)
 
     return ask
@@ -249,7 +248,7 @@ async def measure(
 def measure_ctranslate2(
     model: Path, prompts: Prompts, counts: Sequence[int], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Tokens a second of a static batch; with the sampling that suits it, and the best threads."""
+    """Tokens a second of a static batch, with its best number of threads."""
     rates: dict[str, dict[str, float]] = {}
     prompt_tokens, new_tokens = sum(PROMPT_TOKENS) // 2, sum(NEW_TOKENS) // 2
     with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""From the command to the page, to a model that answers, to the first words.
+"""Time from the command to the page, to a ready model, to the first words.
 
     python benchmarks/start.py
 
-A visitor who comes at once: the page is asked for until it answers, then a text is asked for, which
-waits for the model. Against the usual Space (`usual_space.py`), whose page is up when its model is
-loaded. Both on the sample model, with all files in the system's cache.
+A visitor polls the page until it answers, then requests a text, which waits for the model. The peer
+is the usual Space (`usual_space.py`), whose page is up only when its model is loaded. Both use the
+sample model, with all files in the page cache.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAGE, READY, FIRST = "page s", "model ready s", "first words s"
 
 
 def first_words(url: str) -> None:
-    """Ask through the page's API, and read until the first words are there."""
+    """Request a text through the page's API and read until the first words arrive."""
     body = json.dumps({"data": api_arguments(url, prompt=PROMPT, max_new_tokens=8)}).encode()
     call = f"{url}/gradio_api/call/generate"
     request = urllib.request.Request(call, body, {"Content-Type": "application/json"})
@@ -51,7 +51,7 @@ def start_ours(model: Path) -> dict[str, float]:
         page = time.perf_counter() - begin
         first_words(url)
         first = time.perf_counter() - begin
-    begin = time.perf_counter()  # again, as asking for words and for the status would disturb
+    begin = time.perf_counter()  # a second start, as a text request would disturb this
     with running_program("app.py", "--model", str(model), "--server-port", str(port)) as program:
         program.wait_until_up(url)
         program.wait_until_ready(url)
@@ -76,7 +76,7 @@ def main() -> None:
     starts: dict[str, Callable[[Path], dict[str, float]]] = {OURS: start_ours, SPACE: start_space}
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in starts}
     with endless_model() as model:
-        for start in starts.values():  # fills the system's cache
+        for start in starts.values():  # fills the page cache
             start(model)
         for number in range(arguments.rounds):
             for name, start in starts.items():

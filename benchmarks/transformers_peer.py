@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     begin = time.perf_counter()
     options: dict[str, Any] = {}
-    if arguments.precision == "int8":  # bitsandbytes computes in what is fast on the device
+    if arguments.precision == "int8":  # bitsandbytes computes in the device's fast dtype
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
         options["dtype"] = torch.bfloat16 if arguments.device == "cpu" else torch.float16
     else:
@@ -43,7 +43,7 @@ def main() -> None:
         arguments.model, device_map={"": arguments.device}, **options
     )
     peer = Transformers(model)
-    peer.top_p = 1.0  # the weights are random, and their distributions flat
+    peer.top_p = 1.0  # random weights have flat distributions
     load_seconds = time.perf_counter() - begin
     generator = random.Random(0)
 

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""Many visitors at once through the page's own API, against the usual Space.
+"""Many visitors at once through the page's API, and the same with the usual Space.
 
     python benchmarks/visitors.py [--visitors 1 4 16 64] [--tokens 60]
 
-Each visitor is a `gradio_client` of their own, in this process; the sites run in theirs, one at a
-time. The usual Space (`usual_space.py`) is a Gradio generator over `TextIteratorStreamer` and
-`generate`: as it comes, where Gradio lets one visitor in at a time, and without that limit.
+Each visitor is a `gradio_client` in this process; the sites run in their own, one at a time. The
+usual Space (`usual_space.py`) is a Gradio generator over `TextIteratorStreamer` and `generate`:
+with Gradio's default of one visitor at a time, and without that limit.
 
-Words are counted on the visitors' side: those of all visitors, by the time from the first click to
-the last word. The first words and the longest silence are those of single visitors, the silence
-between two updates that brought something.
+Words a second are all visitors' words, divided by the time from the first click to the last word.
+First words and longest silence are per visitor; silence is the time between two updates with words.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ UNLIMITED = "the usual Space, no limit"
 
 @dataclass
 class Visit:
-    """What one visitor got, and when."""
+    """The words that one visitor received, with times."""
 
     job: Any
     begin: float
@@ -55,7 +54,7 @@ class Visit:
     times: list[float] = field(default_factory=list)
 
     def look(self) -> bool:
-        """Take what has arrived; whether it was the last."""
+        """Take the updates that have arrived; whether the last was among them."""
         done = self.job.done()  # before the updates, so that none is missed
         outputs = self.job.outputs()
         if len(outputs) > self.updates:
@@ -64,7 +63,7 @@ class Visit:
                 self.text = outputs[-1]
                 self.times.append(time.perf_counter())
         if done:
-            self.job.result()  # raises what went wrong
+            self.job.result()  # raises the request's error
         return done
 
     @property
@@ -95,7 +94,7 @@ def running_site(name: str, model: Path, visitors: int) -> Iterator[str]:
 
 
 def visit(name: str, clients: Sequence[Client], tokens: int, seed: int) -> list[Visit]:
-    """All visitors press Generate at once; what each of them got."""
+    """All visitors press Generate at once; returns each one's words."""
     generator = random.Random(seed)
     visits = []
     for client in clients:
@@ -124,7 +123,7 @@ def measure(
     ):
 
         def make(_: int) -> Client:
-            # loading certificates, at each request anew, would take the sites their cores
+            # loading certificates at each request would take CPU time from the sites
             for _ in range(CONNECTION_ATTEMPTS - 1):
                 with contextlib.suppress(httpx.TransportError):  # many connect at once
                     return Client(url, verbose=False, ssl_verify=False, download_files=False)
