@@ -1,22 +1,22 @@
-// In the page's head, before anything else: finds the modules' address and loads them. CONFIG is replaced
-// by the server: {base, modules, views, languages}. `gptj` is what Gradio's event scripts and tests reach the page by.
+// Runs first in the page's head: finds the modules' URL and loads them. The server replaces CONFIG by
+// {base, modules, views, languages}. Gradio's event scripts and the tests use the global `gptj`.
 (() => {
   const { base, modules, views, languages } = CONFIG;
-  let kept = null; // what the visitor chose, see components/language.js
+  let kept = null; // the visitor's choice, see components/language.js
   try {
     kept = localStorage.getItem("gptj-playground/language");
   } catch {
-    // there is no storage: the browser's languages decide
+    // without storage, use the browser's languages
   }
   const wanted = [kept, ...navigator.languages.map((name) => name.split("-")[0])];
   const language = wanted.find((name) => Object.hasOwn(languages, name)) ?? "en";
   const page = document.documentElement;
   Object.assign(page, { lang: language, dir: languages[language].direction });
-  // Gradio puts the browser's language there when it starts, whichever language the page's texts have
+  // Gradio sets this to the browser's language when it starts, whatever language the page has
   new MutationObserver(() => {
     if (page.lang !== language) page.lang = language;
   }).observe(page, { attributeFilter: ["lang"] });
-  // the path under which a proxy may serve the page is in Gradio's root; the address bar has the right host
+  // Gradio's root has the path under a proxy; the address bar has the right host
   const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
   const url = (path) => `${location.origin}${root}${base}${path}`;
   for (const path of modules) {
@@ -26,9 +26,9 @@
     views,
     language,
     languages,
-    controls: import(url("views/write/controls.js")), // for the panel, which is made of Gradio's components
-    // Give a component's element to the module that brings it to life, in the order of the calls. Until
-    // then it is hidden: nobody types into a field that nothing listens to.
+    controls: import(url("views/write/controls.js")), // for the panel of Gradio's components
+    // Pass a component's element to its module, in the order of the calls. It is hidden until then, so
+    // that no input is lost.
     mount(path, component) {
       const { element } = component;
       const loading = Promise.all([import(url(path)), import(url("core/i18n.js"))]);

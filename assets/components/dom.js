@@ -1,10 +1,10 @@
-// Finding and making elements, always with text as text.
+// Finds and makes elements; text is always inserted as text, never as markup.
 
 /** @type {Record<string, string>} */
 const SIGNS = { " ": "␣", "\n": "↵", "\t": "⇥" };
 
 /**
- * The element that a selector finds below `root`, which must be there and of this type.
+ * The element that a selector finds below `root`; it must exist and have this type.
  * @template {Element} [T=HTMLElement]
  * @param {ParentNode} root @param {string} selector @param {new () => T} [type] @returns {T}
  */
@@ -34,7 +34,7 @@ export function make(tag, name, text) {
 }
 
 /**
- * A button that calls `press` with itself; `attributes` are title, aria-label and the like.
+ * A button that calls `press` with itself; `attributes` are title, aria-label and so on.
  * @param {string} name @param {string} text @param {((button: HTMLButtonElement) => void) | null} [press]
  * @param {Record<string, string>} [attributes]
  */

@@ -1,4 +1,4 @@
-// The choice of the page's language, and Gradio's own components in it: these are built with English texts.
+// The choice of the page's language. Translates Gradio's components, which are built with English texts.
 
 import { labelOf, language, load, t } from "../core/i18n.js";
 import { write } from "../core/storage.js";
@@ -21,7 +21,7 @@ export function offerLanguages(list) {
   });
 }
 
-/** Translate what Gradio shows, now and whenever it shows something new. */
+/** Translate Gradio's components, now and whenever the DOM changes. */
 export async function translateGradio() {
   if (language === "en") return;
   const english = Object.entries(await load("en")).filter(([key]) => AREAS.test(key));
@@ -32,7 +32,7 @@ export async function translateGradio() {
     if (node instanceof Text) {
       const text = node.data.trim();
       const key = keys.get(text);
-      // the observer below sees each assignment, also of the same text: "Top-p" would never end
+      // the observer below sees each assignment, also of the same text, so this avoids an endless loop
       if (key && t(key) !== text) node.data = node.data.replace(text, () => t(key));
     } else if (node instanceof HTMLElement) {
       putAttributes(node);

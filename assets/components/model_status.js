@@ -1,5 +1,4 @@
-// Asks the server how the model is, often while it is not ready, and tells the other parts with the event
-// "status".
+// Polls the model's status from the server, often while it is not ready, and emits the event "status".
 
 import { emit, on } from "../core/events.js";
 import { rounded } from "../core/format.js";

@@ -1,5 +1,5 @@
-// What belongs to no part of the page: which view is shown, "Skip to the text", and `gptj`, through which
-// Gradio's event scripts and the tests reach the modules.
+// Page-wide functions: switching views, "Skip to the text", and `gptj`, which gives Gradio's event scripts
+// and the tests access to the modules.
 
 import { emit, on } from "../core/events.js";
 import "../core/recorder.js";
@@ -36,7 +36,7 @@ for (const change of ["popstate", "hashchange"]) {
   window.addEventListener(change, () => show(viewInAddress(), { push: false }));
 }
 
-// Past the tabs: to the text where there is one, else to the view.
+// Skip the tabs: focus the text if the view has one, else the view.
 function skip() {
   const view = document.getElementById(`view-${root.dataset.view}`);
   const place = view?.querySelector("textarea") ?? view;
@@ -53,7 +53,7 @@ document.addEventListener("click", (event) => {
   skip();
 });
 
-// Gradio's accordions do not say whether they are open.
+// Gradio's accordions do not expose whether they are open.
 function markOpenGroups() {
   for (const title of document.querySelectorAll("#controls .label-wrap")) {
     title.setAttribute("aria-expanded", String(title.classList.contains("open")));

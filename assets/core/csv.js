@@ -1,8 +1,7 @@
-// Comma-separated values, as RFC 4180 has them.
+// Comma-separated values (RFC 4180).
 
 /**
- * A text with which a spreadsheet would begin to calculate gets an apostrophe before it, which spreadsheets
- * read as "this is a text".
+ * A text that a spreadsheet would read as a formula gets a leading apostrophe, which marks it as text.
  * @param {any} value
  */
 function field(value) {

@@ -1,26 +1,26 @@
-// Events between the parts of the page, which know nothing of each other:
+// Events between the modules of the page, which do not import each other:
 //   status        the model and its streams, as the server reports them; kept as state.status
 //   refresh-status asks for the status now
-//   controls      the values of all controls by name, whenever one changed; kept as state.controls
+//   controls      the values of all controls by name, on every change; kept as state.controls
 //   use-controls  asks the editor's server part to set the controls to state.wanted
-//   record        one record of the request that the editor runs; "begin" has the text that was sent, the
-//                 controls it has other than the panel, and what the tree needs (core/sessions.js)
-//   written       the model's latest words as they now stand in the text, null where they do not
-//   text          asks the editor to put this text in the place of its own, as one step; {text, words}
-//                 where the last words are a model's
-//   replay        asks the editor to write anew what came after a prompt: {prompt, controls}
+//   record        one record of the editor's request; "begin" has the text that was sent, overrides of
+//                 the panel, and the tree's data (core/sessions.js)
+//   written       the model's latest words if they are still unchanged in the text, else null
+//   text          asks the editor to replace its text by this one, as one step; {text, words} if the
+//                 last words are a model's
+//   replay        asks the editor to generate again after a prompt: {prompt, controls}
 //   notice        asks the editor to show this sentence
-//   take          asks the editor to put this completion in the place of the model's latest words
-//   aside         asks the editor to show a remark with an Undo: {message, controls}, where `controls` are
-//                 the values that undoing restores
-//   open          asks the editor to put this node of the tree in the place of its text, as one step
+//   take          asks the editor to replace the model's latest words by this completion
+//   aside         asks the editor to show a remark with an Undo: {message, controls}; undoing restores
+//                 `controls`
+//   open          asks the editor to replace its text by this node of the tree, as one step
 //   view          the name of the view that is now shown
 //   tree          the session's tree has changed
 //   session       another session is open: sessions.current
-//   keeping       why the open session is not kept as it should be, empty where it is
+//   keeping       why the open session cannot be saved, empty if it can
 //   stored        another tab has saved or deleted a session
 
-const KEPT = new Set(["status", "controls"]); // whoever asks later gets the latest one
+const KEPT = new Set(["status", "controls"]); // later listeners get the latest one
 const bus = new EventTarget();
 const latest = new Map();
 
@@ -31,8 +31,8 @@ export function emit(name, detail) {
 }
 
 /**
- * Call `handle` on every event of this name; of those that are kept also with the latest, a moment later.
- * Returns a function that ends it.
+ * Call `handle` on every event of this name; for kept events also with the latest one, asynchronously.
+ * Returns a function that unsubscribes.
  * @param {string} name @param {(detail: any) => void} handle
  */
 export function on(name, handle) {

@@ -1,5 +1,5 @@
-// The page's texts in the visitor's language, from the catalogue that the server uses too (gptj_demo/texts.py
-// says how a text is written). The language was chosen by boot.js, before anything is shown.
+// The page's texts in the visitor's language, from the server's catalogue (gptj_demo/texts.py defines the
+// syntax). boot.js has chosen the language.
 
 /** @typedef {{code: string, values: Record<string, any>, message?: string}} Told what the server tells a person */
 /** @typedef {string | Record<string, string>} Entry a text, or its plural forms */
@@ -9,7 +9,7 @@ const ATTRIBUTES = ["title", "aria-label", "placeholder"];
 const [ISOLATE, END_OF_ISOLATE] = ["\u2068", "\u2069"]; // a value keeps its own direction
 
 export const language = globalThis.window?.gptj?.language ?? "en";
-export const locale = language === "ar" ? "ar-u-nu-latn" : language; // digits are those that one types into the fields
+export const locale = language === "ar" ? "ar-u-nu-latn" : language; // the digits of the input fields
 
 /** @type {Record<string, Entry>} */
 const texts = await load(language);
@@ -21,7 +21,7 @@ const numbers = new Intl.NumberFormat(locale, { maximumFractionDigits: 10 });
 export async function load(name) {
   const address = new URL(`../texts/${name}.json`, import.meta.url);
   if (address.protocol !== "file:") return (await fetch(address)).json();
-  // @ts-expect-error where the tests run the modules with node
+  // @ts-expect-error for tests that run the modules in node
   const { readFile } = await import("node:fs/promises");
   return JSON.parse(await readFile(address, "utf8"));
 }

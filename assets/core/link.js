@@ -1,14 +1,14 @@
-// A text and how it came about, as the last part of an address: "#share=", the version, a point, and JSON,
-// deflated (with its checksum) and in base64url. Browsers send that part of an address to nobody.
+// A text with its settings as a URL fragment: "#share=", the version, a dot, and JSON, deflated with a
+// checksum and encoded in base64url. Browsers do not send fragments.
 
 import { t } from "./i18n.js";
 
 export const LINK_MARK = "#share=";
 const LINK_VERSION = "2";
-const EARLIER_VERSION = "1"; // the same form; its seeds gave other random numbers
-export const MAX_LINK = 8000; // characters of the whole address
+const EARLIER_VERSION = "1"; // the same format; seeds gave other random numbers
+export const MAX_LINK = 8000; // characters of the whole URL
 const MAX_UNPACKED = 1_000_000; // bytes
-const MAX_TEXT = 200_000; // characters, as the server takes them
+const MAX_TEXT = 200_000; // characters; the server's limit
 
 // The message is a sentence for the visitor.
 export class UnreadableLink extends Error {
@@ -75,9 +75,9 @@ export function fingerprint(text) {
 }
 
 /**
- * The address of `page` with this content, and what was left out of it. Where all does not fit, the model's
- * words go first, of which a fingerprint stays; then the longest settings, down to half the room; then the
- * beginning of the text. What came from an earlier version's link stays one.
+ * The URL of `page` with this content, and what was left out to fit: first the model's words (a fingerprint
+ * remains), then the longest settings down to half of the limit, then the beginning of the text. The content
+ * of an earlier version's link keeps that version.
  * @param {LinkContent} given @param {string} page
  */
 export async function makeLink(given, page) {
@@ -123,7 +123,7 @@ function endOf(text, length) {
 }
 
 /**
- * What a fragment of an address carries; null where it is no link at all. Raises UnreadableLink.
+ * The content of a URL fragment; null if it is not a link. Throws UnreadableLink.
  * @param {string} fragment @returns {Promise<LinkContent | null>}
  */
 export async function readLink(fragment) {
@@ -170,7 +170,7 @@ function checkContent(content) {
     (ended === undefined || isText(ended)) &&
     (model === undefined || (isObject(model) && Object.values(model).every((one) => one === null || isText(one))));
   if (!sound) throw new UnreadableLink(NOT_OURS);
-  // as the textarea would make it
+  // as the textarea normalizes it
   const clean = (/** @type {string | undefined} */ value) => value?.replace(/\r\n?/g, "\n").replace(/\p{Surrogate}/gu, "\ufffd");
   return { text: clean(text) ?? "", controls, words: clean(words), hash, length, of, ended, model };
 }

@@ -1,14 +1,13 @@
-// Finds out whether a text ends in the same words over and over. Pure: touches neither page nor network.
+// Detects a text that ends in a loop. Pure: no DOM, no network.
 
-export const LOOP_TAIL = 6000; // characters at the end that are looked at
-const LOOP_TIMES = 3; // how often the same must stand there
-const LOOP_LENGTH = 120; // characters of it in all: a refrain and "no, no, no" are shorter
-const LOOP_LENGTH_OF_SIGNS = 400; // where there is no letter in it: rules, rows of zeros
+export const LOOP_TAIL = 6000; // characters at the end that are examined
+const LOOP_TIMES = 3; // least number of repetitions
+const LOOP_LENGTH = 120; // least characters in total; a refrain or "no, no, no" is shorter
+const LOOP_LENGTH_OF_SIGNS = 400; // without any letter: rules, rows of zeros
 
 /**
- * `text` ends in the same `period` characters, again and again, from `start` on; `cut` is the place behind
- * the first of them at which the text is best cut. Null where it does not, or not enough to be called a
- * loop. Takes time in proportion to LOOP_TAIL at most.
+ * The loop at the end of `text`, or null: it repeats `period` characters from `start` on, and `cut` is the
+ * best position after the first repetition to cut the text. Linear in LOOP_TAIL.
  * @param {string} text
  */
 export function findLoop(text) {
@@ -29,7 +28,7 @@ export function findLoop(text) {
 /** For each place how many items from there on are those of the beginning (the Z function). @param {string[]} items */
 function matchesWithBeginning(items) {
   const same = new Array(items.length).fill(0);
-  let [from, to] = [0, 0]; // the match that reaches farthest
+  let [from, to] = [0, 0]; // the match that ends last
   for (let i = 1; i < items.length; i += 1) {
     if (i < to) same[i] = Math.min(to - i, same[i - from]);
     while (i + same[i] < items.length && items[same[i]] === items[i + same[i]]) same[i] += 1;
@@ -39,8 +38,8 @@ function matchesWithBeginning(items) {
 }
 
 /**
- * A loop is seldom found from the beginning of a sentence on: look one period ahead for an end of a line or
- * of a sentence, else of a word. The text then ends without a space, as the model likes it.
+ * A loop rarely starts at a sentence: look one period ahead for the end of a line or a sentence, else of a
+ * word. The text then ends without a space, which suits the model's tokens.
  * @param {string} text @param {number} at @param {number} period
  */
 function findCut(text, at, period) {
@@ -50,5 +49,5 @@ function findCut(text, at, period) {
     const found = ahead.search(end);
     if (found >= 1) return at - 1 + found;
   }
-  return /[\uDC00-\uDFFF]/.test(text.charAt(at)) ? at + 1 : at; // not through a character
+  return /[\uDC00-\uDFFF]/.test(text.charAt(at)) ? at + 1 : at; // do not split a surrogate pair
 }

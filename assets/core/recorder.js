@@ -1,4 +1,4 @@
-// Notes the records of the editor's requests as nodes of the open session's tree.
+// Adds the editor's requests to the open session's tree as nodes.
 
 import { emit, on } from "./events.js";
 import { t } from "./i18n.js";
@@ -24,7 +24,7 @@ const handlers = {
     const { tree } = sessions.current;
     refusal = null;
     tree.commit(before);
-    const { logprobs: _, ...others } = controls; // shown while it runs, and changes no word
+    const { logprobs: _, ...others } = controls; // does not change the text
     const facts = factsOfRequest(others);
     if (kind === "retry") delete facts.controls.seed;
     tree.begin({ prompt, at, kind, run, facts });

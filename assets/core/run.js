@@ -1,5 +1,5 @@
-// A request under way: reads the log that the server appends to, one JSON record a line; asks it to stop;
-// and notices a server that has gone silent. Used by every view that runs requests.
+// A running request: reads the log that the server appends to, one JSON record a line, stops it, and detects
+// a silent server. Used by every view that runs requests.
 
 import { translated } from "./i18n.js";
 import { newId } from "./id.js";
@@ -29,15 +29,15 @@ export class Run {
   receive(value) {
     if (this.isOver) return;
     const log = typeof value === "string" ? value : "";
-    if (log.length < this.read) this.read = 0; // another log has taken its place
+    if (log.length < this.read) this.read = 0; // a new log
     this.lastSign = Date.now();
     if (!this.hasBegun) {
       const [begin, rest] = log.split("\n", 2);
-      if (rest === undefined || JSON.parse(begin).id !== this.id) return; // none yet, or an earlier request's
+      if (rest === undefined || JSON.parse(begin).id !== this.id) return; // not this request's log yet
       this.hasBegun = true;
       this.read = 0;
     }
-    const end = log.lastIndexOf("\n") + 1; // the line behind it is not complete
+    const end = log.lastIndexOf("\n") + 1; // the rest is an incomplete line
     const lines = log.slice(this.read, end).split("\n");
     this.read = end;
     this.handlers.records(lines.filter(Boolean).map((line) => translated(JSON.parse(line))));
@@ -52,14 +52,14 @@ export class Run {
     this.handlers.stop(this.id).catch(() => {});
   }
 
-  // Ask again for a stop, which may have come before the request.
+  // Repeat a stop, which may have reached the server before the request.
   look() {
     if (this.isStopping) this.askToStop();
     if (Date.now() - this.lastSign > SILENT_MS) this.handlers.silent();
     else this.handlers.tick();
   }
 
-  /** No record is read after this. */
+  /** Stop reading records. */
   end() {
     this.isOver = true;
     clearInterval(this.watch);

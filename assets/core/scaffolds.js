@@ -1,10 +1,10 @@
-// Makes what a person filled in into the beginning of a document that a base model would go on with. Pure:
-// touches neither page nor network. `scaffold` is an entry of scaffolds.json, `values` texts by field name.
+// Turns a filled-in form into the beginning of a document for a base model to continue. Pure: no DOM, no
+// network. `scaffold` is an entry of scaffolds.json, `values` are texts by field name.
 
 import { t } from "./i18n.js";
 
 /**
- * The text, the values of the controls that fit it, and what was done in a sentence.
+ * The text, suitable values of the controls, and a message that describes both.
  * @param {{fields: {name: string, kind?: string}[], text: string, key: string, controls: Controls}} scaffold
  * @param {Record<string, any>} values
  */

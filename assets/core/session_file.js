@@ -1,4 +1,4 @@
-// A session as text: how it is saved, and exported as JSON or Markdown; and reading it, whoever wrote it.
+// A session as text: saves it, exports it as JSON or Markdown, and reads it from untrusted data.
 // A session: {id, name, time, stamp, written, tree}.
 
 import { t } from "./i18n.js";
@@ -17,7 +17,7 @@ export function newSession() {
 }
 
 /**
- * What is saved. `time` and `stamp` come first, where `stampOf` finds the latter without parsing.
+ * The saved text. `time` and `stamp` come first, so `stampOf` finds the stamp without parsing.
  * @param {Session} session @param {{withSteps: boolean}} options
  */
 export function toSaved({ name, time, stamp, written, tree }, { withSteps }) {
@@ -120,7 +120,7 @@ export function fromFile(text) {
   }
 }
 
-// The text that is open, then all branches as a list, each with its words in a fence that they cannot close.
+// The open text, then all branches as a list, each in a code fence longer than any in its words.
 /** @param {Session} session @param {string} name */
 function toMarkdown({ tree, written }, name) {
   const plain = (/** @type {string} */ text) => text.replace(/\s+/g, " ").replace(/[\\`*_{}[\]<>()#+!|~&-]/g, "\\$&");

@@ -1,7 +1,7 @@
-// The visitor's sessions, in the visitor's browser and nowhere else. A session is a text, its steps, and
-// the tree of all that was written in it; each stands under one key. Every tab has one open,
-// `sessions.current`, and finds it again after a reload; another one is opened with the event "session".
-// What the browser has no room for is kept in the tab, and the event "keeping" says so.
+// The visitor's sessions, stored in the visitor's browser only. A session is a text, its steps, and the tree
+// of all versions; each has one storage key. Every tab has one open, `sessions.current`, and restores it
+// after a reload; the event "session" announces another one. If the browser's storage is full, sessions stay
+// in the tab's memory, and the event "keeping" says so.
 
 import { emit } from "./events.js";
 import { t } from "./i18n.js";
@@ -18,7 +18,7 @@ const ABSENT = t("keep.absent");
 const FULL = t("keep.full");
 const SHORTENED = t("keep.shortened");
 
-// ---- saved sessions, and those that had no room in the browser
+// ---- saved sessions, and those that did not fit into storage
 
 const inTab = /** @type {Map<string, string>} */ (new Map());
 
@@ -72,7 +72,7 @@ function change() {
   isTouched = true;
 }
 
-/** The session that this tab had, else the one saved last, else a new one. */
+/** This tab's session, else the one saved last, else a new one. */
 function openFirst() {
   const own = storage.read(TAB, "sessionStorage");
   if (own) return tryLoad(own) ?? newSession();
@@ -89,7 +89,7 @@ function putIn(session) {
   emit("session");
 }
 
-// What stands in the editor is a node before another text takes its place.
+// Make a node of the editor's text before it is replaced.
 function leave() {
   const { tree, written } = sessions.current;
   const before = tree.size;
@@ -100,7 +100,7 @@ function leave() {
 
 export const sessions = {
   current: openFirst(),
-  message: "", // why the open session is not kept as it should be
+  message: "", // why the open session cannot be saved
 
   scheduleSave() {
     change();
@@ -115,7 +115,7 @@ export const sessions = {
     const isShared = stampOf(stored) !== session.stamp;
     if (stored === null ? isBlank(session) || !hasChanged : !hasChanged && !(isShared && isTouched)) return;
     if (isShared) {
-      // another tab has saved or deleted this session: what stands here goes on as a session of its own
+      // another tab has saved or deleted this session: continue in a new one
       if (stored !== null && session.name) session.name = nameOfCopy(session.name);
       session.id = newId();
       rememberInTab(session.id);

@@ -1,4 +1,4 @@
-// What all parts of the page may read: the controls, the model's status, the model's last words.
+// State shared by all modules of the page: the controls, the model's status, the model's last words.
 
 import { emit, on } from "./events.js";
 
@@ -7,7 +7,7 @@ const SET_MS = 1000;
 export const state = {
   /** @type {Controls} */ controls: {},
   /** @type {Controls} */ defaults: {},
-  /** @type {Controls} */ wanted: {}, // what the controls are to be set to
+  /** @type {Controls} */ wanted: {}, // the values to set
   /** @type {Status | null} */ status: null,
   /** The editor's text before the model's last words, and these; set by the editor. */
   lastRun: () => ({ prompt: "", continuation: "" }),
@@ -17,9 +17,8 @@ on("controls", (values) => (state.controls = values));
 on("status", (status) => (state.status = status));
 
 /**
- * Set the controls that `values` names; the others keep theirs. Gradio's own state must change with the
- * page's, so an event of the editor takes them from `state.wanted`. Resolves when the controls hold the
- * values, or after a second.
+ * Set the controls in `values`; the others stay unchanged. Gradio's state must change with the page's, so an
+ * event of the editor reads `state.wanted`. Resolves when the controls have the values, or after a second.
  * @param {Controls} values @returns {Promise<void>}
  */
 export function useControls(values) {

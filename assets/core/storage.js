@@ -1,4 +1,4 @@
-// The browser's storage, where the page may use it: it can be absent, refused or full.
+// The browser's storage, which can be absent, refused or full.
 
 /** What one key holds, null where there is nothing or nothing can be read. @param {string} key @param {"localStorage" | "sessionStorage"} [kind] */
 export function read(key, kind = "localStorage") {
@@ -24,7 +24,7 @@ export function remove(key) {
   try {
     localStorage.removeItem(key);
   } catch {
-    // then there is nothing to remove
+    // no storage, nothing to remove
   }
 }
 

@@ -1,9 +1,8 @@
-// The text as a list of pieces [text, run], who wrote what: run 0 is the person, any other number one
-// run of the model. Every change is a step that can be taken back and put again. Nothing in here
-// touches the page.
+// The text as a list of pieces [text, run]: run 0 is written by the person, any other run by the model.
+// Every change is a step that can be undone and redone. No DOM.
 
 export const PERSON = 0;
-const STEP_PAUSE_MS = 2000; // typing after a longer pause is a step of its own
+const STEP_PAUSE_MS = 2000; // typing after a longer pause is a new step
 
 export const pieces = {
   /** @param {Piece[]} list */
@@ -50,8 +49,8 @@ export const pieces = {
 };
 
 /**
- * What changed between two texts, as one replacement. The caret tells equal characters apart: what was
- * typed ends at it.
+ * The difference of two texts as one replacement. Typed text ends at the caret, which resolves ambiguities
+ * between equal characters.
  * @param {string} before @param {string} after @param {number} caret
  */
 export function difference(before, after, caret) {
@@ -77,7 +76,7 @@ export class WrittenText {
     this.pieces = saved?.pieces ?? [];
     /** @type {Step[]} */
     this.steps = saved?.steps ?? [];
-    this.position = saved?.position ?? 0; // steps[0..position) are done, the others taken back
+    this.position = saved?.position ?? 0; // steps[0..position) are done, the others undone
     this.runs = saved?.runs ?? 0;
   }
 
@@ -116,8 +115,8 @@ export class WrittenText {
     return place;
   }
 
-  // Steps that were taken back and are now written over are not dropped: they are put again and taken
-  // back as steps of their own, so that undoing far enough comes upon them.
+  // A new step does not drop undone steps: they are appended as redone and undone, so that undoing far
+  // enough reaches them.
   keepTakenBack() {
     for (let i = this.steps.length - 1; i >= this.position; i -= 1) {
       const step = this.steps[i];
@@ -134,7 +133,7 @@ export class WrittenText {
   }
 
   /**
-   * Replace `removedLength` characters at `at`; returns the step, which is done and in the history.
+   * Replace `removedLength` characters at `at`; returns the step, which is added to the history.
    * @param {string} kind @param {number} at @param {number} removedLength @param {Piece[]} inserted
    * @param {Place} before the selection @param {Place} after @returns {Step}
    */
@@ -187,8 +186,8 @@ export class WrittenText {
   }
 
   /**
-   * The model's words: one step that grows while they come. What was given of them before is a run of its
-   * own, so that retrying keeps it.
+   * The model's words: one step that grows as they arrive. Given words are a separate run, so that a retry
+   * keeps them.
    * @param {number} at @param {number} removedLength @param {Place} selection
    */
   beginRun(at, removedLength, selection, given = "") {
@@ -209,8 +208,8 @@ export class WrittenText {
   }
 
   /**
-   * A run of which not a word came leaves no step, and restores what it had cut; one that began with given
-   * words does so only where it failed. Returns whether it was taken back.
+   * Remove a run without words and restore what it had cut; a run with given words is removed only if it
+   * failed. Returns whether it was removed.
    * @param {Step} step
    */
   endRun(step, failed = false) {

@@ -1,7 +1,7 @@
-// The tokens of a text with their probabilities: reading the server's records of them, and which characters
-// of the text each token stands for, as long as the text stands as it was.
+// The tokens of a text with their probabilities: reads the server's records and maps tokens to characters of
+// the text, while that is unchanged.
 
-const LEVELS = [0.5, 0.2, 0.05, 0.01]; // a token at least so likely has level 1, 2, 3, 4, any other 5
+const LEVELS = [0.5, 0.2, 0.05, 0.01]; // least probabilities of levels 1 to 4; below is level 5
 const KEPT_TOKENS = 60_000;
 
 export const [TEXT_TOKEN, PART_OF_CHARACTER, END_OF_TEXT] = [0, 1, 2];
@@ -34,30 +34,29 @@ export function levelOf(logprob) {
   return 1 + (level < 0 ? LEVELS.length : level);
 }
 
-// A stretch of text whose tokens are known: what the model wrote after a prompt or, with an empty prompt, a
-// text that was scored. What is known holds for as long as everything before it stands as it stood then.
-// Its cells are the places that tokens share: a character may be made of several, a token of several
-// characters.
+// A stretch of text with known tokens: the model's words after a prompt or, with an empty prompt, a scored
+// text. It is valid while all text before it is unchanged. A cell is the smallest run of whole characters
+// and whole tokens: a character may consist of several tokens, and a token of several characters.
 export class Stretch {
   /** @param {string} prompt @param {{isScore?: boolean, length?: number | null, back?: number}} [options] */
   constructor(prompt, { isScore = false, length = null, back = 0 } = {}) {
     this.prompt = prompt;
     this.isScore = isScore;
-    this.length = length; // how many tokens were asked for
+    this.length = length; // the requested number of tokens
     this.text = "";
     this.tokens = /** @type {Token[]} */ ([]);
     this.cells = /** @type {Cell[]} */ ([]);
     this.end = /** @type {Cell | null} */ (null); // the token that ended the text
     this.from = prompt.length - back; // where the next token begins
-    this.to = prompt.length; // what the tokens so far have completed
-    this.open = /** @type {Cell | null} */ (null); // one that is not complete
+    this.to = prompt.length; // the end of the completed characters
+    this.open = /** @type {Cell | null} */ (null); // an incomplete cell
   }
 
   /** @param {string} text @param {Token[]} tokens @param {number} [after] characters after the last token */
   static ofScore(text, tokens, after = 0) {
     const stretch = new Stretch("", { isScore: true });
     stretch.text = text;
-    // counted from the end, as the first tokens may not be there
+    // counted from the end, as the first tokens may be missing
     stretch.from = stretch.to = text.length - after - tokens.reduce((sum, token) => sum + token.length, 0);
     stretch.add(tokens);
     stretch.close();
@@ -109,7 +108,7 @@ export class Stretch {
   }
 }
 
-// All stretches, newest last. What the model wrote tells more than a score, so it is preferred.
+// All stretches, newest last. Generated ones are preferred, as they have more data than scored ones.
 export class TokenMemory {
   constructor() {
     this.stretches = /** @type {Stretch[]} */ ([]);

@@ -1,5 +1,5 @@
-// The texts of a session as a tree: every generation and all that was written between two of them is a
-// node, and nothing that was a node is lost. Nothing in here touches the page.
+// The texts of a session as a tree: every generation and every edit between two generations is a node.
+// Nodes are never lost. No DOM.
 
 import { t } from "./i18n.js";
 import { newId } from "./id.js";
@@ -7,7 +7,7 @@ import { pieces } from "./text.js";
 import { WRITTEN, readNode } from "./tree_file.js";
 import { TreeNodes } from "./tree_nodes.js";
 
-const MOST = 20_000; // nodes that are read
+const MOST = 20_000; // nodes read from a file
 
 /** How many characters two texts begin with in common; never half a character. @param {string} one @param {string} other */
 function commonLength(one, other) {
@@ -20,12 +20,12 @@ function commonLength(one, other) {
 export class BranchTree extends TreeNodes {
   constructor() {
     super();
-    /** @type {{nodes: TreeNode[], current: string, place: number}[]} what was pruned, the latest last */
+    /** @type {{nodes: TreeNode[], current: string, place: number}[]} pruned nodes, latest last */
     this.pruned = [];
-    this.growing = /** @type {TreeNode[]} */ ([]); // the nodes that the model writes now, one a completion
+    this.growing = /** @type {TreeNode[]} */ ([]); // the nodes being generated, one a completion
     /** @type {{parent: string, at: number, given: Piece[], end: number, kind: string, run: number, facts: any} | null} */
     this.turn = null;
-    this.current = this.root.id; // the node in the editor, or the one that its text went out from
+    this.current = this.root.id; // the node in the editor, or the one that its text is based on
   }
 
   // ---- following the editor
@@ -45,8 +45,8 @@ export class BranchTree extends TreeNodes {
   }
 
   /**
-   * Make a node of what stands in the editor, if it is none. Returns where this text stands in the tree:
-   * the first `at` characters of `parent`. A text of which only the end was cut off becomes no node.
+   * Make a node of the editor's text if it has none. Returns its position in the tree: the first `at`
+   * characters of `parent`. A text whose end was cut off does not become a node.
    * @param {Piece[]} list
    */
   commit(list) {
@@ -76,8 +76,8 @@ export class BranchTree extends TreeNodes {
   }
 
   /**
-   * Where a text that goes out from the current node belongs: below the deepest node of which it keeps own
-   * words, and how much of that node's full text it keeps.
+   * The parent of a text based on the current node: the deepest node with own words in the text, and how much
+   * of that node's full text it keeps.
    * @param {string} text
    */
   place(text) {
@@ -87,7 +87,7 @@ export class BranchTree extends TreeNodes {
     while (node.id !== this.root.id && at <= node.at) up();
     const left = at - node.at;
     const all = pieces.length(node.pieces);
-    // words of a person of which little is left were replaced: that is another beginning
+    // a person's words of which little is left count as replaced
     if (at < text.length && WRITTEN.has(node.kind) && 2 * left < all) {
       at = node.at;
       up();
@@ -98,8 +98,8 @@ export class BranchTree extends TreeNodes {
   // ---- the model's turn
 
   /**
-   * A node for the words to come. `prompt` is what the model reads; `at` where the node's own text begins:
-   * the prompt's end, or before words of it that belong to the node (a chosen alternative).
+   * A node for the words to come. `prompt` is the model's prompt; the node's own text begins at `at`, which
+   * is the prompt's end, or before a chosen alternative at its end.
    * @param {{prompt: Piece[], at?: number, kind: string, run: number, facts?: any}} request
    */
   begin({ prompt, at, kind, run, facts = {} }) {
@@ -177,8 +177,8 @@ export class BranchTree extends TreeNodes {
   }
 
   /**
-   * Put back what was pruned last, or with this node. Returns the first node of it; null where there is
-   * none, or its parent was pruned after it.
+   * Restore what was pruned last, or together with this node. Returns its first node; null if there is none
+   * or its parent was pruned later.
    * @param {string | undefined} [id]
    */
   restore(id = this.pruned.at(-1)?.nodes[0].id) {
@@ -205,7 +205,7 @@ export class BranchTree extends TreeNodes {
     list.forEach((given, i) => {
       const node = readNode(given, t("file.node", { number: i + 1 }));
       if (tree.nodes.has(node.id)) throw new Error(t("file.same_id", { number: i + 1 }));
-      const parent = tree.nodes.get(node.parent); // so there can be no circle
+      const parent = tree.nodes.get(node.parent); // parents come first, so there are no cycles
       if (!parent) throw new Error(t("file.parent", { number: i + 1 }));
       if (node.at > tree.lengthOf(parent)) throw new Error(t("file.keeps", { number: i + 1 }));
       tree.put(node);

@@ -1,5 +1,4 @@
-// Nodes and pieces that anybody may have written: each is read into what the tree knows, or refused with an
-// error that says what is wrong.
+// Reads nodes and pieces from untrusted data, or throws an error that says what is wrong.
 
 import { t } from "./i18n.js";
 import { pieces } from "./text.js";
@@ -12,7 +11,7 @@ export const isObject = (value) => typeof value === "object" && value !== null &
 const isCount = (/** @type {any} */ value) => Number.isSafeInteger(value) && value >= 0;
 const isFinite = (/** @type {any} */ value) => typeof value === "number" && Number.isFinite(value);
 
-// The textarea knows no other line ends, and a text must stay as long as it is.
+// The textarea has only \n as line end; the length of a text must not change.
 const cleanText = (/** @type {string} */ text) => text.replace(/\r/g, "\n");
 
 /** @param {any} given @param {string} where @returns {Piece[]} */
@@ -74,7 +73,7 @@ function readRun(given, where) {
   if (run.prompt_length === undefined) throw new Error(t("file.run_no_length", { where }));
   run.controls = {};
   for (const [name, value] of Object.entries(isObject(given.controls) ? given.controls : {})) {
-    // names that are no controls are left out when they are used, not here: another version may know them
+    // unknown controls are dropped on use, not here: another version may have them
     const isSound = ["string", "number", "boolean"].includes(typeof value) && /^[a-z_]{1,40}$/.test(name);
     if (!isSound || name.startsWith("__")) throw new Error(t("file.run_control", { where }));
     run.controls[name] = value;

@@ -1,12 +1,12 @@
 // The nodes of a tree of texts: by id, by parent, and by the length of their full text.
 //
 // A node: {id, parent, at, pieces, kind, name, starred, time, run}. Its full text is the first `at`
-// characters of its parent's, then its own `pieces` (core/text.js). `kind` says how it came about; `run`,
-// where the model wrote it, what it was asked and how it ended.
+// characters of its parent's, then its own `pieces` (core/text.js). `kind` is its origin; `run` has the
+// request and its end, for nodes of the model.
 
 import { pieces } from "./text.js";
 
-const ROOT = "root"; // the empty page, from which all texts go out
+const ROOT = "root"; // the empty text
 
 export class TreeNodes {
   constructor() {

@@ -1,10 +1,10 @@
-// What differs between two texts, word by word.
+// The word-by-word difference of two texts.
 
 /** @typedef {["same" | "del" | "ins", string[]]} WordRun */
 
 /**
- * Two texts as runs of words that are the same, deleted or inserted; null where they have little in common,
- * or are too long to be compared word by word.
+ * Two texts as runs of equal, deleted and inserted words; null if they have little in common or are too long
+ * to compare.
  * @param {string} before @param {string} after @returns {WordRun[] | null}
  */
 export function wordChanges(before, after) {

@@ -1,4 +1,4 @@
-// The dialog with code that writes what is on the screen, in several languages.
+// The dialog with code that reproduces what is on the screen, in several languages.
 
 import { t } from "../../core/i18n.js";
 import { finder, makeButton } from "../dom.js";
@@ -15,7 +15,7 @@ export class CodeDialog {
     this.$ = finder(element);
     this.options = options;
     this.snippets = /** @type {{name: string, label: string, code: string}[]} */ ([]);
-    this.way = ""; // the name of the one that is looked at
+    this.way = ""; // the name of the selected snippet
     this.asked = 0;
     const tabs = this.$(".code-tabs");
     tabs.addEventListener("keydown", (event) => {

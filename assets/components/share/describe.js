@@ -1,4 +1,4 @@
-// Sentences about links: what one holds, what it lacks, what it brought, and how its replay went.
+// Messages about links: their content, what was left out, and the result of a replay.
 
 import { shorten as shortenTo } from "../../core/format.js";
 import { language, locale, t } from "../../core/i18n.js";
@@ -94,8 +94,8 @@ function whereItDiffers(words, mine) {
 }
 
 /**
- * Why words can differ, as far as that can be known. `wrong` are settings that the link gives values they
- * cannot have; `isExact`: whether this machine always writes the same.
+ * Known reasons why words can differ. `wrong` are settings for which the link has invalid values;
+ * `isExact`: whether this machine's results are reproducible.
  * @param {LinkContent} content @param {Record<string, string | null>} here the model of the replay
  * @param {string[]} wrong @param {boolean} isExact
  */

@@ -24,7 +24,7 @@ export function openDialog(dialog) {
 document.addEventListener("click", ({ target }) => {
   if (!(target instanceof Element)) return;
   if (isMenuOpen() && !target.closest(".more")) showMenu(false);
-  if (target instanceof HTMLDialogElement && target.matches(".share-dialog")) target.close(); // beside it
+  if (target instanceof HTMLDialogElement && target.matches(".share-dialog")) target.close(); // a click on the backdrop
 });
 
 document.addEventListener("keydown", (event) => {

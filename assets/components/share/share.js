@@ -1,6 +1,5 @@
-// Sharing what is on the screen, and opening what others shared. The buttons stand in the editor
-// (data-share); what a link brought is said in the editor's .brought. Whatever a link holds is put on the
-// page as text.
+// Shares the screen and opens shared links. The buttons are in the editor (data-share); messages about an
+// opened link are in the editor's .brought. A link's content is untrusted and is shown as text only.
 
 import { emit, on } from "../../core/events.js";
 import { labelOf, t, told } from "../../core/i18n.js";
@@ -41,7 +40,7 @@ export function mount({ element, props, server }) {
 
   on("record", (record) => {
     if (record.event === "begin") {
-      const { logprobs: _, ...own } = record.controls ?? {}; // how the page looks, not a setting
+      const { logprobs: _, ...own } = record.controls ?? {}; // affects the page only
       run = { prompt: record.sent, controls: { ...state.controls, ...own }, model: answering(), completions: [] };
       return;
     }
@@ -52,8 +51,8 @@ export function mount({ element, props, server }) {
     if (record.event === "end" || record.event === "refused") ended(record.event === "refused");
   });
 
-  // The text with the model's last words told apart from what they go on from, where they still stand as
-  // they were written. A completion's own seed gives it alone, whatever stood beside it.
+  // The text, split into prompt and the model's last words if these are unchanged. A completion's own seed
+  // reproduces it without the others.
   /** @returns {LinkContent} */
   function onScreen() {
     const text = editorsText();
@@ -113,7 +112,7 @@ export function mount({ element, props, server }) {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      select(); // without a secure connection there is no clipboard to write to
+      select(); // insecure connections have no clipboard API
       done = document.execCommand("copy");
     }
     const name = t(done ? "share.copied" : "share.press_ctrl_c");
@@ -150,7 +149,7 @@ export function mount({ element, props, server }) {
     const { hash } = location;
     if (!hash.startsWith(LINK_MARK)) return;
     if (!inEditor(".editor[data-ready]") || !Object.keys(state.controls).length || isWriting()) {
-      setTimeout(openLink, LOAD_PAUSE_MS); // the page is being built, or the model is writing
+      setTimeout(openLink, LOAD_PAUSE_MS); // the page is not ready, or the model is writing
       return;
     }
     try {
@@ -170,7 +169,7 @@ export function mount({ element, props, server }) {
     }
   }
 
-  // A reload keeps what was made of the text since; the link does not come over it again.
+  // On a reload the link is not opened again, which would overwrite later edits.
   function clearAddress() {
     history.replaceState(history.state, "", location.pathname + location.search);
   }
@@ -196,7 +195,7 @@ export function mount({ element, props, server }) {
     if (problems.length) emit("notice", `${t("link.problems")} ${problems.map(told).join(" ")}`);
   }
 
-  // ---- what a link brought, and its replay
+  // ---- an opened link and its replay
 
   /** @param {{text: string, canReplay?: boolean, kind?: string}} message */
   function say({ text, canReplay = false, kind = "" }) {
@@ -220,7 +219,7 @@ export function mount({ element, props, server }) {
     isReplaying = true;
     useControls(opened.values);
     say({ text: t("share.replaying") });
-    const { logprobs: _, echo: __, ...controls } = opened.values; // those two change no word
+    const { logprobs: _, echo: __, ...controls } = opened.values; // these two do not change the text
     emit("replay", { prompt: opened.content.text, controls });
   }
 
