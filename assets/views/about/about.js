@@ -1,5 +1,5 @@
-// Fills in what is running, from the event "status". While the view is shown the status is asked for every
-// two seconds; tokens a second are what was written between two answers.
+// Fills in the figures from the event "status". While the view is shown, it requests the status every two
+// seconds and computes tokens a second between two answers.
 
 import { find, setText } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";

@@ -1,5 +1,5 @@
 // The Branches view: the open session's tree as an outline, the chosen node beside it, and the sessions
-// above. Text of any origin is put in as text only.
+// above. Texts are untrusted and inserted as text only.
 
 import { closeBeside, download, find, finder, onPress } from "../../components/dom.js";
 import { show, shownView } from "../../components/page.js";
@@ -49,7 +49,7 @@ export function mount({ element }) {
     });
   }
 
-  // ---- what can be done with the chosen node
+  // ---- actions on the chosen node
 
   /** @param {string | null} [id] */
   function open(id = outline.chosen) {
@@ -114,7 +114,7 @@ export function mount({ element }) {
     takeBack = null;
   }
 
-  // ---- hands
+  // ---- input
 
   /** @template {any[]} A @param {(...given: A) => void} act @returns {(...given: A) => void} */
   const unlessWriting = (act) => (...given) => (isWriting() ? say(WRITING) : act(...given));
@@ -151,7 +151,7 @@ export function mount({ element }) {
     "duplicate-session": unlessWriting(({ dataset }) => sessions.duplicate(dataset.id ?? "")),
     "delete-session": unlessWriting(({ dataset }) => {
       const undo = sessions.remove(dataset.id ?? "");
-      sessionMenu.open = false; // it hides the way back
+      sessionMenu.open = false; // it would cover the Undo button
       say(t("branches.deleted", { name: dataset.name }), undo);
       $('[data-action="take-back"]').focus();
     }),
@@ -167,7 +167,7 @@ export function mount({ element }) {
     if (event.key === "Escape") nodeName.value = chosenNode()?.name ?? "";
     if (event.key !== "Enter" && event.key !== "Escape") return;
     event.preventDefault();
-    outline.box.focus(); // a changed name is taken on leaving the field
+    outline.box.focus(); // leaving the field saves a changed name
   });
 
   const drawList = () => sessionMenu.open && drawSessions($(".session-list"));
@@ -189,7 +189,7 @@ export function mount({ element }) {
     } catch (error) {
       say(t("branches.not_imported", { why: /** @type {Error} */ (error).message }));
     } finally {
-      input.value = ""; // the same file can be chosen again
+      input.value = ""; // so that the same file can be chosen again
     }
   });
 

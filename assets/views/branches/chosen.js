@@ -1,4 +1,4 @@
-// The chosen node beside the outline: its whole text, and what is known of how it came about.
+// The chosen node beside the outline: its full text and its origin.
 
 import { finder, make } from "../../components/dom.js";
 import { number, signed } from "../../core/format.js";
@@ -20,7 +20,7 @@ export class ChosenNode {
   /** @param {HTMLElement} root */
   constructor(root) {
     this.$ = finder(root);
-    this.drawn = ""; // what the text was when it was drawn
+    this.drawn = ""; // the text when it was last drawn
   }
 
   /** @param {TreeNode | null} node */

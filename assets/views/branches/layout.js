@@ -1,5 +1,5 @@
-// Which node stands on which row of the outline. A node's only child stands below it; several stand one level
-// further in, each at the head of its own run. The inner nodes of a long run are one row.
+// Computes the rows of the outline. An only child is on the next row; several children are one level further
+// in, each at the head of its own run. The inner nodes of a long run share one row.
 
 const LEAST_FOLDED = 3;
 
@@ -7,8 +7,8 @@ const LEAST_FOLDED = 3;
  * @typedef {{node?: TreeNode, fold?: TreeNode[]}} Entry a node, or nodes that are one row
  * @typedef {Entry & {level: number, lines: boolean[], joint: "elbow" | "tee" | null, up: boolean, down: boolean,
  *                    isOpen?: boolean, hidden?: number}} Row
- *   `lines` are the columns in which a line of an outer branching goes on; `isOpen` is there where a node has
- *   branches, and `hidden` counts the nodes below it where they are hidden
+ *   `lines` are the columns in which lines of outer branchings continue; `isOpen` is set if the node has
+ *   branches, and `hidden` is the number of hidden nodes below it
  */
 
 /**

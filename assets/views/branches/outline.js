@@ -1,18 +1,18 @@
-// The tree as an outline that is walked by keys and mouse. Rows are of one height, and only those that can
-// be seen are on the page.
+// The tree as an outline with keyboard and mouse navigation. Rows have equal height, and only visible rows
+// are in the DOM.
 
 import { finder, make } from "../../components/dom.js";
 import { sessions } from "../../core/sessions.js";
 import { layOut } from "./layout.js";
 import { ROW, drawRow } from "./row.js";
 
-const SPARE_ROWS = 8; // above and below those that can be seen
+const SPARE_ROWS = 8; // above and below the visible rows
 const DOUBLE_CLICK_MS = 500;
 
 export class Outline {
   /**
-   * `chose()` is called after another node was chosen; `actions` are those of the keys that do something with
-   * the chosen node, `open(id)` puts one into the editor, `restore()` brings back what was pruned.
+   * `chose()` is called after another node was chosen; `actions` are the keys' actions on the chosen node,
+   * `open(id)` puts a node into the editor, `restore()` restores pruned nodes.
    * @param {HTMLElement} root
    * @param {{chose: () => void, open: (id: string | null) => void, restore: () => void, actions: Record<string, () => void>}} view
    */
@@ -39,7 +39,7 @@ export class Outline {
     return sessions.current.tree;
   }
 
-  /** Another session's tree. */
+  /** Show another session's tree. */
   reset() {
     this.closed.clear();
     this.unfolded.clear();
@@ -84,7 +84,7 @@ export class Outline {
   choose(id, { scroll = true } = {}) {
     const { box } = this;
     this.chosen = id;
-    this.layOut(); // before it is scrolled
+    this.layOut(); // before scrolling
     const top = this.rowOf(id) * ROW;
     if (scroll && top >= 0) {
       if (top < box.scrollTop) box.scrollTop = top;
@@ -94,7 +94,7 @@ export class Outline {
     this.view.chose();
   }
 
-  // ---- walking
+  // ---- navigation
 
   /** A folded run is opened where one walks into it. @param {number} index */
   goTo(index) {

@@ -1,5 +1,5 @@
-// The cells of a comparison as cards: in rows and columns; sorted, or where the screen is narrow, one below
-// the other; and one of them in a dialog.
+// The cells of a comparison as cards: in a grid, or as a list if sorted or on a narrow screen; and one cell in
+// a dialog.
 
 import { find, finder, make, makeButton, setText } from "../../components/dom.js";
 import { signed } from "../../core/format.js";
@@ -21,7 +21,7 @@ export class Cells {
     this.dialog = this.$(".cell-dialog", HTMLDialogElement);
     this.grid = /** @type {Grid | null} */ (null);
     this.order = { by: "grid", isRising: false };
-    /** @type {{card: HTMLElement, node: Text, take: HTMLButtonElement}[]} what is on the page of each cell */
+    /** @type {{card: HTMLElement, node: Text, take: HTMLButtonElement}[]} DOM nodes of each cell */
     this.cards = [];
     this.shown = /** @type {number | null} */ (null); // the index of the cell in the dialog
     this.narrow = matchMedia("(max-width: 860px)");
@@ -32,7 +32,7 @@ export class Cells {
       this.layOut();
     });
     this.dialog.addEventListener("close", () => (this.shown = null));
-    this.dialog.addEventListener("click", ({ target }) => target === this.dialog && this.dialog.close()); // beside it
+    this.dialog.addEventListener("click", ({ target }) => target === this.dialog && this.dialog.close()); // backdrop
   }
 
   /** @param {Grid} grid */
@@ -114,7 +114,7 @@ export class Cells {
     const figure = (/** @type {GridCell} */ cell) => cell.end?.[by] ?? null;
     return [...cells].sort((a, b) => {
       const [one, other] = [figure(a), figure(b)];
-      if (one === null || other === null) return Number(one === null) - Number(other === null); // without one: last
+      if (one === null || other === null) return Number(one === null) - Number(other === null); // cells without a figure are last
       return (isRising ? 1 : -1) * (one < other ? -1 : one > other ? 1 : 0);
     });
   }

@@ -1,6 +1,5 @@
-// A grid of prompts and settings, all of whose cells stream at once. The form and the last grid live in the
-// visitor's browser; what a form amounts to, and what is wrong with it, the server says as one types
-// ("plan"). Text of any origin is put in as text only.
+// A grid of prompts and settings whose cells stream at once. The form and the last grid live in the visitor's
+// browser; the server checks the form as it is typed ("plan"). Texts are untrusted and inserted as text only.
 
 import { download, find, finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { show, shownView } from "../../components/page.js";
@@ -35,10 +34,10 @@ export function mount({ element, trigger, props, server, watch }) {
   const form = new Form(root, /** @type {any} */ (props));
   const cells = new Cells(root, take);
 
-  let planned = /** @type {any} */ (null); // what the server said of the form as it stands
-  let running = /** @type {Run | null} */ (null); // the comparison under way
+  let planned = /** @type {any} */ (null); // the server's answer for the present form
+  let running = /** @type {Run | null} */ (null); // the running comparison
   let started = 0; // when its first token came
-  let controls = /** @type {Controls} */ ({}); // those that it runs with
+  let controls = /** @type {Controls} */ ({}); // its controls
   const isShown = () => shownView() === "compare";
 
   // ---- the form
@@ -75,7 +74,7 @@ export function mount({ element, trigger, props, server, watch }) {
   let plans = 0;
   async function plan() {
     const mine = ++plans;
-    const answer = await server.plan(form.read()).catch(() => null); // the next change or status asks again
+    const answer = await server.plan(form.read()).catch(() => null); // the next change or status retries
     if (!answer || mine !== plans) return;
     form.showPlaceholders(answer.placeholders);
     planned = answer;
@@ -172,7 +171,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (grid && !message) say(t("compare.cells_done", { count: grid.cells.length }));
     showProgress();
     if (planned) showPlan();
-    if (cells.order.by !== "grid") cells.layOut(); // by figures that are known now
+    if (cells.order.by !== "grid") cells.layOut(); // sort by the final figures
     if (grid) keep(GRID_KEY, { grid });
   }
 
@@ -217,7 +216,7 @@ export function mount({ element, trigger, props, server, watch }) {
     return said;
   }
 
-  // ---- messages and hands
+  // ---- messages and input
 
   /** For screen readers. @param {string} text */
   function say(text) {
@@ -272,7 +271,7 @@ export function mount({ element, trigger, props, server, watch }) {
     },
   });
 
-  // The keys mean this view while it is shown; the editor's handler comes after.
+  // While this view is shown it handles the keys before the editor does.
   document.addEventListener(
     "keydown",
     (event) => {
@@ -311,13 +310,13 @@ export function mount({ element, trigger, props, server, watch }) {
     else if (planned) showPlan();
   });
 
-  // Braces stand here, for in the template they would be read as its own.
+  // Texts with braces are set here, because the template would interpret them.
   $("#compare-template-help").textContent =
     t("compare.template_help");
   form.prompt.placeholder = "Once upon a time there was a {animal} who";
   showRunKey(root);
 
-  // What was there before a reload; whatever lies in the storage that is not ours is left alone.
+  // Restore the state before a reload; ignore unknown data in the storage.
   const savedForm = readJSON(FORM_KEY);
   form.fill(savedForm?.version === 1 ? savedForm.form : null);
   const savedGrid = readJSON(GRID_KEY);

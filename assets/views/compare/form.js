@@ -1,5 +1,4 @@
-// The form of a comparison: prompt or template with the values of its placeholders, what columns and rows go
-// through, length and seeds.
+// The form of a comparison: prompt, or template with values of placeholders; axes; length and seeds.
 
 import { finder, make } from "../../components/dom.js";
 import { helpOf, labelOf, nodes, t } from "../../core/i18n.js";
@@ -26,10 +25,10 @@ export class Form {
     const axis = (/** @type {string} */ name) => ({
       control: this.$(`[data-axis="${name}"]`, HTMLSelectElement),
       values: this.$(`[data-values="${name}"]`, HTMLTextAreaElement),
-      typed: new Map(), // of each control, the values last typed
+      typed: new Map(), // the values last typed for each control
     });
     this.fields = { columns: axis("columns"), rows: axis("rows") };
-    this.placeholders = new Map(); // of each that there ever was, its values as they are typed
+    this.placeholders = new Map(); // typed values of each placeholder so far
     this.prompt.addEventListener("input", () => grow(this.prompt));
     for (const name of AXES) this.fillAxis(name);
   }
@@ -54,7 +53,7 @@ export class Form {
     });
   }
 
-  /** As the server reads it. */
+  /** The form for the server. */
   read() {
     const axis = (/** @type {"columns" | "rows"} */ name) => {
       const { control, values } = this.fields[name];
@@ -63,7 +62,7 @@ export class Form {
     return {
       prompt: this.prompt.value,
       is_template: this.isTemplate.checked,
-      placeholders: [...this.placeholders].slice(-MAX_NAMES), // also of names that may come back
+      placeholders: [...this.placeholders].slice(-MAX_NAMES), // includes removed names, which may return
       rows: axis("rows"),
       columns: axis("columns"),
       length: this.length.value,
@@ -136,18 +135,18 @@ export class Form {
     return field;
   }
 
-  /** What the model went on from, if it has the last word: that is what other settings would go on from too. */
+  /** The prompt of the model's last words if they end the text, else the whole text. */
   takeEditorsText() {
     const editor = document.querySelector(".editor textarea");
     const whole = editor instanceof HTMLTextAreaElement ? editor.value : "";
     const { prompt, continuation } = state.lastRun();
     const text = continuation && whole === prompt + continuation ? prompt : whole;
     this.prompt.value = text;
-    if (/[{}]/.test(text)) this.isTemplate.checked = false; // its braces are its own
+    if (/[{}]/.test(text)) this.isTemplate.checked = false; // its braces are text
     grow(this.prompt);
   }
 
-  /** The view is shown: fields get the height of their text. */
+  /** The view is shown: fit fields to their text. */
   grow() {
     for (const area of this.root.querySelectorAll("textarea")) grow(area);
   }
@@ -164,7 +163,7 @@ export class Form {
     }
   }
 
-  /** The controls that no axis sets are those of the Write panel. */
+  /** Controls without an axis have the Write panel's values. */
   showSettings() {
     const { columns, rows } = this.fields;
     const set = new Set([columns.control.value, rows.control.value, "max_new_tokens"]);

@@ -1,5 +1,5 @@
-// The prompts that were scored, as lines of a table, and the continuation coloured by what the chosen prompt
-// makes of it compared with the reference.
+// The scored prompts as rows of a table, and the continuation coloured by the difference between the chosen
+// prompt's log-probabilities and the reference's.
 
 import { find, finder, make, makeButton, visible } from "../../components/dom.js";
 import { number, percent, signed } from "../../core/format.js";
@@ -10,14 +10,14 @@ import { against, change, difference, shown } from "./words.js";
 
 export const FULL_COLOUR = Math.log(16); // a change by this factor has the full colour
 const EXCERPT = 150; // characters of a prompt in the table
-const AROUND = 4; // words shown before and after what differs
+const AROUND = 4; // words shown before and after a difference
 
 /** @typedef {{name: string, prompt: string, score: any}} Line score: null until it is known */
 
 export class Comparison {
   /**
-   * `edit(prompt)` puts a prompt into the field, `changed()` follows any change by hand; while `isRunning()`
-   * no line is removed.
+   * `edit(prompt)` puts a prompt into the field, `changed()` is called after changes by the visitor; while
+   * `isRunning()` no line is removed.
    * @param {HTMLElement} panel
    * @param {{edit: (prompt: string) => void, leave: () => void, changed: () => void, isRunning: () => boolean}} view
    */
@@ -27,7 +27,7 @@ export class Comparison {
     this.view = view;
     this.lines = /** @type {Line[]} */ ([]);
     this.names = 0;
-    this.reference = /** @type {Line | null} */ (null); // the line that the others are compared with
+    this.reference = /** @type {Line | null} */ (null); // the line to compare with
     this.chosen = /** @type {Line | null} */ (null); // the line whose words are shown
     this.bestFirst = this.$('[data-field="best-first"]', HTMLInputElement);
     this.table = this.$("table", HTMLTableElement);

@@ -1,4 +1,4 @@
-// Which parts of a prompt made the continuation likely: each was left out in turn.
+// The influence of each part of a prompt on the continuation: each was left out in turn.
 
 import { find, make, visible } from "../../components/dom.js";
 import { percent } from "../../core/format.js";
@@ -17,7 +17,7 @@ export class PartsPanel {
     /** @type {Attribution} */
     this.found = { parts: [], tokens: [], dropped: 0, whole: null, without: [] };
     this.hasResult = false;
-    this.part = /** @type {number | null} */ (null); // what was pressed: a part, or a token of the continuation
+    this.part = /** @type {number | null} */ (null); // the pressed part or token of the continuation
     this.token = /** @type {number | null} */ (null);
     this.parts = new Ribbon(panel, "parts", {
       look: (part, line) => this.lookAtPart(part, line),

@@ -1,4 +1,4 @@
-// A text in coloured pieces, which are looked at one at a time, by pointer or by arrow keys.
+// A text in coloured pieces, inspected one at a time with pointer or arrow keys.
 
 import { find, make } from "../../components/dom.js";
 import { shown } from "./words.js";
@@ -7,7 +7,7 @@ import { shown } from "./words.js";
 
 export class Ribbon {
   /**
-   * `look(index, line)` fills the line that tells of a piece, `choose(index)` is a press on it.
+   * `look(index, line)` fills the line that describes a piece; `choose(index)` handles a press on it.
    * @param {HTMLElement} panel @param {string} name
    * @param {{look: (index: number, line: HTMLElement) => void, choose?: (index: number) => void}} options
    */
@@ -52,7 +52,7 @@ export class Ribbon {
       span.setAttribute("aria-label", label);
       span.setAttribute("aria-selected", String(Boolean(chosen)));
       span.className = !strength ? "" : strength > 0 ? "is-more" : "is-less";
-      // small changes are seen too
+      // small changes are visible too
       span.style.setProperty("--strength", Math.min(1, Math.abs(strength ?? 0) ** 0.7).toFixed(3));
     });
     while (spans.length > pieces.length) spans[spans.length - 1].remove();
@@ -79,7 +79,7 @@ export class Ribbon {
     this.look(index, this.detail);
   }
 
-  /** What is told of a piece has changed. */
+  /** Refresh the description of the current piece. */
   refresh() {
     if (this.shown >= 0 && this.shown < this.box.children.length) this.show(this.shown);
     else this.detail.replaceChildren();

@@ -1,6 +1,6 @@
-// Why did it say that: one continuation after several prompts, token by token, and the parts of a prompt
-// that made it likely. Everything asked and answered is here, in the visitor's browser; text of any origin
-// gets on the page as text only.
+// Why did it say that: token scores of one continuation after several prompts, and the influence of the parts
+// of a prompt. Queries and results stay in the visitor's browser. Texts are untrusted and inserted as text
+// only.
 
 import { finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
@@ -29,13 +29,13 @@ export function mount({ element, trigger, props, server, watch }) {
   const comparePanel = panelOf(element, "compare");
 
   /** @type {string | null} */
-  let scoredText = ""; // the continuation that the scores are of
+  let scoredText = ""; // the scored continuation
   let generated = /** @type {{text: string, ids: number[]}[]} */ ([]); // the completions of the editor's latest request
-  let taken = { text: "", ids: /** @type {number[]} */ ([]) }; // the continuation that was taken, with the model's tokens where known
-  let running = /** @type {Run | null} */ (null); // the request under way
+  let taken = { text: "", ids: /** @type {number[]} */ ([]) }; // the selected continuation, with the model's tokens if known
+  let running = /** @type {Run | null} */ (null); // the running request
   /** @type {{what: string, done: number, all: number, open: import("./comparison.js").Line[], before: any, asGenerated?: boolean}} */
   let asked = { what: "", done: 0, all: 0, open: [], before: null };
-  let planned = /** @type {any} */ (null); // the sizes as the server last said
+  let planned = /** @type {any} */ (null); // the sizes of the server's last answer
 
   const parts = new PartsPanel(partsPanel);
   const comparison = new Comparison(comparePanel, {
@@ -66,7 +66,7 @@ export function mount({ element, trigger, props, server, watch }) {
     $(".why-empty").hidden = comparison.lines.length > 0 || parts.hasResult;
   }
 
-  // ---- asking
+  // ---- requests
 
   /** @param {string} what @param {Record<string, any>} more */
   function ask(what, more) {
@@ -163,7 +163,7 @@ export function mount({ element, trigger, props, server, watch }) {
   /** @param {string | null} message */
   function endComparison(message) {
     if (message && !asked.done) {
-      // nothing came of it: the lines are as they were
+      // no result: restore the lines
       comparison.lines = asked.before.lines;
       comparison.chosen = asked.before.chosen;
       if (comparison.lines.some(({ score }) => !score)) scoredText = null;
@@ -202,7 +202,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   watch("value", () => running?.receive(props.value));
 
-  // ---- what is typed
+  // ---- typing
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
@@ -214,7 +214,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   async function count() {
     const typed = { prompt: promptField.value, continuation: continuationField.value, kind: kindField.value };
-    const answer = await server.plan(typed).catch(() => null); // the next change asks again
+    const answer = await server.plan(typed).catch(() => null); // the next change retries
     if (!answer || typed.prompt !== promptField.value || typed.continuation !== continuationField.value) return;
     planned = answer;
     showSizes();
@@ -263,7 +263,7 @@ export function mount({ element, trigger, props, server, watch }) {
     compare([prompt]);
   }
 
-  // The tokens that the model chose, where the editor's request told them.
+  // The tokens that the model generated, if the editor's request reported them.
   on("record", (record) => {
     if (record.event === "begin") generated = [];
     if (record.event !== "text" && record.event !== "tokens") return;
@@ -272,7 +272,7 @@ export function mount({ element, trigger, props, server, watch }) {
     else completion.ids.push(...record.tokens.map((/** @type {Token} */ { token_id }) => token_id));
   });
 
-  // ---- keeping
+  // ---- storage
 
   function save() {
     const { lines, names, reference, bestFirst } = comparison;
@@ -288,7 +288,7 @@ export function mount({ element, trigger, props, server, watch }) {
       names,
       reference: lines.findIndex((line) => line === reference),
     };
-    write(STORAGE, JSON.stringify(kept)); // where there is no room, what is on the page stays
+    write(STORAGE, JSON.stringify(kept)); // if storage is full, the page keeps its state
   }
 
   function restore() {
@@ -310,7 +310,7 @@ export function mount({ element, trigger, props, server, watch }) {
     comparison.reference = comparison.lines[kept.reference] ?? null;
   }
 
-  // ---- messages and hands
+  // ---- messages and input
 
   /** @param {string} message */
   function showNotice(message) {

@@ -1,4 +1,4 @@
-// Differences of log-probabilities, and pieces of text, as a person reads them.
+// Formats differences of log-probabilities and pieces of text.
 
 import { codePoint } from "../../components/dom.js";
 import { number, signed } from "../../core/format.js";

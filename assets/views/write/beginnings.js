@@ -1,5 +1,5 @@
-// Beginnings to try: examples that suit the model that answers, and scaffolds, which ask for a few words.
-// Both put a text into the editor as one step; a scaffold also sets the controls that fit it.
+// Beginnings to try: examples that suit the loaded model, and scaffolds, which ask for a few words. Both put a
+// text into the editor as one step; a scaffold also sets suitable controls.
 
 import { finder, isRunKey, make, makeButton } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
@@ -17,9 +17,9 @@ export function mount({ element, props }) {
   const form = $(".scaffold form", HTMLFormElement);
   const submit = $('.scaffold [type="submit"]', HTMLButtonElement);
   let kind = "examples";
-  let set = "sample"; // until the model is known the stories are shown, which any model can go on with
+  let set = "sample"; // until the model is known, show stories, which suit any model
   let shown = "";
-  let scaffold = /** @type {any} */ (null); // the one whose form is open
+  let scaffold = /** @type {any} */ (null); // the scaffold with an open form
   let opener = /** @type {HTMLElement | null} */ (null); // the button that opened it
   /** @type {{before: Controls, values: Controls} | null} */
   let fitted = null; // what the last scaffold did to the controls
@@ -91,7 +91,7 @@ export function mount({ element, props }) {
     Object.assign(input, { name, value, required: true, maxLength: isLong ? 4000 : longest });
     if (input instanceof HTMLTextAreaElement) {
       input.rows = value.split("\n").length + 1;
-      // Enter makes a new line there, so that Ctrl+Enter is what ends it
+      // Enter makes a new line there, so Ctrl+Enter submits
       input.addEventListener("keydown", (event) => event.key === "Enter" && !isRunKey(event) && event.stopPropagation());
     }
     return row;
@@ -118,7 +118,7 @@ export function mount({ element, props }) {
     emit("aside", { message: done, controls: before });
   });
 
-  // The controls that the last scaffold set and nobody changed since, as they were before it.
+  // The previous values of the controls that the last scaffold set and that are unchanged since.
   function controlsBack() {
     if (!fitted) return {};
     const { before, values } = fitted;
@@ -127,7 +127,7 @@ export function mount({ element, props }) {
     );
   }
 
-  // Ctrl+Enter and Escape in the form are the form's, not the editor's.
+  // The form handles Ctrl+Enter and Escape, not the editor.
   form.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close({ focus: true });
     else if (isRunKey(event)) {

@@ -1,5 +1,5 @@
-// What the panel shows of the controls' values: what is off looks off, and a closed group says how many of
-// its controls were changed. Tells the other parts the values.
+// The panel's display: controls that are off look off, and a closed group shows how many of its controls are
+// changed. Emits the values as the event "controls".
 
 import { emit } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
@@ -15,7 +15,7 @@ export function showControls(table, values) {
     table.forEach(({ name, group, off, initial }, i) => {
       const differs = !isInitial(values[i], initial);
       changed[group] = (changed[group] ?? 0) + Number(differs);
-      const control = document.getElementById(`control-${name}`); // those of a closed group are not there
+      const control = document.getElementById(`control-${name}`); // absent in a closed group
       control?.toggleAttribute("data-changed", differs);
       control?.toggleAttribute("data-off", off !== null && Number(values[i]) === off);
     });

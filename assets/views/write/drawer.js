@@ -1,4 +1,4 @@
-// On a narrow screen the controls are a drawer, which a touch beside it closes.
+// On a narrow screen the controls are a drawer; a touch outside closes it.
 
 const isOpen = () => document.body.classList.contains("controls-open");
 

@@ -1,5 +1,5 @@
-// The editor: one text, written by a person and a model in turns, with its buttons, its status line and its
-// messages. The text is in sheet.js and writing.js, the model's turn in generation.js.
+// The editor: one text that a person and the model write in turns, with buttons, status line and messages.
+// The text is in sheet.js and writing.js, the model's turn in generation.js.
 
 import { finder, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
@@ -27,9 +27,9 @@ export function mount({ element, trigger, props, server, watch }) {
 
   let lastEnd = /** @type {any} */ (null); // how the last request ended
   /** @type {{tokens: number | null, hint?: Told | null, message?: string} | null} */
-  let counted = null; // the text as last counted
-  let unread = { tokens: 0, end: 0 }; // the beginning that the model will not read, and where that ends
-  let windowLook = 0; // counts the questions about it: an older one's answer is not taken
+  let counted = null; // the last count of the text
+  let unread = { tokens: 0, end: 0 }; // tokens that truncation drops, and where they end
+  let windowLook = 0; // number of the latest query; older answers are ignored
   let isHealing = false; // whether the controls turn token healing on
 
   const sheet = new Sheet(root);
@@ -62,7 +62,7 @@ export function mount({ element, trigger, props, server, watch }) {
         showNotice(end.message, end.control);
         emit("refresh-status");
       } else {
-        counted = { tokens: end.prompt_tokens + end.completion_tokens }; // until it is counted anew
+        counted = { tokens: end.prompt_tokens + end.completion_tokens }; // until the next count
       }
       changed();
       showStatus();
@@ -147,7 +147,7 @@ export function mount({ element, trigger, props, server, watch }) {
   });
   state.lastRun = () => writing.lastRun;
 
-  // ---- how long it is
+  // ---- length
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let countTimer;
@@ -167,7 +167,7 @@ export function mount({ element, trigger, props, server, watch }) {
     lookAtWindow();
   }
 
-  // Where `truncate` lets the beginning be left out: how much of it, with the length that is asked for now.
+  // If `truncate` is left: how much of the beginning is dropped with the present max_new_tokens.
   async function lookAtWindow(text = writing.written.text) {
     const { truncate, max_new_tokens } = state.controls;
     const length = Number(max_new_tokens);
@@ -263,7 +263,7 @@ export function mount({ element, trigger, props, server, watch }) {
   on("use-controls", () => trigger("use_controls"));
   watch("value", () => generation.receive(props.value));
 
-  // ---- hands
+  // ---- input
 
   several.addEventListener("change", () => useControls({ n: Number(several.value) }));
   onPress(element, {

@@ -1,4 +1,4 @@
-// The model's turn: sends a request, puts the words of its records into the text as they come, and ends it.
+// The model's turn: sends a request, inserts the words of its records into the text, and ends it.
 
 import { emit } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
@@ -22,14 +22,14 @@ export class Generation {
     this.writing = writing;
     this.tokens = tokens;
     this.editor = editor;
-    this.run = /** @type {Run | null} */ (null); // the request under way
+    this.run = /** @type {Run | null} */ (null); // the running request
     /** @type {{phase: string, tokens: number, total: number, rate?: number, ahead?: number, promptTokens?: number,
-     *          completions?: number, candidates?: number}} how far it is */
+     *          completions?: number, candidates?: number}} progress */
     this.progress = { phase: "", tokens: 0, total: 0 };
     this.step = /** @type {Step | null} */ (null);
     this.first = /** @type {any} */ (null); // the end of the first completion
     this.halves = new Set(); // completions whose text so far ends in a \r
-    this.next = /** @type {(() => void) | null} */ (null); // what to do when it has ended
+    this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
   }
 
   get isRunning() {
@@ -37,8 +37,8 @@ export class Generation {
   }
 
   /**
-   * `at` is where the text is cut, `given` a beginning of the model's words that stands already; `controls`
-   * are those that this request alone has other than the panel.
+   * The text is cut at `at`; `given` is an existing beginning of the model's words; `controls` are this
+   * request's overrides of the panel.
    * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls}} [options]
    */
   generate({ retry = false, at, given = "", controls = {} } = {}) {
@@ -75,9 +75,9 @@ export class Generation {
   }
 
   /**
-   * Take another road: the text is cut at `at`, `given` is put there as the model's, and the model goes on
-   * from it, for `length` tokens where that is given. One step, which undoing takes back. `token` is what is
-   * known of `given`, where it is a token. A run that is under way is stopped first.
+   * Continue differently: cut the text at `at`, insert `given` as the model's words, and generate after it, for
+   * `length` tokens if given. This is one undo step. `token` has the probabilities of `given` if that is a
+   * token. A running request is stopped first.
    * @param {number} at @param {string} given @param {number | null} [length] @param {Token | null} [token]
    */
   goOnFrom(at, given, length = null, token = null) {

@@ -1,5 +1,5 @@
-// What is known of one token: its probabilities, its rank, and the tokens that might have stood there, each
-// of which can be taken. Beside the token, or at the bottom of a narrow screen.
+// Details of one token: its probabilities, its rank, and the alternatives, each of which can be chosen. Shown
+// beside the token, or at the bottom of a narrow screen.
 
 import { find, make, makeButton, visible } from "../../components/dom.js";
 import { number, percent } from "../../core/format.js";
@@ -14,8 +14,8 @@ export class Inspector {
     this.view = view;
     this.box = find(view.root, ".inspector");
     this.cell = /** @type {Cell | null} */ (null);
-    this.part = 0; // which of the cell's tokens
-    this.isPinned = false; // stays until it is left; else it goes with the pointer
+    this.part = 0; // index among the cell's tokens
+    this.isPinned = false; // stays open until closed; otherwise follows the pointer
     this.box.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -181,7 +181,7 @@ export class Inspector {
     const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const walk = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!walk && !move && event.key !== "Tab") return;
-    event.preventDefault(); // Tab stays inside: the box stands beside the text, and is left by Escape
+    event.preventDefault(); // Tab stays inside; Escape closes the box
     if (walk) return this.step(walk);
     if (move) {
       const free = this.choices.filter((choice) => !choice.disabled);

@@ -1,5 +1,4 @@
-// The line under the text that remarks on it: what a scaffold wrote, and that the words go round in a loop,
-// with buttons for what can be done about it.
+// The line under the text with remarks and their buttons: a scaffold's changes, and a loop in the text.
 
 import { find, makeButton, setText } from "../../components/dom.js";
 import { t } from "../../core/i18n.js";
@@ -10,12 +9,12 @@ import { PERSON } from "../../core/text.js";
 const LOOK_MS = 400;
 const DRY_USUAL = 0.8; // see the control's help
 const DRY_MOST = 5;
-const QUOTE_MOST = 60; // characters of what is repeated that are shown
+const QUOTE_MOST = 60; // characters of the repeated text that are shown
 
 export class Remarks {
   /**
-   * `written()` gives the text, `isRunning()` whether a request runs; `stop()` ends it, `generate(at)` cuts
-   * the text and writes on, `focus()` puts the caret back, `say(text)` is for screen readers.
+   * `written()` returns the text, `isRunning()` whether a request runs; `stop()` ends it, `generate(at)` cuts
+   * the text and continues, `focus()` restores the caret, `say(text)` is for screen readers.
    * @param {HTMLElement} root
    * @param {{written: () => import("../../core/text.js").WrittenText, isRunning: () => boolean, stop: () => void,
    *          generate: (at: number) => void, focus: () => void, say: (text: string) => void}} editor
@@ -23,7 +22,7 @@ export class Remarks {
   constructor(root, editor) {
     this.line = find(root, ".aside");
     this.editor = editor;
-    /** @type {{kind: string, text: string | null, isRunning: boolean} | null} the text for which it holds, null while that grows */
+    /** @type {{kind: string, text: string | null, isRunning: boolean} | null} the text that it applies to, null while that grows */
     this.shown = null;
     this.lastLook = 0;
     this.ignoredRun = -1; // the run whose loop was dismissed
@@ -68,7 +67,7 @@ export class Remarks {
     else this.lookForLoop({ now: true });
   }
 
-  // The loop in which the model's words at the end of the text run, with places in the text.
+  // The loop in the model's words at the end of the text, with positions in the text.
   loopAtEnd() {
     const { text, pieces } = this.editor.written();
     let length = 0;
@@ -97,8 +96,8 @@ export class Remarks {
     this.show("loop", t("loop.repeats", { words: quoted }), actions);
   }
 
-  // Cut behind the first of what is repeated and write on from there, with a control against repetition
-  // raised. The cut and the new words are one step. A run that is under way is stopped first.
+  // Cut after the first repetition and continue from there with a raised control against repetition. Cut
+  // and new words are one step. A running request is stopped first.
   async cutBack() {
     if (this.editor.isRunning()) {
       this.cutsWhenStopped = true;

@@ -1,5 +1,5 @@
-// What a request gave besides the text. The editor tells its records ("record") and the model's words as
-// they now stand in the text ("written"); a completion that is to take their place goes back ("take").
+// A request's results besides the text. The editor sends its records ("record") and the model's words in the
+// text ("written"); the event "take" asks the editor to replace these by another completion.
 
 import { finder, make, makeButton, visible } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
@@ -21,7 +21,7 @@ export function mount({ element }) {
   };
 
   let request = /** @type {{n: number, candidates: number, completions: Completion[], isRunning: boolean} | null} */ (null);
-  let inText = /** @type {string | null} */ (null); // the model's words as they stand in the text, null where they do not
+  let inText = /** @type {string | null} */ (null); // the model's words in the text, null if changed
 
   // ---- the request's records
 
@@ -166,7 +166,7 @@ export function mount({ element }) {
     card.classList.toggle("is-broken", end.reason === "error");
   }
 
-  // Every completion is a node of the session's tree; both of these can be taken back.
+  // Every completion is a node of the session's tree; both actions can be undone.
   /** @param {Completion} completion @param {HTMLButtonElement} button */
   function star({ node = "" }, button) {
     const { tree } = sessions.current;
@@ -193,8 +193,8 @@ export function mount({ element }) {
     emit("tree");
   }
 
-  // The completion that stands in the text has no card: there it can be read. While the request runs that is
-  // the first; later whichever was taken, and whatever undoing makes of it.
+  // The completion in the text has no card. While the request runs it is the first one; later the one that
+  // was chosen or restored by undo.
   function showCards() {
     if (!request || request.n === 1) return;
     const { completions, isRunning, n } = request;
@@ -223,7 +223,7 @@ export function mount({ element }) {
     if (text instanceof HTMLElement) text.focus({ preventScroll: true });
   });
 
-  // The sheet gives room to what is shown below it.
+  // The sheet shrinks to make room for the results.
   new ResizeObserver(() => {
     document.documentElement.style.setProperty("--results-height", `${panel.offsetHeight}px`);
   }).observe(panel);

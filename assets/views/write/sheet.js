@@ -1,13 +1,13 @@
 // The text on the page. A real textarea holds the text and the caret; its letters are transparent, and a
-// backdrop with the same metrics, the ink, shows them in the colours of who wrote them. Text of any origin
-// gets there through text nodes only.
+// backdrop with the same metrics, the ink, shows them in the colours of their writers. Texts are untrusted
+// and inserted as text nodes only.
 
 import { find } from "../../components/dom.js";
 import { PERSON } from "../../core/text.js";
 
 const END_SLACK_PX = 48;
-// To paint a line, and to lay out what was added, the browser goes through all of its text node: so nodes
-// are short. They end behind a space, so that no letter is parted from those it is drawn together with.
+// To paint or lay out a line, the browser walks its whole text node, so nodes are short. They end after a
+// space, so that ligatures and joined letters stay together.
 const SHORT_NODES = /[^]{1,500}\S*\s*/g;
 
 export class Sheet {
@@ -16,7 +16,7 @@ export class Sheet {
     this.box = find(root, ".sheet");
     this.ink = find(root, ".ink");
     this.area = find(root, "textarea", HTMLTextAreaElement);
-    // where the sheet gives room to what is below it, the end of the text stays in view
+    // when the sheet shrinks, keep the end of the text in view
     let wasAtEnd = true;
     this.box.addEventListener("scroll", () => (wasAtEnd = this.isAtEnd));
     new ResizeObserver(() => wasAtEnd && this.toEnd()).observe(this.box);
@@ -62,7 +62,7 @@ export class Sheet {
     this.box.scrollTop = this.box.scrollHeight;
   }
 
-  /** The ink's text nodes in order, each with the place of its first character. */
+  /** The ink's text nodes in order, each with the position of its first character. */
   *nodes() {
     const walker = document.createTreeWalker(this.ink, NodeFilter.SHOW_TEXT);
     let start = 0;
@@ -100,7 +100,7 @@ export class Sheet {
       if (start + node.length >= end) break;
     }
     const highlight = new Highlight(range);
-    highlight.priority = 10; // over whatever colours the words have
+    highlight.priority = 10; // above the colours of the words
     CSS.highlights.set("unread", highlight);
   }
 }

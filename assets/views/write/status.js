@@ -1,4 +1,4 @@
-// What the line under the editor says of the text's length and of the request, and why a request ended.
+// The status line's messages on the text's length, the request, and its end.
 
 import { rateText } from "../../core/format.js";
 import { t, told } from "../../core/i18n.js";
@@ -29,7 +29,7 @@ export function describeRunning(run, status) {
 
 /** @param {{message: string, code?: string, total: number, rate?: number, completions?: number}} end */
 export function describeEnd({ message, code, total, rate, completions = 1 }) {
-  // this sentence says how many tokens there are; its full stop goes, as the speed follows
+  // drop the full stop of this sentence, as the speed follows
   if (completions === 1 && code === "end.length") return message.replace(/\.$/, "") + aSecond(rate);
   const tokens = t("count.tokens", { count: total });
   const said = completions > 1 ? t("run.tokens_in", { tokens, count: completions }) : tokens;
@@ -40,7 +40,7 @@ export function describeEnd({ message, code, total, rate, completions = 1 }) {
 const aSecond = (rate) => (rate ? t("text.comma") + t("run.rate", { rate: rateText(rate) }) : "");
 
 /**
- * How many tokens the text has, and how much room is left. `unread` of them are cut off at its beginning.
+ * The text's number of tokens and the tokens left; `unread` of them are cut off at its beginning.
  * @param {number} tokens @param {number | undefined} context @param {{isRunning: boolean, unread: number}} now
  */
 export function describeCount(tokens, context, { isRunning, unread }) {

@@ -1,12 +1,12 @@
-// The bar below the sheet: the scale of the colours, what is known of the text as a whole, the token at the
-// caret, and the surprise along the text as a plot.
+// The bar below the sheet: the scale of the colours, the score of the text, the token at the caret, and a plot
+// of the surprise along the text.
 
 import { find, setText, visible } from "../../components/dom.js";
 import { percent } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
 
 const MOST_BITS = 14; // the height of the plot: 1 in 16,384
-const PLOT_PAUSE_MS = 1000; // while words come: drawing thousands of strokes takes frames
+const PLOT_PAUSE_MS = 1000; // while words arrive: drawing thousands of strokes takes several frames
 
 export class TokenBar {
   /** @param {HTMLElement} root */
@@ -22,7 +22,7 @@ export class TokenBar {
   /** @param {Cell | null} cell */
   showCaret(cell) {
     const line = find(this.box, ".at-caret");
-    if (line.firstChild) line.replaceChildren(); // else the page would be laid out anew for nothing
+    if (line.firstChild) line.replaceChildren(); // avoids a needless layout
     if (!cell) return;
     line.append(t("token.at_caret"), " ", ...cell.tokens.map(({ text }) => visible(text)));
     if (cell.logprob !== null) line.append(` ${percent(cell.logprob)}`);

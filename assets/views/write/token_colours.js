@@ -1,5 +1,5 @@
-// The colours of tokens: highlights (CSS.highlights) laid over the ink, so that nothing of its layout
-// changes; and where on the screen the characters of a cell stand.
+// The colours of tokens: highlights (CSS.highlights) over the ink, which do not change its layout; and the
+// screen positions of a cell's characters.
 
 import { levelOf } from "../../core/tokens.js";
 
@@ -8,10 +8,10 @@ export class TokenColours {
   constructor(sheet) {
     this.sheet = sheet;
     this.isPossible = "highlights" in CSS;
-    this.scrolledTo = 0; // where the sheet was when colours were laid
+    this.scrolledTo = 0; // the scroll position at the last colouring
     this.nodes = /** @type {{node: Text, start: number}[]} */ ([]); // the ink's text nodes
     this.levels = /** @type {Highlight[]} */ ([]);
-    this.current = /** @type {Highlight | null} */ (null); // the underline of the token that is looked at
+    this.current = /** @type {Highlight | null} */ (null); // the underline of the inspected token
     if (!this.isPossible) return;
     const named = (/** @type {string} */ name) => {
       const highlight = new Highlight();
@@ -28,14 +28,14 @@ export class TokenColours {
     this.current?.clear();
   }
 
-  /** The ink was made anew. */
+  /** The ink was rebuilt. */
   readNodes() {
     this.nodes = [...this.sheet.nodes()];
   }
 
   /**
-   * Colour the cells in view and one height of it around: with each change of the page the browser goes
-   * through all ranges there are.
+   * Colour the cells in view and one view height around, because the browser walks all ranges on each change
+   * of the page.
    * @param {Cell[]} cells @param {number} first the index of the first that ends behind the view's beginning
    * @param {number} to
    */
@@ -54,7 +54,7 @@ export class TokenColours {
     if (cell && cell.to > cell.from && this.nodes.length) this.current?.add(new StaticRange(this.endsOf(cell)));
   }
 
-  /** The characters of the text nodes that stand not farther from what is in view than its height. */
+  /** The characters of the text nodes within one view height of the view. */
   get near() {
     const { top, bottom, height } = this.sheet.box.getBoundingClientRect();
     const range = document.createRange();

@@ -1,4 +1,4 @@
-// How a pointer and keys reach the tokens in the text.
+// Pointer and keyboard input for the tokens in the text.
 
 import { find } from "../../components/dom.js";
 
@@ -64,7 +64,7 @@ function listenToPointer(view) {
     const { pointerType, clientX, clientY } = /** @type {PointerEvent} */ (event);
     const cell = view.isOn && pointerType === "touch" ? view.cellUnder(clientX, clientY) : null;
     if (!cell) return;
-    area.blur(); // or the keyboard on the screen would cover the sheet
+    area.blur(); // hides the on-screen keyboard, which would cover the sheet
     inspector.show(cell, { isPinned: true });
   });
   document.addEventListener("pointerdown", ({ target }) => {
@@ -88,7 +88,7 @@ function key(view, event) {
   } else if (key === "Escape" && inspector.cell) {
     if (inspector.isPinned) {
       event.preventDefault();
-      event.stopPropagation(); // it does not also stop the model
+      event.stopPropagation(); // Escape must not stop the model too
     }
     inspector.hide({ giveFocus: true });
   } else if (inText && !["Alt", "Control", "Shift", "Meta"].includes(key)) {

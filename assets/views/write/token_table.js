@@ -1,4 +1,4 @@
-// A table of tokens, whose rows are made when they are looked at.
+// A table of tokens, whose rows are made when they become visible.
 
 import { download, find, make, visible } from "../../components/dom.js";
 import { tokensAsCSV } from "../../core/csv.js";
@@ -15,7 +15,7 @@ export class TokenTable {
     this.details = details;
     this.after = after;
     this.box = find(details, ".token-table");
-    this.index = 0; // the completion whose tokens these are
+    this.index = 0; // the index of the completion
     this.tokens = /** @type {Token[]} */ ([]);
     this.body = /** @type {HTMLTableSectionElement | null} */ (null);
     this.frame = /** @type {number | null} */ (null);

@@ -1,5 +1,5 @@
-// Probabilities in the text: which cells hold in it as it stands, their colours, the bar below it, and which
-// cell a place means.
+// Probabilities in the text: the cells that are valid for the present text, their colours, the bar below, and
+// the cell at a position.
 
 import { find } from "../../components/dom.js";
 import { t } from "../../core/i18n.js";
@@ -13,7 +13,7 @@ import { listen } from "./token_input.js";
 const DEFAULT_ALTERNATIVES = 5;
 
 /**
- * `root` is the editor; `text()` gives the text; `goOn` takes another road,
+ * `root` is the editor; `text()` returns the text; `goOn` continues differently,
  * `score(text, logprobs)` asks the server.
  * @typedef {{root: HTMLElement, sheet: import("./sheet.js").Sheet, text: () => string,
  *            goOn: (at: number, text: string, length: number | null, token: Token | null) => void,
@@ -30,13 +30,13 @@ export class TokenView {
     this.askServer = score;
     this.memory = new TokenMemory();
     this.isOn = false;
-    this.live = /** @type {Stretch[] | null} */ (null); // those of the request under way, by completion
+    this.live = /** @type {Stretch[] | null} */ (null); // stretches of the running request, by completion
     /** @type {{prompt: string, length: number | null, back: number}} */
     this.request = { prompt: "", length: null, back: 0 };
     this.cells = /** @type {Cell[]} */ ([]);
     this.painted = /** @type {string | null} */ (null); // the text whose cells these are
     this.growing = /** @type {Stretch | null} */ (null); // the stretch to which only cells were added
-    this.seen = 0; // of its cells
+    this.seen = 0; // number of its cells already shown
     this.scored = /** @type {any} */ (null); // the latest score, with its text
     this.refusal = /** @type {{text: string, message: string} | null} */ (null);
     this.asking = /** @type {ReturnType<typeof setInterval> | null} */ (null);
@@ -53,12 +53,12 @@ export class TokenView {
     this.root.classList.toggle("shows-tokens", on);
     if (!on) this.inspector.hide();
     this.paint();
-    // words that came without probabilities, or before the page was loaded anew, get them now
+    // score words that have no probabilities or predate a reload
     const words = this.sheet.ink.querySelector(".by-model")?.textContent?.trim();
     if (on && words && !this.cells.some(({ logprob }) => logprob !== null)) this.askForScore();
   }
 
-  /** How many alternatives a request is to ask for. */
+  /** The number of alternatives that a request asks for. */
   get wantedLogprobs() {
     const written = String(state.controls.logprobs ?? "").trim();
     return written === "" ? DEFAULT_ALTERNATIVES : written;
@@ -90,7 +90,7 @@ export class TokenView {
     else if (record.event === "finished") this.completion(record.index).close(record.tokens?.[0]);
   }
 
-  /** The request is over; what was cut off in the middle still has its tokens. */
+  /** The request is over; a stopped one keeps its tokens. */
   end() {
     for (const stretch of this.live ?? []) if (stretch && !stretch.end) stretch.close();
     this.live = null;
@@ -132,9 +132,9 @@ export class TokenView {
     this.paint();
   }
 
-  // ---- what is shown
+  // ---- display
 
-  /** Show what holds in the text as it now stands. While words are added, only theirs. */
+  /** Show the valid cells. While words are added, only the new ones. */
   paint() {
     if (!this.isOn) {
       if (this.painted !== null) this.clear();
@@ -190,7 +190,7 @@ export class TokenView {
     this.bar.showCaret(this.live ? null : this.cellAtCaret);
   }
 
-  // ---- which token is meant
+  // ---- selection
 
   /** The index of the first cell that ends behind a character. @param {number} offset */
   firstFrom(offset) {
@@ -223,7 +223,7 @@ export class TokenView {
     return near.find((cell) => cell && this.rectanglesOf(cell).some(holds)) ?? null;
   }
 
-  /** What stands behind the caret, at the end of the text what stands before it. */
+  /** The cell after the caret, or before it at the end of the text. */
   get cellAtCaret() {
     const at = this.sheet.area.selectionEnd;
     const text = this.text();

@@ -1,5 +1,5 @@
-// The text under a person's hands: typing, input methods, undo and redo, and whole texts that other parts
-// of the page put in. Every change is a step of core/text.js.
+// Editing: typing, input methods, undo and redo, and whole texts inserted by other modules. Every change is a
+// step of core/text.js.
 
 import { sessions } from "../../core/sessions.js";
 import { PERSON, difference, pieces } from "../../core/text.js";
@@ -13,14 +13,14 @@ export class Writing {
     this.sheet = sheet;
     this.editor = editor;
     this.written = sessions.current.written;
-    this.latest = /** @type {{run: number, prompt: string} | null} */ (null); // the latest request that was sent
+    this.latest = /** @type {{run: number, prompt: string} | null} */ (null); // the latest request
     /** @type {{pieces: Piece[], text: string} | null} the text before an input method began to compose */
     this.composition = null;
-    this.selectionBefore = /** @type {Place | null} */ (null); // before the input under way
+    this.selectionBefore = /** @type {Place | null} */ (null); // before the present input
     this.listen();
   }
 
-  /** The open session's text takes the place of the present one. */
+  /** Show the open session's text. */
   openSession() {
     this.written = sessions.current.written;
     this.latest = null;
@@ -51,7 +51,7 @@ export class Writing {
     });
   }
 
-  // The words may still change, so they are shown and no step yet.
+  // The composed words may still change, so they are shown without a step.
   /** @param {{pieces: Piece[], text: string}} before */
   showComposition(before) {
     const { area } = this.sheet;
@@ -96,8 +96,8 @@ export class Writing {
   }
 
   /**
-   * Put a whole text in the place of the present one, as one step. Words of a model that come with it are
-   * the latest of this text. Returns whether there was a change.
+   * Replace the text as one step. The model's words in it become the latest words. Returns whether there was
+   * a change.
    * @param {string | {text: string, words: string}} given
    */
   replaceAll(given) {
@@ -115,7 +115,7 @@ export class Writing {
     const { tree } = sessions.current;
     tree.commit(this.written.pieces);
     const [before, after] = [this.written.text, tree.textOf(id)];
-    let at = 0; // what both begin with stays, so that the step is small
+    let at = 0; // keep the common prefix, so that the step is small
     while (at < before.length && before[at] === after[at]) at += 1;
     if (before !== after) {
       const own = pieces.slice(tree.piecesOf(id), at, Infinity);
@@ -137,13 +137,13 @@ export class Writing {
     return true;
   }
 
-  /** The latest request's words as they now stand in the text, null where they do not. */
+  /** The latest request's words if they are unchanged in the text, else null. */
   get latestWords() {
     const place = this.latest && this.written.placeOf(this.latest.run);
     return place ? this.written.text.slice(place.from, place.to) : null;
   }
 
-  /** What stands before the model's last words, and these. */
+  /** The text before the model's last words, and these words. */
   get lastRun() {
     const { text, pieces: list } = this.written;
     const run = list.reduce((last, [, author]) => (author === PERSON ? last : author), PERSON);
