@@ -93,7 +93,7 @@ def test_a_caller_has_so_many_requests_at_a_time_and_others_are_not_counted() ->
         pass
 
 
-def test_a_callers_tokens_of_a_minute_are_counted_and_told_when_they_are_used_up() -> None:
+def test_tokens_a_minute_are_limited_for_each_caller() -> None:
     access = Access(settings(tokens_per_minute=100))
     for _ in range(2):
         with access.admit("a"):

@@ -83,7 +83,7 @@ def test_leaving_while_waiting_in_line_gives_the_place_back(
         playground.resume_engine()
 
 
-def test_a_full_queue_is_429_and_says_when_to_come_again() -> None:
+def test_a_full_queue_is_429_with_retry_after() -> None:
     playground = Playground("--max-waiting", "1", "--max-streams", "1")
 
     def ask_twice() -> None:
@@ -119,7 +119,7 @@ def test_a_full_queue_is_429_and_says_when_to_come_again() -> None:
         playground.stop()
 
 
-def test_request_ids_come_back_and_are_made_where_none_is_given(playground: Playground) -> None:
+def test_request_ids_are_returned_or_generated(playground: Playground) -> None:
     given = {"X-Request-Id": "mine-42"}
     body = {"prompt": "Once", "max_tokens": 1}
     answer = playground.http.post("/v1/completions", json=body, headers=given)
@@ -172,7 +172,7 @@ def test_a_body_without_a_length_is_measured_as_it_comes(playground: Playground)
     assert answer.json()["error"]["code"] == "body_too_large"
 
 
-def test_what_nobody_serves_is_404_or_405_in_openais_shape(playground: Playground) -> None:
+def test_unknown_routes_are_404_or_405_in_openais_format(playground: Playground) -> None:
     answer = playground.http.post("/v1/chat/completions", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
     answer = playground.http.get("/v1/completions")
@@ -197,7 +197,7 @@ def test_our_own_controls_go_by_their_own_names(playground: Playground) -> None:
     assert longest[0]["finish_reason"] == "length"
 
 
-def test_a_prompt_read_before_is_told_as_cached(playground: Playground) -> None:
+def test_a_repeated_prompt_is_reported_as_cached(playground: Playground) -> None:
     prompt = "The old king of the north had seven sons, and each of them had a horse of his own."
     playground.complete(prompt, max_tokens=4)
     usage = playground.complete(prompt, max_tokens=4).json()["usage"]

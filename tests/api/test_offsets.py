@@ -84,7 +84,7 @@ def test_what_follows_begins_where_the_prompt_ends(worker: Worker) -> None:
     check_offsets(text, told)
 
 
-def test_of_a_truncated_prompt_the_places_are_those_in_the_whole(worker: Worker) -> None:
+def test_offsets_of_a_truncated_prompt_count_from_the_whole_prompt(worker: Worker) -> None:
     prompt = "x" * 90 + "<mask>  " + "yz"
     text, told = complete(worker, prompt, max_new_tokens=0, truncate="left")
     assert len(told["tokens"]) == 64

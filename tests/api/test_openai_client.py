@@ -64,9 +64,7 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another(
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_a_stream_adds_up_to_the_whole_and_tells_the_usage(
-    client: openai.OpenAI, model: str
-) -> None:
+def test_a_streams_chunks_add_up_and_report_usage(client: openai.OpenAI, model: str) -> None:
     whole = complete(client, model, max_tokens=40)
     options = {"include_usage": True}
     chunks = list(complete(client, model, max_tokens=40, stream=True, stream_options=options))
@@ -188,9 +186,7 @@ def test_a_stop_string_ends_the_text_before_it_and_its_tokens_too(
         assert streamed[-1].choices[0].finish_reason == "stop"
 
 
-def test_the_token_that_ends_a_text_stands_among_the_probabilities(
-    client: openai.OpenAI, model: str
-) -> None:
+def test_logprobs_include_the_token_that_ended_the_text(client: openai.OpenAI, model: str) -> None:
     end = client.post("../tokenize", body={"prompt": "<|endoftext|>"}, cast_to=object)
     bias = {str(end["tokens"][0]): 100}  # type: ignore[index]
     choice = complete(client, model, logit_bias=bias, logprobs=1).choices[0]

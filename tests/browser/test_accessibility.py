@@ -187,7 +187,7 @@ def test_what_has_the_focus_can_be_seen(visitor: Visitor) -> None:
     assert unseen == []
 
 
-def test_who_wants_less_motion_gets_none(site: Site, visit: Visit) -> None:
+def test_reduced_motion_disables_animations(site: Site, visit: Visit) -> None:
     person = visit(site.url, reduced_motion="reduce", **PHONE)
     moving = person.page.evaluate(
         """() => [...document.querySelectorAll('.gradio-container *')].filter((node) => {

@@ -55,7 +55,7 @@ def test_copying_with_and_without_a_clipboard(visitor: Visitor) -> None:
     assert copied.rstrip() == (panel.text_content() or "").rstrip()
 
 
-def test_a_wrong_control_is_said_in_the_code_dialog(visitor: Visitor) -> None:
+def test_the_code_dialog_shows_an_invalid_control(visitor: Visitor) -> None:
     visitor.write(PROMPT)
     visitor.open_group("Seed and completions")
     visitor.set_text("seed", "many")

@@ -37,9 +37,7 @@ def five_by_three(comparer: Comparer) -> Comparer:
     return comparer
 
 
-def test_a_grid_gives_what_each_of_its_settings_gives_alone(
-    site: Site, five_by_three: Comparer
-) -> None:
+def test_grid_cells_equal_single_requests(site: Site, five_by_three: Comparer) -> None:
     from gradio_client import Client
 
     table = five_by_three.page.get_by_role("table")
@@ -170,7 +168,7 @@ def test_others_are_served_while_a_comparison_runs(
     comparer.finished()
 
 
-def test_a_cell_that_contradicts_itself_says_so_and_the_others_run(comparer: Comparer) -> None:
+def test_a_contradictory_cell_shows_its_error_and_the_others_run(comparer: Comparer) -> None:
     comparer.prompt.fill(PROMPT)
     comparer.axis("columns", "min_new_tokens", "0, 40")
     comparer.length(10)

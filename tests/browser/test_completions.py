@@ -61,7 +61,7 @@ def test_best_of_shows_the_likeliest_and_its_seed_gives_it_again(visitor: Visito
     assert visitor.text == best
 
 
-def test_every_token_is_told_with_both_probabilities_and_what_removed_the_others(
+def test_every_token_has_both_probabilities_and_the_alternatives_filters(
     visitor: Visitor,
 ) -> None:
     visitor.set_number("Length", "15")
@@ -109,7 +109,7 @@ def test_a_space_at_the_end_is_noticed_and_healing_offered(visitor: Visitor) -> 
     expect(hint).to_contain_text("ends in a space")
 
 
-def test_what_was_left_out_of_too_long_a_text_is_told(site: Site, visitor: Visitor) -> None:
+def test_truncation_of_a_long_text_is_reported(site: Site, visitor: Visitor) -> None:
     context = site.status()["context_length"]
     visitor.open_group("Prompt")
     visitor.page.get_by_role("radio", name="left").check()

@@ -65,7 +65,7 @@ def test_what_is_off_looks_off(visitor: Visitor) -> None:
     expect(penalty).to_have_attribute("data-off", "")
 
 
-def test_a_closed_group_tells_how_many_of_its_controls_were_changed(visitor: Visitor) -> None:
+def test_a_closed_group_shows_the_number_of_changed_controls(visitor: Visitor) -> None:
     titles = visitor.page.locator(".control-group > button > span:first-child")
     marked = visitor.page.locator(".control-group > button > [data-changed]")
     expect(titles).to_have_text(CLOSED_GROUPS)
@@ -97,7 +97,7 @@ def test_a_closed_group_tells_how_many_of_its_controls_were_changed(visitor: Vis
     expect(visitor.page.get_by_role("radio", name="error")).to_be_checked()
 
 
-def test_the_order_of_the_filters_is_told_in_the_words_of_the_panel(visitor: Visitor) -> None:
+def test_the_filter_order_is_shown_with_the_panels_names(visitor: Visitor) -> None:
     labels = ", ".join(control_named(name).label for name in FILTER_ORDER)
     expect(visitor.page.locator("#filter-order")).to_have_text(f"Applied in this order: {labels}.")
 
@@ -116,7 +116,7 @@ def test_lists_reach_the_model_as_they_are_written(visitor: Visitor) -> None:
     assert "x" not in visitor.text.removeprefix("Once upon a time")
 
 
-def test_a_wrong_value_in_a_closed_group_is_shown_where_it_stands(visitor: Visitor) -> None:
+def test_an_invalid_value_in_a_closed_group_is_shown(visitor: Visitor) -> None:
     visitor.open_group("Words")
     visitor.set_text("logit_bias", "dragon")
     visitor.close_group("Words")

@@ -27,7 +27,7 @@ def answer(person: Visitor, script: Script, *texts: str) -> None:
     person.generate()
 
 
-def test_the_models_words_follow_the_persons_and_are_told_from_them(scripted: Scripted) -> None:
+def test_the_models_words_follow_the_persons_in_another_colour(scripted: Scripted) -> None:
     person, script = scripted
     person.write("One ")
     answer(person, script, "two ", "three")
@@ -259,7 +259,7 @@ def test_a_stray_records_of_another_request_are_not_taken(scripted: Scripted) ->
     expect(person.prompt).to_have_value("stray!")
 
 
-def test_place_in_the_queue_is_told(scripted: Scripted) -> None:
+def test_the_queue_position_is_shown(scripted: Scripted) -> None:
     person, script = scripted
     script.send([[{"event": "waiting", "ahead": 3}]])
     person.page.keyboard.press("Control+Enter")

@@ -54,7 +54,7 @@ def test_the_api_scores_a_text_as_the_openai_route_does(site: Site) -> None:
         client.predict("word " * 3000, api_name="/score")
 
 
-def test_the_api_tells_what_could_come_next_and_what_removed_it(site: Site) -> None:
+def test_alternatives_lists_next_tokens_and_the_filters_that_removed_them(site: Site) -> None:
     from gradio_client import Client
 
     client = Client(site.url, verbose=False)
@@ -85,7 +85,7 @@ def test_the_api_tells_what_could_come_next_and_what_removed_it(site: Site) -> N
             client.predict(prompt, count=count, api_name="/alternatives")
 
 
-def test_the_api_ranks_prompts_and_tells_which_parts_mattered(site: Site) -> None:
+def test_the_api_ranks_prompts_and_attributes_parts(site: Site) -> None:
     from gradio_client import Client
 
     client = Client(site.url, verbose=False)

@@ -36,7 +36,7 @@ HOSTILE = [
 # ---- one token
 
 
-def test_pointing_at_a_token_tells_all_that_is_known_of_it(scripted: Scripted) -> None:
+def test_pointing_at_a_token_shows_its_details(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)
     ask(person, script, [[started()], WITH_OTHERS, [ended()]])

@@ -41,7 +41,7 @@ def write_scaffold(person: Visitor, name: str, **values: str) -> None:
     person.button("Write it").click()
 
 
-def test_a_scaffold_writes_the_text_sets_the_controls_says_so_and_can_be_undone(
+def test_a_scaffold_sets_text_and_controls_and_can_be_undone(
     visitor: Visitor,
 ) -> None:
     visitor.write("Mine")
@@ -72,7 +72,7 @@ def test_what_one_scaffold_set_does_not_linger_in_the_next_beginning(visitor: Vi
     expect(remark(visitor)).to_be_hidden()
 
 
-def test_a_scaffold_can_be_generated_from_and_stops_where_it_says(visitor: Visitor) -> None:
+def test_generation_from_a_scaffold_ends_at_its_stop_string(visitor: Visitor) -> None:
     write_scaffold(visitor, "Few-shot list")
     before = visitor.text
     visitor.generate()
@@ -99,9 +99,7 @@ def test_a_scaffolds_form_is_used_by_keyboard_and_left_by_escape(visitor: Visito
     expect(visitor.prompt).to_be_focused()
 
 
-def test_the_sample_model_is_told_to_be_too_small_for_scaffolds(
-    site: Site, visitor: Visitor
-) -> None:
+def test_scaffolds_warn_that_the_sample_model_is_too_small(site: Site, visitor: Visitor) -> None:
     visitor.button("Scaffolds").click()
     visitor.page.locator(".examples").get_by_role("button", name="Table").click()
     warning = visitor.page.locator(".scaffold .of-sample")
@@ -111,7 +109,7 @@ def test_the_sample_model_is_told_to_be_too_small_for_scaffolds(
 # ---- loops
 
 
-def test_a_loop_is_told_and_cut_back_and_written_on_as_one_step(scripted: Scripted) -> None:
+def test_a_loop_is_shown_and_cut_and_continued_as_one_step(scripted: Scripted) -> None:
     person, script = scripted
     person.write("Once.")
     script.say(" It was so.", *[LOOP] * 8)
@@ -129,7 +127,7 @@ def test_a_loop_is_told_and_cut_back_and_written_on_as_one_step(scripted: Script
     expect(person.prompt).to_have_value(looped)
 
 
-def test_the_persons_own_repetitions_are_nobodys_business(scripted: Scripted) -> None:
+def test_the_persons_own_repetitions_are_ignored(scripted: Scripted) -> None:
     person, script = scripted
     person.prompt.fill("Once." + LOOP * 8)
     script.say(LOOP)
@@ -137,7 +135,7 @@ def test_the_persons_own_repetitions_are_nobodys_business(scripted: Scripted) ->
     expect(remark(person)).to_be_hidden()
 
 
-def test_a_loop_that_was_dismissed_is_not_told_again_until_the_next_run(scripted: Scripted) -> None:
+def test_a_dismissed_loop_is_not_shown_until_the_next_run(scripted: Scripted) -> None:
     person, script = scripted
     script.say(*[LOOP] * 8)
     person.generate()
@@ -151,7 +149,7 @@ def test_a_loop_that_was_dismissed_is_not_told_again_until_the_next_run(scripted
     expect(remark(person)).to_be_hidden()
 
 
-def test_a_loop_is_told_while_it_runs_and_can_be_stopped(scripted: Scripted) -> None:
+def test_a_loop_is_shown_during_the_run_and_can_be_stopped(scripted: Scripted) -> None:
     person, script = scripted
     script.send([[said(LOOP * 8)]])
     person.page.keyboard.press("Control+Enter")
@@ -230,9 +228,7 @@ def test_grey_ends_where_the_model_begins_to_read(site: Site, visitor: Visitor) 
 # ---- About
 
 
-def test_about_tells_what_is_running_and_keeps_telling(
-    site: Site, visit: Visit, visitor: Visitor
-) -> None:
+def test_about_shows_the_status_and_updates_it(site: Site, visit: Visit, visitor: Visitor) -> None:
     visitor.button("About").click()
     about = visitor.page.locator(".about")
     model = site.status()["model"]
@@ -265,7 +261,7 @@ def test_about_has_an_address_and_links_to_what_programs_use(site: Site, visitor
     expect(visitor.page.get_by_text("/complete").first).to_be_visible()
 
 
-def test_nobody_who_does_not_look_asks_for_news(visitor: Visitor) -> None:
+def test_about_does_not_poll_while_hidden(visitor: Visitor) -> None:
     expect(visitor.status_line).to_contain_text("0 of")  # the text is counted once
     asked: list[str] = []
     visitor.page.on("request", lambda request: asked.append(request.url))
@@ -275,7 +271,7 @@ def test_nobody_who_does_not_look_asks_for_news(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("language", languages())
-def test_abouts_figures_of_the_sample_model_are_those_of_its_card(language: str) -> None:
+def test_about_has_the_figures_of_the_sample_models_card(language: str) -> None:
     about = (ROOT / "assets/views/about/about.html").read_text(encoding="utf-8")
     section = about[about.index('id="about-sample"') : about.index('id="about-gptj"')]
     texts = [catalogue(language)[key] for key in re.findall(r'data-text="([^"]+)"', section)]

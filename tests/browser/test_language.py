@@ -94,7 +94,7 @@ def test_a_text_keeps_its_own_direction(arab: Visitor) -> None:
     assert editor.evaluate(direction) == "rtl"
 
 
-def test_what_the_server_says_is_arabic(arab: Visitor) -> None:
+def test_server_messages_are_arabic(arab: Visitor) -> None:
     page = arab.page
     arab.page.locator(".editor textarea").fill("Once upon a time there was")
     page.locator("#control-max_new_tokens input[type=number]").fill("3")

@@ -14,7 +14,7 @@ from .writers import CLOSED_GROUPS
 Visit = Callable[..., Visitor]
 
 
-def test_the_status_line_tells_the_model_and_what_it_is(site: Site, visitor: Visitor) -> None:
+def test_the_status_line_shows_the_model_and_its_precision(site: Site, visitor: Visitor) -> None:
     model = site.status()["model"]
     line = visitor.page.locator(".model-line")
     expect(line).to_contain_text(model["precision"])

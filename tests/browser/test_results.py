@@ -65,7 +65,7 @@ def test_the_others_stand_beside_the_one_in_the_text(scripted: Scripted) -> None
     expect(person.status_line).to_contain_text("6 tokens in 3 completions")
 
 
-def test_they_come_at_the_same_time_and_none_can_be_taken_before_all_have_ended(
+def test_completions_stream_together_and_can_be_chosen_once_all_have_ended(
     scripted: Scripted,
 ) -> None:
     person, script = scripted
@@ -128,7 +128,7 @@ def test_a_first_completion_without_a_word_can_be_replaced(scripted: Scripted) -
     expect(person.prompt).to_have_value("P!")
 
 
-def test_one_that_failed_says_so_and_the_others_stay(scripted: Scripted) -> None:
+def test_a_failed_completion_shows_its_error_and_the_others_stay(scripted: Scripted) -> None:
     person, script = scripted
     broken = ended(index=1, reason="error", message="It <b>broke</b>.", last=True)
     ask(
@@ -167,7 +167,9 @@ def rows(person: Visitor, of: str = "completion") -> Locator:
     return person.page.locator(f'[data-of="{of}"] tbody tr')
 
 
-def test_the_tokens_are_told_with_both_probabilities_and_the_others(scripted: Scripted) -> None:
+def test_the_table_shows_both_probabilities_and_alternatives(
+    scripted: Scripted,
+) -> None:
     person, script = scripted
     removed = alternative(" a\n", -2.302585, None, removed_by="top_p")
     kept = alternative("the", -0.693147, 0.0, token_id=1)

@@ -88,7 +88,7 @@ def test_the_api_streams_with_the_tables_controls(site: Site) -> None:
         client.predict("Once upon a time", temperature=9, api_name="/generate")
 
 
-def test_the_api_tells_all_that_is_known_of_several_completions(site: Site) -> None:
+def test_complete_returns_the_details_of_several_completions(site: Site) -> None:
     from gradio_client import Client
 
     client = Client(site.url, verbose=False)

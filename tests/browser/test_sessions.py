@@ -220,7 +220,7 @@ def fill_storage(person: Visitor, room: int) -> None:
     )
 
 
-def test_full_storage_is_said_and_nothing_is_dropped(scripted: Scripted) -> None:
+def test_full_storage_is_reported_and_loses_nothing(scripted: Scripted) -> None:
     person, script = scripted
     person.write("Kept whole")
     for _ in range(4):
@@ -248,7 +248,7 @@ def test_full_storage_is_said_and_nothing_is_dropped(scripted: Scripted) -> None
     expect(person.prompt).to_have_value("Kept whole" + " and on and on" * 4 + ".")
 
 
-def test_without_storage_the_page_works_and_says_that_it_keeps_nothing(
+def test_without_storage_the_page_works_and_warns(
     editor_site: tuple[str, Script], visit: Visit
 ) -> None:
     url, script = editor_site

@@ -155,7 +155,7 @@ def test_a_changed_setting_or_model_is_found_out_and_said(
         ("ar", "أقدم"),
     ],
 )
-def test_a_link_of_an_earlier_version_says_so(
+def test_a_link_of_an_earlier_version_shows_a_note(
     site: Site, visitor: Visitor, visit: Visit, language: str, said: str
 ) -> None:
     write_with_seed(visitor)
@@ -183,7 +183,7 @@ def test_words_stopped_by_hand_are_the_beginning_of_the_replay(
     expect(brought(friend)).to_contain_text("stopped by hand")
 
 
-def test_a_text_changed_since_is_shared_as_it_stands(visitor: Visitor, visit: Visit) -> None:
+def test_an_edited_text_is_shared_in_its_present_form(visitor: Visitor, visit: Visit) -> None:
     write_with_seed(visitor)
     visitor.write(" And so on.")
     content = unpacked(share(visitor))
@@ -210,7 +210,7 @@ def test_what_is_too_long_for_a_link_is_left_out_by_a_rule(visitor: Visitor, vis
     expect(friend.prompt).to_have_value(content["text"])
 
 
-def test_without_room_for_the_words_their_fingerprint_tells_whether_they_are_the_same(
+def test_a_long_links_fingerprint_shows_whether_a_replay_is_equal(
     site: Site, visitor: Visitor, visit: Visit
 ) -> None:
     write_with_seed(visitor)
@@ -284,7 +284,7 @@ def test_a_link_that_comes_while_the_model_writes_waits_for_its_end(visitor: Vis
         (packed({"text": "a", "controls": {}, "hash": "0"}), "something else than a text"),
     ],
 )
-def test_a_link_that_cannot_be_read_is_said_and_changes_nothing(
+def test_an_unreadable_link_is_reported_and_changes_nothing(
     site: Site, visit: Visit, fragment: str, said: str
 ) -> None:
     person = visit(site.url)

@@ -88,7 +88,7 @@ def test_of_a_long_text_what_is_in_view_is_coloured(scripted: Scripted) -> None:
     )
 
 
-def test_an_edit_uncolours_what_stands_behind_it_and_undo_colours_it_again(
+def test_an_edit_removes_colours_after_it_and_undo_restores_them(
     scripted: Scripted,
 ) -> None:
     person, script = scripted
@@ -152,7 +152,7 @@ def test_a_character_of_several_tokens_is_one_place(scripted: Scripted) -> None:
     expect(inspector(person)).to_contain_text("Part 1 of the 3 tokens that make “🦊”")
 
 
-def test_line_ends_are_those_of_the_textarea_also_where_a_record_cuts_them(
+def test_line_ends_match_the_textarea_across_records(
     scripted: Scripted,
 ) -> None:
     person, script = scripted

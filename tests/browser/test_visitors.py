@@ -42,7 +42,7 @@ def test_closing_the_tab_frees_the_slot(site: Site, visitor: Visitor) -> None:
     eventually(lambda: site.status()["streams_running"] == 0)
 
 
-def test_a_killed_engine_is_told_and_comes_back_by_itself(site: Site, visitor: Visitor) -> None:
+def test_a_killed_engine_is_reported_and_restarts(site: Site, visitor: Visitor) -> None:
     start_endless(site, visitor)
     kept = visitor.text
     killed = site.engine

@@ -141,7 +141,7 @@ def test_a_continuation_is_taken_from_the_editor_and_an_edit_of_the_prompt_compa
     assert colours[most] != "rgba(0, 0, 0, 0)"
 
 
-def test_tokens_are_those_that_the_model_wrote_where_the_editor_knows_them(
+def test_generated_tokens_are_used_if_the_editor_has_them(
     visitor: Visitor,
 ) -> None:
     visitor.set_number("Length", "8")
@@ -282,7 +282,7 @@ def test_hostile_texts_are_texts_and_come_back_after_a_reload(why: Why) -> None:
     ],
     ids=["no continuation", "long prompt", "long continuation"],
 )
-def test_what_cannot_be_scored_is_said_and_nothing_typed_is_lost(
+def test_unscorable_input_is_reported_and_kept(
     why: Why, prompt: str, continuation: str, said: str
 ) -> None:
     why.score("Before", " this")

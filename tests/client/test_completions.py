@@ -36,7 +36,7 @@ def test_more_completions_than_slots_are_written_one_after_another(worker: Worke
     assert tokens_of(events, 4) == tokens_of(alone, 0)
 
 
-def test_best_of_gives_the_likeliest_of_its_candidates_best_first(worker: Worker) -> None:
+def test_best_of_returns_the_most_probable_candidates_in_order(worker: Worker) -> None:
     candidates = run(everything(worker, request(n=4, logprobs=0)))
     means = {end.index: end.mean_logprob for end in ends(candidates)}
     ranked = sorted(means, key=lambda index: -(means[index] or 0))

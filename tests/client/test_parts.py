@@ -23,7 +23,7 @@ def test_parts_are_the_text_in_order_and_no_more_than_are_allowed(
 
 
 @given(TEXTS)
-def test_a_word_is_what_stands_between_spaces_with_the_space_before_it(text: str) -> None:
+def test_words_are_split_before_their_space(text: str) -> None:
     assert [word.strip() for word in words(text) if word.strip()] == text.split()
     assert "".join(sentences(text)) == text
 

@@ -34,7 +34,7 @@ from tests.test_tokenization import added_with_spaces, vocabulary_with
 CONTEXT = 128
 
 
-def test_the_longer_the_text_the_fewer_of_its_parts_are_left_out() -> None:
+def test_longer_texts_have_fewer_parts() -> None:
     assert most_parts(10) == scoring.MAX_PARTS
     assert most_parts(10**9) == 1
     for tokens in (100, 1000, 2048):
@@ -218,9 +218,7 @@ def test_what_does_not_fit_is_refused_by_a_sentence_or_cut_on_the_left(worker: W
     ("continuation", "said"),
     [("", "There is no continuation"), (None, "There is no continuation"), ("\ud800", "half of a")],
 )
-def test_a_continuation_that_is_none_is_refused(
-    worker: Worker, continuation: Any, said: str
-) -> None:
+def test_an_empty_continuation_is_refused(worker: Worker, continuation: Any, said: str) -> None:
     with pytest.raises(RequestRefused, match=said):
         run(encode_continuation(worker, continuation))
 

@@ -39,7 +39,7 @@ def test_a_stream_waits_starts_writes_and_ends_with_a_reason(worker: Worker) -> 
     assert str(last.message).endswith(".")
 
 
-def test_the_same_seed_gives_the_same_text_alone_and_in_company(worker: Worker) -> None:
+def test_a_seed_gives_the_same_text_alone_and_in_a_batch(worker: Worker) -> None:
     async def scenario() -> None:
         alone = [(await collect(worker, request(seed=seed)))[0] for seed in range(4)]
         together = await asyncio.gather(*(collect(worker, request(seed=s)) for s in range(4)))
@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_text_alone_and_in_company(worker: Worker) 
     run(scenario())
 
 
-def test_without_a_seed_one_is_drawn_and_told_and_gives_the_same_text_again(
+def test_a_drawn_seed_is_reported_and_reproduces_the_text(
     worker: Worker,
 ) -> None:
     async def scenario() -> None:
@@ -76,7 +76,7 @@ def test_a_stop_string_ends_the_text_before_it(worker: Worker) -> None:
     assert quoted(stop) in str(finished.message)
 
 
-def test_the_context_ends_the_text_and_says_so(worker: Worker) -> None:
+def test_a_full_context_ends_the_text_with_a_reason(worker: Worker) -> None:
     _, finished = run(collect(worker, request((5,) * 2040, max_new_tokens=50)))
     assert (finished.reason, finished.completion_tokens) == ("length", 8)
     assert "context of 2,048 tokens is full" in str(finished.message)
@@ -125,7 +125,7 @@ def test_more_than_the_slots_wait_in_line_and_learn_their_places(worker: Worker)
     run(until(lambda: worker.streams_running == 0))
 
 
-def test_one_more_than_may_wait_is_refused_politely_and_nobody_else_is(worker: Worker) -> None:
+def test_only_the_request_beyond_the_queues_limit_is_refused(worker: Worker) -> None:
     async def scenario() -> None:
         streams = [worker.stream(endless()) for _ in range(5)]
         try:

@@ -63,7 +63,7 @@ def test_who_has_less_in_hand_comes_first_and_the_others_learn_it(worker: Worker
     run(scenario())
 
 
-def test_one_visitor_leaves_a_slot_for_somebody_else(wide_worker: Worker) -> None:
+def test_one_visitor_leaves_a_slot_for_others(wide_worker: Worker) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as open_streams:
             streams = [wide_worker.stream(of("busy")) for _ in range(5)]

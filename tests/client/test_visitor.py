@@ -36,7 +36,7 @@ def test_the_name_of_a_key_does_not_hold_it() -> None:
     assert "secret" not in name
 
 
-def test_nobody_else_names_visitors() -> None:
+def test_only_the_visitor_module_names_visitors() -> None:
     sources: Any = (ROOT / "gptj_demo").rglob("*.py")
     naming = {path.name for path in sources if NAMING.search(path.read_text("utf-8"))}
     assert naming == {"visitor.py"}
