@@ -2,11 +2,13 @@
 // {base, modules, views, languages}. Gradio's event scripts and the tests use the global `gptj`.
 (() => {
   const { base, modules, views, languages } = CONFIG;
-  let kept = null; // the visitor's choice, see components/language.js
+  let kept = null; // the visitor's choices, see components/language.js and components/theme.js
+  let theme = new URLSearchParams(location.search).get("__theme"); // Gradio's parameter
   try {
     kept = localStorage.getItem("gptj-playground/language");
+    theme ??= localStorage.getItem("gptj-playground/theme");
   } catch {
-    // without storage, use the browser's languages
+    // without storage, use the browser's settings
   }
   const wanted = [kept, ...navigator.languages.map((name) => name.split("-")[0])];
   const language = wanted.find((name) => Object.hasOwn(languages, name)) ?? "en";
@@ -16,6 +18,15 @@
   new MutationObserver(() => {
     if (page.lang !== language) page.lang = language;
   }).observe(page, { attributeFilter: ["lang"] });
+  // Gradio follows the system only, when it starts and whenever the system changes
+  const isDark = matchMedia("(prefers-color-scheme: dark)");
+  const paint = () => document.body.classList.toggle("dark", theme === "dark" || (theme !== "light" && isDark.matches));
+  const keepPainted = () => {
+    paint();
+    new MutationObserver(paint).observe(document.body, { attributeFilter: ["class"] });
+  };
+  if (document.body) keepPainted();
+  else document.addEventListener("DOMContentLoaded", keepPainted);
   // Gradio's root has the path under a proxy; the address bar has the right host
   const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
   const url = (path) => `${location.origin}${root}${base}${path}`;
@@ -26,6 +37,11 @@
     views,
     language,
     languages,
+    theme: theme ?? "system",
+    setTheme(name) {
+      theme = name;
+      paint();
+    },
     controls: import(url("views/write/controls.js")), // for the panel of Gradio's components
     // Pass a component's element to its module, in the order of the calls. It is hidden until then, so
     // that no input is lost.

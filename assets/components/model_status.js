@@ -5,6 +5,7 @@ import { rounded } from "../core/format.js";
 import { closeBeside, finder, setText } from "./dom.js";
 import { offerLanguages } from "./language.js";
 import { markTab } from "./page.js";
+import { offerThemes } from "./theme.js";
 import { t, told } from "../core/i18n.js";
 
 const FAST_MS = 500;
@@ -78,6 +79,7 @@ export function mount({ element, server }) {
   document.addEventListener("visibilitychange", () => !document.hidden && ask());
   closeBeside($("details", HTMLDetailsElement));
   offerLanguages($(".languages", HTMLSelectElement));
+  offerThemes($(".themes", HTMLSelectElement));
   ask();
   markTab();
 }

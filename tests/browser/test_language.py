@@ -129,7 +129,7 @@ def test_the_headings_of_a_comparison_are_arabic_and_follow_the_language(arab: V
         keys = ("panel.preset", "preset.wild", "control.token_healing.label", "text.on")
         preset, wild, healing, on = (str(texts[key]) for key in keys)
         expect(headings).to_have_text([f"{preset} {wild}", f"who king{healing} {on}"])
-        page.locator(".top select").select_option("en")
+        page.locator(".languages").select_option("en")
         expect(page.locator("html")).to_have_attribute("lang", "en")
     page.get_by_role("button", name="Expand").click()
     expect(page.locator(".cell-settings")).to_contain_text("Temperature 1.2")

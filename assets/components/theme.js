@@ -1,0 +1,12 @@
+// The choice between light, dark, and what the system has; boot.js applies it.
+
+import { write } from "../core/storage.js";
+
+/** @param {HTMLSelectElement} list */
+export function offerThemes(list) {
+  list.value = window.gptj.theme;
+  list.addEventListener("change", () => {
+    write("gptj-playground/theme", list.value);
+    window.gptj.setTheme(list.value);
+  });
+}
