@@ -146,13 +146,14 @@ def rank(name: str) -> int | None:
 def test_imports_flow_downward(path: Path) -> None:
     own = rank(module_name(path))
     if own is None:
-        assert path.name == "__init__.py", f"{path} has no place in the house: give it a rank"
+        assert path.name == "__init__.py", f"{path} has no place: add it to RANKS in {__file__}"
         return
     for name in imported(path):
         other = rank(name)
         assert other is None or other >= own, f"{module_name(path)} imports {name}"
     if "engine" not in path.parts:
-        assert not any(name.startswith("gptj_demo.engine") for name in imported(path))
+        wrong = [name for name in imported(path) if name.startswith("gptj_demo.engine")]
+        assert not wrong, f"{module_name(path)} imports {wrong}: only engine/ may"
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

@@ -97,7 +97,7 @@ def follow(row: Row, logits: torch.Tensor) -> Followed:
 
     def through(names: tuple[str, ...], scores: torch.Tensor) -> torch.Tensor:
         for name in names:
-            before, scores = scores, _STAGES[name](row, ids, scores)
+            before, scores = scores, STAGES[name](row, ids, scores)
             gone = (scores == -math.inf) & (before > -math.inf)
             removed_by.update(dict.fromkeys(gone.nonzero()[:, 0].tolist(), name))
         return scores
@@ -310,7 +310,7 @@ def _used(name: str, off: float, make: Callable[[Any], Any]) -> Stage:
     return _theirs(made)
 
 
-_STAGES: dict[str, Stage] = {
+STAGES: dict[str, Stage] = {
     "logit_bias": _theirs(
         lambda row: SequenceBiasLogitsProcessor(dict(row.logit_bias)) if row.logit_bias else None
     ),
