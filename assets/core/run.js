@@ -17,7 +17,7 @@ export class Run {
   constructor({ records, stop, silent, tick = () => {} }) {
     this.id = newId();
     this.isStopping = false;
-    this.hasBegun = false;
+    this.begin = ""; // the first line of the log of this request
     this.isOver = false;
     this.handlers = { records, stop, silent, tick };
     this.read = 0; // characters of the log
@@ -29,18 +29,20 @@ export class Run {
   receive(value) {
     if (this.isOver) return;
     const log = typeof value === "string" ? value : "";
-    if (log.length < this.read) this.read = 0; // a new log
     this.lastSign = Date.now();
-    if (!this.hasBegun) {
-      const [begin, rest] = log.split("\n", 2);
-      if (rest === undefined || JSON.parse(begin).id !== this.id) return; // not this request's log yet
-      this.hasBegun = true;
-      this.read = 0;
-    }
+    // the log of an earlier request can still arrive after this one's: events overlap
+    const begin = log.slice(0, log.indexOf("\n") + 1);
+    if (!this.begin && begin && JSON.parse(begin).id === this.id) this.begin = begin;
+    if (!this.begin || begin !== this.begin) return;
+    if (log.length < this.read) this.read = 0; // a new log
     const end = log.lastIndexOf("\n") + 1; // the rest is an incomplete line
     const lines = log.slice(this.read, end).split("\n");
     this.read = end;
     this.handlers.records(lines.filter(Boolean).map((line) => translated(JSON.parse(line))));
+  }
+
+  get hasBegun() {
+    return this.begin !== "";
   }
 
   stop() {

@@ -35,6 +35,15 @@ test("another request's log is not read", (t) => {
   assert.deepEqual(calls.records.map(({ text }) => text), [undefined, "mine"]);
 });
 
+test("the end of an earlier request that arrives late does not end this one", (t) => {
+  const { run, calls } = begin(t);
+  const mine = line({ event: "begin", id: run.id });
+  run.receive(mine);
+  run.receive(line({ event: "begin", id: "earlier" }) + line({ event: "text", text: "its" }).repeat(9) + line({ event: "end" }));
+  run.receive(mine + line({ event: "text", text: "mine" }));
+  assert.deepEqual(calls.records.map(({ event, text }) => text ?? event), ["begin", "mine"]);
+});
+
 test("nothing is read after the end", (t) => {
   const { run, calls } = begin(t);
   run.receive(line({ event: "begin", id: run.id }));
