@@ -3,8 +3,9 @@
 
     python benchmarks/serving.py [--clients 1 8 32 64]
 
-Clients arrive in a seeded Poisson process, and each sends its requests in a row: prompts of 20 to
-400 tokens, outputs of 20 to 200, the same for all contenders. Ours over the worker's interface and
+Clients arrive at random times: a Poisson process with a fixed seed. Each client sends its requests
+one after another. Prompts have 20 to 400 tokens and outputs 20 to 200; all contenders get the same
+requests. Ours over the worker's interface and
 over HTTP; the peer is `transformers serve`, with and without `--continuous-batching`. Without it
 requests run one at a time, so it is not measured beyond eight clients. CTranslate2 has no server:
 its figure is one static batch with a request of the mean length per client.

@@ -59,18 +59,13 @@ class PipelineCloud:
         )(self.pipeline_run)
 
     async def pipeline_run(self, request: Request) -> Response:
-        """Takes the request of Pipeline Cloud's GPT-J and answers in the same format."""
+        """Answer a request in Pipeline Cloud's format."""
         caller = self._api.access.identify(request)
         body = await read_body(request, RunRequest)
         self._api.ready_model(None)
         prompt = body.data[0]
         if not isinstance(prompt, str):
-            raise ApiError(
-                400,
-                "The first item of data must be the prompt, a text.",
-                code="invalid_value",
-                param="data.0",
-            )
+            raise _invalid("data.0", "The first item of data must be the prompt, a text.")
         created = time.time()
         await self._api.check_prompts([prompt])
         params, include = read_run(body.data, await self._api.count_tokens(prompt))
@@ -84,8 +79,12 @@ class PipelineCloud:
             return JSONResponse(answer(texts, created, time.time()))
 
 
+def _invalid(param: str, message: str) -> ApiError:
+    return ApiError(400, message, code="invalid_value", param=param[:100])
+
+
 def _refuse(name: str, message: str) -> ApiError:
-    return ApiError(400, message, code="invalid_value", param=f"data.1.{name}"[:100])
+    return _invalid(f"data.1.{name}", message)
 
 
 def read_run(data: list[Any], count_prompt: int) -> tuple[SamplingParams, bool]:
@@ -95,12 +94,7 @@ def read_run(data: list[Any], count_prompt: int) -> tuple[SamplingParams, bool]:
     """
     given = data[1] if len(data) > 1 else {}
     if not isinstance(given, Mapping):
-        raise ApiError(
-            400,
-            "The second item of data must be an object of parameters.",
-            code="invalid_value",
-            param="data.1",
-        )
+        raise _invalid("data.1", "The second item of data must be an object of parameters.")
     given = {name: value for name, value in given.items() if value is not None}
     controls = {control.name for control in CONTROLS} - {"echo", "logprobs"}
     unknown = next((name for name in given if name not in OWN | NAMES.keys() | controls), None)

@@ -1,8 +1,8 @@
 """Which requests may enter the queue, and whose turn it is. Pure: no lock, no loop, no process.
 
-The engine gets about as many requests as it has slots; the others wait here. Next is the oldest
-request of the visitor with the fewest completions in the engine. No visitor gets the last slots, so
-that others find a free one.
+The engine gets about as many requests as it has slots; the others wait here. The next request is
+the oldest one of the visitor who has the fewest completions in the engine. One visitor gets at most
+seven of eight slots, so that other visitors find a free one.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Comparison:
             stream.cancel()
 
     async def updates(self) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Batches of updates of the cells until the last cell has ended.
+        """Yield lists of updates until all cells have ended.
 
         Each update has `cell` and that cell's `outcomes`, but only the new part of the text. An
         empty list is a keep-alive. Leaving early ends all cells.

@@ -100,7 +100,8 @@ def _build(control: Control) -> Component:
         component = gr.Radio(choices, value=control.default, **shared)
     else:
         written = write_value(control, control.default)
-        component = gr.Textbox(written, lines=2, max_lines=8, **shared)
+        lines = max(8, len(control.choices))
+        component = gr.Textbox(written, lines=2, max_lines=lines, **shared)
     title, of = say("panel.definition"), say("panel.definition_of", control=control.label)
     gr.HTML(
         f"<details class='definition' data-definition='{control.name}'><summary>{title}"

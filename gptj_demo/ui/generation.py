@@ -35,10 +35,11 @@ BROKEN = message("refused.broken")
 
 
 async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEvent]]:
-    """The events of `stream` until the last, in batches.
+    """Yield the events of `stream` in batches, until the last event.
 
-    An empty batch comes after half a second without events: a caller that yields on it notices that
-    the visitor has left. The caller closes `stream`. Raises `RequestRefused`.
+    After half a second without events it yields an empty batch, so that the caller can send
+    something: Gradio only then notices that the visitor has left. The caller closes `stream`.
+    Raises `RequestRefused`.
     """
     while True:
         events = await stream.drain(timeout=PAGE.sign_of_life)

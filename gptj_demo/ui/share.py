@@ -1,8 +1,8 @@
 """Shares the screen as a link or as code, and opens shared links.
 
-A link holds everything in the URL's fragment, which browsers do not send;
-`assets/components/share/` makes, reads and replays it. The server checks a link's settings against
-the table of controls and generates the code.
+A link holds everything in the URL's fragment, which browsers do not send to the server.
+`assets/components/share/` makes, reads and replays links. The server checks a link's settings
+against the table of controls and generates the code.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def test_several_completions_stream_side_by_side_and_one_can_be_taken(
     site.resume_engine()
     visitor.finished()
     expect(cards.locator(".card-name")).to_contain_text(["seed 8", "seed 9"])
-    for end in cards.locator(".card-end").all():  # one may have ended by itself before
+    for end in cards.locator(".card-end").all():  # a card may have ended before Stop
         expect(end).to_have_text(re.compile(r"^(Stopped|The model ended its text here)\.$"))
     first = visitor.text
     other = cards.first.locator(".card-text").inner_text()

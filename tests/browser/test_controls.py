@@ -99,7 +99,7 @@ def test_a_closed_group_shows_the_number_of_changed_controls(visitor: Visitor) -
 
 def test_the_filter_order_is_shown_with_the_panels_names(visitor: Visitor) -> None:
     labels = ", ".join(control_named(name).label for name in FILTER_ORDER)
-    expect(visitor.page.locator("#filter-order")).to_have_text(f"Applied in this order: {labels}.")
+    expect(visitor.page.locator("#filter-order")).to_have_text(f"Usual order: {labels}.")
 
 
 def test_lists_reach_the_model_as_they_are_written(visitor: Visitor) -> None:

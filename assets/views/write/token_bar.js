@@ -6,7 +6,7 @@ import { percent } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
 
 const MOST_BITS = 14; // the height of the plot: 1 in 16,384
-const PLOT_PAUSE_MS = 1000; // while words arrive: drawing thousands of strokes takes several frames
+const PLOT_PAUSE_MS = 1000; // between two drawings while tokens arrive: one drawing can take several frames
 
 export class TokenBar {
   /** @param {HTMLElement} root */

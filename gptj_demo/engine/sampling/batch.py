@@ -1,9 +1,10 @@
-"""Logits to tokens and their probabilities, row by row, all rows at once.
+"""From logits to tokens and their probabilities, for all rows of a batch at once.
 
-A row's result depends on its own logits, controls and noise alone, and the noise on the request's
-seed, the position and the token id alone (see `noise`), so the same request gives the same words in
-any company. Sums over a row are left to softmax, which takes the rows one by one, or are sums of
-integers. A control works on all rows that use it together, and one that no row uses costs nothing.
+The result of a row depends only on its own logits, controls and noise. The noise depends only on
+the seed, the position and the token id (see `noise`). So a request gets the same tokens alone and
+in a batch. For this to hold to the last bit, a sum over a row is made by softmax, which handles the
+rows one by one, or is a sum of integers. A control works on all of its rows at once; a control that
+no row uses costs nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Temperature, top-k, top-p, min-p and the draw on the CPU, compiled: one call for all rows.
 
-Nothing is sorted: thresholds are found by halving the range of the numbers, as integers, until one
-is left. Each row is worked on by itself, so its token is the same in any company.
+Thresholds are found without sorting: the range of the numbers, as integers, is halved until one is
+left. Each row is computed by itself, so its token does not depend on the other rows.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """What the tokens so far forbid or penalise: the controls that look at sequences of tokens.
 
-Each object follows one row: `add` tells it a token, `changes` lists what it does to the logits of
-the next one. Plain Python and numpy over what is known already; only rows that use such a control
-have one, and the work for a token does not grow with the text, except for DRY's, which is a few
-numpy operations over it.
+Each object follows one row: `add` takes a token, and `changes` lists what is added to the logits of
+the next token. Only rows that use such a control have one. The work for a token does not grow with
+the length of the text, except for DRY: it needs a few numpy operations over the whole text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The smallest value that a filter keeps, found without sorting and without a wait for the device.
 
 Weights are summed as integers, so a sum does not depend on the order of its terms. On a processor
-compiled code does the same row by row, in fp64, in a third of the time.
+compiled code does the same row by row with fp64 sums; typical-p then takes half the time.
 """
 
 from __future__ import annotations

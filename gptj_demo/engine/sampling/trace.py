@@ -59,11 +59,11 @@ class Trace:
         self._names: list[str | None] = [None]
 
     def note(self, name: str, logits: torch.Tensor) -> None:
-        """`name` has done its work: whatever is -inf now and was not before, it removed."""
+        """Note what the control `name` has removed: what is -inf now and was not before."""
         self._note(name, logits[self._rows].gather(1, self._ids) == -torch.inf)
 
     def note_below(self, name: str, logits: torch.Tensor, threshold: torch.Tensor) -> None:
-        """`name` will remove whatever is below its threshold, [rows, 1]."""
+        """Note what the control `name` will remove: what is below `threshold`, [rows, 1]."""
         self._note(name, logits[self._rows].gather(1, self._ids) < threshold[self._rows])
 
     def _note(self, name: str, gone: torch.Tensor) -> None:

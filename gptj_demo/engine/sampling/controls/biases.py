@@ -17,9 +17,10 @@ Biases = Sequence[tuple[tuple[int, ...], float]]
 
 
 class LogitBias(SequenceControl):
-    """A number for each token, as OpenAI's; of a sequence, for its last token after the others.
+    """Adds a number to the logit of a token, as OpenAI's `logit_bias` does.
 
-    Sequences as transformers' SequenceBiasLogitsProcessor.
+    For a sequence of tokens, it is added to the last token where the others stand before it, as
+    transformers' SequenceBiasLogitsProcessor does.
     """
 
     name = "logit_bias"
