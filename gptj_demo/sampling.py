@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -91,6 +92,14 @@ TokenId = Annotated[int, Field(ge=0)]
 Bias = tuple[TokenId | ShortString, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]]
 
 
+def _read_mirostat(value: object) -> object:
+    """llama.cpp has the numbers 0 and 2."""
+    return {"0": "off", "2": "2"}.get(str(value), value)
+
+
+MirostatVersion = Annotated[Literal["off", "2"], BeforeValidator(_read_mirostat)]
+
+
 class SamplingParams(BaseModel):
     """The controls of one request, checked: each value in its range, and none against another."""
 
@@ -124,7 +133,7 @@ class SamplingParams(BaseModel):
         1.0, "more_filters", (0.0, 1.0, 0.01), off=1.0, suggestions="0.5, 0.9, 0.95, 1")
     top_a: float = number(
         0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.05, 0.2, 0.5")
-    mirostat: Literal["off", "2"] = choice(
+    mirostat: MirostatVersion = choice(
         "more_filters", "off", "2", off="off")
     mirostat_tau: float = number(
         5.0, "more_filters", (0.0, 20.0, 0.1), part_of="mirostat", suggestions="2, 4, 6, 8")
@@ -205,12 +214,6 @@ class SamplingParams(BaseModel):
     @classmethod
     def _biases_by_token(cls, value: object) -> object:
         return _read_biases(value)
-
-    @field_validator("mirostat", mode="before")
-    @classmethod
-    def _version(cls, value: object) -> object:
-        """llama.cpp's numbers, 0 and 2, stand for themselves."""
-        return {"0": "off", "2": "2"}.get(str(value), value)
 
     @field_validator(*MAX_STRINGS, "logit_bias", "bad_words", mode="after")
     @classmethod

@@ -197,6 +197,21 @@ def test_our_own_controls_go_by_their_own_names(playground: Playground) -> None:
     assert longest[0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("version", [0, 2, "off", "2"])
+def test_mirostat_takes_llama_cpps_numbers(playground: Playground, version: int | str) -> None:
+    body = {"prompt": "Once", "max_tokens": 2, "mirostat": version}
+    assert playground.http.post("/v1/completions", json=body).status_code == 200
+
+
+def test_an_order_without_all_filters_is_refused_with_their_names(playground: Playground) -> None:
+    body = {"prompt": "Once", "max_tokens": 2, "sampler_order": ["top_k"]}
+    response = playground.http.post("/v1/completions", json=body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == "sampler_order"
+    assert "each of these exactly once: temperature, top_k, top_p" in error["message"]
+
+
 def test_a_repeated_prompt_is_reported_as_cached(playground: Playground) -> None:
     prompt = "The old king of the north had seven sons, and each of them had a horse of his own."
     playground.complete(prompt, max_tokens=4)
