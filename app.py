@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gptj_demo.client import Worker
 
 SPACES_ADDRESS = "0.0.0.0"
+BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7"
 
 
@@ -108,7 +109,11 @@ def _refuse(message: str) -> int:
 
 
 def _listen(name: str, port: int) -> socket.socket | str:
-    """A socket that is bound to the address; where it cannot be, why not, in a sentence."""
+    """A socket that listens on the address; where it cannot, why not, in a sentence.
+
+    It listens at once: with SO_REUSEADDR a second program can bind the port too until one of them
+    listens. Connections wait until the server accepts them.
+    """
     try:
         address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -119,11 +124,12 @@ def _listen(name: str, port: int) -> socket.socket | str:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address[4])
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             return (
-                f"Port {port} is in use by another program. Stop it, or choose another port "
+                f"Port {port} is in use by another program: stop it, or choose another port "
                 "with --server-port."
             )
         return f"{name} port {port} cannot be listened on: {error.strerror}."

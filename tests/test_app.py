@@ -46,3 +46,13 @@ def test_a_port_in_use_is_told_with_what_to_do() -> None:
         told = _listen("127.0.0.1", first.getsockname()[1])
     assert isinstance(told, str)
     assert "--server-port" in told
+
+
+def test_a_second_program_that_starts_at_the_same_moment_is_told_too() -> None:
+    """The first one has not begun to serve: it only has the socket."""
+    first = _listen("127.0.0.1", 0)
+    assert isinstance(first, socket.socket)
+    with first:
+        told = _listen("127.0.0.1", first.getsockname()[1])
+    assert isinstance(told, str)
+    assert "is in use by another program" in told
