@@ -39,7 +39,11 @@ RANKS = [
         "gptj_demo.client.prompt",
         "gptj_demo.client.stream",
     ),
-    ("gptj_demo.client.refusal", "gptj_demo.client.backends.local"),
+    (
+        "gptj_demo.client.refusal",
+        "gptj_demo.client.restarts",
+        "gptj_demo.client.backends.local",
+    ),
     ("gptj_demo.client.backends",),
     ("gptj_demo.engine.loop",),
     ("gptj_demo.engine.engine", "gptj_demo.engine.load"),

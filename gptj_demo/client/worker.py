@@ -17,6 +17,7 @@ from gptj_demo.client.backends.local import EXIT_SECONDS, LocalBackend
 from gptj_demo.client.dispatcher import Dispatcher
 from gptj_demo.client.prompt import Ready, dropped_by_truncation, encode
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.client.restarts import Restarts, given_up
 from gptj_demo.client.stream import Observer, Stream
 from gptj_demo.protocol import (
     EngineStatus,
@@ -32,8 +33,6 @@ from gptj_demo.tokenization import Token, Vocabulary
 
 logger = logging.getLogger(__name__)
 
-RESTART_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, by failures since the last ready
-
 
 class Worker:
     """The facade over one engine. Thread-safe; streams may live in any number of event loops."""
@@ -48,6 +47,7 @@ class Worker:
         self._dispatcher = Dispatcher(settings.max_waiting, self._backend.send)
         self._stopping = threading.Event()
         self._refusal: Message | None = None
+        self._restart_policy = Restarts()
         self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
         # Threads are not joined: a join that a signal interrupts marks a living thread as ended.
         self._ended = threading.Event()
@@ -153,19 +153,14 @@ class Worker:
 
     def _supervise(self) -> None:
         try:
-            failures = 0
-            while not self._stopping.is_set():
-                was_ready = self._run_engine()
-                if self._stopping.is_set() or self._refusal is not None:
-                    break
-                failures = 0 if was_ready else failures + 1
-                self._stopping.wait(RESTART_DELAYS[min(failures, len(RESTART_DELAYS) - 1)])
+            while not self._stopping.is_set() and self._refusal is None:
+                self._stopping.wait(self._run_engine())
             self._dispatcher.end_streams(self._refusal or message("end.shutting_down"))
         finally:
             self._ended.set()
 
-    def _run_engine(self) -> bool:
-        """One life of the engine; returns whether it was ever ready."""
+    def _run_engine(self) -> float:
+        """One life of the engine; returns the seconds until the next."""
         was_ready = False
         try:
             self._backend.start()
@@ -179,13 +174,23 @@ class Worker:
             logger.exception("the supervision of the model process failed")
         self._dispatcher.pause()
         how = self._backend.wait()
-        if not self._stopping.is_set() and self._refusal is None:
-            logger.error("the model process ended: %s; restarting it", how)
-            why = message("status.restarting", how=how)
-            self.status = EngineStatus("restarting", why, model=self.model)
-            self.restarts += 1
-            self._dispatcher.end_streams(message("end.restarted", how=how))
-        return was_ready
+        if self._stopping.is_set() or self._refusal is not None:
+            return 0.0
+        delay = self._restart_policy.delay_after(how, was_ready=was_ready)
+        if delay is None:
+            self._refuse(given_up(how))
+            return 0.0
+        logger.error("the model process ended: %s; restarting it", how)
+        why = message("status.restarting", how=how)
+        self.status = EngineStatus("restarting", why, model=self.model)
+        self.restarts += 1
+        self._dispatcher.end_streams(message("end.restarted", how=how))
+        return delay
+
+    def _refuse(self, why: Message) -> None:
+        """Start no engine again, and refuse requests with the reason."""
+        self._refusal = self._dispatcher.closed = why
+        self.status = EngineStatus("failed", why)
 
     def _on_message(self, received: EngineMessage) -> None:
         match received:
@@ -204,11 +209,10 @@ class Worker:
                 ready = Ready(vocabulary, received.context_length, self.model)
                 self._dispatcher.accept(ready)
             case Refused(why):
-                if self.status.state == "restarting":  # it has worked before: try again
+                if self.model is not None:  # it has worked before: try again
                     logger.error("the model could not be restarted: %s", why)
                 else:
-                    self._refusal = self._dispatcher.closed = message("status.refused", why=why)
-                    self.status = EngineStatus("failed", self._refusal)
+                    self._refuse(message("status.refused", why=why))
             case _:
                 raise TypeError(f"unknown message from the engine: {type(received).__name__}")
 

@@ -209,6 +209,46 @@ def test_a_refusal_ends_the_streams_that_wait_with_its_reason(bench: Bench) -> N
     run(scenario())
 
 
+def test_an_engine_that_ends_twice_in_one_way_before_it_is_ready_is_given_up(
+    bench: Bench,
+) -> None:
+    async def scenario() -> None:
+        stream = await bench.open()
+        for life in (1, 2):
+            await until(lambda life=life: bench.backend.lives == life)
+            bench.backend.stop()
+        assert (await last(stream)).message.code == "status.ended_twice"
+        why = await asyncio.to_thread(bench.worker.wait)
+        assert why is not None
+        assert "exit code 3" in why
+        assert (bench.worker.status.state, str(bench.worker.status.detail)) == ("failed", why)
+        with pytest.raises(RequestRefused, match="exit code 3"):
+            await bench.open()
+        assert bench.backend.lives == 2
+
+    run(scenario())
+
+
+def test_a_refusal_after_a_failure_is_final_if_no_engine_was_ready(bench: Bench) -> None:
+    bench.backend.stop()
+    run(until(lambda: bench.worker.status.state == "restarting"))
+    bench.backend.say(Refused("No."))
+    bench.backend.stop()
+    assert bench.worker.wait() == "No."
+
+
+def test_a_refusal_after_the_model_has_been_ready_is_tried_again(bench: Bench) -> None:
+    bench.backend.load()
+    run(until(lambda: bench.worker.status.state == "ready"))
+    bench.backend.stop()
+    run(until(lambda: bench.backend.lives == 2))
+    bench.backend.say(Refused("No."))
+    bench.backend.stop()
+    run(until(lambda: bench.backend.lives == 3))
+    bench.backend.load()
+    run(until(lambda: bench.worker.status.state == "ready"))
+
+
 def test_a_step_calls_into_the_event_loop_once_however_many_streams(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
