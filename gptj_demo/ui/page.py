@@ -16,6 +16,7 @@ from gptj_demo.ui.branches import build_branches
 from gptj_demo.ui.compare import build_compare
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
+from gptj_demo.ui.sessions import bound_queue, share_state
 from gptj_demo.ui.share import Share, build_code_api
 from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.why import build_why
@@ -59,6 +60,7 @@ def build_page(worker: Worker) -> gr.Blocks:
         api(status, api_name="status", queue=False)
     page.max_threads = MAX_EVENTS  # it caps running events, which hold no thread here
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=None)
+    bound_queue(page)
     return page
 
 
@@ -98,3 +100,4 @@ def mount_page(
         auth=login,
         **page_options(),
     )
+    share_state(page, app.routes[-1])
