@@ -22,8 +22,14 @@ RANKS = [
         "gptj_demo.api.pipeline_cloud",
         "gptj_demo.api.tokens",
     ),
+    ("gptj_demo.api.bodies",),
     ("gptj_demo.api.context", "gptj_demo.api.front"),
-    ("gptj_demo.api.streaming", "gptj_demo.api.docs", "gptj_demo.api.description"),
+    (
+        "gptj_demo.api.connections",
+        "gptj_demo.api.description",
+        "gptj_demo.api.docs",
+        "gptj_demo.api.streaming",
+    ),
     ("gptj_demo.api.completions", "gptj_demo.api.schema", "gptj_demo.api.access"),
     (
         "gptj_demo.api.compatibility",
@@ -40,6 +46,7 @@ RANKS = [
         "gptj_demo.client.stream",
     ),
     (
+        "gptj_demo.client.backlog",
         "gptj_demo.client.refusal",
         "gptj_demo.client.restarts",
         "gptj_demo.client.backends.local",

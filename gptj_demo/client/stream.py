@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import math
 import secrets
-from collections import deque
 from dataclasses import replace
 from typing import Protocol
 
+from gptj_demo.client.backlog import Backlog
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.protocol import (
     Drafting,
@@ -20,6 +20,7 @@ from gptj_demo.protocol import (
     TokenEvent,
 )
 from gptj_demo.sampling import MAX_SEED
+from gptj_demo.texts import message
 
 
 class Port(Protocol):
@@ -76,7 +77,7 @@ class Stream:
         self._port = port
         self._observer = observer
         self._loop: asyncio.AbstractEventLoop | None = None  # None until the first event is wanted
-        self._events: deque[StreamEvent | RequestRefused] = deque()
+        self._events = Backlog()  # of StreamEvent and RequestRefused
         self._arrived = asyncio.Event()
         self._unfinished = set(range(params.candidates))
         self._over = False
@@ -158,14 +159,24 @@ class Stream:
                 return  # the engine died after the completion had ended
             self._unfinished.remove(event.index)
         if self._ranking is not None and isinstance(event, TokenEvent | Finished):
-            self._events += self._ranking.add(event, is_last=not self._unfinished)
+            self._events.extend(self._ranking.add(event, is_last=not self._unfinished))
         else:
             self._events.append(event)
         if isinstance(event, RequestRefused) or not self._unfinished:
             self._over = True
         if self._observer is not None:
             self._observer.on_event(self, event)
+        if self._events.is_too_large and not self._over and self._ranking is None:
+            self._end_unread()
         self._arrived.set()
+
+    def _end_unread(self) -> None:
+        """End a stream whose reader takes no events, and drop what it has not taken."""
+        self._port.forget(self)
+        self._events.clear()
+        why = message("end.unread")
+        for index in sorted(self._unfinished):
+            self.on_event(Finished(self.request_id, "error", why, "", 0, 0, self.seed, index))
 
     async def _wait(self, timeout: float | None) -> None:
         if self._loop is None:
@@ -190,7 +201,7 @@ class Stream:
         await self._port.submit(self)
 
     def _take(self) -> StreamEvent:
-        event = self._events.popleft()
+        event: StreamEvent | RequestRefused = self._events.popleft()
         if isinstance(event, RequestRefused):
             raise event
         return event
