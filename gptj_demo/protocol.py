@@ -16,6 +16,16 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 EngineState = Literal["starting", "loading", "ready", "restarting", "failed"]
 
 
+class Visitor(NamedTuple):
+    """Who a request comes from: a name, and the network address that the name belongs to.
+
+    A caller can make up any number of names, but not of addresses.
+    """
+
+    name: str
+    address: str
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """What a visitor asks for. `prompt` is text, or token ids for callers that have them.
@@ -25,7 +35,7 @@ class GenerationRequest:
 
     prompt: str | tuple[int, ...]
     params: SamplingParams
-    visitor: str | None = None
+    visitor: Visitor | None = None
 
 
 # ---- web -> engine

@@ -16,11 +16,14 @@ from gptj_demo.protocol import (
     Started,
     StreamEvent,
     TokenEvent,
+    Visitor,
     Waiting,
 )
 from gptj_demo.texts import message
 from gptj_demo.ui.comparison import Comparison, distinct_words
 from tests.grids import grid_of
+
+SOMEBODY = Visitor("somebody", "somewhere")
 
 
 def test_distinct_words_ignore_case_and_punctuation() -> None:
@@ -107,7 +110,7 @@ SEVEN = ("temperature", "0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7")
 
 
 def comparison(worker: ScriptedWorker, **grid: Any) -> Comparison:
-    return Comparison(worker, grid_of(**({"rows": SEVEN} | grid)), "somebody")  # type: ignore[arg-type]
+    return Comparison(worker, grid_of(**({"rows": SEVEN} | grid)), SOMEBODY)  # type: ignore[arg-type]
 
 
 def test_cells_use_the_visitors_slots_and_one_place_in_the_queue() -> None:
@@ -115,7 +118,7 @@ def test_cells_use_the_visitors_slots_and_one_place_in_the_queue() -> None:
         worker = ScriptedWorker()
         compared = comparison(worker)
         async for _ in compared.updates():
-            assert {stream.request.visitor for stream in worker.open} <= {"somebody"}
+            assert {stream.request.visitor for stream in worker.open} <= {SOMEBODY}
             assert len(worker.line) <= 1  # the others' places in it are theirs
             for stream in list(worker.open):
                 stream.finish()

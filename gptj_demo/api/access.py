@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from gptj_demo.api.errors import ApiError
 from gptj_demo.client import visitor
+from gptj_demo.protocol import Visitor
 from gptj_demo.settings import InvalidSettings, Settings
 
 PUBLIC_REQUESTS_PER_CALLER = 8
@@ -75,8 +76,8 @@ class Access:
         """Whether requests without a key are refused."""
         return self._needs_key
 
-    def identify(self, request: Request) -> str:
-        """The caller's name; raises `ApiError` 401 if a key is missing or wrong."""
+    def identify(self, request: Request) -> Visitor:
+        """The caller; raises `ApiError` 401 if a key is missing or wrong."""
         if not self._needs_key:
             return visitor.by_address(request)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -93,13 +94,13 @@ class Access:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return visitor.by_key(known[0])
+        return visitor.by_key(known[0], request)
 
     @contextmanager
-    def admit(self, caller: str) -> Iterator[None]:
+    def admit(self, caller: Visitor) -> Iterator[None]:
         """Count a request while it runs; raises `ApiError` 429 if the caller is over a limit."""
-        if self._tokens is not None and not self._limiter.test(self._tokens, caller):
-            reset = self._limiter.get_window_stats(self._tokens, caller).reset_time
+        if self._tokens is not None and not self._limiter.test(self._tokens, caller.name):
+            reset = self._limiter.get_window_stats(self._tokens, caller.name).reset_time
             seconds = max(1, math.ceil(reset - time.time()))
             raise ApiError(
                 429,
@@ -109,7 +110,7 @@ class Access:
                 headers={"Retry-After": str(seconds)},
             )
         most = self.requests_per_caller
-        if most is not None and self._running[caller] >= most:
+        if most is not None and self._running[caller.name] >= most:
             raise ApiError(
                 429,
                 f"You have {most} requests running, which is what a caller may have at a time. "
@@ -117,15 +118,15 @@ class Access:
                 code="rate_limit_exceeded",
                 headers={"Retry-After": "1"},  # unknown; client libraries retry by themselves
             )
-        self._running[caller] += 1
+        self._running[caller.name] += 1
         try:
             yield
         finally:
-            self._running[caller] -= 1
-            if not self._running[caller]:
-                del self._running[caller]
+            self._running[caller.name] -= 1
+            if not self._running[caller.name]:
+                del self._running[caller.name]
 
-    def charge(self, caller: str, tokens: int) -> None:
+    def charge(self, caller: Visitor, tokens: int) -> None:
         """Count tokens that were read or written for the caller."""
         if self._tokens is not None and tokens:
-            self._limiter.hit(self._tokens, caller, cost=tokens)
+            self._limiter.hit(self._tokens, caller.name, cost=tokens)

@@ -24,6 +24,7 @@ from gptj_demo.protocol import (
     StreamEvent,
     TokenEvent,
     TokenLogprobs,
+    Visitor,
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
@@ -288,7 +289,7 @@ class Completions:
         params: SamplingParams,
         *,
         echo: bool,
-        visitor: str,
+        visitor: Visitor,
     ) -> None:
         self.id = f"cmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())

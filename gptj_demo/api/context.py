@@ -11,7 +11,7 @@ from gptj_demo.api.completions import Completions
 from gptj_demo.api.errors import ApiError
 from gptj_demo.api.streaming import unless_caller_leaves
 from gptj_demo.client import Worker
-from gptj_demo.protocol import ModelInfo
+from gptj_demo.protocol import ModelInfo, Visitor
 from gptj_demo.settings import Settings
 
 
@@ -43,7 +43,7 @@ class Context:
         return model
 
     async def begin(
-        self, resources: AsyncExitStack, caller: str, completions: Completions, request: Request
+        self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request
     ) -> None:
         """Admit a request and queue it; leaving `resources` ends it and counts its tokens."""
         resources.enter_context(self.access.admit(caller))

@@ -1,8 +1,10 @@
 """Which requests may enter the queue, and whose turn it is. Pure: no lock, no loop, no process.
 
-The engine gets about as many requests as it has slots; the others wait here. The next request is
-the oldest one of the visitor who has the fewest completions in the engine. One visitor gets at most
-seven of eight slots, so that other visitors find a free one.
+The engine gets about as many requests as it has slots; the others wait here. Turns alternate
+between addresses, then between the visitors of an address: the next request is the oldest one of
+the visitor with the fewest completions in the engine, of the address with the fewest. One visitor
+gets at most seven of eight slots, so that other visitors find a free one; with `shares_by_address`
+this holds for an address too, however many visitors it names.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.protocol import Visitor
 from gptj_demo.texts import message
 
 
@@ -18,13 +21,31 @@ from gptj_demo.texts import message
 class _Request:
     """An open request; `completions` is the number of its completions that have not ended."""
 
-    visitor: str | None
+    visitor: Visitor | None
     completions: int
     ahead: int | None = None
     """Requests that start before it, as last reported to its stream; None before a report."""
     is_waiting: bool = True  # it has no slot yet
     is_ready: bool = False  # it may be submitted
     is_submitted: bool = False  # the engine has it
+
+
+class _Held:
+    """Completions in the engine, by visitor and by address; None is the process itself."""
+
+    def __init__(self) -> None:
+        self.by_visitor: Counter[str | None] = Counter()
+        self.by_address: Counter[str | None] = Counter()
+
+    def add(self, one: _Request) -> None:
+        name, address = one.visitor or (None, None)
+        self.by_visitor[name] += one.completions
+        self.by_address[address] += one.completions
+
+    def of(self, visitor: Visitor | None) -> tuple[int, int]:
+        """The completions of the visitor's address, then those of the visitor."""
+        name, address = visitor or (None, None)
+        return self.by_address[address], self.by_visitor[name]
 
 
 class Admission:
@@ -34,8 +55,9 @@ class Admission:
     before one is known; `is_open` says whether an engine takes requests at present.
     """
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, *, shares_by_address: bool = False) -> None:
         self.max_waiting = max_waiting
+        self.shares_by_address = shares_by_address
         self.slots = 0
         self.is_open = False
         self._requests: dict[int, _Request] = {}
@@ -70,15 +92,16 @@ class Admission:
 
     # ---- what happens to a request
 
-    def enter(self, request_id: int, visitor: str | None, completions: int) -> None:
+    def enter(self, request_id: int, visitor: Visitor | None, completions: int) -> None:
         """Put a new request into the queue; raises `RequestRefused` if that is full."""
         free = max(0, self.slots - self.running) if self.is_open else 0
         if self.waiting >= self.max_waiting + free:
             raise RequestRefused("queue_full", message("refused.queue_full", count=self.waiting))
-        own = sum(self._requests[i].visitor == visitor for i in self._waiting)
-        share = max(1, self.max_waiting - self.max_waiting // 4)
-        if visitor is not None and own >= share + free:
-            raise RequestRefused("queue_full", message("refused.your_share", count=own))
+        if visitor is not None:
+            own = self._count_waiting(visitor)
+            share = max(1, self.max_waiting - self.max_waiting // 4)
+            if own >= share + free:
+                raise RequestRefused("queue_full", message("refused.your_share", count=own))
         self._requests[request_id] = _Request(visitor, completions)
         self._waiting.add(request_id)
         self._places_changed = True
@@ -141,23 +164,27 @@ class Admission:
             return []
         held = self._held()
         turns = []
-        while self._ready and held.total() < self.slots + self.slots // 8:
-            allowed = [
-                request_id
-                for request_id in self._ready
-                if (visitor := self._requests[request_id].visitor) is None
-                or held[visitor] < self.slots_per_visitor
-            ]
+        while self._ready and held.by_visitor.total() < self.slots + self.slots // 8:
+            allowed = [i for i in self._ready if self._may_have_more(self._requests[i], held)]
             if not allowed:
                 break
-            chosen = min(allowed, key=lambda i: (held[self._requests[i].visitor], i))
+            chosen = min(allowed, key=lambda i: (held.of(self._requests[i].visitor), i))
             one = self._requests[chosen]
-            held[one.visitor] += one.completions
+            held.add(one)
             one.is_ready, one.is_submitted = False, True
             self._ready.remove(chosen)
             self._submitted.add(chosen)
             turns.append(chosen)
         return turns
+
+    def _may_have_more(self, one: _Request, held: _Held) -> bool:
+        """Whether the request's visitor holds less than its share of the slots."""
+        if one.visitor is None:
+            return True
+        by_address, by_visitor = held.of(one.visitor)
+        if not self.shares_by_address:
+            return by_visitor < self.slots_per_visitor
+        return not by_address or by_address + one.completions <= self.slots_per_visitor
 
     def moved(self) -> list[tuple[int, int]]:
         """Each waiting request whose position has changed: its id and the new position."""
@@ -165,12 +192,12 @@ class Admission:
             return []
         self._places_changed = False
         held = self._held()
-        turns: list[tuple[bool, int, int]] = []
+        turns: list[tuple[bool, tuple[int, int], int]] = []
         for request_id in sorted(self._waiting):
             one = self._requests[request_id]
-            turns.append((not one.is_submitted, held[one.visitor], request_id))
+            turns.append((not one.is_submitted, held.of(one.visitor), request_id))
             if not one.is_submitted:
-                held[one.visitor] += one.completions
+                held.add(one)
         moved = []
         for ahead, (*_, request_id) in enumerate(sorted(turns)):
             if ahead != self._requests[request_id].ahead:
@@ -178,10 +205,17 @@ class Admission:
                 moved.append((request_id, ahead))
         return moved
 
-    def _held(self) -> Counter[str | None]:
-        """Completions in the engine, by visitor."""
-        held: Counter[str | None] = Counter()
+    def _count_waiting(self, visitor: Visitor) -> int:
+        """Waiting requests of the visitor, or of its address where that has the share."""
+        waiting = (self._requests[i].visitor for i in self._waiting)
+        others = [other for other in waiting if other is not None]
+        if self.shares_by_address:
+            return sum(other.address == visitor.address for other in others)
+        return sum(other.name == visitor.name for other in others)
+
+    def _held(self) -> _Held:
+        """Completions in the engine."""
+        held = _Held()
         for request_id in self._submitted:
-            one = self._requests[request_id]
-            held[one.visitor] += one.completions
+            held.add(self._requests[request_id])
         return held

@@ -42,13 +42,19 @@ class Dispatcher:
     says why no further requests are taken.
     """
 
-    def __init__(self, max_waiting: int, send: Callable[[Submit | Cancel], None]) -> None:
+    def __init__(
+        self,
+        max_waiting: int,
+        send: Callable[[Submit | Cancel], None],
+        *,
+        shares_by_address: bool = False,
+    ) -> None:
         self.ready: Ready | None = None
         self.closed: Message | None = None
         self.tokens_written = 0  # by all engines together
         self._send = send
         self._lock = threading.RLock()
-        self._admission = Admission(max_waiting)
+        self._admission = Admission(max_waiting, shares_by_address=shares_by_address)
         self._streams: dict[int, Stream] = {}  # by request id
         self._accepting = False
         self._preparing: set[asyncio.Future[None]] = set()  # keeps tasks from collection

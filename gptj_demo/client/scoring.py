@@ -19,7 +19,7 @@ from gptj_demo.client.parts import PartKind, parts_of, without_each
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.worker import Worker
 from gptj_demo.control_values import make_params
-from gptj_demo.protocol import Finished, GenerationRequest, PromptScored, TokenLogprobs
+from gptj_demo.protocol import Finished, GenerationRequest, PromptScored, TokenLogprobs, Visitor
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import message
 
@@ -182,7 +182,7 @@ async def score_continuations(
     prompts: Sequence[Sequence[int]],
     continuation: Continuation,
     *,
-    visitor: str,
+    visitor: Visitor,
     truncate: Any = "error",
     alternatives: int = 0,
 ) -> AsyncGenerator[tuple[int, ContinuationScore] | None, None]:
@@ -231,7 +231,7 @@ async def _score(
     prompt: tuple[int, ...],
     continuation: Continuation,
     params: SamplingParams,
-    visitor: str,
+    visitor: Visitor,
 ) -> ContinuationScore:
     """The score after one prompt; raises `RequestRefused`, also if the engine failed."""
     ids = continuation.token_ids

@@ -1,12 +1,17 @@
 """Names the visitor that a request comes from, for the page and the API.
 
-Scheduling and limits use the name. It contains no key.
+Scheduling and limits use the name and the address. The name contains no key.
 """
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from typing import Any, Protocol
+
+from gptj_demo.protocol import Visitor
+
+IPV6_PREFIX = 64  # one connection usually gets a whole network of this size
 
 
 class Connection(Protocol):
@@ -16,18 +21,37 @@ class Connection(Protocol):
     def client(self) -> Any: ...
 
 
-def by_address(request: Connection) -> str:
-    """The name of a program: its address, since a program can make up any session."""
-    client = request.client
-    return f"address {client.host if client else None}"
+def address_of(request: Connection) -> str:
+    """The caller's address or network; see `network_of`."""
+    return network_of(str(request.client.host) if request.client else "unknown")
 
 
-def by_session(request: Connection) -> str:
-    """The name of a visitor of the page: the tab's session, or the address if there is none."""
+def network_of(host: str) -> str:
+    """An IPv4 address; for IPv6 its network, in which a caller can choose addresses."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address) or address.is_loopback:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
+
+
+def by_address(request: Connection) -> Visitor:
+    """A program: named by its address, since a program can make up any session."""
+    address = address_of(request)
+    return Visitor(f"address {address}", address)
+
+
+def by_session(request: Connection) -> Visitor:
+    """A visitor of the page: named by the tab's session, or by the address if there is none."""
     session = getattr(request, "session_hash", None)
-    return f"page {session}" if session else by_address(request)
+    address = address_of(request)
+    return Visitor(f"page {session}", address) if session else by_address(request)
 
 
-def by_key(key: bytes) -> str:
-    """The name of a program with an API key: a part of the key's hash."""
-    return f"key {hashlib.sha256(key).hexdigest()[:16]}"
+def by_key(key: bytes, request: Connection) -> Visitor:
+    """A program with an API key: named by a part of the key's hash."""
+    return Visitor(f"key {hashlib.sha256(key).hexdigest()[:16]}", address_of(request))

@@ -44,7 +44,11 @@ class Worker:
         self.restarts = 0
         self._backend = LocalBackend(settings) if backend is None else backend
         self._request_ids = itertools.count(1)
-        self._dispatcher = Dispatcher(settings.max_waiting, self._backend.send)
+        self._dispatcher = Dispatcher(
+            settings.max_waiting,
+            self._backend.send,
+            shares_by_address=settings.limits == "public",
+        )
         self._stopping = threading.Event()
         self._refusal: Message | None = None
         self._restart_policy = Restarts()

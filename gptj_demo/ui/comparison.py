@@ -16,6 +16,7 @@ from gptj_demo.protocol import (
     Started,
     StreamEvent,
     TokenEvent,
+    Visitor,
     Waiting,
 )
 from gptj_demo.texts import message
@@ -45,7 +46,7 @@ class Comparison:
     `text`, `tokens`, and once it is done `end`: why, and the cell's figures.
     """
 
-    def __init__(self, worker: Worker, grid: Grid, visitor: str) -> None:
+    def __init__(self, worker: Worker, grid: Grid, visitor: Visitor) -> None:
         self._worker = worker
         self._grid = grid
         self._visitor = visitor

@@ -24,6 +24,7 @@ from gptj_demo.client.scoring import (
     score_continuations,
 )
 from gptj_demo.client.visitor import by_session
+from gptj_demo.protocol import Visitor
 from gptj_demo.ui.component import LogHTML, read_asked
 from gptj_demo.ui.generation import describe_token, record, refused
 
@@ -97,7 +98,7 @@ async def _plan(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _compare(
-    worker: Worker, asked: Mapping[str, Any], visitor: str
+    worker: Worker, asked: Mapping[str, Any], visitor: Visitor
 ) -> AsyncGenerator[str, None]:
     """The lines of a log: the continuation's score after each prompt, as they arrive."""
     truncate = asked.get("truncate", "error")
@@ -127,7 +128,7 @@ async def _compare(
 
 
 async def _attribute(
-    worker: Worker, asked: Mapping[str, Any], visitor: str
+    worker: Worker, asked: Mapping[str, Any], visitor: Visitor
 ) -> AsyncGenerator[str, None]:
     """The lines of a log: the prompt's parts, the continuation's score, the scores without each."""
     truncate = asked.get("truncate", "error")

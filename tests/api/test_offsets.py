@@ -12,6 +12,7 @@ from tokenizers import AddedToken, pre_tokenizers, processors
 
 from gptj_demo.api.completions import Completions
 from gptj_demo.client import Worker
+from gptj_demo.protocol import Visitor
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
 from tests.engine.checkpoints import END_OF_TEXT, TEXT_TOKENS, make_checkpoint, make_tokenizer
@@ -51,7 +52,9 @@ def complete(
 
     async def scenario() -> list[dict[str, Any]]:
         controls = SamplingParams(echo=echo, **values)
-        completions = Completions(worker, [prompt], controls, echo=echo, visitor="me")
+        completions = Completions(
+            worker, [prompt], controls, echo=echo, visitor=Visitor("me", "me")
+        )
         await completions.begin()
         return await completions.whole()
 

@@ -8,7 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from gptj_demo.client import Worker
-from gptj_demo.protocol import Finished, GenerationRequest, Started, StreamEvent, TokenEvent
+from gptj_demo.protocol import (
+    Finished,
+    GenerationRequest,
+    Started,
+    StreamEvent,
+    TokenEvent,
+    Visitor,
+)
 from gptj_demo.sampling import SamplingParams
 from tests.waiting import PATIENCE
 
@@ -59,4 +66,5 @@ def tokens_of(events: list[StreamEvent], index: int) -> list[int]:
 
 
 def of(visitor: str, what: GenerationRequest | None = None) -> GenerationRequest:
-    return replace(what or endless(), visitor=visitor)
+    """A request of a visitor, who has an address of the same name."""
+    return replace(what or endless(), visitor=Visitor(visitor, visitor))

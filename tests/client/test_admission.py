@@ -10,21 +10,28 @@ from hypothesis import strategies as st
 
 from gptj_demo.client.admission import Admission
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.protocol import Visitor
 
 
-def admission(slots: int = 2, max_waiting: int = 100) -> Admission:
+def admission(slots: int = 2, max_waiting: int = 100, shares_by_address: bool = False) -> Admission:
     """An admission with an engine that takes requests."""
-    one = Admission(max_waiting)
+    one = Admission(max_waiting, shares_by_address=shares_by_address)
     one.slots = slots
     one.is_open = True
     return one
+
+
+def enter(one: Admission, request_id: int, visitor: str | None, completions: int = 1) -> None:
+    """Enter a request of a visitor, written as name@address; without one they are the same."""
+    name, _, address = (visitor or "").partition("@")
+    one.enter(request_id, Visitor(name, address or name) if visitor else None, completions)
 
 
 def ask(
     one: Admission, request_id: int, visitor: str | None = None, completions: int = 1
 ) -> list[int]:
     """Enter a request that is ready at once; the requests that are submitted thereby."""
-    one.enter(request_id, visitor, completions)
+    enter(one, request_id, visitor, completions)
     assert one.mark_ready(request_id)
     return one.next_turns()
 
@@ -102,24 +109,24 @@ def test_the_process_itself_may_have_all_slots() -> None:
 def test_a_full_queue_refuses_and_keeps_a_quarter_for_others() -> None:
     one = Admission(max_waiting=8)
     for request_id in range(6):
-        one.enter(request_id, "busy", 1)
+        enter(one, request_id, "busy", 1)
     with pytest.raises(RequestRefused, match="6 requests of yours") as refusal:
-        one.enter(6, "busy", 1)
+        enter(one, 6, "busy", 1)
     assert refusal.value.kind == "queue_full"
-    one.enter(7, "person", 1)
-    one.enter(8, None, 1)
+    enter(one, 7, "person", 1)
+    enter(one, 8, None, 1)
     with pytest.raises(RequestRefused, match="8 requests are waiting"):
-        one.enter(9, "person", 1)
+        enter(one, 9, "person", 1)
     one.leave(8)
-    one.enter(10, "person", 1)
+    enter(one, 10, "person", 1)
 
 
 def test_free_slots_count_as_places_in_the_queue() -> None:
     one = admission(slots=2, max_waiting=0)
-    one.enter(1, None, 1)
-    one.enter(2, None, 1)
+    enter(one, 1, None, 1)
+    enter(one, 2, None, 1)
     with pytest.raises(RequestRefused, match="2 requests are waiting"):
-        one.enter(3, None, 1)
+        enter(one, 3, None, 1)
 
 
 def test_a_place_is_reported_once_and_again_when_it_changes() -> None:
@@ -137,7 +144,7 @@ def test_a_request_that_left_is_forgotten_wherever_it_was() -> None:
     one = admission(slots=1)
     run(one, 1)
     ask(one, 2)
-    one.enter(3, None, 1)
+    enter(one, 3, None, 1)
     for request_id in (1, 2, 3, 3, 99):
         one.leave(request_id)
     assert (one.running, one.waiting, one.next_turns(), one.moved()) == (0, 0, [], [])
@@ -148,7 +155,7 @@ def test_what_the_engine_had_ends_with_it_and_the_others_wait_for_the_next() -> 
     one = admission(slots=1)
     run(one, 1)
     ask(one, 2)
-    one.enter(3, None, 1)
+    enter(one, 3, None, 1)
     one.is_open = False
     assert one.close(for_good=False) == [1]
     assert one.not_ready() == [2, 3]
@@ -158,6 +165,75 @@ def test_what_the_engine_had_ends_with_it_and_the_others_wait_for_the_next() -> 
     assert one.next_turns() == [2]
     assert one.close(for_good=True) == [2, 3]
     assert one.waiting == one.running == 0
+
+
+# ---- one address with many visitors
+
+
+def sessions(count: int) -> list[str]:
+    """Visitors that one caller made up."""
+    return [f"session {number}@caller" for number in range(count)]
+
+
+def test_turns_alternate_between_addresses_before_visitors() -> None:
+    one = admission(slots=2)
+    for request_id, visitor in enumerate(sessions(5)):
+        for started in ask(one, request_id, visitor):
+            one.start(started)
+    assert ask(one, 5, "person") == []
+    assert one.moved()[0] == (5, 0)
+    one.end_completion(0)
+    assert one.next_turns() == [5]
+    one.end_completion(5)
+    assert one.next_turns() == [2]
+
+
+def test_visitors_of_one_address_take_turns() -> None:
+    one = admission(slots=2)
+    run(one, 1, "busy@class")
+    run(one, 2, "busy@class")
+    for request_id, visitor in [(3, "busy@class"), (4, "pupil@class")]:
+        ask(one, request_id, visitor)
+    one.end_completion(1)
+    assert one.next_turns() == [4]
+
+
+def test_an_address_has_all_slots_unless_addresses_share() -> None:
+    one = admission(slots=8)
+    assert sum(len(ask(one, i, visitor)) for i, visitor in enumerate(sessions(8))) == 8
+
+
+def test_200_sessions_of_one_address_leave_a_slot_and_places_in_the_queue() -> None:
+    one = admission(slots=8, max_waiting=64, shares_by_address=True)
+    submitted: list[int] = []
+    refused = 0
+    for request_id, visitor in enumerate(sessions(200)):
+        if one.waiting == 48 + 1:  # three quarters of the queue, and one for the slot that is free
+            with pytest.raises(RequestRefused, match="49 requests of yours"):
+                enter(one, request_id, visitor)
+            refused += 1
+            continue
+        submitted += (turns := ask(one, request_id, visitor))
+        for started in turns:
+            one.start(started)
+    assert (len(submitted), one.waiting, refused) == (7, 49, 200 - 7 - 49)
+    assert ask(one, 1000, "person") == [1000]
+    one.start(1000)
+    assert ask(one, 1001, "another person") == [1001]  # one more than there are slots
+    assert ask(one, 1002, "a third person") == []
+    assert dict(one.moved())[1002] == 1
+    one.end_completion(submitted[0])
+    assert one.next_turns() == [1002]
+
+
+def test_requests_of_many_completions_do_not_take_more_than_the_share_of_an_address() -> None:
+    one = admission(slots=8, shares_by_address=True)
+    submitted = [ask(one, i, visitor, completions=4) for i, visitor in enumerate(sessions(9))]
+    assert submitted[:2] == [[0], []]
+    assert ask(one, 99, "person") == [99]
+    # alone, an address may start a request that is larger than its share
+    one = admission(slots=4, shares_by_address=True)
+    assert ask(one, 1, "caller", completions=8) == [1]
 
 
 @dataclass
@@ -205,7 +281,7 @@ def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
     for number, (kind, visitor, value) in enumerate(actions):
         if kind == "enter":
             try:
-                one.enter(number, visitor, value)
+                enter(one, number, visitor, value)
             except RequestRefused:
                 own = [a for a in known.values() if a.state != "started" and a.visitor == visitor]
                 assert len(own) >= 15 or one.waiting >= 20

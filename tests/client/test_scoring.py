@@ -26,12 +26,14 @@ from gptj_demo.client.scoring import (
     score_continuations,
 )
 from gptj_demo.control_values import InvalidControl
+from gptj_demo.protocol import Visitor
 from gptj_demo.settings import Settings
 from gptj_demo.tokenization import Token, Vocabulary
 from tests.engine.checkpoints import make_checkpoint
 from tests.test_tokenization import added_with_spaces, vocabulary_with
 
 CONTEXT = 128
+ME = Visitor("me", "here")
 
 
 def test_longer_texts_have_fewer_parts() -> None:
@@ -70,7 +72,7 @@ async def scores_of(
 ) -> list[ContinuationScore]:
     ids = [await encode_prompt(worker, prompt) for prompt in prompts]
     found = {}
-    async for one in score_continuations(worker, ids, continuation, visitor="me", **options):
+    async for one in score_continuations(worker, ids, continuation, visitor=ME, **options):
         if one is not None:
             assert one[0] not in found
             found[one[0]] = one[1]
@@ -120,7 +122,7 @@ def test_leaving_early_ends_the_engines_work(worker: Worker) -> None:
     async def scenario() -> None:
         fixed = await encode_continuation(worker, " end")
         ids = [await encode_prompt(worker, "x " * 40)] * 20
-        scores = score_continuations(worker, ids, fixed, visitor="me")
+        scores = score_continuations(worker, ids, fixed, visitor=ME)
         assert await anext(scores) is not None
         await scores.aclose()
         assert worker.streams_waiting == 0

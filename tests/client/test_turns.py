@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,7 +107,7 @@ def test_cancelling_in_line_ends_the_stream_with_that_reason(worker: Worker) -> 
         first, second = worker.stream(endless()), worker.stream(endless())
         async with aclosing(first), aclosing(second):
             await asyncio.gather(started(first), started(second))
-            third = worker.stream(replace(request(n=2), visitor="third"))
+            third = worker.stream(of("third", request(n=2)))
             assert await anext(third) == Waiting(0)
             third.cancel()
             events = [event async for event in third]

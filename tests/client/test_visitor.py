@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import gradio as gr
+import pytest
 from starlette.requests import Request
 
-from gptj_demo.client.visitor import by_address, by_key, by_session
+from gptj_demo.client.visitor import address_of, by_address, by_key, by_session
 from tests.processes import ROOT
 
 NAMING = re.compile(r"session_hash|client\.host|f\"(page|address|key) ")
@@ -20,23 +21,40 @@ def request(host: str | None) -> Request:
 
 def test_a_person_is_a_session_and_a_program_an_address() -> None:
     browser = gr.Request(request("10.0.0.1"), session_hash="abc")
-    assert by_session(browser) == "page abc"
-    assert by_address(browser) == "address 10.0.0.1"
+    assert by_session(browser) == ("page abc", "10.0.0.1")
+    assert by_address(browser) == ("address 10.0.0.1", "10.0.0.1")
 
 
 def test_what_a_page_asks_without_a_session_counts_for_its_address() -> None:
     for asked in (request("::1"), gr.Request(request("::1"))):
-        assert by_session(asked) == by_address(asked) == "address ::1"
-    assert by_address(request(None)) == "address None"
+        assert by_session(asked) == by_address(asked) == ("address ::1", "::1")
+    assert by_address(request(None)) == ("address unknown", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_the_network_of_an_ipv6_address_is_one_caller(host: str, address: str) -> None:
+    assert address_of(request(host)) == address
 
 
 def test_the_name_of_a_key_does_not_hold_it() -> None:
-    name = by_key(b"secret-key")
-    assert name == by_key(b"secret-key") != by_key(b"secret-kez")
+    asked = request("10.0.0.1")
+    name = by_key(b"secret-key", asked).name
+    assert name == by_key(b"secret-key", request("10.0.0.2")).name
+    assert name != by_key(b"secret-kez", asked).name
     assert "secret" not in name
+    assert by_key(b"secret-key", asked).address == "10.0.0.1"
 
 
 def test_only_the_visitor_module_names_visitors() -> None:
     sources: Any = (ROOT / "gptj_demo").rglob("*.py")
     naming = {path.name for path in sources if NAMING.search(path.read_text("utf-8"))}
-    assert naming == {"visitor.py"}
+    assert naming == {"visitor.py", "sessions.py"}  # these bound what Gradio keeps
