@@ -77,6 +77,7 @@ def _serve(worker: Worker, listener: socket.socket) -> uvicorn.Server:
     import uvicorn
 
     from gptj_demo.api.access import read_login
+    from gptj_demo.api.connections import guarded
     from gptj_demo.api.service import build_service
     from gptj_demo.ui.page import build_page, mount_page
 
@@ -90,6 +91,7 @@ def _serve(worker: Worker, listener: socket.socket) -> uvicorn.Server:
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
+        http=guarded(),
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(

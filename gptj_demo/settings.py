@@ -93,7 +93,7 @@ class Settings(BaseSettings):
         "reads.",
     )
     max_body_bytes: int = Field(
-        4 * 2**20, ge=1, description="Bytes that the body of a request to the API may have."
+        4 * 2**20, ge=1, description="Bytes that the body of a request may have."
     )
     cors_origins: str = Field(
         "",
