@@ -36,7 +36,10 @@ def main() -> None:
 
     from gptj_demo.client import Worker
 
-    worker = Worker(settings)
+    try:
+        worker = Worker(settings)
+    except InvalidSettings as error:
+        sys.exit(_refuse(str(error)))
     worker.start()  # first: it loads while the page is built
     refusal = None
     gc.disable()  # what imports and page leave behind stays: looking through it is time lost

@@ -30,6 +30,7 @@ from gptj_demo.protocol import (
     Finished,
     GenerationRequest,
     ModelInfo,
+    Passage,
     PromptScored,
     Started,
     TokenEvent,
@@ -192,14 +193,14 @@ class _Printed:
             say(*self._notes(event))
         elif isinstance(event, PromptScored):
             say(*self._score(event))
-        elif isinstance(event, TokenEvent | Finished):
+        elif isinstance(event, TokenEvent | Passage | Finished):
             if event.index == 0:
                 print_text(event.text)
             else:
                 self._texts[event.index].append(event.text)
             if isinstance(event, Finished):
                 self._finished[event.index] = event
-            else:
+            elif isinstance(event, TokenEvent):
                 self._tokens[event.index].append(event)
 
     def end(self) -> int:
@@ -312,10 +313,10 @@ def run(arguments: argparse.Namespace) -> int:
         params = read_controls(arguments)
         settings = read_settings(arguments)
         prompt = read_prompt(arguments.prompt, sys.stdin.buffer)
+        worker = Worker(settings)
     except (InvalidControl, InvalidSettings, UnreadableText) as error:
         say(str(error))
         return 2
-    worker = Worker(settings)
     worker.start()
     try:
         return asyncio.run(generate(worker, prompt, params))

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import Message
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "cancelled", "error", "filtered"]
 EngineState = Literal["starting", "loading", "ready", "restarting", "failed"]
 
 
@@ -205,6 +205,24 @@ class TokenEvent(NamedTuple):
     filtered_away: bool = False
 
 
+class Passage(NamedTuple):
+    """Text of completion `index` that comes without a token; only with a filter.
+
+    `passed`: text of a token whose event comes later or was left out. `left_out`: a placeholder for
+    a sentence; the events of its tokens do not come. `marked`: the last `length` characters are a
+    flagged sentence, `text` is empty. `untokened` of all characters so far belong to no token that
+    comes, in addition to those of earlier passages. `label` is the filter's word for why.
+    """
+
+    request_id: int
+    text: str
+    index: int = 0  # type: ignore[assignment]  # as in TokenEvent
+    untokened: int = 0
+    kind: Literal["passed", "left_out", "marked"] = "passed"
+    length: int = 0
+    label: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Drafting:
     """Candidates of `best_of` are being written: so many tokens so far, in all."""
@@ -245,7 +263,7 @@ class Finished:
 
 
 EngineEvent = Started | PromptScored | TokenEvent | Finished
-StreamEvent = Waiting | Drafting | EngineEvent
+StreamEvent = Waiting | Drafting | Passage | EngineEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,31 @@ class Settings(BaseSettings):
         description="Addresses or networks of proxies, separated by commas, whose word on a "
         "caller's address counts. By default none; on a Space the private networks.",
     )
+    filter: str | None = Field(
+        None,
+        min_length=1,
+        description="Checks each sentence that the model writes before it is shown: a file of "
+        "regular expressions, one a line; a folder or hub id of a text classifier; or an http(s) "
+        "address. None by default.",
+    )
+    filter_action: Literal["hold", "mark", "end"] = Field(
+        "hold",
+        description="What happens to a sentence that the filter flags: hold leaves it out, mark "
+        "shows it marked, end ends the text before it.",
+    )
+    filter_labels: str = Field(
+        "",
+        description="The classifier's labels that flag a sentence, separated by commas; by default "
+        "the second of two, and all of a classifier that gives several at once.",
+    )
+    filter_threshold: float = Field(
+        0.5, ge=0, le=1, description="The probability from which such a label flags a sentence."
+    )
+    reports: Path | None = Field(
+        None,
+        description="A file to which visitors can send texts that they want to report, one JSON "
+        "object a line. Without it the page has no such button.",
+    )
 
 
 class InvalidSettings(ValueError):

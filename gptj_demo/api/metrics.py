@@ -115,7 +115,7 @@ class Metrics:
             case RequestRefused():
                 self._end(stream, event.kind)
                 return
-        if stream.over:
+        if stream.ended:
             self._end(
                 stream, "error" if one.failed else "cancelled" if one.cancelled else "finished"
             )

@@ -171,8 +171,9 @@ class Choice(BaseModel):
     text: str = Field(description="The text, with echo the prompt before it.")
     index: int = Field(description="Prompt i of n completions each has i * n to i * n + n - 1.")
     logprobs: Logprobs | None = Field(description="Null where they were not asked for.")
-    finish_reason: Literal["stop", "length"] | None = Field(
-        description="Why it ended; null in all chunks of a stream but the last."
+    finish_reason: Literal["stop", "length", "content_filter"] | None = Field(
+        description="Why it ended; null in all chunks of a stream but the last. content_filter: "
+        "the playground's filter ended the text before a sentence."
     )
 
 

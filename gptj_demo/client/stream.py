@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -46,7 +47,7 @@ class Observer(Protocol):
         """A request was made."""
 
     def on_event(self, stream: Stream, event: StreamEvent | RequestRefused) -> None:
-        """An event arrived; `Stream.over` says whether it is the last."""
+        """An event arrived; `Stream.ended` says whether it is the last."""
 
     def on_close(self, stream: Stream) -> None:
         """The stream was closed before its end."""
@@ -80,6 +81,8 @@ class Stream:
         self._events = Backlog()  # of StreamEvent and RequestRefused
         self._arrived = asyncio.Event()
         self._unfinished = set(range(params.candidates))
+        self._left = params.n  # completions whose end has not been passed on
+        self._ended = False
         self._over = False
         self._ranking = _Ranking(params.n) if params.candidates > params.n else None
 
@@ -125,8 +128,13 @@ class Stream:
 
     @property
     def over(self) -> bool:
-        """Whether the last event has arrived, taken or not."""
+        """Whether the last event can be taken, or has been."""
         return self._over
+
+    @property
+    def ended(self) -> bool:
+        """Whether the engine's last event has arrived; a filter may still hold it back."""
+        return self._ended
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -137,37 +145,44 @@ class Stream:
 
     def cancel(self) -> None:
         """End the engine's work; the stream goes on to its `Finished` with reason `cancelled`."""
-        if self._loop is not None and not self._over:
+        if self._loop is not None and not self._ended:
             self._port.cancel(self)
 
     async def aclose(self) -> None:
         """End the engine's work and take no more events."""
-        if self._loop is not None and not self._over:
+        if self._loop is not None and not self._ended:
             self._port.forget(self)
-            self._over = True
+            self._ended = True
             if self._observer is not None:
                 self._observer.on_close(self)
-        self._over = True
+        self._ended = self._over = True
         self._events.clear()
 
     def on_event(self, event: StreamEvent | RequestRefused) -> None:
         """Receive an event; called in the stream's own event loop."""
-        if self._over:
+        if self._ended:
             return
         if isinstance(event, Finished):
             if event.index not in self._unfinished:
                 return  # the engine died after the completion had ended
             self._unfinished.remove(event.index)
+        self._ended = isinstance(event, RequestRefused) or not self._unfinished
         if self._ranking is not None and isinstance(event, TokenEvent | Finished):
-            self._events.extend(self._ranking.add(event, is_last=not self._unfinished))
+            self._pass_on(self._ranking.add(event, is_last=not self._unfinished))
         else:
-            self._events.append(event)
-        if isinstance(event, RequestRefused) or not self._unfinished:
-            self._over = True
+            self._pass_on([event])
         if self._observer is not None:
             self._observer.on_event(self, event)
-        if self._events.is_too_large and not self._over and self._ranking is None:
+        if self._events.is_too_large and not self._ended and self._ranking is None:
             self._end_unread()
+
+    def _pass_on(self, events: Sequence[StreamEvent | RequestRefused]) -> None:
+        """Let events be taken."""
+        if self._over:
+            return
+        self._events.extend(events)
+        self._left -= sum(isinstance(event, Finished) for event in events)
+        self._over = not self._left or any(isinstance(one, RequestRefused) for one in events)
         self._arrived.set()
 
     def _end_unread(self) -> None:
@@ -194,7 +209,7 @@ class Stream:
         try:
             self._port.register(self)
         except RequestRefused as refusal:
-            self._over = True
+            self._ended = self._over = True
             if self._observer is not None:
                 self._observer.on_event(self, refusal)
             raise

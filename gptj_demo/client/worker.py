@@ -15,6 +15,7 @@ from dataclasses import replace
 from gptj_demo.client.backends.base import Backend, EngineMessage
 from gptj_demo.client.backends.local import EXIT_SECONDS, LocalBackend
 from gptj_demo.client.dispatcher import Dispatcher
+from gptj_demo.client.moderation import make_moderation
 from gptj_demo.client.prompt import Ready, dropped_by_truncation, encode
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.restarts import Restarts, given_up
@@ -41,6 +42,7 @@ class Worker:
         self.settings = settings
         self.status = EngineStatus("starting", message("status.starting"))
         self.observer: Observer | None = None
+        self.moderation = make_moderation(settings)
         self.restarts = 0
         self._backend = LocalBackend(settings) if backend is None else backend
         self._request_ids = itertools.count(1)
@@ -60,6 +62,8 @@ class Worker:
 
     def start(self) -> None:
         """Start the engine; returns at once, `status` follows its progress."""
+        if self.moderation is not None:
+            self.moderation.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -69,6 +73,8 @@ class Worker:
         self._backend.stop()
         if self._thread.ident is not None:
             self._ended.wait(EXIT_SECONDS + 5)
+        if self.moderation is not None:
+            self.moderation.stop()
 
     def wait(self) -> str | None:
         """Block until the worker is stopped; returns why the engine refused its settings, if so."""
@@ -85,7 +91,10 @@ class Worker:
 
     def stream(self, request: GenerationRequest) -> Stream:
         """The events of a new request; see `Stream`."""
-        return Stream(self._dispatcher, next(self._request_ids), request, self.observer)
+        given = self._dispatcher, next(self._request_ids), request, self.observer
+        if self.moderation is None:
+            return Stream(*given)
+        return self.moderation.stream(*given, self.vocabulary)
 
     @property
     def ready(self) -> Ready | None:

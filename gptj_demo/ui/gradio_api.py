@@ -25,6 +25,7 @@ from gptj_demo.protocol import (
     Drafting,
     Finished,
     GenerationRequest,
+    Passage,
     PromptScored,
     Started,
     StreamEvent,
@@ -185,6 +186,8 @@ def _add_to(
                 completion["filtered_away"] += event.filtered_away
                 if completion["tokens"] is not None:
                     completion["tokens"].append(describe_event(worker, event))
+            case Passage():
+                completions[event.index]["text"] += event.text
             case Finished():
                 completion = completions[event.index]
                 completion["text"] += event.text

@@ -15,6 +15,7 @@ const ENDS = {
   stop: t("branches.end_stop"),
   cancelled: t("branches.end_cancelled"),
   error: t("branches.end_error"),
+  filtered: t("branches.end_filtered"),
 };
 
 const oneLine = (/** @type {string} */ text) => text.replace(/\s+/g, " ");

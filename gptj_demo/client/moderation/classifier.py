@@ -1,0 +1,88 @@
+"""The filter that is a text classifier of transformers, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from gptj_demo.client.moderation.verdict import FilterError, Verdict
+
+LOAD_SECONDS = 180.0
+
+
+class Classifier:
+    """Flags texts to which the model gives one of `labels` with at least `threshold`.
+
+    `source` is a folder or a hub id. Without `labels`: the second of two labels, and every label of
+    a model that gives several at once. `seconds` is the longest wait for an answer.
+    """
+
+    kind = "classifier"
+
+    def __init__(
+        self, source: str, labels: Sequence[str], threshold: float, seconds: float
+    ) -> None:
+        self._settings = (source, tuple(labels), threshold)
+        self._seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    def start(self) -> None:
+        """Start the process and wait until it has loaded the model."""
+        self.stop()
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).resolve().parents[3])
+        inherited = os.environ.get("PYTHONPATH")
+        environment = {
+            **os.environ,
+            "PYTHONPATH": root if not inherited else root + os.pathsep + inherited,
+            "OMP_NUM_THREADS": "1",  # the model that writes needs the cores
+        }
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gptj_demo.engine.classifier", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                env=environment,
+            )
+        self._connection = Connection(ours.detach())
+        self._connection.send(self._settings)
+        refusal = self._receive(LOAD_SECONDS)
+        if refusal is not None:
+            self.stop()
+            raise FilterError(f"the classifier cannot be used: {refusal}")
+
+    def check(self, texts: Sequence[str]) -> list[Verdict]:
+        if self._connection is None:
+            self.start()
+        assert self._connection is not None
+        try:
+            self._connection.send(list(texts))
+            labels = self._receive(self._seconds)
+        except (OSError, EOFError, FilterError):
+            self.stop()
+            raise
+        if not isinstance(labels, list) or len(labels) != len(texts):
+            raise FilterError("the classifier's answer does not fit the question")
+        return [Verdict(label is not None, label) for label in labels]
+
+    def stop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()  # which ends the process, unless it hangs
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _receive(self, seconds: float) -> object:
+        if self._connection is None or not self._connection.poll(seconds):
+            raise FilterError("the classifier did not answer in time")
+        received: object = self._connection.recv()
+        return received

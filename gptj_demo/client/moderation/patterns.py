@@ -1,0 +1,77 @@
+"""The filter that is a file of regular expressions."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from gptj_demo.client.moderation.verdict import PASSED, Verdict
+from gptj_demo.settings import InvalidSettings
+
+_MAX_LABEL = 60
+
+
+class Patterns:
+    """Flags texts in which one of the patterns occurs, whatever the case of letters.
+
+    Before the search a text gets Unicode's compatible forms (NFKC), invisible characters are taken
+    out, and each stretch of space and line ends becomes one space.
+    """
+
+    kind = "patterns"
+
+    def __init__(self, path: Path) -> None:
+        self._patterns = read_patterns(path)
+
+    def start(self) -> None:
+        pass
+
+    def check(self, texts: Sequence[str]) -> list[Verdict]:
+        return [self._verdict(plain(text)) for text in texts]
+
+    def stop(self) -> None:
+        pass
+
+    def _verdict(self, text: str) -> Verdict:
+        for pattern in self._patterns:
+            if pattern.search(text):
+                return Verdict(True, pattern.pattern[:_MAX_LABEL])
+        return PASSED
+
+
+def read_patterns(path: Path) -> list[re.Pattern[str]]:
+    """One pattern a line, without empty lines and comments (#); raises `InvalidSettings`."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(
+            f"The filter's file, {path}, cannot be read: "
+            f"{getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
+        ) from None
+    patterns = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            pattern = re.compile(line.strip(), re.IGNORECASE)
+        except re.error as error:
+            raise InvalidSettings(
+                f"Line {number} of the filter's file, {path}, is not a regular expression: {error}."
+            ) from None
+        if pattern.search(""):
+            raise InvalidSettings(
+                f"Line {number} of the filter's file, {path}, matches the empty text, so it would "
+                "flag every sentence."
+            )
+        patterns.append(pattern)
+    if not patterns:
+        raise InvalidSettings(f"The filter's file, {path}, has no pattern.")
+    return patterns
+
+
+def plain(text: str) -> str:
+    """A text as the patterns see it."""
+    text = unicodedata.normalize("NFKC", text)
+    return " ".join("".join(c for c in text if unicodedata.category(c) != "Cf").split())

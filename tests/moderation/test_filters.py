@@ -1,0 +1,265 @@
+"""The three filters: a file of patterns, a classifier in its own process, an HTTP endpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from gptj_demo.client.moderation import make_moderation
+from gptj_demo.client.moderation.checker import Checker
+from gptj_demo.client.moderation.classifier import Classifier
+from gptj_demo.client.moderation.endpoint import MAX_ANSWER_BYTES, Endpoint
+from gptj_demo.client.moderation.patterns import Patterns
+from gptj_demo.client.moderation.verdict import FAILED, PASSED, FilterError, Verdict
+from gptj_demo.settings import InvalidSettings, Settings
+from tests.client.requests import run
+from tests.waiting import PATIENCE
+
+# ---- patterns
+
+
+def patterns(folder: Path, *lines: str) -> Patterns:
+    path = folder / "patterns.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return Patterns(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A Secret  Word here.",
+        "a secret\nword",
+        "a sec\u200bret word",
+        "a \uff53ecret w\uff4frd",
+    ],
+)
+def test_patterns_ignore_case_space_and_forms_of_letters(tmp_path: Path, text: str) -> None:
+    filter = patterns(tmp_path, "# a comment", "", r"\bsecret word\b")
+    assert filter.check([text, "secrets."]) == [Verdict(True, r"\bsecret word\b"), PASSED]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["fine", "# comment", "(open"], "Line 3"),
+        (["fine", "x*"], "Line 2.*matches the empty text"),
+        (["# nothing"], "has no pattern"),
+    ],
+)
+def test_a_file_with_a_wrong_line_is_refused_with_its_number(
+    tmp_path: Path, lines: list[str], said: str
+) -> None:
+    with pytest.raises(InvalidSettings, match=said):
+        patterns(tmp_path, *lines)
+
+
+@pytest.mark.parametrize("source", ["missing.txt", "folder/missing.txt", "ftp://host/x"])
+def test_a_filter_that_is_none_is_refused(source: str) -> None:
+    with pytest.raises(InvalidSettings, match="GPTJ_FILTER"):
+        make_moderation(Settings(filter=source))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"config\.json"):
+        make_moderation(Settings(filter=str(tmp_path)))
+
+
+def test_without_the_setting_there_is_no_filter() -> None:
+    assert make_moderation(Settings()) is None
+
+
+# ---- an endpoint
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers as the test has set; `texts` are those that came."""
+
+    answer: Any = b'{"flagged": false, "label": null}'
+    status = 200
+    waits: threading.Event | None = None
+    texts: list[str]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).texts.append(json.loads(body)["text"])
+        if self.waits is not None:
+            self.waits.wait(PATIENCE)
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def answers() -> Iterator[tuple[type[Answers], str]]:
+    handler = type("Handler", (Answers,), {"texts": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield handler, f"http://127.0.0.1:{server.server_port}/check"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_an_endpoint_gets_the_texts_and_its_word_counts(answers: Any) -> None:
+    handler, url = answers
+    endpoint = Endpoint(url, 30.0)
+    assert endpoint.check(["One.", "Two."]) == [PASSED, PASSED]
+    handler.answer = b'{"flagged": true, "label": "violence"}'
+    assert endpoint.check(["Three."]) == [Verdict(True, "violence")]
+    assert sorted(handler.texts) == ["One.", "Three.", "Two."]
+    endpoint.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (500, b'{"flagged": false}'),
+        (302, b""),
+        (200, b"nonsense"),
+        (200, b"[]"),
+        (200, b'{"flagged": "no"}'),
+        (200, b'{"flagged": 0}'),
+        (200, b"\xff\xfe"),
+        (200, b" " * (MAX_ANSWER_BYTES + 1) + b'{"flagged": false}'),
+    ],
+)
+def test_any_other_answer_of_an_endpoint_is_a_failure(
+    answers: Any, status: int, answer: bytes
+) -> None:
+    handler, url = answers
+    handler.status, handler.answer = status, answer
+    endpoint = Endpoint(url, 30.0)
+    with pytest.raises(FilterError):
+        endpoint.check(["One."])
+    endpoint.stop()
+
+
+def test_an_endpoint_that_is_slow_or_gone_is_a_failure(answers: Any) -> None:
+    handler, url = answers
+    handler.waits = threading.Event()
+    slow = Endpoint(url, 0.05)
+    with pytest.raises(httpx.TimeoutException):
+        slow.check(["One."])
+    handler.waits.set()
+    slow.stop()
+    gone = Endpoint("http://127.0.0.1:9/", 30.0)
+    with pytest.raises(httpx.ConnectError):
+        gone.check(["One."])
+    gone.stop()
+
+
+def test_a_failure_is_logged_without_the_text(
+    answers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler, url = answers
+    handler.status = 500
+    checker = Checker(Endpoint(url.replace("//", "//name:password@"), 30.0), 30.0)
+    checker.start()
+    with caplog.at_level(logging.DEBUG, "gptj_demo"):
+        assert run(checker.judge("A secret text.")) == FAILED
+    checker.stop()
+    assert "status 500" in caplog.text
+    assert "secret" not in caplog.text
+    assert "password" not in caplog.text
+
+
+# ---- a classifier
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT whose head has been set so that the word `plugh` decides."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("classifier")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "lamp", "plugh", "."]
+    tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_labels=2,
+        id2label={0: "fine", 1: "bad"},
+        label2id={"fine": 0, "bad": 1},
+    )
+    bert = BertForSequenceClassification(config).eval()
+
+    def pooled(text: str) -> torch.Tensor:
+        with torch.no_grad():
+            return bert.bert(**tokenizer(text, return_tensors="pt")).pooler_output[0]
+
+    good, bad = pooled("The lamp."), pooled("The plugh.")
+    direction = (bad - good) / (bad - good).norm() ** 2
+    with torch.no_grad():
+        bert.classifier.weight.zero_()
+        bert.classifier.weight[1] = 20 * direction
+        bert.classifier.bias.zero_()
+        bert.classifier.bias[1] = -20 * (direction @ (good + bad)) / 2
+    bert.save_pretrained(folder)
+    return folder
+
+
+def test_a_classifier_flags_in_a_process_of_its_own_and_comes_back(model: Path) -> None:
+    filter = Classifier(str(model), [], 0.5, PATIENCE)
+    filter.start()
+    try:
+        texts = ["The lamp.", "The plugh."]
+        assert filter.check(texts) == [PASSED, Verdict(True, "bad")]
+        assert filter._process is not None
+        first = filter._process.pid
+        psutil.Process(first).kill()
+        with pytest.raises((FilterError, EOFError, OSError)):
+            filter.check(texts)
+        assert filter.check(texts) == [PASSED, Verdict(True, "bad")]
+        assert not psutil.pid_exists(first)
+    finally:
+        filter.stop()
+
+
+@pytest.mark.parametrize(("labels", "said"), [(["violent"], "violent.*fine, bad"), (["bad"], None)])
+def test_a_classifier_with_unknown_labels_says_which_there_are(
+    model: Path, labels: list[str], said: str | None
+) -> None:
+    filter = Classifier(str(model), labels, 0.5, PATIENCE)
+    try:
+        if said is None:
+            filter.start()
+            assert filter.check(["The plugh."]) == [Verdict(True, "bad")]
+        else:
+            with pytest.raises(FilterError, match=said):
+                filter.start()
+    finally:
+        filter.stop()
+
+
+def test_a_classifier_that_cannot_be_loaded_lets_nothing_pass(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    moderation = make_moderation(Settings(filter=str(tmp_path)))
+    assert moderation is not None
+    moderation.start()
+    try:
+        assert run(moderation._checker.judge("The lamp.")).failed
+    finally:
+        moderation.stop()
+    assert "the classifier cannot be used" in caplog.text
