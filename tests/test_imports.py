@@ -22,7 +22,7 @@ RANKS = [
         "gptj_demo.api.pipeline_cloud",
         "gptj_demo.api.tokens",
     ),
-    ("gptj_demo.api.bodies",),
+    ("gptj_demo.api.bodies", "gptj_demo.web"),
     ("gptj_demo.api.context", "gptj_demo.api.front"),
     (
         "gptj_demo.api.connections",
@@ -35,6 +35,8 @@ RANKS = [
         "gptj_demo.api.choices",
         "gptj_demo.api.compatibility",
         "gptj_demo.api.errors",
+        "gptj_demo.api.guesses",
+        "gptj_demo.api.keys",
         "gptj_demo.api.metrics",
     ),
     ("gptj_demo.client", "gptj_demo.engine.__main__", "gptj_demo.engine.classifier"),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import math
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from limits import RateLimitItemPerMinute
@@ -15,32 +14,16 @@ from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 
 from gptj_demo.api.errors import ApiError
+from gptj_demo.api.guesses import MAX_ADDRESSES, Guesses
+from gptj_demo.api.keys import Keys, read_keys
 from gptj_demo.client import visitor
 from gptj_demo.protocol import Visitor
 from gptj_demo.settings import InvalidSettings, Settings
 
+__all__ = ["Access", "read_keys", "read_login"]
+
 PUBLIC_REQUESTS_PER_CALLER = 8
 PUBLIC_TOKENS_PER_MINUTE = 20_000
-
-
-def read_keys(settings: Settings) -> tuple[str, ...]:
-    """The keys of the settings and of their file; raises `InvalidSettings`."""
-    written = settings.api_keys.get_secret_value().split(",") if settings.api_keys else []
-    if settings.api_keys_file is not None:
-        try:
-            lines = settings.api_keys_file.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidSettings(
-                f"The file of API keys, {settings.api_keys_file}, cannot be read: "
-                f"{getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
-            ) from None
-        written += [line for line in lines if not line.startswith("#")]
-    keys = tuple(key.strip() for key in written if key.strip())
-    if not keys and (settings.api_keys or settings.api_keys_file):
-        raise InvalidSettings(
-            "There is no key in the API keys given; leave the setting out, or write one."
-        )
-    return keys
 
 
 def read_login(settings: Settings) -> list[tuple[str, str]] | None:
@@ -60,8 +43,11 @@ class Access:
     """The callers of the API. Their names contain no keys or secrets."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = [key.encode() for key in read_keys(settings)]
-        self._needs_key = bool(self._keys) or settings.login is not None
+        self._keys = Keys(settings)
+        self._has_login = settings.login is not None
+        self._guesses = Guesses()
+        self._served: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Addresses and callers that had a right key: others' guesses do not close their way."""
         public = settings.limits == "public"
         self.requests_per_caller = settings.requests_per_caller or (
             PUBLIC_REQUESTS_PER_CALLER if public else None
@@ -74,17 +60,37 @@ class Access:
     @property
     def needs_key(self) -> bool:
         """Whether requests without a key are refused."""
-        return self._needs_key
+        return self._has_login or self._keys.are_needed
 
     def identify(self, request: Request) -> Visitor:
-        """The caller; raises `ApiError` 401 if a key is missing or wrong."""
-        if not self._needs_key:
+        """The caller; raises `ApiError` 401 if a key is missing or wrong, 429 if the
+        address has guessed too often."""
+        if not self.needs_key:
             return visitor.by_address(request)
+        return self._check(request, self._keys.find_caller)
+
+    def identify_monitor(self, request: Request) -> None:
+        """Raise `ApiError` as `identify` does, unless the caller may read the metrics."""
+        if self.needs_key or self._keys.guard_metrics:
+            self._check(request, lambda key: key if self._keys.opens_metrics(key) else None)
+
+    def _check(self, request: Request, find: Callable[[bytes], bytes | None]) -> Visitor:
+        """The caller whose key `find` returns."""
+        address = request.client.host if request.client else ""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        key = given.strip().encode()
-        # compare all keys, each in constant time
-        known = [k for k in self._keys if hmac.compare_digest(k, key)]
-        if scheme.lower() != "bearer" or not known:
+        key = find(given.strip().encode()) if scheme.lower() == "bearer" else None
+        caller = None if key is None else visitor.by_key(key, request)
+        wait = self._guesses.wait(address)
+        if wait and given and (caller is None or (address, caller.name) not in self._served):
+            raise ApiError(
+                429,
+                f"Too many wrong keys came from your address. Try again in {wait} seconds.",
+                code="too_many_wrong_keys",
+                headers={"Retry-After": str(wait)},
+            )
+        if caller is None:
+            if given:
+                self._guesses.count(address)
             raise ApiError(
                 401,
                 "This playground's API needs a key: send it as Authorization: Bearer KEY. The one "
@@ -94,7 +100,11 @@ class Access:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return visitor.by_key(known[0], request)
+        self._served[address, caller.name] = None
+        self._served.move_to_end((address, caller.name))
+        if len(self._served) > MAX_ADDRESSES:
+            self._served.popitem(last=False)
+        return caller
 
     @contextmanager
     def admit(self, caller: Visitor) -> Iterator[None]:

@@ -42,5 +42,5 @@ class Health:
 
     async def metrics(self, request: Request) -> Response:
         """Metrics in Prometheus's text format."""
-        self._api.access.identify(request)
+        self._api.access.identify_monitor(request)
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)
