@@ -83,16 +83,20 @@ def _serve(worker: Worker, listener: socket.socket) -> uvicorn.Server:
     from gptj_demo.api.connections import guarded
     from gptj_demo.api.service import build_service
     from gptj_demo.ui.page import build_page, mount_page
+    from gptj_demo.web.failures import configure_logs
+    from gptj_demo.web.site import protect
 
+    configure_logs()
     settings = worker.settings
     app = build_service(worker, settings)
-    mount_page(app, build_page(worker), worker, read_login(settings))
+    page = build_page(worker)
+    mount_page(app, page, worker, read_login(settings))
     config = uvicorn.Config(
-        app,
+        protect(app, page, settings),
+        log_config=None,  # by the root logger, which writes no message of an exception
         log_level="warning",
         access_log=False,
-        proxy_headers=settings.trusted_proxies is not None,
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=False,  # `protect` reads them
         server_header=False,
         http=guarded(),
     )

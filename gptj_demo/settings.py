@@ -64,10 +64,13 @@ class Settings(BaseSettings):
     api_keys: SecretStr | None = Field(
         None,
         description="Keys that programs must have, separated by commas; without any, everyone may "
-        "use the API. Better in the environment than as a flag, which others on the machine see.",
+        "use the API. A key written as metrics:KEY opens /metrics and nothing else. Better in the "
+        "environment than as a flag, which others on the machine see.",
     )
     api_keys_file: Path | None = Field(
-        None, description="A file with such keys, one a line; lines that begin with # are comments."
+        None,
+        description="A file with such keys, one a line; lines that begin with # are comments. It "
+        "is read again when it changes.",
     )
     login: SecretStr | None = Field(
         None,
@@ -97,8 +100,19 @@ class Settings(BaseSettings):
     )
     cors_origins: str = Field(
         "",
-        description="Web pages that may use the API from a browser, such as https://example.org, "
-        "separated by commas; * is all of them.",
+        description="Other sites whose pages may use the playground from a browser, such as "
+        "https://example.org, separated by commas; * is all of them.",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Host names that the playground answers to, such as play.example.org or "
+        "*.example.org, separated by commas; * is all of them. IP addresses, the machine's own "
+        "name and names of a local network are always accepted. By default nothing else, and "
+        "behind a trusted proxy every name.",
+    )
+    frame_origins: str = Field(
+        "https://huggingface.co,https://*.hf.space",
+        description="Other sites that may show the page in a frame, separated by commas.",
     )
     trusted_proxies: str | None = Field(
         None,

@@ -31,15 +31,8 @@ def build_service(worker: Worker, settings: Settings) -> FastAPI:
     worker.observer = metrics
     app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.include_router(_routes(app, Context(worker, settings, access), metrics))
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
-            expose_headers=["X-Request-Id", "Retry-After"],
-        )
+    # It allows no origin, and because it is there Gradio does not allow all; see `web.site`.
+    app.add_middleware(CORSMiddleware)
     app.add_middleware(PageBodies, most=settings.max_body_bytes)
     app.add_middleware(Front, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     add_error_answers(app)

@@ -34,6 +34,7 @@ from gptj_demo.ui.generation import (
 )
 from gptj_demo.ui.grid import Cell, Grid, make_grid
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid
+from gptj_demo.ui.inputs import require_lists, require_object, require_string
 from gptj_demo.ui.templates import parse_template
 
 
@@ -241,6 +242,12 @@ def _compare(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
         same_seed: Whether all cells have the same seed; otherwise seeds count up from cell to cell.
         controls: All other controls by their names in /generate, as JSON; the rest have defaults.
         """
+        columns, column_values = columns or "", column_values or ""
+        rows, row_values = rows or "", row_values or ""
+        require_string(prompt=prompt, columns=columns, column_values=column_values)
+        require_string(rows=rows, row_values=row_values)
+        require_lists(placeholders=placeholders or {})
+        require_object(controls=controls or {})
         try:
             given = dict(controls or {})
             seed = make_params({"seed": given.get("seed")}).seed

@@ -42,6 +42,7 @@ from gptj_demo.ui.generation import (
     finished_of,
     text_of,
 )
+from gptj_demo.ui.inputs import require_string
 from gptj_demo.ui.scoring_api import (
     as_gradio_errors,
     attribute_function,
@@ -118,8 +119,7 @@ async def _events_for(
     caller, prompt, *rest = values
     controls = dict(zip((control.name for control in CONTROLS), rest, strict=True))
     try:
-        if not isinstance(prompt, str):
-            raise gr.Error("prompt must be a string.", print_exception=False)
+        require_string(prompt=prompt)
         params = make_params(controls)
         visitor = by_address(caller)
         async with aclosing(worker.stream(GenerationRequest(prompt, params, visitor))) as stream:
@@ -211,8 +211,7 @@ def _alternatives(worker: Worker) -> Callable[..., Any]:
     async def alternatives(*values: Any) -> dict[str, Any]:
         caller, prompt, count, *rest = values
         check_alternatives(count, 1)
-        if not isinstance(prompt, str):
-            raise gr.Error("prompt must be a string.", print_exception=False)
+        require_string(prompt=prompt)
         controls = dict(zip((control.name for control in SHAPING), rest, strict=True))
         answer: dict[str, Any] = {}
         with as_gradio_errors():
@@ -265,6 +264,7 @@ def _tokenize(worker: Worker) -> Callable[..., Any]:
 
         If a token is a part of a character, its text shows the bytes, such as \\xe2\\x80.
         """
+        require_string(text=text)
         try:
             tokens = await worker.tokenize(text)
         except RequestRefused as refusal:

@@ -8,10 +8,13 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 from gradio.events import api
+from starlette.middleware import Middleware
+from starlette.routing import Mount
 
 from gptj_demo.client import Worker
 from gptj_demo.ui.about import build_about
 from gptj_demo.ui.assets import ASSETS, boot_script, read_styles, serve_assets
+from gptj_demo.ui.blocks import PageBlocks
 from gptj_demo.ui.branches import build_branches
 from gptj_demo.ui.compare import build_compare
 from gptj_demo.ui.gradio_api import build_api
@@ -21,6 +24,8 @@ from gptj_demo.ui.share import Share, build_code_api
 from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.why import build_why
 from gptj_demo.ui.write import build_write
+from gptj_demo.web.answers import PageScripts
+from gptj_demo.web.origins import listed
 
 TITLE = "GPT-J Playground"
 MAX_EVENTS = 1000  # beyond the worker's own queue, which is the one that refuses with a sentence
@@ -48,7 +53,7 @@ def build_page(worker: Worker) -> gr.Blocks:
         """Which model answers, how far it has loaded, and how many requests run and wait."""
         return describe_status(worker)
 
-    page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True)
+    page = PageBlocks(title=TITLE, analytics_enabled=False, fill_width=True)
     with page:
         ModelStatus(worker, VIEWS, elem_id="model-status")
         for name, build in VIEWS.items():
@@ -57,7 +62,7 @@ def build_page(worker: Worker) -> gr.Blocks:
         Share(worker, elem_id="share")
         build_api(worker)
         build_code_api(worker)
-        api(status, api_name="status", queue=False)
+        api(status, api_name="status")
     page.max_threads = MAX_EVENTS  # it caps running events, which hold no thread here
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=None)
     bound_queue(page)
@@ -69,7 +74,7 @@ def page_options() -> dict[str, Any]:
     return {
         "theme": Paper(),
         # not as `css`: Gradio would add each rule twice and lose shorthands that hold a variable
-        "head": f"{HEAD}<style>{_styles()}</style><script>{boot_script([*VIEWS])}</script>",
+        "head": f"{HEAD}<style>{_styles()}</style><script>{_boot_script()}</script>",
         "favicon_path": ASSETS / "favicon.svg",
         "ssr_mode": False,  # its proxy would stand between visitors and our routes
         "run_history": False,  # texts are kept by the editor, in one place
@@ -77,6 +82,10 @@ def page_options() -> dict[str, Any]:
         "enable_monitoring": False,
         "show_error": True,
     }
+
+
+def _boot_script() -> str:
+    return boot_script([*VIEWS])
 
 
 def _styles() -> str:
@@ -101,3 +110,10 @@ def mount_page(
         **page_options(),
     )
     share_state(page, app.routes[-1])
+    mounted = app.routes[-1]
+    assert isinstance(mounted, Mount)
+    assert isinstance(mounted.app, FastAPI)
+    scripts = Middleware(
+        PageScripts, scripts=[_boot_script()], frames=listed(settings.frame_origins)
+    )
+    mounted.app.user_middleware.append(scripts)  # innermost: before Gradio compresses the page

@@ -19,8 +19,9 @@ from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params, write_value
 from gptj_demo.sampling import CONTROLS, MAX_NEW_TOKENS
 from gptj_demo.texts import message, quoted
-from gptj_demo.ui.component import ModuleHTML
+from gptj_demo.ui.component import ModuleHTML, read_asked
 from gptj_demo.ui.generation import read_controls
+from gptj_demo.ui.inputs import require_object, require_string
 from gptj_demo.ui.snippets import IN_REPOSITORY, MODEL_FOLDER, Place, make_snippets
 
 GPT_J = "EleutherAI/gpt-j-6b"
@@ -41,10 +42,12 @@ class Share(ModuleHTML):
         async def check_settings(values: Any) -> dict[str, Any]:
             return check(values)
 
-        async def write_code(asked: Any) -> dict[str, Any]:
+        async def write_code(sent: Any) -> dict[str, Any]:
+            asked, _ = read_asked(sent)
+            controls = asked.get("controls")
+            prompt, address = str(asked.get("prompt", "")), str(asked.get("address", ""))
             try:
-                params = read_controls(asked["controls"])
-                prompt, address = str(asked["prompt"]), str(asked["address"])
+                params = read_controls(controls if isinstance(controls, dict) else {})
                 return {"snippets": await _snippets(worker, prompt, params, address)}
             except (InvalidControl, RequestRefused) as refusal:
                 return refusal.message.described()
@@ -71,6 +74,8 @@ def build_code_api(worker: Worker) -> None:
         controls: Those that differ from the defaults, by name.
         address: The playground's URL in the code.
         """
+        require_string(prompt=prompt, address=address)
+        require_object(controls=controls or {})
         try:
             snippets = await _snippets(worker, prompt, make_params(controls or {}), address)
         except (InvalidControl, RequestRefused) as error:

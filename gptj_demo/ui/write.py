@@ -120,7 +120,6 @@ def build_write(worker: Worker) -> None:
         components["seed"],
         api_name="editor_keep_seed",
         api_visibility="private",
-        queue=False,
         show_progress="hidden",
     )
     in_order = json.dumps(list(components))

@@ -1,0 +1,217 @@
+"""Calls that cannot be meant get a sentence; no text of a request reaches the log."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Playground
+from tests.waiting import PATIENCE
+
+from .conftest import WholeSite
+
+API = "/gradio_api"
+MARKER = "TheVisitorsSecretWords"
+FILE = {"path": f"http://{MARKER}.example/x", "meta": {"_type": "gradio.FileData"}}
+SESSION = "abc123"
+
+
+def fn_index(site: WholeSite, name: str) -> int:
+    return next(number for number, fn in site.page.fns.items() if fn.api_name == name)
+
+
+def malformed(join: int, keep: int, server: int) -> list[tuple[str, Any]]:
+    """Calls that are wrong in one way each, with the marker in every text."""
+    return [
+        (f"{API}/call/tokenize", {"data": []}),
+        (f"{API}/call/tokenize", {"data": [MARKER, MARKER]}),
+        (f"{API}/call/generate", {"data": [MARKER]}),
+        (f"{API}/call/tokenize", {"data": MARKER}),
+        (f"{API}/call/tokenize", {MARKER: MARKER}),
+        (f"{API}/call/tokenize", [MARKER]),
+        (f"{API}/call/tokenize", MARKER),
+        (f"{API}/call/tokenize", {"data": [FILE]}),
+        (f"{API}/call/tokenize", {"data": [{"deep": [{"er": FILE}]}]}),
+        (f"{API}/call/tokenize", {"data": [MARKER], "session_hash": MARKER + "/../" + MARKER}),
+        (f"{API}/call/tokenize", {"data": [MARKER], "session_hash": [MARKER]}),
+        (f"{API}/call/{MARKER}", {"data": [MARKER]}),
+        (f"{API}/call/editor_generate", {"data": [MARKER]}),
+        (f"{API}/call/v2/tokenize", {}),
+        (f"{API}/call/v2/tokenize", {"text": MARKER, MARKER: MARKER}),
+        (f"{API}/call/v2/tokenize", {"text": FILE}),
+        (f"{API}/call/v2/{MARKER}", {"text": MARKER}),
+        (f"{API}/queue/join", {"data": [MARKER], "fn_index": join}),
+        (f"{API}/queue/join", {"data": [MARKER], "fn_index": join, "session_hash": SESSION}),
+        (f"{API}/queue/join", {"data": [MARKER], "fn_index": 10**9, "session_hash": SESSION}),
+        (f"{API}/queue/join", {"data": [MARKER], "fn_index": MARKER, "session_hash": SESSION}),
+        (f"{API}/queue/join", {"data": [MARKER], "session_hash": SESSION}),
+        (
+            f"{API}/queue/join",
+            {"data": [], "fn_index": keep, "session_hash": SESSION, "batched": True},
+        ),
+        (
+            f"{API}/queue/join",
+            {"data": [], "fn_index": keep, "session_hash": SESSION, "trigger_id": MARKER},
+        ),
+        (
+            f"{API}/component_server/",
+            {"data": MARKER, "component_id": server, "fn_name": MARKER, "session_hash": SESSION},
+        ),
+        (
+            f"{API}/component_server/",
+            {"data": MARKER, "component_id": MARKER, "fn_name": "plan", "session_hash": SESSION},
+        ),
+        (
+            f"{API}/component_server/",
+            {
+                "data": MARKER,
+                "component_id": server,
+                "fn_name": "__init__",
+                "session_hash": SESSION,
+            },
+        ),
+        (f"{API}/component_server/", {"data": MARKER}),
+    ]
+
+
+def test_a_malformed_call_is_refused_with_a_sentence(site: WholeSite) -> None:
+    calls = malformed(fn_index(site, "editor_generate"), fn_index(site, "editor_keep_seed"), 1)
+    for path, body in calls:
+        answer = site.ask("POST", path, json=body)
+        assert 400 <= answer.status_code < 500, (path, body, answer.text)
+        sentence = answer.json()["detail"]
+        assert isinstance(sentence, str), sentence
+        assert sentence.endswith(".")
+        assert len(sentence) < 250
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b'{"data": ["x"]}', "text/plain", 415),
+        (b'{"data": ["x"]}', "application/x-www-form-urlencoded", 415),
+        (b'{"data": ["x"]}', "multipart/form-data; boundary=x", 415),
+        (b'{"data": ["x"]}', None, 415),
+        (b"{", "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b" " * (5 * 2**20), "application/json", 413),
+    ],
+)
+def test_only_json_of_a_bounded_size_is_read(
+    site: WholeSite, content: bytes, kind: str | None, status: int
+) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    for path in ("call/tokenize", "queue/join", "cancel", "reset", "component_server/"):
+        answer = site.ask("POST", f"{API}/{path}", content=content, headers=headers)
+        assert (answer.status_code, "detail" in answer.json()) == (status, True)
+
+
+def test_no_text_of_a_request_reaches_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """Every field of every route with a marker, malformed bodies, and functions that fail."""
+    playground = Playground()
+    try:
+        playground.wait_until_ready()
+        config = playground.http.get("/config").json()
+        fns = {fn["api_name"]: fn for fn in config["dependencies"]}
+        servers = [c for c in config["components"] if c["props"].get("server_fns")]
+        generate, keep = fns["editor_generate"]["id"], fns["editor_keep_seed"]["id"]
+        for path, body in malformed(generate, keep, servers[0]["id"]):
+            answer = playground.http.post(path, json=body)
+            assert 400 <= answer.status_code < 500, (path, body, answer.text)
+        for name, fn in fns.items():
+            inputs = [MARKER] * len(fn["inputs"])
+            for data in (inputs, [[MARKER]] * len(inputs), [{MARKER: MARKER}] * len(inputs)):
+                body = {
+                    "data": data, "fn_index": fn["id"], "session_hash": SESSION,
+                    "event_data": {MARKER: MARKER}, "trigger_id": None,
+                }  # fmt: skip
+                joined = playground.http.post(f"{API}/queue/join", json=body)
+                if joined.status_code == 200:
+                    read_events(playground, f"{API}/queue/data?session_hash={SESSION}")
+                if fn["api_visibility"] == "public":
+                    event = playground.http.post(f"{API}/call/{name}", json={"data": data})
+                    read_events(playground, f"{API}/call/{name}/{event.json()['event_id']}")
+        for component in servers:
+            for name in component["props"]["server_fns"]:
+                for data in (MARKER, [MARKER], {MARKER: MARKER}, None, {"id": MARKER}):
+                    body = {
+                        "data": data, "component_id": component["id"], "fn_name": name,
+                        "session_hash": SESSION,
+                    }  # fmt: skip
+                    playground.http.post(f"{API}/component_server/", json=body)
+        for path in (f"/{MARKER}", f"/config?{MARKER}=1&deep_link={MARKER}", f"/?page={MARKER}",
+                     f"{API}/queue/data?session_hash={MARKER}", f"{API}/call/score/{MARKER}",
+                     f"/v1/{MARKER}", f"/assets/{MARKER}", f"/page/{MARKER}/{MARKER}"):  # fmt: skip
+            playground.http.get(path, headers={"X-Request-Id": MARKER, "Cookie": f"a={MARKER}"})
+        playground.http.post("/login", data={"username": MARKER, "password": MARKER})
+        playground.http.get("/", headers={"Host": f"{MARKER}.example.org"})
+        for body in ({"prompt": MARKER, "model": MARKER}, {MARKER: 1}, {"prompt": {MARKER: 1}}):
+            playground.http.post("/v1/completions", json=body)
+            playground.http.post("/v2/runs", json=body)
+            playground.http.post("/tokenize", json=body)
+        assert playground.http.get("/readyz").status_code == 200
+    finally:
+        playground.stop()
+    printed = "".join(capfd.readouterr())
+    assert MARKER.lower() not in printed.lower(), printed
+    assert "Traceback" not in printed, printed
+
+
+def read_events(playground: Playground, path: str) -> str:
+    """All events of a stream, which ends by itself."""
+    return playground.http.get(path).text
+
+
+def test_an_event_is_ended_by_its_own_session_only() -> None:
+    playground = Playground()
+    try:
+        playground.wait_until_ready()
+        config = playground.http.get("/config").json()
+        fns = {fn["api_name"]: fn["id"] for fn in config["dependencies"]}
+        count = len(
+            playground.http.get(f"{API}/info").json()["named_endpoints"]["/generate"]["parameters"]
+        )
+        info = playground.http.get(f"{API}/info").json()["named_endpoints"]["/generate"]
+        wanted = {"prompt": "Once upon a time", "max_new_tokens": 2000, "ignore_eos": True}
+        data = [
+            wanted.get(p["parameter_name"], p.get("parameter_default")) for p in info["parameters"]
+        ]
+        assert len(data) == count
+        posted = playground.http.post(f"{API}/call/generate", json={"data": data})
+        event = posted.json()["event_id"]
+        seen: list[str] = []
+        first = threading.Event()
+
+        def read() -> None:
+            with playground.http.stream("GET", f"{API}/call/generate/{event}") as answer:
+                for line in answer.iter_lines():
+                    seen.append(line)
+                    if line.startswith("data:") and len(line) > 20:
+                        first.set()
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        assert first.wait(PATIENCE)
+        for session in (SESSION, str(uuid.uuid4())):
+            forged = {"event_id": event, "session_hash": session, "fn_index": fns["generate"]}
+            answer = playground.http.post(f"{API}/cancel", json=forged)
+            assert answer.json() == {
+                "success": True
+            }  # does not tell whether there is such an event
+            assert playground.http.post(f"{API}/reset", json={"event_id": event}).is_success
+            assert playground.http.post(f"{API}/stream/{event}/close").status_code == 404
+        count_then = len(seen)
+        playground.http.get(f"{API}/queue/data?session_hash={SESSION}")
+        assert reader.is_alive()
+        own = {"event_id": event, "session_hash": event, "fn_index": fns["generate"]}
+        assert playground.http.post(f"{API}/cancel", json=own).is_success
+        reader.join(PATIENCE)
+        assert not reader.is_alive()
+        assert len(seen) >= count_then
+        assert playground.wait_until_idle()
+    finally:
+        playground.stop()

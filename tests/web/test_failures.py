@@ -1,0 +1,64 @@
+"""What the log tells of a failure: its kind and place, never the message."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from typing import Any
+
+import pytest
+
+from gptj_demo.web.answers import FAILED, Answers
+from gptj_demo.web.failures import FirstLine, PlainFormatter, describe_failure
+
+SECRET = "words of a visitor"
+
+
+def failure() -> Exception:
+    try:
+        try:
+            raise KeyError(SECRET)
+        except KeyError as error:
+            raise ValueError(f"bad: {SECRET}") from error
+    except ValueError as error:
+        return error
+
+
+def test_a_failure_is_described_without_its_message() -> None:
+    told = describe_failure(failure())
+    assert SECRET not in told
+    assert "ValueError at test_failures.py:" in told
+    assert "because of KeyError at test_failures.py:" in told
+    assert "failure" in told
+    assert "\n" not in told
+
+
+def test_the_log_shows_no_message_of_an_exception() -> None:
+    logger = logging.Logger("asyncio")
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.addFilter(FirstLine())
+    logger.error("a task failed\nfuture: <Task exception=%r>", SECRET, exc_info=failure())
+    assert SECRET not in stream.getvalue()
+    assert stream.getvalue().startswith("ERROR asyncio: a task failed\nValueError at ")
+
+
+def test_a_failed_request_is_500_with_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise failure()
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(Answers(broken, [])(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 500
+    assert FAILED.encode() in sent[1]["body"]
+    assert (b"x-content-type-options", b"nosniff") in sent[0]["headers"]
+    assert SECRET not in caplog.text
+    assert "ValueError at " in caplog.text

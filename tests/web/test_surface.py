@@ -1,0 +1,194 @@
+"""What a stranger can reach: every route of Gradio and every function, each with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gptj_demo.api.description import TITLE
+from gptj_demo.web.calls import Calls
+from gptj_demo.web.guard import NOTHING_HERE
+from gptj_demo.web.surface import OPEN
+
+from .conftest import WholeSite
+
+API = "/gradio_api"
+CLOSED = {
+    # files, media and uploads: nothing here takes or returns a file
+    ("POST", f"{API}/upload"),
+    ("GET", f"{API}/upload_progress"),
+    ("GET", f"{API}/file={{path_or_url:path}}"),
+    ("HEAD", f"{API}/file={{path_or_url:path}}"),
+    ("GET", f"{API}/file/{{path:path}}"),
+    ("POST", f"{API}/process_recording"),
+    ("POST", f"{API}/stream/{{event_id}}"),
+    ("POST", f"{API}/stream/{{event_id}}/close"),
+    ("GET", f"{API}/stream/{{session_hash}}/{{run}}/{{component_id}}/playlist.m3u8"),
+    ("GET", f"{API}/stream/{{session_hash}}/{{run}}/{{component_id}}/{{segment_id}}.{{ext}}"),
+    ("GET", f"{API}/stream/{{session_hash}}/{{run}}/{{component_id}}/playlist-file"),
+    # requests to other hosts, of which a stranger chooses the address
+    ("GET", f"{API}/proxy={{url_path:path}}"),
+    ("HEAD", f"{API}/proxy={{url_path:path}}"),
+    # other ways to call a function, without the queue
+    ("POST", f"{API}/run/{{api_name}}"),
+    ("POST", f"{API}/run/{{api_name}}/"),
+    ("POST", f"{API}/api/{{api_name}}"),
+    ("POST", f"{API}/api/{{api_name}}/"),
+    # state that a stranger could make the server keep or drop
+    ("GET", f"{API}/deep_link"),
+    ("GET", f"{API}/heartbeat/{{session_hash}}"),
+    ("GET", f"{API}/startup-events"),
+    # of Gradio's developers, and of hosts that are not ours
+    ("GET", f"{API}/dev/reload"),
+    ("GET", "/svelte/{path:path}"),
+    ("GET", f"{API}/custom_component/{{id}}/{{environment}}/{{type}}/{{file_name}}"),
+    ("GET", f"{API}/vibe-code"),
+    ("GET", f"{API}/vibe-code/"),
+    ("POST", f"{API}/vibe-code"),
+    ("POST", f"{API}/vibe-code/"),
+    ("POST", f"{API}/vibe-edit"),
+    ("POST", f"{API}/vibe-edit/"),
+    ("POST", f"{API}/undo-vibe-edit"),
+    ("POST", f"{API}/undo-vibe-edit/"),
+    ("POST", f"{API}/vibe-starter-queries"),
+    ("POST", f"{API}/vibe-starter-queries/"),
+    ("GET", f"{API}/runs"),
+    ("GET", f"{API}/runs/"),
+    # what others do here
+    ("GET", "/monitoring"),
+    ("GET", "/monitoring/summary"),
+    ("GET", "/monitoring/{key}"),
+    ("GET", f"{API}/queue/status"),
+    # who somebody is: the page's configuration says it to the page
+    ("GET", f"{API}/user"),
+    ("GET", f"{API}/user/"),
+    ("GET", f"{API}/token"),
+    ("GET", f"{API}/token/"),
+    ("GET", f"{API}/login_check"),
+    ("GET", f"{API}/login_check/"),
+    ("GET", f"{API}/app_id"),
+    ("GET", f"{API}/app_id/"),
+    # second spellings of open routes
+    ("POST", "/login/"),
+    ("GET", "/config/"),
+    ("GET", f"{API}/info/"),
+    ("GET", f"{API}/theme.css"),
+    ("GET", "/pwa_icon/{size}"),
+    ("POST", f"{API}/call/{{api_name}}/"),
+    ("POST", f"{API}/call/v2/{{api_name}}/"),
+    ("POST", f"{API}/reset/"),
+    ("POST", f"{API}/component_server"),
+}
+"""The other routes of Gradio, which are answered with 404."""
+
+SHADOWED = {("GET", "/openapi.json"), ("HEAD", "/openapi.json")}
+"""Routes of Gradio behind a route of ours with the same path."""
+
+FUNCTIONS = {
+    # named, for programs: docs/api.md lists them
+    "generate": "continues a text",
+    "complete": "continues a text, with all details",
+    "alternatives": "lists next tokens",
+    "score": "scores a text",
+    "compare_prompts": "scores prompts",
+    "attribute": "scores parts of a prompt",
+    "compare": "runs a grid",
+    "tokenize": "returns tokens",
+    "code": "writes code for other clients",
+    "status": "says which model answers",
+    # events of the page
+    "editor_generate": "Generate in the editor",
+    "editor_keep_seed": "keeps a shown seed in its control",
+    "compare_run": "runs the grid of the Compare view",
+    "why_ask": "runs the scores of the Why view",
+}
+SERVER_FUNCTIONS = {
+    "status": "the status line asks for it",
+    "count_tokens": "the editor shows the count",
+    "unread": "the editor shows which part is not read",
+    "stop": "ends a request whose random id the caller knows",
+    "score": "colours the tokens of a text",
+    "check_settings": "checks the settings of a link",
+    "write_code": "writes the code that the dialog shows",
+    "plan": "lists the cells of a grid or the parts of a prompt",
+}
+
+
+def routes_of(application: Any) -> Iterator[tuple[str, str]]:
+    """Method and path of every route, those of mounted applications and included routers too."""
+    for route in application.routes:
+        inner = getattr(route, "original_router", None) or getattr(route, "app", None)
+        if hasattr(inner, "routes"):
+            yield from routes_of(inner)
+        else:
+            yield from ((method, route.path) for method in route.methods)
+
+
+def gradio_routes(site: WholeSite) -> set[tuple[str, str]]:
+    return set(routes_of(site.routes.routes[-1].app))  # type: ignore[attr-defined]
+
+
+def test_every_route_of_gradio_is_known_as_open_or_closed(site: WholeSite) -> None:
+    """A route of a new version of Gradio stays closed; this test asks for a decision."""
+    found = gradio_routes(site)
+    assert not found - CLOSED - SHADOWED - set(OPEN), "new routes: open or closed?"
+    assert not (CLOSED | set(OPEN)) - found, "Gradio no longer has these routes"
+    assert site.ask("GET", "/openapi.json").json()["info"]["title"] == TITLE
+    assert not CLOSED & set(OPEN)
+    assert all(OPEN.values())
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(CLOSED))
+def test_a_closed_route_is_404_with_one_sentence(site: WholeSite, method: str, path: str) -> None:
+    filled = re.sub(r"\{[^}]*\}", "1", path)
+    for written in (filled, filled.replace("gradio_api", "gradio%5Fapi"), f"{filled}?a=b"):
+        answer = site.ask(method, written, json={} if method == "POST" else None)
+        assert answer.status_code == 404
+        if method != "HEAD":
+            assert answer.json() == {"detail": NOTHING_HERE}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/pwa_icon",
+             "/robots.txt", f"{API}/info", f"{API}/openapi.json",
+             "/static/js/iframeResizer.contentWindow.min.js", "/docs", "/healthz"],
+)  # fmt: skip
+def test_an_open_route_answers(site: WholeSite, path: str) -> None:
+    assert site.ask("GET", path).status_code == 200
+
+
+def test_every_function_that_can_be_called_is_known(site: WholeSite) -> None:
+    named = {str(fn.api_name) for fn in site.page.fns.values() if fn.fn is not None}
+    assert named == set(FUNCTIONS)
+    assert {name for _, name in Calls(site.page).server_functions} == set(SERVER_FUNCTIONS)
+    public = set(site.ask("GET", f"{API}/info").json()["named_endpoints"])
+    assert public == {f"/{name}" for name in list(FUNCTIONS)[:10]}
+
+
+def test_the_configuration_holds_no_path_of_this_machine(site: WholeSite) -> None:
+    import os
+
+    told = site.ask("GET", "/config").text + site.ask("GET", "/").text
+    home = os.path.expanduser("~")
+    for path in {os.getcwd(), *([] if home == "/" else [home])}:
+        assert f'"{path}' not in told
+        assert f"{path}/" not in told
+
+
+def test_no_websocket_is_open(site: WholeSite) -> None:
+    import asyncio
+
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": f"{API}/queue/join", "headers": [], "client": None}
+    asyncio.run(site.application(scope, receive, send))  # type: ignore[arg-type]
+    assert [message["type"] for message in sent] == ["websocket.close"]
