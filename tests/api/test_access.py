@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from gptj_demo.api.access import Access, read_keys, read_login
 from gptj_demo.api.errors import ApiError
+from gptj_demo.protocol import Visitor
 from gptj_demo.settings import InvalidSettings, Settings
 
 from .conftest import Playground
@@ -23,6 +24,10 @@ def request(authorization: str | None = None, host: str = "192.0.2.7") -> Reques
     return Request({"type": "http", "headers": headers, "client": (host, 1)})
 
 
+def caller(name: str) -> Visitor:
+    return Visitor(name, "192.0.2.7")
+
+
 def settings(**values: Any) -> Settings:
     return Settings(**values)
 
@@ -30,13 +35,13 @@ def settings(**values: Any) -> Settings:
 def test_without_keys_everyone_is_known_by_their_address() -> None:
     access = Access(settings())
     assert not access.needs_key
-    assert access.identify(request()) == "address 192.0.2.7"
-    assert access.identify(request("Bearer anything")) == "address 192.0.2.7"
+    assert access.identify(request()).name == "address 192.0.2.7"
+    assert access.identify(request("Bearer anything")).name == "address 192.0.2.7"
 
 
 def test_each_key_is_a_caller_whose_name_does_not_hold_the_key() -> None:
     access = Access(settings(api_keys=KEYS))
-    names = {access.identify(request(f"Bearer {key}")) for key in KEYS.split(",")}
+    names = {access.identify(request(f"Bearer {key}")).name for key in KEYS.split(",")}
     assert len(names) == 2
     assert not any(key in name for key in KEYS.split(",") for name in names)
 
@@ -82,27 +87,27 @@ def test_a_login_without_keys_closes_the_api() -> None:
 
 def test_a_caller_has_so_many_requests_at_a_time_and_others_are_not_counted() -> None:
     access = Access(settings(requests_per_caller=2))
-    with access.admit("a"), access.admit("a"):
-        with pytest.raises(ApiError) as refused, access.admit("a"):
+    with access.admit(caller("a")), access.admit(caller("a")):
+        with pytest.raises(ApiError) as refused, access.admit(caller("a")):
             pass
         assert refused.value.status == 429
         assert refused.value.headers["Retry-After"] == "1"
-        with access.admit("b"):
+        with access.admit(caller("b")):
             pass
-    with access.admit("a"):
+    with access.admit(caller("a")):
         pass
 
 
 def test_tokens_a_minute_are_limited_for_each_caller() -> None:
     access = Access(settings(tokens_per_minute=100))
     for _ in range(2):
-        with access.admit("a"):
-            access.charge("a", 60)
-    with pytest.raises(ApiError) as refused, access.admit("a"):
+        with access.admit(caller("a")):
+            access.charge(caller("a"), 60)
+    with pytest.raises(ApiError) as refused, access.admit(caller("a")):
         pass
     assert refused.value.status == 429
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
-    with access.admit("b"):
+    with access.admit(caller("b")):
         pass
 
 
