@@ -38,7 +38,7 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
-from gptj_demo.texts import Message, joined, message
+from gptj_demo.texts import Message, first_line, joined, message
 from gptj_demo.tokenization import token_bytes
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,25 @@ def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
 
 
 def load(settings: Settings, send: Callable[[object], None]) -> Engine:
-    """Find, load and warm up the model, reporting progress; raises `loading.Refusal`."""
+    """Find, load and warm up the model, reporting progress; raises `loading.Refusal`.
+
+    Whatever goes wrong here is a refusal: the files, the settings and the machine would be the same
+    at the next start.
+    """
+    try:
+        return _load(settings, send)
+    except (loading.Refusal, BrokenPipeError, ConnectionResetError, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the libraries written in Rust is no `Exception`
+        logger.debug("loading failed", exc_info=True)
+        model, problem = settings.model, f"{type(error).__name__}, {first_line(error)}"
+        raise loading.Refusal(
+            f"The model {model} cannot be loaded ({problem}): check its files, or set model to "
+            "another one or to sample."
+        ) from error
+
+
+def _load(settings: Settings, send: Callable[[object], None]) -> Engine:
     last = 0.0
 
     def report(detail: Message, progress: float | None = None) -> None:
@@ -182,6 +200,8 @@ def _get_nowait(inbox: queue.SimpleQueue[Submit | Cancel]) -> Submit | Cancel | 
 def main(descriptor: int) -> None:
     """Run the engine over an inherited socket; the first message on it is the `Settings`."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if sys.flags.dev_mode:  # PYTHONDEVMODE=1 shows why loading failed, with the traceback
+        logger.setLevel(logging.DEBUG)
     connection = Connection(descriptor)
     settings = connection.recv()
     inbox: queue.SimpleQueue[Submit | Cancel] = queue.SimpleQueue()

@@ -12,6 +12,10 @@ from gptj_demo.protocol import EngineStatus
 from gptj_demo.settings import Settings
 
 
+class Panic(BaseException):
+    """As the libraries written in Rust raise it."""
+
+
 def ignore(message: object) -> None:
     pass
 
@@ -66,3 +70,30 @@ def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(loop, "warm_up", run_out)
     with pytest.raises(Refusal, match="with 1 stream ran out of memory"):
         loop.load(Settings(model="sample"), ignore)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), MemoryError(), AssertionError("no\nway"), Panic()]
+)
+def test_whatever_else_goes_wrong_is_refused_with_one_sentence(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "build_model", fail)
+    with pytest.raises(Refusal) as caught:
+        loop.load(Settings(model="sample"), ignore)
+    said = str(caught.value)
+    assert "The model sample cannot be loaded" in said
+    assert type(error).__name__ in said
+    assert said.isprintable()
+    assert not caplog.records
+
+
+def test_a_closed_socket_is_no_fault_of_the_model() -> None:
+    def closed(_: object) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        loop.load(Settings(model="sample"), closed)

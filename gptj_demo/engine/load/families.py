@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from huggingface_hub import errors as hub_errors
 from transformers import GPTJConfig
 
-from gptj_demo.engine.load.errors import Refusal, last_line
+from gptj_demo.engine.load.configuration import read_configuration
+from gptj_demo.engine.load.errors import Refusal, shown
+from gptj_demo.engine.load.folder import read_object, wrong_value
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -33,63 +33,27 @@ SMALL_FILES = (
 """The files fetched from the hub besides the weights."""
 
 
-def file_names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.is_file()}
-
-
 def check_folder(model: str, folder: Path, names: set[str]) -> GPTJConfig:
     """The configuration in `folder`, of a checkpoint of files `names`; raises `Refusal` unless it
     is a complete GPT-J."""
     if "config.json" not in names:
         raise Refusal(f"{model} has no config.json, so it is not a model that can be loaded.")
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = values.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise Refusal(
-            f"{model} has a config.json that cannot be read: {last_line(error)}."
-        ) from None
+    values = read_object(model, folder, "config.json")
+    kind = values.get("model_type")
     if kind != "gptj":
         raise Refusal(
-            f"{model} is not a GPT-J: its config.json says model_type {kind!r}, not 'gptj'."
+            f'{model} is not a GPT-J: its config.json says model_type {shown(kind)}, not "gptj".'
         )
     if values.get("quantization_config"):
         raise Refusal(
             f"{model} is stored quantized already: take the checkpoint it was made from, with "
             "precision int8."
         )
-    try:
-        config = GPTJConfig.from_dict(values)
-    except (hub_errors.StrictDataclassError, TypeError, ValueError) as error:
-        raise Refusal(
-            f"{model} has a config.json with a wrong value: {last_line(error)}."
-        ) from None
-    problem = _wrong_shape(config)
-    if problem:
-        raise Refusal(f"{model} has a config.json with a wrong value: {problem}.")
+    config = read_configuration(model, values)
     weight_files(model, folder, names)
     if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
         raise Refusal(f"{model} has no tokenizer: tokenizer.json, or vocab.json with merges.txt.")
     return config
-
-
-def _wrong_shape(config: GPTJConfig) -> str | None:
-    """Why a model of these sizes is impossible, or None.
-
-    transformers reports some of these only when the model is built or run.
-    """
-    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"):
-        value = getattr(config, name)
-        if value is None and name == "n_inner":
-            continue  # four times n_embd
-        if not isinstance(value, int) or value < 1:
-            return f"{name} is {value}, and must be at least 1"
-    if config.n_embd % config.n_head:
-        return f"n_embd, {config.n_embd}, is not divisible by n_head, {config.n_head}"
-    head_dim, rotary_dim = config.n_embd // config.n_head, config.rotary_dim
-    if not isinstance(rotary_dim, int) or rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
-        return f"rotary_dim is {rotary_dim}, and must be an even number from 2 to {head_dim}"
-    return None
 
 
 def weight_files(model: str, folder: Path, names: set[str]) -> list[str]:
@@ -99,11 +63,19 @@ def weight_files(model: str, folder: Path, names: set[str]) -> list[str]:
         raise Refusal(f"{model} has no weights: none of {', '.join(WEIGHT_FILES)}.")
     if not first.endswith(".index.json"):
         return [first]
-    try:
-        index = json.loads((folder / first).read_text(encoding="utf-8"))
-        shards = sorted({str(name) for name in index["weight_map"].values()})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Refusal(f"{model} has a {first} that cannot be read: {last_line(error)}.") from None
+    files = read_object(model, folder, first).get("weight_map")
+    if not isinstance(files, dict) or not files:
+        raise wrong_value(model, first, f"weight_map is {shown(files)}, and must name files")
+    suffix = first.removesuffix(".index.json").rpartition(".")[2]
+    for name in files.values():
+        # a path could lead out of the folder
+        if not isinstance(name, str) or "/" in name or not name.endswith(f".{suffix}"):
+            raise wrong_value(
+                model,
+                first,
+                f"it names the file {shown(name)}, and must name .{suffix} files in its folder",
+            )
+    shards = sorted(set(files.values()))
     missing = [name for name in shards if name not in names]
     if missing:
         raise Refusal(

@@ -15,7 +15,8 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from gptj_demo.engine.load.errors import Refusal, last_line
-from gptj_demo.engine.load.families import SMALL_FILES, file_names, weight_files
+from gptj_demo.engine.load.families import SMALL_FILES, weight_files
+from gptj_demo.engine.load.folder import file_names
 from gptj_demo.texts import Message, message
 
 Report = Callable[[Message, float | None], None]

@@ -14,7 +14,8 @@ from pathlib import Path
 from transformers import GPTJConfig
 
 from gptj_demo.engine.load.errors import Refusal
-from gptj_demo.engine.load.families import check_folder, file_names
+from gptj_demo.engine.load.families import check_folder
+from gptj_demo.engine.load.folder import file_names
 from gptj_demo.engine.load.hub import fetch_small_files, hub_sizes
 from gptj_demo.engine.load.memory import (
     MAX_STREAMS_BY_DEFAULT,

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, GenerationConfig, GPTJConfig
+from transformers import AutoTokenizer
 
+from gptj_demo.engine.load.configuration import wrong_ids
 from gptj_demo.engine.load.errors import Refusal, last_line
+from gptj_demo.engine.load.folder import file_names, read_object, wrong_value
 from gptj_demo.engine.load.hub import Report, fetch_small_files
 from gptj_demo.engine.load.plan import Plan
+from gptj_demo.engine.load.tokenizer_files import write_checked_files
 from gptj_demo.protocol import TokenizerReady
 from gptj_demo.texts import Message, message
+from gptj_demo.tokenization import Vocabulary
+
+SHORT_TEXT = "Once upon a time"
+"""Tokenized once, to see that the tokenizer works."""
 
 EXTRA_TOKEN = re.compile(r"<\|extratoken_\d+\|>")
 """Names that GPT-J's tokenizer gives to the padding rows of its embedding; not in any text."""
@@ -40,31 +48,25 @@ def load_tokenizer(plan: Plan, report: Report) -> tuple[TokenizerReady, Message 
     folder = Path(plan.source)
     if not folder.is_dir():
         folder = fetch_small_files(plan.source, plan.revision)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        backend = tokenizer.backend_tokenizer
-    except Exception as error:  # it raises undocumented kinds; all mean the same here
-        problem = last_line(error)
-        raise Refusal(f"The tokenizer of {plan.source} cannot be read: {problem}.") from error
+    tokenizer = _read_tokenizer(plan, folder)
+    backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # a stored length would truncate prompts silently
     backend.no_padding()
-    generation = _read_generation_config(folder, plan.config)
+    generation = _read_generation_fields(plan.source, folder)
     text_ids = {
         token_id
         for token, token_id in backend.get_vocab().items()
         if token_id < plan.config.vocab_size and not EXTRA_TOKEN.fullmatch(token)
     }
-    text_ids -= set(generation.suppress_tokens or ())  # `generate` never samples these
+    text_ids -= set(generation.get("suppress_tokens") or ())  # `generate` never samples these
     if not text_ids:
         raise Refusal(f"The tokenizer of {plan.source} has no token that the model knows.")
     size = max(text_ids) + 1
     eos_token_ids = _first_usable(
-        text_ids, generation.eos_token_id, plan.config.eos_token_id, tokenizer.eos_token_id
+        text_ids, generation.get("eos_token_id"), plan.config.eos_token_id, tokenizer.eos_token_id
     )
     bos_token_ids = _first_usable(
-        text_ids, tokenizer.bos_token_id, generation.bos_token_id, plan.config.bos_token_id
+        text_ids, tokenizer.bos_token_id, generation.get("bos_token_id"), plan.config.bos_token_id
     )
     beginning = bos_token_ids or eos_token_ids
     if not beginning:
@@ -80,25 +82,65 @@ def load_tokenizer(plan: Plan, report: Report) -> tuple[TokenizerReady, Message 
         eos_token_ids=eos_token_ids,
         unused_token_ids=tuple(sorted(set(range(size)) - text_ids)),
     )
+    _try(plan.source, ready)
     return ready, _describe_ignored(generation)
 
 
-def _read_generation_config(folder: Path, config: GPTJConfig) -> GenerationConfig:
-    """The fields of transformers' `generation_config`: from its file, or else from the config."""
-    if (folder / "generation_config.json").is_file():
+def _read_tokenizer(plan: Plan, folder: Path) -> Any:
+    """transformers' tokenizer; raises `Refusal`."""
+    with tempfile.TemporaryDirectory(prefix="gptj-tokenizer-") as checked:
+        write_checked_files(plan.source, folder, Path(checked), plan.config.vocab_size)
         try:
-            return GenerationConfig.from_pretrained(folder, local_files_only=True)
-        except (OSError, TypeError, ValueError) as error:
-            raise Refusal(
-                f"{folder.name} has a generation_config.json that cannot be read: "
-                f"{last_line(error)}."
-            ) from None
-    return GenerationConfig.from_model_config(config)
+            return AutoTokenizer.from_pretrained(
+                checked, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # it raises undocumented kinds; all mean the same here
+            problem = last_line(error).replace(checked, str(folder))
+            raise Refusal(f"The tokenizer of {plan.source} cannot be read: {problem}.") from error
 
 
-def _describe_ignored(generation: GenerationConfig) -> Message | None:
+def _try(source: str, ready: TokenizerReady) -> None:
+    """Raise `Refusal` if the web process could not use this tokenizer."""
+    try:
+        vocabulary = Vocabulary(
+            ready.tokenizer_json,
+            ready.vocabulary_size,
+            ready.bos_token_id,
+            ready.eos_token_ids,
+            ready.unused_token_ids,
+        )
+        token_ids = vocabulary.encode_prompt(SHORT_TEXT)
+        unknown = [token_id for token_id in token_ids if token_id not in vocabulary]
+        problem = None
+        if not token_ids:
+            problem = "it makes no token of a text"
+        elif unknown:
+            problem = f"it makes a token {unknown[0]}, which the model does not have"
+        else:
+            vocabulary.tokens(token_ids, SHORT_TEXT)
+    except Exception as error:
+        problem = last_line(error)
+    if problem is not None:
+        raise Refusal(f"The tokenizer of {source} cannot be used: {problem}.")
+
+
+def _read_generation_fields(source: str, folder: Path) -> dict[str, Any]:
+    """The fields of generation_config.json or, if there is none, of config.json, which held them
+    before; raises `Refusal`."""
+    name = "generation_config.json"
+    if name not in file_names(folder):
+        name = "config.json"
+    values = read_object(source, folder, name)
+    for field in ("bos_token_id", "eos_token_id", "suppress_tokens"):
+        problem = wrong_ids(field, values.get(field))
+        if problem is not None:
+            raise wrong_value(source, name, problem)
+    return values
+
+
+def _describe_ignored(generation: dict[str, Any]) -> Message | None:
     """The fields that `generate` would apply and the playground does not."""
-    names = [name for name in IGNORED if getattr(generation, name, None)]
+    names = [name for name in IGNORED if generation.get(name)]
     return message("why.not_applied", fields=", ".join(names)) if names else None
 
 

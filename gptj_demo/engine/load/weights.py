@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import copy
 import logging
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +18,9 @@ from transformers import BitsAndBytesConfig, GPTJForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from gptj_demo.engine.load.errors import Refusal, last_line
-from gptj_demo.engine.load.families import file_names, weight_files
 from gptj_demo.engine.load.hub import Report, fetch_weights
-from gptj_demo.engine.load.legacy import is_legacy, map_tensors
 from gptj_demo.engine.load.plan import Plan
+from gptj_demo.engine.load.tensors import open_tensors
 from gptj_demo.engine.machine import return_freed_memory
 from gptj_demo.engine.model.int8 import quantize
 from gptj_demo.texts import first_line, message
@@ -36,32 +33,25 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     float16. Raises `Refusal`.
     """
     folder = fetch_weights(plan.source, plan.revision, report)
+    stored = open_tensors(plan.source, folder, plan.config)
     is_int8 = plan.precision == "int8"
     is_quantized_here = is_int8 and plan.device == "cpu"
-    dtype: Any
     if is_quantized_here:
-        dtype = "auto"  # in the stored dtype: tensors stay mapped and take no memory
+        dtype = stored.dtype  # tensors stay mapped and take no memory
     elif is_int8:  # bitsandbytes quantises from float16
         dtype = torch.float16
     else:
         dtype = getattr(torch, plan.precision)
-    config = copy.deepcopy(plan.config)
-    config.dtype = None  # the declared dtype may differ from the weights'
     try:
         with _reporting_tensors((lambda *_: None) if is_quantized_here else report):
-            tensors = _map_legacy_files(plan.source, folder)
             loaded: Any = GPTJForCausalLM.from_pretrained(
-                folder if tensors is None else None,
-                state_dict=tensors,
-                config=config,
+                None,
+                state_dict=stored.tensors,
+                config=copy.deepcopy(plan.config),
                 dtype=dtype,
                 quantization_config=_eight_bits() if is_int8 and not is_quantized_here else None,
                 device_map={"": "cuda:0" if plan.device == "cuda" else "cpu"},
                 attn_implementation="eager",
-                weights_only=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # checked below
                 output_loading_info=True,
             )
     except torch.OutOfMemoryError:
@@ -69,26 +59,13 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
             f"{plan.name} in {plan.precision} ran out of memory on {plan.device_name} while it was "
             "loaded: something else takes memory there."
         ) from None
-    except pickle.UnpicklingError as error:
-        raise Refusal(
-            f"The weights of {plan.source} are damaged, or hold code, which is not run: take them "
-            "from somewhere else, best as safetensors."
-        ) from error
-    except (SafetensorError, EOFError, OSError, RuntimeError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         problem = first_line(error) if isinstance(error, RuntimeError) else last_line(error)
         raise Refusal(f"The weights of {plan.source} cannot be read: {problem}.") from error
     model: GPTJForCausalLM = loaded[0]
-    missing, mismatched = sorted(loaded[1]["missing_keys"]), sorted(loaded[1]["mismatched_keys"])
-    if mismatched:
-        name, found, expected = mismatched[0]
-        raise Refusal(
-            f"The weights of {plan.source} are not those of its config.json: {name} is "
-            f"{list(found)}, not {list(expected)}."
-        )
-    if missing:
-        raise Refusal(
-            f"The weights of {plan.source} lack {len(missing)} tensors, {missing[0]} to begin with."
-        )
+    unread = {name for names in loaded[1].values() for name in names}
+    if unread:  # all were there and had the right shape; transformers would leave these random
+        raise Refusal(f"The weights of {plan.source} cannot be read: {min(unread)} was left out.")
     model.requires_grad_(False)
     if is_quantized_here:
         _quantize(model, report)
@@ -96,21 +73,6 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
         if parameter.data_ptr() % parameter.element_size():  # mapped from an old file
             parameter.data = parameter.data.clone()
     return model
-
-
-def _map_legacy_files(source: str, folder: Path) -> dict[str, torch.Tensor] | None:
-    """The mapped tensors of a checkpoint with files of torch's old format, which transformers
-    would read into memory; None if there is no such file."""
-    paths = [folder / name for name in weight_files(source, folder, file_names(folder))]
-    if not any(map(is_legacy, paths)):
-        return None
-    tensors: dict[str, torch.Tensor] = {}
-    for path in paths:
-        if is_legacy(path):
-            tensors.update(map_tensors(path))
-        else:
-            tensors.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-    return tensors
 
 
 def _quantize(model: GPTJForCausalLM, report: Report) -> None:

@@ -95,6 +95,15 @@ def transformers_runs(values: dict[str, Any]) -> bool:
         ({"vocab_size": -1}, "vocab_size"),
         ({"n_positions": -64}, "n_positions"),
         ({"n_inner": -8}, "n_inner"),
+        ({"n_layer": True}, "n_layer is true"),
+        ({"n_embd": 32.0}, "n_embd is 32.0"),
+        ({"n_positions": float("nan")}, "n_positions is NaN"),
+        ({"n_head": "4"}, 'n_head is "4"'),
+        ({"vocab_size": [320]}, "vocab_size is a list"),
+        ({"activation_function": "none"}, 'activation_function is "none", and must be one of'),
+        ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon"),
+        ({"bos_token_id": 1.5}, "bos_token_id is 1.5"),
+        ({"eos_token_id": ["a"]}, "eos_token_id is a list"),
     ],
 )
 def test_sizes_that_transformers_cannot_run_are_refused(
@@ -115,13 +124,54 @@ def test_sizes_at_the_limits_are_accepted(
     make_plan(Settings(model=str(make_checkpoint(tmp_path, **values))))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]"])
+@pytest.mark.parametrize("values", [{"n_layer": 10**6}, {"n_positions": 10**40}])
+def test_sizes_beyond_any_memory_are_refused(
+    values: dict[str, Any], tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**written, **values}))
+    assert refusal(model=str(folder))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"a": ' * 100_000])
 def test_a_configuration_that_cannot_be_read_is_refused(
     text: str, tiny: Path, tmp_path: Path, machine: Any
 ) -> None:
     folder = copy_checkpoint(tiny, tmp_path / "copy")
     (folder / "config.json").write_text(text)
     assert "config.json" in refusal(model=str(folder))
+
+
+@pytest.mark.parametrize("name", ["../outside/x.safetensors", "x/y.safetensors", "config.json", 7])
+def test_an_index_that_names_another_path_is_refused(
+    name: Any, tmp_path: Path, machine: Any
+) -> None:
+    folder = make_checkpoint(tmp_path, layout="safetensors-sharded")
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["lm_head.bias"] = name
+    path.write_text(json.dumps(index))
+    message = refusal(model=str(folder))
+    assert "must name .safetensors files in its folder" in message
+
+
+def test_a_link_out_of_the_folder_is_refused(tiny: Path, tmp_path: Path, machine: Any) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy", without=("config.json",))
+    (folder / "config.json").symlink_to(tiny / "config.json")
+    assert "a link to a file outside of the folder" in refusal(model=str(folder))
+
+
+def test_links_within_the_cache_of_the_hub_are_followed(
+    tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "models--x--y" / "snapshots" / ("0" * 8))
+    blobs = tmp_path / "models--x--y" / "blobs"
+    blobs.mkdir()
+    for path in list(folder.iterdir()):
+        path.rename(blobs / path.name)
+        path.symlink_to(blobs / path.name)
+    make_plan(Settings(model=str(folder)))
 
 
 @pytest.mark.parametrize("model", ["/nowhere/gpt-j", "./gpt-j", "~/gpt-j", "a/b/c", "gpt-j"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,40 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(Refusal, match="tokenizer"):
         load_tokenizer(make_plan(Settings(model=str(folder))), ignore)
+
+
+def change(folder: Path, file: str, **values: Any) -> None:
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "said"),
+    [
+        ("tokenizer.json", {"model": {"type": "WordLevel", "vocab": {}}}, "GPT-J's is of type BPE"),
+        ("tokenizer.json", {"model": {"vocab": {"a": 320}, "merges": []}}, "has the id 320"),
+        ("tokenizer.json", {"added_tokens": [{"id": 2**32, "content": "x"}]}, "has the id"),
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer"}, "tokenizer_class"),
+        ("tokenizer_config.json", {"bos_token": {"content": 7}}, "bos_token is an object"),
+        ("config.json", {"tokenizer_class": 7}, "tokenizer_class is 7"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    file: str, values: dict[str, Any], said: str, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    change(folder, file, **values)
+    with pytest.raises(Refusal, match=f"{file} of .* has a wrong value: .*{said}"):
+        load_tokenizer(make_plan(Settings(model=str(folder))), ignore)
+
+
+@pytest.mark.parametrize("field", ["vocab_file", "tokenizer_file", "gguf_file", "name_or_path"])
+def test_files_that_the_configuration_names_are_not_read(
+    field: str, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    before, _ = load_tokenizer(make_plan(Settings(model=str(folder))), ignore)
+    change(folder, "tokenizer_config.json", **{field: str(tmp_path / "outside.json")})
+    (tmp_path / "outside.json").write_text("not read")
+    after, _ = load_tokenizer(make_plan(Settings(model=str(folder))), ignore)
+    assert after == before

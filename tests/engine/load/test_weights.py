@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,40 @@ def test_damaged_weights_are_refused(
     folder = copy_checkpoint(tiny, tmp_path / "copy", without=("model.safetensors",))
     (folder / name).write_bytes(content)
     with pytest.raises(Refusal, match="weights"):
+        load(folder, "float32")
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (["a", "list"], "holds a list, not tensors by their names"),
+        ("a text", "holds a text, not tensors by their names"),
+        ({"transformer.wte.weight": "x" * 1000}, 'wte.weight is "xxx'),
+        ({"transformer.wte.weight": torch.zeros(320, 32, dtype=torch.int64)}, "is of type int64"),
+        ({"transformer.wte.weight": torch.zeros(320, 32).to_sparse()}, "is sparse_coo on cpu"),
+        ({"lm_head.bias": torch.zeros(320, device="meta")}, "is strided on meta"),
+    ],
+)
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "pickle"])
+def test_objects_that_are_not_weights_are_refused(
+    stored: Any, said: str, is_zip: bool, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy", without=("model.safetensors",))
+    torch.save(stored, folder / "pytorch_model.bin", _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(Refusal, match="The weights of") as refused:
+        load(folder, "float32")
+    assert is_zip is False or said in str(refused.value)
+
+
+def test_a_compressed_file_of_weights_is_not_unpacked(tmp_path: Path, machine: Any) -> None:
+    folder = make_checkpoint(tmp_path, layout="bin")
+    path = folder / "pytorch_model.bin"
+    with zipfile.ZipFile(path) as stored:
+        records = {name: stored.read(name) for name in stored.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as compressed:
+        for name, content in records.items():
+            compressed.writestr(name, content)
+    with pytest.raises(Refusal, match="is compressed"):
         load(folder, "float32")
 
 
