@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gptj_demo.client import RequestRefused, Stream, Worker
-from gptj_demo.protocol import (
-    Waiting,
-)
+from gptj_demo.protocol import Visitor, Waiting
 from gptj_demo.settings import Settings
 from tests.client.requests import (
     collect,
@@ -100,6 +99,35 @@ def test_one_visitor_does_not_fill_the_line(wide_worker: Worker) -> None:
 
     run(scenario())
     run(until(lambda: wide_worker.streams_running == wide_worker.streams_waiting == 0))
+
+
+def test_many_sessions_of_one_address_leave_a_slot_on_a_public_playground(folder: Path) -> None:
+    worker = Worker(Settings(model=str(folder), max_streams=4, max_waiting=8, limits="public"))
+    worker.start()
+
+    async def scenario() -> None:
+        await until(lambda: worker.status.state == "ready")
+        async with AsyncExitStack() as open_streams:
+
+            async def ask(number: int) -> Stream:
+                visitor = Visitor(f"session {number}", "caller")
+                stream = worker.stream(replace(endless(), visitor=visitor))
+                open_streams.push_async_callback(stream.aclose)
+                await anext(stream)
+                return stream
+
+            for number in range(3 + 7):
+                await ask(number)
+            await until(lambda: worker.streams_running == 3)
+            with pytest.raises(RequestRefused, match="7 requests of yours"):
+                await ask(10)
+            text, _ = await collect(worker, of("person", request()))
+            assert text
+
+    try:
+        run(scenario())
+    finally:
+        worker.stop()
 
 
 def test_cancelling_in_line_ends_the_stream_with_that_reason(worker: Worker) -> None:
