@@ -30,7 +30,7 @@ soak: .venv/test.done  ## 64 clients for two minutes, and what they leave behind
 	$(BIN)/python -m tests.api.load
 
 soak-memory: .venv/test.done  ## an hour of visitors who are all new, and the web process's memory
-	$(BIN)/python benchmarks/soak.py --minutes 60
+	$(BIN)/python benchmarks/soak.py --minutes 60 --plot docs/soak.svg
 
 bench: bench-small bench-real-size bench-report  ## all that a machine without a GPU can measure
 
