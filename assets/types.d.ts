@@ -10,6 +10,7 @@ interface Model {
 interface Status { // gptj_demo/ui/model_status.py
   state: string; detail: string; progress: number | null; context_length: number; streams_running: number;
   streams_waiting: number; tokens_written: number; engine_memory_bytes: number | null; software: string;
+  filter: { kind: string; action: string } | null; takes_reports: boolean;
   model: Model | null; texts: { detail: Told; why: Told | null };
 }
 

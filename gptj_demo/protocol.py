@@ -209,8 +209,8 @@ class Passage(NamedTuple):
     """Text of completion `index` that comes without a token; only with a filter.
 
     `passed`: text of a token whose event comes later or was left out. `left_out`: a placeholder for
-    a sentence; the events of its tokens do not come. `marked`: the last `length` characters are a
-    flagged sentence, `text` is empty. `untokened` of all characters so far belong to no token that
+    a sentence; the events of its tokens do not come. `marked`: `sentence` is flagged and has just
+    been shown, `text` is empty. `untokened` of all characters so far belong to no token that
     comes, in addition to those of earlier passages. `label` is the filter's word for why.
     """
 
@@ -219,7 +219,7 @@ class Passage(NamedTuple):
     index: int = 0  # type: ignore[assignment]  # as in TokenEvent
     untokened: int = 0
     kind: Literal["passed", "left_out", "marked"] = "passed"
-    length: int = 0
+    sentence: str = ""
     label: str | None = None
 
 

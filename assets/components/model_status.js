@@ -44,6 +44,7 @@ export function mount({ element, server }) {
       showState(state, told(status.texts.detail), status.progress);
     }
     document.body.classList.toggle("is-sample", Boolean(model?.is_sample));
+    $(".filter-note").hidden = !status.filter;
     $(".sample-note").hidden = !model?.is_sample;
     $(".model-why").textContent = told((model && status.texts.why) || status.texts.detail);
     $(".sizes").textContent = model

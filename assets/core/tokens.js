@@ -74,6 +74,14 @@ export class Stretch {
     }
   }
 
+  /** Characters that belong to no token: a filter left theirs out. @param {number} length */
+  skip(length) {
+    if (this.to > this.from) this.complete(this.to);
+    this.open = null;
+    this.from += length;
+    this.to = this.from;
+  }
+
   /** @param {number} to */
   complete(to) {
     const { open } = this;

@@ -18,6 +18,7 @@ from gptj_demo.control_values import InvalidControl, make_params, read_written
 from gptj_demo.protocol import (
     Drafting,
     Finished,
+    Passage,
     PromptScored,
     Started,
     StreamEvent,
@@ -196,6 +197,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
         tokens: defaultdict[int, list[Any]] = defaultdict(list)
         news: dict[int, None] = {}  # completions with events in this batch
         drafting = None
+        marked: list[str] = []  # lines that follow the text
         for event in events:
             match event:
                 case Waiting():
@@ -231,6 +233,14 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                                 event.filtered_away,
                             )
                         )
+                case Passage():
+                    news[event.index] = None
+                    if event.untokened and params.logprobs is not None:
+                        if before := tokens.pop(event.index, None):
+                            lines += record("tokens", index=event.index, tokens=before)
+                        lines += record("skipped", index=event.index, length=event.untokened)
+                    if event.kind == "marked":
+                        marked.append(record("marked", index=event.index, text=event.sentence))
                 case Finished():
                     news[event.index] = None
         if drafting is not None:
@@ -249,6 +259,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
             )
             if tokens[index]:
                 lines += record("tokens", index=index, tokens=tokens[index])
+        lines += "".join(marked)
         ends = [finished for index in news if (finished := finished_of(events, index))]
         for finished in ends:
             lines += record(

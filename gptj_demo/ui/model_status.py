@@ -31,6 +31,8 @@ def describe_status(worker: Worker) -> dict[str, Any]:
         "tokens_written": worker.tokens_written,
         "engine_memory_bytes": _memory_of(worker.engine_pid),
         "software": software_version(),
+        "filter": None if worker.moderation is None else worker.moderation.described(),
+        "takes_reports": worker.settings.reports is not None,
         "model": None
         if model is None
         else {

@@ -143,7 +143,8 @@ def test_marking_shows_the_sentence_and_says_which_it_was() -> None:
     mark = events[at]
     assert isinstance(mark, Passage)
     shown = text_of(events[:at])
-    assert shown[-mark.length :].strip() == f"Then {PLANTED} came."
+    assert shown.endswith(mark.sentence)
+    assert mark.sentence.strip() == f"Then {PLANTED} came."
     assert mark.label == "word"
     assert "flagged: 1" in str(events[-1].message)  # type: ignore[union-attr]
 

@@ -8,6 +8,8 @@ import { number, rateText, rounded } from "../../core/format.js";
 import { t, told } from "../../core/i18n.js";
 
 const REFRESH_MS = 2000;
+/** @type {Record<string, string>} */
+const FILTERS = { hold: "about.filter_holds", mark: "about.filter_marks", end: "about.filter_ends" };
 const MEGABYTE = 2 ** 20;
 
 /** @param {number} n */
@@ -36,6 +38,9 @@ export function mount({ element }) {
   function show(status) {
     const { model, state } = status;
     find(element, ".about-why").textContent = told((model && state === "ready" && status.texts.why) || status.texts.detail);
+    const filter = find(element, ".about-filter");
+    filter.hidden = !status.filter;
+    if (status.filter) setText(filter, t(FILTERS[status.filter.action]));
     const perSecond = rate(status.tokens_written);
     fill({
       rate: perSecond === null ? "…" : t("about.tokens_a_second", { rate: perSecond ? rateText(perSecond) : "0" }),

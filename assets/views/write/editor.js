@@ -67,6 +67,7 @@ export function mount({ element, trigger, props, server, watch }) {
       changed();
       showStatus();
       remarks.runEnded();
+      if (end.code === "text.joined" && generation.marked.length) remarks.show("filter", t("filter.marked_here"), []);
     },
     say,
   });
@@ -85,6 +86,7 @@ export function mount({ element, trigger, props, server, watch }) {
   function render() {
     sheet.render(writing.written.pieces);
     if (unread.end) sheet.showUnread(unread.end);
+    if (generation?.marked.length) sheet.showMarked(generation.marked);
     tokens.paint();
   }
 

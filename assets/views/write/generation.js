@@ -30,6 +30,7 @@ export class Generation {
     this.first = /** @type {any} */ (null); // the end of the first completion
     this.halves = new Set(); // completions whose text so far ends in a \r
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
+    this.marked = /** @type {string[]} */ ([]); // sentences that the server's filter flagged, in the text or not
   }
 
   get isRunning() {
@@ -176,6 +177,9 @@ export class Generation {
         if (record.index === 0) progress.tokens = record.tokens;
         progress.total = record.total;
         progress.rate = record.rate;
+        break;
+      case "marked":
+        if (record.index === 0) this.marked.push(record.text.replace(/\r\n?/g, "\n").trim());
         break;
       case "finished":
         if (record.index === 0) this.first = record;

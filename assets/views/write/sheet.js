@@ -103,6 +103,24 @@ export class Sheet {
     highlight.priority = 10; // above the colours of the words
     CSS.highlights.set("unread", highlight);
   }
+
+  /** Underline sentences that a filter flagged, where they still stand. @param {string[]} sentences */
+  showMarked(sentences) {
+    if (!globalThis.Highlight) return;
+    CSS.highlights.delete("flagged");
+    const text = this.area.value;
+    const places = sentences.map((one) => [text.indexOf(one), one.length]).filter(([at]) => at >= 0);
+    if (!places.length) return;
+    const ranges = places.map(() => document.createRange());
+    for (const { node, start } of this.nodes()) {
+      places.forEach(([at, length], i) => {
+        const [from, to] = [at - start, at + length - start];
+        if (from >= 0 && from < node.length) ranges[i].setStart(node, from);
+        if (to > 0 && to <= node.length) ranges[i].setEnd(node, to);
+      });
+    }
+    CSS.highlights.set("flagged", new Highlight(...ranges));
+  }
 }
 
 /** Put a text into a span as short text nodes, of which those that have it already stay. @param {Element} span @param {string} text */

@@ -86,6 +86,7 @@ export class TokenView {
     if (record.event === "started") this.request.back = record.healed_length ?? 0;
     else if (record.event === "scored") this.keepScore(this.request.prompt, record);
     else if (record.event === "text" && record.text) this.completion(record.index).text += record.text;
+    else if (record.event === "skipped") this.completion(record.index).skip(record.length);
     else if (record.event === "tokens") this.completion(record.index).add(record.tokens);
     else if (record.event === "finished") this.completion(record.index).close(record.tokens?.[0]);
   }

@@ -34,6 +34,10 @@ class Moderation:
         self.action = action
         self._checker = Checker(filter, seconds)
 
+    def described(self) -> dict[str, str]:
+        """What kind of filter it is and what it does, for the page and programs."""
+        return {"kind": self.kind, "action": self.action}
+
     def start(self) -> None:
         """Start the filter; returns at once."""
         self._checker.start()

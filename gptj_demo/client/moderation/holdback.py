@@ -109,9 +109,9 @@ class Holdback:
         self._flagged += not verdict.failed
         self._failed += verdict.failed
         if self._action == "mark":
-            length = self._cut
-            mark = self._passage("", kind="marked", length=length, label=verdict.label)
-            return [*self._show(length, may_be_tail=False), mark]
+            sentence = self._text[: self._cut]
+            mark = self._passage("", kind="marked", sentence=sentence, label=verdict.label)
+            return [*self._show(self._cut, may_be_tail=False), mark]
         if self._action == "hold":
             return self._leave_out(self._checked, verdict)
         self.has_ended = True
