@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from gptj_demo.client import Worker
+from gptj_demo.client.reports import Reports
 from gptj_demo.ui.about import build_about
 from gptj_demo.ui.assets import ASSETS, boot_script, read_styles, serve_assets
 from gptj_demo.ui.blocks import PageBlocks
@@ -19,6 +20,7 @@ from gptj_demo.ui.branches import build_branches
 from gptj_demo.ui.compare import build_compare
 from gptj_demo.ui.gradio_api import build_api
 from gptj_demo.ui.model_status import ModelStatus, describe_status
+from gptj_demo.ui.report import Report
 from gptj_demo.ui.sessions import bound_queue, share_state
 from gptj_demo.ui.share import Share, build_code_api
 from gptj_demo.ui.theme import Paper
@@ -60,6 +62,8 @@ def build_page(worker: Worker) -> gr.Blocks:
             with gr.Column(elem_id=f"view-{name}", elem_classes="view"):
                 build(worker)
         Share(worker, elem_id="share")
+        if worker.settings.reports is not None:
+            Report(worker, Reports(worker.settings.reports), elem_id="report")
         build_api(worker)
         build_code_api(worker)
         api(status, api_name="status")

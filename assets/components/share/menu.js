@@ -29,7 +29,7 @@ document.addEventListener("click", ({ target }) => {
 
 document.addEventListener("keydown", (event) => {
   if (!isMenuOpen()) return;
-  const items = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("#share-menu button")]);
+  const items = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("#share-menu button:not([hidden])")]);
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (event.key === "Escape") {
     showMenu(false);

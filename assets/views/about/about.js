@@ -40,7 +40,10 @@ export function mount({ element }) {
     find(element, ".about-why").textContent = told((model && state === "ready" && status.texts.why) || status.texts.detail);
     const filter = find(element, ".about-filter");
     filter.hidden = !status.filter;
-    if (status.filter) setText(filter, t(FILTERS[status.filter.action]));
+    if (status.filter) {
+      const isSent = status.filter.kind === "endpoint";
+      setText(filter, t(FILTERS[status.filter.action]) + (isSent ? ` ${t("about.filter_sends")}` : ""));
+    }
     const perSecond = rate(status.tokens_written);
     fill({
       rate: perSecond === null ? "…" : t("about.tokens_a_second", { rate: perSecond ? rateText(perSecond) : "0" }),
