@@ -6,13 +6,16 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gptj_demo.client.moderation.checker import Checker
+from gptj_demo.client.moderation.classifier import Classifier
 from gptj_demo.client.moderation.moderated import ModeratedStream
-from gptj_demo.client.moderation.verdict import PASSED, Verdict
+from gptj_demo.client.moderation.patterns import Patterns
+from gptj_demo.client.moderation.verdict import PASSED, Filter, Verdict
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.protocol import Drafting, Finished, Started, StreamEvent, TokenEvent, Waiting
 from gptj_demo.texts import message
@@ -26,13 +29,14 @@ from tests.moderation.streams import (
     text_of,
     tokens,
 )
+from tests.waiting import PATIENCE
 
 LEFT_OUT = str(message("filter.left_out"))
 TEXT = ["Fine.", f" Then {PLANTED}", " came.", " Good."]
 
 
 def scenario(
-    filter: Words, test: Callable[[Checker], Awaitable[Any]], seconds: float = 60.0
+    filter: Filter, test: Callable[[Checker], Awaitable[Any]], seconds: float = 60.0
 ) -> Any:
     checker = Checker(filter, seconds, pause=0.0)
     checker.start()
@@ -249,19 +253,25 @@ def test_a_refusal_passes_at_once() -> None:
     scenario(Words(), test)
 
 
-def test_many_streams_show_none_of_a_hundred_planted_sentences() -> None:
-    async def one(checker: Checker, number: int) -> str:
-        parts = []
-        for i in range(4):
-            parts += [" The lamp", " was", " lit.", f" Word {number}.{i} is ", PLANTED, "!"]
+@pytest.mark.parametrize("kind", ["patterns", "classifier"])
+def test_many_streams_show_none_of_a_hundred_planted_sentences(
+    kind: str, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "patterns.txt").write_text(f"\\b{PLANTED}\\b")
+    made: dict[str, Callable[[], Filter]] = {
+        "patterns": lambda: Patterns(tmp_path / "patterns.txt"),
+        "classifier": lambda: Classifier(str(model), [], 0.5, PATIENCE),
+    }
+
+    async def one(checker: Checker) -> str:
+        parts = [" The", " lamp", ".", " The ", PLANTED, "."] * 4
         stream = moderated(Engine(), checker)
         return text_of(await fill(stream, [*tokens(parts), finished()]))
 
     async def test(checker: Checker) -> list[str]:
-        return await asyncio.gather(*(one(checker, number) for number in range(25)))
+        return await asyncio.gather(*(one(checker) for _ in range(25)))
 
-    texts = scenario(Words(), test)
-    shown = "".join(texts)
+    shown = "".join(scenario(made[kind](), test))
     assert shown.count(PLANTED) == 0
     assert shown.count(LEFT_OUT) == 100
-    assert shown.count("The lamp was lit.") == 100
+    assert shown.count("The lamp.") == 100
