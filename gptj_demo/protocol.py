@@ -41,12 +41,39 @@ class GenerationRequest:
 # ---- web -> engine
 
 
+class Written(NamedTuple):
+    """What a completion had generated when its engine ended.
+
+    `sum_logprob` is the model's own log-probability of the tokens and `sampled_logprobs` that of
+    each token after the controls, natural logarithms, where the engine computed them. For
+    `filtered_away` of the tokens, the controls had left no other.
+    """
+
+    token_ids: tuple[int, ...] = ()
+    sampled_logprobs: tuple[float, ...] = ()
+    sum_logprob: float | None = None
+    filtered_away: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a request goes on whose engine ended.
+
+    `written` has the completions that have not ended, by index; `elapsed` is the time since the
+    request first held a slot, in seconds; `is_scored` says that its prompt has been scored.
+    """
+
+    written: dict[int, Written]
+    elapsed: float
+    is_scored: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Submit:
     """A checked request: ids within the vocabulary, at least one of them, room left to generate.
 
     `logit_bias` and `bad_words` are those of `params` as token ids; `dropped_tokens` says how many
-    of the prompt's first tokens `truncate` took away.
+    of the prompt's first tokens `truncate` took away. `resumption` is None for a new request.
     """
 
     request_id: int
@@ -57,6 +84,7 @@ class Submit:
     bad_words: tuple[tuple[int, ...], ...] = ()
     dry_sequence_breakers: frozenset[int] = frozenset()
     dropped_tokens: int = 0
+    resumption: Resumption | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +154,25 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The engine lives; sent about once a second, by a thread of its own.
+
+    `step_seconds` is how long the present step has been running, None between two steps.
+    """
+
+    step_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """The request waits; `ahead` requests will start before it."""
 
     ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnecting:
+    """The engine ended; the request goes on where it stopped once another engine is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +236,10 @@ class TokenEvent(NamedTuple):
     """One generated token of completion `index`, and the text it released.
 
     The text is empty while a character or a stop string may still be open. `filtered_away` says
-    that the controls had left no token at all, and the model's most probable one was taken. There
-    are so many that it is a tuple: a dataclass takes three times as long to be made and to travel.
+    that the controls had left no token at all, and the model's most probable one was taken.
+    `logprobs` are also there where only a resumption would need them; streams have them only where
+    they were requested. There are so many events that this is a tuple: a dataclass takes three
+    times as long to be made and to travel.
     """
 
     request_id: int
@@ -263,7 +308,7 @@ class Finished:
 
 
 EngineEvent = Started | PromptScored | TokenEvent | Finished
-StreamEvent = Waiting | Drafting | Passage | EngineEvent
+StreamEvent = Waiting | Reconnecting | Drafting | Passage | EngineEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from gptj_demo.protocol import (
     Submit,
     TokenEvent,
     TokenLogprobs,
+    Written,
 )
 from gptj_demo.texts import Message, joined, message, quoted
 
@@ -34,17 +35,31 @@ class Completion:
     """One continuation: its sequence, its text, and its end conditions."""
 
     def __init__(
-        self, request: Submit, index: int, seed: int, vocabulary: EngineVocabulary, healed: bytes
+        self,
+        request: Submit,
+        sampler: RowSampler,
+        written: Written,
+        vocabulary: EngineVocabulary,
+        healed: bytes,
     ) -> None:
         self._request = request
         self._params = request.params
-        reads_all = request.params.echo and index == 0
-        self.sequence = Sequence(request.request_id, request.prompt_token_ids, index, reads_all)
-        self._seed = seed
+        self.sequence = Sequence(
+            request.request_id,
+            request.prompt_token_ids,
+            sampler.index,
+            reads_all=scores_prompt(request) and sampler.index == 0,
+            generated_token_ids=list(written.token_ids),
+            resumed=len(written.token_ids),
+        )
+        self._seed = sampler.seed
         self._vocabulary = vocabulary
         self._detokenizer = Detokenizer(vocabulary.table, request.params.stop, len(healed))
-        self._sum_logprob: float | None = None
-        self._filtered_away = 0
+        for token_id in written.token_ids:
+            self._detokenizer.add(token_id)
+        self._wants_logprobs = sampler.wants_logprobs
+        self._sum_logprob = written.sum_logprob if sampler.wants_logprobs else None
+        self._filtered_away = written.filtered_away
 
     def add(self, sampled: Sampled, elapsed: float) -> tuple[EngineEvent, ...]:
         """The events of a new token, which is already in the sequence.
@@ -54,7 +69,7 @@ class Completion:
         token_id, params = sampled.token_id, self._params
         if token_id is None:
             return (self.break_down(),)
-        if sampled.logprobs is not None:
+        if self._wants_logprobs and sampled.logprobs is not None:
             self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
         self._filtered_away += sampled.filtered_away
         if token_id in self._vocabulary.eos_token_ids and not params.ignore_eos:
@@ -67,7 +82,7 @@ class Completion:
             token_id,
             text,
             self.sequence.index,
-            sampled.logprobs if params.logprobs is not None else None,
+            sampled.logprobs,
             sampled.filtered_away,
         )
         generated = len(self.sequence.generated_token_ids)
@@ -110,7 +125,7 @@ class Completion:
             seed=self._seed,
             index=self.sequence.index,
             sum_logprob=self._sum_logprob,
-            cached_tokens=self.sequence.reused,
+            cached_tokens=min(self.sequence.reused, self.sequence.prompt_length),
         )
 
 
@@ -153,6 +168,12 @@ class EngineVocabulary:
         return found
 
 
+def scores_prompt(request: Submit) -> bool:
+    """Whether the probabilities of the prompt's tokens are still wanted."""
+    scored = request.resumption is not None and request.resumption.is_scored
+    return request.params.echo and not scored
+
+
 @dataclass(slots=True)
 class Running:
     """A request in the engine: its completions that have not ended, by index."""
@@ -162,6 +183,8 @@ class Running:
     healed_token_id: int | None
     started: float | None = None
     """When the first completion got its slot, by the engine's clock."""
+    elapsed_before: float = 0.0
+    """Seconds that earlier engines and the pauses after them have taken."""
 
 
 class Engine:
@@ -195,16 +218,20 @@ class Engine:
         healed = b"" if healed_token_id is None else self._vocabulary.table[healed_token_id]
         first = self._vocabulary.beginning_with(healed) if healed else []
         ends = sorted(self._vocabulary.eos_token_ids)
-        samplers = [
-            RowSampler(request, index, ends, first) for index in range(request.params.candidates)
-        ]
-        self._runner.add(request.request_id, samplers)
-        completions = {
-            index: Completion(request, index, sampler.seed, self._vocabulary, healed)
-            for index, sampler in enumerate(samplers)
-        }
-        self._requests[request.request_id] = Running(request, completions, healed_token_id)
-        for completion in completions.values():
+        resumption = request.resumption
+        if resumption is None:
+            written = {index: Written() for index in range(request.params.candidates)}
+        else:
+            written = resumption.written
+        running = Running(request, {}, healed_token_id)
+        if resumption is not None:
+            running.elapsed_before = resumption.elapsed
+        self._requests[request.request_id] = running
+        for index, so_far in written.items():
+            sampler = RowSampler(request, index, ends, first, so_far)
+            completion = Completion(request, sampler, so_far, self._vocabulary, healed)
+            running.completions[index] = completion
+            self._runner.add(completion.sequence, sampler)
             self._scheduler.add(completion.sequence)
 
     def _heal(self, request: Submit) -> tuple[Submit, int | None]:
@@ -232,7 +259,7 @@ class Engine:
         for sequence in step.admitted:
             running = self._requests[sequence.request_id]
             if running.started is None:
-                running.started = now
+                running.started = now - running.elapsed_before
                 events.append(
                     Started(
                         sequence.request_id,
@@ -292,4 +319,3 @@ class Engine:
         self._scheduler.remove(sequence.key, keep=is_sound)
         if not running.completions:
             del self._requests[sequence.request_id]
-            self._runner.forget(sequence.request_id)

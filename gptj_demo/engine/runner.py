@@ -54,34 +54,30 @@ class Runner:
         self._batch: SamplerBatch | None = None
         # the queued step: each row's index in its logits
         self._ahead: tuple[dict[Sequence, int], torch.Tensor] | None = None
-        # by request: the number of alternatives per token, and the scores so far
-        self._scores: dict[int, tuple[int, list[TokenLogprobs]]] = {}
+        # of prompts to score: the number of alternatives per token, and the scores so far
+        self._scores: dict[SequenceKey, tuple[int, list[TokenLogprobs]]] = {}
 
     def prepare(self, report: Report) -> Message | None:
         """Compile or capture what the model needs; returns why decoding is slower than planned."""
         return self.model.prepare(self.cache, report)
 
-    def add(self, request_id: int, samplers: Rows[RowSampler]) -> None:
-        """Prepare sampling for the completions of a request before its first step."""
-        for index, sampler in enumerate(samplers):
-            self._samplers[request_id, index] = sampler
-        params = samplers[0].params
-        if params.echo:
-            self._scores[request_id] = (params.logprobs or 0, [])
+    def add(self, sequence: Sequence, sampler: RowSampler) -> None:
+        """Prepare sampling for a completion before its first step."""
+        self._samplers[sequence.key] = sampler
+        if sequence.reads_all:
+            self._scores[sequence.key] = (sampler.params.logprobs or 0, [])
 
     def remove(self, sequence: Sequence) -> bool:
         """Forget a completion that is over; whether its slot's KV can be reused."""
         sampler = self._samplers.pop(sequence.key)
+        self._scores.pop(sequence.key, None)
         # positions with finite logits are valid; the others may hold NaN
-        is_sound = bool(sequence.generated_token_ids) and not sampler.broken
+        has_decoded = len(sequence.generated_token_ids) > sequence.resumed
+        is_sound = has_decoded and not sampler.broken
         if sequence.slot >= 0 and not is_sound:
             # one more position than it has: a step may have been queued ahead
             self.cache.clear(sequence.slot, sequence.length + 1)
         return is_sound
-
-    def forget(self, request_id: int) -> None:
-        """Forget a request without remaining completions."""
-        self._scores.pop(request_id, None)
 
     @torch.inference_mode()
     def run(self, step: Step) -> StepResult:
@@ -113,11 +109,11 @@ class Runner:
         for chunk, computed_chunk in zip(step.prefill, batch.chunks, strict=True):
             begin, end = end, end + computed_chunk.wanted
             sequence = chunk.sequence
-            if sequence.request_id in self._scores:
+            if sequence.key in self._scores:
                 queued += self._score(chunk, logits[begin:end])
-                if chunk.completes_prompt:
-                    scored.append((sequence, self._scores.pop(sequence.request_id)[1]))
-            if chunk.completes_prompt and self._generates(sequence):
+                if chunk.is_last:
+                    scored.append((sequence, self._scores.pop(sequence.key)[1]))
+            if chunk.is_last and self._generates(sequence):
                 rows.append(sequence)
                 places.append(end - 1)
         sampled = self._sample_rows(rows, places, logits) if rows else []
@@ -151,18 +147,18 @@ class Runner:
     def _chunk(self, chunk: PrefillChunk) -> Chunk:
         """The chunk, with `wanted` set to the number of its last tokens whose logits are needed."""
         sequence = chunk.sequence
-        token_ids = sequence.prompt_token_ids[chunk.start : chunk.end]
-        if sequence.request_id in self._scores:
+        token_ids = sequence.given_token_ids[chunk.start : chunk.end]
+        if sequence.key in self._scores:
             wanted = len(token_ids)
         else:
-            wanted = int(chunk.completes_prompt and self._generates(sequence))
+            wanted = int(chunk.is_last and self._generates(sequence))
         return Chunk(token_ids, sequence.slot, chunk.start, wanted)
 
     def _score(
         self, chunk: PrefillChunk, logits: torch.Tensor
     ) -> list[tuple[list[TokenLogprobs], Told]]:
         """Queue the scores of the tokens that follow the chunk's tokens, with their positions."""
-        alternatives, scores = self._scores[chunk.sequence.request_id]
+        alternatives, scores = self._scores[chunk.sequence.key]
         following = chunk.sequence.prompt_token_ids[chunk.start + 1 : chunk.end + 1]
         if not following:
             return []

@@ -118,7 +118,7 @@ def run_steps() -> None:
         rows = [Row({"logprobs": 2, "echo": True}, (1, 2, 3)), Row({"top_p": 0.9}, (4, 5))]
         sequences = [Sequence(n, row.prompt, reads_all=n == 0) for n, row in enumerate(rows)]
         for number, (row, sequence) in enumerate(zip(rows, sequences, strict=True)):
-            runner.add(number, [row.sampler()])
+            runner.add(sequence, row.sampler())
             sequence.slot = number
         chunks = [PrefillChunk(one, 0, one.prompt_length) for one in sequences]
         runner.run(Step([], [], [], chunks))

@@ -24,7 +24,7 @@ class TimedModel:
         step = self.scheduler.schedule()
         self.steps += 1
         self.now += 20 + 2 * sum(chunk.end - chunk.start for chunk in step.prefill)
-        ready = step.decode + [c.sequence for c in step.prefill if c.completes_prompt]
+        ready = step.decode + [c.sequence for c in step.prefill if c.is_last]
         for item in ready:
             item.generated_token_ids.append(0)
             self.first_token.setdefault(item.request_id, (self.steps, self.now))

@@ -15,7 +15,7 @@ def sequence(request_id: int, prompt_length: int = 3) -> Sequence:
 def run(scheduler: Scheduler) -> list[int]:
     """A step of a model that gives every ready sequence the token 0; the ids that got one."""
     step = scheduler.schedule()
-    ready = step.decode + [chunk.sequence for chunk in step.prefill if chunk.completes_prompt]
+    ready = step.decode + [chunk.sequence for chunk in step.prefill if chunk.is_last]
     for item in ready:
         item.generated_token_ids.append(0)
     scheduler.check_integrity()
@@ -26,7 +26,7 @@ def test_a_sequence_is_prefilled_then_decodes_one_token_a_step() -> None:
     scheduler = Scheduler(max_streams=2, prefill_budget=8)
     scheduler.add(sequence(1, prompt_length=5))
     first = scheduler.schedule()
-    assert [(c.start, c.end, c.completes_prompt) for c in first.prefill] == [(0, 5, True)]
+    assert [(c.start, c.end, c.is_last) for c in first.prefill] == [(0, 5, True)]
     assert first.decode == []
     second = scheduler.schedule()
     assert second.prefill == []
@@ -229,7 +229,7 @@ def test_a_prompt_whose_own_probabilities_are_wanted_is_read_whole() -> None:
     scored = Sequence(2, tuple(range(20)), reads_all=True)
     scheduler.add(scored)
     step = scheduler.schedule()
-    assert [(c.start, c.end, c.completes_prompt) for c in step.prefill] == [(0, 20, True)]
+    assert [(c.start, c.end, c.is_last) for c in step.prefill] == [(0, 20, True)]
 
 
 class Cache:
@@ -277,7 +277,7 @@ def test_whatever_is_reused_each_slot_holds_exactly_the_tokens_before_the_next(
                 scheduler.add(Sequence(request_id, prompt, index))
         step = scheduler.schedule()
         cache.run(step)
-        ready = step.decode + [c.sequence for c in step.prefill if c.completes_prompt]
+        ready = step.decode + [c.sequence for c in step.prefill if c.is_last]
         for item in ready:
             before = (*item.prompt_token_ids, *item.generated_token_ids)
             assert cache.slots[item.slot][: len(before)] == list(before)
@@ -356,7 +356,7 @@ def test_whatever_comes_slots_add_up_and_every_sequence_gets_its_tokens(
             for item in step.decode:
                 item.generated_token_ids.append(0)
             for chunk in step.prefill:
-                if chunk.completes_prompt:
+                if chunk.is_last:
                     chunk.sequence.generated_token_ids.append(0)
         scheduler.check_integrity()
         assert scheduler.running + scheduler.waiting == len(alive)

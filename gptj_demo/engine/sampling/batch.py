@@ -92,7 +92,11 @@ class SamplerBatch:
         self._noise_keys = np.array([row.noise_key for row in self.rows], dtype=np.uint64)
         self._increments = None if self._everyday else noise.increments(vocabulary, device)
 
-        self._wanting = [number for number, row in enumerate(self.rows) if row.wants_logprobs]
+        wanting = {number for number, row in enumerate(self.rows) if row.wants_logprobs}
+        for control in (*self._processors, *self._filters):
+            if control.keeps_state:  # its rows can be resumed only with them
+                wanting.update(control.users.numbers)
+        self._wanting = sorted(wanting)
         self._wanting_index = index_of(self._wanting, len(self.rows), device)
         self._alternatives = max((row.params.logprobs or 0 for row in self.rows), default=0)
 

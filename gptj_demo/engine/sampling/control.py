@@ -68,6 +68,9 @@ class Control(ABC):
     """Whether it can remove all tokens of a row."""
     is_binding: ClassVar[bool] = False
     """Whether it holds even in a row that the controls have emptied."""
+    keeps_state: ClassVar[bool] = False
+    """Whether it depends on how probable the earlier tokens were when they were drawn; a resumed
+    row has that in `resumed_logprobs`."""
 
     def __init__(self, users: Users) -> None:
         self.users = users

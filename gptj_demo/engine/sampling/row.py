@@ -8,7 +8,7 @@ import torch
 
 from gptj_demo.engine.sampling import noise
 from gptj_demo.engine.sampling.histories import History
-from gptj_demo.protocol import Submit
+from gptj_demo.protocol import Submit, Written
 
 
 class RowSampler:
@@ -16,6 +16,7 @@ class RowSampler:
 
     `eos_token_ids` end a text. The first token is one of `first_token_ids` where these are given
     (token healing). The seed of completion `index` is the request's plus `index`, modulo 2**32.
+    `written` is what an earlier engine generated.
     """
 
     def __init__(
@@ -24,10 +25,12 @@ class RowSampler:
         index: int,
         eos_token_ids: Sequence[int],
         first_token_ids: Sequence[int] = (),
+        written: Written = Written(),  # noqa: B008  # immutable
     ) -> None:
         params = request.params
         self.request = request
         self.params = params
+        self.index = index
         self.greedy = params.temperature == 0
         self.broken = False  # whether its logits were not numbers
         self.seed = (request.seed + index) % 2**32
@@ -35,7 +38,9 @@ class RowSampler:
         self.eos_token_ids = list(eos_token_ids)
         self.first_token_ids = list(first_token_ids)
         self.wants_logprobs = params.logprobs is not None or params.candidates > params.n
-        self.generated_token_ids: list[int] = []
+        self.generated_token_ids = list(written.token_ids)
+        self.resumed_logprobs = written.sampled_logprobs
+        """Of the tokens of an earlier engine, after the controls."""
         self.held: dict[str, torch.Tensor] = {}
         """What a control keeps on the device between tokens, by its name; see `Users.stack`."""
         self._histories: dict[str, History] = {}

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from gptj_demo.engine.sampling.control import Filter, Users
+from gptj_demo.engine.sampling.row import RowSampler
+from gptj_demo.engine.transfer import upload
+
+_BITS = -1 / math.log(2)
 
 
 class Mirostat(Filter):
@@ -19,16 +23,23 @@ class Mirostat(Filter):
     """
 
     name = "mirostat"
+    keeps_state = True
 
     def __init__(self, users: Users) -> None:
         super().__init__(users)
         self._tau = users.column("mirostat_tau")
         self._eta = users.column("mirostat_eta")
         # fp32 [users, 1]
-        self._mu = users.stack(
-            self.name,
-            lambda row: torch.full((1,), 2 * row.params.mirostat_tau, device=users.device),
-        )
+        self._mu = users.stack(self.name, self._first_limit)
+
+    def _first_limit(self, row: RowSampler) -> torch.Tensor:
+        """The limit of a row that is new, or was resumed: fp32 [1]."""
+        device = self.users.device
+        tau, eta = upload([row.params.mirostat_tau, row.params.mirostat_eta], torch.float32, device)
+        mu: torch.Tensor = 2 * tau
+        for logprob in upload(row.resumed_logprobs, torch.float32, device):
+            mu = mu - eta * (logprob * _BITS - tau)
+        return mu[None]
 
     def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
         is_first = scaled == scaled.amax(dim=1, keepdim=True)
@@ -43,4 +54,4 @@ class Mirostat(Filter):
 
 def _surprise(scaled: torch.Tensor) -> torch.Tensor:
     """Of each token, in bits: [users, vocabulary]."""
-    return scaled.log_softmax(dim=1).mul_(-1 / math.log(2))
+    return scaled.log_softmax(dim=1).mul_(_BITS)

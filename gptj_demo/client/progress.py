@@ -1,0 +1,104 @@
+"""What a request has received from its engine, so that another engine can go on from there.
+
+The random numbers of a token depend on the seed and the position alone, and the controls on the
+tokens so far. So the tokens are all that the next engine needs; the text is the one that the first
+engine would have written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from gptj_demo.protocol import (
+    EngineEvent,
+    Finished,
+    PromptScored,
+    Resumption,
+    Started,
+    Submit,
+    TokenEvent,
+    Written,
+)
+
+MOST_DEATHS = 3
+"""Engines that may end one after another without a new token of a request before it is given up."""
+
+
+@dataclass(slots=True)
+class _Completion:
+    """`Written`, while it grows."""
+
+    token_ids: list[int] = field(default_factory=list)
+    sampled_logprobs: list[float] = field(default_factory=list)
+    sum_logprob: float | None = None
+    filtered_away: int = 0
+
+    def written(self) -> Written:
+        return Written(
+            tuple(self.token_ids),
+            tuple(self.sampled_logprobs),
+            self.sum_logprob,
+            self.filtered_away,
+        )
+
+
+class Progress:
+    """The events of one request, from all engines that worked on it.
+
+    `deaths` counts the engines that ended since the last new token. `cancelled` is set by the
+    owner when it has told the engine to end the request.
+    """
+
+    def __init__(self, submit: Submit) -> None:
+        self.deaths = 0
+        self.cancelled = False
+        self.prompt_tokens = len(submit.prompt_token_ids)
+        self._submit = submit
+        self._completions = {i: _Completion() for i in range(submit.params.candidates)}
+        self._started: float | None = None
+        self._is_scored = False
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the request has held a slot."""
+        return self._started is not None
+
+    def add(self, event: EngineEvent, now: float) -> EngineEvent | None:
+        """Take note of an event, at `now` in seconds; returns what the stream is to have of it."""
+        match event:
+            case TokenEvent(index=index, logprobs=logprobs):
+                self.deaths = 0
+                completion = self._completions[index]
+                completion.token_ids.append(event.token_id)
+                completion.filtered_away += event.filtered_away
+                if logprobs is None:
+                    return event
+                completion.sum_logprob = (completion.sum_logprob or 0.0) + logprobs.logprob
+                if logprobs.sampled_logprob is not None:
+                    completion.sampled_logprobs.append(logprobs.sampled_logprob)
+                # some controls need them for a resumption, where the caller wants none
+                wanted = self._submit.params.logprobs is not None
+                return event if wanted else event._replace(logprobs=None)
+            case Started():
+                if self._started is not None:
+                    return None  # another engine goes on
+                self._started = now
+            case PromptScored():
+                self.deaths = 0
+                self._is_scored = True
+            case Finished():
+                self._completions.pop(event.index, None)
+        return event
+
+    def generated(self, index: int) -> int:
+        """Tokens of a completion that has not ended."""
+        completion = self._completions.get(index)
+        return 0 if completion is None else len(completion.token_ids)
+
+    def resumed(self, now: float) -> Submit:
+        """The message with which another engine goes on."""
+        if self._started is None:
+            return self._submit
+        written = {index: one.written() for index, one in self._completions.items()}
+        resumption = Resumption(written, now - self._started, self._is_scored)
+        return replace(self._submit, resumption=resumption)

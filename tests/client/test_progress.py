@@ -1,0 +1,98 @@
+"""What is kept of a request, and how another engine goes on with it: pure, without an engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gptj_demo.client.progress import Progress
+from gptj_demo.protocol import (
+    Finished,
+    PromptScored,
+    Resumption,
+    Started,
+    Submit,
+    TokenEvent,
+    TokenLogprobs,
+    Written,
+)
+from gptj_demo.sampling import SamplingParams
+from gptj_demo.texts import message
+
+
+def submit(**params: Any) -> Submit:
+    return Submit(1, (7, 8), SamplingParams(**params), seed=3)
+
+
+def token(token_id: int, index: int = 0, logprobs: TokenLogprobs | None = None) -> TokenEvent:
+    return TokenEvent(1, token_id, "", index, logprobs)
+
+
+def probable(logprob: float, sampled: float | None) -> TokenLogprobs:
+    return TokenLogprobs(logprob, sampled, 1, ())
+
+
+def test_a_request_that_has_not_started_is_submitted_as_it_was() -> None:
+    what = submit()
+    assert Progress(what).resumed(9.0) is what
+
+
+def test_the_tokens_and_the_time_so_far_go_to_the_next_engine() -> None:
+    progress = Progress(submit(n=2))
+    progress.add(Started(1, 2), 10.0)
+    for event in (token(4), token(5, index=1), token(6)):
+        assert progress.add(event, 11.0) is event
+    resumed = progress.resumed(14.5).resumption
+    assert resumed == Resumption({0: Written((4, 6)), 1: Written((5,))}, 4.5, is_scored=False)
+    assert (progress.generated(0), progress.generated(1)) == (2, 1)
+
+
+def test_a_completion_that_has_ended_is_not_resumed() -> None:
+    progress = Progress(submit(n=2))
+    progress.add(Started(1, 2), 0.0)
+    progress.add(Finished(1, "stop", message("end.model"), "", 2, 0, 3, 0), 0.0)
+    resumption = progress.resumed(0.0).resumption
+    assert resumption is not None
+    assert list(resumption.written) == [1]
+
+
+def test_the_second_engines_start_is_not_told_and_its_time_counts_from_the_first() -> None:
+    progress = Progress(submit())
+    assert progress.add(Started(1, 2), 1.0) is not None
+    assert progress.add(Started(1, 2), 5.0) is None
+    resumption = progress.resumed(6.0).resumption
+    assert resumption is not None
+    assert resumption.elapsed == 5.0
+
+
+def test_probabilities_are_summed_and_kept_from_those_who_did_not_ask() -> None:
+    progress = Progress(submit())
+    progress.add(Started(1, 2), 0.0)
+    told = progress.add(token(4, logprobs=probable(-1.5, -0.5)), 0.0)
+    assert told == token(4)
+    progress.add(token(5, logprobs=probable(-2.0, -0.25)), 0.0)
+    resumption = progress.resumed(0.0).resumption
+    assert resumption is not None
+    assert resumption.written[0] == Written((4, 5), (-0.5, -0.25), -3.5)
+
+
+def test_probabilities_are_told_to_those_who_asked() -> None:
+    event = token(4, logprobs=probable(-1.5, None))
+    assert Progress(submit(logprobs=0)).add(event, 0.0) is event
+
+
+def test_a_prompt_is_scored_once() -> None:
+    progress = Progress(submit(echo=True, logprobs=0))
+    progress.add(Started(1, 2), 0.0)
+    progress.add(PromptScored(1, (7, 8), (None, probable(-1, None)), -1.0, None, None), 0.0)
+    resumption = progress.resumed(0.0).resumption
+    assert resumption is not None
+    assert resumption.is_scored
+
+
+def test_new_tokens_make_earlier_deaths_forgotten() -> None:
+    progress = Progress(submit())
+    progress.deaths = 2
+    progress.add(Started(1, 2), 0.0)
+    assert progress.deaths == 2
+    progress.add(token(4), 0.0)
+    assert progress.deaths == 0

@@ -1,0 +1,121 @@
+"""A request that another engine goes on with gets the events that the first one would have sent.
+
+Requests of every kind run to their end. Then each is resumed in a new engine from every step on,
+with what the client keeps of the events up to that step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gptj_demo.client.progress import Progress
+from gptj_demo.protocol import EngineEvent, Finished, PromptScored, Started, Submit, TokenEvent
+from tests.engine.bench import DRAWN, END, A, B, Bench, C, D, request
+
+PROMPT = (A, B, C, A, B, C, A, B, D, A, B, C)
+
+KINDS: dict[str, dict[str, Any]] = {
+    "drawn": {},
+    "greedy": {"temperature": 0},
+    "penalties": {"repetition_penalty": 1.3, "presence_penalty": 0.4, "frequency_penalty": 0.3},
+    "n-grams": {"no_repeat_ngram_size": 2},
+    "dry": {"dry_multiplier": 0.8, "dry_allowed_length": 1},
+    "mirostat": {"mirostat": "2", "mirostat_tau": 3.0, "mirostat_eta": 0.3},
+    "xtc": {"xtc_probability": 0.5, "xtc_threshold": 0.05},
+    "all filters": {"top_k": 40, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9, "tfs": 0.95},
+    "healed": {"token_healing": True},
+    "probabilities": {"logprobs": 3},
+    "echo": {"echo": True, "logprobs": 2, "n": 2},
+    "several": {"n": 3},
+    "best of": {"best_of": 4},
+    "best of, mirostat": {"best_of": 3, "n": 2, "mirostat": "2"},
+    "ends": {"ignore_eos": False, "logit_bias": (((END,), 3.0),)},
+    "least": {"min_new_tokens": 5, "stop_token_ids": (A,)},
+    "few": {"max_new_tokens": 1},
+    "none": {"max_new_tokens": 0, "echo": True, "logprobs": 1},
+}
+
+
+def events_by_step(what: Submit) -> list[list[EngineEvent]]:
+    """The events of each step of an engine of its own."""
+    bench = Bench()
+    bench.submit(what)
+    steps = []
+    while not bench.engine.is_idle:
+        steps.append(bench.engine.step())
+    return steps
+
+
+def told(progress: Progress, steps: list[list[EngineEvent]]) -> list[EngineEvent]:
+    """What a stream gets of these steps."""
+    kept = (progress.add(event, 0.0) for step in steps for event in step)
+    return [event for event in kept if event is not None]
+
+
+def comparable(events: list[EngineEvent]) -> dict[int, list[Any]]:
+    """The events of each completion in their order; `cached_tokens` may differ."""
+    by_index: dict[int, list[Any]] = {}
+    for event in events:
+        match event:
+            case Finished():
+                text, reason, end = event.text, event.reason, str(event.message)
+                numbers = event.completion_tokens, event.prompt_tokens, event.seed
+                rest = event.sum_logprob, event.end_token_id, event.end_logprobs
+                shown: Any = (text, reason, end, numbers, rest)
+            case TokenEvent():
+                shown = (event.token_id, event.text, event.logprobs, event.filtered_away)
+            case Started() | PromptScored():
+                shown = event
+        by_index.setdefault(getattr(event, "index", -1), []).append(shown)
+    return by_index
+
+
+def check(what: Submit) -> None:
+    whole = events_by_step(what)
+    expected = comparable(told(Progress(what), whole))
+    for cut in range(len(whole)):
+        progress = Progress(what)
+        before = told(progress, whole[:cut])
+        after = told(progress, events_by_step(progress.resumed(0.0)))
+        assert comparable(before + after) == expected, cut
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_request_goes_on_as_if_nothing_had_happened(kind: str) -> None:
+    values = {**DRAWN, "max_new_tokens": 12, **KINDS[kind]}
+    check(request(1, PROMPT, **values))
+
+
+def test_a_stop_string_that_straddles_the_end_of_an_engine_is_found() -> None:
+    check(request(1, writes=(A, B, C, D, A), stop=("BCD",)))
+
+
+def test_text_that_was_held_back_is_not_lost() -> None:
+    check(request(1, writes=(A, B, C, A, B, C), stop=("ABCD",), max_new_tokens=6))
+
+
+def test_the_time_before_the_end_of_an_engine_counts() -> None:
+    what = request(1, max_time=10.0, max_new_tokens=30)
+    progress = Progress(what)
+    told(progress, events_by_step(what)[:3])
+    bench = Bench()
+    bench.run(progress.resumed(11.0))
+    end = bench.end(1)
+    assert end.message.code == "end.time"
+    assert end.completion_tokens == len(progress.resumed(0.0).resumption.written[0].token_ids) + 1  # type: ignore[union-attr]
+
+
+def test_a_resumed_request_beside_others_gets_the_same() -> None:
+    whats = [request(number, PROMPT, **DRAWN, seed=number) for number in range(1, 5)]
+    alone = [comparable(told(Progress(what), events_by_step(what))) for what in whats]
+    halves = []
+    bench = Bench()
+    for what in whats:
+        progress = Progress(what)
+        halves.append((progress, told(progress, events_by_step(what)[:4])))
+    bench.run(*(progress.resumed(0.0) for progress, _ in halves))
+    for (progress, before), what, expected in zip(halves, whats, alone, strict=True):
+        after = told(progress, [bench.events[what.request_id]])
+        assert comparable(before + after) == expected
