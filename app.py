@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SPACES_ADDRESS = "0.0.0.0"
 BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
+FLUSH_SECONDS = 1  # for the last words to reach those who read them
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7"
 
 
@@ -42,6 +44,7 @@ def main() -> None:
         sys.exit(_refuse(str(error)))
     worker.start()  # first: it loads while the page is built
     refusal = None
+    server: _Server | None = None
     gc.disable()  # what imports and page leave behind stays: looking through it is time lost
     try:
         server = _serve(worker, listener)
@@ -50,14 +53,16 @@ def main() -> None:
         host = "localhost" if settings.server_name == "0.0.0.0" else settings.server_name
         print(f"GPT-J Playground is at http://{host}:{settings.server_port}/", flush=True)
         refusal = worker.wait()
-        server.should_exit = True
     except InvalidSettings as error:
         refusal = str(error)
     except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt):  # a second signal ends the wait
+            worker.drain(settings.drain_seconds)
     finally:
-        ignore_stop_signals()  # a second one must not interrupt the clean-up
+        ignore_stop_signals()  # a third one must not interrupt the clean-up
         worker.stop()
+        if server is not None:
+            server.stop()
     if refusal is not None:
         sys.exit(_refuse(refusal))
 
@@ -74,8 +79,31 @@ def on_a_space(settings: Settings) -> Settings:
     return settings.model_copy(update={k: v for k, v in defaults.items() if k not in given})
 
 
-def _serve(worker: Worker, listener: socket.socket) -> uvicorn.Server:
-    """Serve in a thread of its own, so that the main one is free for signals."""
+class _Server:
+    """The web server, in a thread of its own, so that the main one is free for signals."""
+
+    def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        self._server = server
+        self._thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start to serve; raises `SystemExit` if that fails."""
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.001)
+        if not self._server.started:
+            raise SystemExit(1)  # it has said why
+
+    def stop(self) -> None:
+        """Finish the answers that are under way, and stop."""
+        self._server.should_exit = True
+        self._thread.join(FLUSH_SECONDS + 1)
+
+
+def _serve(worker: Worker, listener: socket.socket) -> _Server:
+    """Serve page and API."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import uvicorn
 
@@ -99,16 +127,10 @@ def _serve(worker: Worker, listener: socket.socket) -> uvicorn.Server:
         proxy_headers=False,  # `protect` reads them
         server_header=False,
         http=guarded(),
+        timeout_graceful_shutdown=FLUSH_SECONDS,
     )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True
-    )
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.001)
-    if not server.started:
-        raise SystemExit(1)  # it has said why
+    server = _Server(uvicorn.Server(config), listener)
+    server.start()
     return server
 
 

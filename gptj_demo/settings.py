@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     max_waiting: int = Field(
         64, ge=0, le=10_000, description="How many requests may wait; one more is refused."
     )
+    drain_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=86_400,
+        description="How long running requests may go on after SIGTERM or SIGINT, in seconds.",
+    )
     server_name: str = Field(
         "127.0.0.1",
         validation_alias=AliasChoices("server_name", "GRADIO_SERVER_NAME"),

@@ -6,10 +6,13 @@ the kernel drops every signal that process 1 of a container has no handler for.
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class Terminated(KeyboardInterrupt):
@@ -27,6 +30,16 @@ def ignore_stop_signals() -> None:
     """Ignore both: in the engine process, and while a process that stops cleans up."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, where the kernel is Linux.
+
+    A process that is stopped or in a long call could not notice it. More exactly, the kernel waits
+    for the end of the thread that started this process.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -125,3 +126,54 @@ def test_the_terminal_stops_when_it_was_started_with_signals_ignored(
             eventually(lambda: not is_running(engine))
         finally:
             terminal.kill()
+
+
+def test_running_requests_end_and_new_ones_are_refused_while_the_server_drains(
+    folder: Path,
+) -> None:
+    with started(folder, ()) as app:
+        app.wait_until_ready()
+        body = {"prompt": "x", "max_tokens": 1500, "ignore_eos": True, "stream": True}
+        with httpx.Client(base_url=app.url, timeout=PATIENCE) as client:
+            with client.stream("POST", "/v1/completions", json=body) as response:
+                lines = response.iter_lines()
+                next(lines)
+                app.process.send_signal(signal.SIGTERM)
+                eventually(lambda: client.get("/readyz").json()["status"] == "draining")
+                refused = client.post("/v1/completions", json={"prompt": "x", "max_tokens": 1})
+                *_, last = (line for line in lines if line)
+            assert refused.status_code == 503
+            assert int(refused.headers["Retry-After"]) > 0
+            assert "shutting down" in refused.json()["error"]["message"]
+            assert last == "data: [DONE]"
+        assert app.process.wait(PATIENCE) == 0
+
+
+def test_requests_that_do_not_end_in_time_are_told(folder: Path) -> None:
+    app = App("--model", str(folder), "--drain-seconds", "0.5")
+    try:
+        app.wait_until_ready()
+        engine = app.engine
+        body = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True, "stream": True}
+        with httpx.stream(
+            "POST", f"{app.url}/v1/completions", json=body, timeout=PATIENCE
+        ) as response:
+            lines = response.iter_lines()
+            next(lines)
+            engine.suspend()  # else it might end in time
+            app.process.send_signal(signal.SIGTERM)
+            *_, last = (line for line in lines if line)
+        assert "shutting down" in json.loads(last.removeprefix("data: "))["error"]["message"]
+        assert app.process.wait(PATIENCE) == 0
+        eventually(lambda: not is_running(engine))
+    finally:
+        app.stop()
+
+
+def test_an_engine_that_is_stopped_ends_with_its_server(folder: Path) -> None:
+    with started(folder, ()) as app:
+        app.wait_until_ready()
+        engine = app.engine
+        engine.suspend()
+        app.process.kill()
+        eventually(lambda: not is_running(engine))

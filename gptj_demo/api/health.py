@@ -11,6 +11,9 @@ from starlette.responses import JSONResponse, Response
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import ERRORS
 from gptj_demo.api.metrics import CONTENT_TYPE, Metrics
+from gptj_demo.texts import message
+
+DRAINING = message("refused.draining")
 
 
 class Health:
@@ -34,11 +37,13 @@ class Health:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self) -> Response:
-        """Whether the model answers."""
-        status = self._api.worker.status
-        ready = status.state == "ready"
+        """Whether the model answers, and new requests are taken."""
+        worker = self._api.worker
+        status = worker.status
+        if worker.is_draining and status.state != "failed":
+            return JSONResponse({"status": "draining", "detail": str(DRAINING)}, 503)
         body = {"status": status.state, "detail": str(status.detail), "progress": status.progress}
-        return JSONResponse(body, 200 if ready else 503)
+        return JSONResponse(body, 200 if status.state == "ready" else 503)
 
     async def metrics(self, request: Request) -> Response:
         """Metrics in Prometheus's text format."""
