@@ -19,10 +19,10 @@ export function write(key, text, kind = "localStorage") {
   }
 }
 
-/** @param {string} key */
-export function remove(key) {
+/** @param {string} key @param {"localStorage" | "sessionStorage"} [kind] */
+export function remove(key, kind = "localStorage") {
   try {
-    localStorage.removeItem(key);
+    globalThis[kind].removeItem(key);
   } catch {
     // no storage, nothing to remove
   }

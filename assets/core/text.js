@@ -207,6 +207,14 @@ export class WrittenText {
     step.after = [step.at + pieces.length(step.inserted), step.at + pieces.length(step.inserted)];
   }
 
+  /** Take the last characters of a run away. @param {Step} step @param {number} length */
+  shortenRun(step, length) {
+    const end = pieces.length(step.inserted) - length;
+    step.inserted = pieces.slice(step.inserted, 0, end);
+    this.pieces = pieces.splice(this.pieces, step.at + end, length, []);
+    step.after = [step.at + end, step.at + end];
+  }
+
   /**
    * Remove a run without words and restore what it had cut; a run with given words is removed only if it
    * failed. Returns whether it was removed.

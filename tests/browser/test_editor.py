@@ -276,7 +276,7 @@ def test_silent_server_is_noticed_and_the_text_kept(scripted: Scripted) -> None:
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words).to_have_text(" and its")
     person.page.clock.run_for(20_000)
-    expect(person.notice).to_contain_text("no longer answers")
+    expect(person.notice).to_contain_text("is lost")
     assert person.text == "Mine and its"
     expect(person.prompt).to_be_editable()
 

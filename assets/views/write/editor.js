@@ -252,6 +252,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (context !== status.context_length) scheduleCount();
     context = status.context_length;
     showStatus();
+    generation.resume();
   });
   on("controls", (values) => {
     several.hidden = values.n === undefined;

@@ -2,12 +2,13 @@
 
 import { emit } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
+import * as pending from "../../core/pending.js";
 import { Run } from "../../core/run.js";
 import { sessions } from "../../core/sessions.js";
 import { state } from "../../core/state.js";
 import { readTokens } from "../../core/tokens.js";
 
-const SILENT = t("editor.silent");
+const LOST = t("editor.lost");
 
 export class Generation {
   /**
@@ -31,18 +32,30 @@ export class Generation {
     this.halves = new Set(); // completions whose text so far ends in a \r
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
     this.marked = /** @type {string[]} */ ([]); // sentences that the server's filter flagged, in the text or not
+    this.request = /** @type {pending.PendingRequest | null} */ (null);
+    this.shown = ""; // words of the run that are shown already, and that the log repeats
   }
 
   get isRunning() {
     return this.run !== null;
   }
 
+  /** Make the request again that was lost, if its text is as it was then. */
+  resume() {
+    if (this.run) return;
+    const lost = pending.take(sessions.current.id, this.writing.written.text);
+    if (!lost) return;
+    const { prompt, shown, controls, tries } = lost;
+    this.generate({ at: prompt.length, shown, controls, tries });
+  }
+
   /**
    * The text is cut at `at`; `given` is an existing beginning of the model's words; `controls` are this
-   * request's overrides of the panel.
-   * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls}} [options]
+   * request's overrides of the panel. A lost request is made again with the words that are `shown` and the number
+   * of `tries`.
+   * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number}} [options]
    */
-  generate({ retry = false, at, given = "", controls = {} } = {}) {
+  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0 } = {}) {
     if (this.run) return;
     const { writing, tokens } = this;
     const { written, sheet } = writing;
@@ -53,12 +66,13 @@ export class Generation {
     const prompt = written.text.slice(0, start) + given;
     const before = written.pieces;
     const kind = retry ? "retry" : given ? "alternative" : "generate";
-    this.step = written.beginRun(start, end - start, sheet.selection, given);
-    sheet.replace(start, end - start, given);
+    this.step = written.beginRun(start, end - start, sheet.selection, given + shown);
+    sheet.replace(start, end - start, given + shown);
+    this.shown = shown;
     this.run = new Run({
       records: (records) => this.read(records),
       stop: (id) => this.server.stop(id),
-      silent: () => this.end({ reason: "error", message: SILENT }),
+      silent: () => this.end({ reason: "error", message: LOST, isLost: true }),
       tick: this.editor.progress,
     });
     this.progress = { phase: "sending", tokens: 0, total: 0 };
@@ -69,6 +83,10 @@ export class Generation {
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
     tokens.begin(prompt, Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null);
     emit("record", { event: "begin", sent: prompt, controls, kind, run, before, prompt: written.pieces, at: start });
+    const all = { ...state.controls, ...controls, ...(retry ? { seed: null } : {}) };
+    this.request = { session: sessions.current.id, prompt, controls: all, tries };
+    pending.keep(this.request);
+    pending.keepLength(shown.length);
     this.editor.begun();
     if (follow) sheet.toEnd();
     this.editor.say(t(retry ? "editor.retrying" : "editor.generating"));
@@ -94,6 +112,7 @@ export class Generation {
 
   stop() {
     if (!this.run || this.run.isStopping) return;
+    pending.drop();
     this.progress.phase = "stopping";
     this.run.stop();
     this.editor.progress();
@@ -140,10 +159,30 @@ export class Generation {
   write(text) {
     if (!text || !this.step || !this.run) return;
     const { sheet, written } = this.writing;
+    const added = this.unshown(text);
+    if (!added) return;
     const end = written.text.length;
-    written.extendRun(this.step, text);
-    sheet.replace(end, 0, text);
+    written.extendRun(this.step, added);
+    sheet.replace(end, 0, added);
+    if (this.request && !this.run.isStopping) {
+      pending.keepLength(written.text.length - this.request.prompt.length);
+    }
     this.editor.wrote();
+  }
+
+  /** What of the log's next words is not shown yet. Words that are not the shown ones replace them. @param {string} text */
+  unshown(text) {
+    const { shown, step } = this;
+    if (shown.startsWith(text)) {
+      this.shown = shown.slice(text.length);
+      return "";
+    }
+    this.shown = "";
+    if (text.startsWith(shown)) return text.slice(shown.length);
+    const { sheet, written } = this.writing;
+    if (step) written.shortenRun(step, shown.length);
+    sheet.replace(written.text.length, shown.length, "");
+    return text;
   }
 
   /** @param {any} record */
@@ -160,8 +199,16 @@ export class Generation {
         progress.ahead = record.ahead;
         if (record.ahead > 0) this.editor.say(t("run.ahead", { count: record.ahead }));
         break;
+      case "reconnecting":
+        phase("reconnecting");
+        this.editor.say(t("run.reconnecting"));
+        break;
       case "started":
         progress.phase = "reading";
+        if (this.request && !this.run?.isStopping) {
+          this.request.controls.seed = String(record.seed);
+          pending.keep(this.request);
+        }
         progress.promptTokens = record.prompt_tokens;
         progress.completions = record.n;
         progress.candidates = record.candidates;
@@ -196,6 +243,8 @@ export class Generation {
     const { step, next, writing } = this;
     this.run?.end();
     this.run = null;
+    this.shown = "";
+    if (!how.isLost) pending.drop();
     const failed = how.reason === "error";
     const { sheet, written } = writing;
     if (step && written.endRun(step, failed)) {

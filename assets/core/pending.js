@@ -1,0 +1,61 @@
+// The running request, kept in the tab's own storage. When the connection was lost or the page was loaded
+// anew, the page makes the request again with the same seed, so the text is the same.
+
+import * as storage from "./storage.js";
+
+const REQUEST = "gptj-playground/pending";
+const LENGTH = "gptj-playground/pending-length"; // by itself: it changes with every word
+const MOST_TRIES = 3;
+
+/**
+ * `session` is the id of the session that it writes into, `prompt` the text before it, `controls` all values with
+ * the seed once that is known, `tries` how often it was made again.
+ * @typedef {{session: string, prompt: string, controls: Controls, tries: number}} PendingRequest
+ */
+
+/** @param {any} found @returns {found is PendingRequest} */
+function isRequest(found) {
+  return (
+    typeof found?.session === "string" &&
+    typeof found.prompt === "string" &&
+    typeof found.tries === "number" &&
+    typeof found.controls === "object" &&
+    found.controls !== null
+  );
+}
+
+/** @param {PendingRequest} request */
+export function keep(request) {
+  storage.write(REQUEST, JSON.stringify(request), "sessionStorage");
+}
+
+/** So many characters of its text are shown. @param {number} length */
+export function keepLength(length) {
+  storage.write(LENGTH, String(length), "sessionStorage");
+}
+
+export function drop() {
+  storage.remove(REQUEST, "sessionStorage");
+  storage.remove(LENGTH, "sessionStorage");
+}
+
+/**
+ * The request to make again in a session with this text, and what is shown of it; it is forgotten. Null if there
+ * is none, it was tried too often, or the text is no longer what it left.
+ * @param {string} session @param {string} text @returns {(PendingRequest & {shown: string}) | null}
+ */
+export function take(session, text) {
+  const raw = storage.read(REQUEST, "sessionStorage");
+  if (raw === null) return null;
+  const length = Number(storage.read(LENGTH, "sessionStorage") ?? 0);
+  drop();
+  let found;
+  try {
+    found = JSON.parse(raw);
+  } catch {
+    return null;
+  }
+  if (!isRequest(found) || found.session !== session || found.tries >= MOST_TRIES) return null;
+  if (!text.startsWith(found.prompt) || text.length !== found.prompt.length + length) return null;
+  return { ...found, tries: found.tries + 1, shown: text.slice(found.prompt.length) };
+}

@@ -1,0 +1,78 @@
+"""A page whose server was lost: it connects again by itself, and goes on with what it had asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.waiting import eventually
+
+from .conftest import Site, Visitor
+
+Visit = Callable[..., Visitor]
+LENGTH = "400"
+
+
+@pytest.fixture
+def own_site(model: str) -> Iterator[Site]:
+    """A playground whose web process the test may kill."""
+    site = Site(model, "--max-streams", "2")
+    try:
+        site.wait_until_ready()
+        yield site
+    finally:
+        if site.process.poll() is None:
+            site.resume_engine()
+            site.stop()
+
+
+def ask(person: Visitor, seed: str) -> None:
+    """Ask for a text that is the same each time."""
+    person.open_group("More")
+    person.set_text("seed", seed)
+    person.set_number("Length", LENGTH)
+    person.write("Once upon a time")
+    person.page.keyboard.press("Control+Enter")
+
+
+def lose_server(site: Site, person: Visitor) -> str:
+    """Kill the web process in the midst of a text, and start it again; what was shown."""
+    expect(person.model_words.first).not_to_be_empty()
+    engine = site.engine
+    site.pause_engine()
+    site.process.kill()
+    site.process.wait()
+    shown = person.text
+    eventually(lambda: not engine.is_running() or engine.status() == "zombie")
+    site.restart()
+    return shown
+
+
+def test_a_request_goes_on_after_the_server_was_replaced(own_site: Site, visit: Visit) -> None:
+    alone = visit(own_site.url)
+    ask(alone, "7")
+    alone.finished()
+    person = visit(own_site.url)
+    ask(person, "7")
+    shown = lose_server(own_site, person)
+    assert len(shown) < len(alone.text)
+    eventually(lambda: person.text == alone.text)
+    assert shown == alone.text[: len(shown)]
+    person.finished()
+    expect(person.notice).to_be_hidden()
+
+
+def test_what_was_typed_meanwhile_stays(own_site: Site, visit: Visit) -> None:
+    person = visit(own_site.url)
+    ask(person, "7")
+    shown = lose_server(own_site, person)
+    expect(person.prompt).to_be_editable()
+    person.write(" and mine")
+    typed = person.text
+    assert typed == shown + " and mine"
+    eventually(own_site.is_up)
+    own_site.wait_until_ready()
+    expect(person.page.locator('.top[data-state="ready"]')).to_be_visible()
+    assert person.text == typed
