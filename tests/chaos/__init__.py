@@ -1,0 +1,1 @@
+"""Programs that break things on purpose, and report what held; `make chaos` runs them."""
