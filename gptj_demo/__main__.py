@@ -32,6 +32,7 @@ from gptj_demo.protocol import (
     ModelInfo,
     Passage,
     PromptScored,
+    Reconnecting,
     Started,
     TokenEvent,
     TokenLogprobs,
@@ -189,7 +190,9 @@ class _Printed:
 
     def take(self, event: object) -> None:
         """Print what may be printed now, keep the rest."""
-        if isinstance(event, Started):
+        if isinstance(event, Reconnecting):
+            say("The model process ended and is being restarted; the text then goes on.")
+        elif isinstance(event, Started):
             say(*self._notes(event))
         elif isinstance(event, PromptScored):
             say(*self._score(event))

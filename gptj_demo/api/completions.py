@@ -19,6 +19,7 @@ from gptj_demo.protocol import (
     GenerationRequest,
     Passage,
     PromptScored,
+    Reconnecting,
     Started,
     StreamEvent,
     TokenEvent,
@@ -60,6 +61,7 @@ class _Prompt:
     ) -> None:
         self.stream = stream
         self.writers: list[ChoiceWriter] = []
+        self.is_paused = False  # since its engine ended, until the caller has had a sign of life
         self._vocabulary = vocabulary
         self._text = text
         self._first_index = first_index
@@ -92,6 +94,8 @@ class _Prompt:
                     )
                     for index in range(self.stream.request.params.n)
                 ]
+            case Reconnecting():
+                self.is_paused = True
             case PromptScored():
                 self._score(event)
             case Drafting():
@@ -184,7 +188,10 @@ class Completions:
                 if (piece := writer.take()) is not None
             ]
             now = time.monotonic()
-            if pieces or now - alive >= API.sign_of_life:
+            is_paused = any(prompt.is_paused for prompt in open_prompts)
+            for prompt in open_prompts:
+                prompt.is_paused = False
+            if pieces or is_paused or now - alive >= API.sign_of_life:
                 alive = now
                 yield pieces
             if pieces and not all(prompt.stream.done for prompt in self._prompts):

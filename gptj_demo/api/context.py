@@ -26,7 +26,7 @@ class Context:
     def ready_model(self, asked: str | None) -> ModelInfo:
         """The model's name; a request can give that name, the setting's, or none.
 
-        Raises `ApiError` 404 for another name, 503 if the model is not ready.
+        Raises `ApiError` 404 for another name, 503 if the model is not ready and not restarting.
         """
         model = self.worker.model
         names = (None, model.name if model else None, self.settings.model)
@@ -38,7 +38,7 @@ class Context:
                 code="model_not_found",
                 param="model",
             )
-        if model is None or self.worker.status.state != "ready":
+        if model is None or not self.worker.takes_requests:
             raise ApiError(503, str(self.worker.status.detail), code="model_unavailable")
         return model
 

@@ -178,6 +178,8 @@ class _State(Collector):
             yield GaugeMetricFamily(name, said, value=float(value))
         restarts = "Times that the model's process ended and was started again."
         yield CounterMetricFamily("gptj_engine_restarts", restarts, value=worker.restarts)
+        resumed = "Requests that went on in another engine after theirs had ended."
+        yield CounterMetricFamily("gptj_requests_resumed", resumed, value=worker.resumed)
         if model is not None:
             info = GaugeMetricFamily(
                 "gptj_model_info", "The model.", labels=["name", "revision", "precision", "device"]

@@ -5,6 +5,11 @@ between addresses, then between the visitors of an address: the next request is 
 the visitor with the fewest completions in the engine, of the address with the fewest. One visitor
 gets at most seven of eight slots, so that other visitors find a free one; with `shares_by_address`
 this holds for an address too, however many visitors it names.
+
+When an engine ends, its requests are suspended and the next engine gets them first. A request that
+got nothing from the engine that ended is a suspect, since it may have ended the engine. The next
+engine gets suspects one at a time, so that a request that ends every engine is found and harms no
+other.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ class _Request:
     is_waiting: bool = True  # it has no slot yet
     is_ready: bool = False  # it may be submitted
     is_submitted: bool = False  # the engine has it
+    is_suspect: bool = False
 
 
 class _Held:
@@ -64,6 +70,8 @@ class Admission:
         self._waiting: set[int] = set()
         self._ready: set[int] = set()
         self._submitted: set[int] = set()
+        self._suspended: set[int] = set()
+        self._on_trial: set[int] = set()  # suspects that the engine has
         self._places_changed = False
 
     @property
@@ -135,22 +143,58 @@ class Admission:
         """Forget a request; unknown ids are ignored."""
         if self._requests.pop(request_id, None) is not None:
             self._places_changed |= request_id in self._waiting
-            for ids in (self._waiting, self._ready, self._submitted):
+            for ids in (
+                self._waiting,
+                self._ready,
+                self._submitted,
+                self._suspended,
+                self._on_trial,
+            ):
                 ids.discard(request_id)
 
-    def close(self, *, for_good: bool) -> list[int]:
-        """Forget the requests that an ended engine had, or all requests; returns their ids.
+    # ---- what happens to the engine
 
-        The others wait for the next engine and become not ready.
+    def suspend(self) -> list[int]:
+        """Note that the engine has ended; returns the ids of the requests that it had.
+
+        They wait for the next engine, and are ready for it.
         """
         self.is_open = False
-        ended = list(self._requests) if for_good else sorted(self._submitted)
-        for request_id in ended:
-            self.leave(request_id)
+        had = sorted(self._submitted)
+        for request_id in had:
+            one = self._requests[request_id]
+            one.is_submitted, one.is_ready = False, True
+        self._ready.update(had)
+        self._suspended.update(had)
+        self._submitted.clear()
+        self._on_trial.clear()
+        return had
+
+    def suspended(self) -> list[int]:
+        """The requests that an ended engine had and that no other one has got yet."""
+        return sorted(self._suspended)
+
+    def all(self) -> list[int]:
+        """All open requests."""
+        return list(self._requests)
+
+    def unprepare(self) -> None:
+        """Note that no request is ready any more: the next engine has another tokenizer."""
         for request_id in self._ready:
             self._requests[request_id].is_ready = False
         self._ready.clear()
-        return ended
+
+    def suspect(self, request_id: int) -> None:
+        """Note that the request got nothing from the engine that ended."""
+        self._requests[request_id].is_suspect = True
+
+    def clear(self, request_id: int) -> bool:
+        """Note that the request got something from its engine; whether that was in question."""
+        if request_id not in self._on_trial:
+            return False
+        self._on_trial.remove(request_id)
+        self._requests[request_id].is_suspect = False
+        return True
 
     # ---- whose turn it is
 
@@ -168,17 +212,26 @@ class Admission:
             allowed = [i for i in self._ready if self._may_have_more(self._requests[i], held)]
             if not allowed:
                 break
-            chosen = min(allowed, key=lambda i: (held.of(self._requests[i].visitor), i))
+            chosen = min(
+                allowed,
+                key=lambda i: (i not in self._suspended, held.of(self._requests[i].visitor), i),
+            )
             one = self._requests[chosen]
             held.add(one)
             one.is_ready, one.is_submitted = False, True
             self._ready.remove(chosen)
+            self._suspended.discard(chosen)
             self._submitted.add(chosen)
+            if one.is_suspect:
+                self._on_trial.add(chosen)
             turns.append(chosen)
         return turns
 
     def _may_have_more(self, one: _Request, held: _Held) -> bool:
-        """Whether the request's visitor holds less than its share of the slots."""
+        """Whether the request may be submitted: its visitor holds less than its share of the
+        slots, and no other suspect is on trial."""
+        if one.is_suspect and self._on_trial:
+            return False
         if one.visitor is None:
             return True
         by_address, by_visitor = held.of(one.visitor)

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gptj_demo.client.admission import Admission
+from gptj_demo.client.progress import MOST_DEATHS, Progress
 from gptj_demo.client.prompt import Ready, build_submit
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.stream import Stream
@@ -22,6 +24,7 @@ from gptj_demo.protocol import (
     EngineEvent,
     Finished,
     FinishReason,
+    Reconnecting,
     Started,
     StreamEvent,
     Submit,
@@ -52,10 +55,12 @@ class Dispatcher:
         self.ready: Ready | None = None
         self.closed: Message | None = None
         self.tokens_written = 0  # by all engines together
+        self.resumed = 0  # requests that went on in another engine
         self._send = send
         self._lock = threading.RLock()
         self._admission = Admission(max_waiting, shares_by_address=shares_by_address)
         self._streams: dict[int, Stream] = {}  # by request id
+        self._progress: dict[int, Progress] = {}  # of the streams that were submitted
         self._accepting = False
         self._preparing: set[asyncio.Future[None]] = set()  # keeps tasks from collection
 
@@ -105,24 +110,27 @@ class Dispatcher:
             stream.on_event(error)
             return
         with self._lock:
+            if self.ready is None or self.ready.vocabulary is not ready.vocabulary:
+                return  # `accept` prepares it again
             if self._admission.mark_ready(stream.request_id):
+                self._progress[stream.request_id] = Progress(stream.submitted)
                 self._fill_slots()
 
     def cancel(self, stream: Stream) -> None:
         with self._lock:
             if self._admission.is_submitted(stream.request_id):
+                self._progress[stream.request_id].cancelled = True
                 self._send(Cancel(stream.request_id))  # the engine sends the last events
                 return
-            if self._streams.pop(stream.request_id, None) is None:
-                return
-            self._admission.leave(stream.request_id)
+            ended = self._end(stream.request_id, "cancelled", message("end.cancelled"))
             moved = self._moved()
-        _deliver([*_last_events(stream, "cancelled", message("end.cancelled")), *moved])
+        _deliver([*ended, *moved])
 
     def forget(self, stream: Stream) -> None:
         with self._lock:
             if self._streams.pop(stream.request_id, None) is None:
                 return
+            self._progress.pop(stream.request_id, None)
             was_submitted = self._admission.is_submitted(stream.request_id)
             self._admission.leave(stream.request_id)
             if was_submitted:
@@ -133,8 +141,25 @@ class Dispatcher:
 
     def _fill_slots(self) -> None:
         """Submit the requests whose turn it is; with the lock held."""
+        now = time.monotonic()
         for request_id in self._admission.next_turns():
-            self._send(self._streams[request_id].submitted)
+            self._send(self._progress[request_id].resumed(now))
+
+    def _end(self, request_id: int, reason: FinishReason, why: Message) -> list[Delivery]:
+        """Forget a request; its last events, which no engine will send. With the lock held."""
+        stream = self._streams.pop(request_id, None)
+        if stream is None:
+            return []
+        self._admission.leave(request_id)
+        progress = self._progress.pop(request_id, None)
+        deliveries: list[Delivery] = []
+        for index in range(stream.request.params.candidates):
+            read = written = 0
+            if progress is not None and progress.has_started:
+                read, written = progress.prompt_tokens, progress.generated(index)
+            end = Finished(request_id, reason, why, "", read, written, stream.seed, index)
+            deliveries.append((stream, end))
+        return deliveries
 
     def _moved(self) -> list[Delivery]:
         """The events of waiting requests whose position has changed; with the lock held."""
@@ -145,6 +170,8 @@ class Dispatcher:
     def accept(self, ready: Ready) -> None:
         """An engine has sent its tokenizer: prepare the waiting requests."""
         with self._lock:
+            if self.ready is not None and self.ready.vocabulary is not ready.vocabulary:
+                self._admission.unprepare()
             self.ready, self._accepting = ready, True
             late = [self._streams[i] for i in self._admission.not_ready()]
         for stream in late:
@@ -158,55 +185,78 @@ class Dispatcher:
             self._admission.is_open = True
             self._fill_slots()
 
-    def pause(self) -> None:
-        """The engine takes no more requests: the next ones wait for another."""
-        with self._lock:
-            self._accepting = self._admission.is_open = False
-
     def on_events(self, events: Iterable[EngineEvent]) -> None:
         """Pass on what one step of the engine produced."""
         deliveries: list[Delivery] = []
-        has_ended = False
+        may_submit = False
+        now = time.monotonic()
         with self._lock:
             for event in events:
-                stream = self._streams.get(event.request_id)
+                request_id = event.request_id
+                stream = self._streams.get(request_id)
                 if stream is None:
                     continue
-                deliveries.append((stream, event))
+                told = self._progress[request_id].add(event, now)
+                if told is not None:
+                    deliveries.append((stream, told))
+                if isinstance(event, Started):
+                    self._admission.start(request_id)
+                    continue
+                may_submit |= self._admission.clear(request_id)
                 if isinstance(event, TokenEvent):
                     self.tokens_written += 1
-                elif isinstance(event, Started):
-                    self._admission.start(event.request_id)
                 elif isinstance(event, Finished):
-                    has_ended = True
-                    if self._admission.end_completion(event.request_id):
-                        del self._streams[event.request_id]
-            if has_ended:
+                    may_submit = True
+                    if self._admission.end_completion(request_id):
+                        del self._streams[request_id], self._progress[request_id]
+            if may_submit:
                 self._fill_slots()
             deliveries += self._moved()
         _deliver(deliveries)
 
-    def end_streams(self, why: Message) -> None:
-        """End the engine's requests with an error; the other requests wait for the next engine."""
+    def suspend(self, why: Message) -> None:
+        """The engine has ended, and `why`: its requests wait for the next one.
+
+        One that was cancelled ends. One that got nothing from the last engines ends with an error.
+        """
+        deliveries: list[Delivery] = []
         with self._lock:
-            for_good = self.closed is not None
-            ended = [self._streams.pop(i) for i in self._admission.close(for_good=for_good)]
-            moved = self._moved()
-        _deliver([one for stream in ended for one in _last_events(stream, "error", why)] + moved)
+            self._accepting = False
+            for request_id in self._admission.suspend():
+                progress = self._progress[request_id]
+                if progress.cancelled:
+                    deliveries += self._end(request_id, "cancelled", message("end.cancelled"))
+                    continue
+                if progress.deaths:
+                    self._admission.suspect(request_id)
+                progress.deaths += 1
+                if progress.deaths > MOST_DEATHS:
+                    deliveries += self._end(request_id, "error", why)
+                elif progress.has_started:
+                    self.resumed += 1
+                    deliveries.append((self._streams[request_id], Reconnecting()))
+            deliveries += self._moved()
+        _deliver(deliveries)
+
+    def give_up(self, why: Message) -> None:
+        """End the suspended requests with an error: no engine can go on with them."""
+        with self._lock:
+            ended = [one for i in self._admission.suspended() for one in self._end(i, "error", why)]
+            ended += self._moved()
+        _deliver(ended)
+
+    def end_all(self, why: Message) -> None:
+        """End all requests with an error: there will be no other engine."""
+        with self._lock:
+            self._accepting = self._admission.is_open = False
+            ended = [one for i in self._admission.all() for one in self._end(i, "error", why)]
+        _deliver(ended)
 
     def _start_preparing(self, stream: Stream) -> None:
         """Submit a stream that was opened before there was a tokenizer; in its event loop."""
         preparing = asyncio.ensure_future(self.submit(stream))
         self._preparing.add(preparing)
         preparing.add_done_callback(self._preparing.discard)
-
-
-def _last_events(stream: Stream, reason: FinishReason, why: Message) -> list[Delivery]:
-    """`Finished` events for a stream's completions, when the engine will not send them."""
-    return [
-        (stream, Finished(stream.request_id, reason, why, "", 0, 0, stream.seed, index))
-        for index in range(stream.request.params.candidates)
-    ]
 
 
 def _deliver(deliveries: list[Delivery]) -> None:

@@ -8,7 +8,7 @@ RESTART_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, by failures since 
 
 
 class Restarts:
-    """The policy for one worker's engines.
+    """The policy for one worker's engines; `failures` counts them since the last that was ready.
 
     An engine that was ready once is always started again. Until then a failure may be a fault of
     the model's files or of the settings, which another start would repeat, so the second end of the
@@ -17,18 +17,18 @@ class Restarts:
 
     def __init__(self) -> None:
         self._was_ever_ready = False
-        self._failures = 0  # since the last ready
+        self.failures = 0
         self._ends: list[Message] = []  # of engines before the first one that was ready
 
     def delay_after(self, how: Message, *, was_ready: bool) -> float | None:
         """Seconds until the next start after an engine that ended as `how`; None to give up."""
         self._was_ever_ready |= was_ready
-        self._failures = 0 if was_ready else self._failures + 1
+        self.failures = 0 if was_ready else self.failures + 1
         if not self._was_ever_ready:
             if how in self._ends:
                 return None
             self._ends.append(how)
-        return RESTART_DELAYS[min(self._failures, len(RESTART_DELAYS) - 1)]
+        return RESTART_DELAYS[min(self.failures, len(RESTART_DELAYS) - 1)]
 
 
 def given_up(how: Message) -> Message:

@@ -10,19 +10,22 @@ import contextlib
 import itertools
 import logging
 import threading
+import time
 from dataclasses import replace
 
-from gptj_demo.client.backends.base import Backend, EngineMessage
-from gptj_demo.client.backends.local import EXIT_SECONDS, LocalBackend
+from gptj_demo.client.backends import make_backend
+from gptj_demo.client.backends.base import EXIT_SECONDS, Backend, EngineMessage
 from gptj_demo.client.dispatcher import Dispatcher
 from gptj_demo.client.moderation import make_moderation
 from gptj_demo.client.prompt import Ready, dropped_by_truncation, encode
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.restarts import Restarts, given_up
 from gptj_demo.client.stream import Observer, Stream
+from gptj_demo.client.watch import Watch
 from gptj_demo.protocol import (
     EngineStatus,
     GenerationRequest,
+    Heartbeat,
     ModelInfo,
     Refused,
     StepEvents,
@@ -34,6 +37,10 @@ from gptj_demo.tokenization import Token, Vocabulary
 
 logger = logging.getLogger(__name__)
 
+DRAIN_POLL_SECONDS = 0.05
+MOST_FAILURES = 3
+"""Engines that may end before they are ready until the streams that wait for one end."""
+
 
 class Worker:
     """The facade over one engine. Thread-safe; streams may live in any number of event loops."""
@@ -44,7 +51,9 @@ class Worker:
         self.observer: Observer | None = None
         self.moderation = make_moderation(settings)
         self.restarts = 0
-        self._backend = LocalBackend(settings) if backend is None else backend
+        self._backend = make_backend(settings) if backend is None else backend
+        self._tokenizer: TokenizerReady | None = None
+        self._died: Message | None = None  # how the last engine ended, for the streams it had
         self._request_ids = itertools.count(1)
         self._dispatcher = Dispatcher(
             settings.max_waiting,
@@ -65,6 +74,26 @@ class Worker:
         if self.moderation is not None:
             self.moderation.start()
         self._thread.start()
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether a request is answered soon: the model is ready, or its engine was just lost."""
+        state = self.status.state
+        return state == "ready" or (
+            state == "restarting" and self._restart_policy.failures < MOST_FAILURES
+        )
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no new requests are taken, because the program ends."""
+        return self._dispatcher.closed is not None
+
+    def drain(self, seconds: float) -> None:
+        """Take no new requests; return when those that are open have ended, or after `seconds`."""
+        self._dispatcher.closed = self._dispatcher.closed or message("refused.draining")
+        end = time.monotonic() + seconds
+        while (self.streams_running or self.streams_waiting) and time.monotonic() < end:
+            time.sleep(DRAIN_POLL_SECONDS)
 
     def stop(self) -> None:
         """End the engine and wait until it is gone."""
@@ -105,6 +134,11 @@ class Worker:
     def tokens_written(self) -> int:
         """Tokens that all engines together have generated."""
         return self._dispatcher.tokens_written
+
+    @property
+    def resumed(self) -> int:
+        """Requests that went on in another engine after theirs had ended."""
+        return self._dispatcher.resumed
 
     @property
     def model(self) -> ModelInfo | None:
@@ -168,25 +202,35 @@ class Worker:
         try:
             while not self._stopping.is_set() and self._refusal is None:
                 self._stopping.wait(self._run_engine())
-            self._dispatcher.end_streams(self._refusal or message("end.shutting_down"))
+            self._dispatcher.end_all(self._refusal or message("end.shutting_down"))
         finally:
             self._ended.set()
 
     def _run_engine(self) -> float:
         """One life of the engine; returns the seconds until the next."""
         was_ready = False
+        hung: Message | None = None
         try:
             self._backend.start()
             if self._stopping.is_set():  # `stop` may have run before this engine was set
                 self._backend.stop()
+            watch = Watch(time.monotonic())
             with contextlib.closing(self._backend.events()) as events:
                 for event in events:
-                    was_ready |= isinstance(event, EngineStatus) and event.state == "ready"
-                    self._on_message(event)
+                    now = time.monotonic()
+                    if event is not None:
+                        watch.note(event, now)
+                        self._on_message(event)
+                        was_ready |= isinstance(event, EngineStatus) and event.state == "ready"
+                    if (seconds := watch.hung_for(now)) is not None:
+                        logger.error("the model process hangs: nothing for %.0f s", seconds)
+                        hung = message("exit.hung", seconds=round(seconds))
+                        self._backend.kill()
+                        break
         except Exception:  # after a bug here, open streams must still end
             logger.exception("the supervision of the model process failed")
-        self._dispatcher.pause()
         how = self._backend.wait()
+        how = hung or how
         if self._stopping.is_set() or self._refusal is not None:
             return 0.0
         delay = self._restart_policy.delay_after(how, was_ready=was_ready)
@@ -197,7 +241,10 @@ class Worker:
         why = message("status.restarting", how=how)
         self.status = EngineStatus("restarting", why, model=self.model)
         self.restarts += 1
-        self._dispatcher.end_streams(message("end.restarted", how=how))
+        self._died = message("end.restarted", how=how)
+        self._dispatcher.suspend(self._died)
+        if self._restart_policy.failures >= MOST_FAILURES:
+            self._dispatcher.give_up(self._died)
         return delay
 
     def _refuse(self, why: Message) -> None:
@@ -211,16 +258,10 @@ class Worker:
                 self._dispatcher.on_events(events)
             case EngineStatus():
                 self._on_status(received)
+            case Heartbeat():
+                pass
             case TokenizerReady():
-                vocabulary = Vocabulary(
-                    received.tokenizer_json,
-                    received.vocabulary_size,
-                    received.bos_token_id,
-                    received.eos_token_ids,
-                    received.unused_token_ids,
-                )
-                ready = Ready(vocabulary, received.context_length, self.model)
-                self._dispatcher.accept(ready)
+                self._on_tokenizer(received)
             case Refused(why):
                 if self.model is not None:  # it has worked before: try again
                     logger.error("the model could not be restarted: %s", why)
@@ -229,10 +270,35 @@ class Worker:
             case _:
                 raise TypeError(f"unknown message from the engine: {type(received).__name__}")
 
+    def _on_tokenizer(self, received: TokenizerReady) -> None:
+        vocabulary = self.vocabulary
+        if vocabulary is None or received != self._tokenizer:
+            if self._died is not None:  # token ids may have another meaning now
+                self._dispatcher.give_up(self._died)
+            vocabulary = Vocabulary(
+                received.tokenizer_json,
+                received.vocabulary_size,
+                received.bos_token_id,
+                received.eos_token_ids,
+                received.unused_token_ids,
+            )
+            self._tokenizer = received
+        self._dispatcher.accept(Ready(vocabulary, received.context_length, self.model))
+
     def _on_status(self, status: EngineStatus) -> None:
         if status.state == "loading" and self.status.state == "restarting":
             status = replace(status, state="restarting", model=self.model)
-        self.status = status
+        before, self.status = self.model, status
         ready, model = self.ready, status.model
         if status.state == "ready" and ready is not None and model is not None:
+            if self._died is not None and before is not None and not _same(model, before):
+                self._dispatcher.give_up(self._died)
             self._dispatcher.open(replace(ready, model=model), model.max_streams)
+
+
+def _same(one: ModelInfo, other: ModelInfo) -> bool:
+    """Whether both write the same text."""
+    return all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("name", "revision", "precision", "device", "forward_path")
+    )

@@ -26,6 +26,7 @@ from gptj_demo.engine import load as loading
 from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.model import UnfitBackend, build_model, use_cores
 from gptj_demo.engine.model.base import ForwardModel, Report
+from gptj_demo.engine.pulse import Pulse
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import (
     Cancel,
@@ -173,7 +174,10 @@ def _start_engine(
 
 
 def serve(
-    engine: Engine, inbox: queue.SimpleQueue[Submit | Cancel], send: Callable[[object], None]
+    engine: Engine,
+    inbox: queue.SimpleQueue[Submit | Cancel],
+    send: Callable[[object], None],
+    pulse: Pulse,
 ) -> None:
     """Serve the inbox forever; each step sends one message."""
     while True:
@@ -185,7 +189,9 @@ def serve(
             else:
                 events += engine.cancel(received.request_id)
             received = _get_nowait(inbox)
+        pulse.begin_step()
         events += engine.step()
+        pulse.end_step()
         if events:
             send(StepEvents(tuple(events)))
 
@@ -213,12 +219,20 @@ def main(descriptor: int) -> None:
         except (EOFError, OSError):
             os._exit(0)
 
+    sending = threading.Lock()
+
+    def send(message: object) -> None:
+        with sending:
+            connection.send(message)
+
     threading.Thread(target=read, name="inbox", daemon=True).start()
+    pulse = Pulse(send)
+    pulse.start()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the web process is gone
         try:
-            engine = load(settings, connection.send)
+            engine = load(settings, send)
         except loading.Refusal as refusal:
-            connection.send(Refused(str(refusal)))
+            send(Refused(str(refusal)))
             sys.exit(2)
-        serve(engine, inbox, connection.send)
+        serve(engine, inbox, send, pulse)
     os._exit(0)  # at once, without waiting for threads of libraries

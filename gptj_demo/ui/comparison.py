@@ -13,6 +13,7 @@ from gptj_demo.client.pacing import GRID
 from gptj_demo.protocol import (
     Drafting,
     GenerationRequest,
+    Reconnecting,
     Started,
     StreamEvent,
     TokenEvent,
@@ -149,12 +150,16 @@ class Comparison:
             match event:
                 case Waiting():
                     changed |= {"state": "waiting", "ahead": event.ahead}
+                case Reconnecting():
+                    changed["state"] = "reconnecting"
                 case Started():
                     self._waiting.discard(index)
                     changed |= {"state": "running", "dropped_tokens": event.dropped_tokens}
                 case Drafting():
                     changed["drafted_tokens"] = event.tokens
                 case TokenEvent():
+                    if outcome["state"] == "reconnecting":
+                        changed["state"] = "running"
                     changed["tokens"] = changed.get("tokens", outcome["tokens"]) + 1
                     if event.filtered_away:
                         outcome["filtered_away"] = outcome.get("filtered_away", 0) + 1

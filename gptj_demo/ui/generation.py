@@ -20,6 +20,7 @@ from gptj_demo.protocol import (
     Finished,
     Passage,
     PromptScored,
+    Reconnecting,
     Started,
     StreamEvent,
     TokenEvent,
@@ -94,15 +95,16 @@ def describe_token(
     return described
 
 
-def describe_start(worker: Worker, started: Started, params: SamplingParams) -> dict[str, Any]:
+def describe_start(worker: Worker, started: Started, stream: Stream) -> dict[str, Any]:
     """The start of a request as JSON for page and API; see `Started`."""
     healed = started.healed_token_id
     return {
         "prompt_tokens": started.prompt_tokens,
         "dropped_tokens": started.dropped_tokens,
         "healed": None if healed is None else worker.token_text(healed),
-        "n": params.n,
-        "candidates": params.candidates,
+        "n": stream.request.params.n,
+        "candidates": stream.request.params.candidates,
+        "seed": stream.seed,
     }
 
 
@@ -202,11 +204,13 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
             match event:
                 case Waiting():
                     lines += record("waiting", ahead=event.ahead)
+                case Reconnecting():
+                    lines += record("reconnecting")
                 case Started():
                     vocabulary = worker.require_ready().vocabulary
                     healed = event.healed_token_id
                     back = 0 if healed is None else healed_length(placed(worker, stream))
-                    described = describe_start(worker, event, params)
+                    described = describe_start(worker, event, stream)
                     lines += record("started", **described, healed_length=back)
                     if healed is not None:
                         skip = len(vocabulary.bytes_of(healed))

@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.client.visitor import by_address
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params
@@ -114,8 +114,8 @@ def _with_controls(
 
 async def _events_for(
     worker: Worker, values: tuple[Any, ...]
-) -> AsyncGenerator[tuple[SamplingParams, list[StreamEvent]], None]:
-    """The batches of events of an API request; raises `gr.Error`."""
+) -> AsyncGenerator[tuple[Stream, list[StreamEvent]], None]:
+    """An API request, with each batch of its events; raises `gr.Error`."""
     caller, prompt, *rest = values
     controls = dict(zip((control.name for control in CONTROLS), rest, strict=True))
     try:
@@ -124,7 +124,7 @@ async def _events_for(
         visitor = by_address(caller)
         async with aclosing(worker.stream(GenerationRequest(prompt, params, visitor))) as stream:
             async for events in batches(worker, stream):
-                yield params, events
+                yield stream, events
     except (InvalidControl, RequestRefused) as error:
         raise gr.Error(str(error), print_exception=False) from None
 
@@ -152,8 +152,8 @@ def _complete(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
     async def complete(*values: Any) -> AsyncIterator[dict[str, Any]]:
         answer: dict[str, Any] = {"completions": [], "prompt": None}
         async with aclosing(_events_for(worker, values)) as told:
-            async for params, events in told:
-                _add_to(answer, worker, params, events)
+            async for stream, events in told:
+                _add_to(answer, worker, stream, events)
                 yield copy.deepcopy(answer)
 
     return _with_controls(
@@ -166,16 +166,17 @@ def _complete(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
 
 
 def _add_to(
-    answer: dict[str, Any], worker: Worker, params: SamplingParams, events: list[StreamEvent]
+    answer: dict[str, Any], worker: Worker, stream: Stream, events: list[StreamEvent]
 ) -> None:
     """Add a batch of events to the answer of `/complete`."""
+    params = stream.request.params
     completions = answer["completions"]
     if not completions:
         completions += [_empty_completion(index, params) for index in range(params.n)]
     for event in events:
         match event:
             case Started():
-                answer |= describe_start(worker, event, params)
+                answer |= describe_start(worker, event, stream)
             case PromptScored():
                 answer["prompt"] = describe_score(worker, event)
             case Drafting():
@@ -222,7 +223,7 @@ def _alternatives(worker: Worker) -> Callable[..., Any]:
                     logprobs = None
                     match event:
                         case Started():
-                            answer |= describe_start(worker, event, params)
+                            answer |= describe_start(worker, event, stream)
                         case TokenEvent():
                             logprobs = event.logprobs
                         case Finished():

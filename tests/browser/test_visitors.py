@@ -42,23 +42,19 @@ def test_closing_the_tab_frees_the_slot(site: Site, visitor: Visitor) -> None:
     eventually(lambda: site.status()["streams_running"] == 0)
 
 
-def test_a_killed_engine_is_reported_and_restarts(site: Site, visitor: Visitor) -> None:
+def test_a_killed_engine_is_replaced_and_the_text_goes_on(site: Site, visitor: Visitor) -> None:
     start_endless(site, visitor)
     kept = visitor.text
     killed = site.engine
     killed.send_signal(signal.SIGKILL)
-    expect(visitor.notice).to_contain_text("It is being restarted")
-    assert visitor.text.startswith(kept)
+    expect(visitor.status_line).to_contain_text("Reconnecting")
     expect(visitor.page.locator(".model-line")).to_contain_text(re.compile("estart|oad|tart"))
-    visitor.button("Undo").click()
-    expect(visitor.prompt).to_have_value("Once upon a time")
-    visitor.set_number("Length", "6")
-    visitor.page.keyboard.press("Control+Enter")  # waits in line until the model is back
-    expect(visitor.model_words.first).not_to_be_empty()
-    visitor.finished()
+    eventually(lambda: len(visitor.text) > len(kept))
+    assert visitor.text.startswith(kept)
     expect(visitor.notice).to_be_hidden()
+    visitor.page.keyboard.press("Escape")
+    visitor.finished()
     expect(visitor.page.locator('.top[data-state="ready"]')).to_be_visible()
-    assert not killed.is_running()
 
 
 def test_one_can_write_and_press_generate_while_the_model_loads(model: str, visit: Visit) -> None:

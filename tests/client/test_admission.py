@@ -151,22 +151,6 @@ def test_a_request_that_left_is_forgotten_wherever_it_was() -> None:
     assert not one.mark_ready(2)
 
 
-def test_what_the_engine_had_ends_with_it_and_the_others_wait_for_the_next() -> None:
-    one = admission(slots=1)
-    run(one, 1)
-    ask(one, 2)
-    enter(one, 3, None, 1)
-    one.is_open = False
-    assert one.close(for_good=False) == [1]
-    assert one.not_ready() == [2, 3]
-    one.is_open = True
-    assert one.next_turns() == []
-    assert one.mark_ready(2)
-    assert one.next_turns() == [2]
-    assert one.close(for_good=True) == [2, 3]
-    assert one.waiting == one.running == 0
-
-
 # ---- one address with many visitors
 
 
@@ -242,7 +226,7 @@ class Asked:
 
     visitor: str | None
     completions: int
-    state: str = "waiting"  # then "submitted", then "started"
+    state: str = "waiting"  # then "submitted", "started", and "suspended" if the engine ends
 
 
 actions = st.one_of(
@@ -264,8 +248,8 @@ def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
 
     def submit() -> None:
         for request_id in one.next_turns():
-            assert known[request_id].state == "waiting"
-            known[request_id].state = "submitted"
+            following = {"waiting": "submitted", "suspended": "started"}
+            known[request_id].state = following[known[request_id].state]
 
     def picked(states: tuple[str, ...], number: int) -> int | None:
         ids = [i for i, asked in known.items() if asked.state in states]
@@ -283,7 +267,7 @@ def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
             try:
                 enter(one, number, visitor, value)
             except RequestRefused:
-                own = [a for a in known.values() if a.state != "started" and a.visitor == visitor]
+                own = [a for a in known.values() if a.state in _WAITING and a.visitor == visitor]
                 assert len(own) >= 15 or one.waiting >= 20
                 continue
             known[number] = Asked(visitor, value)
@@ -297,23 +281,23 @@ def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
             one.leave(found)
             del known[found]
         elif kind == "die":
-            lost = {i for i, asked in known.items() if asked.state != "waiting"}
-            assert set(one.close(for_good=False)) == lost
-            known = {i: asked for i, asked in known.items() if i not in lost}
-            assert set(one.not_ready()) == set(known)
+            had = {i for i, asked in known.items() if asked.state in _IN_ENGINE}
+            assert set(one.suspend()) == had
+            assert set(one.suspended()) >= had
+            for request_id in had:
+                started = known[request_id].state == "started"
+                known[request_id].state = "suspended" if started else "waiting"
             one.is_open = True  # the next engine
-            for request_id in known:
-                one.mark_ready(request_id)
         submit()
         places |= dict(one.moved())
-        waiting = [i for i, asked in known.items() if asked.state != "started"]
+        waiting = [i for i, asked in known.items() if asked.state in _WAITING]
         assert sorted(places[i] for i in waiting) == list(range(len(waiting)))
         assert one.waiting == len(waiting)
         assert one.running == min(
-            slots, sum(a.completions for a in known.values() if a.state == "started")
+            slots, sum(a.completions for a in known.values() if a.state not in _WAITING)
         )
-        held = [a for a in known.values() if a.state != "waiting"]
-        for name in {a.visitor for a in known.values() if a.state == "waiting"}:
+        held = [a for a in known.values() if a.state in _IN_ENGINE]
+        for name in {a.visitor for a in known.values() if a.state not in _IN_ENGINE}:
             # whoever waits does so because the slots are taken, or his share of them
             own = sum(a.completions for a in held if a.visitor == name)
             total = sum(a.completions for a in held)
@@ -326,4 +310,57 @@ def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
         end(found)
 
 
-_STATES = ("waiting", "submitted", "started")
+_STATES = ("waiting", "submitted", "started", "suspended")
+_WAITING = ("waiting", "submitted")
+_IN_ENGINE = ("submitted", "started")
+
+
+def test_the_next_engine_gets_the_requests_of_the_last_one_first() -> None:
+    one = admission(slots=2)
+    run(one, 5, "a")
+    run(one, 6, "a")
+    assert ask(one, 7, "b") == []
+    assert one.suspend() == [5, 6]
+    assert one.suspended() == [5, 6]
+    assert one.next_turns() == []
+    assert one.running == 2  # their slots stay theirs
+    one.is_open = True
+    assert one.next_turns() == [5, 6]
+    assert one.suspended() == []
+    assert one.end_completion(6)
+    assert one.next_turns() == [7]
+
+
+def test_a_suspended_request_survives_an_engine_that_was_never_ready() -> None:
+    one = admission(slots=1)
+    run(one, 1)
+    assert one.suspend() == [1]
+    assert one.suspend() == []
+    one.is_open = True
+    assert one.next_turns() == [1]
+
+
+def test_suspects_run_one_at_a_time_beside_the_others() -> None:
+    one = admission(slots=4)
+    for request_id in range(4):
+        run(one, request_id)
+    one.suspend()
+    for request_id in (0, 1, 3):
+        one.suspect(request_id)
+    one.is_open = True
+    assert one.next_turns() == [0, 2]
+    assert not one.clear(2)
+    assert one.next_turns() == []
+    assert one.clear(0)
+    assert one.next_turns() == [1]
+    one.leave(1)
+    assert one.next_turns() == [3]
+
+
+def test_with_another_tokenizer_no_request_is_ready() -> None:
+    one = admission(slots=1)
+    run(one, 1)
+    ask(one, 2)
+    assert one.not_ready() == []
+    one.unprepare()
+    assert one.not_ready() == [2]

@@ -13,44 +13,71 @@ from pathlib import Path
 
 import pytest
 
-from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.protocol import (
-    Finished,
-    Waiting,
-)
+from gptj_demo.client import RequestRefused, Worker, watch
+from gptj_demo.protocol import Reconnecting, StreamEvent, TokenEvent, Waiting
 from gptj_demo.settings import Settings
 from tests.client.requests import (
     collect,
-    endless,
+    ends,
+    everything,
     request,
     run,
     started,
+    until,
 )
 from tests.processes import ROOT
 from tests.waiting import PATIENCE
 
 
-def test_kill_9_ends_open_streams_with_a_sentence_and_the_model_answers_again(
+def test_a_stream_survives_its_engine_and_has_the_text_that_it_has_alone(
     worker: Worker,
 ) -> None:
+    what = request(max_new_tokens=1500, ignore_eos=True, logprobs=1)
+
     async def scenario() -> None:
-        before, _ = await collect(worker, request())
+        alone = await everything(worker, what)
         pid = worker.engine_pid
         assert pid is not None
-        stream = worker.stream(endless())
-        await started(stream)
+        stream = worker.stream(what)
+        events: list[StreamEvent] = []
+        while len(events) < 5:
+            events.append(await anext(stream))
+        os.kill(pid, signal.SIGSTOP)  # else the text may end before the engine
         os.kill(pid, signal.SIGKILL)
-        events = [event async for event in stream]
-        assert isinstance(events[-1], Finished)
-        assert events[-1].reason == "error"
-        assert "restarted" in str(events[-1].message)
-        assert worker.status.state in ("restarting", "ready")
-        # a request that comes in the meantime waits for the new engine and gets the same words
-        after, _ = await collect(worker, request())
-        assert after == before
+        events += [event async for event in stream]
         assert worker.engine_pid not in (None, pid)
+        assert Reconnecting() in events
+        assert tokens(events) == tokens(alone)
+        assert [e.text for e in ends(events)] == [e.text for e in ends(alone)]
 
     run(scenario())
+
+
+def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = request(max_new_tokens=1500, ignore_eos=True)
+
+    async def scenario() -> None:
+        alone = await everything(worker, what)
+        pid = worker.engine_pid
+        assert pid is not None
+        stream = worker.stream(what)
+        events: list[StreamEvent] = []
+        while len(events) < 5:
+            events.append(await anext(stream))
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(watch, "SILENCE", 0.1)
+        await until(lambda: worker.engine_pid != pid)
+        monkeypatch.undo()
+        events += [event async for event in stream]
+        assert tokens(events) == tokens(alone)
+
+    run(scenario())
+
+
+def tokens(events: list[StreamEvent]) -> list[tuple[int, str, object]]:
+    return [(e.token_id, e.text, e.logprobs) for e in events if isinstance(e, TokenEvent)]
 
 
 def test_requests_made_while_the_model_loads_wait_and_are_answered_in_order(folder: Path) -> None:

@@ -206,6 +206,7 @@ function progressOf(cell) {
   if (cell.end) return cell.end.message;
   if (cell.state === "queued") return t("compare.queued");
   if (cell.state === "waiting") return cell.ahead ? t("compare.ahead", { count: cell.ahead }) : t("run.starting");
+  if (cell.state === "reconnecting") return t("run.reconnecting");
   if (cell.drafted_tokens && !cell.tokens) return t("compare.drafting", { count: cell.drafted_tokens });
   return t(cell.tokens ? "compare.writing" : "compare.reading");
 }

@@ -21,6 +21,8 @@ export function describeRunning(run, status) {
       });
     case "reading":
       return t("run.reading");
+    case "reconnecting":
+      return t("run.reconnecting");
     default:
       if (status && status.state !== "ready") return t("run.waiting_for_model", { detail: told(status.texts.detail) });
       return run.ahead ? t("run.ahead", { count: run.ahead }) : t("run.starting");

@@ -6,10 +6,21 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gptj_demo.protocol import Cancel, EngineStatus, Refused, StepEvents, Submit, TokenizerReady
+from gptj_demo.protocol import (
+    Cancel,
+    EngineStatus,
+    Heartbeat,
+    Refused,
+    StepEvents,
+    Submit,
+    TokenizerReady,
+)
 from gptj_demo.texts import Message
 
-EngineMessage = EngineStatus | TokenizerReady | StepEvents | Refused
+EngineMessage = EngineStatus | TokenizerReady | StepEvents | Heartbeat | Refused
+
+EXIT_SECONDS = 1.0
+"""What `wait` gives an engine to end by itself; it has nothing to save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +42,9 @@ class Backend(Protocol):
     def send(self, message: Submit | Cancel) -> None:
         """Send to the engine; does nothing if there is none, or it has died."""
 
-    def events(self) -> Generator[EngineMessage, None, None]:
-        """What the engine sends, until nothing more can come from it."""
+    def events(self) -> Generator[EngineMessage | None, None, None]:
+        """What the engine sends, until nothing more can come from it; None after about a second
+        without anything."""
 
     def wait(self) -> Message:
         """Wait until the engine has ended, and end it if it does not; returns how it ended."""
@@ -42,3 +54,6 @@ class Backend(Protocol):
 
     def stop(self) -> None:
         """Have the engine end; returns at once, and `events` ends soon."""
+
+    def kill(self) -> None:
+        """End an engine that does nothing any more, without its help; `events` ends soon."""

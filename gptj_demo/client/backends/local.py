@@ -18,13 +18,13 @@ from collections.abc import Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from gptj_demo.client.backends.base import EngineMessage, Health
+from gptj_demo.client.backends.base import EXIT_SECONDS, EngineMessage, Health
 from gptj_demo.protocol import Cancel, Submit
 from gptj_demo.settings import Settings
 from gptj_demo.software import numba_cache_folder
 from gptj_demo.texts import Message, message
 
-EXIT_SECONDS = 5.0  # before an engine that does not end by itself is killed
+POLL_SECONDS = 1.0  # the longest wait for a message
 
 
 class LocalBackend:
@@ -48,14 +48,14 @@ class LocalBackend:
                 with contextlib.suppress(OSError):  # `events` notices a dead engine
                     self._connection.send(message)
 
-    def events(self) -> Generator[EngineMessage, None, None]:
+    def events(self) -> Generator[EngineMessage | None, None, None]:
         connection = self._connection
         if connection is None:
             raise RuntimeError("start an engine first")
         try:
             while True:
                 try:
-                    message = connection.recv()
+                    message = connection.recv() if connection.poll(POLL_SECONDS) else None
                 except (EOFError, OSError):
                     return
                 yield message
@@ -89,6 +89,11 @@ class LocalBackend:
                 socket.socket(fileno=os.dup(connection.fileno())) as ours,
             ):
                 ours.shutdown(socket.SHUT_RDWR)
+
+    def kill(self) -> None:
+        process = self._process
+        if process is not None:
+            process.kill()
 
 
 def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:

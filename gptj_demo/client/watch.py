@@ -1,0 +1,43 @@
+"""Tells a hung engine from a busy one. Pure: the caller gives the time, in seconds."""
+
+from __future__ import annotations
+
+from gptj_demo.protocol import EngineStatus, Heartbeat
+
+SILENCE = 60.0
+"""Seconds without any message after which an engine that was ready counts as hung."""
+SILENCE_WHILE_LOADING = 600.0
+"""Before that, since reading large files and compiling can hold up the thread that reports."""
+STEP = 300.0
+"""Seconds that a step may take, or `TIMES_THE_LONGEST` the longest step so far if that is more."""
+TIMES_THE_LONGEST = 20.0
+
+
+class Watch:
+    """The signs of life of one engine."""
+
+    def __init__(self, now: float) -> None:
+        self._last = now
+        self._is_ready = False
+        self._longest_step = 0.0
+        self._step = 0.0  # what the present step has taken, at the last heartbeat
+
+    def note(self, message: object, now: float) -> None:
+        """Take note of a message from the engine."""
+        self._last = now
+        if isinstance(message, EngineStatus):
+            self._is_ready = message.state == "ready"
+        elif isinstance(message, Heartbeat):
+            step = message.step_seconds or 0.0
+            if step < self._step:  # that step has ended
+                self._longest_step = max(self._longest_step, self._step)
+            self._step = step
+
+    def hung_for(self, now: float) -> float | None:
+        """Seconds for which the engine has done nothing, if they are too many."""
+        silence = now - self._last
+        if silence > (SILENCE if self._is_ready else SILENCE_WHILE_LOADING):
+            return silence
+        if self._step > max(STEP, TIMES_THE_LONGEST * self._longest_step):
+            return self._step
+        return None

@@ -1,0 +1,51 @@
+"""When an engine counts as hung, by a clock that is set by hand."""
+
+from __future__ import annotations
+
+from gptj_demo.client.watch import SILENCE, SILENCE_WHILE_LOADING, STEP, Watch
+from gptj_demo.protocol import EngineStatus, Heartbeat
+from gptj_demo.texts import message
+
+READY = EngineStatus("ready", message("status.warming_up"))
+
+
+def ready() -> Watch:
+    """Of an engine that has been ready since the time 0."""
+    watch = Watch(0.0)
+    watch.note(READY, 0.0)
+    return watch
+
+
+def test_an_engine_that_sends_heartbeats_is_not_hung() -> None:
+    watch = ready()
+    for second in range(1000):
+        watch.note(Heartbeat(None), float(second))
+        assert watch.hung_for(second + 0.9) is None
+
+
+def test_an_engine_that_sends_nothing_is_hung() -> None:
+    watch = ready()
+    assert watch.hung_for(SILENCE) is None
+    assert watch.hung_for(SILENCE + 1) == SILENCE + 1
+
+
+def test_loading_may_take_longer_without_a_word() -> None:
+    watch = Watch(0.0)
+    assert watch.hung_for(SILENCE_WHILE_LOADING) is None
+    assert watch.hung_for(SILENCE_WHILE_LOADING + 1) is not None
+
+
+def test_a_step_without_an_end_is_a_hang_though_heartbeats_come() -> None:
+    watch = ready()
+    watch.note(Heartbeat(STEP), STEP)
+    assert watch.hung_for(STEP) is None
+    watch.note(Heartbeat(STEP + 1), STEP + 1)
+    assert watch.hung_for(STEP + 1) == STEP + 1
+
+
+def test_a_slow_machine_gets_longer_for_a_step() -> None:
+    watch = ready()
+    watch.note(Heartbeat(STEP / 2), STEP / 2)
+    watch.note(Heartbeat(0.1), STEP)
+    watch.note(Heartbeat(3 * STEP), 4 * STEP)
+    assert watch.hung_for(4 * STEP) is None
