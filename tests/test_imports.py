@@ -41,7 +41,11 @@ RANKS = [
     ),
     ("gptj_demo.client", "gptj_demo.engine.__main__", "gptj_demo.engine.classifier"),
     ("gptj_demo.client.worker",),
-    ("gptj_demo.client.dispatcher", "gptj_demo.client.moderation"),
+    (
+        "gptj_demo.client.dispatcher",
+        "gptj_demo.client.moderation",
+        "gptj_demo.client.backends.choice",
+    ),
     ("gptj_demo.client.moderation.moderated",),
     (
         "gptj_demo.client.moderation.checker",
@@ -54,8 +58,10 @@ RANKS = [
     (
         "gptj_demo.client.admission",
         "gptj_demo.client.places",
+        "gptj_demo.client.progress",
         "gptj_demo.client.prompt",
         "gptj_demo.client.stream",
+        "gptj_demo.client.watch",
     ),
     (
         "gptj_demo.client.backlog",
@@ -65,7 +71,7 @@ RANKS = [
     ),
     ("gptj_demo.client.backends",),
     ("gptj_demo.engine.loop",),
-    ("gptj_demo.engine.engine", "gptj_demo.engine.load"),
+    ("gptj_demo.engine.engine", "gptj_demo.engine.load", "gptj_demo.engine.pulse"),
     ("gptj_demo.engine.load.tokenizer", "gptj_demo.engine.load.weights"),
     ("gptj_demo.engine.load.plan", "gptj_demo.engine.load.tensors"),
     ("gptj_demo.engine.load.hub",),

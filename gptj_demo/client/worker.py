@@ -13,8 +13,8 @@ import threading
 import time
 from dataclasses import replace
 
-from gptj_demo.client.backends import make_backend
 from gptj_demo.client.backends.base import EXIT_SECONDS, Backend, EngineMessage
+from gptj_demo.client.backends.choice import make_backend
 from gptj_demo.client.dispatcher import Dispatcher
 from gptj_demo.client.moderation import make_moderation
 from gptj_demo.client.prompt import Ready, dropped_by_truncation, encode
@@ -275,14 +275,7 @@ class Worker:
         if vocabulary is None or received != self._tokenizer:
             if self._died is not None:  # token ids may have another meaning now
                 self._dispatcher.give_up(self._died)
-            vocabulary = Vocabulary(
-                received.tokenizer_json,
-                received.vocabulary_size,
-                received.bos_token_id,
-                received.eos_token_ids,
-                received.unused_token_ids,
-            )
-            self._tokenizer = received
+            vocabulary, self._tokenizer = _vocabulary_of(received), received
         self._dispatcher.accept(Ready(vocabulary, received.context_length, self.model))
 
     def _on_status(self, status: EngineStatus) -> None:
@@ -294,6 +287,16 @@ class Worker:
             if self._died is not None and before is not None and not _same(model, before):
                 self._dispatcher.give_up(self._died)
             self._dispatcher.open(replace(ready, model=model), model.max_streams)
+
+
+def _vocabulary_of(received: TokenizerReady) -> Vocabulary:
+    return Vocabulary(
+        received.tokenizer_json,
+        received.vocabulary_size,
+        received.bos_token_id,
+        received.eos_token_ids,
+        received.unused_token_ids,
+    )
 
 
 def _same(one: ModelInfo, other: ModelInfo) -> bool:

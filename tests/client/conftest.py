@@ -10,6 +10,7 @@ import pytest
 from gptj_demo.client import Worker
 from gptj_demo.settings import Settings
 from tests.client.requests import run, until
+from tests.client.scripted import Bench
 from tests.engine.checkpoints import make_checkpoint
 
 
@@ -27,3 +28,10 @@ def worker(folder: Path) -> Iterator[Worker]:
     run(until(lambda: worker.status.state == "ready"))
     yield worker
     worker.stop()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.worker.stop()

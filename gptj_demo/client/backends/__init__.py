@@ -1,10 +1,1 @@
-"""The ways to run an engine; see `base.Backend`. This is the one place that chooses."""
-
-from gptj_demo.client.backends.base import Backend
-from gptj_demo.client.backends.local import LocalBackend
-from gptj_demo.settings import Settings
-
-
-def make_backend(settings: Settings) -> Backend:
-    """The backend for these settings."""
-    return LocalBackend(settings)
+"""The ways to run an engine; see `base.Backend`."""

@@ -1,0 +1,131 @@
+"""A worker over a scripted backend, without an engine process."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Generator
+from typing import Any
+
+from gptj_demo.client import Stream, Worker
+from gptj_demo.client.backends.base import EngineMessage, Health
+from gptj_demo.protocol import (
+    Cancel,
+    EngineStatus,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    Started,
+    StepEvents,
+    Submit,
+    TokenEvent,
+    TokenizerReady,
+    Waiting,
+)
+from gptj_demo.settings import Settings
+from gptj_demo.texts import Message, message
+from tests.client.requests import request
+from tests.engine.checkpoints import TEXT_TOKENS, make_tokenizer
+
+END = TEXT_TOKENS - 1
+_END = object()  # of an engine's messages
+TOKENIZER = TokenizerReady(make_tokenizer().to_str(), 64, TEXT_TOKENS, END, (END,), ())
+
+
+class ScriptedBackend:
+    """An engine that sends what a test tells it to."""
+
+    def __init__(self) -> None:
+        self.lives = self.kills = 0
+        self.sent: list[Submit | Cancel] = []
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        self.lives += 1
+
+    def send(self, message: Submit | Cancel) -> None:
+        self.sent.append(message)
+
+    def events(self) -> Generator[EngineMessage | None, None, None]:
+        while (received := self._messages.get()) is not _END:
+            yield received
+
+    def wait(self) -> Message:
+        return message("exit.code", code="3")
+
+    def health(self) -> Health:
+        return Health(None)
+
+    def stop(self) -> None:
+        self._messages.put(_END)
+
+    def kill(self) -> None:
+        self.kills += 1
+
+    # ---- for the tests
+
+    def say(self, *messages: object) -> None:
+        for one in messages:
+            self._messages.put(one)
+
+    def load(self, slots: int = 2, precision: str = "float32") -> None:
+        """Go through what an engine sends until it is ready."""
+        model = ModelInfo(
+            name="scripted",
+            revision=None,
+            is_sample=False,
+            precision=precision,
+            device="cpu",
+            device_name="none",
+            forward_path="eager",
+            parameters=1,
+            weight_bytes=4,
+            context_length=64,
+            vocabulary_size=TEXT_TOKENS,
+            bos_token_id=END,
+            max_streams=slots,
+            why=message("status.warming_up"),
+        )
+        self.say(TOKENIZER, EngineStatus("ready", message("status.warming_up"), model=model))
+
+    def step(self, *events: Any) -> None:
+        self.say(StepEvents(events))
+
+    @property
+    def submits(self) -> list[Submit]:
+        return [one for one in self.sent if isinstance(one, Submit)]
+
+    @property
+    def submitted(self) -> list[int]:
+        return [one.request_id for one in self.submits]
+
+
+class Bench:
+    """A worker over a scripted backend, and the streams that a test opens."""
+
+    def __init__(self) -> None:
+        self.backend = ScriptedBackend()
+        self.worker = Worker(Settings(max_waiting=8), self.backend)
+        self.worker.start()
+
+    async def open(self, **params: Any) -> Stream:
+        stream = self.worker.stream(request("A", **params))
+        assert isinstance(await anext(stream), Waiting)
+        return stream
+
+
+def started(stream: Stream) -> Started:
+    return Started(stream.request_id, prompt_tokens=1)
+
+
+def token(stream: Stream, index: int = 0) -> TokenEvent:
+    return TokenEvent(stream.request_id, 5, "A", index)
+
+
+def finished(stream: Stream, reason: FinishReason = "length") -> Finished:
+    return Finished(stream.request_id, reason, message("end.model"), "", 1, 1, stream.seed)
+
+
+async def last(stream: Stream) -> Finished:
+    events = [event async for event in stream]
+    assert isinstance(events[-1], Finished)
+    return events[-1]
