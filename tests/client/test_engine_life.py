@@ -26,7 +26,7 @@ from tests.client.requests import (
     until,
 )
 from tests.processes import ROOT
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 
 def test_a_stream_survives_its_engine_and_has_the_text_that_it_has_alone(
@@ -118,6 +118,23 @@ def test_settings_that_cannot_work_stop_the_worker_with_a_sentence(model: str, s
     with pytest.raises(RequestRefused, match=re.escape(model)) as refusal:
         run(collect(worker, request()))
     assert refusal.value.kind == "unavailable"
+
+
+def test_an_engine_that_is_killed_twice_while_it_loads_is_given_up(folder: Path) -> None:
+    worker = Worker(Settings(model=str(folder)))
+    worker.start()
+    killed: set[int] = set()
+
+    def kill_the_next() -> bool:
+        pid = worker.engine_pid
+        if pid is not None and pid not in killed:
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        return worker.status.state == "failed"
+
+    eventually(kill_the_next)
+    assert len(killed) == 2
+    assert "was killed twice before the model was ready (SIGKILL" in str(worker.wait())
 
 
 def test_the_engine_ends_when_its_parent_is_killed(folder: Path) -> None:
