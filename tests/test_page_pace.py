@@ -61,13 +61,21 @@ def test_nothing_holds_up_the_first_words(monkeypatch: pytest.MonkeyPatch) -> No
     assert pauses == [0, 0, PAGE.shortest, PAGE.shortest]
 
 
+def test_a_request_that_may_start_at_any_moment_is_not_held_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = [Waiting(generation.NEXT - 1)], [], [], [STARTED], [TOKEN], [END]
+    pauses = pauses_after(monkeypatch, *script, streams=100)
+    assert pauses == [0, 0, 0, 0, 100 / PAGE.per_second]
+
+
 def test_words_that_came_with_the_start_are_followed_by_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert pauses_after(monkeypatch, [Waiting(0), STARTED, TOKEN], [END]) == [PAGE.shortest]
 
 
-@pytest.mark.parametrize("event", [Waiting(2), Drafting(7)])
+@pytest.mark.parametrize("event", [Waiting(generation.NEXT), Drafting(7)])
 def test_what_may_come_often_is_told_in_turns(
     event: StreamEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

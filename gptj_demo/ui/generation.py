@@ -34,6 +34,8 @@ from gptj_demo.ui.tokens import CharacterCount, healed_length, pack_score, pack_
 logger = logging.getLogger(__name__)
 
 BROKEN = message("refused.broken")
+NEXT = 8
+"""A request with fewer before it may start any moment: the engine gets more than it has slots."""
 
 
 async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEvent]]:
@@ -48,14 +50,14 @@ async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEv
         yield events
         if stream.done:
             return
-        if events and _begins(events[-1]):
-            continue  # the first words come next; do not delay them
+        if not events or _begins(events[-1]):
+            continue  # nothing to pace, or the first words come next: do not delay them
         await asyncio.sleep(PAGE.pause(worker.streams_running + worker.streams_waiting))
 
 
 def _begins(event: StreamEvent) -> bool:
-    """Whether a request has just started, or is the next to start."""
-    return isinstance(event, Started) or (isinstance(event, Waiting) and event.ahead == 0)
+    """Whether a request has just started, or is one of the next to start."""
+    return isinstance(event, Started) or (isinstance(event, Waiting) and event.ahead < NEXT)
 
 
 def text_of(events: list[StreamEvent], index: int = 0) -> str:
