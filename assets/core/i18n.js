@@ -59,7 +59,7 @@ export function nodes(key, values) {
 }
 
 /** The sentence of a server's message. @param {Told} message @returns {string} */
-export const told = ({ code, values, message }) => (code in texts ? t(code, values) : (message ?? code));
+export const told = ({ code, values, message }) => (Object.hasOwn(texts, code) ? t(code, values) : (message ?? code));
 
 /** A server's answer, or a record of a log, with its messages in the visitor's language. @template {any} T @param {T} answer @returns {T} */
 export function translated(answer) {
@@ -87,7 +87,7 @@ export function translate(root) {
 /** The name of a control, or of what is compared like one. @param {string} name */
 export const labelOf = (name) => {
   const key = name === "preset" ? "panel.preset" : `control.${name}.label`;
-  return key in texts ? t(key) : name;
+  return Object.hasOwn(texts, key) ? t(key) : name;
 };
 
 /** @param {string} name */

@@ -9,6 +9,7 @@ const EARLIER_VERSION = "1"; // the same format; seeds gave other random numbers
 export const MAX_LINK = 8000; // characters of the whole URL
 const MAX_UNPACKED = 1_000_000; // bytes
 const MAX_TEXT = 200_000; // characters; the server's limit
+const MAX_CONTROLS = 200; // more than there are
 
 // The message is a sentence for the visitor.
 export class UnreadableLink extends Error {
@@ -160,10 +161,13 @@ function checkContent(content) {
   const isObject = (/** @type {any} */ value) => typeof value === "object" && value !== null && !Array.isArray(value);
   const isText = (/** @type {any} */ value) => typeof value === "string" && value.length <= MAX_TEXT;
   const isCount = (/** @type {any} */ value) => Number.isInteger(value) && value >= 0;
+  const isPlain = (/** @type {any} */ value) => value === null || ["number", "boolean"].includes(typeof value) || isText(value);
   const { text, controls, words, hash, length, of, ended, model } = isObject(content) ? content : {};
   const sound =
     isText(text) &&
     isObject(controls) &&
+    Object.keys(controls).length <= MAX_CONTROLS &&
+    Object.values(controls).every(isPlain) &&
     (words === undefined || isText(words)) &&
     (hash === undefined || (isText(hash) && isCount(length))) &&
     (of === undefined || (Array.isArray(of) && of.length === 2 && of.every(isCount))) &&

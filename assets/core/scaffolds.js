@@ -22,7 +22,7 @@ export function fillScaffold(scaffold, values) {
       words[name] = lines.replace(/\s+/g, " ");
     }
   }
-  const put = (/** @type {string} */ template) => template.replace(/\{(\w+)\}/g, (whole, name) => words[name] ?? whole);
+  const put = (/** @type {string} */ template) => template.replace(/\{(\w+)\}/g, (whole, name) => (Object.hasOwn(words, name) ? words[name] : whole));
   const stop = scaffold.controls.stop.map((/** @type {string} */ text) => put(text).replaceAll("\n", "\\n")).join("\n");
   return { text: put(scaffold.text), controls: { ...scaffold.controls, stop }, done: t(`scaffold.${scaffold.key}.done`, words) };
 }

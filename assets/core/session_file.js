@@ -5,7 +5,7 @@ import { t } from "./i18n.js";
 import { newId } from "./id.js";
 import { WrittenText, pieces } from "./text.js";
 import { BranchTree } from "./tree.js";
-import { isObject, readPieces } from "./tree_file.js";
+import { isCount, isObject, readPieces } from "./tree_file.js";
 
 const FORMAT = "gptj-playground/session";
 const VERSION = 2; // 1 had no tree, and was not exported
@@ -58,7 +58,9 @@ function readSession(given, id) {
     session.written = new WrittenText(readWritten(withText));
     session.tree.follow(session.written.text);
   } else {
-    throw new Error(t("file.version", { given: JSON.stringify(given.version)?.slice(0, 20) ?? "", version: VERSION }));
+    const { version } = given;
+    const said = ["number", "string"].includes(typeof version) ? JSON.stringify(version).slice(0, 20) : "";
+    throw new Error(t("file.version", { given: said, version: VERSION }));
   }
   for (const { pieces: own } of session.tree.nodes.values()) {
     for (const [, run] of own) session.written.runs = Math.max(session.written.runs, run);
@@ -68,20 +70,32 @@ function readSession(given, id) {
   return session;
 }
 
+/** A selection, or `at` where the value is none. @param {any} value @param {number} at @returns {Place} */
+const readPlace = (value, at) =>
+  Array.isArray(value) && value.length === 2 && value.every(isCount) ? [value[0], value[1]] : [at, at];
+
 /** @param {any} given */
 function readWritten(given) {
   const { steps = [], position = 0, runs = 0 } = given;
-  const isStep = (/** @type {any} */ step) => isObject(step) && Number.isInteger(step.at);
+  const isStep = (/** @type {any} */ step) => isObject(step) && isCount(step.at);
   if (!Array.isArray(steps) || !steps.every(isStep)) throw new Error(t("file.steps"));
   if (!Number.isInteger(position) || position < 0 || position > steps.length) {
     throw new Error(t("file.position"));
   }
   if (!Number.isSafeInteger(runs) || runs < 0) throw new Error(t("file.runs"));
-  const read = steps.map((step, i) => ({
-    ...step,
-    removed: readPieces(step.removed, t("file.step", { number: i + 1 })),
-    inserted: readPieces(step.inserted, t("file.step", { number: i + 1 })),
-  }));
+  const read = steps.map((step, i) => {
+    const where = t("file.step", { number: i + 1 });
+    const { kind, at, before, after, time } = step;
+    return {
+      kind: typeof kind === "string" ? kind.slice(0, 40) : "edit",
+      at,
+      removed: readPieces(step.removed, where),
+      inserted: readPieces(step.inserted, where),
+      before: readPlace(before, at),
+      after: readPlace(after, at),
+      time: Number.isFinite(time) ? time : 0,
+    };
+  });
   const text = readPieces(given.pieces, t("file.the_session"));
   const highest = text.reduce((most, [, run]) => Math.max(most, run), runs);
   return { pieces: text, steps: read, position, runs: highest };

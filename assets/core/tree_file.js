@@ -8,7 +8,7 @@ const KINDS = new Set([...WRITTEN, "generate", "retry", "alternative"]);
 
 /** @param {any} value */
 export const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const isCount = (/** @type {any} */ value) => Number.isSafeInteger(value) && value >= 0;
+export const isCount = (/** @type {any} */ value) => Number.isSafeInteger(value) && value >= 0;
 const isFinite = (/** @type {any} */ value) => typeof value === "number" && Number.isFinite(value);
 
 // The textarea has only \n as line end; the length of a text must not change.
