@@ -92,8 +92,13 @@ class Worker:
         """Take no new requests; return when those that are open have ended, or after `seconds`."""
         self._dispatcher.closed = self._dispatcher.closed or message("refused.draining")
         end = time.monotonic() + seconds
-        while (self.streams_running or self.streams_waiting) and time.monotonic() < end:
+        while self._has_open_requests and time.monotonic() < end:
             time.sleep(DRAIN_POLL_SECONDS)
+
+    @property
+    def _has_open_requests(self) -> bool:
+        checks = self.moderation is not None and self.moderation.is_checking
+        return bool(self.streams_running or self.streams_waiting or checks)
 
     def stop(self) -> None:
         """End the engine and wait until it is gone."""

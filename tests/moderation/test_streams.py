@@ -241,6 +241,27 @@ def test_a_filter_that_fails_is_asked_again_later() -> None:
     scenario(Words(answer=answer), test)
 
 
+def test_stopping_answers_what_has_been_asked() -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def slow(text: str) -> Verdict:
+        asked.set()
+        release.wait(60)
+        return PASSED
+
+    async def test(checker: Checker) -> None:
+        questions = [asyncio.ensure_future(checker.judge(f"Number {i}.")) for i in range(3)]
+        await asyncio.to_thread(asked.wait, 60)
+        assert checker.is_busy
+        stopping = asyncio.ensure_future(asyncio.to_thread(checker.stop))
+        release.set()
+        assert await asyncio.gather(*questions) == [PASSED] * 3
+        await stopping
+        assert not checker.is_busy
+
+    scenario(Words(answer=slow), test)
+
+
 def test_a_refusal_passes_at_once() -> None:
     async def test(checker: Checker) -> None:
         stream = moderated(Engine(), checker)

@@ -34,6 +34,11 @@ class Moderation:
         self.action = action
         self._checker = Checker(filter, seconds)
 
+    @property
+    def is_checking(self) -> bool:
+        """Whether a sentence waits for its verdict."""
+        return self._checker.is_busy
+
     def described(self) -> dict[str, str]:
         """What kind of filter it is and what it does, for the page and programs."""
         return {"kind": self.kind, "action": self.action}

@@ -36,6 +36,9 @@ class Checker:
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._started: Future[None] = Future()  # done once the filter runs, or failed to start
         self._down_until = 0.0
+        self._lock = threading.Lock()
+        self._open = 0  # texts without a verdict
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._work, name="filter", daemon=True)
 
     def start(self) -> None:
@@ -48,8 +51,22 @@ class Checker:
         if self._thread.ident is not None:
             self._thread.join(self._seconds)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a text waits for its verdict."""
+        return self._open > 0
+
     async def judge(self, text: str) -> Verdict:
         """The filter's verdict, `FAILED` if there is none in time. Never raises an error."""
+        with self._lock:
+            self._open += 1
+        try:
+            return await self._judge(text)
+        finally:
+            with self._lock:
+                self._open -= 1
+
+    async def _judge(self, text: str) -> Verdict:
         answer: Future[Verdict] = Future()
         if not self._started.done():
             await asyncio.wait([asyncio.wrap_future(self._started)])
@@ -72,10 +89,13 @@ class Checker:
     def _take(self) -> list[_Question] | None:
         """The questions that wait, at least one; None once the filter is to end."""
         batch: list[_Question] = []
+        if self._is_stopping:
+            return None
         while not batch or (not self._questions.empty() and len(batch) < MAX_BATCH):
             question = self._questions.get()
             if question is None:
-                return None
+                self._is_stopping = True
+                return batch or None
             if question[1].set_running_or_notify_cancel():  # not given up meanwhile
                 batch.append(question)
         return batch
