@@ -26,6 +26,7 @@ OPEN: dict[tuple[str, str], str] = {
     ("POST", "/login"): "a visitor logs in; throttled",
     ("GET", "/logout"): "a visitor logs out",
     ("GET", "/config"): CLIENTS,
+    ("GET", "/gradio_api/app_id"): "the page looks there until a lost server is back",
     ("GET", "/gradio_api/info"): CLIENTS,
     ("GET", "/gradio_api/openapi.json"): "describes the functions for programs",
     ("POST", "/gradio_api/call/{api_name}"): "curl and the clients call a function",

@@ -69,7 +69,6 @@ CLOSED = {
     ("GET", f"{API}/token/"),
     ("GET", f"{API}/login_check"),
     ("GET", f"{API}/login_check/"),
-    ("GET", f"{API}/app_id"),
     ("GET", f"{API}/app_id/"),
     # second spellings of open routes
     ("POST", "/login/"),
