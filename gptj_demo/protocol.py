@@ -154,6 +154,15 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Compiled:
+    """The engine has compiled code and put it into the cache; sent before it is ready.
+
+    Code that is run by the process that compiled it can round differently from the same code out of
+    the cache, so the worker starts the engine again, once.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The engine lives; sent about once a second, by a thread of its own.
 

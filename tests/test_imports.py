@@ -71,7 +71,12 @@ RANKS = [
     ),
     ("gptj_demo.client.backends",),
     ("gptj_demo.engine.loop",),
-    ("gptj_demo.engine.engine", "gptj_demo.engine.load", "gptj_demo.engine.pulse"),
+    (
+        "gptj_demo.engine.compilation",
+        "gptj_demo.engine.engine",
+        "gptj_demo.engine.load",
+        "gptj_demo.engine.pulse",
+    ),
     ("gptj_demo.engine.load.tokenizer", "gptj_demo.engine.load.weights"),
     ("gptj_demo.engine.load.plan", "gptj_demo.engine.load.tensors"),
     ("gptj_demo.engine.load.hub",),

@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,27 @@ def test_each_of_several_completions_can_be_had_alone_by_its_seed(worker: Worker
         assert len(set(together)) == 4
 
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
+def test_the_first_start_has_the_results_of_all_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code rounds the same where it was just compiled and where it came out of the cache."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    params = SamplingParams(seed=5, max_new_tokens=60, logprobs=2, ignore_eos=True, n=2)
+    request = GenerationRequest(PROMPTS[0], params)
+
+    async def scenario(worker: Worker) -> list[tuple[int, int, Any]]:
+        events = [event async for event in worker.stream(request)]
+        tokens = [event for event in events if isinstance(event, TokenEvent)]
+        return sorted((token.index, token.token_id, token.logprobs) for token in tokens)
+
+    results = []
+    for _ in range(2):
+        worker = Worker(Settings(model="sample", max_streams=2))
+        worker.start()
+        try:
+            results.append(asyncio.run(asyncio.wait_for(scenario(worker), PATIENCE)))
+        finally:
+            worker.stop()
+    assert results[0] == results[1]

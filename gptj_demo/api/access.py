@@ -76,7 +76,7 @@ class Access:
 
     def _check(self, request: Request, find: Callable[[bytes], bytes | None]) -> Visitor:
         """The caller whose key `find` returns."""
-        address = request.client.host if request.client else ""
+        address = visitor.address_of(request)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         key = find(given.strip().encode()) if scheme.lower() == "bearer" else None
         caller = None if key is None else visitor.by_key(key, request)

@@ -23,6 +23,7 @@ from gptj_demo.client.restarts import Restarts, given_up
 from gptj_demo.client.stream import Observer, Stream
 from gptj_demo.client.watch import Watch
 from gptj_demo.protocol import (
+    Compiled,
     EngineStatus,
     GenerationRequest,
     Heartbeat,
@@ -52,6 +53,7 @@ class Worker:
         self.moderation = make_moderation(settings)
         self.restarts = 0
         self._backend = make_backend(settings) if backend is None else backend
+        self._has_compiled = False  # whether an engine was started again after it had compiled
         self._tokenizer: TokenizerReady | None = None
         self._died: Message | None = None  # how the last engine ended, for the streams it had
         self._request_ids = itertools.count(1)
@@ -78,10 +80,8 @@ class Worker:
     @property
     def takes_requests(self) -> bool:
         """Whether a request is answered soon: the model is ready, or its engine was just lost."""
-        state = self.status.state
-        return state == "ready" or (
-            state == "restarting" and self._restart_policy.failures < MOST_FAILURES
-        )
+        state, failures = self.status.state, self._restart_policy.failures
+        return state == "ready" or (state == "restarting" and failures < MOST_FAILURES)
 
     @property
     def is_draining(self) -> bool:
@@ -92,13 +92,11 @@ class Worker:
         """Take no new requests; return when those that are open have ended, or after `seconds`."""
         self._dispatcher.closed = self._dispatcher.closed or message("refused.draining")
         end = time.monotonic() + seconds
-        while self._has_open_requests and time.monotonic() < end:
+        checks = self.moderation
+        while (
+            self.streams_running or self.streams_waiting or (checks and checks.is_checking)
+        ) and time.monotonic() < end:
             time.sleep(DRAIN_POLL_SECONDS)
-
-    @property
-    def _has_open_requests(self) -> bool:
-        checks = self.moderation is not None and self.moderation.is_checking
-        return bool(self.streams_running or self.streams_waiting or checks)
 
     def stop(self) -> None:
         """End the engine and wait until it is gone."""
@@ -215,6 +213,7 @@ class Worker:
         """One life of the engine; returns the seconds until the next."""
         was_ready = False
         hung: Message | None = None
+        is_planned = False  # whether the engine ends to be started again
         try:
             self._backend.start()
             if self._stopping.is_set():  # `stop` may have run before this engine was set
@@ -223,12 +222,14 @@ class Worker:
             with contextlib.closing(self._backend.events()) as events:
                 for event in events:
                     now = time.monotonic()
+                    if isinstance(event, Compiled) and not self._has_compiled:
+                        self._has_compiled = is_planned = True
+                        break
                     if event is not None:
                         watch.note(event, now)
                         self._on_message(event)
                         was_ready |= isinstance(event, EngineStatus) and event.state == "ready"
                     if (seconds := watch.hung_for(now)) is not None:
-                        logger.error("the model process hangs: nothing for %.0f s", seconds)
                         hung = message("exit.hung", seconds=round(seconds))
                         self._backend.kill()
                         break
@@ -236,7 +237,7 @@ class Worker:
             logger.exception("the supervision of the model process failed")
         how = self._backend.wait()
         how = hung or how
-        if self._stopping.is_set() or self._refusal is not None:
+        if self._stopping.is_set() or self._refusal is not None or is_planned:
             return 0.0
         delay = self._restart_policy.delay_after(how, was_ready=was_ready)
         if delay is None:
@@ -263,7 +264,7 @@ class Worker:
                 self._dispatcher.on_events(events)
             case EngineStatus():
                 self._on_status(received)
-            case Heartbeat():
+            case Heartbeat() | Compiled():
                 pass
             case TokenizerReady():
                 self._on_tokenizer(received)

@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from gptj_demo.engine import load as loading
+from gptj_demo.engine.compilation import has_compiled
 from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.model import UnfitBackend, build_model, use_cores
 from gptj_demo.engine.model.base import ForwardModel, Report
@@ -30,6 +31,7 @@ from gptj_demo.engine.pulse import Pulse
 from gptj_demo.engine.runner import Runner
 from gptj_demo.protocol import (
     Cancel,
+    Compiled,
     EngineEvent,
     EngineStatus,
     ModelInfo,
@@ -121,6 +123,8 @@ def _load(settings: Settings, send: Callable[[object], None]) -> Engine:
         logger.warning("%d streams ran out of memory; trying %d", plan.max_streams, fewer)
         plan = replace(plan, max_streams=fewer)
     engine, slower = started
+    if has_compiled():
+        send(Compiled())
     missing = choice.unavailable
     uncompiled = None if missing is None else message("why.slower", reason=missing)
     path = message("why.path", path=choice.path)

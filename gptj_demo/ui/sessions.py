@@ -5,7 +5,8 @@ configuration (10,000 names), the results that were not read (without limit), an
 events (for ever). Here all sessions share one configuration, since the page keeps its state in the
 browser; unread results are held as JSON, up to a number of bytes; a session without a reader ends.
 
-This touches Gradio's internals; `tests/test_gradio_sessions.py` notices a version that changes them:
+This touches Gradio's internals; `tests/test_gradio_sessions.py` notices a version that changes
+them:
 `StateHolder` and `SessionState`; of `Queue` the methods `push`, `send_message`, `start`,
 `compute_analytics_summary`, and the attributes `pending_messages_per_session`,
 `pending_event_ids_session`, `event_ids_to_events`, `event_queue_per_concurrency_id`,

@@ -192,6 +192,8 @@ def framed(page: Page, host: str, port: int, url: str) -> bool:
         url,
     )
     frame = page.frames[-1]
+    ends = (url, "chrome-error:")
+    frame.wait_for_url(lambda now: now.startswith(ends), wait_until="commit")
     if not frame.url.startswith(url):
         assert frame.url.startswith("chrome-error:")
         return False

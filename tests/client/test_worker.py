@@ -11,12 +11,13 @@ import pytest
 from gptj_demo.client import RequestRefused, dispatcher
 from gptj_demo.protocol import (
     Cancel,
+    Compiled,
     Refused,
     TokenEvent,
 )
 from gptj_demo.texts import message
 from tests.client.requests import run, until
-from tests.client.scripted import Bench, finished, last, started, token
+from tests.client.scripted import TOKENIZER, Bench, finished, last, started, token
 
 
 def test_a_request_made_before_the_engine_is_ready_is_submitted_when_it_is(bench: Bench) -> None:
@@ -29,6 +30,22 @@ def test_a_request_made_before_the_engine_is_ready_is_submitted_when_it_is(bench
         assert stream.submitted.seed == stream.seed
         bench.backend.step(started(stream), token(stream), finished(stream))
         assert (await last(stream)).reason == "length"
+
+    run(scenario())
+
+
+def test_an_engine_that_has_compiled_its_code_is_started_again_once(bench: Bench) -> None:
+    async def scenario() -> None:
+        stream = await bench.open()
+        bench.backend.say(TOKENIZER, Compiled())
+        await until(lambda: bench.backend.lives == 2)
+        assert bench.backend.submitted == []
+        bench.backend.say(Compiled())
+        bench.backend.load()
+        await until(lambda: bench.backend.submitted == [stream.request_id])
+        bench.backend.step(started(stream), finished(stream))
+        assert (await last(stream)).reason == "length"
+        assert (bench.backend.lives, bench.worker.restarts) == (2, 0)
 
     run(scenario())
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gptj_demo.protocol import (
     Cancel,
+    Compiled,
     EngineStatus,
     Heartbeat,
     Refused,
@@ -17,7 +18,7 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.texts import Message
 
-EngineMessage = EngineStatus | TokenizerReady | StepEvents | Heartbeat | Refused
+EngineMessage = EngineStatus | TokenizerReady | StepEvents | Heartbeat | Compiled | Refused
 
 EXIT_SECONDS = 1.0
 """What `wait` gives an engine to end by itself; it has nothing to save."""
