@@ -156,6 +156,15 @@ class InvalidSettings(ValueError):
     """A setting has a value it cannot have; the message names it and what is allowed."""
 
 
+def read_lines(file: Path, what: str) -> list[str]:
+    """The lines of a deployer's file, whose errors call it `what`; raises `InvalidSettings`."""
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InvalidSettings(f"The {what}, {file}, cannot be read: {why}.") from None
+
+
 def environment_variable(name: str) -> str:
     """The environment variable of a setting."""
     return f"GRADIO_{name.upper()}" if name.startswith("server_") else f"GPTJ_{name.upper()}"

@@ -22,7 +22,7 @@ RANKS = [
         "gptj_demo.api.pipeline_cloud",
         "gptj_demo.api.tokens",
     ),
-    ("gptj_demo.api.bodies", "gptj_demo.web"),
+    ("gptj_demo.web",),
     ("gptj_demo.api.context", "gptj_demo.api.front"),
     (
         "gptj_demo.api.connections",

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gptj_demo.settings import InvalidSettings, Settings
+from gptj_demo.settings import InvalidSettings, Settings, read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +37,7 @@ def _written(settings: Settings) -> list[str]:
 def _of_file(file: Path | None) -> list[str]:
     if file is None:
         return []
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(
-            f"The file of API keys, {file}, cannot be read: "
-            f"{getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
-        ) from None
+    lines = read_lines(file, "file of API keys")
     return [key for line in lines if (key := line.strip()) and not line.startswith("#")]
 
 

@@ -6,10 +6,10 @@ the visitor with the fewest completions in the engine, of the address with the f
 gets at most seven of eight slots, so that other visitors find a free one; with `shares_by_address`
 this holds for an address too, however many visitors it names.
 
-When an engine ends, its requests are suspended and the next engine gets them first. A request that
-got nothing from the engine that ended is a suspect, since it may have ended the engine. The next
-engine gets suspects one at a time, so that a request that ends every engine is found and harms no
-other.
+When an engine ends, its requests are suspended, and the next engine gets them first. A request is a
+suspect if two engines in a row ended before they had generated a token for it: it may be what ends
+them. The next engine gets suspects one at a time, so a request that ends every engine is found and
+harms no other.
 """
 
 from __future__ import annotations
@@ -185,11 +185,11 @@ class Admission:
         self._ready.clear()
 
     def suspect(self, request_id: int) -> None:
-        """Note that the request got nothing from the engine that ended."""
+        """Mark a request as a suspect: two engines in a row generated nothing for it."""
         self._requests[request_id].is_suspect = True
 
     def clear(self, request_id: int) -> bool:
-        """Note that the request got something from its engine; whether that was in question."""
+        """Note that an engine generated something for the request; whether it was a suspect."""
         if request_id not in self._on_trial:
             return False
         self._on_trial.remove(request_id)

@@ -238,7 +238,7 @@ class BoundedQueue(Queue):
             event = self.event_ids_to_events.get(event_id)
             if event is None:
                 continue
-            event.alive = False  # a running generator is closed at its next yield
+            event.alive = False  # Gradio closes a running generator at its next yield
             waiting = self.event_queue_per_concurrency_id[event.concurrency_id].queue
             if event in waiting:
                 waiting.remove(event)

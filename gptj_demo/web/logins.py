@@ -11,7 +11,7 @@ from gptj_demo.api.guesses import Guesses
 from gptj_demo.web.surface import refusal
 
 PLAIN = b"access-token-unsecure-"
-"""Begins the name of the cookie that Gradio sets for http; the one for https lacks `unsecure-`."""
+"""How the name of Gradio's login cookie begins over http; over https it begins `access-token-`."""
 
 
 class Logins:

@@ -32,19 +32,11 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
+from tests.test_reproducibility import PROMPTS
 
 STREAMS = 32
 SILENCE = 2.0  # seconds until a suspended engine counts as hung; less than a deployer has
 LIVES = (0.1, 2.0)  # seconds between an engine's first tokens and its end
-PROMPTS = (
-    "Once upon a time there was a",
-    "The king",
-    "",
-    '"Who are you?" said the',
-    "One day the fox went into the forest to look for the golden bird, and when it had walked a "
-    "long way it came to a little house. " * 4,
-    "In the middle of the night the ",
-)
 KINDS: tuple[dict[str, Any], ...] = (
     {},
     {"temperature": 0.0, "repetition_penalty": 1.2},

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gptj_demo.client import RequestRefused, Worker, watch
-from gptj_demo.protocol import Reconnecting, StreamEvent, TokenEvent, Waiting
+from gptj_demo.client import RequestRefused, Stream, Worker, watch
+from gptj_demo.protocol import GenerationRequest, Reconnecting, StreamEvent, TokenEvent, Waiting
 from gptj_demo.settings import Settings
 from tests.client.requests import (
     collect,
@@ -29,6 +29,12 @@ from tests.processes import ROOT
 from tests.waiting import PATIENCE, eventually
 
 
+async def begun(worker: Worker, what: GenerationRequest) -> tuple[Stream, list[StreamEvent]]:
+    """A stream that generates, and its first events."""
+    stream = worker.stream(what)
+    return stream, [await anext(stream) for _ in range(5)]
+
+
 def test_a_stream_survives_its_engine_and_has_the_text_that_it_has_alone(
     worker: Worker,
 ) -> None:
@@ -38,10 +44,7 @@ def test_a_stream_survives_its_engine_and_has_the_text_that_it_has_alone(
         alone = await everything(worker, what)
         pid = worker.engine_pid
         assert pid is not None
-        stream = worker.stream(what)
-        events: list[StreamEvent] = []
-        while len(events) < 5:
-            events.append(await anext(stream))
+        stream, events = await begun(worker, what)
         os.kill(pid, signal.SIGSTOP)  # else the text may end before the engine
         os.kill(pid, signal.SIGKILL)
         events += [event async for event in stream]
@@ -62,10 +65,7 @@ def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(
         alone = await everything(worker, what)
         pid = worker.engine_pid
         assert pid is not None
-        stream = worker.stream(what)
-        events: list[StreamEvent] = []
-        while len(events) < 5:
-            events.append(await anext(stream))
+        stream, events = await begun(worker, what)
         os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr(watch, "SILENCE", 0.1)
         await until(lambda: worker.engine_pid != pid)

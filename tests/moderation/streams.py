@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gptj_demo.client.moderation.checker import Checker
 from gptj_demo.client.moderation.moderated import ModeratedStream
-from gptj_demo.client.moderation.verdict import Verdict
+from gptj_demo.client.moderation.verdict import PASSED, Verdict
 from gptj_demo.client.stream import Stream
 from gptj_demo.protocol import (
     Finished,
@@ -19,6 +20,7 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import message
+from tests.waiting import PATIENCE
 
 PLANTED = "plugh"
 
@@ -42,6 +44,18 @@ def text_of(events: Sequence[StreamEvent], index: int = 0) -> str:
         for e in events
         if isinstance(e, TokenEvent | Passage | Finished) and e.index == index
     )
+
+
+class Slow:
+    """A filter's answer that comes when the test releases it: every text passes."""
+
+    def __init__(self) -> None:
+        self.asked, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, text: str) -> Verdict:
+        self.asked.set()
+        self.release.wait(PATIENCE)
+        return PASSED
 
 
 class Words:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.client.requests import run
 from tests.moderation.streams import (
     PLANTED,
     Engine,
+    Slow,
     Words,
     finished,
     moderated,
@@ -150,23 +150,18 @@ def test_ending_the_last_completion_stops_the_engine() -> None:
 
 
 def test_the_end_waits_for_the_last_check() -> None:
-    asked, release = threading.Event(), threading.Event()
-
-    def slow(text: str) -> Verdict:
-        asked.set()
-        release.wait(60)
-        return PASSED
+    slow = Slow()
 
     async def test(checker: Checker) -> None:
         stream = moderated(Engine(), checker)
         await stream.drain(0.0)
         for event in [*tokens(["Fine."]), finished()]:
             stream.on_event(event)
-        await asyncio.to_thread(asked.wait, 60)
+        await asyncio.to_thread(slow.asked.wait, 60)
         assert stream.ended
         assert not stream.over
         assert await stream.drain(0.0) == []
-        release.set()
+        slow.release.set()
         events = [event async for event in stream]
         assert text_of(events) == "Fine."
         assert stream.done
@@ -175,12 +170,7 @@ def test_the_end_waits_for_the_last_check() -> None:
 
 
 def test_closing_during_a_check_leaves_no_task_behind() -> None:
-    asked, release = threading.Event(), threading.Event()
-
-    def slow(text: str) -> Verdict:
-        asked.set()
-        release.wait(60)
-        return PASSED
+    slow = Slow()
 
     async def test(checker: Checker) -> None:
         engine = Engine()
@@ -189,12 +179,12 @@ def test_closing_during_a_check_leaves_no_task_behind() -> None:
         await stream.drain(0.0)
         for event in tokens(["Fine.", " More"]):
             stream.on_event(event)
-        await asyncio.to_thread(asked.wait, 60)
+        await asyncio.to_thread(slow.asked.wait, 60)
         await stream.aclose()
         assert engine.forgotten == 1
         while len(asyncio.all_tasks()) > before:
             await asyncio.sleep(0.01)
-        release.set()
+        slow.release.set()
         assert await stream.drain(0.0) == []
 
     scenario(Words(answer=slow), test)
@@ -202,18 +192,14 @@ def test_closing_during_a_check_leaves_no_task_behind() -> None:
 
 @pytest.mark.parametrize("action", ["hold", "end", "mark"])
 def test_a_filter_that_does_not_answer_in_time_shows_nothing_unchecked(action: str) -> None:
-    release = threading.Event()
-
-    def silent(text: str) -> Verdict:
-        release.wait(60)
-        return PASSED
+    silent = Slow()
 
     async def test(checker: Checker) -> list[StreamEvent]:
         stream = moderated(Engine(), checker, action)
         try:
             return await fill(stream, [*tokens(["Secret."]), finished()])
         finally:
-            release.set()
+            silent.release.set()
 
     events = scenario(Words(answer=silent), test, seconds=0.05)
     assert ("Secret" in text_of(events)) is (action == "mark")
@@ -242,19 +228,14 @@ def test_a_filter_that_fails_is_asked_again_later() -> None:
 
 
 def test_stopping_answers_what_has_been_asked() -> None:
-    asked, release = threading.Event(), threading.Event()
-
-    def slow(text: str) -> Verdict:
-        asked.set()
-        release.wait(60)
-        return PASSED
+    slow = Slow()
 
     async def test(checker: Checker) -> None:
         questions = [asyncio.ensure_future(checker.judge(f"Number {i}.")) for i in range(3)]
-        await asyncio.to_thread(asked.wait, 60)
+        await asyncio.to_thread(slow.asked.wait, 60)
         assert checker.is_busy
         stopping = asyncio.ensure_future(asyncio.to_thread(checker.stop))
-        release.set()
+        slow.release.set()
         assert await asyncio.gather(*questions) == [PASSED] * 3
         await stopping
         assert not checker.is_busy

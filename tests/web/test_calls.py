@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -108,6 +109,17 @@ def test_only_json_of_a_bounded_size_is_read(
     for path in ("call/tokenize", "queue/join", "cancel", "reset", "component_server/"):
         answer = site.ask("POST", f"{API}/{path}", content=content, headers=headers)
         assert (answer.status_code, "detail" in answer.json()) == (status, True)
+
+
+def test_a_large_body_is_refused_though_its_length_is_not_told(site: WholeSite) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * 2**20
+
+    headers = {"Content-Type": "application/json"}
+    assert (
+        site.ask("POST", f"{API}/queue/join", content=parts(), headers=headers).status_code == 413
+    )
 
 
 def test_no_text_of_a_request_reaches_the_log(capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gptj_demo.client.moderation.verdict import PASSED, Verdict
-from gptj_demo.settings import InvalidSettings
+from gptj_demo.settings import InvalidSettings, read_lines
 
 _MAX_LABEL = 60
 
@@ -43,15 +43,8 @@ class Patterns:
 
 def read_patterns(path: Path) -> list[re.Pattern[str]]:
     """One pattern a line, without empty lines and comments (#); raises `InvalidSettings`."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(
-            f"The filter's file, {path}, cannot be read: "
-            f"{getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
-        ) from None
     patterns = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, "filter file"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
