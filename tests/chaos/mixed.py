@@ -123,8 +123,8 @@ class Chaos:
             self.told(answer.status_code, answer.text)
 
     async def visitor(self, client: httpx.AsyncClient) -> None:
-        call = "/gradio_api/call/generate"
-        asked = await client.post(call, json={"data": ["The king", 60]})
+        call = "/gradio_api/call/v2/generate"
+        asked = await client.post(call, json={"prompt": "The king", "max_new_tokens": 60})
         if asked.status_code != 200:
             self.told(asked.status_code, asked.text)
             return
