@@ -35,7 +35,7 @@ def test_the_site_is_healthy_and_the_model_ready(playground: Playground) -> None
 
 def test_metrics_count_every_request_and_token(playground: Playground) -> None:
     before = playground.metrics()
-    playground.complete("Once upon a time", max_tokens=5, n=2)
+    playground.complete("Once upon a time", max_tokens=5, n=2, ignore_eos=True)
     playground.complete(temperature=9)
     playground.complete([5] * 3000)
     after = playground.wait_until_idle()
