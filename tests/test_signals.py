@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -30,9 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def started(folder: Path, launcher: tuple[str, ...]) -> Iterator[App]:
+def started(folder: Path, launcher: tuple[str, ...], *flags: str) -> Iterator[App]:
     """The program; what is left of it in the end is killed."""
-    app = App("--model", str(folder), launcher=launcher)
+    app = App("--model", str(folder), *flags, launcher=launcher)
     try:
         yield app
     finally:
@@ -78,12 +80,40 @@ def can_start_process_1() -> bool:
     return subprocess.run([*AS_PROCESS_1, "true"], stderr=subprocess.DEVNULL).returncode == 0
 
 
+async def last_events(url: str, count: int, stop: Callable[[], None]) -> list[str]:
+    """The last event of each of `count` streams; `stop` is called when all have begun."""
+    body = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True, "stream": True}
+    begun = 0
+
+    async def read(client: httpx.AsyncClient) -> str:
+        async with client.stream("POST", "/v1/completions", json=body) as response:
+            lines = [line async for line in count_first(response.aiter_lines())]
+        return [line for line in lines if line][-1]
+
+    async def count_first(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+        nonlocal begun
+        yield await anext(lines)
+        begun += 1
+        if begun == count:
+            stop()
+        async for line in lines:
+            yield line
+
+    limits = httpx.Limits(max_connections=count)
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=limits) as client:
+        return await asyncio.gather(*(read(client) for _ in range(count)))
+
+
 @pytest.mark.skipif(not can_start_process_1(), reason="needs the right to make a PID namespace")
-def test_the_server_stops_as_process_1_of_a_container(folder: Path) -> None:
-    with started(folder, AS_PROCESS_1) as app:
+def test_the_server_stops_as_process_1_of_a_container_and_tells_every_stream(
+    folder: Path,
+) -> None:
+    with started(folder, AS_PROCESS_1, "--drain-seconds", "0.5") as app:
         app.wait_until_ready()
         engine = app.engine
-        program(app).send_signal(signal.SIGTERM)
+        stop = partial(program(app).send_signal, signal.SIGTERM)
+        events = asyncio.run(last_events(app.url, 16, stop))
+        assert all(event == "data: [DONE]" or "shutting down" in event for event in events)
         assert app.process.wait(PATIENCE) == 0
         eventually(lambda: not is_running(engine))
 
