@@ -12,7 +12,7 @@ from gptj_demo.ui.component import LogHTML
 
 
 class Editor(LogHTML):
-    """Events: `generate` (prompt, retry, id, controls), with the log as output, `keep_seed` (seed).
+    """Events: `generate` (prompt, retry, id, controls), with the log as output, and `use_controls`.
 
     `controls` are this request's overrides of the panel. `server_functions` must
     hold `count_tokens(text)`, `unread({text, max_new_tokens})`, `stop(id)` and
@@ -22,6 +22,6 @@ class Editor(LogHTML):
     def __init__(self, **options: Any) -> None:
         super().__init__(
             "views/write/editor",
-            ("generate", "keep_seed", "use_controls", "heal"),
+            ("generate", "use_controls"),
             **options,
         )

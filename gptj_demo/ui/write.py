@@ -111,17 +111,6 @@ def build_write(worker: Worker) -> None:
 
     editor.write_log(editor.generate, generate, *components.values())
 
-    def keep_seed(event: gr.EventData) -> str:
-        return str(int(event.seed))
-
-    editor.keep_seed(
-        keep_seed,
-        None,
-        components["seed"],
-        api_name="editor_keep_seed",
-        api_visibility="private",
-        show_progress="hidden",
-    )
     in_order = json.dumps(list(components))
     editor.use_controls(
         None,
@@ -130,4 +119,3 @@ def build_write(worker: Worker) -> None:
         js=f"() => {in_order}.map((name) => gptj.state.wanted[name])",
         show_progress="hidden",
     )
-    editor.heal(None, None, components["token_healing"], js="() => true", show_progress="hidden")

@@ -8,8 +8,10 @@ import logging
 import re
 from collections.abc import Sequence
 
+from h11 import LocalProtocolError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gptj_demo.web.failures import describe_failure
@@ -116,10 +118,19 @@ class Answers:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+                try:
+                    await send(message)
+                except LocalProtocolError:  # uvicorn has refused the malformed body and closes
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    raise ClientDisconnect from None
+                return
             await send(message)
 
         try:
             await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            return  # nobody is there to read an answer
         except Exception as error:
             if has_started and isinstance(error.__cause__, HTTPException):
                 # a stream that Gradio has refused with an event: nothing is there to read

@@ -106,7 +106,8 @@ class Calls:
 
     def _check_server_function(self, body: dict[str, Any]) -> None:
         number, name = body.get("component_id"), body.get("fn_name")
-        if type(number) is not int or (number, name) not in self.server_functions:
+        is_named = type(number) is int and isinstance(name, str)
+        if not is_named or (number, name) not in self.server_functions:
             raise BadCall(404, "There is no such function of a component.")
         if body.get("session_hash") is None or "data" not in body:
             raise BadCall(400, "session_hash or data is missing.")

@@ -62,5 +62,6 @@ def find_route(method: str, path: str) -> str | None:
 
 def refusal(status: int, sentence: str, **headers: str) -> Response:
     """A refusal of a route that is not the API's: one sentence, in the form that FastAPI uses."""
-    body: dict[str, Any] = {"detail": sentence}
+    # a name that the sentence repeats may hold half a surrogate pair, which UTF-8 lacks
+    body: dict[str, Any] = {"detail": sentence.encode("utf-8", "replace").decode()}
     return JSONResponse(body, status, headers=headers)

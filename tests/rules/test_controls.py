@@ -30,7 +30,6 @@ ALLOWED = {
     # heals the prompt, or offers to
     "__main__.py": {"token_healing"},
     "engine/engine.py": {"token_healing"},
-    "ui/write.py": {"token_healing"},
     # other names, forms and defaults: transformers', OpenAI's, other servers'
     "engine/load/tokenizer.py": {"min_new_tokens"},
     "ui/snippets.py": {"bad_words", "logit_bias", "temperature"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections.abc import AsyncIterator
@@ -24,7 +25,12 @@ def fn_index(site: WholeSite, name: str) -> int:
     return next(number for number, fn in site.page.fns.items() if fn.api_name == name)
 
 
-def malformed(join: int, keep: int, server: int) -> list[tuple[str, Any]]:
+def as_json(body: Any) -> dict[str, Any]:
+    """A request's content; unlike with httpx's own `json`, texts need not be valid Unicode."""
+    return {"content": json.dumps(body), "headers": {"Content-Type": "application/json"}}
+
+
+def malformed(join: int, server: int) -> list[tuple[str, Any]]:
     """Calls that are wrong in one way each, with the marker in every text."""
     return [
         (f"{API}/call/tokenize", {"data": []}),
@@ -42,6 +48,7 @@ def malformed(join: int, keep: int, server: int) -> list[tuple[str, Any]]:
         (f"{API}/call/editor_generate", {"data": [MARKER]}),
         (f"{API}/call/v2/tokenize", {}),
         (f"{API}/call/v2/tokenize", {"text": MARKER, MARKER: MARKER}),
+        (f"{API}/call/v2/tokenize", {"text": MARKER, "\ud800": MARKER}),
         (f"{API}/call/v2/tokenize", {"text": FILE}),
         (f"{API}/call/v2/{MARKER}", {"text": MARKER}),
         (f"{API}/queue/join", {"data": [MARKER], "fn_index": join}),
@@ -51,11 +58,11 @@ def malformed(join: int, keep: int, server: int) -> list[tuple[str, Any]]:
         (f"{API}/queue/join", {"data": [MARKER], "session_hash": SESSION}),
         (
             f"{API}/queue/join",
-            {"data": [], "fn_index": keep, "session_hash": SESSION, "batched": True},
+            {"data": [], "fn_index": join, "session_hash": SESSION, "batched": True},
         ),
         (
             f"{API}/queue/join",
-            {"data": [], "fn_index": keep, "session_hash": SESSION, "trigger_id": MARKER},
+            {"data": [], "fn_index": join, "session_hash": SESSION, "trigger_id": MARKER},
         ),
         (
             f"{API}/component_server/",
@@ -74,14 +81,23 @@ def malformed(join: int, keep: int, server: int) -> list[tuple[str, Any]]:
                 "session_hash": SESSION,
             },
         ),
+        (
+            f"{API}/component_server/",
+            {
+                "data": MARKER,
+                "component_id": server,
+                "fn_name": [MARKER],
+                "session_hash": SESSION,
+            },
+        ),
         (f"{API}/component_server/", {"data": MARKER}),
     ]
 
 
 def test_a_malformed_call_is_refused_with_a_sentence(site: WholeSite) -> None:
-    calls = malformed(fn_index(site, "editor_generate"), fn_index(site, "editor_keep_seed"), 1)
+    calls = malformed(fn_index(site, "editor_generate"), 1)
     for path, body in calls:
-        answer = site.ask("POST", path, json=body)
+        answer = site.ask("POST", path, **as_json(body))
         assert 400 <= answer.status_code < 500, (path, body, answer.text)
         sentence = answer.json()["detail"]
         assert isinstance(sentence, str), sentence
@@ -130,9 +146,9 @@ def test_no_text_of_a_request_reaches_the_log(capfd: pytest.CaptureFixture[str])
         config = playground.http.get("/config").json()
         fns = {fn["api_name"]: fn for fn in config["dependencies"]}
         servers = [c for c in config["components"] if c["props"].get("server_fns")]
-        generate, keep = fns["editor_generate"]["id"], fns["editor_keep_seed"]["id"]
-        for path, body in malformed(generate, keep, servers[0]["id"]):
-            answer = playground.http.post(path, json=body)
+        generate = fns["editor_generate"]["id"]
+        for path, body in malformed(generate, servers[0]["id"]):
+            answer = playground.http.post(path, **as_json(body))
             assert 400 <= answer.status_code < 500, (path, body, answer.text)
         for name, fn in fns.items():
             inputs = [MARKER] * len(fn["inputs"])

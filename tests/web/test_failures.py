@@ -8,6 +8,8 @@ import logging
 from typing import Any
 
 import pytest
+from h11 import LocalProtocolError
+from starlette.requests import ClientDisconnect
 
 from gptj_demo.web.answers import FAILED, Answers
 from gptj_demo.web.failures import FirstLine, PlainFormatter, describe_failure
@@ -62,3 +64,23 @@ def test_a_failed_request_is_500_with_one_sentence(caplog: pytest.LogCaptureFixt
     assert (b"x-content-type-options", b"nosniff") in sent[0]["headers"]
     assert SECRET not in caplog.text
     assert "ValueError at " in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["left before the body", "malformed body"])
+def test_a_broken_connection_is_no_failure(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """uvicorn has closed the connection, or does so at once."""
+
+    async def answers(scope: Any, receive: Any, send: Any) -> None:
+        if kind == "left before the body":
+            raise ClientDisconnect
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise LocalProtocolError("the connection is in an error state")
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    asyncio.run(Answers(answers, [])(scope, receive, send))
+    assert not caplog.text

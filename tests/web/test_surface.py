@@ -100,7 +100,6 @@ FUNCTIONS = {
     "status": "says which model answers",
     # events of the page
     "editor_generate": "Generate in the editor",
-    "editor_keep_seed": "keeps a shown seed in its control",
     "compare_run": "runs the grid of the Compare view",
     "why_ask": "runs the scores of the Why view",
 }

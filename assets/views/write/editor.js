@@ -281,8 +281,8 @@ export function mount({ element, trigger, props, server, watch }) {
       tokens.toggle();
       button("tokens").setAttribute("aria-pressed", String(tokens.isOn));
     },
-    heal: () => trigger("heal"),
-    "keep-seed": () => trigger("keep_seed", { seed: lastEnd.seed }),
+    heal: () => useControls({ token_healing: true }),
+    "keep-seed": () => useControls({ seed: String(lastEnd.seed) }),
     controls: drawer.toggle,
   });
 
