@@ -104,6 +104,10 @@ class ModelInfo:
     name: str
     revision: str | None
     is_sample: bool
+    maker: str
+    """Who made the original models of its family; see `engine/load/families.py`."""
+    licence: str | None
+    """Of the weights, where it is known."""
     precision: str
     device: str
     device_name: str

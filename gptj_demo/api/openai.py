@@ -93,7 +93,7 @@ class OpenAI:
             "id": model.name,
             "object": "model",
             "created": self._started,
-            "owned_by": "gptj-playground" if model.is_sample else "EleutherAI",
+            "owned_by": "gptj-playground" if model.is_sample else model.maker,
         }
 
     async def models(self, request: Request) -> Response:

@@ -133,6 +133,8 @@ def _load(settings: Settings, send: Callable[[object], None]) -> Engine:
         name=plan.name,
         revision=plan.revision,
         is_sample=plan.is_sample,
+        maker=plan.family.maker,
+        licence=plan.licence,
         precision=plan.precision,
         device=plan.device,
         device_name=plan.device_name,

@@ -39,6 +39,7 @@ def describe_status(worker: Worker) -> dict[str, Any]:
             "name": model.name,
             "revision": model.revision,
             "is_sample": model.is_sample,
+            "licence": model.licence,
             "precision": model.precision,
             "device": model.device,
             "device_name": model.device_name,

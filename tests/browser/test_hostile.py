@@ -226,7 +226,7 @@ def test_the_status_line_and_about(watched: Page) -> None:
         }
         if state["loads"]:
             told |= {"state": "loading", "progress": 0.5}
-        names = ("name", "revision", "precision", "device", "device_name", "why")
+        names = ("name", "revision", "licence", "precision", "device", "device_name", "why")
         told["model"] = {**real["model"], "is_sample": False, **dict.fromkeys(names, text)}
         route.fulfill(json=told)
 

@@ -73,6 +73,8 @@ class ScriptedBackend:
             name="scripted",
             revision=None,
             is_sample=False,
+            maker="EleutherAI",
+            licence=None,
             precision=precision,
             device="cpu",
             device_name="none",

@@ -49,7 +49,7 @@ FIELDS: dict[str, Any] = {
     "eos_token_id": ("a", 1.5, True, {"a": 1}, ["a"], [None]),
     "tie_word_embeddings": ("yes", 1, None, []),
     "model_type": ("gpt2", None, 3, ["gptj"], "gptj ", "GPTJ"),
-    "quantization_config": ({"load_in_8bit": True}, {"quant_method": "gptq"}, "int8", [1]),
+    "quantization_config": ({"load_in_4bit": True}, {"quant_method": "gptq"}, "int8", [1]),
     "tokenizer_class": ("BertTokenizer", 3, ["GPT2Tokenizer"], "../x"),
 }
 
@@ -67,6 +67,7 @@ HARMLESS: dict[str, Any] = {
     "_name_or_path": ("../../outside",),
     "transformers_version": (None,),
     "fusion_config": ({"x": True},),
+    "quantization_config": ({"load_in_8bit": True}, {}, None),
     "resid_pdrop": ("high", 7),
     "use_cache": ("no",),
 }

@@ -32,7 +32,9 @@ _TAKEN = (
 )
 
 
-def read_configuration(model: str, values: Mapping[str, Any]) -> GPTJConfig:
+def read_configuration(
+    model: str, values: Mapping[str, Any], *, heads_divisible_by: int = 1
+) -> GPTJConfig:
     """The configuration with the fields that the forward pass and the tokenizer use, all checked.
 
     Other fields are left out. Raises `Refusal`.
@@ -44,7 +46,10 @@ def read_configuration(model: str, values: Mapping[str, Any]) -> GPTJConfig:
     defaults = {name: getattr(GPTJConfig, name) for name in _TAKEN}
     fields = defaults | given
     problem = (
-        _wrong_size(fields) or _wrong_shape(fields) or _wrong_function(fields) or _wrong_ids(fields)
+        _wrong_size(fields)
+        or _wrong_shape(fields, heads_divisible_by)
+        or _wrong_function(fields)
+        or _wrong_ids(fields)
     )
     if problem is not None:
         raise wrong_value(model, "config.json", problem)
@@ -88,10 +93,12 @@ def _wrong_size(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _wrong_shape(fields: Mapping[str, Any]) -> str | None:
+def _wrong_shape(fields: Mapping[str, Any], heads_divisible_by: int) -> str | None:
     width, heads, rotary_dim = fields["n_embd"], fields["n_head"], fields["rotary_dim"]
     if width % heads:
         return f"n_embd, {width}, is not divisible by n_head, {heads}"
+    if heads % heads_divisible_by:
+        return f"n_head is {heads}, and must be divisible by {heads_divisible_by}"
     most = width // heads
     if not is_whole(rotary_dim) or rotary_dim % 2 or not 2 <= rotary_dim <= most:
         return f"rotary_dim is {shown(rotary_dim)}, and must be an even number from 2 to {most:,}"

@@ -1,14 +1,18 @@
-"""The files of a checkpoint: configuration, layouts of the weights, tokenizer."""
+"""The families of checkpoints, and the files of one: configuration, weights, tokenizer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import GPTJConfig
 
 from gptj_demo.engine.load.configuration import read_configuration
 from gptj_demo.engine.load.errors import Refusal, shown
 from gptj_demo.engine.load.folder import read_object, wrong_value
+from gptj_demo.engine.load.projections import CORES
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -33,27 +37,72 @@ SMALL_FILES = (
 """The files fetched from the hub besides the weights."""
 
 
-def check_folder(model: str, folder: Path, names: set[str]) -> GPTJConfig:
-    """The configuration in `folder`, of a checkpoint of files `names`; raises `Refusal` unless it
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Models that compute what GPT-J does, and how their checkpoints differ from GPT-J's."""
+
+    name: str
+    maker: str
+    """Whose account on the hub has the original models."""
+    licence: str
+    """Of the original models' weights."""
+    joins_projections: bool = False
+    """Whether query, key and value are one tensor; see `projections.py`."""
+
+
+FAMILIES = {
+    "gptj": Family("GPT-J", "EleutherAI", "Apache 2.0"),
+    "codegen": Family("CodeGen", "Salesforce", "BSD 3-Clause", joins_projections=True),
+}
+"""The families by the model_type of their config.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the small files of a checkpoint say about it."""
+
+    config: GPTJConfig
+    family: Family
+    is_eight_bit: bool
+    """Whether bitsandbytes saved it in 8 bits."""
+
+
+def check_folder(model: str, folder: Path, names: set[str]) -> Description:
+    """The description of the checkpoint in `folder`, of files `names`; raises `Refusal` unless it
     is a complete GPT-J."""
     if "config.json" not in names:
         raise Refusal(f"{model} has no config.json, so it is not a model that can be loaded.")
     values = read_object(model, folder, "config.json")
     kind = values.get("model_type")
-    if kind != "gptj":
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
         raise Refusal(
-            f'{model} is not a GPT-J: its config.json says model_type {shown(kind)}, not "gptj".'
+            f"{model} is not a GPT-J: its config.json says model_type {shown(kind)}, not "
+            f"{' or '.join(map(shown, FAMILIES))}."
         )
-    if values.get("quantization_config"):
-        raise Refusal(
-            f"{model} is stored quantized already: take the checkpoint it was made from, with "
-            "precision int8."
-        )
-    config = read_configuration(model, values)
+    is_eight_bit = _is_eight_bit(model, values)
+    divisor = CORES if family.joins_projections else 1
+    config = read_configuration(model, values, heads_divisible_by=divisor)
     weight_files(model, folder, names)
     if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
         raise Refusal(f"{model} has no tokenizer: tokenizer.json, or vocab.json with merges.txt.")
-    return config
+    return Description(config, family, is_eight_bit)
+
+
+def _is_eight_bit(model: str, values: Mapping[str, Any]) -> bool:
+    """Whether bitsandbytes saved a checkpoint in 8 bits; raises `Refusal` for all other kinds."""
+    quantization = values.get("quantization_config")
+    if not quantization:
+        return False
+    fields = quantization if isinstance(quantization, dict) else {}
+    method = fields.get("quant_method", "bitsandbytes" if "load_in_8bit" in fields else None)
+    if method == "bitsandbytes" and fields.get("load_in_8bit") is True:
+        return True
+    how = "in 4 bits" if fields.get("load_in_4bit") else f"with {shown(method)}"
+    raise Refusal(
+        f"{model} is stored quantized already, {how}, which is not read: take the checkpoint it "
+        "was made from, with precision int8."
+    )
 
 
 def weight_files(model: str, folder: Path, names: set[str]) -> list[str]:
@@ -76,10 +125,14 @@ def weight_files(model: str, folder: Path, names: set[str]) -> list[str]:
                 f"it names the file {shown(name)}, and must name .{suffix} files in its folder",
             )
     shards = sorted(set(files.values()))
+    _check_complete(model, shards, names)
+    return shards
+
+
+def _check_complete(model: str, shards: list[str], names: set[str]) -> None:
     missing = [name for name in shards if name not in names]
     if missing:
         raise Refusal(
             f"{model} lacks {len(missing)} of its {len(shards)} weight files, the first of them "
             f"{missing[0]}."
         )
-    return shards

@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import GPTJConfig
 
 from gptj_demo.engine.load.errors import Refusal
-from gptj_demo.engine.load.families import check_folder
+from gptj_demo.engine.load.families import Description, Family, check_folder
 from gptj_demo.engine.load.folder import file_names
 from gptj_demo.engine.load.hub import fetch_small_files, hub_sizes
 from gptj_demo.engine.load.memory import (
@@ -55,6 +55,16 @@ class Plan:
     """Why this model in this precision on this device."""
     config: GPTJConfig
     """The checkpoint's configuration: layers, widths, context, rows of the embedding."""
+    family: Family
+    is_eight_bit: bool
+    """Whether bitsandbytes saved the checkpoint in 8 bits."""
+
+    @property
+    def licence(self) -> str | None:
+        """The weights' licence where it is known: of the family's original models."""
+        maker, separator, _ = self.source.partition("/")
+        is_original = separator and maker.lower() == self.family.maker.lower()
+        return self.family.licence if is_original else None
 
     @property
     def why(self) -> Message:
@@ -69,7 +79,7 @@ class _Checkpoint:
     source: str
     revision: str | None
     is_sample: bool
-    config: GPTJConfig
+    description: Description
 
 
 def make_plan(settings: Settings) -> Plan:
@@ -104,6 +114,8 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
     precision, streams = _choose_precision(checkpoint, machine, settings)
     if settings.precision != "auto":
         because = message("why.precision_asked", precision=precision)
+    elif checkpoint.description.is_eight_bit:
+        because = message("why.stored_in_int8")
     elif precision == "int8" and machine.device == "cuda":
         because = message("why.int8_on_gpu")
     else:
@@ -118,7 +130,9 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
         device_name=machine.name,
         max_streams=streams,
         reason=joined(reason, because),
-        config=checkpoint.config,
+        config=checkpoint.description.config,
+        family=checkpoint.description.family,
+        is_eight_bit=checkpoint.description.is_eight_bit,
     )
 
 
@@ -126,10 +140,12 @@ def _choose_precision(
     checkpoint: _Checkpoint, machine: Machine, settings: Settings
 ) -> tuple[str, int]:
     """The first precision that fits, and its streams; raises `Refusal` if none does."""
-    config = checkpoint.config
+    config = checkpoint.description.config
     candidates: list[tuple[str, int]]  # with at least the minimum of streams
     if settings.precision != "auto":
         candidates = [(settings.precision, 1)]
+    elif checkpoint.description.is_eight_bit:
+        candidates = [("int8", 1)]
     elif machine.device == "cuda":
         candidates = [("float16", STREAMS_WORTH_FLOAT16), ("int8", 1)]
     elif Shape.of(config).is_small:
@@ -164,8 +180,8 @@ def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
                 f"The sample model is not in {SAMPLE_MODEL}: make it with "
                 "tools/train_sample_model.py, or set model to a hub id or a folder."
             )
-        config = check_folder(str(SAMPLE_MODEL), SAMPLE_MODEL, file_names(SAMPLE_MODEL))
-        return _Checkpoint("sample model", str(SAMPLE_MODEL), None, True, config)
+        description = check_folder(str(SAMPLE_MODEL), SAMPLE_MODEL, file_names(SAMPLE_MODEL))
+        return _Checkpoint("sample model", str(SAMPLE_MODEL), None, True, description)
 
     path = Path(model).expanduser()
     if path.is_file() and path.name.endswith((".bin", ".safetensors", ".index.json")):
@@ -175,8 +191,8 @@ def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
     if path.is_file():
         raise Refusal(f"{model} is a file without weights: set model to a checkpoint's folder.")
     if path.is_dir():
-        config = check_folder(model, path, file_names(path))
-        return _Checkpoint(path.resolve().name, str(path), None, False, config)
+        description = check_folder(model, path, file_names(path))
+        return _Checkpoint(path.resolve().name, str(path), None, False, description)
     if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*/[\w.-]+", model):
         raise Refusal(
             f"{model} was not found: set model to auto, sample, a folder, or a hub id like {GPT_J}."
@@ -187,6 +203,6 @@ def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
     if is_gpt_j and revision is None and settings.precision != "float32":
         revision = "float16"  # half the size of main, with the same values in 16 bits
     folder = fetch_small_files(model, revision)
-    config = check_folder(model, folder, set(hub_sizes(model, folder)) or file_names(folder))
+    description = check_folder(model, folder, set(hub_sizes(model, folder)) or file_names(folder))
     name = "GPT-J 6B" if is_gpt_j else model.split("/")[1]
-    return _Checkpoint(name, model, revision, False, config)
+    return _Checkpoint(name, model, revision, False, description)

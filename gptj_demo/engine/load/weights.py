@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,13 +18,18 @@ from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig, GPTJForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from gptj_demo.engine.load.eight_bit import EightBit
 from gptj_demo.engine.load.errors import Refusal, last_line
 from gptj_demo.engine.load.hub import Report, fetch_weights
 from gptj_demo.engine.load.plan import Plan
 from gptj_demo.engine.load.tensors import open_tensors
+from gptj_demo.engine.load.values import read, shape_of
 from gptj_demo.engine.machine import return_freed_memory
 from gptj_demo.engine.model.int8 import quantize
 from gptj_demo.texts import first_line, message
+
+_IN_LINEAR = re.compile(r"transformer\.h\.\d+\.(?:attn|mlp)\.\w+\.weight")
+"""Names of the weights of the blocks' linear layers."""
 
 
 def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
@@ -33,27 +39,40 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     float16. Raises `Refusal`.
     """
     folder = fetch_weights(plan.source, plan.revision, report)
-    stored = open_tensors(plan.source, folder, plan.config)
+    stored = open_tensors(plan.source, folder, plan.config, plan.family)
+    tensors = dict(stored.tensors)
     is_int8 = plan.precision == "int8"
-    is_quantized_here = is_int8 and plan.device == "cpu"
+    is_quantized_here = is_int8 and (plan.device == "cpu" or plan.is_eight_bit)
     if is_quantized_here:
         dtype = stored.dtype  # tensors stay mapped and take no memory
+        for name in filter(_IN_LINEAR.fullmatch, tensors):  # read one by one in `_quantize`
+            tensors[name] = torch.zeros((), dtype=dtype).expand(shape_of(tensors[name]))
     elif is_int8:  # bitsandbytes quantises from float16
         dtype = torch.float16
     else:
         dtype = getattr(torch, plan.precision)
+    device = "cuda:0" if plan.device == "cuda" else "cpu"
     try:
         with _reporting_tensors((lambda *_: None) if is_quantized_here else report):
             loaded: Any = GPTJForCausalLM.from_pretrained(
                 None,
-                state_dict=stored.tensors,
+                state_dict=tensors,
                 config=copy.deepcopy(plan.config),
                 dtype=dtype,
                 quantization_config=_eight_bits() if is_int8 and not is_quantized_here else None,
-                device_map={"": "cuda:0" if plan.device == "cuda" else "cpu"},
+                device_map={"": "cpu" if is_quantized_here else device},
                 attn_implementation="eager",
                 output_loading_info=True,
             )
+        model: GPTJForCausalLM = loaded[0]
+        unread = {name for names in loaded[1].values() for name in names}
+        if unread:  # all were there and had the right shape; transformers would make these up
+            raise Refusal(
+                f"The weights of {plan.source} cannot be read: {min(unread)} was left out."
+            )
+        model.requires_grad_(False)
+        if is_quantized_here:
+            _quantize(model, stored.tensors, device, report)
     except torch.OutOfMemoryError:
         raise Refusal(
             f"{plan.name} in {plan.precision} ran out of memory on {plan.device_name} while it was "
@@ -62,39 +81,31 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     except (SafetensorError, OSError, RuntimeError) as error:
         problem = first_line(error) if isinstance(error, RuntimeError) else last_line(error)
         raise Refusal(f"The weights of {plan.source} cannot be read: {problem}.") from error
-    model: GPTJForCausalLM = loaded[0]
-    unread = {name for names in loaded[1].values() for name in names}
-    if unread:  # all were there and had the right shape; transformers would leave these random
-        raise Refusal(f"The weights of {plan.source} cannot be read: {min(unread)} was left out.")
-    model.requires_grad_(False)
-    if is_quantized_here:
-        _quantize(model, report)
     for parameter in model.parameters():
         if parameter.data_ptr() % parameter.element_size():  # mapped from an old file
             parameter.data = parameter.data.clone()
     return model
 
 
-def _quantize(model: GPTJForCausalLM, report: Report) -> None:
+def _quantize(
+    model: GPTJForCausalLM, tensors: Mapping[str, Any], device: str, report: Report
+) -> None:
     """Makes the linear layers of the blocks `Linear8bitLt`, one by one, and all else float16.
 
+    Their weights are read from `tensors`, and are quantised unless they are stored in 8 bits.
     bitsandbytes makes the same codes, but needs a copy of the weights and large temporaries.
     """
     _silence_bitsandbytes()
     from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
 
-    blocks: Any = model.transformer.h
-    linears = [
-        (parent, name, linear)
-        for block in blocks
-        for parent in (block.attn, block.mlp)
-        for name, linear in parent.named_children()
-        if isinstance(linear, torch.nn.Linear)
-    ]
-    for done, (parent, name, linear) in enumerate(linears):
-        total = len(linears)
+    names = [name for name in tensors if _IN_LINEAR.fullmatch(name)]
+    total = len(names)
+    for done, name in enumerate(names):
         report(message("status.matrices", done=done, total=total), done / total)
-        codes, largest = quantize(linear.weight.data)
+        codes, largest = (one.to(device) for one in _codes_of(tensors[name]))
+        path = name.removesuffix(".weight")
+        linear = model.get_submodule(path)
+        assert isinstance(linear, torch.nn.Linear)
         quantized = Linear8bitLt(
             linear.in_features,
             linear.out_features,
@@ -105,12 +116,23 @@ def _quantize(model: GPTJForCausalLM, report: Report) -> None:
         )
         quantized.weight = Int8Params(codes, requires_grad=False, CB=codes, SCB=largest)
         quantized.bias = linear.bias
-        setattr(parent, name, quantized)
+        model.set_submodule(path, quantized)
         return_freed_memory()
-    for parameter in model.parameters():
-        if parameter.is_floating_point():  # a copy, because the mapped files may be deleted
-            parameter.data = parameter.data.to(torch.float16, copy=True)
-    report(message("status.matrices", done=len(linears), total=len(linears)), 1.0)
+    for module in model.modules():
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.is_floating_point():  # a copy, because the mapped files may be deleted
+                half = parameter.to(device, torch.float16, copy=True)
+                setattr(module, key, torch.nn.Parameter(half, requires_grad=False))
+        for key, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, key, buffer.to(device))
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.transformer.wte.weight
+    report(message("status.matrices", done=total, total=total), 1.0)
+
+
+def _codes_of(value: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """LLM.int8's codes of a weight and the largest absolute value of each row."""
+    return value.stored() if isinstance(value, EightBit) else quantize(read(value))
 
 
 def _silence_bitsandbytes() -> None:

@@ -60,7 +60,7 @@ def test_a_missing_shard_is_refused_by_name(tmp_path: Path, machine: Any) -> Non
         ({"model_type": "gpt2"}, "not a GPT-J"),
         ({"model_type": None}, "not a GPT-J"),
         ({"n_layer": "many"}, "n_layer"),
-        ({"quantization_config": {"load_in_8bit": True}}, "quantized"),
+        ({"quantization_config": {"load_in_4bit": True}}, "quantized"),
     ],
 )
 def test_a_configuration_that_is_no_gpt_j_is_refused(
