@@ -4,7 +4,7 @@ type Controls = Record<string, any>; // by name, as the panel's fields hold them
 
 interface Model {
   name: string; revision: string | null; is_sample: boolean; precision: string; device: string; device_name: string;
-  licence: string | null;
+  licence: string | null; adapters: string[];
   parameters: number; weight_bytes: number; max_streams: number; why: string;
 }
 

@@ -108,6 +108,8 @@ class ModelInfo:
     """Who made the original models of its family; see `engine/load/families.py`."""
     licence: str | None
     """Of the weights, where it is known."""
+    adapters: tuple[str, ...]
+    """Adapters merged into the weights, by name, with `=WEIGHT` behind where it is not 1."""
     precision: str
     device: str
     device_name: str

@@ -29,6 +29,13 @@ class Settings(BaseSettings):
         description="Branch, tag or commit of a hub id. EleutherAI/gpt-j-6b is read from its "
         "branch float16 unless precision is float32.",
     )
+    adapter: str | None = Field(
+        None,
+        min_length=1,
+        description="LoRA adapters that are merged into the model: hub ids or folders, separated "
+        "by commas, each with =WEIGHT behind where it is not 1. Where model is auto, the base "
+        "model that they name is taken.",
+    )
     precision: Precision = Field(
         "auto",
         description="auto, float32, float16, bfloat16 or int8. auto takes the best that fits.",

@@ -78,7 +78,8 @@ RANKS = [
         "gptj_demo.engine.pulse",
     ),
     ("gptj_demo.engine.load.tokenizer", "gptj_demo.engine.load.weights"),
-    ("gptj_demo.engine.load.plan", "gptj_demo.engine.load.tensors"),
+    ("gptj_demo.engine.load.lora", "gptj_demo.engine.load.plan"),
+    ("gptj_demo.engine.load.adapters", "gptj_demo.engine.load.tensors"),
     ("gptj_demo.engine.load.eight_bit", "gptj_demo.engine.load.hub"),
     (
         "gptj_demo.engine.load.families",

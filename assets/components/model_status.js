@@ -38,7 +38,9 @@ export function mount({ element, server }) {
   function show(status) {
     const { model, state } = status;
     if (state === "ready" && model) {
-      const name = model.is_sample ? t("top.sample_model") : model.name;
+      const base = model.is_sample ? t("top.sample_model") : model.name;
+      const adapters = model.adapters.join(", ");
+      const name = adapters ? t("top.with_adapters", { model: base, adapters }) : base;
       showState(state, [name, model.precision, model.device].join(" · "), null);
     } else {
       showState(state, told(status.texts.detail), status.progress);

@@ -94,6 +94,7 @@ class OpenAI:
             "object": "model",
             "created": self._started,
             "owned_by": "gptj-playground" if model.is_sample else model.maker,
+            "adapters": model.adapters,
         }
 
     async def models(self, request: Request) -> Response:
@@ -127,6 +128,7 @@ def fingerprint(model: ModelInfo) -> str:
     parts = (
         model.name,
         model.revision,
+        *model.adapters,
         model.precision,
         model.device_name,
         model.forward_path,

@@ -229,6 +229,10 @@ class Model(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
+    adapters: list[str] = Field(
+        description="LoRA adapters that are merged into the model, each with =WEIGHT behind where "
+        "it is not 1."
+    )
 
 
 class ModelList(BaseModel):

@@ -309,5 +309,5 @@ def _same(one: ModelInfo, other: ModelInfo) -> bool:
     """Whether both write the same text."""
     return all(
         getattr(one, name) == getattr(other, name)
-        for name in ("name", "revision", "precision", "device", "forward_path")
+        for name in ("name", "revision", "adapters", "precision", "device", "forward_path")
     )

@@ -135,6 +135,7 @@ def _load(settings: Settings, send: Callable[[object], None]) -> Engine:
         is_sample=plan.is_sample,
         maker=plan.family.maker,
         licence=plan.licence,
+        adapters=tuple(adapter.label for adapter in plan.adapters),
         precision=plan.precision,
         device=plan.device,
         device_name=plan.device_name,

@@ -40,6 +40,7 @@ def describe_status(worker: Worker) -> dict[str, Any]:
             "revision": model.revision,
             "is_sample": model.is_sample,
             "licence": model.licence,
+            "adapters": model.adapters,
             "precision": model.precision,
             "device": model.device,
             "device_name": model.device_name,

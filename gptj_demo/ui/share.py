@@ -22,7 +22,7 @@ from gptj_demo.texts import message, quoted
 from gptj_demo.ui.component import ModuleHTML, read_asked
 from gptj_demo.ui.generation import read_controls
 from gptj_demo.ui.inputs import require_object, require_string
-from gptj_demo.ui.snippets import IN_REPOSITORY, MODEL_FOLDER, Place, make_snippets
+from gptj_demo.ui.snippets import ADAPTERS_BASE, IN_REPOSITORY, MODEL_FOLDER, Place, make_snippets
 
 GPT_J = "EleutherAI/gpt-j-6b"
 SAMPLE_FOLDER = "assets/sample-model"
@@ -152,6 +152,8 @@ def place_of(worker: Worker, address: str) -> Place:
     source, comment = settings.model, None
     if model is not None and model.is_sample:
         source, comment = SAMPLE_FOLDER, IN_REPOSITORY
+    elif settings.adapter and settings.model == "auto" and model is not None:
+        source, comment = model.name, ADAPTERS_BASE
     elif settings.model in ("auto", "sample"):
         source = GPT_J
     elif Path(settings.model).is_dir():
@@ -166,4 +168,5 @@ def place_of(worker: Worker, address: str) -> Place:
         device=model.device if model else "cpu",
         needs_key=bool(settings.api_keys or settings.api_keys_file or settings.login),
         needs_login=settings.login is not None,
+        adapters=model.adapters if model else (),
     )

@@ -18,6 +18,7 @@ from gptj_demo.sampling import CONTROLS, FILTERS, SamplingParams, control_named,
 
 IN_REPOSITORY = "in the playground's repository"
 MODEL_FOLDER = "the folder of the model"
+ADAPTERS_BASE = "the base model of the adapter"
 """Comments on a model's location; code and its comments are English in every language."""
 
 LINE = 88  # characters; longer lines are broken
@@ -44,6 +45,8 @@ class Place:
     device: str = "cpu"
     needs_key: bool = False
     needs_login: bool = False
+    adapters: tuple[str, ...] = ()
+    """As in the setting: names, with `=WEIGHT` behind where it is not 1."""
 
 
 class Snippet(NamedTuple):
@@ -248,8 +251,10 @@ def _transformers(prompt: str, params: SamplingParams, place: Place, room: int |
     lines = [
         "# pip install torch transformers"
         + (" accelerate" if eight_bits or place.device != "cpu" else "")
-        + (" bitsandbytes" if eight_bits else ""),
+        + (" bitsandbytes" if eight_bits else "")
+        + (" peft" if place.adapters else ""),
         "import torch",
+        *(["from peft import PeftModel"] if place.adapters else []),
         "from transformers import AutoModelForCausalLM, AutoTokenizer"
         + (", BitsAndBytesConfig" if eight_bits else "")
         + (", set_seed" if samples and params.seed is not None else ""),
@@ -272,6 +277,7 @@ def _transformers(prompt: str, params: SamplingParams, place: Place, room: int |
     lines += [
         f"tokenizer = AutoTokenizer.from_pretrained({', '.join(['name', *revision])})",
         *_call("model = AutoModelForCausalLM.from_pretrained", ["name", *loading]),
+        *map(_merging, place.adapters),
         "",
     ]
     if prompt:
@@ -296,6 +302,14 @@ def _transformers(prompt: str, params: SamplingParams, place: Place, room: int |
     if params.max_new_tokens:
         lines += ["", *_generate_with_transformers(params, samples, room)]
     return "\n".join(lines) + "\n"
+
+
+def _merging(adapter: str) -> str:
+    """The line that merges an adapter into the model."""
+    name, separator, weight = adapter.rpartition("=")
+    comment = f"  # the playground gives it the weight {weight}" if separator else ""
+    source = _python(name or adapter)
+    return f"model = PeftModel.from_pretrained(model, {source}).merge_and_unload(){comment}"
 
 
 def _generate_with_transformers(

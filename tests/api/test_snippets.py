@@ -247,6 +247,15 @@ def test_what_a_playground_with_keys_and_another_machine_needs() -> None:
             ast.parse(one[1])
 
 
+def test_the_adapters_are_merged_in_the_code_for_transformers() -> None:
+    place = replace(PLACE, adapters=("someone/gpt-j-lora", "o'neill/other=0.5"))
+    code = {one.name: one.code for one in make_snippets("P", make_params({}), place)}
+    merged = [line for line in code["transformers"].splitlines() if "merge_and_unload" in line]
+    assert [one.split('"')[1] for one in merged] == ["someone/gpt-j-lora", "o'neill/other"]
+    assert "the playground gives it the weight 0.5" in merged[1]
+    ast.parse(code["transformers"])
+
+
 def curl_words(code: str) -> list[str]:
     """A command as the shell splits it; line breaks after a backslash are none."""
     return shlex.split(code.replace("\\\n", ""))

@@ -227,7 +227,8 @@ def test_the_status_line_and_about(watched: Page) -> None:
         if state["loads"]:
             told |= {"state": "loading", "progress": 0.5}
         names = ("name", "revision", "licence", "precision", "device", "device_name", "why")
-        told["model"] = {**real["model"], "is_sample": False, **dict.fromkeys(names, text)}
+        strange = {**dict.fromkeys(names, text), "adapters": [text]}
+        told["model"] = {**real["model"], "is_sample": False, **strange}
         route.fulfill(json=told)
 
     watched.route("**/component_server/", answer)

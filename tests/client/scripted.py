@@ -75,6 +75,7 @@ class ScriptedBackend:
             is_sample=False,
             maker="EleutherAI",
             licence=None,
+            adapters=(),
             precision=precision,
             device="cpu",
             device_name="none",

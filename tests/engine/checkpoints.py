@@ -45,7 +45,8 @@ def make_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     make_config(**config).save_pretrained(folder)
     model = make_model(seed=seed, **config)
-    tensors = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    # copies, because safetensors files cannot hold a tied head
+    tensors = {name: tensor.to(dtype, copy=True) for name, tensor in model.state_dict().items()}
     if layout.startswith("bin"):
         context = model.config.n_positions
         for layer in range(model.config.n_layer):

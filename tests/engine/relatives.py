@@ -1,4 +1,4 @@
-"""Tiny checkpoints of GPT-J's relatives: CodeGen and 8 bits of bitsandbytes."""
+"""Tiny checkpoints of GPT-J's relatives: CodeGen, 8 bits of bitsandbytes, LoRA adapters."""
 
 from __future__ import annotations
 
@@ -90,6 +90,31 @@ def make_eight_bit(folder: Path, **options: Any) -> tuple[Path, Tensors]:
     quantization = {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}
     change_json(folder / "config.json", quantization_config=quantization)
     return folder, weights
+
+
+def make_adapter(
+    folder: Path, tensors: Tensors, *, layout: str = "safetensors", **fields: Any
+) -> Path:
+    """Write an adapter of these tensors, named as in the model, into `folder`; the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    defaults = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": None}
+    (folder / "adapter_config.json").write_text(json.dumps({**defaults, **fields}))
+    named = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in tensors.items()}
+    if layout == "bin":
+        torch.save(named, folder / "adapter_model.bin")
+    else:
+        save_file(named, folder / "adapter_model.safetensors")
+    return folder
+
+
+def random_pairs(*modules: str, rank: int = 2, width: int = 32, seed: int = 1) -> Tensors:
+    """Random matrices A and B of rank 2 for square linear layers."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors: Tensors = {}
+    for module in modules:
+        tensors[f"{module}.lora_A.weight"] = torch.randn(rank, width, generator=generator) / 8
+        tensors[f"{module}.lora_B.weight"] = torch.randn(width, rank, generator=generator) / 8
+    return tensors
 
 
 def change_json(path: Path, **fields: Any) -> None:

@@ -55,6 +55,7 @@ export function mount({ element }) {
     fill({
       name: model.is_sample ? t("about.not_gptj") : model.name,
       revision: model.revision ?? (model.is_sample ? t("about.own_revision") : t("about.no_revision")),
+      adapters: model.adapters.join(", ") || t("about.no_adapters"),
       licence: model.is_sample ? t("about.cc0_1_0_dedicated") : model.licence ?? t("about.cards_licence"),
       parameters: number(model.parameters),
       precision: model.precision,

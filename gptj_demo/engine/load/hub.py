@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,18 @@ from gptj_demo.texts import Message, message
 Report = Callable[[Message, float | None], None]
 """Receives what is being done, and the progress from 0 to 1 if known."""
 
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[\w.-]+")
+"""What the id of a repository looks like."""
 
-def fetch_small_files(repository: str, revision: str | None) -> Path:
-    """The snapshot folder of a revision without the weights, from the hub or, if that is
+
+def fetch_small_files(
+    repository: str, revision: str | None, names: Sequence[str] = SMALL_FILES
+) -> Path:
+    """The snapshot folder of a revision with the files `names`, from the hub or, if that is
     unreachable, from the cache. Its name is the commit. Raises `Refusal`."""
     with _refusing(repository, revision):
         folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=list(SMALL_FILES), tqdm_class=_SilentBar
+            repository, revision=revision, allow_patterns=list(names), tqdm_class=_SilentBar
         )
     return Path(folder)
 
@@ -49,8 +55,19 @@ def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
         return folder
     report(message("status.looking", source=source), None)
     folder = fetch_small_files(source, revision)
+    names = weight_files(source, folder, names_in(source, folder))
+    fetch_files(source, folder, names, report)
+    return folder
+
+
+def names_in(repository: str, folder: Path) -> set[str]:
+    """The files of a snapshot, or those of it that are here if the list was never fetched."""
+    return set(hub_sizes(repository, folder)) or file_names(folder)
+
+
+def fetch_files(source: str, folder: Path, names: Sequence[str], report: Report) -> None:
+    """Download those of the files `names` that a snapshot lacks; raises `Refusal`."""
     sizes = hub_sizes(source, folder)
-    names = weight_files(source, folder, set(sizes) or file_names(folder))
     missing = [name for name in names if not (folder / name).exists()]
     total = sum(sizes.get(name, 0) for name in missing)
     if total > shutil.disk_usage(folder).free:
@@ -84,10 +101,9 @@ def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
 
         def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...
 
-    with _refusing(source, revision):
+    with _refusing(source, folder.name):
         for name in missing:
             huggingface_hub.hf_hub_download(source, name, revision=folder.name, tqdm_class=Bar)
-    return folder
 
 
 def _remove_leftovers(repository: Path) -> None:

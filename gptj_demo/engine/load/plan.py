@@ -6,17 +6,17 @@ at once.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import GPTJConfig
 
+from gptj_demo.engine.load.adapters import Adapter, base_of, find_adapters
 from gptj_demo.engine.load.errors import Refusal
 from gptj_demo.engine.load.families import Description, Family, check_folder
 from gptj_demo.engine.load.folder import file_names
-from gptj_demo.engine.load.hub import fetch_small_files, hub_sizes
+from gptj_demo.engine.load.hub import HUB_ID, fetch_small_files, names_in
 from gptj_demo.engine.load.memory import (
     MAX_STREAMS_BY_DEFAULT,
     memory_needed,
@@ -58,6 +58,8 @@ class Plan:
     family: Family
     is_eight_bit: bool
     """Whether bitsandbytes saved the checkpoint in 8 bits."""
+    adapters: tuple[Adapter, ...] = ()
+    """Adapters that are merged into the weights, in this order."""
 
     @property
     def licence(self) -> str | None:
@@ -89,13 +91,15 @@ def make_plan(settings: Settings) -> Plan:
     from the local cache if the hub is unreachable. Raises `Refusal`.
     """
     machines = find_machines()
-    if settings.model != "auto":
-        checkpoint = _find_checkpoint(settings.model, settings)
+    adapters = find_adapters(settings.adapter or "")
+    if settings.model != "auto" or adapters:
+        is_named = settings.model != "auto"
+        checkpoint = _find_checkpoint(settings.model if is_named else base_of(adapters), settings)
         problem = gpu_problem()
-        reason = message("why.asked")
-        return _plan(
-            checkpoint, machines[0], settings, joined(reason, problem) if problem else reason
-        )
+        reason = message("why.asked" if is_named else "why.base_of_adapter")
+        if problem:
+            reason = joined(reason, problem)
+        return _plan(checkpoint, machines[0], settings, reason, adapters)
     if machines[0].device == "cuda":
         try:
             checkpoint = _find_checkpoint(GPT_J, settings)
@@ -110,7 +114,13 @@ def make_plan(settings: Settings) -> Plan:
     return _plan(checkpoint, machines[-1], settings, reason)
 
 
-def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason: Message) -> Plan:
+def _plan(
+    checkpoint: _Checkpoint,
+    machine: Machine,
+    settings: Settings,
+    reason: Message,
+    adapters: tuple[Adapter, ...] = (),
+) -> Plan:
     precision, streams = _choose_precision(checkpoint, machine, settings)
     if settings.precision != "auto":
         because = message("why.precision_asked", precision=precision)
@@ -133,6 +143,7 @@ def _plan(checkpoint: _Checkpoint, machine: Machine, settings: Settings, reason:
         config=checkpoint.description.config,
         family=checkpoint.description.family,
         is_eight_bit=checkpoint.description.is_eight_bit,
+        adapters=adapters,
     )
 
 
@@ -193,7 +204,7 @@ def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
     if path.is_dir():
         description = check_folder(model, path, file_names(path))
         return _Checkpoint(path.resolve().name, str(path), None, False, description)
-    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*/[\w.-]+", model):
+    if not HUB_ID.fullmatch(model):
         raise Refusal(
             f"{model} was not found: set model to auto, sample, a folder, or a hub id like {GPT_J}."
         )
@@ -203,6 +214,6 @@ def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
     if is_gpt_j and revision is None and settings.precision != "float32":
         revision = "float16"  # half the size of main, with the same values in 16 bits
     folder = fetch_small_files(model, revision)
-    description = check_folder(model, folder, set(hub_sizes(model, folder)) or file_names(folder))
+    description = check_folder(model, folder, names_in(model, folder))
     name = "GPT-J 6B" if is_gpt_j else model.split("/")[1]
     return _Checkpoint(name, model, revision, False, description)

@@ -7,7 +7,7 @@ the checked tensors and no path, so it opens no other file of the folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,11 @@ from gptj_demo.engine.load.values import dtype_of, shape_of
 
 EMBEDDING, HEAD = "transformer.wte.weight", "lm_head.weight"
 
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes the checked values of a checkpoint by name, and returns them with adapters merged."""
+
 _IN_LAYER = re.compile(r"transformer\.h\.(0|[1-9]\d{0,7})\.(.+)")
+_WITHOUT_PREFIX = re.compile(r"(?:h\.\d+|wte|ln_f)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,17 @@ class StoredTensors:
     tensors: dict[str, Any]
     dtype: torch.dtype
     """The type of the embedding."""
+    is_tied: bool
+    """Whether the head is the embedding."""
 
 
-def open_tensors(source: str, folder: Path, config: GPTJConfig, family: Family) -> StoredTensors:
+def open_tensors(
+    source: str,
+    folder: Path,
+    config: GPTJConfig,
+    family: Family,
+    change: Change = lambda values: values,
+) -> StoredTensors:
     """The mapped tensors of the checkpoint in `folder`, all that the model needs and no other.
 
     Raises `Refusal` if one is missing, or has another type or shape. No code in the files is run.
@@ -47,17 +59,28 @@ def open_tensors(source: str, folder: Path, config: GPTJConfig, family: Family) 
     for name in weight_files(source, folder, file_names(folder)):
         stored = map_file(source, path_in(source, folder, name))
         refuse_other_kinds(source, stored)
-        found |= {
-            key: value
-            for key, value in stored.items()
-            if sizes.shape_of(key) is not None or is_statistic(key)
-        }
+        for key, value in stored.items():
+            full = full_name(key)
+            if sizes.shape_of(full) is not None or is_statistic(full):
+                found[full] = value
     values = with_weights(source, found)
     sizes.check(source, {key: shape_of(value) for key, value in values.items()})
+    is_tied = config.tie_word_embeddings
+    if is_tied:
+        values[HEAD] = values[EMBEDDING]
+    values = change(values)
+    is_tied = is_tied and values[HEAD] is values[EMBEDDING]
+    if is_tied:
+        del values[HEAD]
     tensors = separated(values)
     dtype = dtype_of(tensors[EMBEDDING])
     assert dtype is not None
-    return StoredTensors(tensors, dtype)
+    return StoredTensors(tensors, dtype, is_tied)
+
+
+def full_name(name: str) -> str:
+    """The name of a tensor or module, which files of the model without its head leave short."""
+    return f"transformer.{name}" if _WITHOUT_PREFIX.match(name) else name
 
 
 class _Sizes:

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from gptj_demo.engine.load.eight_bit import EightBit
 from gptj_demo.engine.load.errors import Refusal, last_line
 from gptj_demo.engine.load.hub import Report, fetch_weights
+from gptj_demo.engine.load.lora import merged
 from gptj_demo.engine.load.plan import Plan
 from gptj_demo.engine.load.tensors import open_tensors
 from gptj_demo.engine.load.values import read, shape_of
@@ -36,10 +37,18 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     """The model in evaluation mode on the plan's device, its weights in the plan's precision.
 
     In int8 the linear layers of the blocks are bitsandbytes' `Linear8bitLt`, and the rest is
-    float16. Raises `Refusal`.
+    float16. Adapters are merged into the weights before. Raises `Refusal`.
     """
     folder = fetch_weights(plan.source, plan.revision, report)
-    stored = open_tensors(plan.source, folder, plan.config, plan.family)
+    stored = open_tensors(
+        plan.source,
+        folder,
+        plan.config,
+        plan.family,
+        lambda values: merged(plan.source, values, plan.adapters, report),
+    )
+    config = copy.deepcopy(plan.config)
+    config.tie_word_embeddings = stored.is_tied
     tensors = dict(stored.tensors)
     is_int8 = plan.precision == "int8"
     is_quantized_here = is_int8 and (plan.device == "cpu" or plan.is_eight_bit)
@@ -57,7 +66,7 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
             loaded: Any = GPTJForCausalLM.from_pretrained(
                 None,
                 state_dict=tensors,
-                config=copy.deepcopy(plan.config),
+                config=config,
                 dtype=dtype,
                 quantization_config=_eight_bits() if is_int8 and not is_quantized_here else None,
                 device_map={"": "cpu" if is_quantized_here else device},
