@@ -104,7 +104,7 @@ def configuration_cases() -> Iterator[Case]:
             # a longer context needs no other weights, and may fit
             may_load = size == "n_positions" and value == 10**6
             yield _field("config.json", size, value, loads=None if may_load else False)
-        if size != "n_inner":
+        if size not in ("n_inner", "rotary_dim"):
             yield _field("config.json", size, None)
     for field, values in FIELDS.items():
         for value in values:

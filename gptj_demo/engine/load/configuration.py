@@ -57,6 +57,8 @@ def read_configuration(
     fields["bos_token_id"] = beginnings[0] if beginnings else None
     fields["eos_token_id"] = known_ids(fields["eos_token_id"], fields["vocab_size"]) or None
     fields["layer_norm_epsilon"] = float(fields["layer_norm_epsilon"])
+    if fields["rotary_dim"] is None:  # the whole head, as the first versions of transformers did
+        fields["rotary_dim"] = fields["n_embd"] // fields["n_head"]
     return GPTJConfig(**fields)
 
 
@@ -100,6 +102,7 @@ def _wrong_shape(fields: Mapping[str, Any], heads_divisible_by: int) -> str | No
     if heads % heads_divisible_by:
         return f"n_head is {heads}, and must be divisible by {heads_divisible_by}"
     most = width // heads
+    rotary_dim = most if rotary_dim is None else rotary_dim
     if not is_whole(rotary_dim) or rotary_dim % 2 or not 2 <= rotary_dim <= most:
         return f"rotary_dim is {shown(rotary_dim)}, and must be an even number from 2 to {most:,}"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def weight_files(model: str, folder: Path, names: set[str]) -> list[str]:
     """The weight files, of one format; raises `Refusal` if some are missing."""
     first = next((name for name in WEIGHT_FILES if name in names), None)
     if first is None:
-        raise Refusal(f"{model} has no weights: none of {', '.join(WEIGHT_FILES)}.")
+        return _shards_without_index(model, names)
     if not first.endswith(".index.json"):
         return [first]
     files = read_object(model, folder, first).get("weight_map")
@@ -127,6 +128,20 @@ def weight_files(model: str, folder: Path, names: set[str]) -> list[str]:
     shards = sorted(set(files.values()))
     _check_complete(model, shards, names)
     return shards
+
+
+def _shards_without_index(model: str, names: set[str]) -> list[str]:
+    """The shards that name themselves as such, of safetensors or else of the older format."""
+    for kind in ("model.safetensors", "pytorch_model.bin"):
+        stem, _, suffix = kind.rpartition(".")
+        pattern = re.compile(rf"{stem}-\d{{5}}-of-(\d{{5}})\.{suffix}")
+        counts = {found[1] for name in names if (found := pattern.fullmatch(name))}
+        if counts:
+            count = max(counts)
+            shards = [f"{stem}-{i + 1:05}-of-{count}.{suffix}" for i in range(int(count))]
+            _check_complete(model, shards, names)
+            return shards
+    raise Refusal(f"{model} has no weights: none of {', '.join(WEIGHT_FILES)}.")
 
 
 def _check_complete(model: str, shards: list[str], names: set[str]) -> None:

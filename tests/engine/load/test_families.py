@@ -88,7 +88,6 @@ def transformers_runs(values: dict[str, Any]) -> bool:
         ({"rotary_dim": 10}, "rotary_dim"),
         ({"rotary_dim": 3}, "rotary_dim"),
         ({"rotary_dim": -2}, "rotary_dim"),
-        ({"rotary_dim": None}, "rotary_dim"),
         ({"n_head": 0}, "n_head"),
         ({"n_head": -4}, "n_head"),
         ({"n_embd": -32}, "n_embd"),
