@@ -57,10 +57,11 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where a request goes on whose engine ended.
+    """A part of a request: completions that the engine does not have, with what they have so far.
 
-    `written` has the completions that have not ended, by index; `elapsed` is the time since the
-    request first held a slot, in seconds; `is_scored` says that its prompt has been scored.
+    They come later than the others, or their engine ended. `written` has them by index; `elapsed`
+    is the time since the request first held a slot, in seconds; `is_scored` says that its prompt
+    has been scored.
     """
 
     written: dict[int, Written]
@@ -73,7 +74,7 @@ class Submit:
     """A checked request: ids within the vocabulary, at least one of them, room left to generate.
 
     `logit_bias` and `bad_words` are those of `params` as token ids; `dropped_tokens` says how many
-    of the prompt's first tokens `truncate` took away. `resumption` is None for a new request.
+    of the prompt's first tokens `truncate` took away. `resumption` is None for a whole new request.
     """
 
     request_id: int

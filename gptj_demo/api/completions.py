@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from gptj_demo.api.choices import ChoiceWriter, Piece
 from gptj_demo.api.errors import ApiError, of_refusal
 from gptj_demo.client import RequestRefused, Stream, Worker, place_prompt
 from gptj_demo.client.pacing import API
+from gptj_demo.client.prompt import check_request
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -29,6 +31,8 @@ from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
 
 POLL_SECONDS = 0.02  # for several prompts at once
+MOST_WAITING = 8
+"""Prompts of a request that are in the queue at a time; the others enter as these start."""
 
 
 @dataclass(slots=True)
@@ -49,17 +53,18 @@ class Usage:
 
 
 class _Prompt:
-    """One prompt of a request: its stream and its choices."""
+    """One prompt of a request: its choices, and its stream once it has entered the queue."""
 
     def __init__(
         self,
         vocabulary: Vocabulary,
-        stream: Stream,
+        request: GenerationRequest,
         text: str,
         first_index: int,
         echo: bool,
     ) -> None:
-        self.stream = stream
+        self.request = request
+        self.stream: Stream | None = None
         self.writers: list[ChoiceWriter] = []
         self.is_paused = False  # since its engine ended, until the caller has had a sign of life
         self._vocabulary = vocabulary
@@ -68,6 +73,16 @@ class _Prompt:
         self._echo = echo
         self._drafted = self._written = self._read = 0
         self._cached: int | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the queue and has no slot yet."""
+        return self.stream is not None and not self.writers and not self.stream.done
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of its choices have ended."""
+        return self.stream is not None and self.stream.done
 
     @property
     def usage(self) -> tuple[int, int, int]:
@@ -81,7 +96,8 @@ class _Prompt:
                 healed = event.healed_token_id
                 taken = b"" if healed is None else self._vocabulary.bytes_of(healed)
                 self._read = event.prompt_tokens
-                prompt = self.stream.request.prompt
+                assert self.stream is not None
+                prompt = self.request.prompt
                 placed = place_prompt(self._vocabulary, prompt, self.stream.submitted)
                 self.writers = [
                     ChoiceWriter(
@@ -92,7 +108,7 @@ class _Prompt:
                         echo=self._echo,
                         healed=taken,
                     )
-                    for index in range(self.stream.request.params.n)
+                    for index in range(self.request.params.n)
                 ]
             case Reconnecting():
                 self.is_paused = True
@@ -110,7 +126,7 @@ class _Prompt:
     def _score(self, scored: PromptScored) -> None:
         if not self._text:
             return  # the model read the end-of-text token, which is not part of the prompt's text
-        if self.stream.request.params.logprobs is None:
+        if self.request.params.logprobs is None:
             return
         for writer in self.writers:
             writer.echo(scored)
@@ -127,7 +143,11 @@ class _Prompt:
 
 
 class Completions:
-    """All prompts of one request. Closing it cancels those that are not finished."""
+    """All prompts of one request. Closing it cancels those that are not finished.
+
+    Only a few of them are in the queue at a time, so a request of many prompts needs no more than a
+    place in it, and leaves the others' places alone.
+    """
 
     def __init__(
         self,
@@ -141,6 +161,7 @@ class Completions:
         self.id = f"cmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self._worker = worker
+        self._visitor = visitor
         self._with_logprobs = params.logprobs is not None
         vocabulary = worker.vocabulary
         if vocabulary is None:
@@ -148,13 +169,14 @@ class Completions:
         self._prompts = [
             _Prompt(
                 vocabulary,
-                worker.stream(GenerationRequest(prompt, params, visitor)),
+                GenerationRequest(prompt, params, visitor),
                 prompt if isinstance(prompt, str) else _text_of(vocabulary, prompt),
                 number * params.n,
                 echo,
             )
             for number, prompt in enumerate(prompts)
         ]
+        self._queued = deque(self._prompts)  # those that have not entered the worker's queue
 
     @property
     def usage(self) -> Usage:
@@ -168,18 +190,40 @@ class Completions:
         return usage
 
     async def begin(self) -> None:
-        """Put all prompts in the queue; raises `ApiError` if one is refused."""
+        """Put the first prompts in the queue; raises `ApiError` if any prompt is refused."""
         try:
-            for prompt in self._prompts:
-                for event in await prompt.stream.drain():
-                    prompt.take(event)
+            await self._enter()
+            for prompt in list(self._queued):
+                if (ready := self._worker.ready) is not None:
+                    await check_request(prompt.request, ready)
         except RequestRefused as refusal:
             raise of_refusal(refusal) from None
+
+    async def _enter(self) -> None:
+        """Put further prompts in the queue, where it has room; raises `RequestRefused`."""
+        waiting = sum(prompt.is_waiting for prompt in self._prompts)
+        while self._queued and waiting < MOST_WAITING:
+            is_first = len(self._queued) == len(self._prompts)
+            if not (is_first or self._worker.has_place(self._visitor)):
+                return
+            prompt = self._queued[0]
+            prompt.stream = self._worker.stream(prompt.request)
+            try:
+                events = await prompt.stream.drain()
+            except RequestRefused as refusal:
+                if refusal.kind != "queue_full" or is_first:
+                    raise
+                prompt.stream = None  # another thread's request took the place
+                return
+            self._queued.popleft()
+            for event in events:
+                prompt.take(event)
+            waiting += 1
 
     async def pieces(self) -> AsyncGenerator[list[Piece], None]:
         """Lists of new pieces until all choices have ended; an empty list is a keep-alive."""
         alive = time.monotonic()
-        while open_prompts := [prompt for prompt in self._prompts if not prompt.stream.done]:
+        while open_prompts := [prompt for prompt in self._prompts if not prompt.is_done]:
             await self._advance(open_prompts)
             pieces = [
                 piece
@@ -194,18 +238,19 @@ class Completions:
             if pieces or is_paused or now - alive >= API.sign_of_life:
                 alive = now
                 yield pieces
-            if pieces and not all(prompt.stream.done for prompt in self._prompts):
+            if pieces and not all(prompt.is_done for prompt in self._prompts):
                 await asyncio.sleep(API.pause(self._worker.streams_running))
 
     async def _advance(self, prompts: list[_Prompt]) -> None:
         """Take the events that have arrived, waiting briefly for the first."""
         try:
-            if len(prompts) == 1:
-                for event in await prompts[0].stream.drain(API.sign_of_life):
+            await self._enter()
+            if len(prompts) == 1 and (stream := prompts[0].stream) is not None:
+                for event in await stream.drain(API.sign_of_life):
                     prompts[0].take(event)
                 return
             for prompt in prompts:
-                if prompt.stream.has_events:
+                if prompt.stream is not None and prompt.stream.has_events:
                     for event in await prompt.stream.drain():
                         prompt.take(event)
             await asyncio.sleep(POLL_SECONDS)
@@ -218,7 +263,8 @@ class Completions:
 
     async def aclose(self) -> None:
         for prompt in self._prompts:
-            await prompt.stream.aclose()
+            if prompt.stream is not None:
+                await prompt.stream.aclose()
 
     def choices(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
         """Pieces as JSON values."""

@@ -1,10 +1,11 @@
 """Which requests may enter the queue, and whose turn it is. Pure: no lock, no loop, no process.
 
-The engine gets about as many requests as it has slots; the others wait here. Turns alternate
-between addresses, then between the visitors of an address: the next request is the oldest one of
-the visitor with the fewest completions in the engine, of the address with the fewest. One visitor
-gets at most seven of eight slots, so that other visitors find a free one; with `shares_by_address`
-this holds for an address too, however many visitors it names.
+The engine gets about as many completions as it has slots; the others wait here, also those of a
+request that has started. Turns alternate between addresses, then between the visitors of an
+address: the next completion is of the oldest request of the visitor with the fewest completions in
+the engine, of the address with the fewest. One visitor gets at most seven of eight slots, so that
+other visitors find a free one; with `shares_by_address` this holds for an address too, however many
+visitors it names.
 
 When an engine ends, its requests are suspended, and the next engine gets them first. A request is a
 suspect if two engines in a row ended before they had generated a token for it: it may be what ends
@@ -24,16 +25,21 @@ from gptj_demo.texts import message
 
 @dataclass(slots=True)
 class _Request:
-    """An open request; `completions` is the number of its completions that have not ended."""
+    """An open request; of its completions that have not ended, the engine has not got `unsent`."""
 
     visitor: Visitor | None
-    completions: int
+    unsent: int
+    in_engine: int = 0
     ahead: int | None = None
     """Requests that start before it, as last reported to its stream; None before a report."""
     is_waiting: bool = True  # it has no slot yet
-    is_ready: bool = False  # it may be submitted
-    is_submitted: bool = False  # the engine has it
+    is_ready: bool = False  # its completions may be submitted
     is_suspect: bool = False
+
+    @property
+    def completions(self) -> int:
+        """Completions that have not ended."""
+        return self.unsent + self.in_engine
 
 
 class _Held:
@@ -43,10 +49,10 @@ class _Held:
         self.by_visitor: Counter[str | None] = Counter()
         self.by_address: Counter[str | None] = Counter()
 
-    def add(self, one: _Request) -> None:
-        name, address = one.visitor or (None, None)
-        self.by_visitor[name] += one.completions
-        self.by_address[address] += one.completions
+    def add(self, visitor: Visitor | None, completions: int) -> None:
+        name, address = visitor or (None, None)
+        self.by_visitor[name] += completions
+        self.by_address[address] += completions
 
     def of(self, visitor: Visitor | None) -> tuple[int, int]:
         """The completions of the visitor's address, then those of the visitor."""
@@ -81,8 +87,15 @@ class Admission:
 
     @property
     def running(self) -> int:
-        """Slots that are held: one for each completion of the requests that have started."""
-        held = sum(one.completions for one in self._requests.values() if not one.is_waiting)
+        """Slots that are held: one for each completion in the engine of the started requests.
+
+        Those of a suspended request stay held.
+        """
+        held = sum(
+            one.completions if request_id in self._suspended else one.in_engine
+            for request_id, one in self._requests.items()
+            if not one.is_waiting
+        )
         return min(held, self.slots) if self.slots else held
 
     @property
@@ -91,33 +104,40 @@ class Admission:
         return len(self._waiting)
 
     def is_submitted(self, request_id: int) -> bool:
-        """Whether the engine has the request."""
+        """Whether the engine has a completion of the request."""
         return request_id in self._submitted
 
     def not_ready(self) -> list[int]:
         """The requests that were not yet ready to be submitted, oldest first."""
-        return [i for i, one in self._requests.items() if not (one.is_ready or one.is_submitted)]
+        return [i for i, one in self._requests.items() if not one.is_ready]
+
+    def refusal(self, visitor: Visitor | None) -> RequestRefused | None:
+        """Why a new request of the visitor cannot enter the queue now, None if it can."""
+        free = max(0, self.slots - self.running) if self.is_open else 0
+        if self.waiting >= self.max_waiting + free:
+            return RequestRefused("queue_full", message("refused.queue_full", count=self.waiting))
+        if visitor is not None:
+            own = self._count_waiting(visitor)
+            share = max(1, self.max_waiting - self.max_waiting // 4)
+            if own >= share + free:
+                return RequestRefused("queue_full", message("refused.your_share", count=own))
+        return None
 
     # ---- what happens to a request
 
     def enter(self, request_id: int, visitor: Visitor | None, completions: int) -> None:
         """Put a new request into the queue; raises `RequestRefused` if that is full."""
-        free = max(0, self.slots - self.running) if self.is_open else 0
-        if self.waiting >= self.max_waiting + free:
-            raise RequestRefused("queue_full", message("refused.queue_full", count=self.waiting))
-        if visitor is not None:
-            own = self._count_waiting(visitor)
-            share = max(1, self.max_waiting - self.max_waiting // 4)
-            if own >= share + free:
-                raise RequestRefused("queue_full", message("refused.your_share", count=own))
-        self._requests[request_id] = _Request(visitor, completions)
+        refusal = self.refusal(visitor)
+        if refusal is not None:
+            raise refusal
+        self._requests[request_id] = _Request(visitor, unsent=completions)
         self._waiting.add(request_id)
         self._places_changed = True
 
     def mark_ready(self, request_id: int) -> bool:
-        """Note that the request may be submitted; False if it is over or already submitted."""
+        """Note that the request may be submitted; False if it is over or has been ready before."""
         one = self._requests.get(request_id)
-        if one is None or one.is_submitted:
+        if one is None or one.is_ready:
             return False
         one.is_ready = True
         self._ready.add(request_id)
@@ -131,13 +151,20 @@ class Admission:
             self._places_changed = True
 
     def end_completion(self, request_id: int) -> bool:
-        """Note that one completion of the request has ended; whether it was the last."""
+        """Note that one completion in the engine has ended; whether it was the request's last."""
         self.start(request_id)
         one = self._requests[request_id]
-        one.completions -= 1
+        one.in_engine -= 1
         if not one.completions:
             self.leave(request_id)
+        elif not one.in_engine:
+            self._submitted.discard(request_id)
         return not one.completions
+
+    def drop_unsent(self, request_id: int) -> None:
+        """Forget the completions of a request that the engine has not got; it has others."""
+        self._requests[request_id].unsent = 0
+        self._ready.discard(request_id)
 
     def leave(self, request_id: int) -> None:
         """Forget a request; unknown ids are ignored."""
@@ -163,15 +190,17 @@ class Admission:
         had = sorted(self._submitted)
         for request_id in had:
             one = self._requests[request_id]
-            one.is_submitted, one.is_ready = False, True
+            one.unsent, one.in_engine = one.completions, 0
         self._ready.update(had)
         self._suspended.update(had)
+        # those that the engine had no completion of are not resumed, but depend on it too
+        self._suspended.update(i for i, one in self._requests.items() if not one.is_waiting)
         self._submitted.clear()
         self._on_trial.clear()
         return had
 
     def suspended(self) -> list[int]:
-        """The requests that an ended engine had and that no other one has got yet."""
+        """The requests that an ended engine had begun and that no other one has got yet."""
         return sorted(self._suspended)
 
     def all(self) -> list[int]:
@@ -199,10 +228,10 @@ class Admission:
     # ---- whose turn it is
 
     def next_turns(self) -> list[int]:
-        """The requests to submit now, in this order; they count as submitted.
+        """The requests of the completions to submit now, in this order; they count as submitted.
 
-        The engine gets a few more than it has slots for, so that no slot is empty while the next
-        request travels.
+        A request stands in the list once for each completion. The engine gets a few more than it
+        has slots for, so that no slot is empty while the next one travels.
         """
         if not self.is_open:
             return []
@@ -217,9 +246,11 @@ class Admission:
                 key=lambda i: (i not in self._suspended, held.of(self._requests[i].visitor), i),
             )
             one = self._requests[chosen]
-            held.add(one)
-            one.is_ready, one.is_submitted = False, True
-            self._ready.remove(chosen)
+            held.add(one.visitor, 1)
+            one.unsent -= 1
+            one.in_engine += 1
+            if not one.unsent:
+                self._ready.remove(chosen)
             self._suspended.discard(chosen)
             self._submitted.add(chosen)
             if one.is_suspect:
@@ -228,16 +259,14 @@ class Admission:
         return turns
 
     def _may_have_more(self, one: _Request, held: _Held) -> bool:
-        """Whether the request may be submitted: its visitor holds less than its share of the
-        slots, and no other suspect is on trial."""
+        """Whether a completion of the request may be submitted: its visitor holds less than its
+        share of the slots, and no suspect is on trial if the request is one."""
         if one.is_suspect and self._on_trial:
             return False
         if one.visitor is None:
             return True
         by_address, by_visitor = held.of(one.visitor)
-        if not self.shares_by_address:
-            return by_visitor < self.slots_per_visitor
-        return not by_address or by_address + one.completions <= self.slots_per_visitor
+        return (by_address if self.shares_by_address else by_visitor) < self.slots_per_visitor
 
     def moved(self) -> list[tuple[int, int]]:
         """Each waiting request whose position has changed: its id and the new position."""
@@ -248,9 +277,8 @@ class Admission:
         turns: list[tuple[bool, tuple[int, int], int]] = []
         for request_id in sorted(self._waiting):
             one = self._requests[request_id]
-            turns.append((not one.is_submitted, held.of(one.visitor), request_id))
-            if not one.is_submitted:
-                held.add(one)
+            turns.append((not one.in_engine, held.of(one.visitor), request_id))
+            held.add(one.visitor, one.unsent)
         moved = []
         for ahead, (*_, request_id) in enumerate(sorted(turns)):
             if ahead != self._requests[request_id].ahead:
@@ -270,5 +298,6 @@ class Admission:
         """Completions in the engine."""
         held = _Held()
         for request_id in self._submitted:
-            held.add(self._requests[request_id])
+            one = self._requests[request_id]
+            held.add(one.visitor, one.in_engine)
         return held

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,6 +30,7 @@ from gptj_demo.protocol import (
     StreamEvent,
     Submit,
     TokenEvent,
+    Visitor,
     Waiting,
 )
 from gptj_demo.texts import Message, message
@@ -80,6 +82,11 @@ class Dispatcher:
         """Requests that wait for a slot."""
         return self._admission.waiting
 
+    def has_place(self, visitor: Visitor | None) -> bool:
+        """Whether a new request of the visitor can enter the queue now."""
+        with self._lock:
+            return self._admission.refusal(visitor) is None
+
     # ---- for streams; see `stream.Port`
 
     def register(self, stream: Stream) -> None:
@@ -117,12 +124,17 @@ class Dispatcher:
                 self._fill_slots()
 
     def cancel(self, stream: Stream) -> None:
+        why = message("end.cancelled")
         with self._lock:
             if self._admission.is_submitted(stream.request_id):
-                self._progress[stream.request_id].cancelled = True
-                self._send(Cancel(stream.request_id))  # the engine sends the last events
-                return
-            ended = self._end(stream.request_id, "cancelled", message("end.cancelled"))
+                progress = self._progress[stream.request_id]
+                progress.cancelled = True
+                self._send(Cancel(stream.request_id))  # the engine sends the last events of its own
+                unsent = progress.drop_unsent()
+                self._admission.drop_unsent(stream.request_id)
+                ended = self._ends(stream, progress, unsent, "cancelled", why)
+            else:
+                ended = self._end(stream.request_id, "cancelled", why)
             moved = self._moved()
         _deliver([*ended, *moved])
 
@@ -140,10 +152,10 @@ class Dispatcher:
         _deliver(moved)
 
     def _fill_slots(self) -> None:
-        """Submit the requests whose turn it is; with the lock held."""
+        """Submit the completions whose turn it is; with the lock held."""
         now = time.monotonic()
-        for request_id in self._admission.next_turns():
-            self._send(self._progress[request_id].resumed(now))
+        for request_id, completions in Counter(self._admission.next_turns()).items():
+            self._send(self._progress[request_id].next_part(completions, now))
 
     def _end(self, request_id: int, reason: FinishReason, why: Message) -> list[Delivery]:
         """Forget a request; its last events, which no engine will send. With the lock held."""
@@ -152,12 +164,24 @@ class Dispatcher:
             return []
         self._admission.leave(request_id)
         progress = self._progress.pop(request_id, None)
+        all_of_them = range(stream.request.params.candidates)
+        return self._ends(stream, progress, all_of_them, reason, why)
+
+    def _ends(
+        self,
+        stream: Stream,
+        progress: Progress | None,
+        indexes: Iterable[int],
+        reason: FinishReason,
+        why: Message,
+    ) -> list[Delivery]:
+        """The last events of completions, which no engine will send."""
         deliveries: list[Delivery] = []
-        for index in range(stream.request.params.candidates):
+        for index in indexes:
             read = written = 0
             if progress is not None and progress.has_started:
                 read, written = progress.prompt_tokens, progress.generated(index)
-            end = Finished(request_id, reason, why, "", read, written, stream.seed, index)
+            end = Finished(stream.request_id, reason, why, "", read, written, stream.seed, index)
             deliveries.append((stream, end))
         return deliveries
 
@@ -224,6 +248,7 @@ class Dispatcher:
             self._accepting = False
             for request_id in self._admission.suspend():
                 progress = self._progress[request_id]
+                progress.suspend()
                 if progress.cancelled:
                     deliveries += self._end(request_id, "cancelled", message("end.cancelled"))
                     continue

@@ -1,4 +1,4 @@
-"""What a request has received from its engine, so that another engine can go on from there.
+"""What a request has sent to its engine and received, so that another engine can go on.
 
 The random numbers of a token depend on the seed and the position alone, and the controls on the
 tokens so far. So the tokens are all that the next engine needs; the text is the one that the first
@@ -55,6 +55,7 @@ class Progress:
         self.prompt_tokens = len(submit.prompt_token_ids)
         self._submit = submit
         self._completions = {i: _Completion() for i in range(submit.params.candidates)}
+        self._unsent = list(self._completions)  # no engine has them at present
         self._started: float | None = None
         self._is_scored = False
 
@@ -95,10 +96,20 @@ class Progress:
         completion = self._completions.get(index)
         return 0 if completion is None else len(completion.token_ids)
 
-    def resumed(self, now: float) -> Submit:
-        """The message with which another engine goes on."""
-        if self._started is None:
+    def suspend(self) -> None:
+        """Note that the engine has ended: no engine has the completions that have not ended."""
+        self._unsent = list(self._completions)
+
+    def next_part(self, completions: int, now: float) -> Submit:
+        """The message that sends the next completions to an engine, at `now` in seconds."""
+        indexes, self._unsent = self._unsent[:completions], self._unsent[completions:]
+        if self._started is None and len(indexes) == self._submit.params.candidates:
             return self._submit
-        written = {index: one.written() for index, one in self._completions.items()}
-        resumption = Resumption(written, now - self._started, self._is_scored)
-        return replace(self._submit, resumption=resumption)
+        written = {index: self._completions[index].written() for index in indexes}
+        elapsed = 0.0 if self._started is None else now - self._started
+        return replace(self._submit, resumption=Resumption(written, elapsed, self._is_scored))
+
+    def drop_unsent(self) -> list[int]:
+        """The completions that no engine has, which never will get one."""
+        dropped, self._unsent = self._unsent, []
+        return dropped

@@ -85,6 +85,11 @@ async def build_submit(
     )
 
 
+async def check_request(request: GenerationRequest, ready: Ready) -> None:
+    """Raise `RequestRefused` if the model cannot take the request."""
+    await build_submit(0, request, 0, ready)
+
+
 def check_ids(token_ids: tuple[int, ...], vocabulary: Vocabulary) -> None:
     """Raise `RequestRefused` for ids that are not in the vocabulary."""
     wrong = next((i for i in token_ids if i not in vocabulary), None)

@@ -17,7 +17,7 @@ from gptj_demo.client.backends.base import EXIT_SECONDS, Backend, EngineMessage
 from gptj_demo.client.backends.choice import make_backend
 from gptj_demo.client.dispatcher import Dispatcher
 from gptj_demo.client.moderation import make_moderation
-from gptj_demo.client.prompt import Ready, dropped_by_truncation, encode
+from gptj_demo.client.prompt import Ready, encode
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.restarts import Restarts, given_up
 from gptj_demo.client.stream import Observer, Stream
@@ -31,6 +31,7 @@ from gptj_demo.protocol import (
     Refused,
     StepEvents,
     TokenizerReady,
+    Visitor,
 )
 from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, message
@@ -179,15 +180,13 @@ class Worker:
         """Requests that wait for a slot."""
         return self._dispatcher.waiting
 
+    def has_place(self, visitor: Visitor | None) -> bool:
+        """Whether a new request of the visitor can enter the queue now."""
+        return self._dispatcher.has_place(visitor)
+
     async def count_tokens(self, text: str) -> int | None:
         """Tokens of a text, None before the tokenizer is loaded; raises `RequestRefused`."""
         return None if self.ready is None else len(await encode(text, self.ready))
-
-    async def unread(self, text: str, max_new_tokens: int) -> tuple[int, int]:
-        """Tokens and characters that truncation drops; see `prompt.dropped_by_truncation`."""
-        if self.ready is None:
-            return 0, 0
-        return await dropped_by_truncation(text, max_new_tokens, self.ready)
 
     async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
         """The tokens of a text (if `begins`) or of a part of one; raises `RequestRefused`, also

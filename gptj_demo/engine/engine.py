@@ -213,7 +213,10 @@ class Engine:
         return self._scheduler.is_idle
 
     def submit(self, request: Submit) -> None:
-        """Put a request into the queue. The client has checked its ids and its length."""
+        """Put a request, or further completions of one, into the queue.
+
+        The client has checked its ids and its length.
+        """
         request, healed_token_id = self._heal(request)
         healed = b"" if healed_token_id is None else self._vocabulary.table[healed_token_id]
         first = self._vocabulary.beginning_with(healed) if healed else []
@@ -223,10 +226,12 @@ class Engine:
             written = {index: Written() for index in range(request.params.candidates)}
         else:
             written = resumption.written
-        running = Running(request, {}, healed_token_id)
-        if resumption is not None:
-            running.elapsed_before = resumption.elapsed
-        self._requests[request.request_id] = running
+        running = self._requests.get(request.request_id)
+        if running is None:
+            running = Running(request, {}, healed_token_id)
+            if resumption is not None:
+                running.elapsed_before = resumption.elapsed
+            self._requests[request.request_id] = running
         for index, so_far in written.items():
             sampler = RowSampler(request, index, ends, first, so_far)
             completion = Completion(request, sampler, so_far, self._vocabulary, healed)

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.client.prompt import dropped_by_truncation
 from gptj_demo.client.visitor import by_session
 from gptj_demo.control_values import InvalidControl
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored
@@ -41,7 +42,7 @@ def build_write(worker: Worker) -> None:
         """How many tokens `truncate` drops from a text, and where they end (UTF-16 units)."""
         try:
             text, length = str(asked["text"]), int(asked["max_new_tokens"])
-            tokens, end = await worker.unread(text, length)
+            tokens, end = await dropped_by_truncation(text, length, worker.require_ready())
         except (RequestRefused, LookupError, TypeError, ValueError):
             return {"tokens": 0, "end": 0}
         return {"tokens": tokens, "end": len(text[:end].encode("utf-16-le")) // 2}

@@ -31,9 +31,33 @@ def probable(logprob: float, sampled: float | None) -> TokenLogprobs:
     return TokenLogprobs(logprob, sampled, 1, ())
 
 
+def resumed(progress: Progress, now: float) -> Submit:
+    """The message to the next engine after one has ended."""
+    progress.suspend()
+    return progress.next_part(99, now)
+
+
 def test_a_request_that_has_not_started_is_submitted_as_it_was() -> None:
-    what = submit()
-    assert Progress(what).resumed(9.0) is what
+    what = submit(n=2)
+    progress = Progress(what)
+    assert progress.next_part(2, 9.0) is what
+    assert resumed(progress, 9.0) is what
+
+
+def test_completions_are_sent_in_parts_and_those_without_an_engine_can_be_dropped() -> None:
+    progress = Progress(submit(n=4))
+    first = progress.next_part(2, 1.0).resumption
+    assert first == Resumption({0: Written(), 1: Written()}, 0.0, is_scored=False)
+    progress.add(Started(1, 2), 2.0)
+    progress.add(token(4), 3.0)
+    second = progress.next_part(1, 5.0).resumption
+    assert second == Resumption({2: Written()}, 3.0, is_scored=False)
+    both = resumed(progress, 6.0).resumption
+    assert both is not None
+    assert both.written == {0: Written((4,)), 1: Written(), 2: Written(), 3: Written()}
+    assert progress.drop_unsent() == []
+    progress.suspend()
+    assert progress.drop_unsent() == [0, 1, 2, 3]
 
 
 def test_the_tokens_and_the_time_so_far_go_to_the_next_engine() -> None:
@@ -41,8 +65,8 @@ def test_the_tokens_and_the_time_so_far_go_to_the_next_engine() -> None:
     progress.add(Started(1, 2), 10.0)
     for event in (token(4), token(5, index=1), token(6)):
         assert progress.add(event, 11.0) is event
-    resumed = progress.resumed(14.5).resumption
-    assert resumed == Resumption({0: Written((4, 6)), 1: Written((5,))}, 4.5, is_scored=False)
+    resumption = resumed(progress, 14.5).resumption
+    assert resumption == Resumption({0: Written((4, 6)), 1: Written((5,))}, 4.5, is_scored=False)
     assert (progress.generated(0), progress.generated(1)) == (2, 1)
 
 
@@ -50,7 +74,7 @@ def test_a_completion_that_has_ended_is_not_resumed() -> None:
     progress = Progress(submit(n=2))
     progress.add(Started(1, 2), 0.0)
     progress.add(Finished(1, "stop", message("end.model"), "", 2, 0, 3, 0), 0.0)
-    resumption = progress.resumed(0.0).resumption
+    resumption = resumed(progress, 0.0).resumption
     assert resumption is not None
     assert list(resumption.written) == [1]
 
@@ -59,7 +83,7 @@ def test_the_second_engines_start_is_not_told_and_its_time_counts_from_the_first
     progress = Progress(submit())
     assert progress.add(Started(1, 2), 1.0) is not None
     assert progress.add(Started(1, 2), 5.0) is None
-    resumption = progress.resumed(6.0).resumption
+    resumption = resumed(progress, 6.0).resumption
     assert resumption is not None
     assert resumption.elapsed == 5.0
 
@@ -70,7 +94,7 @@ def test_probabilities_are_summed_and_kept_from_those_who_did_not_ask() -> None:
     told = progress.add(token(4, logprobs=probable(-1.5, -0.5)), 0.0)
     assert told == token(4)
     progress.add(token(5, logprobs=probable(-2.0, -0.25)), 0.0)
-    resumption = progress.resumed(0.0).resumption
+    resumption = resumed(progress, 0.0).resumption
     assert resumption is not None
     assert resumption.written[0] == Written((4, 5), (-0.5, -0.25), -3.5)
 
@@ -84,7 +108,7 @@ def test_a_prompt_is_scored_once() -> None:
     progress = Progress(submit(echo=True, logprobs=0))
     progress.add(Started(1, 2), 0.0)
     progress.add(PromptScored(1, (7, 8), (None, probable(-1, None)), -1.0, None, None), 0.0)
-    resumption = progress.resumed(0.0).resumption
+    resumption = resumed(progress, 0.0).resumption
     assert resumption is not None
     assert resumption.is_scored
 

@@ -72,13 +72,19 @@ def comparable(events: list[EngineEvent]) -> dict[int, list[Any]]:
     return by_index
 
 
+def resumed(progress: Progress, now: float) -> Submit:
+    """The message to the next engine after one has ended."""
+    progress.suspend()
+    return progress.next_part(99, now)
+
+
 def check(what: Submit) -> None:
     whole = events_by_step(what)
     expected = comparable(told(Progress(what), whole))
     for cut in range(len(whole)):
         progress = Progress(what)
         before = told(progress, whole[:cut])
-        after = told(progress, events_by_step(progress.resumed(0.0)))
+        after = told(progress, events_by_step(resumed(progress, 0.0)))
         assert comparable(before + after) == expected, cut
 
 
@@ -86,6 +92,25 @@ def check(what: Submit) -> None:
 def test_a_resumed_request_goes_on_as_if_nothing_had_happened(kind: str) -> None:
     values = {**DRAWN, "max_new_tokens": 12, **KINDS[kind]}
     check(request(1, PROMPT, **values))
+
+
+@pytest.mark.parametrize("kind", ["several", "best of, mirostat", "echo", "healed"])
+def test_completions_that_come_later_are_those_of_the_whole_request(kind: str) -> None:
+    what = request(1, PROMPT, **{**DRAWN, "n": 2, **KINDS[kind]})
+    expected = comparable(told(Progress(what), events_by_step(what)))
+    count = what.params.candidates
+    for later in (1, 3, 99):  # the steps of the first completion before the next one comes
+        progress = Progress(what)
+        bench = Bench()
+        got: list[EngineEvent] = []
+        for _ in range(count):
+            bench.submit(progress.next_part(1, 0.0))
+            for _ in range(later):
+                if not bench.engine.is_idle:
+                    got += told(progress, [bench.engine.step()])
+        while not bench.engine.is_idle:
+            got += told(progress, [bench.engine.step()])
+        assert comparable(got) == expected, later
 
 
 def test_a_stop_string_that_straddles_the_end_of_an_engine_is_found() -> None:
@@ -101,10 +126,10 @@ def test_the_time_before_the_end_of_an_engine_counts() -> None:
     progress = Progress(what)
     told(progress, events_by_step(what)[:3])
     bench = Bench()
-    bench.run(progress.resumed(11.0))
+    bench.run(resumed(progress, 11.0))
     end = bench.end(1)
     assert end.message.code == "end.time"
-    assert end.completion_tokens == len(progress.resumed(0.0).resumption.written[0].token_ids) + 1  # type: ignore[union-attr]
+    assert end.completion_tokens == len(resumed(progress, 0.0).resumption.written[0].token_ids) + 1  # type: ignore[union-attr]
 
 
 def test_a_resumed_request_beside_others_gets_the_same() -> None:
@@ -115,7 +140,7 @@ def test_a_resumed_request_beside_others_gets_the_same() -> None:
     for what in whats:
         progress = Progress(what)
         halves.append((progress, told(progress, events_by_step(what)[:4])))
-    bench.run(*(progress.resumed(0.0) for progress, _ in halves))
+    bench.run(*(resumed(progress, 0.0) for progress, _ in halves))
     for (progress, before), what, expected in zip(halves, whats, alone, strict=True):
         after = told(progress, [bench.events[what.request_id]])
         assert comparable(before + after) == expected
