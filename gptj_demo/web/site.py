@@ -18,13 +18,15 @@ from gptj_demo.web.origins import listed
 def protect(app: ASGIApp, page: gr.Blocks, settings: Settings) -> ASGIApp:
     """The application behind the middleware of `gptj_demo.web`; `page` is mounted on it."""
     guarded: ASGIApp = Guard(Logins(app), settings, Calls(page))
+    answering: ASGIApp = Answers(guarded, listed(settings.frame_origins))
     origins = listed(settings.cors_origins)
-    if origins:  # around the guard, so that these sites can read its refusals
-        guarded = CORSMiddleware(
-            guarded,
+    if origins:  # the outermost, so that these sites can read every answer, refusals too
+        answering = CORSMiddleware(
+            answering,
             allow_origins=origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Gradio-User"],
+            allow_headers=["*"],  # clients send headers of their own, such as X-Stainless-OS
+            allow_private_network=True,
             expose_headers=["X-Request-Id", "Retry-After"],
         )
-    return Forwarded(Answers(guarded, listed(settings.frame_origins)), settings.trusted_proxies)
+    return Forwarded(answering, settings.trusted_proxies)

@@ -12,6 +12,7 @@ import pytest
 from gptj_demo.settings import Settings
 from gptj_demo.web.answers import hash_source, page_policy
 from gptj_demo.web.hosts import Hosts
+from gptj_demo.web.site import protect
 from gptj_demo.web.surface import OPEN
 
 from .conftest import WholeSite, build_site
@@ -126,6 +127,35 @@ def test_allowed_origins_may_post_and_read() -> None:
         for read in (answer, site.ask("GET", "/config", headers=headers)):
             readable = read.headers.get("access-control-allow-origin") == origin
             assert readable == (status == 400)
+
+
+def test_every_answer_can_be_read_by_allowed_origins() -> None:
+    site = build_site(cors_origins="https://example.org", max_body_bytes=1000)
+    from_there = {"Origin": "https://example.org"}
+    asked = "authorization,content-type,x-stainless-os,x-stainless-retry-count"
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
+    answer = site.ask("OPTIONS", "/v1/completions", headers=from_there | preflight)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-headers"] == asked
+
+    async def breaks(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError
+
+    broken = WholeSite(site.page, site.routes, protect(breaks, site.page, Settings(
+        cors_origins="https://example.org"
+    )))  # fmt: skip
+    large = {"prompt": "x" * 2000, "data": ["x" * 2000]}
+    for where, path, status in [
+        (site, "/v1/completions", 413), (site, CALL, 413), (site, "/v1/nothing", 404),
+        (site, "/nothing", 404), (broken, "/v1/completions", 500), (broken, CALL, 500),
+    ]:  # fmt: skip
+        answer = where.ask("POST", path, json=large if status == 413 else {}, headers=from_there)
+        if (where, path) == (broken, CALL):
+            answer = where.ask("POST", path, json={"data": ["x"]}, headers=from_there)
+        assert answer.status_code == status, path
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        exposed = answer.headers["access-control-expose-headers"]
+        assert exposed == "X-Request-Id, Retry-After"
 
 
 def test_no_other_site_may_read_by_default(site: WholeSite) -> None:
