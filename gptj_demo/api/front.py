@@ -53,7 +53,7 @@ async def _no_such_route(request: Request) -> Response:
         405,
         f"{path[:200]} takes {allowed}, not {request.method}.",
         code="method_not_allowed",
-        headers={"Allow": allowed},
+        headers={"Allow": "GET, HEAD" if allowed == "GET" else allowed},
     )
 
 

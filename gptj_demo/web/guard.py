@@ -15,9 +15,9 @@ from gptj_demo.settings import Settings
 from gptj_demo.web.calls import BadCall, Calls
 from gptj_demo.web.hosts import Hosts, name_of
 from gptj_demo.web.origins import Origins, own_hosts
-from gptj_demo.web.surface import find_route, refusal
+from gptj_demo.web.surface import find_route, is_read_only, refusal
 
-PROBES = ("/healthz", "/readyz")
+PROBES = ("/health", "/healthz", "/readyz")
 """Answered under every name: balancers ask for them by names of their own."""
 OWN_FILES = "/page/"
 MAX_LOGIN_BYTES = 10_000
@@ -45,6 +45,8 @@ class Guard:
         if scope["type"] != "http":  # there is no WebSocket here
             await send({"type": "websocket.close", "code": 1000})
             return
+        if scope["method"] == "HEAD" and (is_api(scope["path"]) or is_read_only(scope["path"])):
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         method, path, headers = scope["method"], scope["path"], Headers(scope=scope)
         refused = await self._refuse_site(method, path, headers)
         if refused is not None:
@@ -110,6 +112,17 @@ class Guard:
             return {"type": "http.request", "body": content, "more_body": False}
 
         await self._app(scope, replay, send)
+
+
+def _without_body(send: Send) -> Send:
+    """`send` for the answer to a HEAD request, which is that of GET without its body."""
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return answer
 
 
 def _require_json(scope: Scope) -> None:

@@ -46,6 +46,10 @@ _PATTERNS = [(method, path, compile_path(path)[0]) for method, path in OPEN if "
 _PATTERNS.sort(key=lambda entry: "/v2/" not in entry[1])  # before the pattern that also fits
 
 
+_EFFECTIVE = ("/logout", "/gradio_api/queue/data", "/gradio_api/call/")
+"""Open routes whose GET ends a login or takes a call's results."""
+
+
 def find_route(method: str, path: str) -> str | None:
     """The open route of a request as `OPEN` has it, None if there is none."""
     if method == "OPTIONS":
@@ -58,6 +62,12 @@ def find_route(method: str, path: str) -> str | None:
         (known for needed, known, found in _PATTERNS if needed == method and found.match(path)),
         None,
     )
+
+
+def is_read_only(path: str) -> bool:
+    """Whether GET of this open route does nothing, so that HEAD can be answered in the same way."""
+    route = find_route("GET", path)
+    return route is not None and not route.startswith(_EFFECTIVE)
 
 
 def refusal(status: int, sentence: str, **headers: str) -> Response:

@@ -158,6 +158,21 @@ def test_an_open_route_answers(site: WholeSite, path: str) -> None:
     assert site.ask("GET", path).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/theme.css", f"{API}/info", "/docs", "/openapi.json", "/healthz",
+             "/readyz", "/metrics", "/v1/models", "/v1/models/x", "/v1/nothing", "/v1/completions"],
+)  # fmt: skip
+def test_head_is_answered_as_get_without_a_body(site: WholeSite, path: str) -> None:
+    head, get = site.ask("HEAD", path), site.ask("GET", path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/logout", f"{API}/queue/data", f"{API}/call/tokenize/1"])
+def test_head_takes_no_results_and_ends_no_login(site: WholeSite, path: str) -> None:
+    assert site.ask("HEAD", path).status_code == 404
+
+
 def test_every_function_that_can_be_called_is_known(site: WholeSite) -> None:
     named = {str(fn.api_name) for fn in site.page.fns.values() if fn.fn is not None}
     assert named == set(FUNCTIONS)
