@@ -31,8 +31,8 @@ class BadCall(Exception):
 class Calls:
     """The functions of a page, and the checks of calls to them.
 
-    `check` raises `BadCall`. It gets a route of `gptj_demo.web.surface.OPEN`, the name in the path
-    if it has one, and the decoded body.
+    `check` gets a route of `gptj_demo.web.surface.OPEN`, the name in the path if it has one, and
+    the decoded body.
     """
 
     def __init__(self, page: gr.Blocks) -> None:
@@ -53,26 +53,30 @@ class Calls:
         """What `/gradio_api/info` says of each named function."""
         return dict(self._page.get_api_info()["named_endpoints"])
 
-    def check(self, route: str, name: str | None, body: Any) -> None:
-        """Raise `BadCall` if the call cannot be meant, or is not the caller's to make."""
+    def check(self, route: str, name: str | None, body: Any) -> dict[str, Any]:
+        """The body with the defaults of inputs that are null or missing.
+
+        Raises `BadCall` if the call cannot be meant, or is not the caller's to make.
+        """
         if not isinstance(body, dict):
             raise BadCall(400, "The body must be a JSON object.")
         session = body.get("session_hash")
         if session is not None and not (isinstance(session, str) and SESSION.fullmatch(session)):
             raise BadCall(400, "session_hash must be 1 to 64 letters, digits, '-', '_' or '.'.")
         if route.endswith("/queue/join"):
-            self._check_join(body)
-        elif route.endswith("/{api_name}"):
-            self._check_named(name or "", body, has_names="/v2/" in route)
-        elif route.endswith("/component_server/"):
+            return self._check_join(body)
+        if route.endswith("/{api_name}"):
+            return self._check_named(name or "", body, has_names="/v2/" in route)
+        if route.endswith("/component_server/"):
             self._check_server_function(body)
+        return body
 
     def is_own_event(self, body: dict[str, Any]) -> bool:
         """Whether the event that a caller wants to end belongs to the session that it names."""
         event = self._page._queue.event_ids_to_events.get(str(body.get("event_id")))
         return event is None or event.session_hash == body.get("session_hash")
 
-    def _check_join(self, body: dict[str, Any]) -> None:
+    def _check_join(self, body: dict[str, Any]) -> dict[str, Any]:
         number = body.get("fn_index")
         fn = self._page.fns.get(number) if type(number) is int else None
         if fn is None or fn.fn is None:  # the latter runs in the browser only
@@ -84,25 +88,51 @@ class Calls:
         trigger = body.get("trigger_id")
         if trigger is not None and type(trigger) is not int:
             raise BadCall(400, "trigger_id must be an integer.")
+        body = self._with_defaults(fn, body)
         _check_inputs(f"Function {number}", fn, body)
+        return body
 
-    def _check_named(self, name: str, body: dict[str, Any], has_names: bool) -> None:
+    def _check_named(self, name: str, body: dict[str, Any], has_names: bool) -> dict[str, Any]:
         fn = self._by_name.get(name)
         if fn is None:
             raise BadCall(
                 404, f"There is no function {name[:MAX_NAME]!r}; /gradio_api/info lists them."
             )
         if not has_names:
+            body = self._with_defaults(fn, body)
             _check_inputs(f"/{name}", fn, body)
-            return
+            return body
         if _has_file(body):
             raise BadCall(400, NO_FILES)
+        parameters = self._parameters[f"/{name}"]["parameters"]
+        optional = {one["parameter_name"] for one in parameters if one["parameter_has_default"]}
+        body = {
+            key: value for key, value in body.items() if value is not None or key not in optional
+        }
         given = {key: value for key, value in body.items() if key != "oauth_token"}
         try:
-            construct_args(self._parameters[f"/{name}"]["parameters"], (), given)
+            construct_args(parameters, (), given)
         except (TypeError, ValueError) as error:  # it names a parameter
             said = str(error).partition(" Please ")[0].replace("`", "'").rstrip(".")
             raise BadCall(400, f"{said[:200]}.") from None
+        return body
+
+    def _with_defaults(self, fn: Any, body: dict[str, Any]) -> dict[str, Any]:
+        """The body of a call of a named function with the defaults of its parameters.
+
+        They replace inputs that are null, and inputs that are missing at the end.
+        """
+        name, data = str(fn.api_name), body.get("data")
+        if self._by_name.get(name) is not fn or not isinstance(data, list):
+            return body
+        parameters = self._parameters[f"/{name}"]["parameters"]
+        if not all(one["parameter_has_default"] for one in parameters[len(data) :]):
+            return body
+        given = data + [None] * (len(parameters) - len(data))
+        for place, one in enumerate(parameters):
+            if given[place] is None and one["parameter_has_default"]:
+                given[place] = one["parameter_default"]
+        return {**body, "data": given}
 
     def _check_server_function(self, body: dict[str, Any]) -> None:
         number, name = body.get("component_id"), body.get("fn_name")

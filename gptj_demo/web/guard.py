@@ -93,8 +93,10 @@ class Guard:
             else:
                 _require_json(scope)
                 content = await _read(receive, self._max_body_bytes)
-                body = _decode(content)
-                self._calls.check(route, scope["path"].rpartition("/")[2], body)
+                sent = _decode(content)
+                body = self._calls.check(route, scope["path"].rpartition("/")[2], sent)
+                if body is not sent:
+                    content = json.dumps(body).encode()
                 if route.endswith("/cancel") and not self._calls.is_own_event(body):
                     # as for an event that has ended, so that nobody learns whether it exists
                     await JSONResponse({"success": True})(scope, receive, send)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gptj_demo.web.calls import Calls
 from tests.api.conftest import Playground
 from tests.waiting import PATIENCE
 
@@ -35,7 +36,8 @@ def malformed(join: int, server: int) -> list[tuple[str, Any]]:
     return [
         (f"{API}/call/tokenize", {"data": []}),
         (f"{API}/call/tokenize", {"data": [MARKER, MARKER]}),
-        (f"{API}/call/generate", {"data": [MARKER]}),
+        (f"{API}/call/generate", {"data": []}),
+        (f"{API}/call/compare_prompts", {"data": [MARKER]}),
         (f"{API}/call/tokenize", {"data": MARKER}),
         (f"{API}/call/tokenize", {MARKER: MARKER}),
         (f"{API}/call/tokenize", [MARKER]),
@@ -103,6 +105,23 @@ def test_a_malformed_call_is_refused_with_a_sentence(site: WholeSite) -> None:
         assert isinstance(sentence, str), sentence
         assert sentence.endswith(".")
         assert len(sentence) < 250
+
+
+def test_null_and_missing_inputs_of_functions_get_their_defaults(site: WholeSite) -> None:
+    calls = Calls(site.page)
+    parameters = site.ask("GET", f"{API}/info").json()["named_endpoints"]["/generate"]["parameters"]
+    defaults = ["Once", *(one["parameter_default"] for one in parameters[1:])]
+    join = {"fn_index": fn_index(site, "generate"), "session_hash": SESSION}
+    for data in (["Once"], ["Once", None], ["Once", *[None] * (len(parameters) - 1)], defaults):
+        assert calls.check(f"{API}/call/{{api_name}}", "generate", {"data": data}) == {
+            "data": defaults
+        }
+        assert calls.check(f"{API}/queue/join", None, {"data": data, **join})["data"] == defaults
+    given = calls.check(f"{API}/call/{{api_name}}", "generate", {"data": ["Once", 3]})["data"]
+    assert given == ["Once", 3, *defaults[2:]]
+    named = {"prompt": "Once", parameters[1]["parameter_name"]: None, "seed": 3}
+    checked = calls.check(f"{API}/call/v2/{{api_name}}", "generate", named)
+    assert checked == {"prompt": "Once", "seed": 3}
 
 
 @pytest.mark.parametrize(
