@@ -38,6 +38,7 @@ RANKS = [
         "gptj_demo.api.guesses",
         "gptj_demo.api.keys",
         "gptj_demo.api.metrics",
+        "gptj_demo.api.models",
     ),
     ("gptj_demo.client", "gptj_demo.engine.__main__", "gptj_demo.engine.classifier"),
     ("gptj_demo.client.worker",),

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from gptj_demo.api.access import Access
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.errors import ApiError
+from gptj_demo.api.models import answers_to, model_id
 from gptj_demo.api.streaming import unless_caller_leaves
 from gptj_demo.client import Worker
 from gptj_demo.protocol import ModelInfo, Visitor
@@ -24,23 +25,36 @@ class Context:
         self.access = access
 
     def ready_model(self, asked: str | None) -> ModelInfo:
-        """The model's name; a request can give that name, the setting's, or none.
+        """The model; a request can give one of its names (see `answers_to`) or none.
 
         Raises `ApiError` 404 for another name, 503 if the model is not ready and not restarting.
         """
         model = self.worker.model
-        names = (None, model.name if model else None, self.settings.model)
-        if model is not None and asked not in names:
+        if (
+            model is not None
+            and asked is not None
+            and not answers_to(asked, model, self.settings.model)
+        ):
             raise ApiError(
                 404,
                 f"There is no model named {asked[:200]!r} here; the one that answers is "
-                f"{model.name!r}.",
+                f"{self.id_of(model)!r}.",
                 code="model_not_found",
                 param="model",
             )
         if model is None or not self.worker.takes_requests:
-            raise ApiError(503, str(self.worker.status.detail), code="model_unavailable")
+            status = self.worker.status
+            raise ApiError(
+                503,
+                str(status.detail),
+                code="model_unavailable",
+                retry_helps=status.state != "failed",
+            )
         return model
+
+    def id_of(self, model: ModelInfo) -> str:
+        """The id of the loaded model."""
+        return model_id(model, self.settings.model)
 
     async def begin(
         self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request

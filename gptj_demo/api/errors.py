@@ -27,7 +27,10 @@ RETRY_SECONDS = 2
 
 
 class ApiError(Exception):
-    """An error response: `message` is for people, `code` and `param` for programs."""
+    """An error response: `message` is for people, `code` and `param` for programs.
+
+    `retry_helps` says of 429 and 503 whether the same request can succeed later.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class ApiError(Exception):
         code: str,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_helps: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -44,7 +48,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.headers = dict(headers or {})
-        if status in (429, 503):
+        if status in (429, 503) and retry_helps:
             self.headers.setdefault("Retry-After", str(RETRY_SECONDS))
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from gptj_demo.api.models import GPT_J, model_id
 from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params, write_value
@@ -24,7 +25,6 @@ from gptj_demo.ui.generation import read_controls
 from gptj_demo.ui.inputs import require_object, require_string
 from gptj_demo.ui.snippets import ADAPTERS_BASE, IN_REPOSITORY, MODEL_FOLDER, Place, make_snippets
 
-GPT_J = "EleutherAI/gpt-j-6b"
 SAMPLE_FOLDER = "assets/sample-model"
 MAX_ADDRESS = 1000  # characters
 BESIDE_ALL = {"max_new_tokens": MAX_NEW_TOKENS, "echo": True}
@@ -160,7 +160,7 @@ def place_of(worker: Worker, address: str) -> Place:
         source, comment = Path(settings.model).resolve().name, MODEL_FOLDER
     return Place(
         address=address.rstrip("/")[:MAX_ADDRESS],
-        model=model.name if model else source,
+        model=model_id(model, settings.model) if model else source,
         source=source,
         comment=comment,
         revision=model.revision if model else None,
