@@ -64,17 +64,19 @@ def build_code_api(worker: Worker) -> None:
     """Add `/code` to the present Blocks."""
 
     async def code(
+        caller: gr.Request,
         prompt: str,
         controls: dict[str, Any] | None = None,
-        address: str = "http://127.0.0.1:7860",
+        address: str = "",
     ) -> dict[str, str]:
         """Code that continues a prompt: with the openai client, curl, gradio_client, transformers.
 
         prompt: The text to continue.
         controls: Those that differ from the defaults, by name.
-        address: The playground's URL in the code.
+        address: The playground's URL in the code; left out, the one at which this is called.
         """
         require_string(prompt=prompt, address=address)
+        address = address or str(caller.base_url)
         require_object(controls=controls or {})
         try:
             snippets = await _snippets(worker, prompt, make_params(controls or {}), address)
