@@ -71,7 +71,7 @@ class Resumption:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A checked request: ids within the vocabulary, at least one of them, room left to generate.
+    """A checked request: ids within the vocabulary, at least one, at most a whole context.
 
     `logit_bias` and `bad_words` are those of `params` as token ids; `dropped_tokens` says how many
     of the prompt's first tokens `truncate` took away. `resumption` is None for a whole new request.

@@ -20,8 +20,8 @@ TOKENIZE_IN_THREAD_FROM = 20_000  # characters; shorter texts take less than a t
 class Ready:
     """Properties of the model, known once its tokenizer is loaded.
 
-    `context_length` limits the tokens of prompt and completion together; `model` is None until the
-    weights have been loaded once.
+    `context_length` limits the tokens of prompt and completion together, but for the one token
+    after a prompt of that length; `model` is None until the weights have been loaded once.
     """
 
     vocabulary: Vocabulary
@@ -101,14 +101,14 @@ def check_ids(token_ids: tuple[int, ...], vocabulary: Vocabulary) -> None:
 def fit(token_ids: tuple[int, ...], params: SamplingParams, context_length: int) -> tuple[int, ...]:
     """The prompt or, if truncated, its end; see `SamplingParams.truncate`.
 
+    A prompt can fill the context: one token is generated after it, which is not read itself.
     Raises `RequestRefused` for a prompt that is too long and must not be truncated.
     """
     if params.truncate == "left":
         return token_ids[-longest_read(params.max_new_tokens, context_length) :]
-    longest = context_length - (params.max_new_tokens > 0)  # leaves a position for one new token
-    if len(token_ids) > longest:
+    if len(token_ids) > context_length:
         sizes = {"tokens": len(token_ids), "context": context_length}
-        why = message("refused.too_long", **sizes, count=len(token_ids) - longest)
+        why = message("refused.too_long", **sizes, count=len(token_ids) - context_length)
         raise RequestRefused("too_long", why, "truncate")
     return token_ids
 

@@ -91,7 +91,7 @@ class Completion:
             return token, self.finish("stop", message("end.stop", stop=quoted(stop)))
         if generated == params.max_new_tokens:
             return token, self.finish("length", message("end.length", count=generated))
-        if self.sequence.length == self._vocabulary.context_length:
+        if self.sequence.length >= self._vocabulary.context_length:
             context = self._vocabulary.context_length
             return token, self.finish("length", message("end.context", context=context))
         if params.max_time and elapsed >= params.max_time:

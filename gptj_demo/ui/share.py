@@ -138,7 +138,7 @@ async def _snippets(worker: Worker, prompt: str, params: Any, address: str) -> l
     """The code for the model that is loaded; raises `RequestRefused`."""
     tokens = await worker.count_tokens(prompt)
     context = worker.context_length
-    room = None if tokens is None or context is None else context - max(1, tokens)
+    room = None if tokens is None or context is None else max(1, context - max(1, tokens))
     if params.truncate == "left" and context is not None and room is not None:
         room = max(room, min(params.max_new_tokens, context // 2))
     snippets = make_snippets(prompt, params, place_of(worker, address), room)

@@ -85,7 +85,7 @@ def test_a_full_context_ends_the_text_with_a_reason(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("prompt", "kind", "said"),
     [
-        ((5,) * 2048, "too_long", r"2,048 tokens.*Shorten the text by 1 token or more"),
+        ((5,) * 2049, "too_long", r"2,049 tokens.*Shorten the text by 1 token or more"),
         ("word " * 50_000, "too_long", r"250,000 characters.*200,000.*2,048 tokens"),
         ("a \ud83d b", "invalid", r"Character 3 .*U\+D83D"),
         ((0, 319), "invalid", r"Token id 319.*0 to 299"),

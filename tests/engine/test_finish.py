@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+
 from gptj_demo.engine.engine import Engine, EngineVocabulary
 from gptj_demo.engine.runner import Runner
-from gptj_demo.protocol import TokenEvent
+from gptj_demo.protocol import PromptScored, TokenEvent
 from tests.engine.bench import CONTEXT, DRAWN, END, A, B, Bench, C, D, request
 from tests.engine.checkpoints import TEXT_TOKENS, make_model
 from tests.engine.forward import built
@@ -53,6 +56,21 @@ def test_a_stop_string_ends_a_completion_and_is_not_shown() -> None:
         "stop",
         'Stopped before "BD", as you asked.',
     )
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_one_token_follows_a_prompt_that_fills_the_context(room: int) -> None:
+    prompt = ([A, B, C, D, B] * CONTEXT)[: CONTEXT - room]
+    bench = Bench()
+    bench.run(request(prompt=prompt, max_new_tokens=9, ignore_eos=True, echo=True, logprobs=1))
+    with torch.no_grad():
+        logits = make_model(seed=4, n_positions=CONTEXT)(torch.tensor([prompt])).logits
+    assert bench.tokens(0) == [int(logits[0, -1, :TEXT_TOKENS].argmax())]
+    assert (bench.end(0).reason, bench.end(0).message.code) == ("length", "end.context")
+    (scored,) = [one for one in bench.events[0] if isinstance(one, PromptScored)]
+    expected = logits[0, :-1].log_softmax(dim=-1).gather(1, torch.tensor(prompt[1:])[:, None])
+    told = torch.tensor([one.logprob for one in scored.logprobs[1:] if one is not None])
+    assert torch.allclose(told, expected[:, 0], atol=1e-5)
 
 
 def test_min_new_tokens_delays_end_tokens_but_not_stop_strings() -> None:
