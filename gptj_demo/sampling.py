@@ -27,8 +27,8 @@ from gptj_demo.control import Control, choice, flag, integer, number, permutatio
 from gptj_demo.texts import Message, message
 
 MAX_NEW_TOKENS = 2048
-MAX_STRINGS = {"stop": 8, "stop_token_ids": 64, "dry_sequence_breakers": 32}
-MAX_WORDS = 1024  # of bad_words and of logit_bias
+MAX_STRINGS = {"stop": 32, "stop_token_ids": 64, "dry_sequence_breakers": 32}
+MAX_WORDS = 1024  # of bad_words, logit_bias and allowed_token_ids
 MAX_STRING_CHARACTERS = 100
 MAX_BIAS = 100.0
 MAX_COMPLETIONS = 16
@@ -40,6 +40,7 @@ PROCESSORS = (
     "repetition_penalty",
     "no_repeat_ngram_size",
     "bad_words",
+    "allowed_token_ids",
     "min_new_tokens",
     "token_healing",
     "presence_penalty",
@@ -149,6 +150,9 @@ class SamplingParams(BaseModel):
     repetition_penalty: float = number(
         1.0, "repetition", (0.5, 2.0, 0.01), off=1.0, suggestions="1, 1.1, 1.2, 1.4",
         transformers="repetition_penalty")
+    repetition_penalty_range: int = integer(
+        0, "repetition", (0, MAX_NEW_TOKENS), part_of="repetition_penalty",
+        suggestions="64, 256, 0")
     presence_penalty: float = number(
         0.0, "repetition", (-2.0, 2.0, 0.1), off=0.0, suggestions="0, 0.5, 1",
         openai="presence_penalty")
@@ -171,9 +175,13 @@ class SamplingParams(BaseModel):
         "biases", "words", openai="logit_bias", transformers="sequence_bias")
     bad_words: tuple[ShortString, ...] = several(
         "strings", "words", transformers="bad_words_ids")
+    allowed_token_ids: tuple[TokenId, ...] = several("integers", "words")
     stop: tuple[ShortString, ...] = several(
         "strings", "stopping", shapes_next_token=False, openai="stop",
         transformers="stop_strings")
+    include_stop_str_in_output: bool = flag(
+        "stopping", shapes_next_token=False,
+        not_in_transformers="generate's stop strings always stay in the text")
     stop_token_ids: tuple[TokenId, ...] = several(
         "integers", "stopping", transformers="eos_token_id")
     min_new_tokens: int = integer(
@@ -215,7 +223,7 @@ class SamplingParams(BaseModel):
     def _biases_by_token(cls, value: object) -> object:
         return _read_biases(value)
 
-    @field_validator(*MAX_STRINGS, "logit_bias", "bad_words", mode="after")
+    @field_validator(*MAX_STRINGS, "logit_bias", "bad_words", "allowed_token_ids", mode="after")
     @classmethod
     def _not_too_many(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         assert info.field_name is not None

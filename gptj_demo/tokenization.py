@@ -134,6 +134,7 @@ class Vocabulary:
     def tokenize_controls(self, params: SamplingParams) -> TokenizedControls:
         """Check and translate the controls that name tokens; raises `InvalidControl`."""
         self._check("stop_token_ids", params.stop_token_ids)
+        self._check("allowed_token_ids", params.allowed_token_ids)
         self._check("logit_bias", [key for key, _ in params.logit_bias if isinstance(key, int)])
         bias = {
             (key,) if isinstance(key, int) else tuple(self.encode(key)): value

@@ -13,11 +13,22 @@ class Detokenizer:
     character is incomplete. The cost of a token does not grow with the text.
     """
 
-    def __init__(self, table: Sequence[bytes], stop: Sequence[str], skip_bytes: int = 0) -> None:
-        """`table` holds the bytes of each id; the first `skip_bytes` bytes are left out."""
+    def __init__(
+        self,
+        table: Sequence[bytes],
+        stop: Sequence[str],
+        skip_bytes: int = 0,
+        *,
+        keeps_stop: bool = False,
+    ) -> None:
+        """`table` holds the bytes of each id; the first `skip_bytes` bytes are left out.
+
+        With `keeps_stop`, the stop string that ends the text stays in it.
+        """
         self._table = table
         self._skip = skip_bytes
         self._stop = tuple(stop)
+        self._keeps_stop = keeps_stop
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
         self.stopped_by: str | None = None
@@ -48,7 +59,7 @@ class Detokenizer:
             # the earliest match, and the longest of those with the same start
             at, self.stopped_by = min(found, key=lambda hit: (hit[0], -len(hit[1])))
             self._held = ""
-            return pending[:at]
+            return pending[: at + len(self.stopped_by) * self._keeps_stop]
         keep = max(_overlap(pending, stop) for stop in self._stop)
         self._held = pending[len(pending) - keep :]
         return pending[: len(pending) - keep]

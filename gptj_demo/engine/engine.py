@@ -54,7 +54,12 @@ class Completion:
         )
         self._seed = sampler.seed
         self._vocabulary = vocabulary
-        self._detokenizer = Detokenizer(vocabulary.table, request.params.stop, len(healed))
+        self._detokenizer = Detokenizer(
+            vocabulary.table,
+            self._params.stop,
+            len(healed),
+            keeps_stop=self._params.include_stop_str_in_output,
+        )
         for token_id in written.token_ids:
             self._detokenizer.add(token_id)
         self._wants_logprobs = sampler.wants_logprobs

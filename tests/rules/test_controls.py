@@ -20,6 +20,7 @@ WHOLE = ("sampling.py", "engine/sampling/")
 ALLOWED = {
     # turned into token ids before the engine sees them
     "tokenization.py": {
+        "allowed_token_ids",
         "bad_words",
         "dry_multiplier",
         "dry_sequence_breakers",

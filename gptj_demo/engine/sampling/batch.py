@@ -185,6 +185,9 @@ class SamplerBatch:
             if control.is_binding:
                 allowed = allowed.clone() if allowed is logits else allowed
                 control.apply(allowed, steps)
+        if allowed is not logits:  # two of them can contradict each other
+            none_left = allowed.amax(dim=1, keepdim=True) == -torch.inf
+            allowed = torch.where(none_left, logits, allowed)
         likeliest = allowed.argmax(dim=1, keepdim=True)
         alone = torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
         return torch.where(empty[:, None], alone, adjusted), empty

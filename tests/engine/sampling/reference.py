@@ -106,8 +106,10 @@ def follow(row: Row, logits: torch.Tensor) -> Followed:
     emptied = bool((adjusted == -math.inf).all())
     if emptied:
         adjusted = torch.full_like(logits, -math.inf)
-        healing = list(row.first_token_ids) if row.step == 0 else []
-        allowed = torch.tensor(healing or range(len(logits)))
+        everything = set(range(len(logits)))
+        healing = set(row.first_token_ids) if row.step == 0 else set()
+        binding = (healing or everything) & (set(row.params.allowed_token_ids) or everything)
+        allowed = torch.tensor(sorted(binding or everything))
         adjusted[allowed[logits[allowed].argmax()]] = 0.0
     if row.params.temperature == 0:
         return Followed(adjusted, adjusted, removed_by, emptied)
@@ -147,6 +149,14 @@ def _theirs(make: Callable[[Row], Any]) -> Stage:
     return stage
 
 
+def _allowed_token_ids(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """vLLM's: all but these become -inf."""
+    allowed = list(row.params.allowed_token_ids)
+    if not allowed:
+        return scores
+    return torch.full_like(scores, -math.inf).index_copy(0, torch.tensor(allowed), scores[allowed])
+
+
 def _min_new_tokens(row: Row) -> Any:
     if not row.params.min_new_tokens:
         return None
@@ -166,6 +176,15 @@ def _token_healing(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.T
     if (scores[allowed] == -math.inf).all():
         return torch.full_like(scores, -math.inf)
     return PrefixConstrainedLogitsProcessor(lambda batch, sent: allowed, 1)(ids, scores[None])[0]
+
+
+def _repetition_penalty(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """transformers' processor on the last tokens, as text-generation-webui's ranges."""
+    if row.params.repetition_penalty == 1:
+        return scores
+    counting = ids[:, -row.params.repetition_penalty_range :]  # those of 0 are all of them
+    processor = RepetitionPenaltyLogitsProcessor(row.params.repetition_penalty)
+    return processor(counting, scores[None].clone())[0]  # type: ignore[no-any-return]
 
 
 def _openai_penalties(name: str) -> Stage:
@@ -314,7 +333,7 @@ STAGES: dict[str, Stage] = {
     "logit_bias": _theirs(
         lambda row: SequenceBiasLogitsProcessor(dict(row.logit_bias)) if row.logit_bias else None
     ),
-    "repetition_penalty": _used("repetition_penalty", 1.0, RepetitionPenaltyLogitsProcessor),
+    "repetition_penalty": _repetition_penalty,
     "no_repeat_ngram_size": _used("no_repeat_ngram_size", 0, NoRepeatNGramLogitsProcessor),
     "bad_words": _theirs(
         lambda row: (
@@ -323,6 +342,7 @@ STAGES: dict[str, Stage] = {
             else None
         )
     ),
+    "allowed_token_ids": _allowed_token_ids,
     "min_new_tokens": _theirs(_min_new_tokens),
     "token_healing": _token_healing,
     "presence_penalty": _openai_penalties("presence_penalty"),

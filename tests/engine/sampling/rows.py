@@ -36,9 +36,17 @@ def numbers(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
-    "repetition_penalty": st.builds(lambda value: {"repetition_penalty": value}, numbers(0.5, 2.0)),
+    "repetition_penalty": st.builds(
+        lambda value, reach: {"repetition_penalty": value, "repetition_penalty_range": reach},
+        numbers(0.5, 2.0),
+        st.sampled_from([0, 1, 3, 64]),
+    ),
     "no_repeat_ngram_size": st.builds(
         lambda value: {"no_repeat_ngram_size": value}, st.integers(1, 4)
+    ),
+    "allowed_token_ids": st.builds(
+        lambda ids: {"allowed_token_ids": ids},
+        st.sets(st.integers(0, 2), min_size=1).map(tuple),
     ),
     "min_new_tokens": st.builds(
         lambda value, ends: {"min_new_tokens": value, "stop_token_ids": ends},
@@ -149,6 +157,7 @@ OFF = {
     "no_repeat_ngram_size": 0,
     "dry_multiplier": 0.0,
     "min_new_tokens": 0,
+    "allowed_token_ids": (),
     "temperature": 1.0,
 }
 ON: dict[str, Row] = {
@@ -156,6 +165,7 @@ ON: dict[str, Row] = {
     "repetition_penalty": Row({"repetition_penalty": 1.1}),
     "no_repeat_ngram_size": Row({"no_repeat_ngram_size": 1}),
     "bad_words": Row(bad_words=((1,),)),
+    "allowed_token_ids": Row({"allowed_token_ids": (1, 2)}),
     "min_new_tokens": Row({"min_new_tokens": 1}),
     "token_healing": Row(first_token_ids=(1, 2)),
     "presence_penalty": Row({"presence_penalty": 0.5}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptj_demo.engine.sampling import SamplerBatch
 from gptj_demo.sampling import FILTER_ORDER
-from tests.engine.sampling.reference import Row, mirostat_left
+from tests.engine.sampling.reference import Row, follow, mirostat_left
 from tests.engine.sampling.rows import (
     ANY_SEED,
     BATCHES,
@@ -83,6 +84,24 @@ def test_what_was_chosen_counts_for_the_penalties_of_the_next_tokens() -> None:
         sampled = SamplerBatch(batch, 3, CPU).sample(both, [step] * len(batch))
         chosen.append(sampled[batch.index(row)].token_id)
     assert chosen == [0, 1, 0, 0]  # 3, 2, -1; then 1.5, 2, -2; then 1.5, 1, -2 from there on
+
+
+@pytest.mark.parametrize("reach", [1, 2, 5])
+def test_tokens_that_have_left_its_range_are_not_penalised_any_more(reach: int) -> None:
+    """Each step is that of the reference, which sees the last tokens only; rows join others."""
+    settings = {"temperature": 0, "repetition_penalty": 2.0, "repetition_penalty_range": reach}
+    logits = random_logits(12, 6, seed=reach)
+    row = Row(settings, prompt=(1, 3, 1))
+    sampler = row.sampler()
+    other = Row({"repetition_penalty": 1.5, "repetition_penalty_range": 3}).sampler()
+    for step, own in enumerate(logits):
+        batch = [other, sampler] if step % 3 else [sampler]
+        sampled = SamplerBatch(batch, 6, CPU).sample(
+            own.expand(len(batch), -1), [step] * len(batch)
+        )
+        expected = int(follow(row, own).adjusted.argmax())
+        assert sampled[-1].token_id == expected, step
+        row = replace(row, generated=(*row.generated, expected))
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.5])

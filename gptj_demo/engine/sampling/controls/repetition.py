@@ -12,20 +12,39 @@ from gptj_demo.engine.transfer import upload
 
 
 class RepetitionPenalty(Control):
-    """Keskar et al. 2019, as transformers' RepetitionPenaltyLogitsProcessor."""
+    """Keskar et al. 2019, as transformers' RepetitionPenaltyLogitsProcessor.
+
+    With `repetition_penalty_range` it is that of the last tokens alone.
+    """
 
     name = "repetition_penalty"
 
     def __init__(self, users: Users) -> None:
         super().__init__(users)
         self._penalty = users.column(self.name)
+        self._ranges = users.values("repetition_penalty_range")
         self._seen = users.stack(self.name, self._seen_by)  # bool [users, vocabulary]
 
     def _seen_by(self, row: RowSampler) -> torch.Tensor:
-        """The tokens of prompt and continuation."""
-        return _counts(row.request.prompt_token_ids, row.generated_token_ids, self.users) > 0
+        """The tokens of prompt and continuation that count."""
+        # those of 0 are all of them
+        counting = _tokens(row)[-row.params.repetition_penalty_range :]
+        return _counts(counting, (), self.users) > 0
+
+    def _forget(self) -> None:
+        """Unmark the tokens that have left the ranges since the last step."""
+        gone = []
+        for user, (row, reach) in enumerate(zip(self.users.rows, self._ranges, strict=True)):
+            tokens = _tokens(row) if reach else ()
+            if len(tokens) > reach and tokens[-reach - 1] not in tokens[-reach:]:
+                gone.append((user, tokens[-reach - 1]))
+        if gone:
+            users, token_ids = upload(gone, torch.int64, self.users.device).unbind(1)
+            self._seen.index_put_((users, token_ids), torch.zeros_like(users, dtype=torch.bool))
 
     def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+        if any(self._ranges):
+            self._forget()
         part = logits[self.users.index]
         penalized = torch.where(part < 0, part * self._penalty, part / self._penalty)
         logits[self.users.index] = torch.where(self._seen, penalized, part)
@@ -62,6 +81,11 @@ class PresencePenalty(FrequencyPenalty):
 
     def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
         logits[self.users.index] -= (self._times > 0).float() * self._penalty
+
+
+def _tokens(row: RowSampler) -> tuple[int, ...]:
+    """The tokens of prompt and continuation."""
+    return (*row.request.prompt_token_ids, *row.generated_token_ids)
 
 
 def _counts(prompt: Sequence[int], generated: Sequence[int], users: Users) -> torch.Tensor:
