@@ -1,8 +1,9 @@
-"""Fields of other completion servers, accepted with values that have no effect.
+"""Fields of other completion servers: those without effect here, and other names of ours.
 
 Clients send fields of OpenAI, vLLM, llama.cpp, text-generation-webui and KoboldAI with values that
 change nothing, such as `use_beam_search: false`. Such a field is dropped. The same field with a
-value that would change the text stays in the body, so that validation refuses it by name.
+value that would change the text stays in the body, so that validation refuses it by name. A field
+that means the same as one of ours under another name is renamed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from gptj_demo.api.errors import ApiError
+from gptj_demo.sampling import MAX_ALTERNATIVES
 
 Predicate = Callable[[Any], bool]
 
@@ -36,11 +40,16 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_empty(value: Any) -> bool:
+    return value in ("", [], {})
+
+
 NEUTRAL: Mapping[str, Predicate] = {
     # OpenAI: bookkeeping of its own service
     "store": _is_flag,
     "metadata": _is_object,
     "service_tier": _is_text,
+    "modalities": _one_of(["text"]),
     "prompt_cache_key": _is_text,
     "safety_identifier": _is_text,
     "suffix": _one_of(""),
@@ -54,6 +63,12 @@ NEUTRAL: Mapping[str, Predicate] = {
     "early_stopping": _one_of(False),
     "priority": _one_of(0),
     "request_id": _is_text,
+    "detokenize": _one_of(True),
+    "allowed_words": _is_empty,
+    "guided_json": _is_empty,
+    "guided_regex": _is_empty,
+    "guided_choice": _is_empty,
+    "guided_grammar": _is_empty,
     # transformers
     "do_sample": _one_of(True),
     "num_beams": _one_of(1),
@@ -61,33 +76,90 @@ NEUTRAL: Mapping[str, Predicate] = {
     # llama.cpp: its prompt cache changes the time, not the text, as ours does
     "cache_prompt": _is_flag,
     "penalize_nl": _one_of(False),
-    "repeat_last_n": _one_of(-1),
     "dry_penalty_last_n": _one_of(-1),
     "n_keep": _one_of(0, -1),
     "dynatemp_range": _one_of(0),
+    "dynatemp_exponent": _one_of(1),
     "min_keep": _one_of(0, 1),
+    "top_n_sigma": _one_of(0, -1),
+    "n_probs": _one_of(0),
+    "id_slot": _one_of(-1),
+    "t_max_predict_ms": _one_of(0),
+    "grammar": _is_empty,
+    "json_schema": _is_empty,
     # text-generation-webui
     "ban_eos_token": _one_of(False),
     "add_bos_token": _is_flag,
+    "auto_max_new_tokens": _one_of(False),
+    "grammar_string": _is_empty,
+    "negative_prompt": _is_empty,
+    "temperature_last": _one_of(False),
     "smoothing_factor": _one_of(0),
+    "smoothing_curve": _one_of(1),
     "dynamic_temperature": _one_of(False),
     "encoder_repetition_penalty": _one_of(1),
     "no_repeat_ngram_size_encoder": _one_of(0),
     "penalty_alpha": _one_of(0),
+    # KoboldAI and its clients
+    "rep_pen_slope": _one_of(0, 1),
+    "use_default_badwordsids": _one_of(False),
+    "trim_stop": _one_of(True),
+    "quiet": _is_flag,
+    "genkey": _is_text,
+    "banned_tokens": _is_empty,
+    "custom_token_bans": _is_empty,
+    "banned_strings": _is_empty,
 }
 """Fields that are dropped, with the values for which they have no effect. null always has none."""
 
 UNSET: Mapping[str, Predicate] = {
+    "max_tokens": _one_of(-1),
     "top_k": _one_of(-1),
     "seed": _one_of(-1),
+    "repetition_penalty_range": _one_of(-1),
+    "logprobs": _one_of(False),
+    "logit_bias": _is_empty,
+    "stop": _one_of(""),
 }
 """Values by which other servers mark one of our parameters as not set."""
 
+ALIASES: Mapping[str, str] = {
+    # OpenAI and vLLM
+    "max_completion_tokens": "max_tokens",
+    "min_tokens": "min_new_tokens",
+    # transformers and text-generation-webui
+    "max_new_tokens": "max_tokens",
+    # llama.cpp
+    "n_predict": "max_tokens",
+    "repeat_penalty": "repetition_penalty",
+    "repeat_last_n": "repetition_penalty_range",
+    "tfs_z": "tfs",
+    # KoboldAI and its clients
+    "rep_pen": "repetition_penalty",
+    "rep_pen_range": "repetition_penalty_range",
+    "typical": "typical_p",
+    "sampler_seed": "seed",
+    "stop_sequence": "stop",
+    "mirostat_mode": "mirostat",
+}
+"""Other servers' names of our parameters."""
 
-def drop_neutral(body: bytes) -> bytes:
-    """The JSON body of a request without the fields that have no effect.
+OTHER_MEANING = (("repeat_last_n", 0),)
+"""Values with which such a name means something else: llama.cpp's penalty is off then."""
 
-    A body that is not a JSON object is returned as it is: the schema explains what is wrong.
+MEANING: Mapping[str, Mapping[int, tuple[str, Any]]] = {
+    "truncate_prompt_tokens": {-1: ("truncate", "left")},
+    "logprobs": {-1: ("logprobs", MAX_ALTERNATIVES)},
+    "prompt_logprobs": {-1: ("prompt_logprobs", MAX_ALTERNATIVES)},
+}
+"""Numbers by which other servers mean one of our values, or the most there can be."""
+
+
+def in_our_terms(body: bytes) -> bytes:
+    """The JSON body of a request without the fields that have no effect, and with our names.
+
+    A body that is not a JSON object is returned as it is: the schema explains what is wrong. Raises
+    `ApiError` if two fields say different things about one parameter.
     """
     try:
         values = json.loads(body)
@@ -95,12 +167,23 @@ def drop_neutral(body: bytes) -> bytes:
         return body
     if not isinstance(values, dict):
         return body
-    dropped = [
-        name
-        for name, value in values.items()
-        if (name in NEUTRAL and (value is None or NEUTRAL[name](value)))
-        or (name in UNSET and UNSET[name](value))
-    ]
-    if not dropped:
-        return body
-    return json.dumps({k: v for k, v in values.items() if k not in dropped}).encode()
+    ours: dict[str, Any] = {}
+    told: dict[str, str] = {}  # the field that said it, by our name
+    for given, value in values.items():
+        name = given if (given, value) in OTHER_MEANING else ALIASES.get(given, given)
+        if name in NEUTRAL and (value is None or NEUTRAL[name](value)):
+            continue
+        if (name in UNSET and UNSET[name](value)) or (value is None and given in ALIASES):
+            continue
+        if name in MEANING and type(value) is int:
+            name, value = MEANING[name].get(value, (name, value))
+        if name in told and ours[name] != value:
+            raise ApiError(
+                400,
+                f"{told[name]} and {given} are one parameter and say different things: leave one "
+                "out.",
+                code="invalid_value",
+                param=given,
+            )
+        ours[name], told[name] = value, given
+    return body if ours == values else json.dumps(ours).encode()

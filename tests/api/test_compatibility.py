@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gptj_demo.api.compatibility import NEUTRAL, UNSET, drop_neutral
+from gptj_demo.api.compatibility import ALIASES, MEANING, NEUTRAL, UNSET, in_our_terms
+from gptj_demo.api.errors import ApiError
+from gptj_demo.sampling import CONTROLS
 
 from .conftest import Playground
 
@@ -18,6 +20,7 @@ EXAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "store": ([True, False, None], ["yes"]),
     "metadata": ([{}, {"user": "1"}], [[1]]),
     "service_tier": (["auto"], [1]),
+    "modalities": ([["text"]], [["audio"]]),
     "prompt_cache_key": (["abc"], [1]),
     "safety_identifier": (["abc"], [1]),
     "suffix": (["", None], [" and so on"]),
@@ -30,28 +33,59 @@ EXAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "early_stopping": ([False], [True]),
     "priority": ([0], [1, False]),
     "request_id": (["abc"], [1]),
+    "detokenize": ([True], [False]),
+    "allowed_words": ([[], ""], [["a"]]),
+    "guided_json": ([None, {}], [{"type": "object"}]),
+    "guided_regex": (["", None], ["a+"]),
+    "guided_choice": ([[], None], [["a", "b"]]),
+    "guided_grammar": ([""], ["root ::= 'a'"]),
     "do_sample": ([True], [False]),
     "num_beams": ([1], [4, True]),
     "guidance_scale": ([1, 1.0], [1.5]),
     "cache_prompt": ([True, False], ["yes"]),
     "penalize_nl": ([False], [True]),
-    "repeat_last_n": ([-1], [64]),
     "dry_penalty_last_n": ([-1], [0]),
     "n_keep": ([0, -1], [10]),
     "dynatemp_range": ([0, 0.0], [0.5]),
+    "dynatemp_exponent": ([1], [2]),
     "min_keep": ([0, 1], [2]),
+    "top_n_sigma": ([-1, 0], [1]),
+    "n_probs": ([0], [5]),
+    "id_slot": ([-1], [0]),
+    "t_max_predict_ms": ([0], [100]),
+    "grammar": ([""], ["root ::= 'a'"]),
+    "json_schema": ([{}], [{"type": "object"}]),
     "ban_eos_token": ([False], [True]),
     "add_bos_token": ([True, False], [1]),
+    "auto_max_new_tokens": ([False], [True]),
+    "grammar_string": ([""], ["root ::= 'a'"]),
+    "negative_prompt": ([""], ["bad"]),
+    "temperature_last": ([False], [True]),
     "smoothing_factor": ([0], [0.2]),
+    "smoothing_curve": ([1], [2]),
     "dynamic_temperature": ([False], [True]),
     "encoder_repetition_penalty": ([1], [1.1]),
     "no_repeat_ngram_size_encoder": ([0], [2]),
     "penalty_alpha": ([0], [0.6]),
+    "rep_pen_slope": ([0, 1], [0.7]),
+    "use_default_badwordsids": ([False], [True]),
+    "trim_stop": ([True], [False]),
+    "quiet": ([True, False], [1]),
+    "genkey": (["KCPP1"], [1]),
+    "banned_tokens": ([[], ""], [["a"]]),
+    "custom_token_bans": ([""], ["1,2"]),
+    "banned_strings": ([[]], [["a shiver"]]),
 }
+SAID: dict[str, Any] = {
+    "max_completion_tokens": 5, "min_tokens": 2, "max_new_tokens": 5, "n_predict": 5,
+    "repeat_penalty": 1.2, "repeat_last_n": 64, "tfs_z": 0.9, "rep_pen": 1.2, "rep_pen_range": 64,
+    "typical": 0.9, "sampler_seed": 3, "stop_sequence": ["."], "mirostat_mode": 2,
+}  # fmt: skip
+"""A value of each of other servers' names."""
 
 
 def dropped(**fields: Any) -> dict[str, Any]:
-    return dict(json.loads(drop_neutral(json.dumps(fields).encode())))
+    return dict(json.loads(in_our_terms(json.dumps(fields).encode())))
 
 
 def test_every_field_has_examples() -> None:
@@ -70,10 +104,38 @@ def test_a_value_with_an_effect_stays_for_validation_to_refuse(name: str) -> Non
         assert dropped(prompt="a", **{name: value}) == {"prompt": "a", name: value}, value
 
 
+NOT_SET = {
+    "max_tokens": -1, "top_k": -1, "seed": -1, "repetition_penalty_range": -1, "logprobs": False,
+    "logit_bias": [], "stop": "",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", UNSET)
-def test_minus_one_means_not_set(name: str) -> None:
-    assert dropped(prompt="a", **{name: -1}) == {"prompt": "a"}
+def test_a_value_that_means_not_set_is_dropped(name: str) -> None:
+    assert dropped(prompt="a", **{name: NOT_SET[name]}) == {"prompt": "a"}
     assert dropped(prompt="a", **{name: 5}) == {"prompt": "a", name: 5}
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_another_servers_name_is_ours(name: str) -> None:
+    ours = ALIASES[name]
+    assert dropped(prompt="a", **{name: SAID[name]}) == {"prompt": "a", ours: SAID[name]}
+    assert dropped(prompt="a", **{name: None}) == {"prompt": "a"}
+    assert dropped(**{name: SAID[name], ours: SAID[name]}) == {ours: SAID[name]}
+    with pytest.raises(ApiError, match="say different things") as refused:
+        dropped(**{ours: SAID[name], name: 7})
+    assert (refused.value.status, refused.value.param) == (400, name)
+
+
+def test_numbers_that_mean_one_of_our_values() -> None:
+    assert dropped(truncate_prompt_tokens=-1) == {"truncate": "left"}
+    assert dropped(logprobs=-1, prompt_logprobs=-1) == {"logprobs": 20, "prompt_logprobs": 20}
+    assert dropped(truncate_prompt_tokens=5, logprobs=2) == {
+        "truncate_prompt_tokens": 5,
+        "logprobs": 2,
+    }
+    assert dropped(repeat_last_n=-1) == {}
+    assert dropped(repeat_last_n=0) == {"repeat_last_n": 0}, "llama.cpp's is off then, not ours"
 
 
 JSON = st.recursive(
@@ -82,26 +144,59 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text() | st.sampled_from([*NEUTRAL, *UNSET]), JSON))
+KNOWN = {*NEUTRAL, *UNSET, *ALIASES, *MEANING}
+
+
+@given(st.dictionaries(st.text() | st.sampled_from(sorted({*NEUTRAL, *UNSET})), JSON))
 def test_other_fields_stay_as_they_are(fields: dict[str, Any]) -> None:
     kept = dropped(**{"prompt": "a", **fields})
-    expected = {name for name in fields if name not in NEUTRAL and name not in UNSET}
+    expected = {name for name in fields if name not in KNOWN}
     assert {name: fields[name] for name in expected} == {name: kept[name] for name in expected}
 
 
 @given(st.binary())
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"store": ' + b"9" * 10_000 + b"}", b"[1]"])
 def test_a_body_that_is_no_object_is_returned_as_it_is(body: bytes, other: bytes) -> None:
-    assert drop_neutral(body) == body
+    assert in_our_terms(body) == body
     if not other.lstrip().startswith(b"{"):
-        assert drop_neutral(other) == other
+        assert in_our_terms(other) == other
 
 
 def test_neutral_fields_leave_text_and_numbers_unchanged(playground: Playground) -> None:
-    settings = {"max_tokens": 12, "seed": 3, "logprobs": 2}
-    (plain,) = playground.choices(**settings)
-    neutral = {name: values[0][0] for name, values in EXAMPLES.items()}
-    assert playground.choices(**settings, **neutral, top_k=-1) == [plain]
+    body = {"max_tokens": 12, "seed": 3, "logprobs": 2}
+    (plain,) = playground.choices(**body)
+    neutral: dict[str, Any] = {name: values[0][0] for name, values in EXAMPLES.items()}
+    unset = {name: value for name, value in NOT_SET.items() if name not in body}
+    assert playground.choices(**body, **neutral, **unset) == [plain]
+
+
+NEUTRAL_VALUES = [(name, value) for name, (values, _) in EXAMPLES.items() for value in values]
+CONTROLS_OFF = [
+    (control.api_name, control.off)
+    for control in CONTROLS
+    if control.off is not None and control.name not in ("temperature", "top_p", "n")
+]
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(fields=st.lists(st.sampled_from([*NEUTRAL_VALUES, *CONTROLS_OFF]), max_size=12).map(dict))
+def test_any_neutral_values_together_change_nothing(
+    playground: Playground, fields: dict[str, Any]
+) -> None:
+    body = {"max_tokens": 6, "seed": 11, "logprobs": 1, "temperature": 0.9}
+    (plain,) = playground.choices(**body)
+    assert playground.choices(**body, **fields) == [plain], fields
+
+
+def test_other_servers_names_do_the_same_as_ours(playground: Playground) -> None:
+    ours = {"max_tokens": 12, "seed": 3, "repetition_penalty": 1.3, "repetition_penalty_range": 8}
+    theirs = {"n_predict": 12, "sampler_seed": 3, "rep_pen": 1.3, "repeat_last_n": 8}
+    assert playground.choices(**ours) == playground.choices(**theirs)
 
 
 @pytest.mark.parametrize("name", ["suffix", "use_beam_search", "response_format"])

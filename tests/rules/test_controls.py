@@ -34,7 +34,16 @@ ALLOWED = {
     # other names, forms and defaults: transformers', OpenAI's, other servers'
     "engine/load/tokenizer.py": {"min_new_tokens"},
     "ui/snippets.py": {"bad_words", "logit_bias", "temperature"},
-    "api/compatibility.py": {"top_k"},
+    "api/compatibility.py": {
+        "logit_bias",
+        "min_new_tokens",
+        "mirostat",
+        "repetition_penalty",
+        "repetition_penalty_range",
+        "tfs",
+        "top_k",
+        "typical_p",
+    },
     "api/pipeline_cloud.py": {
         "min_new_tokens",
         "repetition_penalty",
