@@ -16,17 +16,39 @@ FINISH_REASONS = {"length": "length", "filtered": "content_filter"}
 LEAST_LOGPROB = -9999.0  # JSON has no number for minus infinity
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the choices of a request show beside the text.
+
+    `logprobs` and `prompt_logprobs` are numbers of alternatives; None shows no probabilities.
+    """
+
+    echo: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    token_ids: bool = False
+    tokens_as_ids: bool = False
+    """Name tokens by their ids in `logprobs`, as their texts can be equal."""
+
+
 @dataclass(slots=True)
 class Piece:
-    """The new part of one choice, or the whole choice if pieces are merged."""
+    """The new part of one choice, or the whole choice if pieces are merged.
+
+    `start` is where its text begins, in characters from the prompt's beginning on.
+    """
 
     index: int
     text: str = ""
+    start: int = 0
     tokens: list[str] = field(default_factory=list)
     token_logprobs: list[float | None] = field(default_factory=list)
     top_logprobs: list[dict[str, float] | None] = field(default_factory=list)
     text_offset: list[int] = field(default_factory=list)
     finish_reason: str | None = None
+    token_ids: list[int] = field(default_factory=list)
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[dict[str, Any] | None] | None = None
 
     def add(self, other: Piece) -> None:
         """Append a later piece."""
@@ -36,8 +58,36 @@ class Piece:
         self.top_logprobs += other.top_logprobs
         self.text_offset += other.text_offset
         self.finish_reason = other.finish_reason or self.finish_reason
+        self.token_ids += other.token_ids
+        self.prompt_token_ids = self.prompt_token_ids or other.prompt_token_ids
+        self.prompt_logprobs = self.prompt_logprobs or other.prompt_logprobs
 
-    def choice(self, with_logprobs: bool) -> dict[str, Any]:
+    def by_token(self) -> list[Piece]:
+        """The piece cut before each token but the first: clients read one token of a chunk."""
+        if len(self.tokens) < 2:
+            return [self]
+        cuts = [0]
+        for offset in self.text_offset[1:]:  # that of a token in the prompt can be before the text
+            cuts.append(max(cuts[-1], min(len(self.text), offset - self.start)))
+        pieces = [
+            Piece(self.index, self.text[cut:end], self.start + cut, [token], [logprob], [top], [at])
+            for cut, end, token, logprob, top, at in zip(
+                cuts,
+                [*cuts[1:], len(self.text)],
+                self.tokens,
+                self.token_logprobs,
+                self.top_logprobs,
+                self.text_offset,
+                strict=True,
+            )
+        ]
+        pieces[-1].finish_reason = self.finish_reason
+        pieces[0].token_ids = self.token_ids
+        pieces[0].prompt_token_ids = self.prompt_token_ids
+        pieces[0].prompt_logprobs = self.prompt_logprobs
+        return pieces
+
+    def choice(self, shape: Shape) -> dict[str, Any]:
         """The choice as a JSON value."""
         logprobs = {
             "tokens": self.tokens,
@@ -45,12 +95,18 @@ class Piece:
             "top_logprobs": self.top_logprobs,
             "text_offset": self.text_offset,
         }
-        return {
+        value: dict[str, Any] = {
             "text": self.text,
             "index": self.index,
-            "logprobs": logprobs if with_logprobs else None,
+            "logprobs": None if shape.logprobs is None else logprobs,
             "finish_reason": self.finish_reason,
         }
+        if shape.token_ids:
+            value["prompt_token_ids"] = self.prompt_token_ids
+            value["token_ids"] = self.token_ids
+        if shape.prompt_logprobs is not None:
+            value["prompt_logprobs"] = self.prompt_logprobs
+        return value
 
 
 class _Offsets:
@@ -89,11 +145,11 @@ class ChoiceWriter:
         index: int,
         prompt: str,
         placed: PlacedPrompt,
-        *,
-        echo: bool,
+        shape: Shape,
         healed: bytes,
     ) -> None:
         self._vocabulary = vocabulary
+        self._shape = shape
         self._index = index
         self._placed = placed
         self._offsets = _Offsets(len(prompt))
@@ -102,9 +158,21 @@ class ChoiceWriter:
         self._left = len(healed)  # bytes of the healed token still to come
         self._prompt_end = self._text_end = len(prompt)  # of the released text
         self._held: list[tuple[int, TokenEvent]] = []
-        self._piece = Piece(index, prompt if echo else "")
+        self._piece = Piece(index, *((prompt, 0) if shape.echo else ("", len(prompt))))
+        if shape.token_ids:
+            self._piece.prompt_token_ids = [token.token_id for token in placed.tokens]
 
-    def echo(self, scored: PromptScored) -> None:
+    def score(self, scored: PromptScored) -> None:
+        """Note the probabilities of the prompt's tokens, where they are to be shown."""
+        if self._shape.prompt_logprobs is not None:
+            self._piece.prompt_logprobs = [
+                None if logprobs is None else self._ranked(token_id, logprobs)
+                for token_id, logprobs in zip(scored.token_ids, scored.logprobs, strict=True)
+            ]
+        if self._shape.echo and self._shape.logprobs is not None and self._prompt_end:
+            self._echo(scored)
+
+    def _echo(self, scored: PromptScored) -> None:
         """Put the prompt's tokens before the others."""
         offsets = _Offsets(0)
         offsets.add(self._placed.data[: self._placed.start])
@@ -116,7 +184,9 @@ class ChoiceWriter:
         """A token."""
         self._piece.text += event.text
         self._text_end += len(event.text)
-        if event.logprobs is not None:
+        if self._shape.token_ids:
+            self._piece.token_ids.append(event.token_id)
+        if event.logprobs is not None and self._shape.logprobs is not None:
             offset = self._place(self._vocabulary.bytes_of(event.token_id))
             self._held.append((offset, event))
         self._release()
@@ -136,16 +206,20 @@ class ChoiceWriter:
         if finished.reason == "length":
             self._text_end = sys.maxsize  # otherwise the held tokens belong to the stop string
             self._release()
-        if finished.end_logprobs is not None and finished.end_token_id is not None:
-            self._token(finished.end_token_id, finished.end_logprobs, self._offsets.add(b""))
+        if finished.end_token_id is not None:
+            if self._shape.token_ids:
+                self._piece.token_ids.append(finished.end_token_id)
+            if finished.end_logprobs is not None and self._shape.logprobs is not None:
+                self._token(finished.end_token_id, finished.end_logprobs, self._offsets.add(b""))
         self._piece.finish_reason = FINISH_REASONS.get(finished.reason, "stop")
 
     def take(self) -> Piece | None:
         """The new part since the last call."""
         piece = self._piece
-        if not (piece.text or piece.tokens or piece.finish_reason):
+        shown = (piece.text, piece.tokens, piece.token_ids, piece.prompt_token_ids)
+        if not any((*shown, piece.prompt_logprobs, piece.finish_reason)):
             return None
-        self._piece = Piece(self._index)
+        self._piece = Piece(self._index, start=piece.start + len(piece.text))
         return piece
 
     def _place(self, data: bytes) -> int:
@@ -163,7 +237,7 @@ class ChoiceWriter:
             self._token(event.token_id, event.logprobs, offset)
 
     def _token(self, token_id: int, logprobs: TokenLogprobs | None, offset: int) -> None:
-        text = token_text(self._vocabulary, token_id)
+        text = self._name(token_id)
         self._piece.tokens.append(text)
         self._piece.text_offset.append(offset)
         if logprobs is None:
@@ -172,11 +246,31 @@ class ChoiceWriter:
             return
         self._piece.token_logprobs.append(_number(logprobs.logprob))
         top = {
-            token_text(self._vocabulary, other.token_id): _number(other.logprob)
-            for other in logprobs.alternatives
+            self._name(other.token_id): _number(other.logprob)
+            for other in logprobs.alternatives[: self._shape.logprobs]
         }
         top.setdefault(text, _number(logprobs.logprob))
         self._piece.top_logprobs.append(top)
+
+    def _name(self, token_id: int) -> str:
+        """A token as `logprobs` names it."""
+        if self._shape.tokens_as_ids:
+            return f"token_id:{token_id}"
+        return token_text(self._vocabulary, token_id)
+
+    def _ranked(self, token_id: int, logprobs: TokenLogprobs) -> dict[str, Any]:
+        """A prompt's token and the most probable ones in its place, by their ids."""
+        others = logprobs.alternatives[: self._shape.prompt_logprobs]
+        found = [(token_id, logprobs.logprob, logprobs.rank)]
+        found += [(one.token_id, one.logprob, place + 1) for place, one in enumerate(others)]
+        return {
+            str(one): {
+                "logprob": _number(logprob),
+                "rank": rank,
+                "decoded_token": token_text(self._vocabulary, one),
+            }
+            for one, logprob, rank in found
+        }
 
 
 def _number(logprob: float) -> float:

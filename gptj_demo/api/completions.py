@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gptj_demo.api.choices import ChoiceWriter, Piece
+from gptj_demo.api.choices import ChoiceWriter, Piece, Shape
 from gptj_demo.api.errors import ApiError, of_refusal
+from gptj_demo.api.timings import Timings
 from gptj_demo.client import RequestRefused, Stream, Worker, place_prompt
 from gptj_demo.client.pacing import API
 from gptj_demo.client.prompt import check_request
@@ -61,7 +62,8 @@ class _Prompt:
         request: GenerationRequest,
         text: str,
         first_index: int,
-        echo: bool,
+        shape: Shape,
+        timings: Timings,
     ) -> None:
         self.request = request
         self.stream: Stream | None = None
@@ -70,7 +72,8 @@ class _Prompt:
         self._vocabulary = vocabulary
         self._text = text
         self._first_index = first_index
-        self._echo = echo
+        self._shape = shape
+        self._timings = timings
         self._drafted = self._written = self._read = 0
         self._cached: int | None = None
 
@@ -91,6 +94,7 @@ class _Prompt:
 
     def take(self, event: StreamEvent) -> None:
         """Pass an event to its choice; raises `ApiError` if the generation failed."""
+        self._timings.note(event)
         match event:
             case Started():
                 healed = event.healed_token_id
@@ -105,15 +109,16 @@ class _Prompt:
                         self._first_index + index,
                         self._text,
                         placed,
-                        echo=self._echo,
-                        healed=taken,
+                        self._shape,
+                        taken,
                     )
                     for index in range(self.request.params.n)
                 ]
             case Reconnecting():
                 self.is_paused = True
             case PromptScored():
-                self._score(event)
+                for writer in self.writers:
+                    writer.score(event)
             case Drafting():
                 self._drafted = event.tokens
             case TokenEvent():
@@ -122,14 +127,6 @@ class _Prompt:
                 self.writers[event.index].add_passage(event)
             case Finished():
                 self._finish(event)
-
-    def _score(self, scored: PromptScored) -> None:
-        if not self._text:
-            return  # the model read the end-of-text token, which is not part of the prompt's text
-        if self.request.params.logprobs is None:
-            return
-        for writer in self.writers:
-            writer.echo(scored)
 
     def _finish(self, finished: Finished) -> None:
         if finished.reason == "error":
@@ -154,15 +151,15 @@ class Completions:
         worker: Worker,
         prompts: Sequence[str | tuple[int, ...]],
         params: SamplingParams,
-        *,
-        echo: bool,
+        shape: Shape,
         visitor: Visitor,
     ) -> None:
         self.id = f"cmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self._worker = worker
         self._visitor = visitor
-        self._with_logprobs = params.logprobs is not None
+        self._shape = shape
+        self._timings = Timings()
         vocabulary = worker.vocabulary
         if vocabulary is None:
             raise ApiError(503, str(worker.status.detail), code="model_unavailable")
@@ -172,7 +169,8 @@ class Completions:
                 GenerationRequest(prompt, params, visitor),
                 prompt if isinstance(prompt, str) else _text_of(vocabulary, prompt),
                 number * params.n,
-                echo,
+                shape,
+                self._timings,
             )
             for number, prompt in enumerate(prompts)
         ]
@@ -188,6 +186,12 @@ class Completions:
             usage.completion_tokens += written
             usage.cached_tokens += cached
         return usage
+
+    @property
+    def timings(self) -> dict[str, Any]:
+        """The times so far, as JSON."""
+        usage = self.usage
+        return self._timings.json(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
 
     async def begin(self) -> None:
         """Put the first prompts in the queue; raises `ApiError` if any prompt is refused."""
@@ -268,7 +272,13 @@ class Completions:
 
     def choices(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
         """Pieces as JSON values."""
-        return [piece.choice(self._with_logprobs) for piece in pieces]
+        return [piece.choice(self._shape) for piece in pieces]
+
+    def chunks(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+        """Pieces as JSON values for a stream: with log-probabilities, one for each token."""
+        if self._shape.logprobs is None:
+            return self.choices(pieces)
+        return self.choices([part for piece in pieces for part in piece.by_token()])
 
     async def whole(self) -> list[dict[str, Any]]:
         """All choices, once they have ended."""

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from gptj_demo.api.responses import ErrorResponse
 from gptj_demo.api.schema import (
-    ErrorResponse,
     components,
 )
 

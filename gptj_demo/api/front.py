@@ -22,10 +22,12 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 POST_ONLY = ("/tokenize", "/detokenize")
-GET_ONLY = ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json")
+GET_ONLY = ("/health", "/healthz", "/readyz", "/version", "/metrics", "/docs", "/openapi.json")
 _METHODS = {
     "/v1/completions": "POST",
     "/v1/models": "GET",
+    "/v1/score": "POST",
+    "/v1/internal/token-count": "POST",
     "/v2/runs": "POST",
     **dict.fromkeys(POST_ONLY, "POST"),
     **dict.fromkeys(GET_ONLY, "GET"),

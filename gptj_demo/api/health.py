@@ -11,13 +11,14 @@ from starlette.responses import JSONResponse, Response
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import ERRORS
 from gptj_demo.api.metrics import CONTENT_TYPE, Metrics
+from gptj_demo.software import software_version
 from gptj_demo.texts import message
 
 DRAINING = message("refused.draining")
 
 
 class Health:
-    """`/healthz`, `/readyz` and `/metrics`."""
+    """`/healthz`, `/health`, `/readyz`, `/version` and `/metrics`."""
 
     def __init__(self, api: Context, metrics: Metrics) -> None:
         self._api = api
@@ -28,6 +29,8 @@ class Health:
         plain_text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
         router.get("/healthz")(self.healthz)
         router.get("/readyz", responses=not_ready)(self.readyz)
+        router.get("/health", responses=not_ready)(self.readyz)
+        router.get("/version")(self.version)
         router.get(
             "/metrics", response_class=Response, responses={200: plain_text, 401: ERRORS[401]}
         )(self.metrics)
@@ -44,6 +47,10 @@ class Health:
             return JSONResponse({"status": "draining", "detail": str(DRAINING)}, 503)
         body = {"status": status.state, "detail": str(status.detail), "progress": status.progress}
         return JSONResponse(body, 200 if status.state == "ready" else 503)
+
+    async def version(self) -> Response:
+        """The version of the software, a part of system_fingerprint."""
+        return JSONResponse({"version": software_version()})
 
     async def metrics(self, request: Request) -> Response:
         """Metrics in Prometheus's text format."""

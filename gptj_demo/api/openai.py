@@ -15,18 +15,21 @@ from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
+from gptj_demo.api.responses import CompletionResponse, Model, ModelList
 from gptj_demo.api.schema import (
     CompletionRequest,
-    CompletionResponse,
-    Model,
-    ModelList,
     StreamOptions,
     read_body,
     read_params,
+    shape_of,
 )
 from gptj_demo.api.streaming import EventStream, events, unless_caller_leaves
 from gptj_demo.protocol import ModelInfo
+from gptj_demo.sampling import SamplingParams
 from gptj_demo.software import software_version
+
+MAX_LOGPROBS = 4_000_000
+"""In the answer to one request: each takes up to 150 bytes of memory."""
 
 
 class OpenAI:
@@ -45,8 +48,17 @@ class OpenAI:
             response_model=CompletionResponse,
             openapi_extra=described,
         )(self.completions)
+        router.post("/v1/engines/{engine:path}/completions", include_in_schema=False)(
+            self.engine_completions
+        )
         router.get("/v1/models", response_model=ModelList)(self.models)
         router.get("/v1/models/{model:path}", response_model=Model)(self.model)
+
+    async def engine_completions(self, request: Request, engine: str) -> Response:
+        """OpenAI's older address of the same, which names the model."""
+        self._api.access.identify(request)
+        self._api.ready_model(engine)
+        return await self.completions(request)
 
     async def completions(self, request: Request) -> Response:
         """Continue texts. OpenAI's parameters under OpenAI's names, and the playground's own."""
@@ -62,17 +74,18 @@ class OpenAI:
             )
         model = self._api.ready_model(body.model)
         prompts = _prompts_of(body.prompt)
+        if body.truncate_prompt_tokens is not None:
+            prompts = await self._ends_of(prompts, body.truncate_prompt_tokens)
+        _check_size(len(prompts), params)
         await self._api.check_prompts(prompts)
         async with AsyncExitStack() as resources:
-            completions = Completions(
-                self._api.worker, prompts, params, echo=bool(body.echo), visitor=caller
-            )
+            completions = Completions(self._api.worker, prompts, params, shape_of(body), caller)
             await self._api.begin(resources, caller, completions, request)
             same = {
                 "id": completions.id,
                 "object": "text_completion",
                 "created": completions.created,
-                "model": model.name,
+                "model": self._api.id_of(model),
                 "system_fingerprint": fingerprint(model),
             }
 
@@ -82,19 +95,39 @@ class OpenAI:
             if body.stream:
                 options = body.stream_options or StreamOptions.model_construct()
                 told = events(
-                    completions, envelope, options.include_usage, options.continuous_usage_stats
+                    completions,
+                    envelope,
+                    include_usage=options.include_usage,
+                    continuous_usage=options.continuous_usage_stats,
+                    timings=bool(body.timings),
                 )
                 return EventStream(told, resources.pop_all())
             choices = await unless_caller_leaves(request, completions.whole())
-            return JSONResponse(envelope(choices=choices, usage=completions.usage.json()))
+            times = {"timings": completions.timings} if body.timings else {}
+            return JSONResponse(envelope(choices=choices, usage=completions.usage.json(), **times))
+
+    async def _ends_of(
+        self, prompts: list[str | tuple[int, ...]], count: int
+    ) -> list[str | tuple[int, ...]]:
+        """The last tokens of each prompt, `count` at most."""
+        ends: list[str | tuple[int, ...]] = []
+        for prompt in prompts:
+            if isinstance(prompt, str):
+                tokens = await self._api.worker.tokenize(prompt)
+                ids = tuple(token.token_id for token in tokens[-count:])
+                ends.append(prompt if len(tokens) <= count else ids)
+            else:
+                ends.append(prompt[-count:])
+        return ends
 
     def _describe(self, model: ModelInfo) -> dict[str, Any]:
         return {
-            "id": model.name,
+            "id": self._api.id_of(model),
             "object": "model",
             "created": self._started,
             "owned_by": "gptj-playground" if model.is_sample else model.maker,
             "adapters": model.adapters,
+            "max_model_len": model.context_length,
         }
 
     async def models(self, request: Request) -> Response:
@@ -121,6 +154,21 @@ def _prompts_of(prompt: Any) -> list[str | tuple[int, ...]]:
     if isinstance(prompt[0], int):
         return [tuple(prompt)]
     return [one if isinstance(one, str) else tuple(one) for one in prompt]
+
+
+def _check_size(prompts: int, params: SamplingParams) -> None:
+    """Raise `ApiError` 400 for more log-probabilities than one answer may hold."""
+    if params.logprobs is None:
+        return
+    numbers = prompts * params.candidates * params.max_new_tokens * (params.logprobs + 1)
+    if numbers > MAX_LOGPROBS:
+        raise ApiError(
+            400,
+            f"This asks for {numbers:,} log-probabilities, and an answer has {MAX_LOGPROBS:,} at "
+            "most: ask for fewer prompts, completions, tokens or alternatives.",
+            code="invalid_value",
+            param="logprobs",
+        )
 
 
 def fingerprint(model: ModelInfo) -> str:

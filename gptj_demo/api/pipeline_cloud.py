@@ -17,11 +17,17 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gptj_demo.api.choices import Shape
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
-from gptj_demo.api.schema import RunRequest, RunResponse, params_of, read_body
+from gptj_demo.api.responses import RunResponse
+from gptj_demo.api.schema import (
+    RunRequest,
+    params_of,
+    read_body,
+)
 from gptj_demo.api.streaming import unless_caller_leaves
 from gptj_demo.sampling import CONTROLS, SamplingParams
 
@@ -71,7 +77,7 @@ class PipelineCloud:
         params, include = read_run(body.data, await self._api.count_tokens(prompt))
         async with AsyncExitStack() as resources:
             completions = Completions(
-                self._api.worker, [prompt], params, echo=include, visitor=caller
+                self._api.worker, [prompt], params, Shape(echo=include), caller
             )
             await self._api.begin(resources, caller, completions, request)
             choices = await unless_caller_leaves(request, completions.whole())

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 
-from gptj_demo.api.compatibility import drop_neutral
+from gptj_demo.api.choices import Shape
+from gptj_demo.api.compatibility import in_our_terms
 from gptj_demo.api.errors import ApiError
 from gptj_demo.control import Control
 from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
-from gptj_demo.sampling import CONTROLS, MAX_BIAS, SamplingParams
+from gptj_demo.sampling import CONTROLS, MAX_ALTERNATIVES, MAX_BIAS, SamplingParams
 
 MAX_PROMPTS = 128
 DEFAULTS = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
@@ -66,6 +67,23 @@ class _Body(BaseModel):
     )
     stream_options: StreamOptions | None = Field(
         None, description="Only with stream: include_usage, continuous_usage_stats."
+    )
+    truncate_prompt_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Read only so many tokens of each prompt, the last ones."
+    )
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
+        None,
+        description="Tell how probable each token of the prompt was, with so many alternatives, in "
+        "prompt_logprobs of each choice.",
+    )
+    return_token_ids: bool | None = Field(
+        None, description="Tell the ids of the tokens: prompt_token_ids and token_ids of a choice."
+    )
+    timings: bool | None = Field(
+        None, description="Tell in timings how long the request waited, read and wrote."
+    )
+    return_tokens_as_token_ids: bool | None = Field(
+        None, description="Name the tokens in logprobs token_id:ID."
     )
     user: str | None = Field(
         None, max_length=256, description="A name of your own for an end user; it has no effect."
@@ -122,6 +140,32 @@ class TokenizeRequest(BaseModel):
     )
 
 
+class TokenCountRequest(BaseModel):
+    """A text whose tokens to count, as text-generation-webui has it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    text: str = Field(description="The text.")
+
+
+class ScoreRequest(BaseModel):
+    """A prompt, and texts that can follow it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = Field(None, description="The model, as /v1/models names it.")
+    prompt: str | TokenIds = Field(description="What stands before, a text or token ids.")
+    continuations: Annotated[list[str | TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)] = (
+        Field(
+            description="What may follow, with the space before its first word; texts or lists of "
+            f"token ids, at most {MAX_PROMPTS}."
+        )
+    )
+    logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
+        None, description="How many of the most probable tokens to tell in each place."
+    )
+
+
 class DetokenizeRequest(BaseModel):
     """Tokens to turn into text."""
 
@@ -145,132 +189,6 @@ class RunRequest(BaseModel):
     )
 
 
-# ---- answers, for the documentation
-
-
-class Logprobs(BaseModel):
-    """Probabilities of the tokens, in parallel lists."""
-
-    tokens: list[str] = Field(
-        description="The tokens' texts; a part of a character is written as bytes:\\xf0\\x9f."
-    )
-    token_logprobs: list[float | None] = Field(
-        description="The model's own log-probability of each, null for the prompt's first."
-    )
-    top_logprobs: list[dict[str, float] | None] = Field(
-        description="The most probable tokens there, and the token itself."
-    )
-    text_offset: list[int] = Field(
-        description="Where each token begins, in characters from the prompt's beginning on."
-    )
-
-
-class Choice(BaseModel):
-    """One completion."""
-
-    text: str = Field(description="The text, with echo the prompt before it.")
-    index: int = Field(description="Prompt i of n completions each has i * n to i * n + n - 1.")
-    logprobs: Logprobs | None = Field(description="Null where they were not asked for.")
-    finish_reason: Literal["stop", "length", "content_filter"] | None = Field(
-        description="Why it ended; null in all chunks of a stream but the last. content_filter: "
-        "the playground's filter ended the text before a sentence."
-    )
-
-
-class PromptTokensDetails(BaseModel):
-    """Details of the prompt's tokens."""
-
-    cached_tokens: int = Field(description="Tokens that had been read before.")
-
-
-class Usage(BaseModel):
-    """Tokens."""
-
-    prompt_tokens: int = Field(description="Read.")
-    completion_tokens: int = Field(description="Written, candidates of best_of included.")
-    total_tokens: int = Field(description="Both.")
-    prompt_tokens_details: PromptTokensDetails
-
-
-class CompletionResponse(BaseModel):
-    """The completions; a stream sends objects of the same form, each with the new part."""
-
-    id: str = Field(description="Begins with cmpl-.")
-    object: Literal["text_completion"]
-    created: int = Field(description="Seconds since 1970.")
-    model: str = Field(description="The model that answered.")
-    system_fingerprint: str = Field(
-        description="Changes with model, revision, precision, device and code: as long as it is "
-        "the same, so are the words of a seed."
-    )
-    choices: list[Choice]
-    usage: Usage | None
-
-
-class ErrorObject(BaseModel):
-    """What was wrong."""
-
-    message: str = Field(description="For people.")
-    type: str = Field(description="The kind, by status.")
-    param: str | None = Field(description="The parameter, where one was wrong.")
-    code: str | None = Field(description="For programs.")
-
-
-class ErrorResponse(BaseModel):
-    """An error in OpenAI's format."""
-
-    error: ErrorObject
-
-
-class Model(BaseModel):
-    """An available model."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    adapters: list[str] = Field(
-        description="LoRA adapters that are merged into the model, each with =WEIGHT behind where "
-        "it is not 1."
-    )
-
-
-class ModelList(BaseModel):
-    """The available models."""
-
-    object: Literal["list"]
-    data: list[Model]
-
-
-class TokenizeResponse(BaseModel):
-    """The tokens of a text."""
-
-    count: int
-    max_model_len: int = Field(description="Tokens that prompt and continuation have together.")
-    tokens: list[int] = Field(description="The ids.")
-    token_strs: list[str] = Field(description="The texts; of a part of a character its bytes.")
-    byte_offsets: list[int] = Field(description="Where each begins in the text's UTF-8 bytes.")
-
-
-class DetokenizeResponse(BaseModel):
-    """The text of the tokens."""
-
-    prompt: str
-
-
-class RunResponse(BaseModel):
-    """The answer of Pipeline Cloud's GPT-J."""
-
-    id: str
-    created_at: str
-    started_at: str
-    ended_at: str
-    run_state: Literal["completed"]
-    compute_time_ms: int
-    result: None
-    result_preview: list[list[str]] = Field(description="The texts: result_preview[0][0].")
-
-
 # ---- reading them
 
 
@@ -287,7 +205,7 @@ async def read_body(request: Request, model: type[Body]) -> Body:
             code="invalid_content_type",
         )
     try:
-        return model.model_validate_json(drop_neutral(await request.body()))
+        return model.model_validate_json(in_our_terms(await request.body()))
     except ValidationError as error:
         raise _explain(error, model) from None
 
@@ -354,7 +272,21 @@ def read_params(body: BaseModel) -> SamplingParams:
     if values.get("echo") and values.get("logprobs") is None:
         # compute the prompt's probabilities only if the answer shows them
         values["echo"] = values.get("max_new_tokens") == 0
+    scored = getattr(body, "prompt_logprobs", None)
+    if scored is not None:
+        values |= {"echo": True, "logprobs": max(scored, values.get("logprobs") or 0)}
     return params_of({**DEFAULTS, **values})
+
+
+def shape_of(body: Any) -> Shape:
+    """What the choices of a request show."""
+    return Shape(
+        echo=bool(body.echo),
+        logprobs=body.logprobs,
+        prompt_logprobs=body.prompt_logprobs,
+        token_ids=bool(body.return_token_ids),
+        tokens_as_ids=bool(body.return_tokens_as_token_ids),
+    )
 
 
 def params_of(values: Mapping[str, Any]) -> SamplingParams:
@@ -378,7 +310,9 @@ def components() -> dict[str, Any]:
 
     models: list[type[BaseModel]] = [
         CompletionRequest,
+        ScoreRequest,
         TokenizeRequest,
+        TokenCountRequest,
         DetokenizeRequest,
         RunRequest,
     ]

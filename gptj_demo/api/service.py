@@ -15,6 +15,7 @@ from gptj_demo.api.health import Health
 from gptj_demo.api.metrics import Metrics
 from gptj_demo.api.openai import OpenAI
 from gptj_demo.api.pipeline_cloud import PipelineCloud
+from gptj_demo.api.score import Score
 from gptj_demo.api.tokens import Tokens
 from gptj_demo.client import Worker
 from gptj_demo.settings import Settings
@@ -41,7 +42,7 @@ def build_service(worker: Worker, settings: Settings) -> FastAPI:
 def _routes(app: FastAPI, api: Context, metrics: Metrics) -> APIRouter:
     """All routes of the API."""
     router = APIRouter(responses=ERRORS)
-    for family in (OpenAI(api), Tokens(api), PipelineCloud(api)):
+    for family in (OpenAI(api), Score(api), Tokens(api), PipelineCloud(api)):
         family.add_to(router)
     plain = APIRouter()
     Health(api, metrics).add_to(plain)

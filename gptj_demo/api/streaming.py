@@ -78,12 +78,15 @@ class EventStream(StreamingResponse):
 async def events(
     completions: Completions,
     envelope: Callable[..., dict[str, Any]],
+    *,
     include_usage: bool,
     continuous_usage: bool,
+    timings: bool,
 ) -> AsyncGenerator[bytes, None]:
     """The stream's events: pieces as they arrive, then the usage if requested, then the end.
 
     With `include_usage` the pieces have `usage: null`, or with `continuous_usage` the usage so far.
+    With `timings` the last piece of each choice has the times so far.
     """
 
     def usage() -> dict[str, Any]:
@@ -96,8 +99,10 @@ async def events(
             async for pieces in told:
                 if not pieces:
                     yield KEEP_ALIVE
-                for choice in completions.choices(pieces):
-                    yield encode(envelope(choices=[choice], **usage()))
+                for choice in completions.chunks(pieces):
+                    is_last = timings and choice["finish_reason"] is not None
+                    times = {"timings": completions.timings} if is_last else {}
+                    yield encode(envelope(choices=[choice], **usage(), **times))
         if include_usage:
             yield encode(envelope(choices=[], usage=completions.usage.json()))
         yield DONE

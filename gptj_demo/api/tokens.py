@@ -11,17 +11,17 @@ from starlette.responses import JSONResponse, Response
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
+from gptj_demo.api.responses import DetokenizeResponse, TokenCountResponse, TokenizeResponse
 from gptj_demo.api.schema import (
     DetokenizeRequest,
-    DetokenizeResponse,
+    TokenCountRequest,
     TokenizeRequest,
-    TokenizeResponse,
     read_body,
 )
 
 
 class Tokens:
-    """`/tokenize` and `/detokenize`."""
+    """`/tokenize`, `/detokenize` and `/v1/internal/token-count`."""
 
     def __init__(self, api: Context) -> None:
         self._api = api
@@ -34,6 +34,18 @@ class Tokens:
         post("/detokenize", response_model=DetokenizeResponse, openapi_extra=described)(
             self.detokenize
         )
+        post(
+            "/v1/internal/token-count",
+            response_model=TokenCountResponse,
+            openapi_extra=body_of(TokenCountRequest),
+        )(self.token_count)
+
+    async def token_count(self, request: Request) -> Response:
+        """How many tokens a text has, at text-generation-webui's address."""
+        self._api.access.identify(request)
+        body = await read_body(request, TokenCountRequest)
+        self._api.ready_model(None)
+        return JSONResponse({"length": await self._api.count_tokens(body.text)})
 
     async def tokenize(self, request: Request) -> Response:
         """The tokens of a text."""

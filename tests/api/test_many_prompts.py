@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gptj_demo.api.choices import Shape
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.errors import ApiError
 from gptj_demo.client import Worker
@@ -37,7 +38,7 @@ def run(worker: Worker, prompts: list[Any], **params: Any) -> list[dict[str, Any
 
     async def scenario() -> list[dict[str, Any]]:
         controls = SamplingParams(**{"max_new_tokens": 2, "seed": 1, **params})
-        completions = Completions(worker, prompts, controls, echo=True, visitor=ME)
+        completions = Completions(worker, prompts, controls, Shape(echo=True), ME)
         try:
             await completions.begin()
             return await completions.whole()
@@ -78,7 +79,7 @@ def test_the_prompts_wait_while_the_queue_is_full_of_others(worker: Worker) -> N
             for number in range(5)
         ]
         controls = SamplingParams(max_new_tokens=2, ignore_eos=True)
-        completions = Completions(worker, PROMPTS[:6], controls, echo=False, visitor=ME)
+        completions = Completions(worker, PROMPTS[:6], controls, Shape(), ME)
         try:
             await completions.begin()
             entered = [await anext(stream) for stream in others if worker.has_place(None)]

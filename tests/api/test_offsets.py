@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, pre_tokenizers, processors
 
+from gptj_demo.api.choices import Shape
 from gptj_demo.api.completions import Completions
 from gptj_demo.client import Worker
 from gptj_demo.protocol import Visitor
@@ -52,9 +53,8 @@ def complete(
 
     async def scenario() -> list[dict[str, Any]]:
         controls = SamplingParams(echo=echo, **values)
-        completions = Completions(
-            worker, [prompt], controls, echo=echo, visitor=Visitor("me", "me")
-        )
+        shape = Shape(echo=echo, logprobs=controls.logprobs)
+        completions = Completions(worker, [prompt], controls, shape, Visitor("me", "me"))
         await completions.begin()
         return await completions.whole()
 

@@ -1,0 +1,58 @@
+"""How long a request waited, read and wrote, in llama.cpp's words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gptj_demo.protocol import Drafting, Finished, Started, StreamEvent, TokenEvent
+
+
+class Timings:
+    """The times of one request, from its making on; `clock` returns seconds.
+
+    Of a request of several prompts, the first one that starts ends the waiting, and the first token
+    of all ends the reading.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._made = clock()
+        self._started: float | None = None
+        self._first: float | None = None
+        self._last: float | None = None
+
+    def note(self, event: StreamEvent) -> None:
+        """Take note of an event that has just arrived."""
+        if isinstance(event, Started):
+            self._started = self._started or self._clock()
+        elif isinstance(event, TokenEvent | Drafting | Finished):
+            self._last = self._clock()
+            self._first = self._first or self._last
+
+    def json(self, read: int, cached: int, written: int) -> dict[str, Any]:
+        """The times as JSON; `read` tokens of the prompts include the `cached` ones."""
+        now = self._clock()
+        started = now if self._started is None else self._started
+        first = now if self._first is None else self._first
+        last = now if self._last is None else self._last
+        return {
+            "queued_ms": _ms(started - self._made),
+            "cache_n": cached,
+            **_speed("prompt", read - cached, first - started),
+            **_speed("predicted", written, last - first),
+        }
+
+
+def _speed(name: str, tokens: int, seconds: float) -> dict[str, Any]:
+    return {
+        f"{name}_n": tokens,
+        f"{name}_ms": _ms(seconds),
+        f"{name}_per_token_ms": _ms(seconds / tokens) if tokens else None,
+        f"{name}_per_second": round(tokens / seconds, 3) if seconds > 0 else None,
+    }
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 3)

@@ -1,0 +1,199 @@
+"""vLLM's and llama.cpp's fields of a completion, and the routes beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gptj_demo.api.timings import Timings
+from gptj_demo.protocol import Started, TokenEvent
+
+from .conftest import Playground
+
+PROMPT = "Once upon a time there was a king who"
+
+
+def chunks(playground: Playground, **body: Any) -> list[dict[str, Any]]:
+    """The objects of a stream."""
+    answer = playground.complete(PROMPT, stream=True, **body)
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def ids_of(playground: Playground, text: str) -> list[int]:
+    return list(playground.http.post("/tokenize", json={"prompt": text}).json()["tokens"])
+
+
+@pytest.mark.parametrize("echo", [False, True])
+def test_with_probabilities_a_stream_has_one_token_a_chunk(
+    playground: Playground, echo: bool
+) -> None:
+    body = {"max_tokens": 24, "seed": 2, "logprobs": 1, "echo": echo, "n": 2}
+    whole = playground.choices(PROMPT, **body)
+    texts, tokens, offsets = ["", ""], [[], []], [[], []]  # type: ignore[var-annotated]
+    for chunk in chunks(playground, **body):
+        (choice,) = chunk["choices"]
+        told = choice["logprobs"]
+        assert len(told["tokens"]) <= 1
+        texts[choice["index"]] += choice["text"]
+        tokens[choice["index"]] += told["tokens"]
+        offsets[choice["index"]] += told["text_offset"]
+        if told["tokens"] and not told["tokens"][0].startswith("bytes:"):
+            assert choice["text"] in (told["tokens"][0], ""), choice
+    for index, choice in enumerate(whole):
+        assert texts[index] == choice["text"]
+        assert tokens[index] == choice["logprobs"]["tokens"]
+        assert offsets[index] == choice["logprobs"]["text_offset"]
+
+
+def test_the_prompts_probabilities_are_those_of_echo(playground: Playground) -> None:
+    (echoed,) = playground.choices(PROMPT, max_tokens=4, seed=1, echo=True, logprobs=2)
+    (choice,) = playground.choices(PROMPT, max_tokens=4, seed=1, prompt_logprobs=2)
+    assert choice["logprobs"] is None
+    assert echoed["text"] == PROMPT + choice["text"]
+    probable = choice["prompt_logprobs"]
+    ids = ids_of(playground, PROMPT)
+    assert len(probable) == len(ids)
+    assert probable[0] is None
+    for token_id, told, number, top in zip(
+        ids, probable, *(echoed["logprobs"][name] for name in ("token_logprobs", "top_logprobs")),
+        strict=False,
+    ):  # fmt: skip
+        if told is not None:
+            assert told[str(token_id)]["logprob"] == number
+            assert {one["decoded_token"]: one["logprob"] for one in told.values()} == top
+            assert sorted(one["rank"] for one in told.values())[:2] == [1, 2]
+    (fewer,) = playground.choices(
+        PROMPT, max_tokens=4, seed=1, prompt_logprobs=3, logprobs=0, echo=True
+    )
+    assert fewer["text"] == echoed["text"]
+    assert all(len(top) == 1 for top in fewer["logprobs"]["top_logprobs"] if top)
+    (scored,) = playground.choices(PROMPT, max_tokens=0, prompt_logprobs=0)
+    assert (scored["text"], len(scored["prompt_logprobs"])) == ("", len(ids))
+
+
+def test_token_ids_are_told_where_asked_for(playground: Playground) -> None:
+    body = {"max_tokens": 8, "seed": 5, "return_token_ids": True, "ignore_eos": True}
+    (choice,) = playground.choices(PROMPT, **body)
+    assert choice["prompt_token_ids"] == ids_of(playground, PROMPT)
+    assert len(choice["token_ids"]) == 8
+    text = playground.http.post("/detokenize", json={"tokens": choice["token_ids"]}).json()
+    assert text["prompt"] == choice["text"]
+    streamed = [chunk["choices"][0] for chunk in chunks(playground, **body)]
+    assert streamed[0]["prompt_token_ids"] == choice["prompt_token_ids"]
+    assert [one["prompt_token_ids"] for one in streamed[1:]] == [None] * (len(streamed) - 1)
+    assert [i for one in streamed for i in one["token_ids"]] == choice["token_ids"]
+    (named,) = playground.choices(PROMPT, **body, logprobs=1, return_tokens_as_token_ids=True)
+    assert named["logprobs"]["tokens"] == [f"token_id:{i}" for i in choice["token_ids"]]
+    for token, top in zip(
+        named["logprobs"]["tokens"], named["logprobs"]["top_logprobs"], strict=True
+    ):
+        assert token in top
+        assert all(key.startswith("token_id:") for key in top)
+
+
+def test_only_allowed_tokens_are_written(playground: Playground) -> None:
+    allowed = ids_of(playground, " the king and")
+    body = {"max_tokens": 12, "seed": 1, "return_token_ids": True, "temperature": 1.5}
+    (choice,) = playground.choices(PROMPT, allowed_token_ids=allowed, **body)
+    assert len(choice["token_ids"]) == 12
+    assert set(choice["token_ids"]) <= set(allowed)
+    answer = playground.complete(PROMPT, allowed_token_ids=[10**9])
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "allowed_token_ids")
+
+
+def test_a_stop_string_can_stay_and_there_can_be_32(playground: Playground) -> None:
+    body = {"max_tokens": 60, "seed": 3, "temperature": 0}
+    (whole,) = playground.choices(PROMPT, **body)
+    stop = [f"never {number}" for number in range(31)] + [whole["text"][10:14]]
+    (without,) = playground.choices(PROMPT, stop=stop, **body)
+    (kept,) = playground.choices(PROMPT, stop=stop, include_stop_str_in_output=True, **body)
+    assert kept["finish_reason"] == without["finish_reason"] == "stop"
+    assert kept["text"] == without["text"] + stop[-1]
+    assert whole["text"].startswith(kept["text"])
+    assert playground.complete(PROMPT, stop=[*stop, "one more"]).status_code == 400
+
+
+def test_only_the_last_tokens_of_a_prompt_are_read_if_asked(playground: Playground) -> None:
+    ids = ids_of(playground, PROMPT)
+    body = {"max_tokens": 6, "seed": 4, "return_token_ids": True}
+    (choice,) = playground.choices(PROMPT, truncate_prompt_tokens=3, **body)
+    assert choice["prompt_token_ids"] == ids[-3:]
+    assert [choice] == playground.choices(ids[-3:], **body)
+    assert playground.choices(PROMPT, truncate_prompt_tokens=99, **body) == playground.choices(
+        PROMPT, **body
+    )
+
+
+def test_times_are_told_where_asked_for(playground: Playground) -> None:
+    answer = playground.complete(PROMPT, max_tokens=5, timings=True, ignore_eos=True).json()
+    times, usage = answer["timings"], answer["usage"]
+    assert times["prompt_n"] + times["cache_n"] == usage["prompt_tokens"]
+    assert times["predicted_n"] == 5
+    assert all(times[name] >= 0 for name in ("queued_ms", "prompt_ms", "predicted_ms"))
+    assert "timings" not in playground.complete(PROMPT, max_tokens=1).json()
+    streamed = chunks(playground, max_tokens=5, timings=True, n=2)
+    assert sum("timings" in chunk for chunk in streamed) == 2
+
+
+def test_times_are_between_the_events() -> None:
+    timings = Timings(iter([10.0, 12.0, 15.0, 17.0, 20.0]).__next__)
+    for event in (Started(1, 8), TokenEvent(1, 5, "a"), TokenEvent(1, 5, "a")):
+        timings.note(event)
+    assert timings.json(read=8, cached=2, written=2) == {
+        "queued_ms": 2000.0, "cache_n": 2,
+        "prompt_n": 6, "prompt_ms": 3000.0, "prompt_per_token_ms": 500.0, "prompt_per_second": 2.0,
+        "predicted_n": 2, "predicted_ms": 2000.0, "predicted_per_token_ms": 1000.0,
+        "predicted_per_second": 1.0,
+    }  # fmt: skip
+
+
+def test_more_numbers_than_an_answer_holds_are_refused_for_good(playground: Playground) -> None:
+    answer = playground.complete(["a"] * 128, max_tokens=2000, n=16, logprobs=5)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "logprobs")
+    assert "4,000,000" in answer.json()["error"]["message"]
+    assert "Retry-After" not in answer.headers
+
+
+# ---- routes
+
+
+def test_other_servers_routes(playground: Playground) -> None:
+    assert playground.http.get("/health").status_code == 200
+    assert playground.http.get("/version").json()["version"]
+    (model,) = playground.http.get("/v1/models").json()["data"]
+    assert model["max_model_len"] == playground.http.post(
+        "/tokenize", json={"prompt": "a"}
+    ).json()["max_model_len"]  # fmt: skip
+    body = {"prompt": PROMPT, "max_tokens": 4, "seed": 1}
+    of_engine = playground.http.post(f"/v1/engines/{model['id']}/completions", json=body)
+    assert of_engine.json()["choices"] == playground.choices(PROMPT, max_tokens=4, seed=1)
+    answer = playground.http.post("/v1/engines/davinci/completions", json=body)
+    assert answer.status_code == 404
+    counted = playground.http.post("/v1/internal/token-count", json={"text": PROMPT})
+    assert counted.json() == {"length": len(ids_of(playground, PROMPT))}
+
+
+def test_continuations_are_scored_in_their_order(playground: Playground) -> None:
+    texts = [" was old", " went away", " xqz"]
+    body = {"prompt": PROMPT, "continuations": texts, "logprobs": 2}
+    answer = playground.http.post("/v1/score", json=body).json()
+    assert [one["index"] for one in answer["data"]] == [0, 1, 2]
+    for text, score in zip(texts, answer["data"], strict=True):
+        ids = [*ids_of(playground, PROMPT), *score["token_ids"]]
+        (echoed,) = playground.choices(ids, max_tokens=0, echo=True, logprobs=0)
+        own = echoed["logprobs"]["token_logprobs"][-len(score["token_ids"]) :]
+        assert score["token_logprobs"] == own
+        assert score["sum_logprob"] == pytest.approx(sum(own))
+        detokenized = playground.http.post("/detokenize", json={"tokens": score["token_ids"]})
+        assert detokenized.json()["prompt"] == text
+    assert answer["usage"]["completion_tokens"] == 0
+    (greedy,) = playground.choices(PROMPT, max_tokens=3, temperature=0)
+    body = {"prompt": PROMPT, "continuations": [greedy["text"], " xqz"]}
+    scores = playground.http.post("/v1/score", json=body).json()["data"]
+    assert [one["is_greedy"] for one in scores] == [True, False]
+    for wrong in ({"continuations": []}, {"continuations": ["a", ""]}, {"continuations": [[-1]]}):
+        answer = playground.http.post("/v1/score", json={"prompt": PROMPT, **wrong})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "continuations")
