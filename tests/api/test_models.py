@@ -16,7 +16,8 @@ from gptj_demo.settings import Settings
 from gptj_demo.texts import message
 
 MODEL = ModelInfo(
-    name="GPT-J 6B", revision=None, is_sample=False, precision="float16", device="cuda",
+    name="GPT-J 6B", revision=None, is_sample=False, maker="EleutherAI", licence=None,
+    adapters=(), precision="float16", device="cuda",
     device_name="none", forward_path="eager", parameters=1, weight_bytes=1, context_length=2048,
     vocabulary_size=50400, bos_token_id=50256, max_streams=1, why=message("why.asked"),
 )  # fmt: skip
@@ -33,6 +34,7 @@ HUB_NAMES = ["EleutherAI/gpt-j-6b", "eleutherai/GPT-J-6B", "gpt-j-6b", "GPT-J-6B
         (MODEL, "eleutherai/gpt-j-6B", "EleutherAI/gpt-j-6b", HUB_NAMES),
         (replace(MODEL, name="pygmalion-6b"), "PygmalionAI/pygmalion-6b", "pygmalion-6b",
          ["pygmalionai/pygmalion-6b", "Pygmalion-6B"]),
+        (replace(MODEL, name="GPT-J 6B + a", adapters=("a",)), "auto", "GPT-J 6B + a", ["auto"]),
         (replace(MODEL, name="my tune"), "/models/my tune", "my tune",
          ["MY TUNE", "/models/my tune"]),
     ],
