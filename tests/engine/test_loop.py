@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gptj_demo.engine import loop
+from gptj_demo.engine import loop, starting
 from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.load import Refusal, make_plan
 from gptj_demo.protocol import EngineStatus
@@ -23,7 +23,7 @@ def ignore(message: object) -> None:
 def test_a_prompt_of_the_whole_context_can_be_tried() -> None:
     settings = Settings(model="sample", max_streams=1)
     engine = loop.load(settings, ignore)
-    loop.warm_up(engine, make_plan(settings).config.n_positions - 4)
+    starting.warm_up(engine, make_plan(settings).config.n_positions - 4)
     assert engine.is_idle
 
 
@@ -33,7 +33,7 @@ def test_too_little_memory_for_the_trial_is_told_with_what_to_do(
     def run_out(*_: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(loop, "warm_up", run_out)
+    monkeypatch.setattr(starting, "warm_up", run_out)
     with pytest.raises(Refusal, match=r"sample model in float32 with 3 streams .* set max_streams"):
         loop.load(Settings(model="sample", max_streams=3), ignore)
 
@@ -42,7 +42,7 @@ def test_streams_that_nobody_asked_for_are_fewer_where_the_memory_is_less_than_p
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: list[int] = []
-    warm_up = loop.warm_up
+    warm_up = starting.warm_up
 
     def run_out(engine: Engine, prompt_tokens: int) -> None:
         tried.append(engine.max_streams)
@@ -50,7 +50,7 @@ def test_streams_that_nobody_asked_for_are_fewer_where_the_memory_is_less_than_p
             raise torch.OutOfMemoryError
         warm_up(engine, prompt_tokens)
 
-    monkeypatch.setattr(loop, "warm_up", run_out)
+    monkeypatch.setattr(starting, "warm_up", run_out)
     sent: list[object] = []
     caplog.set_level("INFO")
     loop.load(Settings(model="sample"), sent.append)
@@ -67,7 +67,7 @@ def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch)
     def run_out(*_: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(loop, "warm_up", run_out)
+    monkeypatch.setattr(starting, "warm_up", run_out)
     with pytest.raises(Refusal, match="with 1 stream ran out of memory"):
         loop.load(Settings(model="sample"), ignore)
 
@@ -81,7 +81,7 @@ def test_whatever_else_goes_wrong_is_refused_with_one_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(loop, "build_model", fail)
+    monkeypatch.setattr(starting, "build_model", fail)
     with pytest.raises(Refusal) as caught:
         loop.load(Settings(model="sample"), ignore)
     said = str(caught.value)

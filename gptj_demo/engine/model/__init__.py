@@ -2,7 +2,13 @@
 
 from gptj_demo.engine.model.base import Batch, Chunk, ForwardModel, Report, Rows, Shape
 from gptj_demo.engine.model.kv_cache import KVCache
-from gptj_demo.engine.model.select import Choice, UnfitBackend, build_model, use_cores
+from gptj_demo.engine.model.select import (
+    Choice,
+    UnfitBackend,
+    build_model,
+    choose_path,
+    use_cores,
+)
 
 __all__ = [
     "Batch",
@@ -15,5 +21,6 @@ __all__ = [
     "Shape",
     "UnfitBackend",
     "build_model",
+    "choose_path",
     "use_cores",
 ]

@@ -124,11 +124,8 @@ def use_cores(model: GPTJForCausalLM) -> None:
         torch.set_num_threads(min(most, torch.get_num_threads()))
 
 
-def build_model(model: GPTJForCausalLM, backend: str = "auto") -> tuple[ForwardModel, Choice]:
-    """The model on the first path that fits, or on the one named `backend`.
-
-    Takes `model`'s weights over and leaves it empty. Raises `UnfitBackend`.
-    """
+def choose_path(model: GPTJForCausalLM, backend: str = "auto") -> tuple[Path, Choice]:
+    """The first path that fits, or the one named `backend`; raises `UnfitBackend`."""
     names = [path.name for path in PATHS]
     if backend != "auto" and backend not in names:
         raise UnfitBackend(f"backend is {backend}; it must be auto or one of {', '.join(names)}.")
@@ -138,11 +135,20 @@ def build_model(model: GPTJForCausalLM, backend: str = "auto") -> tuple[ForwardM
             continue
         reason = path.unfit(model)
         if reason is None:
-            logger.info("forward path: %s", path.name)
-            for name, why in passed_over:
-                logger.info("not %s: %s", name, why)
-            return path.build(model), Choice(path.name, tuple(passed_over))
+            return path, Choice(path.name, tuple(passed_over))
         if backend == path.name:
             raise UnfitBackend(f"The backend {backend} cannot be used: {reason}.")
         passed_over.append((path.name, reason))
     raise AssertionError("the last path fits every model")
+
+
+def build_model(model: GPTJForCausalLM, backend: str = "auto") -> tuple[ForwardModel, Choice]:
+    """The model on the path of `choose_path`.
+
+    Takes `model`'s weights over and leaves it empty. Raises `UnfitBackend`.
+    """
+    path, choice = choose_path(model, backend)
+    logger.info("forward path: %s", path.name)
+    for name, why in choice.passed_over:
+        logger.info("not %s: %s", name, why)
+    return path.build(model), choice

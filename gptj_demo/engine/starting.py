@@ -1,0 +1,192 @@
+"""From settings to an engine that has answered a request, in two steps.
+
+`load_weights` finds, plans and loads; `start_engine` builds the forward path and tries it. The
+second step may run in another process than the first, as on ZeroGPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import GPTJForCausalLM
+
+from gptj_demo.engine import load as loading
+from gptj_demo.engine.engine import Engine, EngineVocabulary
+from gptj_demo.engine.model import UnfitBackend, build_model, use_cores
+from gptj_demo.engine.model.base import ForwardModel, Report
+from gptj_demo.engine.runner import Runner
+from gptj_demo.protocol import EngineStatus, ModelInfo, Submit, TokenizerReady
+from gptj_demo.sampling import SamplingParams
+from gptj_demo.texts import Message, first_line, joined, message
+from gptj_demo.tokenization import token_bytes
+
+logger = logging.getLogger(__name__)
+
+REPORT_SECONDS = 0.1  # loading is reported at most this often
+
+Send = Callable[[object], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A loaded checkpoint: the plan, the tokenizer, a note on what was not applied, the model."""
+
+    plan: loading.Plan
+    tokenizer: TokenizerReady
+    note: Message | None
+    model: GPTJForCausalLM
+
+    def vocabulary(self) -> EngineVocabulary:
+        """The engine's view of the tokenizer."""
+        tokenizer = self.tokenizer
+        return EngineVocabulary(
+            token_bytes(tokenizer.tokenizer_json),
+            tokenizer.vocabulary_size,
+            tokenizer.context_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_ids=tokenizer.eos_token_ids,
+            unused_token_ids=tokenizer.unused_token_ids,
+        )
+
+    def info(self, path: str, *remarks: Message | None) -> ModelInfo:
+        """The model as the page and the API show it, computed by the forward path `path`."""
+        plan, tokenizer = self.plan, self.tokenizer
+        said = (message("why.path", path=path), self.note, *remarks)
+        return ModelInfo(
+            name=plan.name,
+            revision=plan.revision,
+            is_sample=plan.is_sample,
+            maker=plan.family.maker,
+            licence=plan.licence,
+            adapters=tuple(adapter.label for adapter in plan.adapters),
+            precision=plan.precision,
+            device=plan.device,
+            device_name=plan.device_name,
+            parameters=loading.parameter_count(plan.config),
+            forward_path=path,
+            weight_bytes=loading.weight_bytes(plan.config, plan.precision),
+            context_length=tokenizer.context_length,
+            vocabulary_size=tokenizer.vocabulary_size,
+            bos_token_id=tokenizer.bos_token_id,
+            max_streams=plan.max_streams,
+            why=joined(plan.why, *(one for one in said if one is not None)),
+        )
+
+
+def reporting(send: Send) -> Report:
+    """A function that reports the progress of loading, not too often."""
+    last = 0.0
+
+    def report(detail: Message, progress: float | None = None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if progress is None or progress >= 1 or now - last > REPORT_SECONDS:
+            last = now
+            send(EngineStatus("loading", detail, progress))
+
+    return report
+
+
+def refusing(model: str, error: BaseException) -> loading.Refusal:
+    """The refusal of a model that cannot be loaded because of `error`.
+
+    Whatever goes wrong while loading is a refusal: the files, the settings and the machine would be
+    the same at the next start.
+    """
+    logger.debug("loading failed", exc_info=error)
+    problem = f"{type(error).__name__}, {first_line(error)}"
+    return loading.Refusal(
+        f"The model {model} cannot be loaded ({problem}): check its files, or set model to "
+        "another one or to sample."
+    )
+
+
+def load_weights(
+    plan: loading.Plan, report: Report, send: Send, device: str | None = None
+) -> Weights:
+    """The checkpoint of a plan on `device`, by default the plan's; sends the tokenizer first.
+
+    Raises `loading.Refusal`.
+    """
+    tokenizer, note = loading.load_tokenizer(plan, report)
+    send(tokenizer)
+    target = plan if device is None else replace(plan, device=device)
+    return Weights(plan, tokenizer, note, loading.load_model(target, report))
+
+
+def start_engine(
+    weights: Weights, report: Report, backend: str, may_shrink: bool
+) -> tuple[Engine, ModelInfo]:
+    """An engine that has answered a request, and the model that it has.
+
+    Takes the weights over. With `may_shrink` it has fewer slots than planned where the memory is
+    less than planned. Raises `loading.Refusal`.
+    """
+    plan = weights.plan
+    use_cores(weights.model)
+    try:
+        model, choice = build_model(weights.model, backend)
+    except UnfitBackend as error:
+        raise loading.Refusal(str(error)) from None
+    report(message("status.warming_up"), None)
+    vocabulary = weights.vocabulary()
+    while (started := _try_engine(model, plan, vocabulary, report)) is None:
+        if not may_shrink or plan.max_streams == 1:
+            streams = "1 stream" if plan.max_streams == 1 else f"{plan.max_streams} streams"
+            raise loading.Refusal(
+                f"{plan.name} in {plan.precision} with {streams} ran out of "
+                f"memory on {plan.device_name} while it was tried: free some memory there, set "
+                "max_streams to fewer, or precision to int8."
+            )
+        fewer = plan.max_streams * 3 // 4
+        logger.warning("%d streams ran out of memory; trying %d", plan.max_streams, fewer)
+        plan = replace(plan, max_streams=fewer)
+    engine, slower = started
+    missing = choice.unavailable
+    uncompiled = None if missing is None else message("why.slower", reason=missing)
+    return engine, replace(weights, plan=plan).info(choice.path, slower, uncompiled)
+
+
+def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
+    """Run one request, so that the first visitor does not wait for lazy set-up.
+
+    On a GPU its prompt fills the context, which needs the most memory for activations, so a lack of
+    memory shows here.
+    """
+    params = SamplingParams(max_new_tokens=4)
+    engine.submit(Submit(0, (0,) * prompt_tokens, params, seed=0))
+    engine.submit(Submit(-1, (0,), params, seed=0))
+    while not engine.is_idle:
+        engine.step()
+
+
+def _try_engine(
+    model: ForwardModel, plan: loading.Plan, vocabulary: EngineVocabulary, report: Report
+) -> tuple[Engine, Message | None] | None:
+    """The result of `_build`; None if the plan's streams need more memory than is free."""
+    try:
+        return _build(model, plan, vocabulary, report)
+    except torch.OutOfMemoryError:
+        pass  # the traceback keeps the tensors alive until here
+    model.release()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _build(
+    model: ForwardModel, plan: loading.Plan, vocabulary: EngineVocabulary, report: Report
+) -> tuple[Engine, Message | None]:
+    """An engine that has answered a request, and why it decodes slower than planned, if it does."""
+    unused = sorted(vocabulary.unused_token_ids)
+    runner = Runner(model, plan.max_streams, vocabulary.size, unused)
+    engine = Engine(runner, vocabulary, model.prefill_budget)
+    slower = runner.prepare(report)
+    warm_up(engine, model.warm_up_tokens)
+    return engine, slower
