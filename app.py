@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from gptj_demo.hosting import is_on_a_space
 from gptj_demo.settings import InvalidSettings, Settings, parse_flags
 from gptj_demo.signals import ignore_stop_signals, raise_on_stop_signals
 
@@ -69,7 +70,7 @@ def main() -> None:
 
 def on_a_space(settings: Settings) -> Settings:
     """The settings with the defaults of a Space, where this is one."""
-    if os.environ.get("SYSTEM") != "spaces":
+    if not is_on_a_space():
         return settings
     defaults: dict[str, Any] = {
         "server_name": SPACES_ADDRESS,

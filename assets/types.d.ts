@@ -12,6 +12,8 @@ interface Status { // gptj_demo/ui/model_status.py
   state: string; detail: string; progress: number | null; context_length: number; streams_running: number;
   streams_waiting: number; tokens_written: number; engine_memory_bytes: number | null; software: string;
   filter: { kind: string; action: string } | null; takes_reports: boolean;
+  is_lent: boolean; // the GPU sleeps between requests
+  lease?: string; // what the page holds of it: asleep, waking or awake
   model: Model | null; texts: { detail: Told; why: Told | null };
 }
 

@@ -19,11 +19,13 @@ EngineState = Literal["starting", "loading", "ready", "restarting", "failed"]
 class Visitor(NamedTuple):
     """Who a request comes from: a name, and the network address that the name belongs to.
 
-    A caller can make up any number of names, but not of addresses.
+    A caller can make up any number of names, but not of addresses. `gpu_quota` is the token with
+    which Hugging Face charges a request's GPU seconds to its visitor, where it has one.
     """
 
     name: str
     address: str
+    gpu_quota: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

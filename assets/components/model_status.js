@@ -11,6 +11,8 @@ import { t, told } from "../core/i18n.js";
 const FAST_MS = 500;
 const CALM_MS = 5000;
 const HIDDEN_MS = 30000;
+/** @type {Record<string, string>} */
+const LEASES = { asleep: "lease.asleep", waking: "lease.waking", awake: "lease.awake" };
 
 /** @param {Component} component */
 export function mount({ element, server }) {
@@ -19,6 +21,10 @@ export function mount({ element, server }) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   let said = "";
+  /** @type {Status | null} */
+  let latest = null;
+  /** @type {{state: string, seconds_left: number | null}} */
+  let lease = { state: "asleep", seconds_left: null }; // of a GPU that is lent for a request
 
   async function ask() {
     clearTimeout(timer);
@@ -37,11 +43,15 @@ export function mount({ element, server }) {
   /** @param {Status} status */
   function show(status) {
     const { model, state } = status;
+    latest = status;
+    status.lease = lease.state;
     if (state === "ready" && model) {
       const base = model.is_sample ? t("top.sample_model") : model.name;
       const adapters = model.adapters.join(", ");
       const name = adapters ? t("top.with_adapters", { model: base, adapters }) : base;
-      showState(state, [name, model.precision, model.device].join(" · "), null);
+      const text = [name, model.precision, model.device].join(" · ");
+      const gpu = status.is_lent ? ` · ${t(LEASES[lease.state], { seconds: lease.seconds_left ?? 0 })}` : "";
+      showState(state, text, null, gpu);
     } else {
       showState(state, told(status.texts.detail), status.progress);
     }
@@ -62,10 +72,10 @@ export function mount({ element, server }) {
       : "";
   }
 
-  /** @param {string} state @param {string} text @param {number | null | undefined} progress */
-  function showState(state, text, progress) {
+  /** @param {string} state @param {string} text @param {number | null | undefined} progress @param {string} gpu */
+  function showState(state, text, progress, gpu = "") {
     $(".top").dataset.state = state;
-    setText($(".model-line"), text);
+    setText($(".model-line"), text + gpu);
     const announced = state === "ready" ? t("top.ready", { model: text }) : text;
     if (said !== announced) $('[role="status"]').textContent = announced;
     said = announced;
@@ -79,6 +89,12 @@ export function mount({ element, server }) {
   }
 
   on("refresh-status", ask);
+  on("record", (record) => {
+    if (record.event === "lease") lease = record;
+    else if (record.event === "end") lease = { state: "asleep", seconds_left: null };
+    else return;
+    if (latest?.is_lent) show(latest);
+  });
   document.addEventListener("visibilitychange", () => !document.hidden && ask());
   closeBeside($("details", HTMLDetailsElement));
   offerLanguages($(".languages", HTMLSelectElement));

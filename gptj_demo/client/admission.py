@@ -16,6 +16,7 @@ harms no other.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gptj_demo.client.refusal import RequestRefused
@@ -50,14 +51,18 @@ class _Held:
         self.by_address: Counter[str | None] = Counter()
 
     def add(self, visitor: Visitor | None, completions: int) -> None:
-        name, address = visitor or (None, None)
+        name, address = _named(visitor)
         self.by_visitor[name] += completions
         self.by_address[address] += completions
 
     def of(self, visitor: Visitor | None) -> tuple[int, int]:
         """The completions of the visitor's address, then those of the visitor."""
-        name, address = visitor or (None, None)
+        name, address = _named(visitor)
         return self.by_address[address], self.by_visitor[name]
+
+
+def _named(visitor: Visitor | None) -> tuple[str | None, str | None]:
+    return (None, None) if visitor is None else (visitor.name, visitor.address)
 
 
 class Admission:
@@ -181,22 +186,24 @@ class Admission:
 
     # ---- what happens to the engine
 
-    def suspend(self) -> list[int]:
+    def suspend(self, only: Iterable[int] | None = None) -> list[int]:
         """Note that the engine has ended; returns the ids of the requests that it had.
 
-        They wait for the next engine, and are ready for it.
+        They wait for the next engine, and are ready for it. `only` are the requests of the engine
+        that ended, if there are others.
         """
-        self.is_open = False
-        had = sorted(self._submitted)
+        self.is_open &= only is not None
+        had = sorted(self._submitted if only is None else self._submitted.intersection(only))
         for request_id in had:
             one = self._requests[request_id]
             one.unsent, one.in_engine = one.completions, 0
         self._ready.update(had)
         self._suspended.update(had)
-        # those that the engine had no completion of are not resumed, but depend on it too
-        self._suspended.update(i for i, one in self._requests.items() if not one.is_waiting)
-        self._submitted.clear()
-        self._on_trial.clear()
+        if only is None:
+            # those that the engine had no completion of are not resumed, but depend on it too
+            self._suspended.update(i for i, one in self._requests.items() if not one.is_waiting)
+        self._submitted.difference_update(had)
+        self._on_trial.difference_update(had)
         return had
 
     def suspended(self) -> list[int]:

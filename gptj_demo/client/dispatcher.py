@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gptj_demo.client.admission import Admission
+from gptj_demo.client.backends.base import Lost
 from gptj_demo.client.progress import MOST_DEATHS, Progress
 from gptj_demo.client.prompt import Ready, build_submit
 from gptj_demo.client.refusal import RequestRefused
@@ -33,11 +34,12 @@ from gptj_demo.protocol import (
     Visitor,
     Waiting,
 )
+from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, message
 
 logger = logging.getLogger(__name__)
 
-Delivery = tuple[Stream, StreamEvent]
+Delivery = tuple[Stream, StreamEvent | RequestRefused]
 
 
 class Dispatcher:
@@ -48,11 +50,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self,
-        max_waiting: int,
-        send: Callable[[Submit | Cancel], None],
-        *,
-        shares_by_address: bool = False,
+        self, settings: Settings, send: Callable[[Submit | Cancel, Visitor | None], None]
     ) -> None:
         self.ready: Ready | None = None
         self.closed: Message | None = None
@@ -60,7 +58,8 @@ class Dispatcher:
         self.resumed = 0  # requests that went on in another engine
         self._send = send
         self._lock = threading.RLock()
-        self._admission = Admission(max_waiting, shares_by_address=shares_by_address)
+        public = settings.limits == "public"
+        self._admission = Admission(settings.max_waiting, shares_by_address=public)
         self._streams: dict[int, Stream] = {}  # by request id
         self._progress: dict[int, Progress] = {}  # of the streams that were submitted
         self._accepting = False
@@ -129,10 +128,10 @@ class Dispatcher:
             if self._admission.is_submitted(stream.request_id):
                 progress = self._progress[stream.request_id]
                 progress.cancelled = True
-                self._send(Cancel(stream.request_id))  # the engine sends the last events of its own
+                self._send_cancel(stream)  # the engine sends the last events of its own
                 unsent = progress.drop_unsent()
                 self._admission.drop_unsent(stream.request_id)
-                ended = self._ends(stream, progress, unsent, "cancelled", why)
+                ended = _ends(stream, progress, unsent, "cancelled", why)
             else:
                 ended = self._end(stream.request_id, "cancelled", why)
             moved = self._moved()
@@ -146,7 +145,7 @@ class Dispatcher:
             was_submitted = self._admission.is_submitted(stream.request_id)
             self._admission.leave(stream.request_id)
             if was_submitted:
-                self._send(Cancel(stream.request_id))
+                self._send_cancel(stream)
                 self._fill_slots()  # the engine handles messages in order
             moved = self._moved()
         _deliver(moved)
@@ -155,7 +154,11 @@ class Dispatcher:
         """Submit the completions whose turn it is; with the lock held."""
         now = time.monotonic()
         for request_id, completions in Counter(self._admission.next_turns()).items():
-            self._send(self._progress[request_id].next_part(completions, now))
+            visitor = self._streams[request_id].request.visitor
+            self._send(self._progress[request_id].next_part(completions, now), visitor)
+
+    def _send_cancel(self, stream: Stream) -> None:
+        self._send(Cancel(stream.request_id), stream.request.visitor)
 
     def _end(self, request_id: int, reason: FinishReason, why: Message) -> list[Delivery]:
         """Forget a request; its last events, which no engine will send. With the lock held."""
@@ -165,25 +168,7 @@ class Dispatcher:
         self._admission.leave(request_id)
         progress = self._progress.pop(request_id, None)
         all_of_them = range(stream.request.params.candidates)
-        return self._ends(stream, progress, all_of_them, reason, why)
-
-    def _ends(
-        self,
-        stream: Stream,
-        progress: Progress | None,
-        indexes: Iterable[int],
-        reason: FinishReason,
-        why: Message,
-    ) -> list[Delivery]:
-        """The last events of completions, which no engine will send."""
-        deliveries: list[Delivery] = []
-        for index in indexes:
-            read = written = 0
-            if progress is not None and progress.has_started:
-                read, written = progress.prompt_tokens, progress.generated(index)
-            end = Finished(stream.request_id, reason, why, "", read, written, stream.seed, index)
-            deliveries.append((stream, end))
-        return deliveries
+        return _ends(stream, progress, all_of_them, reason, why)
 
     def _moved(self) -> list[Delivery]:
         """The events of waiting requests whose position has changed; with the lock held."""
@@ -238,15 +223,16 @@ class Dispatcher:
             deliveries += self._moved()
         _deliver(deliveries)
 
-    def suspend(self, why: Message) -> None:
+    def suspend(self, why: Message, only: Iterable[int] | None = None) -> None:
         """The engine has ended, and `why`: its requests wait for the next one.
 
-        One that was cancelled ends. One that got nothing from the last engines ends with an error.
+        `only` are the requests of the engine that ended, if there are others. One that was
+        cancelled ends. One that got nothing from the last engines ends with an error.
         """
         deliveries: list[Delivery] = []
         with self._lock:
-            self._accepting = False
-            for request_id in self._admission.suspend():
+            self._accepting &= only is not None
+            for request_id in self._admission.suspend(only):
                 progress = self._progress[request_id]
                 progress.suspend()
                 if progress.cancelled:
@@ -260,6 +246,21 @@ class Dispatcher:
                 elif progress.has_started:
                     self.resumed += 1
                     deliveries.append((self._streams[request_id], Reconnecting()))
+            self._fill_slots()  # if another engine is there already
+            deliveries += self._moved()
+        _deliver(deliveries)
+
+    def lose(self, lost: Lost) -> None:
+        """End requests that no engine can go on with."""
+        deliveries: list[Delivery] = []
+        with self._lock:
+            for request_id in lost.request_ids:
+                stream, progress = self._streams.get(request_id), self._progress.get(request_id)
+                ends = self._end(request_id, "error", lost.why)
+                if stream is not None and (progress is None or not progress.has_started):
+                    ends = [(stream, RequestRefused(lost.kind, lost.why))]
+                deliveries += ends
+            self._fill_slots()
             deliveries += self._moved()
         _deliver(deliveries)
 
@@ -282,6 +283,24 @@ class Dispatcher:
         preparing = asyncio.ensure_future(self.submit(stream))
         self._preparing.add(preparing)
         preparing.add_done_callback(self._preparing.discard)
+
+
+def _ends(
+    stream: Stream,
+    progress: Progress | None,
+    indexes: Iterable[int],
+    reason: FinishReason,
+    why: Message,
+) -> list[Delivery]:
+    """The last events of completions, which no engine will send."""
+    deliveries: list[Delivery] = []
+    for index in indexes:
+        read = written = 0
+        if progress is not None and progress.has_started:
+            read, written = progress.prompt_tokens, progress.generated(index)
+        end = Finished(stream.request_id, reason, why, "", read, written, stream.seed, index)
+        deliveries.append((stream, end))
+    return deliveries
 
 
 def _deliver(deliveries: list[Delivery]) -> None:

@@ -14,11 +14,18 @@ from gptj_demo.protocol import Visitor
 IPV6_PREFIX = 64  # one connection usually gets a whole network of this size
 
 
+QUOTA_HEADER = "x-ip-token"
+"""Hugging Face's proxy and page send the visitor's token in it."""
+
+
 class Connection(Protocol):
     """A request of Starlette or Gradio; `client` has a `host`, or is None."""
 
     @property
     def client(self) -> Any: ...
+
+    @property
+    def headers(self) -> Any: ...
 
 
 def address_of(request: Connection) -> str:
@@ -42,16 +49,24 @@ def network_of(host: str) -> str:
 def by_address(request: Connection) -> Visitor:
     """A program: named by its address, since a program can make up any session."""
     address = address_of(request)
-    return Visitor(f"address {address}", address)
+    return Visitor(f"address {address}", address, _quota_of(request))
 
 
 def by_session(request: Connection) -> Visitor:
     """A visitor of the page: named by the tab's session, or by the address if there is none."""
     session = getattr(request, "session_hash", None)
     address = address_of(request)
-    return Visitor(f"page {session}", address) if session else by_address(request)
+    if not session:
+        return by_address(request)
+    return Visitor(f"page {session}", address, _quota_of(request))
 
 
 def by_key(key: bytes, request: Connection) -> Visitor:
     """A program with an API key: named by a part of the key's hash."""
-    return Visitor(f"key {hashlib.sha256(key).hexdigest()[:16]}", address_of(request))
+    name = f"key {hashlib.sha256(key).hexdigest()[:16]}"
+    return Visitor(name, address_of(request), _quota_of(request))
+
+
+def _quota_of(request: Connection) -> str | None:
+    token = request.headers.get(QUOTA_HEADER)
+    return None if token is None else str(token)

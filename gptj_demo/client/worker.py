@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import replace
 
-from gptj_demo.client.backends.base import EXIT_SECONDS, Backend, EngineMessage
+from gptj_demo.client.backends.base import EXIT_SECONDS, Backend, EngineMessage, Lapsed, Lost
 from gptj_demo.client.backends.choice import make_backend
 from gptj_demo.client.dispatcher import Dispatcher
 from gptj_demo.client.moderation import make_moderation
@@ -58,11 +58,8 @@ class Worker:
         self._tokenizer: TokenizerReady | None = None
         self._died: Message | None = None  # how the last engine ended, for the streams it had
         self._request_ids = itertools.count(1)
-        self._dispatcher = Dispatcher(
-            settings.max_waiting,
-            self._backend.send,
-            shares_by_address=settings.limits == "public",
-        )
+        self.lease = self._backend.lease  # see `Backend.lease`
+        self._dispatcher = Dispatcher(settings, self._backend.send)
         self._stopping = threading.Event()
         self._refusal: Message | None = None
         self._restart_policy = Restarts()
@@ -265,6 +262,10 @@ class Worker:
                 self._on_status(received)
             case Heartbeat() | Compiled():
                 pass
+            case Lapsed(request_ids):
+                self._dispatcher.suspend(message("lease.nothing"), only=request_ids)
+            case Lost():
+                self._dispatcher.lose(received)
             case TokenizerReady():
                 self._on_tokenizer(received)
             case Refused(why):

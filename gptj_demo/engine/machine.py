@@ -18,11 +18,15 @@ from pathlib import Path, PurePosixPath
 import psutil
 import torch
 
+from gptj_demo.hosting import is_on_zerogpu
 from gptj_demo.texts import Message, first_line, message
 
 USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
 """The share of the free memory that plans use; the rest is for fragmentation, other processes and
 CUDA's libraries. A T4 with 15.7 GB free then holds GPT-J 6B in int8 with eight full contexts."""
+
+ZEROGPU_MEMORY = 48 * 10**9
+"""Bytes of a loan's part of the card; CUDA names the whole card's."""
 
 _ROOT = Path("/")
 
@@ -41,6 +45,8 @@ def find_machines() -> list[Machine]:
     machines = []
     if torch.cuda.is_available() and gpu_problem() is None:
         free, _ = torch.cuda.mem_get_info(0)
+        if is_on_zerogpu():
+            free = min(free, ZEROGPU_MEMORY)
         name = torch.cuda.get_device_name(0)
         machines.append(Machine("cuda", name, int(free * USABLE_MEMORY["cuda"])))
     memory = int(available_memory() * USABLE_MEMORY["cpu"])

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from gptj_demo.client import PlacedPrompt, RequestRefused, Stream, Worker, place_prompt
+from gptj_demo.client.backends.base import LeaseState
 from gptj_demo.client.pacing import PAGE
 from gptj_demo.control_values import InvalidControl, make_params, read_written
 from gptj_demo.protocol import (
@@ -196,8 +197,12 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
     written: Counter[int] = Counter()  # tokens of each completion
     alone: Counter[int] = Counter()  # tokens for which the controls left one candidate
     counts: defaultdict[int, CharacterCount] = defaultdict(CharacterCount)
+    lease: LeaseState | None = None
     async for events in batches(worker, stream):
         lines = ""
+        if (held := worker.lease(stream.request.visitor)) is not None and held != lease:
+            lease = held
+            lines += record("lease", state=held.state, seconds_left=held.seconds_left)
         tokens: defaultdict[int, list[Any]] = defaultdict(list)
         news: dict[int, None] = {}  # completions with events in this batch
         drafting = None

@@ -32,6 +32,7 @@ def describe_status(worker: Worker) -> dict[str, Any]:
         "engine_memory_bytes": _memory_of(worker.engine_pid),
         "software": software_version(),
         "filter": None if worker.moderation is None else worker.moderation.described(),
+        "is_lent": worker.lease(None) is not None,
         "takes_reports": worker.settings.reports is not None,
         "model": None
         if model is None

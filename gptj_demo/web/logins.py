@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gptj_demo.api.guesses import Guesses
+from gptj_demo.hosting import is_on_a_space
 from gptj_demo.web.surface import refusal
 
 PLAIN = b"access-token-unsecure-"
@@ -24,7 +23,7 @@ class Logins:
     def __init__(self, app: ASGIApp, guesses: Guesses | None = None) -> None:
         self._app = app
         self._guesses = guesses or Guesses()
-        self._is_framed = os.environ.get("SYSTEM") == "spaces"
+        self._is_framed = is_on_a_space()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/login"):

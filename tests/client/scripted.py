@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import Any
 
 from gptj_demo.client import Stream, Worker
-from gptj_demo.client.backends.base import EngineMessage, Health
+from gptj_demo.client.backends.base import EngineMessage, Health, LeaseState
 from gptj_demo.protocol import (
     Cancel,
     EngineStatus,
@@ -19,6 +19,7 @@ from gptj_demo.protocol import (
     Submit,
     TokenEvent,
     TokenizerReady,
+    Visitor,
     Waiting,
 )
 from gptj_demo.settings import Settings
@@ -42,7 +43,7 @@ class ScriptedBackend:
     def start(self) -> None:
         self.lives += 1
 
-    def send(self, message: Submit | Cancel) -> None:
+    def send(self, message: Submit | Cancel, visitor: Visitor | None) -> None:
         self.sent.append(message)
 
     def events(self) -> Generator[EngineMessage | None, None, None]:
@@ -54,6 +55,9 @@ class ScriptedBackend:
 
     def health(self) -> Health:
         return Health(None)
+
+    def lease(self, visitor: Visitor | None) -> LeaseState | None:
+        return None
 
     def stop(self) -> None:
         self._messages.put(_END)

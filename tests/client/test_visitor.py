@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from gptj_demo.client.visitor import address_of, by_address, by_key, by_session
+from gptj_demo.protocol import Visitor
 from tests.processes import ROOT
 
 NAMING = re.compile(r"session_hash|client\.host|f\"(page|address|key) ")
@@ -21,14 +22,23 @@ def request(host: str | None) -> Request:
 
 def test_a_person_is_a_session_and_a_program_an_address() -> None:
     browser = gr.Request(request("10.0.0.1"), session_hash="abc")
-    assert by_session(browser) == ("page abc", "10.0.0.1")
-    assert by_address(browser) == ("address 10.0.0.1", "10.0.0.1")
+    assert by_session(browser) == Visitor("page abc", "10.0.0.1")
+    assert by_address(browser) == Visitor("address 10.0.0.1", "10.0.0.1")
+
+
+def test_the_token_of_a_quota_goes_along() -> None:
+    headers = [(b"x-ip-token", b"a.b.c")]
+    asked = Request({"type": "http", "headers": headers, "client": ("10.0.0.1", 1)})
+    browser = gr.Request(asked, session_hash="abc")
+    for visitor in (by_session(browser), by_address(asked), by_key(b"key", asked)):
+        assert visitor.gpu_quota == "a.b.c"
+        assert "a.b.c" not in visitor.name
 
 
 def test_what_a_page_asks_without_a_session_counts_for_its_address() -> None:
     for asked in (request("::1"), gr.Request(request("::1"))):
-        assert by_session(asked) == by_address(asked) == ("address ::1", "::1")
-    assert by_address(request(None)) == ("address unknown", "unknown")
+        assert by_session(asked) == by_address(asked) == Visitor("address ::1", "::1")
+    assert by_address(request(None)) == Visitor("address unknown", "unknown")
 
 
 @pytest.mark.parametrize(

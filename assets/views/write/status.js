@@ -25,6 +25,7 @@ export function describeRunning(run, status) {
       return t("run.reconnecting");
     default:
       if (status && status.state !== "ready") return t("run.waiting_for_model", { detail: told(status.texts.detail) });
+      if (status?.lease === "waking" && !run.ahead) return t("run.waking");
       return run.ahead ? t("run.ahead", { count: run.ahead }) : t("run.starting");
   }
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
+from gptj_demo.client.refusal import RefusalKind
 from gptj_demo.protocol import (
     Cancel,
     Compiled,
@@ -15,13 +16,47 @@ from gptj_demo.protocol import (
     StepEvents,
     Submit,
     TokenizerReady,
+    Visitor,
 )
 from gptj_demo.texts import Message
 
-EngineMessage = EngineStatus | TokenizerReady | StepEvents | Heartbeat | Compiled | Refused
-
 EXIT_SECONDS = 1.0
 """What `wait` gives an engine to end by itself; it has nothing to save."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """An engine ended as planned while it had these requests: they are to be sent again."""
+
+    request_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """These requests cannot be continued: they end with this sentence.
+
+    Those that have not started are refused as `kind`.
+    """
+
+    request_ids: tuple[int, ...]
+    kind: RefusalKind
+    why: Message
+
+
+EngineMessage = (
+    EngineStatus | TokenizerReady | StepEvents | Heartbeat | Compiled | Refused | Lapsed | Lost
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What a visitor holds of a GPU that is lent for seconds at a time.
+
+    `seconds_left` of the lease are left while it is awake.
+    """
+
+    state: Literal["asleep", "waking", "awake"]
+    seconds_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +75,11 @@ class Backend(Protocol):
     def start(self) -> None:
         """Start an engine; returns before it has loaded its model."""
 
-    def send(self, message: Submit | Cancel) -> None:
-        """Send to the engine; does nothing if there is none, or it has died."""
+    def send(self, message: Submit | Cancel, visitor: Visitor | None) -> None:
+        """Send to the engine; does nothing if there is none, or it has died.
+
+        `visitor` is who the request comes from.
+        """
 
     def events(self) -> Generator[EngineMessage | None, None, None]:
         """What the engine sends, until nothing more can come from it; None after about a second
@@ -52,6 +90,9 @@ class Backend(Protocol):
 
     def health(self) -> Health:
         """Whether an engine is there."""
+
+    def lease(self, visitor: Visitor | None) -> LeaseState | None:
+        """What the visitor holds of a lent GPU; None where the engine is always there."""
 
     def stop(self) -> None:
         """Have the engine end; returns at once, and `events` ends soon."""

@@ -18,8 +18,8 @@ from collections.abc import Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from gptj_demo.client.backends.base import EXIT_SECONDS, EngineMessage, Health
-from gptj_demo.protocol import Cancel, Submit
+from gptj_demo.client.backends.base import EXIT_SECONDS, EngineMessage, Health, LeaseState
+from gptj_demo.protocol import Cancel, Submit, Visitor
 from gptj_demo.settings import Settings
 from gptj_demo.software import numba_cache_folder
 from gptj_demo.texts import Message, message
@@ -40,9 +40,9 @@ class LocalBackend:
         process, connection = _spawn_engine()
         with self._lock:
             self._process, self._connection = process, connection
-        self.send(self._settings)
+        self.send(self._settings, None)
 
-    def send(self, message: Submit | Cancel | Settings) -> None:
+    def send(self, message: Submit | Cancel | Settings, visitor: Visitor | None) -> None:
         with self._lock:
             if self._connection is not None:
                 with contextlib.suppress(OSError):  # `events` notices a dead engine
@@ -79,6 +79,9 @@ class LocalBackend:
     def health(self) -> Health:
         process = self._process
         return Health(None if process is None else process.pid)
+
+    def lease(self, visitor: Visitor | None) -> LeaseState | None:
+        return None
 
     def stop(self) -> None:
         connection = self._connection  # without the lock: a send that hangs must not hold this up

@@ -1,0 +1,228 @@
+"""One lease of a GPU for each visitor that has something to ask, and the messages to and from it.
+
+A lease is a call of a function that the lender charges to the visitor: it runs an engine in a
+process of its own until the visitor's requests are over, or the seconds that it was asked for. All
+requests of the visitor share it. The engine connects to a socket here, and names its lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+
+from gptj_demo.client.backends.base import EngineMessage, Lapsed, LeaseState, Lost
+from gptj_demo.client.refusal import RefusalKind
+from gptj_demo.protocol import Cancel, Finished, StepEvents, Submit, Visitor
+from gptj_demo.texts import Message
+
+GATHER_SECONDS = 0.05
+"""How long a lease waits for the visitor's other requests before it is asked for: the cells of a
+comparison arrive together."""
+
+SHORTEST, LONGEST = 10, 60
+"""Seconds that a lease can have. Whoever asks for less waits less; a text that is not complete goes
+on in the next lease."""
+
+LOAD_BYTES_PER_SECOND = 2e9
+"""At which the weights travel from the disk to the GPU, before the engine's seconds begin."""
+BUILD_SECONDS = 5.0
+"""What the engine takes to its first step."""
+STEP_BYTES_PER_SECOND = 450e9
+"""At which a step reads the weights: half of what half an RTX Pro 6000 can."""
+SHORTEST_STEP = 1 / 60
+PREFILL_TOKENS_PER_SECOND = 2000
+
+Lend = Callable[[Visitor | None, str, int, int], None]
+"""Runs a lease for a visitor: the address of the socket, the lease's number, its seconds. Returns
+when it has ended, raises what went wrong."""
+
+
+@dataclass(slots=True)
+class _Lease:
+    """The lease of a visitor, from the first request until its process has let go of the GPU."""
+
+    number: int
+    visitor: Visitor | None
+    seconds: int = 0
+    connection: Connection | None = None
+    reader: threading.Thread | None = None
+    ends: float | None = None  # by the monotonic clock, once it is awake
+    unsent: list[Submit | Cancel] = field(default_factory=list)
+    left: dict[int, int] = field(default_factory=dict)  # completions to finish, by request
+
+
+class Leases:
+    """The leases of all visitors. Thread-safe.
+
+    `explain` puts an error of `lend` into words, `weight_bytes` and `slots` are the model's.
+    """
+
+    def __init__(
+        self,
+        lend: Lend,
+        explain: Callable[[BaseException], tuple[RefusalKind, Message]],
+        put: Callable[[EngineMessage], None],
+        weight_bytes: int,
+        slots: int,
+    ) -> None:
+        self._lend, self._explain, self._put = lend, explain, put
+        self._weight_bytes, self._slots = weight_bytes, slots
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._by_visitor: dict[str | None, _Lease] = {}
+        self._by_number: dict[int, _Lease] = {}
+        self._stopping = threading.Event()
+        self._folder = Path(tempfile.mkdtemp(prefix="gptj-leases-"))  # only this user may enter
+        self._address = str(self._folder / "socket")
+        self._listener = Listener(self._address, "AF_UNIX", backlog=64)
+        threading.Thread(target=self._accept, name="leases", daemon=True).start()
+
+    def send(self, message: Submit | Cancel, visitor: Visitor | None) -> None:
+        """Send to the visitor's lease; a request opens one if there is none."""
+        name = None if visitor is None else visitor.name
+        with self._lock:
+            lease = self._by_visitor.get(name)
+            if lease is None:
+                if isinstance(message, Cancel) or self._stopping.is_set():
+                    return  # the request's lease has ended
+                lease = _Lease(next(self._numbers), visitor)
+                self._by_visitor[name] = self._by_number[lease.number] = lease
+                threading.Thread(
+                    target=self._run, args=(lease,), name=f"lease {lease.number}", daemon=True
+                ).start()
+            if isinstance(message, Submit):
+                more = _completions(message)  # a request can come in parts
+                lease.left[message.request_id] = lease.left.get(message.request_id, 0) + more
+            if lease.connection is None:
+                lease.unsent.append(message)
+            else:
+                _send(lease.connection, message)
+
+    def state(self, visitor: Visitor | None) -> LeaseState:
+        """What the visitor holds at present."""
+        with self._lock:
+            lease = self._by_visitor.get(None if visitor is None else visitor.name)
+            if lease is None:
+                return LeaseState("asleep")
+            if lease.ends is None:
+                return LeaseState("waking")
+            return LeaseState("awake", max(0, round(lease.ends - time.monotonic())))
+
+    def stop(self) -> None:
+        """End all leases; returns at once."""
+        self._stopping.set()
+        with self._lock:
+            for lease in self._by_number.values():
+                if lease.connection is not None:
+                    # a shut-down, as forked processes may have copies of the descriptor
+                    with (
+                        contextlib.suppress(OSError),
+                        socket.socket(fileno=os.dup(lease.connection.fileno())) as ours,
+                    ):
+                        ours.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, lease: _Lease) -> None:
+        """One lease, in a thread of its own."""
+        self._stopping.wait(GATHER_SECONDS)
+        with self._lock:
+            asked = [one for one in lease.unsent if isinstance(one, Submit)]
+            lease.seconds = lease_seconds(asked, self._weight_bytes, self._slots)
+        error: BaseException | None = None
+        try:
+            self._lend(lease.visitor, self._address, lease.number, lease.seconds)
+        except BaseException as raised:  # the lender's errors have no common class
+            error = raised
+        with self._lock:
+            del self._by_number[lease.number]
+        if lease.reader is not None:
+            lease.reader.join()  # it passes on the last events
+        with self._lock:
+            del self._by_visitor[None if lease.visitor is None else lease.visitor.name]
+            left = tuple(lease.left)
+        if left and error is None:
+            self._put(Lapsed(left))
+        elif left and error is not None:
+            self._put(Lost(left, *self._explain(error)))
+
+    def _accept(self) -> None:
+        """Take the connections of engines, for ever."""
+        while True:
+            connection = self._listener.accept()
+            number = connection.recv()
+            with self._lock:
+                lease = self._by_number.get(number)
+                if lease is None or self._stopping.is_set():
+                    connection.close()
+                    continue
+                lease.connection = connection
+                lease.ends = time.monotonic() + lease.seconds
+                for message in lease.unsent:
+                    _send(connection, message)
+                lease.unsent.clear()
+                lease.reader = threading.Thread(
+                    target=self._read, args=(lease, connection), name="lease reader", daemon=True
+                )
+                lease.reader.start()
+
+    def _read(self, lease: _Lease, connection: Connection) -> None:
+        """Pass on what an engine sends, until it closes the connection."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                received: StepEvents = connection.recv()
+                with self._lock:
+                    for event in received.events:
+                        if isinstance(event, Finished):
+                            _finish(lease.left, event.request_id)
+                self._put(received)
+        with self._lock:
+            lease.connection = None
+            connection.close()
+
+
+def lease_seconds(submits: Iterable[Submit], weight_bytes: int, slots: int) -> int:
+    """Seconds of a GPU that these requests take together, when they start from a cold process."""
+    step = max(SHORTEST_STEP, weight_bytes / STEP_BYTES_PER_SECOND)
+    prompts, completions, longest = 0, 0, 0.0
+    for submit in submits:
+        params = submit.params
+        writing = step * params.max_new_tokens
+        if params.max_time:
+            writing = min(writing, params.max_time)
+        longest = max(longest, writing)
+        prompts += len(submit.prompt_token_ids)
+        completions += _completions(submit)
+    rounds = math.ceil(completions / slots)
+    seconds = BUILD_SECONDS + prompts / PREFILL_TOKENS_PER_SECOND + rounds * longest
+    return math.ceil(min(max(seconds, SHORTEST), LONGEST))
+
+
+def _completions(submit: Submit) -> int:
+    """Completions of a request that have not ended."""
+    resumption = submit.resumption
+    return submit.params.candidates if resumption is None else len(resumption.written)
+
+
+def _finish(left: dict[int, int], request_id: int) -> None:
+    """Note that one completion of a request has ended."""
+    if request_id in left:
+        left[request_id] -= 1
+        if not left[request_id]:
+            del left[request_id]
+
+
+def _send(connection: Connection, message: Submit | Cancel) -> None:
+    with contextlib.suppress(OSError):  # its reader notices a dead engine
+        connection.send(message)

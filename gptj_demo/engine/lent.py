@@ -1,0 +1,152 @@
+"""The engine on a GPU that is lent for seconds at a time, as on ZeroGPU.
+
+The web process loads the weights once (`load`) and never touches the GPU. For each lease the
+`spaces` package forks it, or takes a process that it forked before, and calls `serve` there: that
+process builds its engine from the inherited weights and answers over a socket, like the engine
+process elsewhere, until nobody has asked for anything for a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection
+
+import torch
+
+from gptj_demo.engine import load as loading
+from gptj_demo.engine.engine import Engine
+from gptj_demo.engine.model import UnfitBackend, choose_path
+from gptj_demo.engine.starting import Weights, load_weights, refusing, reporting, start_engine
+from gptj_demo.protocol import EngineEvent, ModelInfo, StepEvents, Submit
+from gptj_demo.settings import Settings
+from gptj_demo.texts import Message, message
+
+HOLD_SECONDS = 1.0
+"""How long a lease is kept without a request: the next one of a visitor often follows at once."""
+
+PARENT_SECONDS = 1.0  # between two looks whether the web process is still there
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """The weights in the web process, and how each lease uses them."""
+
+    weights: Weights
+    model: ModelInfo
+    may_shrink: bool
+
+
+def load(settings: Settings, send: Callable[[object], None]) -> Lent:
+    """Load the weights in this process, reporting progress; raises `loading.Refusal`.
+
+    In 16 bits and without graphs: nothing may be compiled or captured in a lease, whose seconds
+    the visitor pays for.
+    """
+    try:
+        report = reporting(send)
+        report(message("status.choosing"), None)
+        plan = loading.make_plan(settings)
+        on_gpu = plan.device == "cuda"
+        if on_gpu and plan.precision == "int8":
+            raise loading.Refusal(
+                "int8 is not used on ZeroGPU, where there is room for 16 bits: set precision to "
+                "auto or float16."
+            )
+        # the package intercepts moves to the GPU, and nothing that makes tensors there
+        weights = load_weights(plan, report, send, device="cpu")
+        for parameter in weights.model.parameters():  # and nothing else: it is packed as it is
+            parameter.data = parameter.data.to(plan.device)
+        backend = "eager" if on_gpu and settings.backend == "auto" else settings.backend
+        path, _ = choose_path(weights.model, backend)
+    except (loading.Refusal, SystemExit):
+        raise
+    except UnfitBackend as error:
+        raise loading.Refusal(str(error)) from None
+    except BaseException as error:
+        raise refusing(settings.model, error) from error
+    model = weights.info(path.name, message("why.lent"))
+    return Lent(weights, model, may_shrink=settings.max_streams is None)
+
+
+# ---- in the process of a lease
+
+_engine: Engine | None = None  # kept for the next lease that this process gets
+
+
+def serve(lent: Lent, address: str, lease: int, seconds: float) -> None:
+    """Answer requests over the socket at `address` until none is left, or `seconds` are over.
+
+    The first message names the lease. Requests that are not over at the end are told nothing: the
+    web process hands them to the next lease.
+    """
+    global _engine
+    deadline = time.monotonic() + seconds
+    if _engine is None:
+        _leave_parent()
+    with Client(address, "AF_UNIX") as connection:
+        connection.send(lease)
+        if _engine is None:
+            # the pools that the web process used do not work in a fork of it
+            torch.set_num_threads(1)
+            path = lent.model.forward_path
+            _engine, _ = start_engine(lent.weights, _silent, path, lent.may_shrink)
+        _answer(_engine, connection, deadline)
+
+
+def _silent(detail: Message, progress: float | None) -> None:
+    """Report nothing."""
+
+
+def _answer(engine: Engine, connection: Connection, deadline: float) -> None:
+    """Serve the connection; the engine is idle at the end."""
+    requests: set[int] = set()  # that may have tokens left to write
+    try:
+        while time.monotonic() < deadline:
+            left = deadline - time.monotonic()
+            if engine.is_idle and not connection.poll(max(0.0, min(HOLD_SECONDS, left))):
+                return
+            events: list[EngineEvent] = []
+            while connection.poll():
+                received = connection.recv()
+                if isinstance(received, Submit):
+                    engine.submit(received)
+                    requests.add(received.request_id)
+                else:
+                    events += engine.cancel(received.request_id)
+            events += engine.step()
+            if events:
+                connection.send(StepEvents(tuple(events)))
+    except (EOFError, OSError):
+        return  # the web process wants no more of it
+    finally:
+        for request_id in requests:
+            engine.cancel(request_id)
+
+
+def _leave_parent() -> None:
+    """Give up what a fork shares with the web process, and end when that ends.
+
+    Its sockets would stay open here: clients would wait for an end that does not come, and the port
+    would stay taken. They become /dev/null, so that no number is used again under an object that
+    still believes to own it.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the folder's own, which is closed by now
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.dup2(nothing, number)
+    os.close(nothing)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

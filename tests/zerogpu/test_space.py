@@ -1,0 +1,103 @@
+"""A ZeroGPU Space: visitors ask over HTTP, leases are forked processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import torch
+
+from gptj_demo.engine.load.memory import parameter_count
+from tests.engine.checkpoints import make_config
+from tests.processes import is_running
+from tests.waiting import eventually
+from tests.zerogpu.conftest import OnZeroGpu, Playground
+
+TOKENS = 60
+
+
+def text_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["text"])
+
+
+def test_three_visitors_each_have_a_lease_and_the_ordinary_words(
+    zerogpu: OnZeroGpu, ordinary: Playground
+) -> None:
+    def ask(playground: Playground, visitor: str) -> list[str]:
+        if visitor == "cleo":
+            return playground.compare(visitor, "The keeper", TOKENS)
+        return [text_of(playground.complete(visitor, f"{visitor} saw", max_tokens=TOKENS))]
+
+    visitors = ["anna", "bert", "cleo"]
+    with ThreadPoolExecutor(3) as pool:
+        lent = list(pool.map(lambda visitor: ask(zerogpu, visitor), visitors))
+    assert len(lent[2]) == 9
+    assert all(text for texts in lent for text in texts)
+    assert lent == [ask(ordinary, visitor) for visitor in visitors]
+    for visitor in visitors:
+        assert len(zerogpu.log("schedule", token=visitor)) == 1
+
+
+def test_a_lease_ends_by_itself_and_its_process_is_used_again(zerogpu: OnZeroGpu) -> None:
+    text_of(zerogpu.complete("dora", "One", max_tokens=4))
+    eventually(lambda: zerogpu.log("release", token="dora"))
+    text_of(zerogpu.complete("emil", "Two", max_tokens=4))
+    (lease,) = zerogpu.log("schedule", token="emil")
+    others = {one["pid"] for one in zerogpu.log("schedule") if one["token"] != "emil"}
+    assert lease["pid"] in others
+    eventually(lambda: zerogpu.log("release", token="emil"))
+
+
+def test_only_the_weights_are_packed_and_after_the_function_is_known(zerogpu: OnZeroGpu) -> None:
+    (startup,) = zerogpu.log("startup")
+    config = make_config(n_positions=2048)
+    bytes_each = torch.float32.itemsize
+    assert startup["moved"]["bytes"] == parameter_count(config) * bytes_each
+    assert startup["functions"] == 1
+
+
+def test_a_killed_lease_ends_its_streams_with_a_sentence_and_the_next_request_works(
+    zerogpu: OnZeroGpu,
+) -> None:
+    asked = {"prompt": "x", "max_tokens": 2000, "temperature": 2, "top_p": 1, "stream": True}
+    headers = zerogpu.headers("fred")
+    with zerogpu.http.stream("POST", "/v1/completions", json=asked, headers=headers) as answer:
+        lines = answer.iter_lines()
+        first = next(line for line in lines if line)
+        (lease,) = zerogpu.log("schedule", token="fred")
+        os.kill(lease["pid"], signal.SIGKILL)
+        rest = list(lines)
+    assert first.startswith("data: ")
+    assert any("The GPU was taken away in the middle of the work." in line for line in rest)
+    assert text_of(zerogpu.complete("fred", "Once", max_tokens=4))
+    assert len(zerogpu.log("schedule", token="fred")) == 2
+
+
+def test_a_visitor_without_quota_reads_how_much_is_missing_and_when_it_is_back(
+    zerogpu: OnZeroGpu,
+) -> None:
+    answer = zerogpu.complete("poor", "Once", max_tokens=4)
+    assert answer.status_code == 429
+    said = answer.json()["error"]["message"]
+    assert "You have used your GPU time" in said
+    assert "3 s are left. Try again in 1:02:03" in said
+
+
+def test_the_status_says_that_the_gpu_is_lent(zerogpu: OnZeroGpu, ordinary: Playground) -> None:
+    for playground, is_lent in ((zerogpu, True), (ordinary, False)):
+        event = playground.http.post("/gradio_api/call/status", json={"data": []}).json()
+        told = playground.http.get(f"/gradio_api/call/status/{event['event_id']}").text
+        assert f'"is_lent": {str(is_lent).lower()}' in told
+        assert ("A GPU is lent for each visitor" in told) is is_lent
+
+
+def test_the_end_of_the_program_ends_the_idle_processes(zerogpu: OnZeroGpu) -> None:
+    """The last test of this file: it ends the playground."""
+    children = psutil.Process(zerogpu.process.pid).children(recursive=True)
+    assert children
+    assert zerogpu.end() == 0
+    eventually(lambda: not any(map(is_running, children)))
