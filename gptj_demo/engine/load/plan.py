@@ -21,9 +21,11 @@ from gptj_demo.engine.load.memory import (
     MAX_STREAMS_BY_DEFAULT,
     memory_needed,
     streams_that_fit,
+    weight_bytes,
 )
 from gptj_demo.engine.machine import Machine, find_machines, gpu_problem
 from gptj_demo.engine.model.base import Shape
+from gptj_demo.hosting import is_on_a_space
 from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, joined, message
 
@@ -100,18 +102,32 @@ def make_plan(settings: Settings) -> Plan:
         if problem:
             reason = joined(reason, problem)
         return _plan(checkpoint, machines[0], settings, reason, adapters)
-    if machines[0].device == "cuda":
+    on_gpu = machines[0].device == "cuda"
+    if on_gpu or is_on_a_space():  # elsewhere a processor gets no download that nobody asked for
         try:
             checkpoint = _find_checkpoint(GPT_J, settings)
-            return _plan(checkpoint, machines[0], settings, message("why.gpu_fits"))
+            fits = message("why.gpu_fits" if on_gpu else "why.space_fits")
+            return _plan(checkpoint, machines[0], settings, fits)
         except Refusal as refusal:
             reason = message("why.refused", reason=str(refusal))
     else:
-        reason = gpu_problem() or message("why.no_gpu")
+        reason = joined(gpu_problem() or message("why.no_gpu"), _how_to_get_gpt_j(machines[0]))
     checkpoint = _find_checkpoint("sample", settings)
     with suppress(Refusal):  # a GPU can be too full even for this; then use the CPU
         return _plan(checkpoint, machines[0], settings, reason)
     return _plan(checkpoint, machines[-1], settings, reason)
+
+
+def _how_to_get_gpt_j(machine: Machine) -> Message:
+    """The command for GPT-J 6B on a processor, and what it needs, in GB."""
+    config = GPTJConfig()  # its defaults are those of GPT-J 6B
+    return message(
+        "why.real_model",
+        model=GPT_J,
+        download=f"{weight_bytes(config, 'float16') / 1e9:.0f}",
+        memory=f"{memory_needed(config, 'int8', 1) / 1e9:.1f}",
+        free=f"{machine.memory / 1e9:.1f}",
+    )
 
 
 def _plan(

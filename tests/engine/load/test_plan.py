@@ -187,6 +187,33 @@ def test_without_a_gpu_auto_is_the_sample_model(sample: Path, machine: Any) -> N
     assert (plan.name, plan.source, plan.revision) == ("sample model", str(sample), None)
     assert (plan.precision, plan.device, plan.max_streams) == ("float32", "cpu", 32)
     assert "GPU" in str(plan.why)
+    command = "make run MODEL=EleutherAI/gpt-j-6b: it downloads 12 GB once and needs 8.4 GB"
+    assert command in str(plan.why)
+    assert "16.0 GB can be used" in str(plan.why)
+
+
+def test_a_space_without_a_gpu_serves_gpt_j_in_8_bits(
+    full_size: Path, machine: Any, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSTEM", "spaces")
+    hub.publish(GPT_J, "float16", full_size)
+    machine(cpu=14.4)  # nine tenths of 16 GB
+    plan = make_plan(Settings(model="auto"))
+    assert (plan.name, plan.precision, plan.device) == ("GPT-J 6B", "int8", "cpu")
+    assert plan.max_streams >= 4
+    assert "The memory of this Space has room for GPT-J 6B." in str(plan.why)
+    assert make_plan(Settings(model="sample")).is_sample
+
+
+def test_a_space_without_room_for_gpt_j_serves_the_sample_model(
+    sample: Path, full_size: Path, machine: Any, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSTEM", "spaces")
+    hub.publish(GPT_J, "float16", full_size)
+    machine(cpu=7)
+    plan = make_plan(Settings(model="auto"))
+    assert plan.is_sample
+    assert "GPT-J 6B cannot run here" in str(plan.why)
 
 
 def test_a_gpu_without_room_for_gpt_j_gets_the_sample_model(
