@@ -1,0 +1,83 @@
+"""The files for containers, as far as they can be checked without Docker."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from gptj_demo.api.metrics import Metrics
+from gptj_demo.settings import Settings
+from tests.client.scripted import Bench
+from tests.processes import ROOT
+
+MONITORING = ROOT / "hosting" / "monitoring"
+NAME = re.compile(r"\b(?:gptj|process)_\w+")
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_the_dashboard_asks_for_metrics_that_exist() -> None:
+    bench = Bench()
+    text = Metrics(bench.worker).text().decode()
+    bench.worker.stop()
+    served = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    served |= {f"{name}_bucket" for name in served}
+    dashboard = json.loads((MONITORING / "playground.json").read_text(encoding="utf-8"))
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in NAME.findall(target["expr"])
+    }
+    assert len(asked) > 10
+    assert not asked - served
+
+
+def test_the_dashboard_and_its_source_know_each_other() -> None:
+    (source,) = read("hosting/monitoring/grafana.yml")["datasources"]
+    dashboard = json.loads((MONITORING / "playground.json").read_text(encoding="utf-8"))
+    used = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
+    assert used == {source["uid"]}
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_compose_mounts_files_that_exist_and_sets_what_is_known() -> None:
+    services = read("compose.yaml")["services"]
+    for service in services.values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert not source.startswith("./") or (ROOT / source).is_file(), source
+    names = {name for name in services["playground"]["environment"] if name.startswith("GPTJ_")}
+    assert names <= {f"GPTJ_{field.upper()}" for field in Settings.model_fields}
+    assert services["playground"]["read_only"] is True
+    assert [name for name, one in services.items() if "profiles" not in one] == ["playground"]
+    (scraped,) = read("hosting/monitoring/prometheus.yml")["scrape_configs"]
+    assert scraped["static_configs"][0]["targets"] == ["playground:7860"]
+
+
+@pytest.mark.parametrize("pattern", [r"^USER 1000:1000$", r"^HEALTHCHECK ", r'^CMD \["python"'])
+def test_the_image_runs_as_a_user_and_its_program_gets_the_signals(pattern: str) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(pattern, dockerfile, re.MULTILINE)
+
+
+def test_the_image_writes_into_its_cache_only() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for name in ("HF_HOME", "NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "GRADIO_TEMP_DIR"):
+        assert re.search(rf"\b{name}=/cache\b", dockerfile), name
+
+
+def test_the_context_holds_what_is_copied() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
+    for source in " ".join(copied).split():
+        assert (ROOT / source).exists()
+        assert f"!{source}" in ignored
