@@ -275,7 +275,7 @@ class _Printed:
     def _reason(self, finished: Finished) -> str:
         model = self._model
         parts = [
-            f"{model.name}, {model.precision}, {model.device}",
+            f"{model.full_name}, {model.precision}, {model.device}",
             f"{finished.prompt_tokens} + {finished.completion_tokens} tokens",
             str(finished.message),
             f"seed {finished.seed}",

@@ -127,6 +127,11 @@ class ModelInfo:
     why: Message
     """Why this model in this precision on this device, and what fails to be fast, if anything."""
 
+    @property
+    def full_name(self) -> str:
+        """The name with those of its adapters."""
+        return " + ".join((self.name, *self.adapters))
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:

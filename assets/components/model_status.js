@@ -46,9 +46,7 @@ export function mount({ element, server }) {
     latest = status;
     status.lease = lease.state;
     if (state === "ready" && model) {
-      const base = model.is_sample ? t("top.sample_model") : model.name;
-      const adapters = model.adapters.join(", ");
-      const name = adapters ? t("top.with_adapters", { model: base, adapters }) : base;
+      const name = model.is_sample ? [t("top.sample_model"), ...model.adapters].join(" + ") : model.name;
       const text = [name, model.precision, model.device].join(" · ");
       const gpu = status.is_lent ? ` · ${t(LEASES[lease.state], { seconds: lease.seconds_left ?? 0 })}` : "";
       showState(state, text, null, gpu);

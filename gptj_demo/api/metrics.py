@@ -184,5 +184,6 @@ class _State(Collector):
             info = GaugeMetricFamily(
                 "gptj_model_info", "The model.", labels=["name", "revision", "precision", "device"]
             )
-            info.add_metric([model.name, model.revision or "", model.precision, model.device], 1.0)
+            name, revision = model.full_name, model.revision or ""
+            info.add_metric([name, revision, model.precision, model.device], 1.0)
             yield info

@@ -37,7 +37,7 @@ def describe_status(worker: Worker) -> dict[str, Any]:
         "model": None
         if model is None
         else {
-            "name": model.name,
+            "name": model.full_name,
             "revision": model.revision,
             "is_sample": model.is_sample,
             "licence": model.licence,

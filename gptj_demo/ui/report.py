@@ -47,4 +47,4 @@ def _model_of(worker: Worker) -> dict[str, Any]:
     model = worker.model
     if model is None:
         return {}
-    return {"name": model.name, "revision": model.revision, "precision": model.precision}
+    return {"name": model.full_name, "revision": model.revision, "precision": model.precision}

@@ -177,6 +177,7 @@ def test_the_model_says_which_adapters_it_has(tiny: Path, adapter: Path) -> None
     infos = [one.model for one in sent if isinstance(one, EngineStatus) and one.model is not None]
     info = infos[-1]
     assert info.adapters == ("adapter=0.5",)
+    assert info.full_name == f"{tiny.name} + adapter=0.5"
     assert fingerprint(info) != fingerprint(replace(info, adapters=()))
 
 
