@@ -14,6 +14,7 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 
+from gptj_demo.api.compatibility import ALIASES, NEUTRAL
 from gptj_demo.sampling import CONTROLS
 
 from .conftest import Playground
@@ -27,10 +28,14 @@ PATIENT = {
 }
 
 
+LENGTHS = ["max_tokens", "response_length"]
+LENGTHS += [name for name, ours in ALIASES.items() if ours == "max_tokens"]
+
+
 def _bounded(body: Any) -> Any:
     """The body with so little to write that many of them end in good time."""
     if isinstance(body, dict):
-        for name in ("max_tokens", "max_new_tokens", "response_length"):
+        for name in LENGTHS:
             if type(body.get(name)) is int and body[name] > 8:
                 body = {**body, name: 8}
     return body
@@ -73,6 +78,8 @@ VALUES = (
 )
 NAMES = st.sampled_from(
     ["max_tokens", "model", "stream", "stream_options", "suffix", "user", "stop"]
+    + ["prompt_logprobs", "return_token_ids", "return_tokens_as_token_ids", "timings"]
+    + ["truncate_prompt_tokens", *ALIASES, *sorted(NEUTRAL)]
     + [control.name for control in CONTROLS]
 ) | st.text(max_size=10)
 PROMPTS = (
