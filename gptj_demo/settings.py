@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         4 * 2**20, ge=1, description="Bytes that the body of a request may have."
     )
+    access_log: Literal["none", "json"] = Field(
+        "none",
+        description="none, or json: a line for each request of the API on standard error, with "
+        "method, path, status, request id, times and tokens, and never a text.",
+    )
     cors_origins: str = Field(
         "",
         description="Other sites whose pages may use the playground from a browser, such as "

@@ -15,6 +15,8 @@ from gptj_demo.client import Worker
 from gptj_demo.protocol import ModelInfo, Visitor
 from gptj_demo.settings import Settings
 
+COMPLETIONS = "gptj_demo.completions"
+
 
 class Context:
     """The worker, its settings and the access rules, for every family of routes."""
@@ -59,7 +61,11 @@ class Context:
     async def begin(
         self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request
     ) -> None:
-        """Admit a request and queue it; leaving `resources` ends it and counts its tokens."""
+        """Admit a request and queue it; leaving `resources` ends it and counts its tokens.
+
+        The scope of the request gets the completions, for the access log.
+        """
+        request.scope[COMPLETIONS] = completions
         resources.enter_context(self.access.admit(caller))
 
         async def end() -> None:

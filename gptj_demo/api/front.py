@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gptj_demo.api.context import COMPLETIONS
 from gptj_demo.api.errors import ApiError, of_refusal
 from gptj_demo.api.metrics import Metrics
 from gptj_demo.api.streaming import CallerLeft
@@ -60,12 +64,22 @@ async def _no_such_route(request: Request) -> Response:
 
 
 class Front:
-    """Middleware of the API: request ids, the count of responses, the size of bodies."""
+    """Middleware of the API: request ids, the count of responses, the size of bodies, the log.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
+    `log` gets the fields of each line of the access log; None where there is none.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        max_body_bytes: int,
+        log: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_api(scope["path"]):
@@ -74,14 +88,34 @@ class Front:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+        path = scope["path"] if scope["path"] in _METHODS else "other"  # it can hold a text
+        began, status = time.monotonic(), CALLER_LEFT
 
         async def answer(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
-                path = scope["path"] if scope["path"] in _METHODS else "other"
-                self._metrics.responses.labels(path, str(message["status"])).inc()
+                self._metrics.responses.labels(path, str(status)).inc()
             await send(message)
 
+        try:
+            await self._serve(scope, receive, answer)
+        finally:
+            if self._log is not None:
+                completions = scope.get(COMPLETIONS)
+                fields = {
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "path": path,
+                    "status": status,
+                    "ms": round(1000 * (time.monotonic() - began), 3),
+                }
+                self._log(fields | ({} if completions is None else completions.timings))
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: Send) -> None:
+        """Pass on a request whose body is not too large."""
+        headers = Headers(scope=scope)
         too_large = ApiError(
             413,
             f"The body is larger than the {self._max_body_bytes:,} bytes that are read here.",

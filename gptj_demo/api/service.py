@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse
 
 from gptj_demo.api import docs
 from gptj_demo.api.access import Access
+from gptj_demo.api.access_log import write_line
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import DESCRIPTION, ERRORS, TITLE, describe_bodies
 from gptj_demo.api.front import Front, add_error_answers, add_fallbacks
@@ -33,7 +34,12 @@ def build_service(worker: Worker, settings: Settings) -> FastAPI:
     app.include_router(_routes(app, Context(worker, settings, access), metrics))
     # It allows no origin, and because it is there Gradio does not allow all; see `web.site`.
     app.add_middleware(CORSMiddleware)
-    app.add_middleware(Front, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Front,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        log=write_line if settings.access_log == "json" else None,
+    )
     add_error_answers(app)
     describe_bodies(app, access.needs_key)
     return app

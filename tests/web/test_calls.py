@@ -158,8 +158,11 @@ def test_a_large_body_is_refused_though_its_length_is_not_told(site: WholeSite) 
 
 
 def test_no_text_of_a_request_reaches_the_log(capfd: pytest.CaptureFixture[str]) -> None:
-    """Every field of every route with a marker, malformed bodies, and functions that fail."""
-    playground = Playground()
+    """Every field of every route with a marker, malformed bodies, and functions that fail.
+
+    It is neither in what the program prints, with an access log, nor in the metrics.
+    """
+    playground = Playground(environment={"GPTJ_ACCESS_LOG": "json"})
     try:
         playground.wait_until_ready()
         config = playground.http.get("/config").json()
@@ -193,19 +196,32 @@ def test_no_text_of_a_request_reaches_the_log(capfd: pytest.CaptureFixture[str])
         for path in (f"/{MARKER}", f"/config?{MARKER}=1&deep_link={MARKER}", f"/?page={MARKER}",
                      f"{API}/queue/data?session_hash={MARKER}", f"{API}/call/score/{MARKER}",
                      f"/v1/{MARKER}", f"/assets/{MARKER}", f"/page/{MARKER}/{MARKER}"):  # fmt: skip
-            playground.http.get(path, headers={"X-Request-Id": MARKER, "Cookie": f"a={MARKER}"})
+            playground.http.get(path, headers={"X-Request-Id": "own-id", "Cookie": f"a={MARKER}"})
         playground.http.post("/login", data={"username": MARKER, "password": MARKER})
         playground.http.get("/", headers={"Host": f"{MARKER}.example.org"})
         for body in ({"prompt": MARKER, "model": MARKER}, {MARKER: 1}, {"prompt": {MARKER: 1}}):
             playground.http.post("/v1/completions", json=body)
             playground.http.post("/v2/runs", json=body)
             playground.http.post("/tokenize", json=body)
+            playground.http.post("/v1/score", json=body | {"continuations": [MARKER, [MARKER]]})
+            playground.http.post("/v1/internal/token-count", json=body | {"text": MARKER})
+        told = {"logprobs": 2, "prompt_logprobs": 2, "stop": [MARKER], "ignore_eos": True}
+        for stream in (False, True):
+            playground.complete(MARKER, echo=True, max_tokens=4, stream=stream, **told)
+        assert MARKER not in playground.http.get("/metrics").text
         assert playground.http.get("/readyz").status_code == 200
     finally:
         playground.stop()
     printed = "".join(capfd.readouterr())
     assert MARKER.lower() not in printed.lower(), printed
     assert "Traceback" not in printed, printed
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith('{"time"')]
+    assert {line["status"] for line in lines} >= {200, 400, 404}
+    assert any(line["request_id"] == "own-id" and line["path"] == "other" for line in lines)
+    written = [line for line in lines if line.get("predicted_n") == 4]
+    assert len(written) == 2
+    assert all(line["path"] == "/v1/completions" and line["prompt_n"] for line in written)
+    assert all(line["ms"] >= line["prompt_ms"] + line["predicted_ms"] for line in written)
 
 
 def read_events(playground: Playground, path: str) -> str:
