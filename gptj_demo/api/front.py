@@ -40,13 +40,13 @@ _METHODS = {
 
 def is_api(path: str) -> bool:
     """Whether a path belongs to the API rather than the page."""
-    return path in _METHODS or path.startswith(("/v1/", "/v2/"))
+    return path in _METHODS or f"{path}/".startswith(("/v1/", "/v2/"))
 
 
 def add_fallbacks(router: APIRouter) -> None:
     """The responses to wrong methods and to unknown paths of the API."""
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    for path in ("/v1/{path:path}", "/v2/{path:path}", *POST_ONLY, *GET_ONLY):
+    for path in ("/v1", "/v1/{path:path}", "/v2", "/v2/{path:path}", *POST_ONLY, *GET_ONLY):
         router.api_route(path, methods=every, include_in_schema=False)(_no_such_route)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from gradio.events import api
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -26,7 +27,7 @@ from gptj_demo.ui.share import Share, build_code_api
 from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.why import build_why
 from gptj_demo.ui.write import build_write
-from gptj_demo.web.answers import PageScripts
+from gptj_demo.web.answers import PageScripts, answer_invalid
 from gptj_demo.web.origins import listed
 
 TITLE = "GPT-J Playground"
@@ -120,4 +121,5 @@ def mount_page(
     scripts = Middleware(
         PageScripts, scripts=[_boot_script()], frames=listed(settings.frame_origins)
     )
+    mounted.app.add_exception_handler(RequestValidationError, answer_invalid)
     mounted.app.user_middleware.append(scripts)  # innermost: before Gradio compresses the page

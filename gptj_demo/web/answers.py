@@ -8,10 +8,12 @@ import logging
 import re
 from collections.abc import Sequence
 
+from fastapi.exceptions import RequestValidationError
 from h11 import LocalProtocolError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gptj_demo.web.failures import describe_failure
@@ -91,6 +93,17 @@ class PageScripts:
             await send(message)
 
         await self._app(scope, receive, answer)
+
+
+async def answer_invalid(request: Request, error: Exception) -> Response:
+    """The answer to a request whose fields Gradio's routes do not take: one sentence, without them.
+
+    FastAPI's own is a list that repeats what was sent.
+    """
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:])[:100]
+    return refusal(422, f"{name or 'The body'}: {str(first['msg'])[:100]}.")
 
 
 class Answers:

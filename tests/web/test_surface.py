@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gptj_demo.api.description import TITLE
+from gptj_demo.api.front import is_api
 from gptj_demo.web.calls import Calls
 from gptj_demo.web.guard import NOTHING_HERE
 from gptj_demo.web.surface import OPEN
@@ -171,6 +172,40 @@ def test_head_is_answered_as_get_without_a_body(site: WholeSite, path: str) -> N
 @pytest.mark.parametrize("path", ["/logout", f"{API}/queue/data", f"{API}/call/tokenize/1"])
 def test_head_takes_no_results_and_ends_no_login(site: WholeSite, path: str) -> None:
     assert site.ask("HEAD", path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "body"),
+    [
+        ("GET", f"{API}/queue/data", 422, None),
+        ("POST", f"{API}/cancel", 422, {"session_hash": "a", "fn_index": "TheVisitorsWords"}),
+        ("POST", f"{API}/reset", 422, {}),
+        ("POST", f"{API}/call/nothing", 404, {"data": []}),
+        ("POST", f"{API}/call/tokenize", 400, {"data": []}),
+        ("GET", "/nothing", 404, None),
+        ("GET", "/assets/nothing.js", 404, None),
+        ("GET", "/page/nothing", 404, None),
+        ("PUT", "/", 404, None),
+        ("GET", "/v1", 404, None),
+        ("GET", "/v1/nothing", 404, None),
+        ("GET", "/tokenize", 405, None),
+        ("PATCH", "/healthz", 405, None),
+    ],
+)
+def test_an_error_has_one_of_two_forms(
+    site: WholeSite, method: str, path: str, status: int, body: Any
+) -> None:
+    """OpenAI's on the routes of the API, else one sentence in the form of FastAPI's."""
+    answer = site.ask(method, path, json=body)
+    assert answer.status_code == status
+    told = answer.json()
+    if is_api(path):
+        assert told.keys() == {"error"}
+        assert told["error"].keys() == {"message", "type", "param", "code"}
+    else:
+        assert told.keys() == {"detail"}
+        assert isinstance(told["detail"], str)
+    assert "TheVisitorsWords" not in answer.text
 
 
 def test_every_function_that_can_be_called_is_known(site: WholeSite) -> None:
