@@ -40,6 +40,10 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_length(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
 def _is_empty(value: Any) -> bool:
     return value in ("", [], {})
 
@@ -109,6 +113,15 @@ NEUTRAL: Mapping[str, Predicate] = {
     "banned_tokens": _is_empty,
     "custom_token_bans": _is_empty,
     "banned_strings": _is_empty,
+    "truncation_length": _is_length,  # clients shorten the prompt to it themselves
+    "include_reasoning": _is_flag,
+    "skew": _one_of(0),
+    "nsigma": _one_of(0),
+    "repetition_decay": _one_of(0),
+    "max_tokens_second": _one_of(0),
+    "speculative_ngram": _one_of(False),
+    "sampler_priority": _is_empty,
+    "samplers": _is_empty,
 }
 """Fields that are dropped, with the values for which they have no effect. null always has none."""
 
@@ -140,9 +153,13 @@ ALIASES: Mapping[str, str] = {
     "typical": "typical_p",
     "sampler_seed": "seed",
     "stop_sequence": "stop",
+    "stopping_strings": "stop",
     "mirostat_mode": "mirostat",
 }
 """Other servers' names of our parameters."""
+
+PART_OF: Mapping[str, str] = {"dry_penalty_last_n": "dry_multiplier"}
+"""Fields without effect, whatever their value, unless another one is set."""
 
 OTHER_MEANING = (("repeat_last_n", 0),)
 """Values with which such a name means something else: llama.cpp's penalty is off then."""
@@ -153,6 +170,14 @@ MEANING: Mapping[str, Mapping[int, tuple[str, Any]]] = {
     "prompt_logprobs": {-1: ("prompt_logprobs", MAX_ALTERNATIVES)},
 }
 """Numbers by which other servers mean one of our values, or the most there can be."""
+
+
+def _read_list(written: str) -> Any:
+    """The value of JSON in a string; the string itself if it is none."""
+    try:
+        return json.loads(written)
+    except (ValueError, RecursionError):
+        return written
 
 
 def in_our_terms(body: bytes) -> bytes:
@@ -175,6 +200,10 @@ def in_our_terms(body: bytes) -> bytes:
             continue
         if (name in UNSET and UNSET[name](value)) or (value is None and given in ALIASES):
             continue
+        if name in PART_OF and not values.get(PART_OF[name]):
+            continue
+        if name == "dry_sequence_breakers" and isinstance(value, str):
+            value = _read_list(value)  # as text-generation-webui's clients write it
         if name in MEANING and type(value) is int:
             name, value = MEANING[name].get(value, (name, value))
         if name in told and ours[name] != value:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gptj_demo.api.compatibility import ALIASES, MEANING, NEUTRAL, UNSET, in_our_terms
 from gptj_demo.api.errors import ApiError
 from gptj_demo.sampling import CONTROLS
+from tests.processes import ROOT
 
 from .conftest import Playground
 
@@ -44,7 +45,7 @@ EXAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "guidance_scale": ([1, 1.0], [1.5]),
     "cache_prompt": ([True, False], ["yes"]),
     "penalize_nl": ([False], [True]),
-    "dry_penalty_last_n": ([-1], [0]),
+    "dry_penalty_last_n": ([-1], []),
     "n_keep": ([0, -1], [10]),
     "dynatemp_range": ([0, 0.0], [0.5]),
     "dynatemp_exponent": ([1], [2]),
@@ -75,11 +76,21 @@ EXAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "banned_tokens": ([[], ""], [["a"]]),
     "custom_token_bans": ([""], ["1,2"]),
     "banned_strings": ([[]], [["a shiver"]]),
+    "truncation_length": ([2048], [0, True, "2048"]),
+    "include_reasoning": ([True, False], [1]),
+    "skew": ([0], [1]),
+    "nsigma": ([0], [1]),
+    "repetition_decay": ([0], [5]),
+    "max_tokens_second": ([0], [5]),
+    "speculative_ngram": ([False], [True]),
+    "sampler_priority": ([[]], [["top_k"]]),
+    "samplers": ([[]], [["top_k"]]),
 }
 SAID: dict[str, Any] = {
     "max_completion_tokens": 5, "min_tokens": 2, "max_new_tokens": 5, "n_predict": 5,
     "repeat_penalty": 1.2, "repeat_last_n": 64, "tfs_z": 0.9, "rep_pen": 1.2, "rep_pen_range": 64,
-    "typical": 0.9, "sampler_seed": 3, "stop_sequence": ["."], "mirostat_mode": 2,
+    "typical": 0.9, "sampler_seed": 3, "stop_sequence": ["."],
+    "stopping_strings": ["."], "mirostat_mode": 2,
 }  # fmt: skip
 """A value of each of other servers' names."""
 
@@ -127,6 +138,23 @@ def test_another_servers_name_is_ours(name: str) -> None:
     assert (refused.value.status, refused.value.param) == (400, name)
 
 
+def test_a_field_without_the_one_that_it_is_part_of_has_no_effect() -> None:
+    assert dropped(dry_penalty_last_n=0) == {}
+    assert dropped(dry_penalty_last_n=5, dry_multiplier=0) == {"dry_multiplier": 0}
+    both = {"dry_penalty_last_n": 0, "dry_multiplier": 0.8}
+    assert dropped(**both) == both
+    assert dropped(dry_penalty_last_n=-1, dry_multiplier=0.8) == {"dry_multiplier": 0.8}
+    assert dropped(dry_sequence_breakers='["a", "b"]') == {"dry_sequence_breakers": ["a", "b"]}
+
+
+@pytest.mark.parametrize("name", ["mikupad", "sillytavern"])
+def test_the_bodies_of_real_clients_are_accepted(playground: Playground, name: str) -> None:
+    body = json.loads((ROOT / "tests" / "clients" / "bodies" / f"{name}.json").read_text())
+    answer = playground.http.post("/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.text.endswith("data: [DONE]\n\n")
+
+
 def test_numbers_that_mean_one_of_our_values() -> None:
     assert dropped(truncate_prompt_tokens=-1) == {"truncate": "left"}
     assert dropped(logprobs=-1, prompt_logprobs=-1) == {"logprobs": 20, "prompt_logprobs": 20}
@@ -144,7 +172,7 @@ JSON = st.recursive(
 )
 
 
-KNOWN = {*NEUTRAL, *UNSET, *ALIASES, *MEANING}
+KNOWN = {*NEUTRAL, *UNSET, *ALIASES, *MEANING, "dry_sequence_breakers"}
 
 
 @given(st.dictionaries(st.text() | st.sampled_from(sorted({*NEUTRAL, *UNSET})), JSON))

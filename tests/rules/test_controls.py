@@ -35,6 +35,8 @@ ALLOWED = {
     "engine/load/tokenizer.py": {"min_new_tokens"},
     "ui/snippets.py": {"bad_words", "logit_bias", "temperature"},
     "api/compatibility.py": {
+        "dry_multiplier",
+        "dry_sequence_breakers",
         "logit_bias",
         "min_new_tokens",
         "mirostat",
