@@ -166,10 +166,8 @@ def test_numbers_that_mean_one_of_our_values() -> None:
     assert dropped(repeat_last_n=0) == {"repeat_last_n": 0}, "llama.cpp's is off then, not ours"
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+JSON = SCALARS | st.lists(SCALARS) | st.dictionaries(st.text(), SCALARS)
 
 
 KNOWN = {*NEUTRAL, *UNSET, *ALIASES, *MEANING, "dry_sequence_breakers"}

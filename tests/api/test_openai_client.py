@@ -238,7 +238,7 @@ def test_characters_of_several_tokens_keep_their_places(client: openai.OpenAI, m
     [
         ({"temperature": 3}, openai.BadRequestError, "temperature", "from 0 to 2"),
         ({"logprobs": 21}, openai.BadRequestError, "logprobs", "from 0 to 20"),
-        ({"max_tokens": -1}, openai.BadRequestError, "max_tokens", "from 0 to 2048"),
+        ({"max_tokens": -2}, openai.BadRequestError, "max_tokens", "from 0 to 2048"),
         ({"n": 17}, openai.BadRequestError, "n", "from 1 to 16"),
         ({"suffix": "."}, openai.BadRequestError, "suffix", "cannot fill a gap"),
         ({"logit_bias": {"1": 101}}, openai.BadRequestError, "logit_bias", "-100 to 100"),
