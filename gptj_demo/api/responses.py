@@ -70,8 +70,8 @@ class CompletionResponse(BaseModel):
     created: int = Field(description="Seconds since 1970.")
     model: str = Field(description="The model that answered.")
     system_fingerprint: str = Field(
-        description="Changes with model, revision, precision, device and code: as long as it is "
-        "the same, so are the words of a seed."
+        description="Changes with model, revision, adapters, precision, device and code: as long "
+        "as it is the same, so are the words of a seed."
     )
     choices: list[Choice]
     usage: Usage | None

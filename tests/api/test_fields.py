@@ -164,6 +164,7 @@ def test_other_servers_routes(playground: Playground) -> None:
     assert playground.http.get("/health").status_code == 200
     assert playground.http.get("/version").json()["version"]
     (model,) = playground.http.get("/v1/models").json()["data"]
+    assert model["adapters"] == []
     assert model["max_model_len"] == playground.http.post(
         "/tokenize", json={"prompt": "a"}
     ).json()["max_model_len"]  # fmt: skip
