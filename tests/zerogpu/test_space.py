@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psutil
 import torch
+from playwright.sync_api import expect
 
 from gptj_demo.engine.load.memory import parameter_count
+from tests.browser.conftest import Visitor
 from tests.engine.checkpoints import make_config
 from tests.processes import is_running
 from tests.waiting import eventually
-from tests.zerogpu.conftest import OnZeroGpu, Playground
+from tests.zerogpu.conftest import PRECISION, OnZeroGpu, Playground
 
 TOKENS = 60
 
@@ -46,8 +49,8 @@ def test_a_lease_ends_by_itself_and_its_process_is_used_again(zerogpu: OnZeroGpu
     text_of(zerogpu.complete("dora", "One", max_tokens=4))
     eventually(lambda: zerogpu.log("release", token="dora"))
     text_of(zerogpu.complete("emil", "Two", max_tokens=4))
-    (lease,) = zerogpu.log("schedule", token="emil")
-    others = {one["pid"] for one in zerogpu.log("schedule") if one["token"] != "emil"}
+    (lease,) = zerogpu.log("process", token="emil")
+    others = {one["pid"] for one in zerogpu.log("process") if one["token"] != "emil"}
     assert lease["pid"] in others
     eventually(lambda: zerogpu.log("release", token="emil"))
 
@@ -55,7 +58,7 @@ def test_a_lease_ends_by_itself_and_its_process_is_used_again(zerogpu: OnZeroGpu
 def test_only_the_weights_are_packed_and_after_the_function_is_known(zerogpu: OnZeroGpu) -> None:
     (startup,) = zerogpu.log("startup")
     config = make_config(n_positions=2048)
-    bytes_each = torch.float32.itemsize
+    bytes_each = getattr(torch, PRECISION).itemsize
     assert startup["moved"]["bytes"] == parameter_count(config) * bytes_each
     assert startup["functions"] == 1
 
@@ -68,7 +71,7 @@ def test_a_killed_lease_ends_its_streams_with_a_sentence_and_the_next_request_wo
     with zerogpu.http.stream("POST", "/v1/completions", json=asked, headers=headers) as answer:
         lines = answer.iter_lines()
         first = next(line for line in lines if line)
-        (lease,) = zerogpu.log("schedule", token="fred")
+        (lease,) = zerogpu.log("process", token="fred")
         os.kill(lease["pid"], signal.SIGKILL)
         rest = list(lines)
     assert first.startswith("data: ")
@@ -93,6 +96,29 @@ def test_the_status_says_that_the_gpu_is_lent(zerogpu: OnZeroGpu, ordinary: Play
         told = playground.http.get(f"/gradio_api/call/status/{event['event_id']}").text
         assert f'"is_lent": {str(is_lent).lower()}' in told
         assert ("A GPU is lent for each visitor" in told) is is_lent
+
+
+NOTE_MODEL_LINES = """() => {
+  const line = document.querySelector(".model-line");
+  window.lines = [line.textContent];
+  const note = () => window.lines.push(line.textContent);
+  new MutationObserver(note).observe(line, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+def test_the_page_shows_that_the_gpu_sleeps_wakes_and_sleeps_again(
+    zerogpu: OnZeroGpu, visit: Callable[..., Visitor]
+) -> None:
+    person = visit(zerogpu.url)
+    line = person.page.locator(".model-line")
+    expect(line).to_contain_text("GPU asleep")
+    person.page.evaluate(NOTE_MODEL_LINES)
+    person.set_number("Length", "600")
+    person.generate()
+    expect(line).to_contain_text("GPU asleep")
+    lines = person.page.evaluate("window.lines")
+    assert any("waking the GPU" in one for one in lines)
+    assert any("GPU awake, " in one and " s left" in one for one in lines)
 
 
 def test_the_end_of_the_program_ends_the_idle_processes(zerogpu: OnZeroGpu) -> None:

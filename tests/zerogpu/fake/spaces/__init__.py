@@ -11,7 +11,6 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,11 +45,11 @@ def GPU(task: Callable[..., None], *, duration: Callable[..., float]) -> Callabl
             worker = _idle.pop() if _idle else None
         if worker is None or not worker.process.is_alive():
             worker = _Worker(task)
-        begun = time.monotonic()
-        note("schedule", token=token, seconds=seconds, pid=worker.process.pid, lease=args[1])
+        note("schedule", token=token, seconds=seconds)
+        note("process", token=token, pid=worker.process.pid)
         worker.arguments.put(args)
         result = worker.results.get()
-        note("release", token=token, lease=args[1], held=time.monotonic() - begun)
+        note("release", token=token)
         if result is None:
             raise _error("ZeroGPU worker error", "GPU task aborted")
         if result != "ok":
