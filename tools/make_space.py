@@ -85,4 +85,4 @@ if __name__ == "__main__":
         make_space(given.target, given.folder, given.preload)
     except ValueError as error:
         sys.exit(str(error))
-    print(f"{given.folder} is ready to be pushed: docs/deploy.md says how.")
+    print(f"{given.folder} is ready to be pushed: docs/spaces.md says how.")
