@@ -147,6 +147,28 @@ def test_a_visitor_sees_the_lease_sleep_wake_and_run_out(lender: Lender) -> None
     eventually(lambda: lender.leases.state(ANNA).state == "asleep")
 
 
+def test_a_request_that_is_cancelled_before_a_gpu_is_there_ends_at_once_and_holds_none(
+    lender: Lender,
+) -> None:
+    let_go = threading.Event()
+
+    def wait(connection: Connection) -> None:
+        with pytest.raises((EOFError, OSError)):
+            connection.recv()
+        let_go.set()
+
+    lender.leases.send(submit(1, n=2), ANNA)
+    lender.leases.send(Cancel(1), ANNA)
+    (*ends,) = lender.next().events
+    assert [(end.request_id, end.index, end.reason) for end in ends] == [
+        (1, 0, "cancelled"),
+        (1, 1, "cancelled"),
+    ]
+    lender.scripts.put(wait)
+    assert let_go.wait(PATIENCE)
+    eventually(lambda: lender.leases.state(ANNA).state == "asleep")
+
+
 def test_a_stop_ends_the_leases(lender: Lender) -> None:
     ended = threading.Event()
 

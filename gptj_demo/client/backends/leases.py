@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
@@ -24,7 +24,7 @@ from pathlib import Path
 from gptj_demo.client.backends.base import EngineMessage, Lapsed, LeaseState, Lost
 from gptj_demo.client.refusal import RefusalKind
 from gptj_demo.protocol import Cancel, Finished, StepEvents, Submit, Visitor
-from gptj_demo.texts import Message
+from gptj_demo.texts import Message, message
 
 GATHER_SECONDS = 0.05
 """How long a lease waits for the visitor's other requests before it is asked for: the cells of a
@@ -58,7 +58,7 @@ class _Lease:
     connection: Connection | None = None
     reader: threading.Thread | None = None
     ends: float | None = None  # by the monotonic clock, once it is awake
-    unsent: list[Submit | Cancel] = field(default_factory=list)
+    unsent: list[Submit] = field(default_factory=list)
     left: dict[int, int] = field(default_factory=dict)  # completions to finish, by request
 
 
@@ -88,26 +88,28 @@ class Leases:
         self._listener = Listener(self._address, "AF_UNIX", backlog=64)
         threading.Thread(target=self._accept, name="leases", daemon=True).start()
 
-    def send(self, message: Submit | Cancel, visitor: Visitor | None) -> None:
+    def send(self, sent: Submit | Cancel, visitor: Visitor | None) -> None:
         """Send to the visitor's lease; a request opens one if there is none."""
         name = None if visitor is None else visitor.name
         with self._lock:
             lease = self._by_visitor.get(name)
             if lease is None:
-                if isinstance(message, Cancel) or self._stopping.is_set():
+                if isinstance(sent, Cancel) or self._stopping.is_set():
                     return  # the request's lease has ended
                 lease = _Lease(next(self._numbers), visitor)
                 self._by_visitor[name] = self._by_number[lease.number] = lease
                 threading.Thread(
                     target=self._run, args=(lease,), name=f"lease {lease.number}", daemon=True
                 ).start()
-            if isinstance(message, Submit):
-                more = _completions(message)  # a request can come in parts
-                lease.left[message.request_id] = lease.left.get(message.request_id, 0) + more
-            if lease.connection is None:
-                lease.unsent.append(message)
+            if isinstance(sent, Submit):
+                more = _completions(sent)  # a request can come in parts
+                lease.left[sent.request_id] = lease.left.get(sent.request_id, 0) + more
+            if lease.connection is not None:
+                _send(lease.connection, sent)
+            elif isinstance(sent, Submit):
+                lease.unsent.append(sent)
             else:
-                _send(lease.connection, message)
+                self._withdraw(lease, sent.request_id)
 
     def state(self, visitor: Visitor | None) -> LeaseState:
         """What the visitor holds at present."""
@@ -134,12 +136,26 @@ class Leases:
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _withdraw(self, lease: _Lease, request_id: int) -> None:
+        """End a request that no engine has got yet; with the lock held."""
+        submits = [one for one in lease.unsent if one.request_id == request_id]
+        if not submits:
+            return  # an ending engine has it, and it will be sent again or end
+        lease.unsent = [one for one in lease.unsent if one.request_id != request_id]
+        del lease.left[request_id]
+        why = message("end.cancelled")
+        ends = (
+            Finished(request_id, "cancelled", why, "", 0, 0, one.seed, index)
+            for one in submits
+            for index in _indexes(one)
+        )
+        self._put(StepEvents(tuple(ends)))
+
     def _run(self, lease: _Lease) -> None:
         """One lease, in a thread of its own."""
         self._stopping.wait(GATHER_SECONDS)
         with self._lock:
-            asked = [one for one in lease.unsent if isinstance(one, Submit)]
-            lease.seconds = lease_seconds(asked, self._weight_bytes, self._slots)
+            lease.seconds = lease_seconds(lease.unsent, self._weight_bytes, self._slots)
         error: BaseException | None = None
         try:
             self._lend(lease.visitor, self._address, lease.number, lease.seconds)
@@ -164,13 +180,13 @@ class Leases:
             number = connection.recv()
             with self._lock:
                 lease = self._by_number.get(number)
-                if lease is None or self._stopping.is_set():
-                    connection.close()
+                if lease is None or not lease.left or self._stopping.is_set():
+                    connection.close()  # nobody wants anything any more
                     continue
                 lease.connection = connection
                 lease.ends = time.monotonic() + lease.seconds
-                for message in lease.unsent:
-                    _send(connection, message)
+                for submit in lease.unsent:
+                    _send(connection, submit)
                 lease.unsent.clear()
                 lease.reader = threading.Thread(
                     target=self._read, args=(lease, connection), name="lease reader", daemon=True
@@ -210,9 +226,13 @@ def lease_seconds(submits: Iterable[Submit], weight_bytes: int, slots: int) -> i
 
 
 def _completions(submit: Submit) -> int:
-    """Completions of a request that have not ended."""
+    return len(_indexes(submit))
+
+
+def _indexes(submit: Submit) -> Collection[int]:
+    """The completions that a message asks for."""
     resumption = submit.resumption
-    return submit.params.candidates if resumption is None else len(resumption.written)
+    return range(submit.params.candidates) if resumption is None else resumption.written
 
 
 def _finish(left: dict[int, int], request_id: int) -> None:
@@ -223,6 +243,6 @@ def _finish(left: dict[int, int], request_id: int) -> None:
             del left[request_id]
 
 
-def _send(connection: Connection, message: Submit | Cancel) -> None:
+def _send(connection: Connection, sent: Submit | Cancel) -> None:
     with contextlib.suppress(OSError):  # its reader notices a dead engine
-        connection.send(message)
+        connection.send(sent)
