@@ -148,7 +148,7 @@ class Visitor:
         self.page.keyboard.type(text)
 
     def set_number(self, label: str, value: str) -> None:
-        field = self.page.get_by_label(f"number input for {label}")
+        field = self.page.get_by_label(f"number input for {label}", exact=True)
         field.fill(value)
         field.press("Tab")
 

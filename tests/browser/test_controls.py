@@ -14,7 +14,7 @@ from .writers import CLOSED_GROUPS
 
 
 def number(person: Visitor, label: str) -> float:
-    return float(person.page.get_by_label(f"number input for {label}").input_value())
+    return float(person.page.get_by_label(f"number input for {label}", exact=True).input_value())
 
 
 def test_every_control_is_there_with_help_definition_and_default(visitor: Visitor) -> None:
