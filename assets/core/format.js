@@ -17,6 +17,3 @@ export function percent(logprob) {
 
 /** Tokens a second. @param {number} rate */
 export const rateText = (rate) => rate.toFixed(rate < 10 ? 1 : 0);
-
-/** @param {string} text @param {number} most characters */
-export const shorten = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);

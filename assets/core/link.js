@@ -1,6 +1,7 @@
 // A text with its settings as a URL fragment: "#share=", the version, a dot, and JSON, deflated with a
 // checksum and encoded in base64url. Browsers do not send fragments.
 
+import { tail } from "./characters.js";
 import { t } from "./i18n.js";
 
 export const LINK_MARK = "#share=";
@@ -103,7 +104,7 @@ export async function makeLink(given, page) {
     while (settings.length && lengthOfBase64(await deflate(Object.fromEntries(settings))) > room / 2) {
       left.settings.push(...settings.splice(-1).map(([name]) => name));
     }
-    const withEnd = (/** @type {number} */ length) => ({ text: endOf(text, length), controls: Object.fromEntries(settings), model });
+    const withEnd = (/** @type {number} */ length) => ({ text: tail(text, length), controls: Object.fromEntries(settings), model });
     let [low, high] = [0, text.length];
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);
@@ -115,12 +116,6 @@ export async function makeLink(given, page) {
     bytes = await deflate(kept);
   }
   return { address: base + toBase64(bytes), content: kept, left };
-}
-
-/** The last characters of a text, never half of one. @param {string} text @param {number} length */
-function endOf(text, length) {
-  const end = text.slice(text.length - length);
-  return /^[\udc00-\udfff]/.test(end) ? end.slice(1) : end;
 }
 
 /**

@@ -1,5 +1,7 @@
 // Detects a text that ends in a loop. Pure: no DOM, no network.
 
+import { boundaryAfter } from "./characters.js";
+
 export const LOOP_TAIL = 6000; // characters at the end that are examined
 const LOOP_TIMES = 3; // least number of repetitions
 const LOOP_LENGTH = 120; // least characters in total; a refrain or "no, no, no" is shorter
@@ -49,5 +51,5 @@ function findCut(text, at, period) {
     const found = ahead.search(end);
     if (found >= 1) return at - 1 + found;
   }
-  return /[\uDC00-\uDFFF]/.test(text.charAt(at)) ? at + 1 : at; // do not split a surrogate pair
+  return boundaryAfter(text, at);
 }

@@ -1,11 +1,13 @@
 // A session as text: saves it, exports it as JSON or Markdown, and reads it from untrusted data.
-// A session: {id, name, time, stamp, written, tree}.
+// A session: {id, name, time, stamp, written, tree, controls}; `controls` are those that differ from their
+// initial values, null where nothing is known of them.
 
+import { head } from "./characters.js";
 import { t } from "./i18n.js";
 import { newId } from "./id.js";
 import { WrittenText, pieces } from "./text.js";
 import { BranchTree } from "./tree.js";
-import { isCount, isObject, readPieces } from "./tree_file.js";
+import { isCount, isObject, readControls, readPieces } from "./tree_file.js";
 
 const FORMAT = "gptj-playground/session";
 const VERSION = 2; // 1 had no tree, and was not exported
@@ -13,20 +15,22 @@ const FIRST_WORDS = 60;
 
 /** @returns {Session} */
 export function newSession() {
-  return { id: newId(), name: "", time: Date.now(), stamp: null, written: new WrittenText(), tree: new BranchTree() };
+  const [written, tree] = [new WrittenText(), new BranchTree()];
+  return { id: newId(), name: "", time: Date.now(), stamp: null, written, tree, controls: null };
 }
 
 /**
  * The saved text. `time` and `stamp` come first, so `stampOf` finds the stamp without parsing.
  * @param {Session} session @param {{withSteps: boolean}} options
  */
-export function toSaved({ name, time, stamp, written, tree }, { withSteps }) {
+export function toSaved({ name, time, stamp, written, tree, controls }, { withSteps }) {
   const { runs, position, steps } = written;
   return JSON.stringify({
     version: VERSION,
     time,
     stamp,
     name,
+    controls: controls ?? undefined,
     runs,
     pieces: written.pieces,
     position: withSteps ? position : 0,
@@ -43,7 +47,7 @@ export const stampOf = (raw) => (raw === null ? null : (/"stamp":"([^"]*)"/.exec
 export const fromSaved = (id, raw) => ({ ...readSession(JSON.parse(raw), id), stamp: stampOf(raw) });
 
 /** @param {string} text */
-export const firstWords = (text) => text.slice(0, 4 * FIRST_WORDS).replace(/\s+/g, " ").trim().slice(0, FIRST_WORDS);
+export const firstWords = (text) => head(head(text, 4 * FIRST_WORDS).replace(/\s+/g, " ").trim(), FIRST_WORDS).trimEnd();
 
 /** @param {any} given @param {string} id @returns {Session} */
 function readSession(given, id) {
@@ -65,8 +69,9 @@ function readSession(given, id) {
   for (const { pieces: own } of session.tree.nodes.values()) {
     for (const [, run] of own) session.written.runs = Math.max(session.written.runs, run);
   }
-  session.name = typeof given.name === "string" ? given.name.slice(0, 200) : "";
+  session.name = typeof given.name === "string" ? head(given.name, 200) : "";
   session.time = Number.isFinite(given.time) ? given.time : Date.now();
+  session.controls = given.controls === undefined ? null : readControls(given.controls);
   return session;
 }
 
@@ -106,13 +111,13 @@ function readWritten(given) {
 /** A file's name, type and content. @param {Session} session @param {"json" | "markdown" | "text"} form */
 export function toFile(session, form) {
   const name = session.name || firstWords(session.written.text) || t("branches.session");
-  const file = name.replace(/[^\p{L}\p{N} -]/gu, "").trim().slice(0, 40).trim().replace(/ /g, "-") || "session";
+  const file = head(name.replace(/[^\p{L}\p{M}\p{N} -]/gu, "").trim(), 40).trim().replace(/ /g, "-") || "session";
   if (form === "text") return { file: `${file}.txt`, type: "text/plain", content: session.written.text };
   if (form === "markdown") return { file: `${file}.md`, type: "text/markdown", content: toMarkdown(session, name) };
-  const { time, tree, written } = session;
+  const { time, tree, written, controls } = session;
   const { current } = tree;
   const own = tree.find(written.text) === null ? { pieces: written.pieces } : {};
-  const whole = { format: FORMAT, version: VERSION, name: session.name, time, current, nodes: tree.toList(), ...own };
+  const whole = { format: FORMAT, version: VERSION, name: session.name, time, controls: controls ?? undefined, current, nodes: tree.toList(), ...own };
   return { file: `${file}.json`, type: "application/json", content: JSON.stringify(whole, null, 1) };
 }
 

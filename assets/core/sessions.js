@@ -1,8 +1,9 @@
-// The visitor's sessions, stored in the visitor's browser only. A session is a text, its steps, and the tree
-// of all versions; each has one storage key. Every tab has one open, `sessions.current`, and restores it
+// The visitor's sessions, stored in the visitor's browser only. A session is a text, its steps, the tree of all
+// versions, and the settings; each has one storage key. Every tab has one open, `sessions.current`, and restores it
 // after a reload; the event "session" announces another one. If the browser's storage is full, sessions stay
 // in the tab's memory, and the event "keeping" says so.
 
+import { head } from "./characters.js";
 import { emit } from "./events.js";
 import { t } from "./i18n.js";
 import { newId } from "./id.js";
@@ -51,12 +52,12 @@ function tryLoad(id) {
 // ---- the open session
 
 /** @param {Session} session */
-function isBlank({ name, written, tree }) {
-  return !name && !written.pieces.length && !written.steps.length && !tree.size;
+function isBlank({ name, written, tree, controls }) {
+  return !name && !Object.keys(controls ?? {}).length && !written.pieces.length && !written.steps.length && !tree.size;
 }
 
 /** @param {string} name */
-const nameOfCopy = (name) => `${name.replace(/ \(copy\)$/, "")} (copy)`.slice(0, 200);
+const nameOfCopy = (name) => head(`${name.replace(/ \(copy\)$/, "")} (copy)`, 200);
 
 /** @param {string} id */
 const rememberInTab = (id) => storage.write(TAB, id, "sessionStorage");
@@ -165,9 +166,10 @@ export const sessions = {
     return Boolean(session);
   },
 
+  /** A new one, with the present settings. */
   begin() {
     leave();
-    putIn(newSession());
+    putIn({ ...newSession(), controls: sessions.current.controls });
   },
 
   /** @param {string} id */

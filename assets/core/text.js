@@ -1,6 +1,8 @@
 // The text as a list of pieces [text, run]: run 0 is written by the person, any other run by the model.
 // Every change is a step that can be undone and redone. No DOM.
 
+import { commonEnd, commonStart, countCharacters } from "./characters.js";
+
 export const PERSON = 0;
 const STEP_PAUSE_MS = 2000; // typing after a longer pause is a new step
 
@@ -49,19 +51,13 @@ export const pieces = {
 };
 
 /**
- * The difference of two texts as one replacement. Typed text ends at the caret, which resolves ambiguities
- * between equal characters.
+ * The difference of two texts as one replacement of whole characters. Typed text ends at the caret, which
+ * resolves ambiguities between equal characters.
  * @param {string} before @param {string} after @param {number} caret
  */
 export function difference(before, after, caret) {
-  const shortest = Math.min(before.length, after.length);
-  let suffix = 0;
-  const longestSuffix = Math.min(shortest, after.length - caret);
-  while (suffix < longestSuffix && before[before.length - 1 - suffix] === after[after.length - 1 - suffix]) {
-    suffix += 1;
-  }
-  let prefix = 0;
-  while (prefix < shortest - suffix && before[prefix] === after[prefix]) prefix += 1;
+  const suffix = commonEnd(before, after, after.length - caret);
+  const prefix = commonStart(before.slice(0, before.length - suffix), after.slice(0, after.length - suffix));
   return {
     at: prefix,
     removed: before.slice(prefix, before.length - suffix),
@@ -161,12 +157,12 @@ export class WrittenText {
     if (step.kind !== "type" || last.kind !== "type" || step.time - last.time > STEP_PAUSE_MS) return false;
     const [added, gone] = [pieces.text(step.inserted), pieces.text(step.removed)];
     const lastAdded = pieces.text(last.inserted);
-    if (added.length === 1 && !gone && lastAdded && !pieces.length(last.removed)) {
+    if (countCharacters(added) === 1 && !gone && lastAdded && !pieces.length(last.removed)) {
       const newWord = /\s$/.test(lastAdded) && /\S/.test(added);
       return step.at === last.at + lastAdded.length && !newWord && added !== "\n";
     }
-    if (gone.length === 1 && !added && !lastAdded) {
-      return step.at + 1 === last.at || step.at === last.at;
+    if (countCharacters(gone) === 1 && !added && !lastAdded) {
+      return step.at + gone.length === last.at || step.at === last.at;
     }
     return false;
   }

@@ -1,6 +1,7 @@
 // The texts of a session as a tree: every generation and every edit between two generations is a node.
 // Nodes are never lost. No DOM.
 
+import { commonStart } from "./characters.js";
 import { t } from "./i18n.js";
 import { newId } from "./id.js";
 import { pieces } from "./text.js";
@@ -9,12 +10,13 @@ import { TreeNodes } from "./tree_nodes.js";
 
 const MOST = 20_000; // nodes read from a file
 
-/** How many characters two texts begin with in common; never half a character. @param {string} one @param {string} other */
-function commonLength(one, other) {
-  const end = Math.min(one.length, other.length);
-  let at = 0;
-  while (at < end && one[at] === other[at]) at += 1;
-  return at > 0 && /[\ud800-\udbff]/.test(one[at - 1]) ? at - 1 : at;
+/** The node, where it begins within a surrogate pair with the whole pair. @param {TreeNode} node @param {TreeNodes} tree */
+function wholeCharacters(node, tree) {
+  const [first, ...others] = node.pieces;
+  if (!first || !/^[\udc00-\udfff]/.test(first[0])) return node;
+  const [half] = /[\ud800-\udbff]$/.exec(tree.textOf(node.parent, node.at)) ?? [];
+  if (!half) return node;
+  return { ...node, at: node.at - 1, pieces: /** @type {Piece[]} */ ([[half + first[0], first[1]], ...others]) };
 }
 
 export class BranchTree extends TreeNodes {
@@ -82,7 +84,7 @@ export class BranchTree extends TreeNodes {
    */
   place(text) {
     let node = this.get(this.current);
-    let at = commonLength(this.textOf(node.id), text);
+    let at = commonStart(this.textOf(node.id), text);
     const up = () => (node = this.get(node.parent));
     while (node.id !== this.root.id && at <= node.at) up();
     const left = at - node.at;
@@ -208,7 +210,7 @@ export class BranchTree extends TreeNodes {
       const parent = tree.nodes.get(node.parent); // parents come first, so there are no cycles
       if (!parent) throw new Error(t("file.parent", { number: i + 1 }));
       if (node.at > tree.lengthOf(parent)) throw new Error(t("file.keeps", { number: i + 1 }));
-      tree.put(node);
+      tree.put(wholeCharacters(node, tree));
     });
     if (typeof current === "string" && tree.nodes.has(current)) tree.current = current;
     return tree;

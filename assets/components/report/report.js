@@ -1,6 +1,7 @@
 // Reports a text to those who run this playground: shows exactly what is sent and asks for consent. The
 // button is in the editor's menu and hidden where nobody takes reports.
 
+import { tail } from "../../core/characters.js";
 import { t, told } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
 import { finder, onPress } from "../dom.js";
@@ -24,7 +25,7 @@ export function mount({ element, props, server }) {
   function open() {
     const text = /** @type {HTMLTextAreaElement | null} */ (document.querySelector("#editor textarea"))?.value ?? "";
     const { name, revision, precision } = state.status?.model ?? {};
-    content = { text: text.slice(-Number(props.most)), controls: { ...state.controls }, model: { name, revision, precision } };
+    content = { text: tail(text, Number(props.most)), controls: { ...state.controls }, model: { name, revision, precision } };
     $("#report-sent code").textContent = JSON.stringify(content, null, 2);
     consent.checked = false;
     reason.value = note.textContent = "";

@@ -1,6 +1,6 @@
 // Messages about links: their content, what was left out, and the result of a replay.
 
-import { shorten as shortenTo } from "../../core/format.js";
+import { commonStart, countCharacters, shorten as shortenTo } from "../../core/characters.js";
 import { language, locale, t } from "../../core/i18n.js";
 import { MAX_LINK, fingerprint } from "../../core/link.js";
 
@@ -17,8 +17,8 @@ const MODEL_PARTS = {
 /** @param {string} text */
 export const shorten = (text) => shortenTo(text, SHOWN_CHARACTERS);
 
-/** @param {number} n */
-export const characters = (n) => t("count.characters", { count: n });
+/** @param {string} text */
+export const characters = (text) => t("count.characters", { count: countCharacters(text) });
 
 /** @param {string[]} items */
 const listed = (items) => new Intl.ListFormat(language === "en" ? "en-GB" : locale, { type: "conjunction" }).format(items);
@@ -32,8 +32,8 @@ export const describeControls = (controls, labelOf) =>
 
 /** @param {LinkContent} content @param {(name: string) => string} labelOf @param {boolean} hasModelText whether the text is a model's in part */
 export function describeLink({ text, words, hash, controls, of, model }, labelOf, hasModelText) {
-  const parts = [t("share.beginning", { count: text.length })];
-  if (words !== undefined) parts.push(t("share.model_words", { count: words.length }));
+  const parts = [t("share.beginning", { count: countCharacters(text) })];
+  if (words !== undefined) parts.push(t("share.model_words", { count: countCharacters(words) }));
   const names = describeControls(controls, labelOf);
   parts.push(names.length ? t("share.settings", { settings: names.join(t("text.comma")) }) : t("share.usual_settings"));
   const alone = of ? ` ${t("share.is_completion", { number: of[0], of: of[1] })}` : "";
@@ -87,10 +87,9 @@ export function judge(content, mine, reason, reasons) {
 /** @param {string | undefined} words @param {string} mine */
 function whereItDiffers(words, mine) {
   if (words === undefined) return "";
-  let at = 0;
-  while (at < words.length && at < mine.length && words[at] === mine[at]) at += 1;
+  const at = commonStart(words, mine);
   const piece = (/** @type {string} */ text) => (text.length > at ? `“${shorten(text.slice(at)).replaceAll("\n", "⏎")}”` : t("share.its_end"));
-  return ` ${t(at ? "share.differs_after" : "share.differs_at_once", { count: at, link: piece(words), replay: piece(mine) })}`;
+  return ` ${t(at ? "share.differs_after" : "share.differs_at_once", { count: countCharacters(words.slice(0, at)), link: piece(words), replay: piece(mine) })}`;
 }
 
 /**

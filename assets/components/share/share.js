@@ -184,8 +184,8 @@ export function mount({ element, props, server }) {
     const settings = describeControls(changedControls(values), labelOf);
     const said = [
       words
-        ? t("share.from_link_words", { text: characters(text.length), words: characters(words.length) })
-        : t("share.from_link", { text: characters(text.length) }),
+        ? t("share.from_link_words", { text: characters(text), words: characters(words) })
+        : t("share.from_link", { text: characters(text) }),
       settings.length ? t("share.set", { settings: settings.join(t("text.comma")) }) : t("share.all_usual"),
     ];
     if (model?.name) said.push(t("share.written_by", { model: [model.name, model.precision].flatMap((one) => (one ? shorten(one) : [])).join(", ") }));

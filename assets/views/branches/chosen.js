@@ -1,6 +1,7 @@
 // The chosen node beside the outline: its full text and its origin.
 
 import { finder, make } from "../../components/dom.js";
+import { countCharacters } from "../../core/characters.js";
 import { number, signed } from "../../core/format.js";
 import { labelOf, locale, t } from "../../core/i18n.js";
 import { sessions } from "../../core/sessions.js";
@@ -78,7 +79,8 @@ export class ChosenNode {
     fact(t("about.model"), run.model);
     fact(t("about.revision"), run.revision);
     fact(t("about.precision"), run.precision);
-    this.$(".chosen-prompt summary").textContent = t("branches.prompt_of", { count: run.prompt_length });
-    this.$(".chosen-prompt p").textContent = text.slice(0, run.prompt_length);
+    const prompt = text.slice(0, run.prompt_length);
+    this.$(".chosen-prompt summary").textContent = t("branches.prompt_of", { count: countCharacters(prompt) });
+    this.$(".chosen-prompt p").textContent = prompt;
   }
 }

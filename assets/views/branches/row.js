@@ -1,6 +1,7 @@
 // One row of the outline: its lines and dot, the node's first words, and how it ended.
 
 import { make, visible } from "../../components/dom.js";
+import { boundaryBefore, head, tail } from "../../core/characters.js";
 import { number, signed } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
 import { PERSON, pieces } from "../../core/text.js";
@@ -40,7 +41,7 @@ export function drawRow(row, index, { tree, chosen, indent }) {
   line.setAttribute("aria-selected", String(node?.id === chosen));
   line.append(drawLines(row, indent));
   if (!node) {
-    const text = oneLine(fold.map(own).join("")).slice(0, SHOWN_CHARACTERS);
+    const text = head(oneLine(fold.map(own).join("")), SHOWN_CHARACTERS);
     line.append(make("span", "words", `${t("count.steps", { count: fold.length })}${t("text.comma")}${text}`));
     return line;
   }
@@ -62,7 +63,7 @@ function beginning(node, tree) {
   const parent = tree.get(node.parent);
   if (node.at < tree.lengthOf(parent)) {
     const all = oneLine(tree.textOf(parent.id, node.at));
-    const kept = all.length > KEPT_CHARACTERS ? all.slice(-KEPT_CHARACTERS).replace(/^\S*\s/, "") : all;
+    const kept = all.length > KEPT_CHARACTERS ? tail(all, KEPT_CHARACTERS).replace(/^\S*\s/, "") : all;
     line.append(make("span", "kept", `…${kept}`));
   }
   const text = own(node);
@@ -71,7 +72,7 @@ function beginning(node, tree) {
     return line;
   }
   let isFirst = !line.firstChild;
-  for (const [part, author] of pieces.slice(node.pieces, 0, SHOWN_CHARACTERS)) {
+  for (const [part, author] of pieces.slice(node.pieces, 0, boundaryBefore(text, SHOWN_CHARACTERS))) {
     const shown = oneLine(isFirst ? part.trimStart() : part);
     line.append(...words([[shown, author]]));
     isFirst = isFirst && !shown;

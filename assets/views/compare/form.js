@@ -1,6 +1,7 @@
 // The form of a comparison: prompt, or template with values of placeholders; axes; length and seeds.
 
 import { finder, make } from "../../components/dom.js";
+import { shorten } from "../../core/characters.js";
 import { helpOf, labelOf, nodes, t } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
 
@@ -173,7 +174,7 @@ export class Form {
       const value = state.controls[name] ?? "";
       if (set.has(name) || value === "" || (value === initial && !ALWAYS_SHOWN.includes(name))) continue;
       const written = typeof value === "boolean" ? t(value ? "text.on" : "text.off") : String(value).replaceAll("\n", ", ");
-      said.push(`${labelOf(name)} ${written.length > 40 ? `${written.slice(0, 40)}…` : written}`);
+      said.push(`${labelOf(name)} ${shorten(written, 40)}`);
     }
     this.$(".compare-settings span").textContent = said.length
       ? t("compare.as_on_write", { settings: said.join(" · ") })

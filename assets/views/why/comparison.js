@@ -2,6 +2,7 @@
 // prompt's log-probabilities and the reference's.
 
 import { find, finder, make, makeButton, visible } from "../../components/dom.js";
+import { tail as endOf } from "../../core/characters.js";
 import { number, percent, signed } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
 import { wordChanges } from "../../core/word_diff.js";
@@ -195,7 +196,7 @@ export class Comparison {
     }
     const runs = line === this.reference || !this.reference ? null : wordChanges(this.reference.prompt, prompt);
     if (!runs) {
-      node.append(prompt.length > EXCERPT ? `… ${shown(prompt.slice(-EXCERPT).replace(/^\S*\s+/, ""))}` : shown(prompt));
+      node.append(prompt.length > EXCERPT ? `… ${shown(endOf(prompt, EXCERPT).replace(/^\S*\s+/, ""))}` : shown(prompt));
       return node;
     }
     runs.forEach(([kind, words], i) => {

@@ -1,6 +1,7 @@
 // Formats differences of log-probabilities and pieces of text.
 
 import { codePoint } from "../../components/dom.js";
+import { head, tail } from "../../core/characters.js";
 import { number, signed } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
 
@@ -34,4 +35,4 @@ export const difference = (delta) => `${delta > 0 ? "+" : ""}${signed(delta, 2)}
 export const shown = (text) => text.replace(/\p{C}/gu, (c) => SIGNS[c] ?? codePoint(c));
 
 /** @param {string} text */
-export const clip = (text) => (text.length > 90 ? `${text.slice(0, 44)} … ${text.slice(-40)}` : text);
+export const clip = (text) => (text.length > 90 ? `${head(text, 44)} … ${tail(text, 40)}` : text);

@@ -1,6 +1,7 @@
 // The line under the text with remarks and their buttons: a scaffold's changes, and a loop in the text.
 
 import { find, makeButton, setText } from "../../components/dom.js";
+import { shorten } from "../../core/characters.js";
 import { t } from "../../core/i18n.js";
 import { LOOP_TAIL, findLoop } from "../../core/loops.js";
 import { useControls, state } from "../../core/state.js";
@@ -89,11 +90,10 @@ export class Remarks {
     const isRunning = this.editor.isRunning();
     if (!loop || (this.shown?.kind === "loop" && this.shown.isRunning === isRunning)) return;
     const words = written.text.slice(loop.cut - loop.period, loop.cut).replace(/\s+/g, " ").trim();
-    const quoted = words.length > QUOTE_MOST ? `${words.slice(0, QUOTE_MOST).trimEnd()}…` : words;
     /** @type {[string, () => void][]} */
     const actions = [[t("loop.cut"), () => this.cutBack()]];
     if (isRunning) actions.unshift([t("loop.stop"), () => this.editor.stop()]);
-    this.show("loop", t("loop.repeats", { words: quoted }), actions);
+    this.show("loop", t("loop.repeats", { words: shorten(words, QUOTE_MOST) }), actions);
   }
 
   // Cut after the first repetition and continue from there with a raised control against repetition. Cut

@@ -1,6 +1,7 @@
 // Editing: typing, input methods, undo and redo, and whole texts inserted by other modules. Every change is a
 // step of core/text.js.
 
+import { commonStart } from "../../core/characters.js";
 import { sessions } from "../../core/sessions.js";
 import { PERSON, difference, pieces } from "../../core/text.js";
 
@@ -115,8 +116,7 @@ export class Writing {
     const { tree } = sessions.current;
     tree.commit(this.written.pieces);
     const [before, after] = [this.written.text, tree.textOf(id)];
-    let at = 0; // keep the common prefix, so that the step is small
-    while (at < before.length && before[at] === after[at]) at += 1;
+    const at = commonStart(before, after); // kept, so that the step is small
     if (before !== after) {
       const own = pieces.slice(tree.piecesOf(id), at, Infinity);
       this.replace("open", at, before.length - at, own, after.length);
