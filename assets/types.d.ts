@@ -39,6 +39,7 @@ interface TreeNode {
 interface Session {
   id: string; name: string; time: number; stamp: string | null;
   written: import("./core/text.js").WrittenText; tree: import("./core/tree.js").BranchTree;
+  controls: Controls | null; // those that differ from their initial values
 }
 
 interface Alternative {

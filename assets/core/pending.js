@@ -40,22 +40,25 @@ export function drop() {
 }
 
 /**
- * The request to make again in a session with this text, and what is shown of it; it is forgotten. Null if there
- * is none, it was tried too often, or the text is no longer what it left.
- * @param {string} session @param {string} text @returns {(PendingRequest & {shown: string}) | null}
+ * The request to make again in a session with this text, and what is shown of it; it is forgotten. It is lost if
+ * it was tried too often, or the text is no longer what it left.
+ * @param {string} session @param {string} text
+ * @returns {{request: (PendingRequest & {shown: string}) | null, isLost: boolean}}
  */
 export function take(session, text) {
   const raw = storage.read(REQUEST, "sessionStorage");
-  if (raw === null) return null;
+  const none = { request: null, isLost: false };
+  if (raw === null) return none;
   const length = Number(storage.read(LENGTH, "sessionStorage") ?? 0);
   drop();
   let found;
   try {
     found = JSON.parse(raw);
   } catch {
-    return null;
+    return none;
   }
-  if (!isRequest(found) || found.session !== session || found.tries >= MOST_TRIES) return null;
-  if (!text.startsWith(found.prompt) || text.length !== found.prompt.length + length) return null;
-  return { ...found, tries: found.tries + 1, shown: text.slice(found.prompt.length) };
+  if (!isRequest(found)) return none;
+  const isHere = found.session === session && text.startsWith(found.prompt) && text.length === found.prompt.length + length;
+  if (!isHere || found.tries >= MOST_TRIES) return { request: null, isLost: true };
+  return { request: { ...found, tries: found.tries + 1, shown: text.slice(found.prompt.length) }, isLost: false };
 }

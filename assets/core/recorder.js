@@ -3,16 +3,12 @@
 import { emit, on } from "./events.js";
 import { t } from "./i18n.js";
 import { sessions } from "./sessions.js";
-import { isInitial, state } from "./state.js";
+import { changedControls, state } from "./state.js";
 
 /** What a node keeps of its request; `others` are controls that it has other than the panel. @param {Controls} others */
 function factsOfRequest(others) {
   const model = state.status?.model;
-  const controls = /** @type {Controls} */ ({});
-  for (const [name, value] of Object.entries({ ...state.controls, ...others })) {
-    const initial = state.defaults[name];
-    if (!isInitial(value, initial)) controls[name] = typeof initial === "number" ? Number(value) : (value ?? "");
-  }
+  const controls = changedControls({ ...state.controls, ...others });
   return { controls, model: model?.name, revision: model?.revision ?? undefined, precision: model?.precision };
 }
 

@@ -37,6 +37,16 @@ export function useControls(values) {
   });
 }
 
+/** The controls of `values` that differ from their initial values, as a session and a branch keep them. @param {Controls} values @returns {Controls} */
+export function changedControls(values) {
+  const changed = /** @type {Controls} */ ({});
+  for (const [name, value] of Object.entries(values)) {
+    const initial = state.defaults[name];
+    if (!isInitial(value, initial)) changed[name] = typeof initial === "number" ? Number(value) : (value ?? "");
+  }
+  return changed;
+}
+
 /** Whether a control's value is its initial one; number fields give text. @param {any} value @param {any} initial */
 export const isInitial = (value, initial) =>
   typeof initial === "number" ? value !== "" && Number(value) === initial : (value ?? "") === initial;

@@ -71,12 +71,19 @@ function readRun(given, where) {
     run[name] = given[name];
   }
   if (run.prompt_length === undefined) throw new Error(t("file.run_no_length", { where }));
-  run.controls = {};
-  for (const [name, value] of Object.entries(isObject(given.controls) ? given.controls : {})) {
-    // unknown controls are dropped on use, not here: another version may have them
-    const isSound = ["string", "number", "boolean"].includes(typeof value) && /^[a-z_]{1,40}$/.test(name);
-    if (!isSound || name.startsWith("__")) throw new Error(t("file.run_control", { where }));
-    run.controls[name] = value;
-  }
+  const controls = readControls(given.controls);
+  if (!controls) throw new Error(t("file.run_control", { where }));
+  run.controls = controls;
   return run;
+}
+
+/** Values of controls, null if one is not sound. Unknown controls are dropped on use: another version may have them. @param {any} given @returns {Controls | null} */
+export function readControls(given) {
+  const read = /** @type {Controls} */ ({});
+  for (const [name, value] of Object.entries(isObject(given) ? given : {})) {
+    const isSound = ["string", "number", "boolean"].includes(typeof value) && /^[a-z_]{1,40}$/.test(name);
+    if (!isSound || name.startsWith("__")) return null;
+    read[name] = value;
+  }
+  return read;
 }

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import * as pending from "../../assets/core/pending.js";
 
+const NONE = { request: null, isLost: false };
+const LOST = { request: null, isLost: true };
 const request = { session: "s", prompt: "Once", controls: { seed: "7" }, tries: 0 };
 
 beforeEach(() => {
@@ -16,37 +18,37 @@ beforeEach(() => {
 test("a request is made again where its text is as it left it", () => {
   pending.keep(request);
   pending.keepLength(5);
-  assert.deepEqual(pending.take("s", "Once upon"), { ...request, tries: 1, shown: " upon" });
+  assert.deepEqual(pending.take("s", "Once upon"), { request: { ...request, tries: 1, shown: " upon" }, isLost: false });
 });
 
 test("it is made again only once for each loss", () => {
   pending.keep(request);
   pending.keepLength(0);
-  assert.notEqual(pending.take("s", "Once"), null);
-  assert.equal(pending.take("s", "Once"), null);
+  assert.notEqual(pending.take("s", "Once").request, null);
+  assert.deepEqual(pending.take("s", "Once"), NONE);
 });
 
-test("it is not made again in a text that was changed, in another session, or after it has ended", () => {
+test("it is lost in a text that was changed and in another session, and forgotten after it has ended", () => {
   for (const [session, text] of [["s", "Once upon a"], ["s", "One"], ["other", "Once"]]) {
     pending.keep(request);
     pending.keepLength(0);
-    assert.equal(pending.take(session, text), null);
+    assert.deepEqual(pending.take(session, text), LOST);
   }
   pending.keep(request);
   pending.drop();
-  assert.equal(pending.take("s", "Once"), null);
+  assert.deepEqual(pending.take("s", "Once"), NONE);
 });
 
 test("it is given up after three tries", () => {
   pending.keep({ ...request, tries: 3 });
   pending.keepLength(0);
-  assert.equal(pending.take("s", "Once"), null);
+  assert.deepEqual(pending.take("s", "Once"), LOST);
 });
 
 test("what is no request is ignored", () => {
   for (const raw of ["", "{", "null", "[]", '{"session":"s","prompt":"","tries":0,"controls":null}']) {
     sessionStorage.setItem("gptj-playground/pending", raw);
-    assert.equal(pending.take("s", ""), null);
+    assert.deepEqual(pending.take("s", ""), NONE);
   }
 });
 
@@ -54,5 +56,5 @@ test("a tab without storage makes nothing again", () => {
   delete globalThis.sessionStorage;
   pending.keep(request);
   pending.keepLength(0);
-  assert.equal(pending.take("s", "Once"), null);
+  assert.deepEqual(pending.take("s", "Once"), NONE);
 });

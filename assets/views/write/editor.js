@@ -11,6 +11,7 @@ import { state, useControls } from "../../core/state.js";
 import { makeDrawer } from "./drawer.js";
 import { Generation } from "./generation.js";
 import { Remarks } from "./remarks.js";
+import { keepControls } from "./session_controls.js";
 import { Sheet } from "./sheet.js";
 import { describeCount, describeEnd, describeRunning } from "./status.js";
 import { TokenView } from "./tokens.js";
@@ -55,6 +56,7 @@ export function mount({ element, trigger, props, server, watch }) {
       remarks.lookForLoop();
     },
     dropped: lookAtWindow,
+    lost: (message) => showNotice(message),
     ended(end) {
       showRunning(false);
       lastEnd = end.failed ? null : end;
@@ -264,6 +266,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (!generation.isRunning) lookAtWindow();
   });
   on("use-controls", () => trigger("use_controls"));
+  keepControls();
   watch("value", () => generation.receive(props.value));
 
   // ---- input

@@ -1,5 +1,6 @@
 // The model's turn: sends a request, inserts the words of its records into the text, and ends it.
 
+import { boundaryBefore } from "../../core/characters.js";
 import { emit } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import * as pending from "../../core/pending.js";
@@ -9,13 +10,14 @@ import { state } from "../../core/state.js";
 import { readTokens } from "../../core/tokens.js";
 
 const LOST = t("editor.lost");
+const STOPPED_UNHEARD = t("editor.no_answer");
 
 export class Generation {
   /**
    * @param {Pick<Component, "server" | "trigger">} component
    * @param {import("./writing.js").Writing} writing @param {import("./tokens.js").TokenView} tokens
    * @param {{begun: () => void, progress: () => void, wrote: () => void, dropped: (prompt: string) => void,
-   *          ended: (end: any) => void, say: (text: string) => void}} editor
+   *          ended: (end: any) => void, lost: (message: string) => void, say: (text: string) => void}} editor
    */
   constructor({ server, trigger }, writing, tokens, editor) {
     this.server = server;
@@ -40,12 +42,13 @@ export class Generation {
     return this.run !== null;
   }
 
-  /** Make the request again that was lost, if its text is as it was then. */
+  /** Make the request again that was interrupted, if its text is as it was then; else say that it is lost. */
   resume() {
     if (this.run) return;
-    const lost = pending.take(sessions.current.id, this.writing.written.text);
-    if (!lost) return;
-    const { prompt, shown, controls, tries } = lost;
+    const { request, isLost } = pending.take(sessions.current.id, this.writing.written.text);
+    if (isLost) this.editor.lost(t("editor.generation_lost"));
+    if (!request) return;
+    const { prompt, shown, controls, tries } = request;
     this.generate({ at: prompt.length, shown, controls, tries });
   }
 
@@ -60,8 +63,8 @@ export class Generation {
     const { writing, tokens } = this;
     const { written, sheet } = writing;
     const end = written.text.length;
-    const start = at ?? (retry ? written.lastRunStart : end);
-    if (start < 0) return;
+    if (retry && written.lastRunStart < 0) return;
+    const start = at ?? (retry ? boundaryBefore(written.text, written.lastRunStart) : end);
     const follow = sheet.isAtEnd || start < end;
     const prompt = written.text.slice(0, start) + given;
     const before = written.pieces;
@@ -72,7 +75,7 @@ export class Generation {
     this.run = new Run({
       records: (records) => this.read(records),
       stop: (id) => this.server.stop(id),
-      silent: () => this.end({ reason: "error", message: LOST, isLost: true }),
+      silent: () => this.end({ reason: "error", message: this.run?.isStopping ? STOPPED_UNHEARD : LOST, isLost: !this.run?.isStopping }),
       tick: this.editor.progress,
     });
     this.progress = { phase: "sending", tokens: 0, total: 0 };
