@@ -60,6 +60,16 @@ export function visible(text) {
   return node;
 }
 
+/**
+ * Scroll the page, where less of an element is seen than of the window: its beginning comes into view.
+ * @param {HTMLElement} element
+ */
+export function bringIntoView(element) {
+  const { top, bottom, height } = element.getBoundingClientRect();
+  const seen = Math.min(bottom, innerHeight) - Math.max(top, 0);
+  if (seen < Math.min(height, innerHeight / 3)) element.scrollIntoView({ block: height > innerHeight ? "start" : "nearest" });
+}
+
 /** Set a text only where it differs: setting it lays the page out anew. @param {Element} node @param {string} text */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

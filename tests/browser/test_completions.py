@@ -112,7 +112,7 @@ def test_a_space_at_the_end_is_noticed_and_healing_offered(visitor: Visitor) -> 
 def test_truncation_of_a_long_text_is_reported(site: Site, visitor: Visitor) -> None:
     context = site.status()["context_length"]
     visitor.open_group("Prompt")
-    visitor.page.get_by_role("radio", name="left").check()
+    visitor.page.get_by_role("radio", name="Leave out its beginning").check()
     visitor.set_number("Length", "2")
     visitor.prompt.fill("one two three four five " * context)
     visitor.page.keyboard.press("Control+Enter")

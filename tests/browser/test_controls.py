@@ -77,7 +77,7 @@ def test_a_closed_group_shows_the_number_of_changed_controls(visitor: Visitor) -
     visitor.open_group("Prompt")
     visitor.page.get_by_label("Token healing").check()
     visitor.page.get_by_label("Score the prompt").check()
-    visitor.page.get_by_role("radio", name="left").check()
+    visitor.page.get_by_role("radio", name="Leave out its beginning").check()
     expect(marked).to_have_count(2)
     assert [mark.get_attribute("data-changed") for mark in marked.all()] == [
         "2 changed",
@@ -94,7 +94,7 @@ def test_a_closed_group_shows_the_number_of_changed_controls(visitor: Visitor) -
     breakers = control_named("dry_sequence_breakers")
     expect(visitor.field(breakers.name)).to_have_value(write_value(breakers, breakers.default))
     expect(visitor.page.get_by_label("Score the prompt")).not_to_be_checked()
-    expect(visitor.page.get_by_role("radio", name="error")).to_be_checked()
+    expect(visitor.page.get_by_role("radio", name="Refuse the text")).to_be_checked()
 
 
 def test_the_filter_order_is_shown_with_the_panels_names(visitor: Visitor) -> None:

@@ -196,7 +196,7 @@ def test_what_falls_out_of_the_window_is_grey_and_follows_the_length(
     tokens = int(count.inner_text().split(" of ")[0].replace(",", ""))
     assert grey(visitor) == ""
     visitor.open_group("Prompt")
-    visitor.page.get_by_role("radio", name="left").check()
+    visitor.page.get_by_role("radio", name="Leave out its beginning").check()
     visitor.set_number("Length", "10")
     dropped = tokens - (context - 10)
     expect(count).to_contain_text(f"the first {dropped:,}, in grey, will not be read")
@@ -220,7 +220,7 @@ def test_grey_ends_where_the_model_begins_to_read(site: Site, visitor: Visitor) 
     text = " and" * (context + 50)
     visitor.prompt.fill(text)
     visitor.open_group("Prompt")
-    visitor.page.get_by_role("radio", name="left").check()
+    visitor.page.get_by_role("radio", name="Leave out its beginning").check()
     visitor.set_number("Length", "24")
     eventually(lambda: grey(visitor) == " and" * 74)
 

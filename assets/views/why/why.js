@@ -2,7 +2,7 @@
 // of a prompt. Queries and results stay in the visitor's browser. Texts are untrusted and inserted as text
 // only.
 
-import { finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
@@ -173,6 +173,7 @@ export function mount({ element, trigger, props, server, watch }) {
       progress.textContent = `${comparison.summary}${how}`.replace(/^./, (c) => c.toUpperCase());
     }
     showComparison();
+    if (message === null) bringIntoView(comparePanel);
   }
 
   /** @param {string | null} message */
@@ -181,7 +182,7 @@ export function mount({ element, trigger, props, server, watch }) {
     showParts();
     if (message !== null) return;
     progress.textContent = t("why.parts_left_out", { count: parts.found.parts.length });
-    if (matchMedia("(max-width: 960px)").matches) partsPanel.scrollIntoView({ block: "nearest" });
+    bringIntoView(partsPanel);
   }
 
   function stop() {

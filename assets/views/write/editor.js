@@ -1,7 +1,7 @@
 // The editor: one text that a person and the model write in turns, with buttons, status line and messages.
 // The text is in sheet.js and writing.js, the model's turn in generation.js.
 
-import { finder, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, finder, isRunKey, makeButton, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
 import { t, told } from "../../core/i18n.js";
@@ -18,6 +18,7 @@ import { TokenView } from "./tokens.js";
 import { Writing } from "./writing.js";
 
 const COUNT_PAUSE_MS = 250;
+const KEPT_ENDS = 20;
 
 /** @param {Component} component */
 export function mount({ element, trigger, props, server, watch }) {
@@ -26,9 +27,9 @@ export function mount({ element, trigger, props, server, watch }) {
   const button = (/** @type {string} */ action) => $(`[data-action="${action}"]`, HTMLButtonElement);
   const several = $('[data-control="n"]', HTMLSelectElement);
 
-  let lastEnd = /** @type {any} */ (null); // how the last request ended
-  /** @type {{tokens: number | null, hint?: Told | null, message?: string} | null} */
-  let counted = null; // the last count of the text
+  const ends = /** @type {Map<string, any>} */ (new Map()); // how requests ended, by the texts that they made
+  /** @type {{text: string, tokens: number | null, hint?: Told | null, message?: string} | null} */
+  let counted = null; // the last count, and the text that it is of
   let unread = { tokens: 0, end: 0 }; // tokens that truncation drops, and where they end
   let windowLook = 0; // number of the latest query; older answers are ignored
   let isHealing = false; // whether the controls turn token healing on
@@ -44,31 +45,38 @@ export function mount({ element, trigger, props, server, watch }) {
   });
   const generation = new Generation({ server, trigger }, writing, tokens, {
     begun() {
+      ends.delete(writing.written.text);
       hideNotice();
       remarks.hide();
       showRunning(true);
       changed();
       showStatus();
     },
-    progress: showStatus,
+    progress() {
+      showStatus();
+      showToEnd();
+    },
     wrote() {
       render();
       remarks.lookForLoop();
     },
     dropped: lookAtWindow,
     lost: (message) => showNotice(message),
-    ended(end) {
+    ended(end, all) {
       showRunning(false);
-      lastEnd = end.failed ? null : end;
+      for (const one of all) keepEnd(one);
       if (end.failed) {
-        showNotice(end.message, end.control);
+        const isTooLong = end.code === "refused.too_long";
+        showNotice(end.message, end.control, isTooLong ? leaveOut(generation.isRetry) : []);
         emit("refresh-status");
       } else {
-        counted = { tokens: end.prompt_tokens + end.completion_tokens }; // until the next count
+        const tokens = end.prompt_tokens + end.completion_tokens;
+        counted = { text: writing.written.text, tokens }; // until the next count
       }
       changed();
       showStatus();
       remarks.runEnded();
+      if (end.code === "end.context") remarks.show("full", t("editor.context_full"), leaveOut(false));
       if (end.code === "text.joined" && generation.marked.length) remarks.show("filter", t("filter.marked_here"), []);
     },
     say,
@@ -109,7 +117,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   /** @param {string | {text: string, words: string}} given */
   function replaceAll(given) {
-    if (writing.replaceAll(given) && typeof given !== "string" && given.words) lastEnd = null;
+    writing.replaceAll(given);
   }
 
   on("text", replaceAll);
@@ -134,7 +142,8 @@ export function mount({ element, trigger, props, server, watch }) {
   });
   on("session", () => {
     writing.openSession();
-    lastEnd = counted = null;
+    ends.clear();
+    counted = null;
     hideNotice();
     changed();
     showStatus();
@@ -166,7 +175,7 @@ export function mount({ element, trigger, props, server, watch }) {
     const { text } = writing.written;
     const answer = await server.count_tokens(text).catch(() => null); // the next change asks again
     if (!answer || generation.isRunning || text !== writing.written.text) return;
-    counted = answer;
+    counted = { ...answer, text };
     showStatus();
     lookAtWindow();
   }
@@ -199,26 +208,48 @@ export function mount({ element, trigger, props, server, watch }) {
     setText($('[data-action="generate"] .name'), t(written.lastRunStart < 0 ? "editor.generate" : "editor.continue"));
   }
 
+  // While words arrive that the person has scrolled away from.
+  function showToEnd() {
+    $(".to-end").hidden = !generation.isRunning || sheet.isAtEnd;
+  }
+
   /** @param {boolean} isRunning */
   function showRunning(isRunning) {
+    if (isRunning) bringIntoView(sheet.box);
+    showToEnd();
     sheet.area.readOnly = isRunning;
     swapButtons(button(isRunning ? "generate" : "stop"), button(isRunning ? "stop" : "generate"));
     root.classList.toggle("is-running", isRunning);
   }
 
+  /** @param {{text: string, end: any}} ended */
+  function keepEnd({ text, end }) {
+    ends.delete(text);
+    ends.set(text, end);
+    const [oldest] = ends.keys();
+    if (ends.size > KEPT_ENDS) ends.delete(oldest);
+  }
+
+  const shownEnd = () => (generation.isRunning ? undefined : ends.get(writing.written.text));
+
+  // All of it is about the text on the screen, or hidden.
   function showStatus() {
     const { isRunning, progress } = generation;
+    const end = shownEnd();
+    const known = counted?.text === writing.written.text ? counted : null;
     const context = state.status?.context_length;
     const read = isRunning ? progress.promptTokens : undefined;
-    const length = read === undefined ? counted?.tokens : read + progress.tokens;
+    const length = read === undefined ? known?.tokens : read + progress.tokens;
     const hasLength = typeof length === "number";
-    setText($(".count"), hasLength ? describeCount(length, context, { isRunning, unread: unread.tokens }) : (counted?.message ?? ""));
+    const isKnown = hasLength || Boolean(known?.message);
+    $(".count").classList.toggle("is-stale", !isKnown); // it keeps its place until the next count
+    if (isKnown) setText($(".count"), hasLength ? describeCount(length, context, { isRunning, unread: unread.tokens }) : (known?.message ?? ""));
     if (hasLength) $(".count").classList.toggle("is-full", Boolean(context) && length >= (context ?? 0) && !unread.tokens);
-    const run = isRunning ? describeRunning(progress, state.status) : lastEnd ? describeEnd(lastEnd) : "";
+    const run = isRunning ? describeRunning(progress, state.status) : end ? describeEnd(end) : "";
     setText($(".run"), run);
-    button("keep-seed").hidden = isRunning || !lastEnd;
-    if (lastEnd) setText(button("keep-seed"), t("run.seed", { seed: String(lastEnd.seed) }));
-    const hint = isRunning || isHealing ? "" : (counted?.hint ? told(counted.hint) : "");
+    button("keep-seed").hidden = !end;
+    if (end) setText(button("keep-seed"), t("run.seed", { seed: String(end.seed) }));
+    const hint = isRunning || isHealing || !known?.hint ? "" : told(known.hint);
     setText($(".hint"), hint);
     button("heal").hidden = !hint;
   }
@@ -228,11 +259,30 @@ export function mount({ element, trigger, props, server, watch }) {
     $('.sr-only[role="status"]').textContent = text;
   }
 
-  /** @param {string} message @param {string} [control] the name of the one that is wrong */
-  function showNotice(message, control) {
+  /**
+   * The ways past the end of the context.
+   * @param {boolean} retry @returns {[string, () => void][]}
+   */
+  function leaveOut(retry) {
+    const goOn = () => {
+      remarks.hide();
+      generation.generate({ retry, controls: { truncate: "left" } });
+    };
+    return [
+      [t("editor.leave_out"), goOn],
+      [t("editor.leave_out_always"), () => useControls({ truncate: "left" }).then(goOn)],
+    ];
+  }
+
+  /**
+   * `control` is the name of the one that is wrong; `actions` are names of buttons and what they do.
+   * @param {string} message @param {string} [control] @param {[string, () => void][]} [actions]
+   */
+  function showNotice(message, control, actions = []) {
     hideNotice();
     $(".notice").hidden = false;
     $(".notice p").textContent = message;
+    $(".notice .remark-actions").replaceChildren(...actions.map(([name, act]) => makeButton("link", name, act)));
     if (!control) return;
     // a control in a closed group is on the page only when that is open
     const closed = document.querySelector(`.holds-${control} > button:not(.open)`);
@@ -276,6 +326,10 @@ export function mount({ element, trigger, props, server, watch }) {
     generate: () => generation.generate(),
     stop: () => generation.stop(),
     retry: () => generation.generate({ retry: true }),
+    "to-end"() {
+      sheet.toEnd();
+      showToEnd();
+    },
     undo: () => walk("undo"),
     redo: () => walk("redo"),
     dismiss: hideNotice,
@@ -285,7 +339,7 @@ export function mount({ element, trigger, props, server, watch }) {
       button("tokens").setAttribute("aria-pressed", String(tokens.isOn));
     },
     heal: () => useControls({ token_healing: true }),
-    "keep-seed": () => useControls({ seed: String(lastEnd.seed) }),
+    "keep-seed": () => useControls({ seed: String(shownEnd().seed) }),
     controls: drawer.toggle,
   });
 
@@ -307,6 +361,7 @@ export function mount({ element, trigger, props, server, watch }) {
     }
   });
 
+  sheet.scrolled = showToEnd;
   showRunKey(element);
   sheet.area.value = writing.written.text;
   root.dataset.ready = "";

@@ -17,7 +17,7 @@ export class Generation {
    * @param {Pick<Component, "server" | "trigger">} component
    * @param {import("./writing.js").Writing} writing @param {import("./tokens.js").TokenView} tokens
    * @param {{begun: () => void, progress: () => void, wrote: () => void, dropped: (prompt: string) => void,
-   *          ended: (end: any) => void, lost: (message: string) => void, say: (text: string) => void}} editor
+   *          ended: (end: any, all: {text: string, end: any}[]) => void, lost: (message: string) => void, say: (text: string) => void}} editor
    */
   constructor({ server, trigger }, writing, tokens, editor) {
     this.server = server;
@@ -31,6 +31,10 @@ export class Generation {
     this.progress = { phase: "", tokens: 0, total: 0 };
     this.step = /** @type {Step | null} */ (null);
     this.first = /** @type {any} */ (null); // the end of the first completion
+    /** @type {{text: string, end: any}[]} the completions so far, by index */
+    this.completions = [];
+    this.isRetry = false;
+    this.isRest = false; // whether it writes only the rest of the length that an earlier request had
     this.halves = new Set(); // completions whose text so far ends in a \r
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
     this.marked = /** @type {string[]} */ ([]); // sentences that the server's filter flagged, in the text or not
@@ -56,16 +60,16 @@ export class Generation {
    * The text is cut at `at`; `given` is an existing beginning of the model's words; `controls` are this
    * request's overrides of the panel. A lost request is made again with the words that are `shown` and the number
    * of `tries`.
-   * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number}} [options]
+   * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number,
+   *          isRest?: boolean}} [options]
    */
-  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0 } = {}) {
+  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false } = {}) {
     if (this.run) return;
     const { writing, tokens } = this;
     const { written, sheet } = writing;
     const end = written.text.length;
     if (retry && written.lastRunStart < 0) return;
     const start = at ?? (retry ? boundaryBefore(written.text, written.lastRunStart) : end);
-    const follow = sheet.isAtEnd || start < end;
     const prompt = written.text.slice(0, start) + given;
     const before = written.pieces;
     const kind = retry ? "retry" : given ? "alternative" : "generate";
@@ -80,6 +84,9 @@ export class Generation {
     });
     this.progress = { phase: "sending", tokens: 0, total: 0 };
     this.first = this.next = null;
+    this.completions = [];
+    this.isRest = isRest;
+    this.isRetry = retry;
     this.halves.clear();
     const run = written.runs;
     writing.latest = { run, prompt };
@@ -91,7 +98,7 @@ export class Generation {
     pending.keep(this.request);
     pending.keepLength(shown.length);
     this.editor.begun();
-    if (follow) sheet.toEnd();
+    sheet.toEnd();
     this.editor.say(t(retry ? "editor.retrying" : "editor.generating"));
     this.trigger("generate", { prompt, retry, id: this.run.id, controls });
   }
@@ -110,7 +117,8 @@ export class Generation {
     }
     given = given.replace(/\r\n?/g, "\n");
     if (token) this.tokens.know(this.writing.written.text.slice(0, at), given, token);
-    this.generate({ at, given, controls: length === null ? {} : { max_new_tokens: length } });
+    const isRest = length !== null;
+    this.generate({ at, given, isRest, controls: isRest ? { max_new_tokens: length } : {} });
   }
 
   stop() {
@@ -224,6 +232,7 @@ export class Generation {
         break;
       case "text":
         phase("writing");
+        this.completion(record.index).text += record.text;
         if (record.index === 0) progress.tokens = record.tokens;
         progress.total = record.total;
         progress.rate = record.rate;
@@ -233,12 +242,25 @@ export class Generation {
         break;
       case "finished":
         if (record.index === 0) this.first = record;
+        this.completion(record.index).end = record;
         if (record.last) this.end({ ...(this.first ?? record), total: record.total, rate: record.rate });
         break;
       case "refused":
         this.end({ reason: "error", ...record });
         break;
     }
+  }
+
+  /** @param {number} index */
+  completion(index) {
+    return (this.completions[index] ??= { text: "", end: null });
+  }
+
+  /** How each completion ended, with the whole text that it makes. @param {any} how */
+  endings({ total, rate }) {
+    const prompt = this.writing.latest?.prompt ?? "";
+    const shared = { total, rate, completions: this.progress.completions, isRest: this.isRest };
+    return this.completions.filter(({ end }) => end).map(({ text, end }) => ({ text: prompt + text, end: { ...end, ...shared } }));
   }
 
   /** @param {any} how the record of the first completion's end, or {reason: "error", message} */
@@ -258,7 +280,7 @@ export class Generation {
     this.tokens.end();
     if (!failed) this.editor.say(`${how.message} ${t("run.written", { count: how.total })}`);
     emit("record", { event: "end", message: how.message });
-    this.editor.ended({ ...how, failed, completions: this.progress.completions });
+    this.editor.ended({ ...how, failed }, failed ? [] : this.endings(how));
     sessions.save();
     if (!failed) next?.();
   }

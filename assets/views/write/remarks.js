@@ -35,7 +35,7 @@ export class Remarks {
     this.line.hidden = false;
     setText(find(this.line, "p"), message);
     const buttons = actions.map(([name, act]) => makeButton("link", name, act));
-    find(this.line, ".aside-actions").replaceChildren(...buttons);
+    find(this.line, ".remark-actions").replaceChildren(...buttons);
     if (this.shown?.kind !== kind) this.editor.say(message);
     const text = kind === "cut" ? null : this.editor.written().text;
     this.shown = { kind, text, isRunning: this.editor.isRunning() };

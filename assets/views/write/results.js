@@ -1,7 +1,7 @@
 // A request's results besides the text. The editor sends its records ("record") and the model's words in the
 // text ("written"); the event "take" asks the editor to replace these by another completion.
 
-import { finder, make, makeButton, visible } from "../../components/dom.js";
+import { bringIntoView, finder, make, makeButton, visible } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
 import { signed } from "../../core/format.js";
 import { nodes, t } from "../../core/i18n.js";
@@ -85,6 +85,7 @@ export function mount({ element }) {
     end() {
       if (request) request.isRunning = false;
       showCards();
+      if (!panel.hidden && request && request.n > 1) bringIntoView($(".cards"));
     },
   };
 

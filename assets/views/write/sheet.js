@@ -18,7 +18,11 @@ export class Sheet {
     this.area = find(root, "textarea", HTMLTextAreaElement);
     // when the sheet shrinks, keep the end of the text in view
     let wasAtEnd = true;
-    this.box.addEventListener("scroll", () => (wasAtEnd = this.isAtEnd));
+    this.scrolled = () => {}; // called when the sheet was scrolled
+    this.box.addEventListener("scroll", () => {
+      wasAtEnd = this.isAtEnd;
+      this.scrolled();
+    });
     new ResizeObserver(() => wasAtEnd && this.toEnd()).observe(this.box);
   }
 

@@ -30,10 +30,15 @@ export function describeRunning(run, status) {
   }
 }
 
-/** @param {{message: string, code?: string, total: number, rate?: number, completions?: number}} end */
-export function describeEnd({ message, code, total, rate, completions = 1 }) {
+/**
+ * `isRest`: the length was the rest of what an earlier request had been asked for.
+ * @param {{message: string, code?: string, total: number, rate?: number, completions?: number, isRest?: boolean}} end
+ */
+export function describeEnd({ message, code, total, rate, completions = 1, isRest = false }) {
   // drop the full stop of this sentence, as the speed follows
-  if (completions === 1 && code === "end.length") return message.replace(/\.$/, "") + aSecond(rate);
+  if (completions === 1 && code === "end.length") {
+    return (isRest ? t("editor.wrote_rest", { count: total }) : message).replace(/\.$/, "") + aSecond(rate);
+  }
   const tokens = t("count.tokens", { count: total });
   const said = completions > 1 ? t("run.tokens_in", { tokens, count: completions }) : tokens;
   return `${message} ${said}${aSecond(rate)}`;
