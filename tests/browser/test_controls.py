@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from gptj_demo.control_values import write_value
 from gptj_demo.sampling import CONTROLS, FILTER_ORDER, PRESETS, control_named
+from gptj_demo.texts import say
 
 from .conftest import Visitor
 from .writers import CLOSED_GROUPS
@@ -29,7 +30,7 @@ def test_every_control_is_there_with_help_definition_and_default(visitor: Visito
         elif control.kind == "flag":
             expect(block.get_by_role("checkbox")).to_be_checked(checked=control.default)
         elif control.kind == "choice":
-            expect(block.get_by_role("radio", name=control.default)).to_be_checked()
+            expect(block.get_by_role("radio", name=say(f"choice.{control.default}"))).to_be_checked()
         else:
             written = write_value(control, control.default) if control.is_list else ""
             expect(visitor.field(control.name)).to_have_value(written)

@@ -1,9 +1,11 @@
 // The chosen node beside the outline: its full text and its origin.
 
 import { finder, make } from "../../components/dom.js";
+import { describeMeasures } from "../../components/measures.js";
 import { countCharacters } from "../../core/characters.js";
 import { number, signed } from "../../core/format.js";
 import { labelOf, locale, t } from "../../core/i18n.js";
+import { measuresOf } from "../../core/measures.js";
 import { sessions } from "../../core/sessions.js";
 import { pieces } from "../../core/text.js";
 import { words } from "./row.js";
@@ -70,8 +72,8 @@ export class ChosenNode {
     fact(t("branches.token_count"), run.tokens === undefined ? "" : number(run.tokens));
     if (run.mean_logprob !== undefined) {
       const title = t("branches.mean_title");
-      const perplexity = Math.exp(-run.mean_logprob).toPrecision(3);
-      fact(t("branches.mean"), t("branches.mean_value", { mean: signed(run.mean_logprob, 3), perplexity }), title);
+      const measures = /** @type {NonNullable<ReturnType<typeof measuresOf>>} */ (measuresOf([run.mean_logprob]));
+      fact(t("branches.mean"), [signed(run.mean_logprob, 3), ...describeMeasures(measures)].join(" · "), title);
     }
     const changed = Object.entries(run.controls ?? {}).map(([name, value]) => `${labelOf(name)} ${JSON.stringify(value)}`);
     fact(t("branches.settings"), changed.join(t("text.comma")) || t("branches.all_defaults"));

@@ -91,7 +91,8 @@ export class Generation {
     const run = written.runs;
     writing.latest = { run, prompt };
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
-    tokens.begin(prompt, Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null);
+    const length = Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null;
+    tokens.begin(prompt, length, String(controls.logprobs ?? state.controls.logprobs ?? "") !== "");
     emit("record", { event: "begin", sent: prompt, controls, kind, run, before, prompt: written.pieces, at: start });
     const all = { ...state.controls, ...controls, ...(retry ? { seed: null } : {}) };
     this.request = { session: sessions.current.id, prompt, controls: all, tries };

@@ -73,7 +73,9 @@ export class Inspector {
       fact(t("token.rank"), number(token.rank ?? 0));
     }
     const list = make("ol", "choices plain");
-    list.append(...this.others(token).map((other) => this.choice(other, cell, token)));
+    const others = this.others(token);
+    const largest = Math.max(...others.flatMap((other) => [other.logprob, other.sampled_logprob ?? -Infinity]));
+    list.append(...others.map((other) => this.choice(other, cell, token, largest)));
     this.box.replaceChildren(head, ...this.notes(cell, token).map((text) => make("p", "about", text)), facts, list);
     if (list.children.length) {
       const isScore = typeof token.sampled_logprob !== "number";
@@ -120,8 +122,8 @@ export class Inspector {
     return cell && { cell, part: step > 0 ? 0 : cell.tokens.length - 1 };
   }
 
-  /** @param {Alternative} other @param {Cell} cell @param {Token} token */
-  choice(other, cell, token) {
+  /** @param {Alternative} other @param {Cell} cell @param {Token} token @param {number} largest log-probability, whose bar is full */
+  choice(other, cell, token, largest) {
     const item = make("li");
     const isChosen = other.token_id === token.token_id;
     const reason = isChosen ? null : this.whyNot(other);
@@ -131,7 +133,7 @@ export class Inspector {
     button.append(visible(other.text));
     const bars = button.appendChild(make("span", "bars"));
     const bar = (/** @type {string} */ name, /** @type {number} */ logprob) => {
-      bars.appendChild(make("span", name)).style.setProperty("--share", Math.exp(logprob).toFixed(4));
+      bars.appendChild(make("span", name)).style.setProperty("--share", Math.exp(logprob - largest).toFixed(4));
     };
     bar("of-model", other.logprob);
     const shares = button.appendChild(make("span", "shares", percent(other.logprob)));

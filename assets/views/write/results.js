@@ -2,9 +2,11 @@
 // text ("written"); the event "take" asks the editor to replace these by another completion.
 
 import { bringIntoView, finder, make, makeButton, visible } from "../../components/dom.js";
+import { describeMeasures } from "../../components/measures.js";
 import { emit, on } from "../../core/events.js";
 import { signed } from "../../core/format.js";
 import { nodes, t } from "../../core/i18n.js";
+import { measuresOf } from "../../core/measures.js";
 import { sessions } from "../../core/sessions.js";
 import { TokenTable } from "./token_table.js";
 
@@ -49,10 +51,9 @@ export function mount({ element }) {
       }
       if (record.n > 1) layOutCards(record);
     },
-    scored({ tokens, perplexity, bits_per_byte, sum_logprob }) {
-      const measures = [];
-      if (perplexity !== null) measures.push(t("token.perplexity", { value: perplexity.toPrecision(4) }));
-      if (bits_per_byte !== null) measures.push(t("token.bits_per_byte", { value: bits_per_byte.toFixed(3) }));
+    scored({ tokens, bits_per_byte, sum_logprob }) {
+      const found = measuresOf(tokens.map((/** @type {Token} */ { logprob }) => logprob));
+      const measures = found ? describeMeasures({ ...found, bitsPerByte: bits_per_byte }) : [];
       if (sum_logprob !== null) measures.push(t("results.sum", { value: signed(sum_logprob, 2) }));
       $(".score").textContent = t("results.score", { count: tokens.length, measures: measures.join(" · ") });
       reveal(".score");

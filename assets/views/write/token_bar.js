@@ -2,9 +2,12 @@
 // of the surprise along the text.
 
 import { find, setText, visible } from "../../components/dom.js";
+import { describeMeasures } from "../../components/measures.js";
 import { percent } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
+import { measuresOf } from "../../core/measures.js";
 
+const encoder = new TextEncoder();
 const MOST_BITS = 14; // the height of the plot: 1 in 16,384
 const PLOT_PAUSE_MS = 1000; // between two drawings while tokens arrive: one drawing can take several frames
 
@@ -28,15 +31,15 @@ export class TokenBar {
     if (cell.logprob !== null) line.append(` ${percent(cell.logprob)}`);
   }
 
-  /** @param {{tokens: Token[], perplexity: number | null, bits_per_byte: number | null} | null} scored of the text as it stands */
-  showMeasures(scored) {
-    const said = [];
-    if (scored) {
-      said.push(t("count.tokens", { count: scored.tokens.length }));
-      if (scored.perplexity !== null) said.push(t("token.perplexity", { value: scored.perplexity.toPrecision(4) }));
-      if (scored.bits_per_byte !== null) said.push(t("token.bits_per_byte", { value: scored.bits_per_byte.toFixed(3) }));
-    }
-    setText(this.measures, said.join(" · "));
+  /**
+   * The measures of the cells with known probabilities.
+   * @param {Cell[]} cells @param {string} text
+   */
+  showMeasures(cells, text) {
+    const known = cells.filter(({ logprob }) => logprob !== null);
+    const bytes = known.reduce((sum, { from, to }) => sum + encoder.encode(text.slice(from, to)).length, 0);
+    const found = measuresOf(known.flatMap(({ tokens }) => tokens.map(({ logprob }) => logprob)), bytes);
+    setText(this.measures, found ? [t("count.tokens", { count: found.tokens }), ...describeMeasures(found)].join(" · ") : "");
   }
 
   /** Draw the plot, soon: at once where no words come. @param {() => void} draw @param {boolean} isLive */
@@ -57,18 +60,15 @@ export class TokenBar {
     figure.hidden = points.length < 2;
     if (figure.hidden) return;
     const height = (/** @type {number} */ bits) => (MOST_BITS - bits).toFixed(2);
-    let [strokes, mean, sum, all] = ["", "", 0, 0];
+    let [strokes, mean, sum] = ["", "", 0];
     const width = Math.max(4, Math.round(points.length / 60));
     points.forEach(([x, bits], i) => {
       strokes += `M${x.toFixed(1)} ${MOST_BITS}V${height(bits)}`;
       sum += bits - (points[i - width]?.[1] ?? 0);
-      all += bits;
       mean += `${i ? "L" : "M"}${x.toFixed(1)} ${height(sum / Math.min(width, i + 1))}`;
     });
     find(figure, ".strokes", SVGElement).setAttribute("d", strokes);
     find(figure, ".mean", SVGElement).setAttribute("d", mean);
-    const said = t("token.surprise", { bits: (all / points.length).toFixed(1) });
-    find(figure, "figcaption").textContent = said;
-    this.plot.setAttribute("aria-label", said);
+    this.plot.setAttribute("aria-label", t("token.surprise"));
   }
 }

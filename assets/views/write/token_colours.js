@@ -2,15 +2,18 @@
 // screen positions of a cell's characters.
 
 import { levelOf } from "../../core/tokens.js";
+import { SpaceMarks } from "./space_marks.js";
 
 export class TokenColours {
   /** @param {import("./sheet.js").Sheet} sheet */
   constructor(sheet) {
     this.sheet = sheet;
+    this.marks = new SpaceMarks(sheet);
     this.isPossible = "highlights" in CSS;
     this.scrolledTo = 0; // the scroll position at the last colouring
     this.nodes = /** @type {{node: Text, start: number}[]} */ ([]); // the ink's text nodes
     this.levels = /** @type {Highlight[]} */ ([]);
+    this.every2nd = /** @type {Highlight | null} */ (null); // what tells a token from its neighbours
     this.current = /** @type {Highlight | null} */ (null); // the underline of the inspected token
     if (!this.isPossible) return;
     const named = (/** @type {string} */ name) => {
@@ -19,12 +22,16 @@ export class TokenColours {
       return highlight;
     };
     this.levels = [1, 2, 3, 4, 5].map((level) => named(`token-${level}`));
+    this.every2nd = named("token-second");
+    this.every2nd.priority = 1;
     this.current = named("token-current");
-    this.current.priority = 1;
+    this.current.priority = 2;
   }
 
   clear() {
     this.levels.forEach((highlight) => highlight.clear());
+    this.every2nd?.clear();
+    this.marks.clear();
     this.current?.clear();
   }
 
@@ -41,9 +48,12 @@ export class TokenColours {
    */
   paint(cells, first, to) {
     this.levels.forEach((highlight) => highlight.clear());
+    this.every2nd?.clear();
     for (let i = first; i < cells.length && cells[i].from < to; i += 1) {
       const { logprob } = cells[i];
-      if (logprob !== null) this.levels[levelOf(logprob) - 1].add(new StaticRange(this.endsOf(cells[i])));
+      const ends = this.endsOf(cells[i]);
+      if (logprob !== null) this.levels[levelOf(logprob) - 1].add(new StaticRange(ends));
+      if (i % 2) this.every2nd?.add(new StaticRange(ends));
     }
     this.scrolledTo = this.sheet.box.scrollTop;
   }

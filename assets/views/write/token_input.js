@@ -56,7 +56,10 @@ function listenToPointer(view) {
       else inspector.hide();
     }, inspector.cell ? 60 : 220);
   });
-  const leave = () => inspector.isPinned || later(() => inspector.hide(), 350);
+  // a touch leaves with the finger, before its click
+  const leave = (/** @type {PointerEvent} */ { pointerType }) => {
+    if (pointerType === "mouse" && !inspector.isPinned) later(() => inspector.hide(), 350);
+  };
   area.addEventListener("pointerleave", leave);
   inspector.box.addEventListener("pointerenter", () => clearTimeout(waiting));
   inspector.box.addEventListener("pointerleave", leave);
@@ -64,6 +67,7 @@ function listenToPointer(view) {
     const { pointerType, clientX, clientY } = /** @type {PointerEvent} */ (event);
     const cell = view.isOn && pointerType === "touch" ? view.cellUnder(clientX, clientY) : null;
     if (!cell) return;
+    clearTimeout(waiting);
     area.blur(); // hides the on-screen keyboard, which would cover the sheet
     inspector.show(cell, { isPinned: true });
   });

@@ -11,6 +11,7 @@ import { TokenColours } from "./token_colours.js";
 import { listen } from "./token_input.js";
 
 const DEFAULT_ALTERNATIVES = 5;
+const SCORE_PAUSE_MS = 1500; // between two scores of words that arrive without probabilities
 
 /**
  * `root` is the editor; `text()` returns the text; `goOn` continues differently,
@@ -33,11 +34,11 @@ export class TokenView {
     this.live = /** @type {Stretch[] | null} */ (null); // stretches of the running request, by completion
     /** @type {{prompt: string, length: number | null, back: number}} */
     this.request = { prompt: "", length: null, back: 0 };
+    this.isColoured = true; // whether the running request brings probabilities
     this.cells = /** @type {Cell[]} */ ([]);
     this.painted = /** @type {string | null} */ (null); // the text whose cells these are
     this.growing = /** @type {Stretch | null} */ (null); // the stretch to which only cells were added
     this.seen = 0; // number of its cells already shown
-    this.scored = /** @type {any} */ (null); // the latest score, with its text
     this.refusal = /** @type {{text: string, message: string} | null} */ (null);
     this.asking = /** @type {ReturnType<typeof setInterval> | null} */ (null);
     this.bar = new TokenBar(root);
@@ -53,9 +54,19 @@ export class TokenView {
     this.root.classList.toggle("shows-tokens", on);
     if (!on) this.inspector.hide();
     this.paint();
+    if (!on) return;
     // score words that have no probabilities or predate a reload
     const words = this.sheet.ink.querySelector(".by-model")?.textContent?.trim();
-    if (on && words && !this.cells.some(({ logprob }) => logprob !== null)) this.askForScore();
+    if (this.live && !this.isColoured) this.followByScores();
+    else if (words && !this.cells.some(({ logprob }) => logprob !== null)) this.askForScore();
+  }
+
+  /** The running request was made without probabilities: score the text again and again while it grows. */
+  async followByScores() {
+    while (this.isOn && this.live && !this.isColoured) {
+      await this.askForScore();
+      await new Promise((resolve) => setTimeout(resolve, SCORE_PAUSE_MS));
+    }
   }
 
   /** The number of alternatives that a request asks for. */
@@ -66,9 +77,10 @@ export class TokenView {
 
   // ---- a request's records
 
-  /** @param {string} prompt @param {number | null} length */
-  begin(prompt, length) {
+  /** @param {string} prompt @param {number | null} length @param {boolean} isColoured whether probabilities will come */
+  begin(prompt, length, isColoured) {
     this.live = [];
+    this.isColoured = isColoured;
     this.request = { prompt, length, back: 0 };
     this.inspector.hide();
   }
@@ -97,6 +109,7 @@ export class TokenView {
     this.live = null;
     this.memory.stretches = this.memory.stretches.filter((s) => s.tokens.length || s.end);
     this.paint();
+    if (this.isOn && !this.isColoured) this.askForScore();
   }
 
   /** A token that was chosen by hand, with what had been known of it. @param {string} prompt @param {string} text @param {Token} token */
@@ -111,12 +124,11 @@ export class TokenView {
   keepScore(text, score) {
     this.memory.stretches = this.memory.stretches.filter((s) => !(s.isScore && s.text === text));
     this.memory.add(Stretch.ofScore(text, score.tokens, score.after));
-    this.scored = { ...score, text };
   }
 
   async askForScore() {
     const text = this.text();
-    if (this.asking || this.live || !text) return;
+    if (this.asking || (this.live && this.isColoured) || !text) return;
     const begun = Date.now();
     this.asking = setInterval(() => {
       const seconds = Math.round((Date.now() - begun) / 1000);
@@ -174,6 +186,7 @@ export class TokenView {
     if (!this.colours.isPossible) return;
     const { from, to } = this.colours.near;
     this.colours.paint(this.cells, this.firstFrom(from), to);
+    this.colours.marks.drawLater(() => ({ nodes: this.colours.nodes, ...this.colours.near }), Boolean(this.live));
   }
 
   /** @param {string} text */
@@ -181,7 +194,7 @@ export class TokenView {
     this.showCaret();
     this.bar.score.disabled = Boolean(this.live || this.asking) || !text;
     if (!this.asking && this.refusal?.text === text) this.bar.measures.textContent = this.refusal.message;
-    else if (!this.asking) this.bar.showMeasures(this.scored?.text === text ? this.scored : null);
+    else if (!this.asking && !this.live) this.bar.showMeasures(this.cells, text);
     this.bar.end.hidden = !this.memory.endOf(text);
     const draw = () => this.isOn && this.bar.drawPlot(this.cells, this.painted?.length ?? 0);
     this.bar.plotLater(draw, Boolean(this.live));

@@ -1,0 +1,21 @@
+// How likely a model found a text: one definition of each measure. Pure: no DOM.
+
+/**
+ * The measures of tokens by their log-probabilities (natural; unknown ones are left out), null where none is
+ * known. `bytes` is the length of the tokens' text in UTF-8. Perplexity is 2 to the power of the bits a token.
+ * @param {(number | null)[]} logprobs @param {number | null} [bytes]
+ */
+export function measuresOf(logprobs, bytes = null) {
+  const known = logprobs.filter((one) => one !== null);
+  if (!known.length) return null;
+  const sum = known.reduce((all, one) => all + one, 0);
+  const bits = -sum / Math.LN2;
+  const bitsPerToken = bits / known.length;
+  return { sum, tokens: known.length, bitsPerToken, perplexity: 2 ** bitsPerToken, bitsPerByte: bytes ? bits / bytes : null };
+}
+
+/** With as many digits as agree: 2 to the power of the bits that are shown is the perplexity that is shown. @param {number} perplexity */
+export const perplexityText = (perplexity) => (perplexity < 1000 ? perplexity.toPrecision(3) : Math.round(perplexity).toLocaleString("en"));
+
+/** @param {number} bits */
+export const bitsText = (bits) => bits.toFixed(3);
