@@ -111,8 +111,28 @@ export function closeBeside(details) {
   });
 }
 
+/** Whether an input method gets the key: Enter confirms a candidate there, Escape drops it. @param {KeyboardEvent} event */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 /** Whether a key is Ctrl+Enter, on a Mac Command+Enter. @param {KeyboardEvent} event */
-export const isRunKey = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && !event.isComposing;
+export const isRunKey = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && !isComposing(event);
+
+/** The Latin letter of a key, also on layouts of other scripts: there its place on the keyboard says which. @param {KeyboardEvent} event */
+export function letterOf({ key, code }) {
+  if (/^[a-z]$/i.test(key)) return key.toLowerCase();
+  return /^Key[A-Z]$/.test(code) ? code.slice(3).toLowerCase() : "";
+}
+
+/** 1 where keys ask for redo, -1 for undo, else 0. @param {KeyboardEvent} event */
+export function undoOrRedo(event) {
+  if (!(event.ctrlKey || event.metaKey) || event.altKey || isComposing(event)) return 0;
+  const letter = letterOf(event);
+  return letter === "y" || (letter === "z" && event.shiftKey) ? 1 : letter === "z" ? -1 : 0;
+}
+
+/** Whether the focus is in a field with a text of its own. @param {EventTarget | null} target */
+export const isTextField = (target) =>
+  target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && !["range", "checkbox", "radio", "button", "file"].includes(target.type));
 
 /** Name the keys as this machine does. @param {ParentNode} root */
 export function showRunKey(root) {

@@ -8,6 +8,7 @@
 //   written       the model's latest words if they are still unchanged in the text, else null
 //   text          asks the editor to replace its text by this one, as one step; {text, words} if the
 //                 last words are a model's
+//   walk          asks the editor to undo or redo a step
 //   replay        asks the editor to generate again after a prompt: {prompt, controls}
 //   notice        asks the editor to show this sentence
 //   take          asks the editor to replace the model's latest words by this completion

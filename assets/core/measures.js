@@ -15,7 +15,7 @@ export function measuresOf(logprobs, bytes = null) {
 }
 
 /** With as many digits as agree: 2 to the power of the bits that are shown is the perplexity that is shown. @param {number} perplexity */
-export const perplexityText = (perplexity) => (perplexity < 1000 ? perplexity.toPrecision(3) : Math.round(perplexity).toLocaleString("en"));
+export const perplexityText = (perplexity) => Number(perplexity.toPrecision(3)).toLocaleString("en");
 
 /** @param {number} bits */
 export const bitsText = (bits) => bits.toFixed(3);

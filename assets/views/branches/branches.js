@@ -1,7 +1,7 @@
 // The Branches view: the open session's tree as an outline, the chosen node beside it, and the sessions
 // above. Texts are untrusted and inserted as text only.
 
-import { closeBeside, download, find, finder, onPress } from "../../components/dom.js";
+import { closeBeside, download, find, finder, isComposing, isTextField, onPress, undoOrRedo } from "../../components/dom.js";
 import { show, shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
@@ -29,8 +29,7 @@ export function mount({ element }) {
   const outline = new Outline(view, {
     chose: drawChosen,
     open,
-    restore: () => restore(),
-    actions: { F2: rename, s: star, S: star, Delete: prune },
+    actions: { F2: rename, s: star, Delete: prune },
   });
   const chosenNode = () => tree().node(outline.chosen);
 
@@ -108,6 +107,13 @@ export function mount({ element }) {
     $('[data-action="take-back"]').hidden = !undo;
   }
 
+  function takeItBack() {
+    const undo = takeBack;
+    dismiss();
+    undo?.();
+    outline.box.focus();
+  }
+
   function dismiss() {
     $(".told").hidden = true;
     $(".told p").textContent = "";
@@ -129,12 +135,7 @@ export function mount({ element }) {
       useControls({ ...state.defaults, ...Object.fromEntries(known) });
       say(t("branches.settings_used"));
     },
-    "take-back"() {
-      const undo = takeBack;
-      dismiss();
-      undo?.();
-      outline.box.focus();
-    },
+    "take-back": takeItBack,
     "dismiss-told": dismiss,
     "new-session": unlessWriting(() => sessions.begin()),
     import: unlessWriting(() => $(".import-file").click()),
@@ -164,6 +165,7 @@ export function mount({ element }) {
     changed();
   });
   nodeName.addEventListener("keydown", (event) => {
+    if (isComposing(event)) return;
     if (event.key === "Escape") nodeName.value = chosenNode()?.name ?? "";
     if (event.key !== "Enter" && event.key !== "Escape") return;
     event.preventDefault();
@@ -176,7 +178,7 @@ export function mount({ element }) {
     sessions.rename(sessions.current.id, sessionName.value.trim());
     drawList();
   });
-  sessionName.addEventListener("keydown", (event) => event.key === "Enter" && sessionName.blur());
+  sessionName.addEventListener("keydown", (event) => event.key === "Enter" && !isComposing(event) && sessionName.blur());
 
   $(".import-file").addEventListener("change", async ({ target }) => {
     const input = /** @type {HTMLInputElement} */ (target);
@@ -202,6 +204,17 @@ export function mount({ element }) {
       find(card, "summary").focus();
     });
   }
+
+  // Undo and redo walk through the text as in the editor, unless something was just taken away here.
+  document.addEventListener("keydown", (event) => {
+    const direction = isShown() && !isTextField(event.target) ? undoOrRedo(event) : 0;
+    if (!direction) return;
+    event.preventDefault();
+    if (isWriting()) return say(WRITING);
+    if (direction < 0 && (takeBack || tree().pruned.length)) return takeBack ? takeItBack() : restore();
+    emit("walk", direction > 0 ? "redo" : "undo");
+    enter();
+  });
 
   // ---- events
 

@@ -1,7 +1,7 @@
 // The tree as an outline with keyboard and mouse navigation. Rows have equal height, and only visible rows
 // are in the DOM.
 
-import { finder, make } from "../../components/dom.js";
+import { finder, letterOf, make } from "../../components/dom.js";
 import { sessions } from "../../core/sessions.js";
 import { layOut } from "./layout.js";
 import { ROW, drawRow } from "./row.js";
@@ -137,14 +137,10 @@ export class Outline {
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    const command = event.ctrlKey || event.metaKey;
-    if (command && !event.altKey && event.key.toLowerCase() === "z") {
-      event.preventDefault();
-      return this.view.restore();
-    }
-    if (command || event.altKey || !Object.hasOwn(this.keys, event.key)) return;
+    const key = Object.hasOwn(this.keys, event.key) ? event.key : letterOf(event);
+    if (event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(this.keys, key)) return;
     event.preventDefault();
-    if (this.tree.node(this.chosen)) this.keys[event.key]();
+    if (this.tree.node(this.chosen)) this.keys[key]();
   }
 
   /** The first click draws the rows anew, so that a second one is not on the same element. @param {MouseEvent} event */

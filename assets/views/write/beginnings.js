@@ -1,7 +1,7 @@
 // Beginnings to try: examples that suit the loaded model, and scaffolds, which ask for a few words. Both put a
 // text into the editor as one step; a scaffold also sets suitable controls.
 
-import { finder, isRunKey, make, makeButton } from "../../components/dom.js";
+import { finder, isComposing, isRunKey, make, makeButton } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { fillScaffold } from "../../core/scaffolds.js";
@@ -129,6 +129,7 @@ export function mount({ element, props }) {
 
   // The form handles Ctrl+Enter and Escape, not the editor.
   form.addEventListener("keydown", (event) => {
+    if (isComposing(event)) return event.stopPropagation();
     if (event.key === "Escape") close({ focus: true });
     else if (isRunKey(event)) {
       event.preventDefault();

@@ -1,7 +1,7 @@
 // The editor: one text that a person and the model write in turns, with buttons, status line and messages.
 // The text is in sheet.js and writing.js, the model's turn in generation.js.
 
-import { bringIntoView, finder, isRunKey, makeButton, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, finder, isComposing, isRunKey, isTextField, makeButton, onPress, setText, showRunKey, swapButtons, undoOrRedo } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
 import { t, told } from "../../core/i18n.js";
@@ -121,6 +121,7 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   on("text", replaceAll);
+  on("walk", walk);
   on("open", (id) => {
     if (generation.isRunning) return;
     hideNotice();
@@ -345,6 +346,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   document.addEventListener("keydown", (event) => {
     if (shownView() !== "write") return;
+    if (isComposing(event)) return;
     if (isRunKey(event)) {
       event.preventDefault();
       generation.generate();
@@ -353,11 +355,11 @@ export function mount({ element, trigger, props, server, watch }) {
       generation.stop();
     } else if (event.key === "Escape") {
       drawer.close();
-    } else if ((event.ctrlKey || event.metaKey) && !event.altKey && event.target === sheet.area) {
-      const key = event.key.toLowerCase();
-      if (key !== "z" && key !== "y") return;
+    } else if (event.target === sheet.area || !isTextField(event.target)) {
+      const direction = undoOrRedo(event);
+      if (!direction) return;
       event.preventDefault();
-      walk(key === "y" || event.shiftKey ? "redo" : "undo");
+      walk(direction > 0 ? "redo" : "undo");
     }
   });
 

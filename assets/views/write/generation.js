@@ -65,6 +65,8 @@ export class Generation {
    */
   generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false } = {}) {
     if (this.run) return;
+    const asked = { retry, at, given, controls, shown, tries, isRest };
+    if (this.writing.afterComposition(() => this.generate(asked))) return;
     const { writing, tokens } = this;
     const { written, sheet } = writing;
     const end = written.text.length;

@@ -38,6 +38,31 @@ export class Sheet {
     while (spans.length > pieces.length) spans[spans.length - 1].remove();
   }
 
+  /** While words are composed, the ink lies over whatever ground the input method paints. @param {boolean} isComposing */
+  showComposing(isComposing) {
+    this.box.classList.toggle("is-composing", isComposing);
+    if (!isComposing) globalThis.CSS.highlights?.delete("composed");
+  }
+
+  /** Underline the characters that are being composed. @param {number} from @param {number} to */
+  showComposed(from, to) {
+    if (!globalThis.Highlight) return;
+    CSS.highlights.set("composed", new Highlight(...this.rangesOf([[from, to]])));
+  }
+
+  /** Ranges of the ink for characters of the text. @param {Place[]} places */
+  rangesOf(places) {
+    const ranges = places.map(() => document.createRange());
+    for (const { node, start } of this.nodes()) {
+      places.forEach(([first, last], i) => {
+        const [from, to] = [first - start, last - start];
+        if (from >= 0 && from < node.length) ranges[i].setStart(node, from);
+        if (to > 0 && to <= node.length) ranges[i].setEnd(node, to);
+      });
+    }
+    return ranges;
+  }
+
   /** Replace characters of the textarea, which keeps its selection. @param {number} at @param {number} length @param {string} text */
   replace(at, length, text) {
     this.area.setRangeText(text, at, at + length, "preserve");
@@ -113,17 +138,9 @@ export class Sheet {
     if (!globalThis.Highlight) return;
     CSS.highlights.delete("flagged");
     const text = this.area.value;
-    const places = sentences.map((one) => [text.indexOf(one), one.length]).filter(([at]) => at >= 0);
-    if (!places.length) return;
-    const ranges = places.map(() => document.createRange());
-    for (const { node, start } of this.nodes()) {
-      places.forEach(([at, length], i) => {
-        const [from, to] = [at - start, at + length - start];
-        if (from >= 0 && from < node.length) ranges[i].setStart(node, from);
-        if (to > 0 && to <= node.length) ranges[i].setEnd(node, to);
-      });
-    }
-    CSS.highlights.set("flagged", new Highlight(...ranges));
+    const places = sentences.map((one) => /** @type {Place} */ ([text.indexOf(one), text.indexOf(one) + one.length]));
+    const found = places.filter(([at]) => at >= 0);
+    if (found.length) CSS.highlights.set("flagged", new Highlight(...this.rangesOf(found)));
   }
 }
 

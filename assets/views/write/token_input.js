@@ -1,6 +1,6 @@
 // Pointer and keyboard input for the tokens in the text.
 
-import { find } from "../../components/dom.js";
+import { find, isComposing, letterOf } from "../../components/dom.js";
 
 /** @typedef {import("./tokens.js").TokenView} TokenView */
 
@@ -79,10 +79,11 @@ function listenToPointer(view) {
 /** @param {TokenView} view @param {KeyboardEvent} event */
 function key(view, event) {
   const { inspector } = view;
-  const { code, altKey, ctrlKey, metaKey, shiftKey, key } = event;
+  const { altKey, ctrlKey, metaKey, shiftKey, key } = event;
+  if (isComposing(event)) return;
   const inText = document.activeElement === view.sheet.area;
   const withAlt = altKey && !ctrlKey && !metaKey && !shiftKey;
-  if (withAlt && code === "KeyT") {
+  if (withAlt && letterOf(event) === "t") {
     event.preventDefault();
     find(view.root, '[data-action="tokens"]').click();
   } else if (withAlt && key === "ArrowDown" && view.isOn && inText) {

@@ -194,7 +194,7 @@ export class TokenView {
     this.showCaret();
     this.bar.score.disabled = Boolean(this.live || this.asking) || !text;
     if (!this.asking && this.refusal?.text === text) this.bar.measures.textContent = this.refusal.message;
-    else if (!this.asking && !this.live) this.bar.showMeasures(this.cells, text);
+    else if (!this.asking) this.bar.showMeasures(this.live ? [] : this.cells, text);
     this.bar.end.hidden = !this.memory.endOf(text);
     const draw = () => this.isOn && this.bar.drawPlot(this.cells, this.painted?.length ?? 0);
     this.bar.plotLater(draw, Boolean(this.live));

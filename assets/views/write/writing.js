@@ -17,6 +17,7 @@ export class Writing {
     this.latest = /** @type {{run: number, prompt: string} | null} */ (null); // the latest request
     /** @type {{pieces: Piece[], text: string} | null} the text before an input method began to compose */
     this.composition = null;
+    this.waiting = /** @type {(() => void) | null} */ (null); // called when the composition has ended
     this.selectionBefore = /** @type {Place | null} */ (null); // before the present input
     this.listen();
   }
@@ -43,13 +44,24 @@ export class Writing {
     });
     area.addEventListener("compositionstart", () => {
       this.composition = { pieces: this.written.pieces, text: this.written.text };
+      this.sheet.showComposing(true);
     });
     area.addEventListener("compositionend", () => {
       if (this.composition) this.written.pieces = this.composition.pieces;
       this.composition = null;
+      this.sheet.showComposing(false);
       this.readArea("edit");
       this.sheet.render(this.written.pieces);
+      const waiting = this.waiting;
+      this.waiting = null;
+      waiting?.();
     });
+  }
+
+  /** Call `action` once no words are being composed. Returns whether it has to wait. @param {() => void} action */
+  afterComposition(action) {
+    if (this.composition) this.waiting = action;
+    return this.composition !== null;
   }
 
   // The composed words may still change, so they are shown without a step.
@@ -59,6 +71,7 @@ export class Writing {
     const { at, removed, inserted } = difference(before.text, area.value, area.selectionEnd);
     this.written.pieces = pieces.splice(before.pieces, at, removed.length, inserted ? [[inserted, PERSON]] : []);
     this.sheet.render(this.written.pieces);
+    this.sheet.showComposed(at, at + inserted.length);
   }
 
   /** @param {string} kind */
