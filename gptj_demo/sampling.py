@@ -294,6 +294,6 @@ PRESETS: dict[str, dict[str, float]] = {
     "Precise": {"temperature": 0.4, "top_p": 0.9, "top_k": 0, "repetition_penalty": 1.05},
     "Balanced": {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "repetition_penalty": 1.0},
     "Wild": {"temperature": 1.2, "top_p": 0.98, "top_k": 0, "repetition_penalty": 1.0},
-    "Greedy": {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.1},
+    "Greedy": {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0},
 }
 """Named settings of the controls that shape the text; the others are left as they are."""

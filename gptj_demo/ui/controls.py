@@ -149,7 +149,11 @@ def _connect(
         {
             "name": c.name,
             "group": _group_id(c.group),
+            "kind": c.kind,
             "off": c.off,
+            "part_of": c.part_of,
+            "minimum": c.minimum,
+            "maximum": c.maximum,
             "initial": components[c.name].value,
         }
         for c in CONTROLS

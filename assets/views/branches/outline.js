@@ -12,9 +12,9 @@ const DOUBLE_CLICK_MS = 500;
 export class Outline {
   /**
    * `chose()` is called after another node was chosen; `actions` are the keys' actions on the chosen node,
-   * `open(id)` puts a node into the editor, `restore()` restores pruned nodes.
+   * `open(id)` puts a node into the editor.
    * @param {HTMLElement} root
-   * @param {{chose: () => void, open: (id: string | null) => void, restore: () => void, actions: Record<string, () => void>}} view
+   * @param {{chose: () => void, open: (id: string | null) => void, actions: Record<string, () => void>}} view
    */
   constructor(root, view) {
     this.$ = finder(root);

@@ -4,20 +4,33 @@
 import { emit } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { isInitial, state } from "../../core/state.js";
+import { mendNumberFields } from "./number_fields.js";
 
 /**
- * Called by Gradio whenever a value changed. `table` has an entry for each control.
- * @param {{name: string, group: string, off: number | null, initial: any}[]} table @param {any[]} values in its order
+ * Called by Gradio whenever a value changed. `table` has an entry for each control; one that is `part_of` another has
+ * no effect while that is off.
+ * @param {{name: string, group: string, kind: string, off: number | null, part_of: string | null, initial: any,
+ *          minimum: number, maximum: number}[]} table
+ * @param {any[]} values in its order
  */
 export function showControls(table, values) {
+  if (!Object.keys(state.defaults).length) {
+    const takesNumber = ["integer", "number", "optional_integer"];
+    const fields = table.filter(({ kind }) => takesNumber.includes(kind));
+    mendNumberFields(fields.map((field) => ({ ...field, isWhole: field.kind !== "number" })));
+  }
+  const isOff = (/** @type {string | null} */ name) => {
+    const place = table.findIndex((one) => one.name === name);
+    return place >= 0 && table[place].off !== null && String(values[place]) === String(table[place].off);
+  };
   requestAnimationFrame(() => {
     const changed = /** @type {Record<string, number>} */ ({});
-    table.forEach(({ name, group, off, initial }, i) => {
+    table.forEach(({ name, group, part_of, initial }, i) => {
       const differs = !isInitial(values[i], initial);
       changed[group] = (changed[group] ?? 0) + Number(differs);
       const control = document.getElementById(`control-${name}`); // absent in a closed group
       control?.toggleAttribute("data-changed", differs);
-      control?.toggleAttribute("data-off", off !== null && Number(values[i]) === off);
+      control?.toggleAttribute("data-off", isOff(name) || isOff(part_of));
     });
     for (const [group, count] of Object.entries(changed)) {
       const title = document.querySelector(`#${group} > button > span`);

@@ -1,0 +1,21 @@
+// Numbers as people type them. Pure: no DOM.
+
+const ARABIC_ZERO = 0x660;
+
+/** The digits and signs of a number field for a typed text: Arabic digits, and a comma as the decimal sign. @param {string} typed @param {boolean} isWhole */
+export const typedNumber = (typed, isWhole) =>
+  typed
+    .replace(/[\u0660-\u0669]/g, (digit) => String(digit.charCodeAt(0) - ARABIC_ZERO))
+    .replace(/[,\u066b\u066c]/g, isWhole ? "" : ".");
+
+/**
+ * The number that a field ends with: within its limits and, where it takes whole numbers, rounded; null where
+ * the text is no number.
+ * @param {string} typed @param {{minimum: number, maximum: number, isWhole: boolean}} field @returns {number | null}
+ */
+export function settled(typed, { minimum, maximum, isWhole }) {
+  const text = typedNumber(typed.trim(), isWhole);
+  const value = Number(text);
+  if (!text || !Number.isFinite(value)) return null;
+  return Math.min(maximum, Math.max(minimum, isWhole ? Math.round(value) : value));
+}
