@@ -40,6 +40,7 @@ interface Session {
   id: string; name: string; time: number; stamp: string | null;
   written: import("./core/text.js").WrittenText; tree: import("./core/tree.js").BranchTree;
   controls: Controls | null; // those that differ from their initial values
+  scaffold: { text: string; before: Controls; values: Controls } | null; // what the last one wrote and set
 }
 
 interface Alternative {

@@ -84,6 +84,10 @@ export function translate(root) {
   }
 }
 
+/** A value of a control as it is typed, on one line. @param {any} value */
+export const valueText = (value) =>
+  value === true ? t("text.on") : value === false ? t("text.off") : String(value).replaceAll("\n", " ⏎ ");
+
 /** The name of a control, or of what is compared like one. @param {string} name */
 export const labelOf = (name) => {
   const key = name === "preset" ? "panel.preset" : `control.${name}.label`;

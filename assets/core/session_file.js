@@ -1,9 +1,9 @@
 // A session as text: saves it, exports it as JSON or Markdown, and reads it from untrusted data.
-// A session: {id, name, time, stamp, written, tree, controls}; `controls` are those that differ from their
-// initial values, null where nothing is known of them.
+// A session: {id, name, time, stamp, written, tree, controls, scaffold}; `controls` are those that differ from
+// their initial values, null where nothing is known of them; `scaffold` is what the last one wrote and set.
 
 import { head } from "./characters.js";
-import { t } from "./i18n.js";
+import { t, valueText } from "./i18n.js";
 import { newId } from "./id.js";
 import { WrittenText, pieces } from "./text.js";
 import { BranchTree } from "./tree.js";
@@ -16,14 +16,14 @@ const FIRST_WORDS = 60;
 /** @returns {Session} */
 export function newSession() {
   const [written, tree] = [new WrittenText(), new BranchTree()];
-  return { id: newId(), name: "", time: Date.now(), stamp: null, written, tree, controls: null };
+  return { id: newId(), name: "", time: Date.now(), stamp: null, written, tree, controls: null, scaffold: null };
 }
 
 /**
  * The saved text. `time` and `stamp` come first, so `stampOf` finds the stamp without parsing.
  * @param {Session} session @param {{withSteps: boolean}} options
  */
-export function toSaved({ name, time, stamp, written, tree, controls }, { withSteps }) {
+export function toSaved({ name, time, stamp, written, tree, controls, scaffold }, { withSteps }) {
   const { runs, position, steps } = written;
   return JSON.stringify({
     version: VERSION,
@@ -31,6 +31,7 @@ export function toSaved({ name, time, stamp, written, tree, controls }, { withSt
     stamp,
     name,
     controls: controls ?? undefined,
+    scaffold: scaffold ?? undefined,
     runs,
     pieces: written.pieces,
     position: withSteps ? position : 0,
@@ -72,7 +73,15 @@ function readSession(given, id) {
   session.name = typeof given.name === "string" ? head(given.name, 200) : "";
   session.time = Number.isFinite(given.time) ? given.time : Date.now();
   session.controls = given.controls === undefined ? null : readControls(given.controls);
+  session.scaffold = readScaffold(given.scaffold);
   return session;
+}
+
+/** @param {any} given @returns {Session["scaffold"]} */
+function readScaffold(given) {
+  if (!isObject(given) || typeof given.text !== "string") return null;
+  const [before, values] = [readControls(given.before), readControls(given.values)];
+  return before && values && { text: given.text, before, values };
 }
 
 /** A selection, or `at` where the value is none. @param {any} value @param {number} at @returns {Place} */
@@ -156,7 +165,7 @@ function toMarkdown({ tree, written }, name) {
     const { run } = node;
     if (run?.model) facts.push(plain([run.model, run.revision, run.precision].filter(Boolean).join(" · ")));
     if (run?.seed !== undefined) facts.push(t("run.seed", { seed: String(run.seed) }));
-    for (const [control, value] of Object.entries(run?.controls ?? {})) facts.push(plain(`${control} ${JSON.stringify(value)}`));
+    for (const [control, value] of Object.entries(run?.controls ?? {})) facts.push(plain(`${control} ${valueText(value)}`));
     if (run?.message) facts.push(plain(run.message));
     lines.push(`${indent}- ${facts.join(", ")}`, "", fenced(pieces.text(node.pieces), `${indent}  `), "");
   }

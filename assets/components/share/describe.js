@@ -1,7 +1,7 @@
 // Messages about links: their content, what was left out, and the result of a replay.
 
 import { commonStart, countCharacters, shorten as shortenTo } from "../../core/characters.js";
-import { language, locale, t } from "../../core/i18n.js";
+import { language, locale, t, valueText } from "../../core/i18n.js";
 import { MAX_LINK, fingerprint } from "../../core/link.js";
 
 const SHOWN_CHARACTERS = 40;
@@ -25,10 +25,7 @@ const listed = (items) => new Intl.ListFormat(language === "en" ? "en-GB" : loca
 
 /** @param {Controls} controls @param {(name: string) => string} labelOf */
 export const describeControls = (controls, labelOf) =>
-  Object.entries(controls).map(([name, value]) => {
-    const shown = value === true ? t("text.on") : value === false ? t("text.off") : shorten(String(value).replaceAll("\n", " ⏎ "));
-    return `${labelOf(name)} ${shown}`;
-  });
+  Object.entries(controls).map(([name, value]) => `${labelOf(name)} ${shorten(valueText(value))}`);
 
 /** @param {LinkContent} content @param {(name: string) => string} labelOf @param {boolean} hasModelText whether the text is a model's in part */
 export function describeLink({ text, words, hash, controls, of, model }, labelOf, hasModelText) {

@@ -4,7 +4,7 @@ import { finder, make } from "../../components/dom.js";
 import { describeMeasures } from "../../components/measures.js";
 import { countCharacters } from "../../core/characters.js";
 import { number, signed } from "../../core/format.js";
-import { labelOf, locale, t } from "../../core/i18n.js";
+import { labelOf, locale, t, valueText } from "../../core/i18n.js";
 import { measuresOf } from "../../core/measures.js";
 import { sessions } from "../../core/sessions.js";
 import { pieces } from "../../core/text.js";
@@ -75,7 +75,7 @@ export class ChosenNode {
       const measures = /** @type {NonNullable<ReturnType<typeof measuresOf>>} */ (measuresOf([run.mean_logprob]));
       fact(t("branches.mean"), [signed(run.mean_logprob, 3), ...describeMeasures(measures)].join(" · "), title);
     }
-    const changed = Object.entries(run.controls ?? {}).map(([name, value]) => `${labelOf(name)} ${JSON.stringify(value)}`);
+    const changed = Object.entries(run.controls ?? {}).map(([name, value]) => `${labelOf(name)} ${valueText(value)}`);
     fact(t("branches.settings"), changed.join(t("text.comma")) || t("branches.all_defaults"));
     fact(t("branches.seed"), run.seed === undefined ? "" : String(run.seed));
     fact(t("about.model"), run.model);

@@ -3,7 +3,7 @@
 
 import { find, finder, make, makeButton, setText } from "../../components/dom.js";
 import { signed } from "../../core/format.js";
-import { labelOf, t, told } from "../../core/i18n.js";
+import { labelOf, t, told, valueText } from "../../core/i18n.js";
 
 /**
  * @typedef {string | import("../../core/i18n.js").Told} Part a visitor's own words, or a text of the page
@@ -158,7 +158,7 @@ export class Cells {
     this.$(".cell-words").textContent = cell.text;
     writeFigures(this.$(".cell-dialog .cell-figures"), cell);
     this.$(".cell-dialog .card-end").textContent = progressOf(cell);
-    const said = Object.entries(cell.settings).map(([name, value]) => `${labelOf(name)} ${value}`);
+    const said = Object.entries(cell.settings).map(([name, value]) => `${labelOf(name)} ${valueText(value)}`);
     if (cell.dropped_tokens) said.push(t("compare.dropped", { count: cell.dropped_tokens }));
     const nothing = cell.end?.filtered_away;
     if (nothing) said.push(t("compare.filtered_away", { count: nothing }));

@@ -2,9 +2,11 @@
 // text into the editor as one step; a scaffold also sets suitable controls.
 
 import { finder, isComposing, isRunKey, make, makeButton } from "../../components/dom.js";
+import { commonStart } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { fillScaffold } from "../../core/scaffolds.js";
+import { sessions } from "../../core/sessions.js";
 import { state, useControls } from "../../core/state.js";
 
 /** @param {{key: string, fields?: any[]}} item an example or a scaffold */
@@ -21,8 +23,6 @@ export function mount({ element, props }) {
   let shown = "";
   let scaffold = /** @type {any} */ (null); // the scaffold with an open form
   let opener = /** @type {HTMLElement | null} */ (null); // the button that opened it
-  /** @type {{before: Controls, values: Controls} | null} */
-  let fitted = null; // what the last scaffold did to the controls
 
   // ---- the row
 
@@ -62,9 +62,6 @@ export function mount({ element, props }) {
 
   /** @param {{text: string}} example */
   function useExample({ text }) {
-    const back = controlsBack();
-    if (Object.keys(back).length) useControls(back);
-    fitted = null;
     emit("text", text);
   }
 
@@ -112,16 +109,25 @@ export function mount({ element, props }) {
     const back = controlsBack();
     const wanted = { ...back, ...controls };
     const before = Object.fromEntries(Object.keys(wanted).map((name) => [name, state.controls[name]]));
-    fitted = { before: { ...before, ...back }, values: controls };
     useControls(wanted);
+    sessions.current.scaffold = { text, before: { ...before, ...back }, values: controls };
     emit("text", text);
     emit("aside", { message: done, controls: before });
   });
 
+  // What a scaffold set for its text ends with that text.
+  on("written", () => {
+    const { scaffold: fit, written } = sessions.current;
+    if (!fit || 2 * commonStart(fit.text, written.text) >= fit.text.length) return;
+    const back = controlsBack();
+    sessions.current.scaffold = null;
+    if (Object.keys(back).length) useControls(back);
+  });
+
   // The previous values of the controls that the last scaffold set and that are unchanged since.
   function controlsBack() {
-    if (!fitted) return {};
-    const { before, values } = fitted;
+    if (!sessions.current.scaffold) return {};
+    const { before, values } = sessions.current.scaffold;
     return Object.fromEntries(
       Object.entries(before).filter(([name]) => String(state.controls[name]) === String(values[name])),
     );

@@ -21,7 +21,8 @@ export function showControls(table, values) {
   }
   const isOff = (/** @type {string | null} */ name) => {
     const place = table.findIndex((one) => one.name === name);
-    return place >= 0 && table[place].off !== null && String(values[place]) === String(table[place].off);
+    if (place < 0 || table[place].off === null) return false;
+    return values[place] === table[place].off || (values[place] !== "" && Number(values[place]) === table[place].off);
   };
   requestAnimationFrame(() => {
     const changed = /** @type {Record<string, number>} */ ({});
