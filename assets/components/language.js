@@ -67,12 +67,8 @@ export async function translateGradio() {
 /** The exact definition of a control, below it. @param {HTMLElement} node */
 function putDefinition(node) {
   const name = node.dataset.definition ?? "";
-  const [title, text] = [node.querySelector("summary"), node.querySelector("p")];
-  const of = Object.assign(document.createElement("span"), { className: "sr-only" });
-  of.textContent = ` ${t("panel.definition_of", { control: labelOf(name) })}`;
-  title?.replaceChildren(t("panel.definition"), of);
   const code = Object.assign(document.createElement("code"), { textContent: name });
-  text?.replaceChildren(code, " ", t(`control.${name}.definition`));
+  node.replaceChildren(code, " ", t(`control.${name}.definition`));
 }
 
 /** The order in which the controls are applied. @param {HTMLElement} node */

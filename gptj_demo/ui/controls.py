@@ -41,6 +41,12 @@ def build_controls() -> dict[str, Component]:
         elem_id="preset",
         interactive=True,
     )
+    gr.HTML(
+        "<button type='button' class='link' aria-pressed='false'>"
+        f"{html.escape(say('panel.definitions'))}</button>",
+        apply_default_css=False,
+        elem_id="show-definitions",
+    )
     components: dict[str, Component] = {}
     accordions: list[gr.Accordion] = []
     groups = dict.fromkeys(control.group for control in CONTROLS)
@@ -102,11 +108,9 @@ def _build(control: Control) -> Component:
         written = write_value(control, control.default)
         lines = max(8, len(control.choices))
         component = gr.Textbox(written, lines=2, max_lines=lines, **shared)
-    title, of = say("panel.definition"), say("panel.definition_of", control=control.label)
     gr.HTML(
-        f"<details class='definition' data-definition='{control.name}'><summary>{title}"
-        f"<span class='sr-only'> {html.escape(of)}</span></summary><p><code>{control.name}</code> "
-        f"{html.escape(control.definition)}</p></details>",
+        f"<p class='definition' data-definition='{control.name}'><code>{control.name}</code> "
+        f"{html.escape(control.definition)}</p>",
         apply_default_css=False,
         elem_classes="definition-block",
     )

@@ -24,6 +24,7 @@ STONE = Color(
     "#fafaf8", "#f3f3ef", "#e5e5df", "#d2d2ca", "#a3a39b", "#6c6d68", "#53544f", "#3c3e3d",
     "#2a2c2e", "#1d1f22", "#131518", name="stone",
 )  # fmt: skip
+TEXT = Size("11px", "12px", "13px", "14px", "16px", "22px", "26px", name="text")
 RADIUS = Size("2px", "3px", "4px", "6px", "8px", "10px", "12px", name="radius")
 
 # name: (light, dark)
@@ -67,6 +68,7 @@ class Paper(Base):
             primary_hue=BLUE_INK,
             secondary_hue=BLUE_INK,
             neutral_hue=STONE,
+            text_size=TEXT,
             radius_size=RADIUS,
             font=SYSTEM_FACE,
             font_mono=MONO_FACE,

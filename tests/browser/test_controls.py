@@ -36,7 +36,7 @@ def test_every_control_is_there_with_help_definition_and_default(visitor: Visito
             expect(visitor.field(control.name)).to_have_value(written)
     definition = visitor.page.get_by_text("Nucleus sampling")
     expect(definition).to_be_hidden()
-    visitor.page.get_by_text("Definition of Top-p").click()
+    visitor.button("Exact definitions").click()
     expect(definition).to_be_visible()
 
 

@@ -6,6 +6,15 @@ import { t } from "../../core/i18n.js";
 import { isInitial, state } from "../../core/state.js";
 import { mendNumberFields } from "./number_fields.js";
 
+// One button shows and hides the definitions of all controls.
+function showDefinitions() {
+  const button = document.querySelector("#show-definitions button");
+  button?.addEventListener("click", () => {
+    const isShown = document.getElementById("controls")?.classList.toggle("shows-definitions");
+    button.setAttribute("aria-pressed", String(isShown));
+  });
+}
+
 /**
  * Called by Gradio whenever a value changed. `table` has an entry for each control; one that is `part_of` another has
  * no effect while that is off.
@@ -17,6 +26,7 @@ export function showControls(table, values) {
   if (!Object.keys(state.defaults).length) {
     const takesNumber = ["integer", "number", "optional_integer"];
     const fields = table.filter(({ kind }) => takesNumber.includes(kind));
+    showDefinitions();
     mendNumberFields(fields.map((field) => ({ ...field, isWhole: field.kind !== "number" })));
   }
   const isOff = (/** @type {string | null} */ name) => {

@@ -3,6 +3,7 @@
 
 import { bringIntoView, finder, isComposing, isRunKey, isTextField, makeButton, onPress, setText, showRunKey, swapButtons, undoOrRedo } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
+import { tail as endOf } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { t, told } from "../../core/i18n.js";
 import { newId } from "../../core/id.js";
@@ -15,10 +16,12 @@ import { keepControls } from "./session_controls.js";
 import { Sheet } from "./sheet.js";
 import { describeCount, describeEnd, describeRunning } from "./status.js";
 import { TokenView } from "./tokens.js";
+import { TypedAhead } from "./typed_ahead.js";
 import { Writing } from "./writing.js";
 
 const COUNT_PAUSE_MS = 250;
 const KEPT_ENDS = 20;
+const SHOWN_AHEAD = 24; // of what was typed while the model writes
 
 /** @param {Component} component */
 export function mount({ element, trigger, props, server, watch }) {
@@ -77,6 +80,8 @@ export function mount({ element, trigger, props, server, watch }) {
       showStatus();
       remarks.runEnded();
       if (end.code === "end.context") remarks.show("full", t("editor.context_full"), leaveOut(false));
+      const typed = ahead.take();
+      if (typed) writing.insertAtEnd(typed);
       if (end.code === "text.joined" && generation.marked.length) remarks.show("filter", t("filter.marked_here"), []);
     },
     say,
@@ -89,6 +94,7 @@ export function mount({ element, trigger, props, server, watch }) {
     focus: () => sheet.focus(),
     say,
   });
+  const ahead = new TypedAhead(sheet.area, { isLocked: () => generation.isRunning, changed: showStatus });
   const drawer = makeDrawer(button("controls"));
 
   // ---- the text
@@ -251,7 +257,8 @@ export function mount({ element, trigger, props, server, watch }) {
     button("keep-seed").hidden = !end;
     if (end) setText(button("keep-seed"), t("run.seed", { seed: String(end.seed) }));
     const hint = isRunning || isHealing || !known?.hint ? "" : told(known.hint);
-    setText($(".hint"), hint);
+    setText($(".hint"), ahead.text ? t("editor.typed_ahead", { text: endOf(ahead.text, SHOWN_AHEAD) }) : hint);
+    $(".hint").title = hint;
     button("heal").hidden = !hint;
   }
 

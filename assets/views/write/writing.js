@@ -102,6 +102,13 @@ export class Writing {
     this.sheet.replace(at, length, pieces.text(inserted));
   }
 
+  /** The person's words after the text, as one step. @param {string} text */
+  insertAtEnd(text) {
+    const end = this.written.text.length;
+    this.replace("edit", end, 0, [[text, PERSON]], end + text.length);
+    this.settle(end + text.length);
+  }
+
   /** After a change that came from elsewhere: the caret stands in the text again. @param {number} caret */
   settle(caret) {
     this.editor.changed();
