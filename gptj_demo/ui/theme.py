@@ -48,13 +48,13 @@ OWN_COLOURS = {
     "more_likely": ("#2b7bd9", "#5b9df2"),
     "less_likely": ("#d9760b", "#e8923a"),
     "busy_dot": ("#b7791f", "#e0ae5a"),
-    # a token's probability, from likely to unlikely: lightness and hue both change, blue to orange,
-    # and the inks keep a contrast of 4.5 on all of them
-    "token_1": ("#edf2fb", "#1f2a40"),
-    "token_2": ("#f5e6a0", "#3d4320"),
-    "token_3": ("#f8cb6c", "#5c4a12"),
-    "token_4": ("#f0a04c", "#7d4613"),
-    "token_5": ("#e37d41", "#a8451f"),
+    # a token's probability, from likely to unlikely: lightness and hue both change, blue to orange or
+    # red, and the inks keep a contrast of 4.5 on all of them
+    "token_1": ("#edf2fb", "#112853"),
+    "token_2": ("#f5e6a0", "#154322"),
+    "token_3": ("#f8cb6c", "#564900"),
+    "token_4": ("#f0a04c", "#8b4500"),
+    "token_5": ("#e37d41", "#b8392b"),
     "token_person_ink": ("#1d1f22", "#f3f1ec"),
     "token_model_ink": ("#14235f", "#dde6ff"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import expect
@@ -121,6 +122,9 @@ def test_ink_on_every_colour_can_be_read(scripted: Scripted, theme: str) -> None
             )
             assert contrast(luminance(of_ink), luminance(colour)) >= 4.5
     assert lightness == sorted(lightness, reverse=theme == "light"), "told by lightness too"
+    least = {"light": 1.1, "dark": 1.2}[theme]
+    for one, other in pairwise(lightness):
+        assert contrast(one, other) >= least, "neighbouring steps differ"
 
 
 def luminance(colour: str) -> float:
