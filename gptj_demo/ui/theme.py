@@ -48,8 +48,8 @@ OWN_COLOURS = {
     "more_likely": ("#2b7bd9", "#5b9df2"),
     "less_likely": ("#d9760b", "#e8923a"),
     "busy_dot": ("#b7791f", "#e0ae5a"),
-    # a token's probability, from likely to unlikely: lightness and hue both change, blue to orange or
-    # red, and the inks keep a contrast of 4.5 on all of them
+    # a token's probability, from likely to unlikely: lightness and hue both change, and the inks
+    # keep a contrast of 4.5 on all of them
     "token_1": ("#edf2fb", "#112853"),
     "token_2": ("#f5e6a0", "#154322"),
     "token_3": ("#f8cb6c", "#564900"),

@@ -85,7 +85,9 @@ def test_a_prompt_can_be_scored_without_writing(visitor: Visitor) -> None:
     visitor.write("Once upon a time")
     visitor.page.keyboard.press("Control+Enter")
     score = visitor.page.locator(".score")
-    expect(score).to_contain_text(re.compile(r"perplexity [\d.e+]+ · [\d.]+ bits per byte"))
+    expect(score).to_contain_text(
+        re.compile(r"bits a token · perplexity [\d.,]+ · [\d.]+ bits per byte")
+    )
     visitor.finished()
     assert visitor.text == "Once upon a time"
     visitor.page.get_by_text("Tokens of the prompt").click()

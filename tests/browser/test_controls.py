@@ -30,7 +30,9 @@ def test_every_control_is_there_with_help_definition_and_default(visitor: Visito
         elif control.kind == "flag":
             expect(block.get_by_role("checkbox")).to_be_checked(checked=control.default)
         elif control.kind == "choice":
-            expect(block.get_by_role("radio", name=say(f"choice.{control.default}"))).to_be_checked()
+            expect(
+                block.get_by_role("radio", name=say(f"choice.{control.default}"))
+            ).to_be_checked()
         else:
             written = write_value(control, control.default) if control.is_list else ""
             expect(visitor.field(control.name)).to_have_value(written)

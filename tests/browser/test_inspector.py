@@ -167,7 +167,9 @@ def test_ones_own_text_is_scored_coloured_and_measured(scripted: Scripted) -> No
     )
     person.button("Score the whole text").click()
     measures = person.page.locator(".measures")
-    expect(measures).to_have_text("2 tokens · perplexity 12.18 · 1.234 bits per byte")
+    expect(measures).to_have_text(
+        "1 token · 7.213 bits a token · perplexity 148 · 1.202 bits per byte"
+    )
     assert colours(person) == {"5": [" words"]}
     person.write("!")
     expect(measures).to_have_text("")
@@ -182,7 +184,7 @@ def test_a_place_in_the_plot_leads_to_its_token(scripted: Scripted) -> None:
     show_tokens(person)
     ask(person, script, [[started()], words(*[(" likely", 0.9)] * 40), [ended()]])
     plot = person.page.locator(".surprise svg")
-    expect(person.page.locator(".surprise figcaption")).to_contain_text("0.2 bits a token")
+    expect(person.page.locator(".measures")).to_contain_text("0.152 bits a token · perplexity 1.11")
     plot.click()
     expect(inspector(person)).to_contain_text("␣likely")
     assert 100 < person.prompt.evaluate("area => area.selectionStart") < 180

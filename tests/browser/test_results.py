@@ -221,7 +221,7 @@ def test_the_score_of_the_prompt_and_its_tokens(scripted: Scripted) -> None:
     }  # fmt: skip
     ask(person, script, [[started(), scored], [ended(completion_tokens=0, total=0)]])
     expect(person.page.locator(".score")).to_have_text(
-        "The prompt, 2 tokens: perplexity 12.18 · 1.234 bits per byte · "
+        "The prompt, 2 tokens: 0.014 bits a token · perplexity 1.01 · 1.234 bits per byte · "
         f"sum of log-probabilities {MINUS}12.50"
     )
     person.page.get_by_text("Tokens of the prompt").click()

@@ -32,11 +32,12 @@ export class TokenBar {
   }
 
   /**
-   * The measures of the cells with known probabilities.
+   * The measures of the cells with known probabilities, where they reach to the end of the text.
    * @param {Cell[]} cells @param {string} text
    */
   showMeasures(cells, text) {
-    const known = cells.filter(({ logprob }) => logprob !== null);
+    const isWhole = cells.at(-1)?.to === text.length;
+    const known = isWhole ? cells.filter(({ logprob }) => logprob !== null) : [];
     const bytes = known.reduce((sum, { from, to }) => sum + encoder.encode(text.slice(from, to)).length, 0);
     const found = measuresOf(known.flatMap(({ tokens }) => tokens.map(({ logprob }) => logprob)), bytes);
     setText(this.measures, found ? [t("count.tokens", { count: found.tokens }), ...describeMeasures(found)].join(" · ") : "");

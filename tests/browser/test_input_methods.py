@@ -1,0 +1,149 @@
+"""Input methods, keyboards of other scripts, and keys that come while the model writes."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import CDPSession, expect
+
+from .branches import SMALL, branches, chosen, imported, told
+from .conftest import Script, Visitor
+from .records import ended, said, started
+
+Scripted = tuple[Visitor, Script]
+
+
+def compose(session: CDPSession, text: str) -> None:
+    place = {"selectionStart": len(text), "selectionEnd": len(text)}
+    session.send("Input.imeSetComposition", {"text": text, **place})
+
+
+def darkest(person: Visitor) -> int:
+    """The darkest grey of the sheet, the caret aside."""
+    person.prompt.evaluate("area => { area.style.caretColor = 'transparent' }")
+    shot = person.page.locator(".sheet").screenshot()
+    return min(Image.open(io.BytesIO(shot)).convert("L").crop((20, 20, 400, 100)).getdata())
+
+
+def press(person: Visitor, key: str, code: str, *, shift: bool = False) -> None:
+    """A key with Ctrl on a keyboard of another script."""
+    modifiers = 2 + 8 * shift
+    event: dict[str, Any] = {"key": key, "code": code, "modifiers": modifiers}
+    session = person.context.new_cdp_session(person.page)
+    session.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **event})
+    session.send("Input.dispatchKeyEvent", {"type": "keyUp", **event})
+
+
+def test_words_being_composed_are_seen_on_any_ground(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.prompt.focus()
+    # an input method paints the ground of what it composes, in the textarea
+    person.page.add_style_tag(content=".page textarea { background: white !important; }")
+    session = person.context.new_cdp_session(person.page)
+    compose(session, "きょう")
+    assert person.shown == "きょう"
+    assert darkest(person) < 128
+    assert person.page.evaluate("String([...CSS.highlights.get('composed')])") == "きょう"
+    session.send("Input.insertText", {"text": "京"})
+    assert person.page.evaluate("CSS.highlights.has('composed')") is False
+
+
+def test_generate_waits_for_the_end_of_a_composition(scripted: Scripted) -> None:
+    person, script = scripted
+    script.say("!")
+    person.prompt.focus()
+    session = person.context.new_cdp_session(person.page)
+    compose(session, "きょう")
+    person.page.evaluate("document.querySelector('[data-action=generate]').click()")
+    assert script.asked == []
+    session.send("Input.insertText", {"text": "京"})
+    expect(person.prompt).to_have_value("京!")
+    assert [asked["prompt"] for asked in script.asked] == ["京"]
+
+
+def test_enter_that_confirms_a_candidate_closes_no_field(scripted: Scripted) -> None:
+    person, _ = scripted
+    imported(person, SMALL)
+    name = person.page.get_by_label("Name of this branch")
+    for field in (name, person.page.get_by_label("Name of this session")):
+        field.focus()
+        for key in ("Enter", "Escape"):
+            field.evaluate(
+                "(field, key) => field.dispatchEvent("
+                "new KeyboardEvent('keydown', {key, isComposing: true, bubbles: true}))",
+                key,
+            )
+            expect(field).to_be_focused()
+
+
+def test_undo_and_redo_work_on_a_keyboard_of_another_script(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.write("one")
+    press(person, "я", "KeyZ")
+    expect(person.prompt).to_have_value("")
+    press(person, "Я", "KeyZ", shift=True)
+    expect(person.prompt).to_have_value("one")
+    press(person, "я", "KeyZ")
+    press(person, "ى", "KeyY")
+    expect(person.prompt).to_have_value("one")
+    press(person, "z", "KeyY")  # German: the letter counts, not its place
+    expect(person.prompt).to_have_value("")
+
+
+def test_undo_works_after_a_reload_and_after_a_text_of_the_page(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.write("one")
+    person.page.evaluate("gptj.emit('text', 'From the page.')")
+    expect(person.prompt).to_have_value("From the page.")
+    person.button("Share").focus()
+    person.page.keyboard.press("Control+z")
+    expect(person.prompt).to_have_value("one")
+    person.page.keyboard.press("Control+y")
+    expect(person.prompt).to_have_value("From the page.")
+    person.page.reload()
+    expect(person.prompt).to_have_value("From the page.")
+    person.page.evaluate("document.activeElement.blur()")
+    person.page.keyboard.press("Control+z")
+    expect(person.prompt).to_have_value("one")
+    tree = branches(person)
+    tree.focus()
+    person.page.keyboard.press("Control+Shift+z")
+    expect(chosen(person)).to_have_text("From the page.")
+    person.page.keyboard.press("Control+z")
+    expect(chosen(person)).to_have_text("one")
+
+
+def test_undo_in_the_tree_brings_back_first_what_was_pruned(scripted: Scripted) -> None:
+    person, _ = scripted
+    tree = imported(person, SMALL)
+    tree.focus()
+    person.page.keyboard.press("Delete")
+    expect(told(person)).to_contain_text("Pruned")
+    press(person, "я", "KeyZ")
+    expect(told(person)).to_contain_text("is back")
+
+
+def test_keys_that_are_typed_while_the_model_writes_are_put_in_after_it(
+    scripted: Scripted,
+) -> None:
+    person, script = scripted
+    person.write("P")
+    script.send([[started()], [said(" words")]])  # and no end
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words).to_have_text(" words")
+    person.page.keyboard.type(" mine,, ")
+    person.page.keyboard.press("Backspace")
+    person.page.keyboard.press("Backspace")
+    expect(person.status_line).to_contain_text("Put in when the model has ended: mine,")
+    assert person.text == "P words"
+    person.page.clock.install()
+    person.page.clock.run_for(20_000)  # the server is silent: the request ends
+    expect(person.prompt).to_have_value("P words mine,")
+    assert person.text == person.shown
+    person.button("Undo").click()
+    expect(person.prompt).to_have_value("P words")
+    script.send([[started()], [said("!")], [ended()]])
+    person.generate()
+    assert person.text == "P words!"

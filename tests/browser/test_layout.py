@@ -1,0 +1,124 @@
+"""Sizes, places and marks: what can be read, seen and reached, also in forced colours."""
+
+from __future__ import annotations
+
+import math
+
+from playwright.sync_api import expect
+
+from .coloured import ask, show_tokens, words
+from .conftest import Script, Visitor
+from .records import ended, said, started, token
+
+Scripted = tuple[Visitor, Script]
+SMALL_LETTERS = """() => [...document.querySelectorAll('#controls *')]
+  .filter((node) => node.offsetParent)
+  .filter(({ childNodes }) => [...childNodes].some((one) => one.nodeType === 3 && one.data.trim()))
+  .filter((node) => !node.closest('.icon') && parseFloat(getComputedStyle(node).fontSize) < 12)
+  .map((node) => node.outerHTML.slice(0, 80))"""
+
+
+def test_help_can_be_read_and_arrows_stand_at_their_labels(visitor: Visitor) -> None:
+    page = visitor.page
+    assert page.evaluate(SMALL_LETTERS) == []
+    gap = """() => [...document.querySelectorAll('.control-group .label-wrap')].map((title) => {
+      const [label, arrow] = [title.querySelector('span'), title.querySelector('.icon')];
+      return arrow.getBoundingClientRect().left - label.getBoundingClientRect().right; })"""
+    assert max(page.evaluate(gap)) < 20
+    assert page.get_by_role("button", name="Exact definitions").count() == 1
+    assert page.locator("#controls summary").count() == 0
+
+
+def test_panels_leave_the_sheet_its_room(scripted: Scripted) -> None:
+    person, script = scripted
+    person.page.set_viewport_size({"width": 1024, "height": 600})
+    show_tokens(person)
+    many = [[said("words " * 40, index=i)] for i in range(3)]
+    script.send([[started(n=3, candidates=3)], *many])
+    person.page.keyboard.press("Control+Enter")
+    expect(person.page.locator(".card").last).to_be_attached()
+    sheet = "document.querySelector('.sheet').getBoundingClientRect().height"
+    assert person.page.evaluate(sheet) >= 320
+
+
+def test_the_hint_of_a_space_moves_nothing(scripted: Scripted) -> None:
+    person, _ = scripted
+    bottom = "document.querySelector('.status-line').getBoundingClientRect().bottom"
+    for width in (1280, 390):
+        person.page.set_viewport_size({"width": width, "height": 800})
+        person.prompt.fill("Word")
+        expect(person.page.locator(".hint")).to_be_hidden()
+        before = person.page.evaluate(bottom)
+        person.write(" ")
+        expect(person.page.locator(".hint")).to_be_visible()
+        assert person.page.evaluate(bottom) == before
+
+
+def test_branches_have_no_empty_column(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.page.evaluate("gptj.show('branches')")
+    widths = """() => ['.outline', '.branches-body'].map(
+      (part) => document.querySelector(part).getBoundingClientRect().width)"""
+    outline, body = person.page.evaluate(widths)
+    assert outline == body
+
+
+def test_tokens_of_one_colour_are_told_apart_and_spaces_are_seen(scripted: Scripted) -> None:
+    person, script = scripted
+    show_tokens(person)
+    batch = words(("one", 0.9), (" two", 0.9), ("\n", 0.9), (" three", 0.9))
+    ask(person, script, [[started()], batch, [ended()]])
+    second = person.page.evaluate(
+        """() => [...CSS.highlights.get('gptj-token-second')].map((range) => {
+        const live = document.createRange();
+        live.setStart(range.startContainer, range.startOffset);
+        live.setEnd(range.endContainer, range.endOffset);
+        return live.toString(); })"""
+    )
+    assert second == [" two", " three"]
+    expect(person.page.locator(".marks span")).to_have_text(["·", "↵", "·"])
+    places = person.page.evaluate(
+        """() => { const range = document.createRange();
+        const node = document.querySelector('.ink .by-model').firstChild;
+        range.setStart(node, 3); range.setEnd(node, 4);
+        return [range, document.querySelector('.marks span')].map((one) => {
+          const { left, top, width } = one.getBoundingClientRect();
+          return [left, top, width]; }); }"""
+    )
+    assert all(abs(a - b) < 1 for a, b in zip(*places, strict=True))
+    person.button("Tokens").click()
+    expect(person.page.locator(".marks span")).to_have_count(0)
+
+
+def test_tokens_switched_on_in_mid_stream_colour_what_comes(scripted: Scripted) -> None:
+    person, script = scripted
+    script.score({"tokens": [token("one", None), token(" two", math.log(0.3))], "after": 0})
+    script.send([[started()], [said("one two")]])  # and no end
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words).to_have_text("one two")
+    show_tokens(person)
+    person.page.wait_for_function("CSS.highlights.get('gptj-token-2').size === 1")
+    expect(person.button("Stop")).to_be_visible()
+
+
+def test_sliders_and_pressed_buttons_are_seen_in_forced_colours(visitor: Visitor) -> None:
+    page = visitor.page
+    page.emulate_media(forced_colors="active", reduced_motion="reduce")
+    slider = page.get_by_label("range slider for Temperature")
+    assert slider.evaluate("node => getComputedStyle(node).appearance") == "auto"
+    visitor.button("Tokens").click()
+    for pressed in ('[data-action="tokens"]', "#preset label.selected", ".views [aria-current]"):
+        style = "node => getComputedStyle(node).outlineStyle"
+        assert page.locator(pressed).evaluate(style) == "solid"
+    page.emulate_media(forced_colors="none", reduced_motion="reduce")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    ring = slider.evaluate(
+        """node => { const { outlineStyle, outlineWidth, outlineOffset } = getComputedStyle(node);
+        const room = node.getBoundingClientRect().left
+          - document.getElementById('controls').getBoundingClientRect().left;
+        return [outlineStyle, parseFloat(outlineWidth) + parseFloat(outlineOffset) <= room]; }"""
+    )
+    assert ring == ["solid", True]
+    moves = "node => getComputedStyle(node).transitionDuration"
+    assert page.locator("#controls").evaluate(moves) in ("0s", "0.001s")

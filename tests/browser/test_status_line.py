@@ -1,0 +1,158 @@
+"""What the page says belongs to what it shows, and the view follows the words."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from playwright.sync_api import expect
+
+from .coloured import OTHERS, inspector, point_at, show_tokens, words
+from .conftest import Script, Site, Visitor
+from .records import ended, said, started
+
+Scripted = tuple[Visitor, Script]
+
+
+def seed(person: Visitor) -> str:
+    button = person.page.locator('[data-action="keep-seed"]')
+    return button.inner_text() if button.is_visible() else ""
+
+
+def test_the_end_and_the_seed_are_those_of_the_text_on_the_screen(scripted: Scripted) -> None:
+    person, script = scripted
+    run = person.page.locator(".run")
+    person.write("P")
+    for number in (7, 8):
+        script.say(f"-{number}", seed=number, message=f"Ended {number}.")
+        person.generate()
+    assert seed(person) == "seed 8"
+    person.button("Undo").click()
+    expect(run).to_contain_text("Ended 7.")
+    assert seed(person) == "seed 7"
+    person.write("!")
+    expect(run).to_be_empty()
+    assert seed(person) == ""
+    for _ in range(2):
+        person.button("Undo").click()
+    expect(run).to_be_empty()
+    person.button("Redo").click()
+    expect(run).to_contain_text("Ended 7.")
+
+
+def test_another_completion_brings_its_own_end_and_seed(scripted: Scripted) -> None:
+    person, script = scripted
+    script.send(
+        [
+            [started(n=2, candidates=2)],
+            [said("one"), said("two", index=1)],
+            [
+                ended(seed=7, message="First.", last=False),
+                ended(index=1, seed=8, message="Second."),
+            ],
+        ]
+    )
+    person.page.keyboard.press("Control+Enter")
+    person.finished()
+    assert seed(person) == "seed 7"
+    person.button("Take this one").last.click()
+    expect(person.page.locator(".run")).to_contain_text("Second.")
+    assert seed(person) == "seed 8"
+
+
+def test_a_count_is_never_that_of_an_older_text(scripted: Scripted) -> None:
+    person, _ = scripted
+    count = person.page.locator(".count")
+    person.write("abc")
+    expect(count).to_have_text("3 tokens")
+    person.page.clock.install()
+    person.page.clock.pause_at(person.page.evaluate("Date.now() + 1000"))
+    person.page.keyboard.insert_text("defghi")
+    expect(count).to_be_hidden()
+    person.page.clock.resume()
+    expect(count).to_have_text("9 tokens")
+    expect(count).to_be_visible()
+
+
+def test_the_rest_of_a_length_is_not_what_was_asked_for(scripted: Scripted) -> None:
+    person, script = scripted
+    show_tokens(person)
+    person.page.evaluate("Object.assign(gptj.state.controls, {max_new_tokens: 120})")
+    batch = words(("one", 0.9), (" two", 0.3), alternatives=OTHERS)
+    script.send([[started()], batch, [ended(code="end.length", message="Wrote the 120 tokens.")]])
+    person.prompt.focus()
+    person.page.keyboard.press("Control+Enter")
+    person.finished()
+    point_at(person, 5)
+    rest = ended(code="end.length", message="Wrote the 118 tokens you asked for.", total=118)
+    script.send([[started()], [said("!")], [rest]])
+    inspector(person).locator(".choices button:enabled").first.click()
+    person.finished()
+    expect(person.page.locator(".run")).to_have_text(
+        "Wrote 118 tokens, the rest of the length you asked for"
+    )
+
+
+def test_the_view_follows_the_words_until_the_person_scrolls_away(scripted: Scripted) -> None:
+    person, script = scripted
+    sheet, to_end = person.page.locator(".sheet"), person.button("Go to the end ↓")
+    script.say("line\n" * 200)
+    person.generate()
+    sheet.evaluate("s => { s.scrollTop = 0 }")
+    script.send([[started()], [said("more\n" * 20)], [said("and more\n" * 20)]])  # and no end
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words.last).to_contain_text("and more")
+    at_end = "s => s.scrollHeight - s.scrollTop - s.clientHeight < 2"
+    assert sheet.evaluate(at_end), "Generate goes to where the words arrive"
+    expect(to_end).to_be_hidden()
+    sheet.evaluate("s => { s.scrollTop = 0 }")
+    expect(to_end).to_be_visible()
+    to_end.click()
+    assert sheet.evaluate(at_end)
+    expect(to_end).to_be_hidden()
+
+
+def test_results_below_the_window_are_brought_into_view(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    page.set_viewport_size({"width": 390, "height": 700})
+    page.evaluate("gptj.show('why')")
+    page.locator("#why-prompt").fill("Once upon a time")
+    page.locator("#why-continuation").fill(" there was a king")
+    page.locator('[data-action="compare"]').click()
+    expect(page.locator(".why-table tbody").first).to_be_visible()
+    panel = page.locator('[data-panel="compare"]')
+    page.wait_for_function(
+        "panel => panel.getBoundingClientRect().top < innerHeight - 200",
+        arg=panel.element_handle(),
+    )
+
+
+def test_the_end_of_the_context_is_passed_with_one_press(site: Site, visitor: Visitor) -> None:
+    context = site.status()["context_length"]
+    visitor.set_number("Length", "4")
+    visitor.prompt.fill("one two three four five " * context)
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text("let its beginning be left out")
+    visitor.button("Leave out the beginning and go on").click()
+    expect(visitor.model_words.first).not_to_be_empty()
+    visitor.finished()
+    expect(visitor.notice).to_be_hidden()
+    visitor.page.keyboard.press("Control+Enter")
+    visitor.button("Always do that").click()
+    visitor.finished()
+    visitor.open_group("Prompt")
+    expect(visitor.page.get_by_role("radio", name="Leave out its beginning")).to_be_checked()
+    visitor.generate()
+
+
+def test_perplexity_is_two_to_the_power_of_the_bits_beside_it(visitor: Visitor) -> None:
+    visitor.prompt.fill("Once upon a time there was a naïve 🦊 king who zxq.\n\nThe end")
+    show_tokens(visitor)
+    visitor.button("Score the whole text").click()
+    measures = visitor.page.locator(".measures")
+    expect(measures).to_contain_text("perplexity")
+    found = re.search(r"([\d.]+) bits a token · perplexity ([\d.,]+)", measures.inner_text())
+    assert found
+    bits, perplexity = float(found[1]), float(found[2].replace(",", ""))
+    assert math.isclose(2**bits, perplexity, rel_tol=0.006)
+    expect(visitor.page.locator(".surprise figcaption")).to_contain_text("2 to the power of")
