@@ -8,8 +8,10 @@ import { emit, on } from "../../core/events.js";
 import { t, told } from "../../core/i18n.js";
 import { newId } from "../../core/id.js";
 import { sessions } from "../../core/sessions.js";
+import { countWords } from "../../core/text_file.js";
 import { state, useControls } from "../../core/state.js";
 import { makeDrawer } from "./drawer.js";
+import { makeFileMenu } from "./file_menu.js";
 import { Generation } from "./generation.js";
 import { Remarks } from "./remarks.js";
 import { keepControls } from "./session_controls.js";
@@ -183,6 +185,7 @@ export function mount({ element, trigger, props, server, watch }) {
     const answer = await server.count_tokens(text).catch(() => null); // the next change asks again
     if (!answer || generation.isRunning || text !== writing.written.text) return;
     counted = { ...answer, text };
+    setText($(".words"), t("count.words", { count: countWords(text) }));
     showStatus();
     lookAtWindow();
   }
@@ -249,7 +252,7 @@ export function mount({ element, trigger, props, server, watch }) {
     const length = read === undefined ? known?.tokens : read + progress.tokens;
     const hasLength = typeof length === "number";
     const isKnown = hasLength || Boolean(known?.message);
-    $(".count").classList.toggle("is-stale", !isKnown); // it keeps its place until the next count
+    for (const part of [".count", ".words"]) $(part).classList.toggle("is-stale", !isKnown || (isRunning && part === ".words")); // it keeps its place until the next count
     if (isKnown) setText($(".count"), hasLength ? describeCount(length, context, { isRunning, unread: unread.tokens }) : (known?.message ?? ""));
     if (hasLength) $(".count").classList.toggle("is-full", Boolean(context) && length >= (context ?? 0) && !unread.tokens);
     const run = isRunning ? describeRunning(progress, state.status) : end ? describeEnd(end) : "";
@@ -325,6 +328,7 @@ export function mount({ element, trigger, props, server, watch }) {
   });
   on("use-controls", () => trigger("use_controls"));
   keepControls();
+  makeFileMenu(root, sheet, { isLocked: () => generation.isRunning, say });
   watch("value", () => generation.receive(props.value));
 
   // ---- input

@@ -116,8 +116,10 @@ export class TokenColours {
     if (place) return place.offsetNode === area ? place.offset : null;
     // a browser without it: ask for the ink below the textarea
     area.style.pointerEvents = "none";
+    this.sheet.ink.inert = false;
     const range = document.caretRangeFromPoint?.(x, y);
     area.style.pointerEvents = "";
+    this.sheet.ink.inert = true; // so that the browser's search finds each word once, in the textarea
     const found = range && this.nodes.find(({ node }) => node === range.startContainer);
     return found ? found.start + range.startOffset : null;
   }
