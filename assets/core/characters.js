@@ -58,7 +58,6 @@ export function commonEnd(one, other, most) {
 
 /** How many characters a text has. @param {string} text */
 export function countCharacters(text) {
-  // eslint-disable-next-line no-control-regex -- all of ASCII
   if (/^[\0-\x7f]*$/.test(text)) return text.length;
   return Array.from(segmenter.segment(text)).length;
 }

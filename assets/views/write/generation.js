@@ -8,6 +8,7 @@ import { Run } from "../../core/run.js";
 import { sessions } from "../../core/sessions.js";
 import { state } from "../../core/state.js";
 import { readTokens } from "../../core/tokens.js";
+import { Completions } from "./completions.js";
 
 const LOST = t("editor.lost");
 const STOPPED_UNHEARD = t("editor.no_answer");
@@ -31,11 +32,8 @@ export class Generation {
     this.progress = { phase: "", tokens: 0, total: 0 };
     this.step = /** @type {Step | null} */ (null);
     this.first = /** @type {any} */ (null); // the end of the first completion
-    /** @type {{text: string, end: any}[]} the completions so far, by index */
-    this.completions = [];
+    this.completions = new Completions();
     this.isRetry = false;
-    this.isRest = false; // whether it writes only the rest of the length that an earlier request had
-    this.halves = new Set(); // completions whose text so far ends in a \r
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
     this.marked = /** @type {string[]} */ ([]); // sentences that the server's filter flagged, in the text or not
     this.request = /** @type {pending.PendingRequest | null} */ (null);
@@ -86,10 +84,8 @@ export class Generation {
     });
     this.progress = { phase: "sending", tokens: 0, total: 0 };
     this.first = this.next = null;
-    this.completions = [];
-    this.isRest = isRest;
+    this.completions = new Completions(prompt, isRest);
     this.isRetry = retry;
-    this.halves.clear();
     const run = written.runs;
     writing.latest = { run, prompt };
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
@@ -146,7 +142,7 @@ export class Generation {
       if (!this.run) break;
       if (Array.isArray(record.tokens)) record.tokens = readTokens(record.tokens);
       if (record.event === "text") {
-        record.text = this.withLineEnds(record);
+        record.text = this.completions.add(record);
         if (record.index === 0) text += record.text;
       }
       if (record.last || record.event === "refused") {
@@ -158,15 +154,6 @@ export class Generation {
     this.write(text);
     if (follow) sheet.toEnd();
     this.editor.progress();
-  }
-
-  /** A record's text with the line ends of the textarea, also where one is cut by the end of a record. @param {{index: number, text: string}} record */
-  withLineEnds({ index, text }) {
-    if (!text) return text;
-    const rest = this.halves.has(index) && text[0] === "\n" ? text.slice(1) : text;
-    if (text.endsWith("\r")) this.halves.add(index);
-    else this.halves.delete(index);
-    return rest.replace(/\r\n?/g, "\n");
   }
 
   /** @param {string} text */
@@ -235,7 +222,6 @@ export class Generation {
         break;
       case "text":
         phase("writing");
-        this.completion(record.index).text += record.text;
         if (record.index === 0) progress.tokens = record.tokens;
         progress.total = record.total;
         progress.rate = record.rate;
@@ -245,25 +231,13 @@ export class Generation {
         break;
       case "finished":
         if (record.index === 0) this.first = record;
-        this.completion(record.index).end = record;
+        this.completions.at(record.index).end = record;
         if (record.last) this.end({ ...(this.first ?? record), total: record.total, rate: record.rate });
         break;
       case "refused":
         this.end({ reason: "error", ...record });
         break;
     }
-  }
-
-  /** @param {number} index */
-  completion(index) {
-    return (this.completions[index] ??= { text: "", end: null });
-  }
-
-  /** How each completion ended, with the whole text that it makes. @param {any} how */
-  endings({ total, rate }) {
-    const prompt = this.writing.latest?.prompt ?? "";
-    const shared = { total, rate, completions: this.progress.completions, isRest: this.isRest };
-    return this.completions.filter(({ end }) => end).map(({ text, end }) => ({ text: prompt + text, end: { ...end, ...shared } }));
   }
 
   /** @param {any} how the record of the first completion's end, or {reason: "error", message} */
@@ -283,7 +257,8 @@ export class Generation {
     this.tokens.end();
     if (!failed) this.editor.say(`${how.message} ${t("run.written", { count: how.total })}`);
     emit("record", { event: "end", message: how.message });
-    this.editor.ended({ ...how, failed }, failed ? [] : this.endings(how));
+    const { completions } = this.progress;
+    this.editor.ended({ ...how, failed }, failed ? [] : this.completions.endings({ ...how, completions }));
     sessions.save();
     if (!failed) next?.();
   }
