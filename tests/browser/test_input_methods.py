@@ -24,7 +24,7 @@ def darkest(person: Visitor) -> int:
     """The darkest grey of the sheet, the caret aside."""
     person.prompt.evaluate("area => { area.style.caretColor = 'transparent' }")
     shot = person.page.locator(".sheet").screenshot()
-    return min(Image.open(io.BytesIO(shot)).convert("L").crop((20, 20, 400, 100)).getdata())
+    return Image.open(io.BytesIO(shot)).convert("L").crop((20, 20, 400, 100)).getextrema()[0]
 
 
 def press(person: Visitor, key: str, code: str, *, shift: bool = False) -> None:

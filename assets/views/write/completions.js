@@ -29,6 +29,6 @@ export class Completions {
   endings({ total, rate, completions }) {
     const { prompt, isRest } = this;
     const ended = this.all.filter((one) => one?.end);
-    return ended.map(({ text, end }) => ({ text: prompt + text, end: { ...end, total, rate, completions, isRest } }));
+    return ended.map(({ text, end }) => ({ text: prompt + text, end: { ...end, total, rate, completions, isRest, isEmpty: !text } }));
   }
 }

@@ -50,7 +50,8 @@ export function mount({ element, trigger, props, server, watch }) {
   });
   const generation = new Generation({ server, trigger }, writing, tokens, {
     begun() {
-      ends.delete(writing.written.text);
+      const { text } = writing.written;
+      if (ends.get(text)?.isEmpty) ends.delete(text); // the request that found nothing to write after it
       hideNotice();
       remarks.hide();
       showRunning(true);
