@@ -118,7 +118,7 @@ def _read_item(field: str, control: Control, item: str) -> list[Any]:
         raise InvalidGrid(field, message("grid.too_many_steps", steps=steps, most=MAX_CELLS))
     if steps < 2 or first == last:
         raise InvalidGrid(field, message("grid.bad_range"))
-    values = [first + (last - first) * step / (steps - 1) for step in range(steps)]
+    values = [first + (last - first) * step / (steps - 1) for step in range(steps - 1)] + [last]
     if control.kind == "number":
         return [float(f"{value:.6g}") for value in values]
     whole = [math.floor(value + 0.5) for value in values]
