@@ -86,3 +86,5 @@ def test_what_was_typed_meanwhile_stays(own_site: Site, visit: Visit) -> None:
         own_site.restart()
     expect(person.page.locator('.top[data-state="ready"]')).to_be_visible()
     assert person.text == typed
+    expect(person.page.get_by_label("number input for Length")).to_have_value(LENGTH)
+    expect(person.notice).to_contain_text("A generation was interrupted and did not go on")

@@ -160,13 +160,13 @@ def test_what_cannot_be_read_is_refused_and_kept(visitor: Visitor, text: str, wo
     assert visitor.prompt.evaluate("area => area.value.length") == len(text)
 
 
-def test_a_seed_out_of_range_is_refused_in_a_sentence(visitor: Visitor) -> None:
+def test_controls_that_contradict_each_other_are_refused_in_a_sentence(visitor: Visitor) -> None:
     visitor.write("Kept")
-    visitor.open_group("Seed")
-    visitor.set_text("seed", "-5")
+    visitor.open_group("Stopping")
+    visitor.set_number("Minimum length", "200")
     visitor.page.keyboard.press("Control+Enter")
-    expect(visitor.notice).to_contain_text("must be a whole number from 0 to 4294967295")
-    expect(visitor.page.locator("#control-seed")).to_have_attribute("data-wrong", "")
+    expect(visitor.notice).to_contain_text("is 200, which is more than")
+    expect(visitor.page.locator("#control-min_new_tokens")).to_have_attribute("data-wrong", "")
     assert visitor.text == "Kept"
 
 
