@@ -4,7 +4,8 @@
 //   controls      the values of all controls by name, on every change; kept as state.controls
 //   use-controls  asks the editor's server part to set the controls to state.wanted
 //   record        one record of the editor's request; "begin" has the text that was sent, overrides of
-//                 the panel, and the tree's data (core/sessions.js)
+//                 the panel, and the tree's data (core/sessions.js); "cut" takes characters from a
+//                 completion's end
 //   written       the model's latest words if they are still unchanged in the text, else null
 //   text          asks the editor to replace its text by this one, as one step; {text, words} if the
 //                 last words are a model's

@@ -27,6 +27,7 @@ const handlers = {
   },
   started: ({ n }) => sessions.current.tree.expect(n),
   text: ({ index, text }) => sessions.current.tree.grow(index, text),
+  cut: ({ index, length }) => sessions.current.tree.shorten(index, length),
   finished({ index, seed, reason, message, completion_tokens: tokens, mean_logprob }) {
     sessions.current.tree.finish(index, { seed, reason, message, tokens, mean_logprob: mean_logprob ?? undefined });
   },

@@ -133,6 +133,15 @@ export class BranchTree extends TreeNodes {
     this.index(node);
   }
 
+  /** Take the last characters of a completion away. @param {number} index @param {number} length */
+  shorten(index, length) {
+    const node = this.growing[index];
+    if (!node) return;
+    this.unindex(node);
+    node.pieces = pieces.slice(node.pieces, 0, pieces.length(node.pieces) - length);
+    this.index(node);
+  }
+
   /** @param {number} index @param {Partial<NodeRun>} how */
   finish(index, how) {
     Object.assign(this.growing[index]?.run ?? {}, how);

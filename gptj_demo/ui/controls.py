@@ -54,6 +54,8 @@ def build_controls() -> dict[str, Component]:
         members = [control for control in CONTROLS if control.group == group]
         if group in OPEN_GROUPS:
             components.update((control.name, _build(control)) for control in members)
+            if group == "length":
+                _build_ending()
         else:
             holds = [f"holds-{control.name}" for control in members]
             with gr.Accordion(
@@ -115,6 +117,20 @@ def _build(control: Control) -> Component:
         elem_classes="definition-block",
     )
     return component
+
+
+def _build_ending() -> None:
+    """Where a text that reaches the length ends: chosen and kept in the browser."""
+    options = "".join(
+        f"<option value='{value}'>{html.escape(say(f'panel.ending_{name}'))}</option>"
+        for value, name in (("", "length"), ("within", "within"), ("beyond", "beyond"))
+    )
+    gr.HTML(
+        f"<label class='fields'><span>{html.escape(say('panel.ending'))}</span> "
+        f"<select>{options}</select></label>",
+        apply_default_css=False,
+        elem_id="ending",
+    )
 
 
 def _group_id(group: ControlGroup) -> str:

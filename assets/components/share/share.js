@@ -47,6 +47,7 @@ export function mount({ element, props, server }) {
     if (!run) return;
     const completion = (run.completions[record.index ?? 0] ??= { text: "", end: null });
     if (record.event === "text") completion.text += record.text;
+    if (record.event === "cut") completion.text = completion.text.slice(0, completion.text.length - record.length);
     if (record.event === "finished") completion.end = record;
     if (record.event === "end" || record.event === "refused") ended(record.event === "refused");
   });

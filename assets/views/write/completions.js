@@ -1,28 +1,71 @@
-// The completions of a request as their words arrive: their texts with the line ends of the textarea, and their ends.
+// The completions of a request as their words arrive: their texts with the line ends of the textarea, their ends, and
+// where they are cut so that they end with a whole sentence.
+
+import { lastSentenceEnd, sentenceEndFrom } from "../../core/sentences.js";
+
+const SPARE_TOKENS = 64; // that a sentence may go beyond the length
+
+/** @typedef {{text: string, end: any, isHalf: boolean, reached: number | null}} Completion `isHalf`: the text so far ends in a \r; `reached`: the text's length when it had as many tokens as were asked for */
 
 export class Completions {
-  /** @param {string} prompt @param {boolean} isRest whether it writes only the rest of the length of an earlier request */
-  constructor(prompt = "", isRest = false) {
+  /**
+   * `isRest`: whether it writes only the rest of the length of an earlier request; `ending`: "" to end at the length,
+   * "within" to end with the last whole sentence within it, "beyond" to end with the first one that ends after it.
+   * @param {{prompt?: string, isRest?: boolean, ending?: string, length?: number | null}} [request]
+   */
+  constructor({ prompt = "", isRest = false, ending = "", length = null } = {}) {
     this.prompt = prompt;
     this.isRest = isRest;
-    /** @type {{text: string, end: any, isHalf: boolean}[]} `isHalf`: the text so far ends in a \r */
+    this.ending = ending;
+    this.length = length ?? Infinity;
+    /** @type {Completion[]} */
     this.all = [];
+  }
+
+  /** How many tokens to ask for. @param {number} most */
+  wanted(most) {
+    return this.ending === "beyond" ? Math.min(most, this.length + SPARE_TOKENS) : this.length;
   }
 
   /** @param {number} index */
   at(index) {
-    return (this.all[index] ??= { text: "", end: null, isHalf: false });
+    return (this.all[index] ??= { text: "", end: null, isHalf: false, reached: null });
   }
 
-  /** Add a record's words; returns them with \n as line end, also where one is cut by the end of a record. @param {{index: number, text: string}} record */
-  add({ index, text }) {
-    if (!text) return text;
+  /** Add a record's words; returns them with \n as line end, also where one is cut by the end of a record. @param {{index: number, text: string, tokens: number}} record */
+  add({ index, text, tokens }) {
     const completion = this.at(index);
     const rest = completion.isHalf && text[0] === "\n" ? text.slice(1) : text;
-    completion.isHalf = text.endsWith("\r");
+    if (text) completion.isHalf = text.endsWith("\r");
     const added = rest.replace(/\r\n?/g, "\n");
     completion.text += added;
+    if (tokens >= this.length) completion.reached ??= completion.text.length;
     return added;
+  }
+
+  /** The end of the sentence with which a completion can end, 0 where there is none yet. @param {Completion} completion */
+  static endBeyond = ({ text, reached }) => (reached === null ? 0 : sentenceEndFrom(text, reached - 1));
+
+  /** Whether all have their sentence, and something after it. */
+  get isEnough() {
+    const isThere = (/** @type {Completion} */ one) => one.end || (Completions.endBeyond(one) || Infinity) < one.text.length;
+    return this.ending === "beyond" && this.all.length > 0 && this.all.every(isThere);
+  }
+
+  /** How many characters an ended completion is too long for its last sentence. @param {number} index @param {boolean} isEnough whether it was stopped for that */
+  surplus(index, isEnough) {
+    const completion = this.at(index);
+    const { text, end } = completion;
+    if (!this.ending || !(end?.reason === "length" || isEnough)) return 0;
+    const place = (this.ending === "beyond" && Completions.endBeyond(completion)) || lastSentenceEnd(text);
+    return place ? text.length - place : 0;
+  }
+
+  /** @param {number} index @param {number} length to cut from its end */
+  cut(index, length) {
+    const completion = this.at(index);
+    completion.text = completion.text.slice(0, completion.text.length - length);
+    completion.end.isCut = true;
   }
 
   /** How each one ended, with the whole text that it makes. @param {{total: number, rate?: number, completions?: number}} shared */

@@ -4,6 +4,7 @@
 import { emit } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { isInitial, state } from "../../core/state.js";
+import { offerEndings } from "./ending.js";
 import { mendNumberFields } from "./number_fields.js";
 
 // One button shows and hides the definitions of all controls.
@@ -27,6 +28,7 @@ export function showControls(table, values) {
     const takesNumber = ["integer", "number", "optional_integer"];
     const fields = table.filter(({ kind }) => takesNumber.includes(kind));
     showDefinitions();
+    offerEndings();
     mendNumberFields(fields.map((field) => ({ ...field, isWhole: field.kind !== "number" })));
   }
   const isOff = (/** @type {string | null} */ name) => {

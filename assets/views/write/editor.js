@@ -77,12 +77,12 @@ export function mount({ element, trigger, props, server, watch }) {
         emit("refresh-status");
       } else {
         const tokens = end.prompt_tokens + end.completion_tokens;
-        counted = { text: writing.written.text, tokens }; // until the next count
+        if (!end.isCut) counted = { text: writing.written.text, tokens }; // until the next count
       }
       changed();
       showStatus();
       remarks.runEnded();
-      if (end.code === "end.context") remarks.show("full", t("editor.context_full"), leaveOut(false));
+      if (end.code === "end.context" && !remarks.shown) remarks.show("full", t("editor.context_full"), leaveOut(false));
       const typed = ahead.take();
       if (typed) writing.insertAtEnd(typed);
       if (end.code === "text.joined" && generation.marked.length) remarks.show("filter", t("filter.marked_here"), []);

@@ -9,7 +9,10 @@ import { sessions } from "../../core/sessions.js";
 import { state } from "../../core/state.js";
 import { readTokens } from "../../core/tokens.js";
 import { Completions } from "./completions.js";
+import { endingOf } from "./ending.js";
+import { advance, newProgress } from "./progress.js";
 
+const MOST_TOKENS = 2048; // of a request
 const LOST = t("editor.lost");
 const STOPPED_UNHEARD = t("editor.no_answer");
 
@@ -27,12 +30,11 @@ export class Generation {
     this.tokens = tokens;
     this.editor = editor;
     this.run = /** @type {Run | null} */ (null); // the running request
-    /** @type {{phase: string, tokens: number, total: number, rate?: number, ahead?: number, promptTokens?: number,
-     *          completions?: number, candidates?: number}} progress */
-    this.progress = { phase: "", tokens: 0, total: 0 };
+    this.progress = newProgress();
     this.step = /** @type {Step | null} */ (null);
     this.first = /** @type {any} */ (null); // the end of the first completion
     this.completions = new Completions();
+    this.isEnough = false; // whether the page stopped it at the end of a sentence
     this.isRetry = false;
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
     this.marked = /** @type {string[]} */ ([]); // sentences that the server's filter flagged, in the text or not
@@ -82,14 +84,17 @@ export class Generation {
       silent: () => this.end({ reason: "error", message: this.run?.isStopping ? STOPPED_UNHEARD : LOST, isLost: !this.run?.isStopping }),
       tick: this.editor.progress,
     });
-    this.progress = { phase: "sending", tokens: 0, total: 0 };
+    this.progress = newProgress();
     this.first = this.next = null;
-    this.completions = new Completions(prompt, isRest);
+    this.isEnough = false;
     this.isRetry = retry;
     const run = written.runs;
     writing.latest = { run, prompt };
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
     const length = Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null;
+    const ending = tries || !length ? "" : endingOf();
+    this.completions = new Completions({ prompt, isRest, ending, length });
+    if (ending) controls = { ...controls, max_new_tokens: this.completions.wanted(MOST_TOKENS) };
     tokens.begin(prompt, length, String(controls.logprobs ?? state.controls.logprobs ?? "") !== "");
     emit("record", { event: "begin", sent: prompt, controls, kind, run, before, prompt: written.pieces, at: start });
     const all = { ...state.controls, ...controls, ...(retry ? { seed: null } : {}) };
@@ -152,6 +157,10 @@ export class Generation {
       this.handle(record);
     }
     this.write(text);
+    if (this.run && !this.run.isStopping && this.completions.isEnough) {
+      this.isEnough = true;
+      this.stop();
+    }
     if (follow) sheet.toEnd();
     this.editor.progress();
   }
@@ -190,41 +199,20 @@ export class Generation {
   handle(record) {
     this.tokens.handle(record);
     if (record.event !== "begin") emit("record", record);
-    const { progress } = this;
-    const phase = (/** @type {string} */ name) => {
-      if (progress.phase !== "stopping") progress.phase = name;
-    };
+    advance(this.progress, record);
     switch (record.event) {
       case "waiting":
-        progress.phase = "waiting";
-        progress.ahead = record.ahead;
         if (record.ahead > 0) this.editor.say(t("run.ahead", { count: record.ahead }));
         break;
       case "reconnecting":
-        phase("reconnecting");
         this.editor.say(t("run.reconnecting"));
         break;
       case "started":
-        progress.phase = "reading";
         if (this.request && !this.run?.isStopping) {
           this.request.controls.seed = String(record.seed);
           pending.keep(this.request);
         }
-        progress.promptTokens = record.prompt_tokens;
-        progress.completions = record.n;
-        progress.candidates = record.candidates;
         if (record.dropped_tokens && this.writing.latest) this.editor.dropped(this.writing.latest.prompt);
-        break;
-      case "drafting":
-        phase("drafting");
-        progress.total = record.tokens;
-        progress.rate = record.rate;
-        break;
-      case "text":
-        phase("writing");
-        if (record.index === 0) progress.tokens = record.tokens;
-        progress.total = record.total;
-        progress.rate = record.rate;
         break;
       case "marked":
         if (record.index === 0) this.marked.push(record.text.replace(/\r\n?/g, "\n").trim());
@@ -232,12 +220,26 @@ export class Generation {
       case "finished":
         if (record.index === 0) this.first = record;
         this.completions.at(record.index).end = record;
+        this.cut(record.index);
         if (record.last) this.end({ ...(this.first ?? record), total: record.total, rate: record.rate });
         break;
       case "refused":
         this.end({ reason: "error", ...record });
         break;
     }
+  }
+
+  /** Take away what follows the sentence with which a completion is to end. @param {number} index */
+  cut(index) {
+    const length = this.completions.surplus(index, this.isEnough);
+    if (!length) return;
+    this.completions.cut(index, length);
+    const { sheet, written } = this.writing;
+    if (index === 0 && this.step) {
+      written.shortenRun(this.step, length);
+      sheet.replace(written.text.length, length, "");
+    }
+    emit("record", { event: "cut", index, length });
   }
 
   /** @param {any} how the record of the first completion's end, or {reason: "error", message} */

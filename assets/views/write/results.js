@@ -69,6 +69,11 @@ export function mount({ element }) {
       const shown = /** @type {Text | undefined} */ (completion.card?.querySelector(".card-text")?.firstChild);
       shown?.appendData(shown.length ? text : text.replace(/^\n+/, "")); // no empty first lines
     },
+    cut({ length }, completion) {
+      completion.text = completion.text.slice(0, completion.text.length - length);
+      const shown = /** @type {Text | undefined} */ (completion.card?.querySelector(".card-text")?.firstChild);
+      shown?.deleteData(Math.max(0, shown.length - length), length);
+    },
     tokens({ tokens, index }, completion) {
       completion.tokens.push(...tokens);
       reveal('[data-of="completion"]');

@@ -31,12 +31,14 @@ export function describeRunning(run, status) {
 }
 
 /**
- * `isRest`: the length was the rest of what an earlier request had been asked for.
- * @param {{message: string, code?: string, total: number, rate?: number, completions?: number, isRest?: boolean}} end
+ * `isRest`: the length was the rest of what an earlier request had been asked for; `isCut`: it was cut after its last
+ * whole sentence.
+ * @param {{message: string, code?: string, total: number, rate?: number, completions?: number, isRest?: boolean, isCut?: boolean}} end
  */
-export function describeEnd({ message, code, total, rate, completions = 1, isRest = false }) {
+export function describeEnd({ message, code, total, rate, completions = 1, isRest = false, isCut = false }) {
+  if (isCut) message = t("editor.whole_sentence");
   // drop the full stop of this sentence, as the speed follows
-  if (completions === 1 && code === "end.length") {
+  if (completions === 1 && code === "end.length" && !isCut) {
     return (isRest ? t("editor.wrote_rest", { count: total }) : message).replace(/\.$/, "") + aSecond(rate);
   }
   const tokens = t("count.tokens", { count: total });

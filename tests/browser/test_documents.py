@@ -1,0 +1,141 @@
+"""The text as a document: where it ends, copied, opened, saved, printed and checked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from .conftest import Script, Visitor
+from .records import ended, said, started
+
+Scripted = tuple[Visitor, Script]
+
+
+def menu(person: Visitor, name: str) -> None:
+    person.page.locator(".file-menu summary").click()
+    person.page.locator(".file-menu").get_by_role("button", name=name).click()
+
+
+def open_file(person: Visitor, name: str, content: bytes) -> None:
+    file: Any = {"name": name, "mimeType": "text/plain", "buffer": content}
+    person.page.locator(".open-file").set_input_files(file)
+
+
+def test_a_text_can_end_with_a_whole_sentence(scripted: Scripted) -> None:
+    person, script = scripted
+    person.page.evaluate("localStorage['gptj-playground/ending'] = 'within'")
+    person.page.evaluate("Object.assign(gptj.state.controls, {max_new_tokens: 6})")
+    script.send(
+        [
+            [started(n=2, candidates=2)],
+            [said(" One. Two", tokens=6), said(" It is. So", index=1, tokens=6)],
+            [ended(last=False), ended(index=1)],
+        ]
+    )
+    person.write("P.")
+    person.generate()
+    assert person.text == person.shown == "P. One."
+    expect(person.page.locator(".run")).to_contain_text("Ended with a whole sentence.")
+    tree = (
+        "gptj.sessions.current.tree.toList().map(({ id }) => gptj.sessions.current.tree.textOf(id))"
+    )
+    assert person.page.evaluate(tree) == ["P.", "P. One.", "P. It is."]
+    person.button("Take this one").last.click()
+    expect(person.prompt).to_have_value("P. It is.")
+    person.page.reload()
+    expect(person.prompt).to_have_value("P. It is.")
+
+
+def test_a_text_can_go_on_to_the_end_of_its_sentence(visitor: Visitor) -> None:
+    visitor.page.locator("#ending select").select_option("beyond")
+    visitor.set_number("Length", "20")
+    visitor.write("Once upon a time there was a king who had three sons.")
+    visitor.generate()
+    assert re.search(r"[.!?…][\"'\u201d\u2019]*\s*$", visitor.text)
+    assert visitor.text == visitor.shown
+
+
+def test_files_are_opened_as_sessions_of_their_own(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.write("Mine")
+    open_file(person, "story.txt", "Once upon\r\na time 🦊".encode())
+    expect(person.prompt).to_have_value("Once upon\na time 🦊")
+    session = person.page.evaluate("gptj.sessions.export('json').content")
+    person.page.evaluate("gptj.sessions.begin()")
+    expect(person.prompt).to_have_value("")
+    open_file(person, "story.json", session.encode())
+    expect(person.prompt).to_have_value("Once upon\na time 🦊")
+    assert person.page.evaluate("gptj.sessions.list().length") >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.txt", b"\xff\xfe\x00\x01", "not a text in UTF-8"),
+        ("a.txt", b"a\0b", "not a text in UTF-8"),
+        ("a.md", b"x" * 200_001, "200,001 characters"),
+        ("a.txt", b"x" * (6 * 2**20), "6 MB"),
+        ("a.json", b'{"__proto__": {"x": 1}}', "not a session"),
+        ("a.json", b"[" * 100_000, "not JSON"),
+    ],
+    ids=["binary", "null", "long", "large", "prototype", "deep"],
+)
+def test_a_file_that_is_something_else_leaves_the_text(
+    scripted: Scripted, name: str, content: bytes, why: str
+) -> None:
+    person, _ = scripted
+    person.write("Mine")
+    open_file(person, name, content)
+    expect(person.notice).to_contain_text(why)
+    assert person.text == "Mine"
+
+
+def test_a_file_can_be_dropped_on_the_sheet(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.page.evaluate(
+        """() => { const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File(['Dropped'], 'a.md'));
+        const event = new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true });
+        document.querySelector('.page textarea').dispatchEvent(event); }"""
+    )
+    expect(person.prompt).to_have_value("Dropped")
+
+
+def test_the_text_is_copied_saved_counted_and_checked(scripted: Scripted, tmp_path: Path) -> None:
+    person, _ = scripted
+    person.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    person.write("Don't say naïve things")
+    expect(person.page.locator(".words")).to_have_text("4 words")
+    menu(person, "Copy the text")
+    assert person.page.evaluate("navigator.clipboard.readText()") == "Don't say naïve things"
+    with person.page.expect_download() as download:
+        menu(person, "Save as a text file")
+    assert Path(download.value.path()).read_text(encoding="utf-8") == "Don't say naïve things"
+    expect(person.prompt).to_have_attribute("spellcheck", "false")
+    menu(person, "Check spelling")
+    expect(person.prompt).to_have_attribute("spellcheck", "true")
+    person.page.reload()
+    expect(person.prompt).to_have_attribute("spellcheck", "true")
+    menu(person, "New text")
+    expect(person.prompt).to_have_value("")
+
+
+def test_paper_has_the_whole_text_and_nothing_else(scripted: Scripted) -> None:
+    person, script = scripted
+    script.say("line\n" * 120 + "end")
+    person.generate()
+    person.page.emulate_media(media="print")
+    seen = """() => [...document.querySelectorAll('body *')]
+      .filter((node) => !node.children.length && node.textContent.trim())
+      .filter((node) => node.checkVisibility() && node.getBoundingClientRect().height > 1)
+      .map((node) => node.textContent)"""
+    texts = [text for text in person.page.evaluate(seen) if "{" not in text]
+    assert "".join(texts) == person.text
+    ink = "(() => { const { bottom } = document.querySelector('.ink').getBoundingClientRect();"
+    fits = " return bottom <= document.documentElement.scrollHeight + 1; })()"
+    assert person.page.evaluate(ink + fits)
+    assert person.page.locator(".ink").evaluate("ink => ink.inert"), "find counts a word once"

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { lastSentenceEnd, sentenceEndFrom, sentenceEnds } from "../../assets/core/sentences.js";
+import { Completions } from "../../assets/views/write/completions.js";
+
+const kept = (text) => text.slice(0, lastSentenceEnd(text));
+
+test("a sentence ends with its sign and the quotes after it", () => {
+  assert.equal(kept('He said, "Go." Then he'), 'He said, "Go."');
+  assert.equal(kept("Really?! Yes\u2026 no"), "Really?! Yes\u2026");
+  assert.equal(kept("Mr. Smith met J. Doe. She"), "Mr. Smith met J. Doe.");
+  assert.equal(kept("It cost 3.14 and more"), "");
+  assert.equal(kept("A title\n\nand on"), "A title");
+  assert.equal(kept("\u6771\u4eac\u3002 \u305d"), "\u6771\u4eac\u3002");
+  assert.deepEqual(sentenceEnds(""), []);
+  assert.equal(sentenceEndFrom("One. Two. Three", 5), 9);
+});
+
+/** A request whose completion has a token a word. */
+function written(request, words) {
+  const completions = new Completions({ prompt: "P", ...request });
+  words.forEach((text, i) => completions.add({ index: 0, text, tokens: i + 1 }));
+  return completions;
+}
+
+const WORDS = ["One.", " Two", " is", " longer.", " Three", " goes", " on.", " Four"];
+
+test("within the length the last whole sentence is kept", () => {
+  const completions = written({ ending: "within", length: 6 }, WORDS.slice(0, 6));
+  assert.equal(completions.wanted(2048), 6);
+  completions.at(0).end = { reason: "length" };
+  completions.cut(0, completions.surplus(0, false));
+  assert.equal(completions.at(0).text, "One. Two is longer.");
+});
+
+test("beyond the length it stops after the sentence that ends there", () => {
+  const completions = written({ ending: "beyond", length: 6 }, WORDS.slice(0, 7));
+  assert.equal(completions.wanted(2048), 70);
+  assert.equal(completions.isEnough, false, "a quote may follow");
+  completions.add({ index: 0, text: WORDS[7], tokens: 8 });
+  assert.equal(completions.isEnough, true);
+  completions.at(0).end = { reason: "cancelled" };
+  completions.cut(0, completions.surplus(0, true));
+  assert.equal(completions.at(0).text, "One. Two is longer. Three goes on.");
+});
+
+test("what the person stopped, what the model ended, and a text without a sentence stay as they are", () => {
+  for (const [reason, words] of [["cancelled", WORDS], ["stop", WORDS], ["length", ["no", " end"]]]) {
+    const completions = written({ ending: "within", length: 6 }, words);
+    completions.at(0).end = { reason };
+    assert.equal(completions.surplus(0, false), 0);
+  }
+});
