@@ -40,8 +40,8 @@ export function drop() {
 }
 
 /**
- * The request to make again in a session with this text, and what is shown of it; it is forgotten. It is lost if
- * it was tried too often, or the text is no longer what it left.
+ * The request to make again in a session with this text, and what is shown of it; it is forgotten. It is lost, and
+ * stays so, if it was tried too often or the text is no longer what it left.
  * @param {string} session @param {string} text
  * @returns {{request: (PendingRequest & {shown: string}) | null, isLost: boolean}}
  */
@@ -50,15 +50,21 @@ export function take(session, text) {
   const none = { request: null, isLost: false };
   if (raw === null) return none;
   const length = Number(storage.read(LENGTH, "sessionStorage") ?? 0);
-  drop();
   let found;
   try {
     found = JSON.parse(raw);
   } catch {
+    found = null;
+  }
+  if (!isRequest(found)) {
+    drop();
     return none;
   }
-  if (!isRequest(found)) return none;
   const isHere = found.session === session && text.startsWith(found.prompt) && text.length === found.prompt.length + length;
-  if (!isHere || found.tries >= MOST_TRIES) return { request: null, isLost: true };
+  if (!isHere || found.tries >= MOST_TRIES) {
+    keep({ ...found, tries: MOST_TRIES }); // also after a reload, until it is dropped
+    return { request: null, isLost: true };
+  }
+  drop();
   return { request: { ...found, tries: found.tries + 1, shown: text.slice(found.prompt.length) }, isLost: false };
 }

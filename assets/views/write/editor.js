@@ -7,6 +7,7 @@ import { tail as endOf } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { t, told } from "../../core/i18n.js";
 import { newId } from "../../core/id.js";
+import * as pending from "../../core/pending.js";
 import { sessions } from "../../core/sessions.js";
 import { countWords } from "../../core/text_file.js";
 import { state, useControls } from "../../core/state.js";
@@ -345,7 +346,10 @@ export function mount({ element, trigger, props, server, watch }) {
     },
     undo: () => walk("undo"),
     redo: () => walk("redo"),
-    dismiss: hideNotice,
+    dismiss() {
+      hideNotice();
+      if (generation.saidLost) pending.drop();
+    },
     "dismiss-aside": () => remarks.dismiss(),
     tokens() {
       tokens.toggle();

@@ -36,6 +36,7 @@ export class Generation {
     this.completions = new Completions();
     this.isEnough = false; // whether the page stopped it at the end of a sentence
     this.isRetry = false;
+    this.saidLost = false; // whether the page has said that a request is lost
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
     this.marked = /** @type {string[]} */ ([]); // sentences that the server's filter flagged, in the text or not
     this.request = /** @type {pending.PendingRequest | null} */ (null);
@@ -50,7 +51,8 @@ export class Generation {
   resume() {
     if (this.run) return;
     const { request, isLost } = pending.take(sessions.current.id, this.writing.written.text);
-    if (isLost) this.editor.lost(t("editor.generation_lost"));
+    if (isLost && !this.saidLost) this.editor.lost(t("editor.generation_lost"));
+    this.saidLost = isLost;
     if (!request) return;
     const { prompt, shown, controls, tries } = request;
     this.generate({ at: prompt.length, shown, controls, tries });
