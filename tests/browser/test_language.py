@@ -102,14 +102,13 @@ def test_server_messages_are_arabic(arab: Visitor) -> None:
     page.locator('[data-action="generate"]').click()
     expect(page.locator(".status-line .run")).to_contain_text("كتب النموذج 3 رموز كما طلبت")
     page.locator("#controls .control-group > button").filter(
-        has_text=str(ARABIC["group.seed_and_completions"])
+        has_text=str(ARABIC["group.stopping"])
     ).click()
-    page.locator("#control-seed input").fill("-5")
-    page.locator("#control-seed input").press("Tab")
+    page.locator("#control-min_new_tokens input[type=number]").fill("9")
+    page.locator("#control-min_new_tokens input[type=number]").press("Tab")
     page.locator('[data-action="generate"]').click()
     notice = page.locator(".editor .notice")
-    expect(notice).to_contain_text("عددًا صحيحًا")
-    expect(notice).to_contain_text(str(ARABIC["control.seed.label"]))
+    expect(notice).to_contain_text(str(ARABIC["control.min_new_tokens.label"]))
 
 
 def test_the_headings_of_a_comparison_are_arabic_and_follow_the_language(arab: Visitor) -> None:
