@@ -107,12 +107,12 @@ def test_no_refusal_has_a_serious_finding(site: Site, visit: Visit, scheme: str)
     person = visit(site.url, color_scheme=scheme, **PHONE)
     person.write("Kept")
     person.button("Controls").click()
-    person.open_group("Seed")
-    person.set_text("seed", "-5")
+    person.open_group("Stopping")
+    person.set_number("Minimum length", "200")
     assert audit(person.page) == []
     person.button("Done").click()
     person.page.keyboard.press("Control+Enter")
-    expect(person.notice).to_contain_text("must be a whole number")
+    expect(person.notice).to_contain_text("which is more than")
     assert audit(person.page) == []
 
 

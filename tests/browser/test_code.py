@@ -57,7 +57,7 @@ def test_copying_with_and_without_a_clipboard(visitor: Visitor) -> None:
 
 def test_the_code_dialog_shows_an_invalid_control(visitor: Visitor) -> None:
     visitor.write(PROMPT)
-    visitor.open_group("Seed and completions")
-    visitor.set_text("seed", "many")
+    visitor.open_group("Words")
+    visitor.set_text("logit_bias", "dragon")
     menu(visitor, "View code")
-    expect(visitor.page.get_by_role("tabpanel")).to_contain_text("Seed (seed) must be a whole")
+    expect(visitor.page.get_by_role("tabpanel")).to_contain_text("write a word, = and a number")
