@@ -32,7 +32,6 @@ export class Generation {
     this.run = /** @type {Run | null} */ (null); // the running request
     this.progress = newProgress();
     this.step = /** @type {Step | null} */ (null);
-    this.first = /** @type {any} */ (null); // the end of the first completion
     this.completions = new Completions();
     this.isEnough = false; // whether the page stopped it at the end of a sentence
     this.isRetry = false;
@@ -87,7 +86,7 @@ export class Generation {
       tick: this.editor.progress,
     });
     this.progress = newProgress();
-    this.first = this.next = null;
+    this.next = null;
     this.isEnough = false;
     this.isRetry = retry;
     const run = written.runs;
@@ -220,10 +219,9 @@ export class Generation {
         if (record.index === 0) this.marked.push(record.text.replace(/\r\n?/g, "\n").trim());
         break;
       case "finished":
-        if (record.index === 0) this.first = record;
         this.completions.at(record.index).end = record;
         this.cut(record.index);
-        if (record.last) this.end({ ...(this.first ?? record), total: record.total, rate: record.rate });
+        if (record.last) this.end({ ...(this.completions.at(0).end ?? record), total: record.total, rate: record.rate });
         break;
       case "refused":
         this.end({ reason: "error", ...record });
