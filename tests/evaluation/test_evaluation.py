@@ -81,6 +81,45 @@ def test_the_harness_gets_the_same_from_the_api_as_from_the_checkpoint(tmp_path:
     assert perplexity[0] == pytest.approx(perplexity[1], abs=LIMIT)
 
 
+def test_contexts_of_the_whole_window_are_scored_in_batches_of_128(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As docs/api.md has it: `max_length` is the context and one more."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("no_proxy", "*")
+    playground = Playground()
+    try:
+        playground.wait_until_ready()
+        window = playground.http.get("/v1/models").json()["data"][0]["max_model_len"]
+        model = LocalCompletionsAPI(
+            base_url=f"{playground.url}/v1/completions",
+            model="sample-model",
+            tokenizer=str(ROOT / "assets" / "sample-model"),
+            tokenizer_backend="huggingface",
+            max_length=window + 1,
+            batch_size=128,
+            max_retries=1,
+        )
+        short = [f"Once there were {number} kings" for number in range(130)]
+        long = ["the king saw a bear " * window + "x" * number for number in range(4)]
+        asked = [
+            Instance("loglikelihood", {}, (context, " and the boy"), number)
+            for number, context in enumerate(short + long)
+        ]
+        scores = model.loglikelihood(asked)
+        assert len(scores) == len(asked)
+        assert all(number < 0 for number, _ in scores)
+        (rolled,) = model.loglikelihood_rolling(
+            [Instance("loglikelihood_rolling", {}, (long[0],), 0)]
+        )
+        assert rolled < 0
+    finally:
+        playground.stop()
+
+
 def test_the_examples_with_more_requirements_run() -> None:
     others = [one for one in EXAMPLES if one not in SNIPPETS]
     assert len(others) == 1
