@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.protocol import Visitor
@@ -248,10 +249,7 @@ class Admission:
             allowed = [i for i in self._ready if self._may_have_more(self._requests[i], held)]
             if not allowed:
                 break
-            chosen = min(
-                allowed,
-                key=lambda i: (i not in self._suspended, held.of(self._requests[i].visitor), i),
-            )
+            chosen = min(allowed, key=lambda i: self._turn(i, held))
             one = self._requests[chosen]
             held.add(one.visitor, 1)
             one.unsent -= 1
@@ -264,6 +262,16 @@ class Admission:
                 self._on_trial.add(chosen)
             turns.append(chosen)
         return turns
+
+    def _turn(self, request_id: int, held: _Held) -> tuple[Any, ...]:
+        """What orders requests: suspects, then those of an ended engine, then by held slots, age.
+
+        A suspect comes first so that the engine reads it before all others: else it could stay
+        without a token, and be taken for the cause, when something else ends the engine early.
+        """
+        one = self._requests[request_id]
+        is_new = request_id not in self._suspended
+        return not one.is_suspect, is_new, held.of(one.visitor), request_id
 
     def _may_have_more(self, one: _Request, held: _Held) -> bool:
         """Whether a completion of the request may be submitted: its visitor holds less than its

@@ -355,21 +355,21 @@ def test_a_suspended_request_survives_an_engine_that_was_never_ready() -> None:
     assert one.next_turns() == [1]
 
 
-def test_suspects_run_one_at_a_time_beside_the_others() -> None:
-    one = admission(slots=4)
-    for request_id in range(4):
+def test_suspects_run_one_at_a_time_before_the_others() -> None:
+    one = admission(slots=5)
+    for request_id in range(5):
         run(one, request_id)
     one.suspend()
-    for request_id in (0, 1, 3):
+    for request_id in (1, 2, 4):
         one.suspect(request_id)
     one.is_open = True
-    assert one.next_turns() == [0, 2]
-    assert not one.clear(2)
+    assert one.next_turns() == [1, 0, 3]
+    assert not one.clear(3)
     assert one.next_turns() == []
-    assert one.clear(0)
-    assert one.next_turns() == [1]
-    one.leave(1)
-    assert one.next_turns() == [3]
+    assert one.clear(1)
+    assert one.next_turns() == [2]
+    one.leave(2)
+    assert one.next_turns() == [4]
 
 
 def test_with_another_tokenizer_no_request_is_ready() -> None:
