@@ -67,7 +67,7 @@ def test_end_of_text_is_one_token_and_the_names_of_the_padding_are_texts() -> No
 def test_a_prompt_that_ends_in_a_space_gets_a_hint(text: str) -> None:
     hint = prompt_hint(text)
     assert hint is not None
-    assert "token healing" in str(hint)
+    assert "ends in a space" in str(hint)
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "word", "word\n", "a b"])

@@ -68,7 +68,7 @@ def test_a_scaffolds_stop_strings_end_with_its_text(visitor: Visitor) -> None:
     page.wait_for_function("Object.keys(gptj.sessions.current.controls ?? {}).length > 0")
     page.evaluate("gptj.sessions.save()")
     page.reload()
-    page.wait_for_function("gptj.state.controls.stop === '\\\\nCUSTOMER:'")
+    page.wait_for_function("globalThis.gptj?.state?.controls.stop === '\\\\nCUSTOMER:'")
     visitor.prompt.fill("Another text")
     page.wait_for_function("gptj.state.controls.stop === ''")
     assert held(visitor, "max_new_tokens") == 120

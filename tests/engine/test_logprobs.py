@@ -223,6 +223,7 @@ ROWS: dict[str, Row] = {
         },
         bad_words=((4,), (2, 6)),
     ),
+    "allowed_token_ids": Row({"allowed_token_ids": (1, 2, 5, 9)}),
 }
 
 

@@ -49,7 +49,7 @@ for (const text of texts) {
   assert.equal(read.written.text, session.written.text);
   assert.deepEqual(fromSaved("id", toSaved(session, { withSteps: true })).written.steps, session.written.steps);
   assertPlain(toFile(session, "markdown").content);
-  assert.match(toFile(session, "json").file, /^[\p{L}\p{N} -]+\.json$/u);
+  assert.match(toFile(session, "json").file, /^[\p{L}\p{M}\p{N} -]+\.json$/u);
 
   const clean = text.replace(/\r\n?/g, "\n").replace(/\p{Surrogate}/gu, "\ufffd");
   const controls = { stop: text, [text]: 1 };
