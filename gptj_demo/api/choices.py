@@ -28,7 +28,7 @@ class Shape:
     prompt_logprobs: int | None = None
     token_ids: bool = False
     tokens_as_ids: bool = False
-    """Name tokens by their ids in `logprobs`, as their texts can be equal."""
+    """Show token ids instead of texts in `logprobs`, because two tokens can have the same text."""
 
 
 @dataclass(slots=True)

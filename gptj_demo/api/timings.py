@@ -12,8 +12,8 @@ from gptj_demo.protocol import Drafting, Finished, Started, StreamEvent, TokenEv
 class Timings:
     """The times of one request, from its making on; `clock` returns seconds.
 
-    Of a request of several prompts, the first one that starts ends the waiting, and the first token
-    of all ends the reading.
+    A request with several prompts waits until its first prompt starts, and reads until its first
+    token is generated.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

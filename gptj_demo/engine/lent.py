@@ -133,8 +133,8 @@ def _leave_parent() -> None:
     """Give up what a fork shares with the web process, and end when that ends.
 
     Its sockets would stay open here: clients would wait for an end that does not come, and the port
-    would stay taken. They become /dev/null, so that no number is used again under an object that
-    still believes to own it.
+    would stay taken. They are replaced by /dev/null and not closed: a closed number could be given
+    to a new file while an object of the web process still refers to it.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in map(int, os.listdir("/proc/self/fd")):

@@ -1,4 +1,4 @@
-"""The model's names in the API, and answers while no model can be asked."""
+"""The names that the API accepts for the model, and its answers while no model is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings belong to the session, and a generation that is lost is said to be lost."""
+"""A session keeps its settings, and the page tells the visitor when a generation was lost."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ export class SpaceMarks {
     this.layer.replaceChildren();
   }
 
-  /** Draw them, soon, in the text nodes from one character of the text to another. @param {() => {nodes: {node: Text, start: number}[], from: number, to: number}} view @param {boolean} isLive */
+  /** After a short pause, draw the marks of a range of the text, which is given in characters. @param {() => {nodes: {node: Text, start: number}[], from: number, to: number}} view @param {boolean} isLive */
   drawLater(view, isLive) {
     this.timer ??= setTimeout(
       () => {
