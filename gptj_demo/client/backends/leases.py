@@ -168,10 +168,8 @@ class Leases:
         with self._lock:
             del self._by_visitor[None if lease.visitor is None else lease.visitor.name]
             left = tuple(lease.left)
-        if left and error is None:
-            self._put(Lapsed(left))
-        elif left and error is not None:
-            self._put(Lost(left, *self._explain(error)))
+        if left:
+            self._put(Lost(left, *self._explain(error)) if error is not None else Lapsed(left))
 
     def _accept(self) -> None:
         """Take the connections of engines, for ever."""
