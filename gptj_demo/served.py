@@ -1,0 +1,39 @@
+"""What is missing where another server computes the model: the reduced mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gptj_demo.control import Control
+from gptj_demo.sampling import SamplingParams, control_named
+
+BACKEND = "openai"
+"""The value of the setting `backend` that has another server compute the model."""
+
+LOST = 75
+"""Exit code of an engine whose server no longer answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model behind the completions API of another server.
+
+    `server` is its host and port, and `lacks` are the names of the controls that it does not have:
+    "logprobs" where it gives no probabilities, "echo" where it gives none of a prompt's tokens.
+    """
+
+    server: str
+    lacks: tuple[str, ...]
+
+    def missing(self, params: SamplingParams) -> Control | None:
+        """The first control that is in use and that the server lacks."""
+        lacking = (control_named(name) for name in self.lacks)
+        return next((one for one in lacking if _is_used(one, params)), None)
+
+
+def _is_used(control: Control, params: SamplingParams) -> bool:
+    value: Any = getattr(params, control.name)
+    if control.part_of is not None:
+        return bool(value != control.default) and _is_used(control_named(control.part_of), params)
+    return bool(value != (control.default if control.off is None else control.off))

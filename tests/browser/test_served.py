@@ -1,0 +1,43 @@
+"""The page of a model that another server computes: what that lacks is switched off."""
+
+from __future__ import annotations
+
+import json
+
+from playwright.sync_api import Browser, Route, expect
+
+from .conftest import Site, Visitor
+
+SERVED = {"server": "gpu.example:8000", "lacks": ["top_k", "logprobs", "echo"]}
+
+
+def as_served(route: Route) -> None:
+    """Change what the server says of its model."""
+    answer = route.fetch()
+    said = answer.json()
+    if isinstance(said, dict) and said.get("model"):
+        said["model"] |= {"is_sample": False, "device": SERVED["server"], "served": SERVED}
+    route.fulfill(response=answer, body=json.dumps(said))
+
+
+def test_what_the_server_lacks_is_switched_off_with_the_reason(
+    chromium: Browser, site: Site
+) -> None:
+    context = chromium.new_context()
+    context.route("**/component_server/", as_served)
+    visitor = Visitor(context, site.url)
+    page = visitor.page
+    expect(page.locator(".model-line")).to_contain_text(" · reduced mode · gpu.example:8000")
+    lacking = page.locator("#control-top_k")
+    expect(lacking).to_have_attribute("inert", "")
+    said = lacking.evaluate("(one) => getComputedStyle(one, '::after').content")
+    assert "does not have this control" in said
+    expect(page.locator("#control-top_p")).not_to_have_attribute("data-lacking", "")
+    tokens = page.locator("[data-action='tokens']")
+    expect(tokens).to_have_attribute("aria-disabled", "true")
+    tokens.click(force=True)
+    expect(tokens).to_have_attribute("aria-pressed", "false")
+    for view, reason in (("likely", "what can follow"), ("why", "gives no probabilities")):
+        page.goto(f"{site.url}/#{view}")
+        expect(page.locator(f"#view-{view} .lacking-why")).to_contain_text(reason)
+    context.close()

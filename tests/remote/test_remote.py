@@ -1,0 +1,248 @@
+"""An engine whose model a completions server has: servers of three kinds, and what can go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gptj_demo.client.backends.choice import make_backend
+from gptj_demo.client.prompt import check_served
+from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.engine.load.errors import Refusal
+from gptj_demo.engine.remote import ServerLost
+from gptj_demo.protocol import (
+    Cancel,
+    Expansion,
+    Finished,
+    GenerationRequest,
+    PromptScored,
+    Started,
+    TokenEvent,
+)
+from gptj_demo.returned import Lapsed, Lost
+from gptj_demo.sampling import CONTROLS, SamplingParams
+from gptj_demo.served import Served
+from gptj_demo.settings import InvalidSettings, Settings
+from tests.remote.conftest import PROMPT, TOKENIZER, Engine
+from tests.remote.standin import KEY, MODEL, Kind, StandIn
+from tests.waiting import PATIENCE, eventually
+
+Start = Callable[..., Engine]
+WORDS = " keeper\u2028lit"
+IDS = TOKENIZER.encode(WORDS).ids
+ONE_BY_ONE = [[token_id] for token_id in IDS]
+
+
+def finished(engine: Engine, count: int = 1) -> list[Finished]:
+    eventually(lambda: len(engine.events(Finished)) >= count)
+    return engine.events(Finished)
+
+
+def text(engine: Engine) -> str:
+    (end,) = finished(engine)
+    return "".join(one.text for one in engine.events(TokenEvent)) + end.text
+
+
+def running(kind: Kind, script: list[list[int]] = ONE_BY_ONE, finish: str = "stop") -> StandIn:
+    server = StandIn(kind, script, finish=finish)
+    server.start()
+    return server
+
+
+def test_vllm_gives_tokens_with_their_probabilities(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model.name == MODEL
+    assert engine.model.context_length == 64
+    engine.submit(max_new_tokens=30, logprobs=1, min_p=0.1, min_new_tokens=2, stop=("zzz",))
+    assert text(engine) == WORDS
+    assert [one.token_id for one in engine.events(TokenEvent)] == IDS
+    (end,) = engine.events(Finished)
+    assert (end.reason, end.completion_tokens) == ("stop", len(IDS))
+    assert end.sum_logprob == pytest.approx(-0.5 * len(IDS))
+    first = engine.events(TokenEvent)[0].logprobs
+    assert first is not None
+    assert (first.logprob, first.rank, first.sampled_logprob) == (-0.5, 1, None)
+    assert [one.token_id for one in first.alternatives] == [IDS[0]]
+    (asked,) = server.written
+    assert asked["prompt"] == list(PROMPT)
+    assert (asked["seed"], asked["min_p"], asked["min_tokens"], asked["max_tokens"]) == (
+        5, 0.1, 2, 30
+    )  # fmt: skip
+    assert "stop" not in asked  # cut here, as everywhere
+    assert "typical_p" not in asked
+
+
+def test_what_each_kind_of_server_lacks(start: Start) -> None:
+    lacks = {}
+    for kind in ("vllm", "llama", "plain"):
+        served = start(running(kind)).model.served  # type: ignore[arg-type]
+        assert served is not None
+        lacks[kind] = set(served.lacks)
+    every = {control.name for control in CONTROLS}
+    assert lacks["vllm"] < lacks["plain"] < every
+    assert {"typical_p", "xtc_probability", "dry_multiplier", "token_healing"} <= lacks["vllm"]
+    assert not lacks["vllm"] & {"min_p", "top_k", "must_match", "echo", "logprobs", "best_of"}
+    assert not lacks["llama"] & {"typical_p", "repetition_penalty", "logprobs", "mirostat"}
+    assert {"echo", "must_match"} <= lacks["llama"]
+    assert {"logprobs", "best_of", "echo", "top_k"} <= lacks["plain"]
+    assert not lacks["plain"] & {"temperature", "top_p", "seed", "stop", "n", "max_time"}
+
+
+@pytest.mark.parametrize("kind", ["llama", "plain"])
+def test_text_without_ids_becomes_tokens(start: Start, kind: Kind) -> None:
+    server = running(kind, [TOKENIZER.encode(part).ids for part in (" keeper\u2028", "lit")])
+    engine = start(server)
+    assert engine.model.name == MODEL
+    engine.submit(max_new_tokens=30, repetition_penalty=1.3 if kind == "llama" else 1.0)
+    assert text(engine) == WORDS
+    (asked,) = server.written
+    if kind == "llama":
+        assert (asked["repeat_penalty"], asked["mirostat"]) == (1.3, 0)
+    else:
+        assert asked["prompt"] == "The lamp"
+
+
+def test_a_stop_string_ends_the_text_and_the_servers_work(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    engine.submit(max_new_tokens=30, stop=("eep",))
+    assert text(engine) == " k"
+    assert finished(engine)[0].message.code == "end.stop"
+
+
+def test_a_cancelled_request_ends_the_servers_work(start: Start) -> None:
+    server = running("vllm")
+    server.pauses = True
+    engine = start(server)
+    assert engine.model
+    engine.submit(n=2)
+    eventually(lambda: {one.index for one in engine.events(TokenEvent)} == {0, 1})
+    assert len(engine.events(Started)) == 1
+    assert sorted(asked["seed"] for asked in server.written) == [5, 6]
+    engine.inbox.put(Cancel(1))
+    assert [end.reason for end in finished(engine, 2)] == ["cancelled", "cancelled"]
+    assert server.is_left.wait(PATIENCE)
+
+
+def test_a_prompt_is_scored(start: Start) -> None:
+    engine = start(running("vllm"))
+    assert engine.model
+    engine.submit(max_new_tokens=0, echo=True, logprobs=1)
+    assert finished(engine)[0].message.code == "end.read"
+    (scored,) = engine.events(PromptScored)
+    assert scored.token_ids == PROMPT
+    assert scored.logprobs[0] is None
+    last = scored.logprobs[-1]
+    assert last is not None
+    assert (last.logprob, last.rank) == (-float(len(PROMPT)), 2)
+    assert [one.token_id for one in last.alternatives] == [1]
+
+
+def test_a_busy_server_is_asked_again(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    server.busy = 2
+    engine.submit(max_new_tokens=30)
+    assert text(engine) == WORDS
+    assert len(server.written) == 3
+
+
+def test_what_the_server_refuses_is_said(start: Start) -> None:
+    engine = start(running("vllm"))
+    assert engine.model
+    engine.submit(top_p=0.0)
+    lost = engine.wait_for(Lost)
+    assert (lost.request_ids, lost.kind) == ((1,), "invalid")
+    assert "top_p must be in (0, 1]" in str(lost.why)
+
+
+def test_a_stream_that_breaks_off_goes_back_to_be_sent_again(start: Start) -> None:
+    server = running("vllm")
+    server.breaks_after = 2
+    engine = start(server)
+    assert engine.model
+    engine.submit()
+    assert engine.wait_for(Lapsed).request_ids == (1,)
+    assert len(engine.events(TokenEvent)) == 2
+    assert engine.ended is None
+
+
+def test_a_server_is_waited_for_and_its_end_is_noticed(start: Start) -> None:
+    server = StandIn("vllm", ONE_BY_ONE)
+    engine = start(server)
+    eventually(lambda: any("Waiting for the completions" in one for one in engine.details()))
+    server.start()
+    assert engine.model.name == MODEL
+    server.stop()
+    eventually(lambda: engine.ended)
+    assert isinstance(engine.ended, ServerLost)
+
+
+def test_a_wrong_key_is_refused_and_never_shown(start: Start) -> None:
+    engine = start(running("vllm"), url_key="wrong")
+    eventually(lambda: engine.ended)
+    assert isinstance(engine.ended, Refusal)
+    assert "GPTJ_URL_KEY" in str(engine.ended)
+    assert KEY not in str(engine.ended)
+    assert "wrong" not in str(engine.ended)
+
+
+def test_a_model_that_the_server_lacks_and_a_foreign_tokenizer_are_refused(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server, model="other")
+    eventually(lambda: engine.ended)
+    assert f"has no model other; it has {MODEL}" in str(engine.ended)
+    engine = start(server, tokenizer="sample")
+    eventually(lambda: engine.ended)
+    assert "another tokenizer" in str(engine.ended)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"backend": "openai"}, "needs url"),
+        ({"backend": "openai", "url": "localhost:8000"}, "http or https"),
+        ({"backend": "openai", "url": "http://me:secret@host/v1"}, "set url_key"),
+        ({"backend": "openai", "url": "http://host/v1", "url_key": "a\n"}, "line ends"),
+        ({"backend": "openai", "url": "http://host/v1", "engines": "2"}, "engines has no effect"),
+        ({"url": "http://host/v1"}, "url is for backend openai"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, str], why: str) -> None:
+    with pytest.raises(InvalidSettings, match=why) as refused:
+        make_backend(Settings(**settings))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"top_k": 0, "min_p": 0.0}, None),
+        ({"top_k": 5}, "top_k"),
+        ({"dry_base": 2.0}, None),  # of a control that is off
+        ({"logprobs": 0}, "logprobs"),
+        ({"echo": True}, None),
+    ],
+)
+def test_controls_that_the_server_lacks_are_refused_by_name(
+    params: dict[str, float], name: str | None
+) -> None:
+    served = Served("host:1", ("top_k", "min_p", "dry_multiplier", "dry_base", "logprobs", "echo"))
+    request = GenerationRequest("x", SamplingParams(**params))
+    if not params.get("echo") and name is None:
+        check_served(request, served)
+        return
+    with pytest.raises(RequestRefused, match="host:1") as refused:
+        check_served(request, served)
+    assert refused.value.control == name
+
+
+def test_the_tree_of_the_likely_is_refused() -> None:
+    expansion = Expansion((), (), 5, after_controls=False)
+    request = GenerationRequest("x", SamplingParams(), expansion=expansion)
+    with pytest.raises(RequestRefused, match="no tree"):
+        check_served(request, Served("host:1", ()))
