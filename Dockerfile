@@ -3,13 +3,15 @@
 #     docker build -t gptj-playground .
 #     docker build -t gptj-playground:cuda --build-arg TORCH=cuda .
 #
+# FLEET=1 adds what several machines need (docs/scale.md).
 # docs/containers.md says how to run it.
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS packages
 ARG TORCH=cpu
+ARG FLEET=
 WORKDIR /build
-COPY requirements.txt ./
+COPY requirements.txt requirements-fleet.txt ./
 # PyPI's torch is the build for CUDA, six times as large as the one for processors. pip compiles the
 # packages: at run time nobody may write there.
 RUN set -eu; \
@@ -21,16 +23,25 @@ RUN set -eu; \
         *) echo "TORCH must be cpu or cuda" >&2; exit 2 ;; \
     esac; \
     python3 -m venv /opt/venv; \
-    /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check $index -r requirements.txt
+    /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check $index -r requirements.txt \
+        ${FLEET:+-r requirements-fleet.txt}
 
 FROM ${BASE}
 ARG TORCH=cpu
-# Triton compiles the kernels for the card that it finds
+ARG FLEET=
+# Triton compiles the kernels for the card that it finds; KubeRay's probes use wget, and its login
+# shells have a PATH of their own
 RUN set -eu; \
     if [ "$TORCH" = cuda ]; then \
         apt-get update; \
         apt-get install -y --no-install-recommends gcc libc6-dev; \
         rm -rf /var/lib/apt/lists/*; \
+    fi; \
+    if [ -n "$FLEET" ]; then \
+        apt-get update; \
+        apt-get install -y --no-install-recommends wget; \
+        rm -rf /var/lib/apt/lists/*; \
+        ln -s /opt/venv/bin/ray /usr/local/bin/ray; \
     fi; \
     useradd --create-home --uid 1000 playground; \
     install -d -o 1000 -g 1000 /cache

@@ -54,6 +54,7 @@ METAVARS = {
     "permutation": "NAME",
     "integers": "ID",
     "biases": "TOKEN=BIAS",
+    "text": "TEXT",
 }
 
 
@@ -82,7 +83,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def describe_default(control: Control) -> str:
     """A sentence for the help; empty where the help says what leaving it out means."""
     default = control.default
-    if default is None or default is False or default == ():
+    if default is None or default is False or default in ((), ""):
         return ""
     if control.is_list:
         default = write_value(control, default).replace("\n", " ")
@@ -216,7 +217,7 @@ class _Printed:
             if self._params.max_new_tokens:
                 print(flush=True)
             say(*self._probabilities(index), self._reason(finished))
-        return 1 if any(one.reason == "error" for one in self._finished.values()) else 0
+        return 1 if any(one.is_failure for one in self._finished.values()) else 0
 
     def _notes(self, started: Started) -> Iterator[str]:
         if started.dropped_tokens:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 import yaml
 
 from gptj_demo.api.metrics import Metrics
-from gptj_demo.settings import Settings
+from gptj_demo.client.backends.scaling import engine_range
+from gptj_demo.settings import Settings, add_arguments, read_settings
 from tests.client.scripted import Bench
 from tests.processes import ROOT
 
@@ -81,3 +83,25 @@ def test_the_context_holds_what_is_copied() -> None:
     for source in " ".join(copied).split():
         assert (ROOT / source).exists()
         assert f"!{source}" in ignored
+
+
+def test_the_manifest_names_settings_and_versions_that_exist() -> None:
+    text = (ROOT / "hosting" / "kubernetes.yaml").read_text(encoding="utf-8")
+    objects = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(text)}
+    cluster = objects["RayCluster", "gptj"]["spec"]
+    pins = (ROOT / "requirements-fleet.txt").read_text(encoding="utf-8")
+    assert f"ray[serve]=={cluster['rayVersion']} " in pins
+    web = objects["Deployment", "gptj-web"]["spec"]["template"]["spec"]
+    (container,) = web["containers"]
+    set_there = {one["name"] for one in container["env"] if one["name"].startswith("GPTJ_")}
+    assert set_there <= {f"GPTJ_{field.upper()}" for field in Settings.model_fields}
+    drain = next(one["value"] for one in container["env"] if one["name"] == "GPTJ_DRAIN_SECONDS")
+    assert float(drain) < web["terminationGracePeriodSeconds"]
+    words = container["args"][0].split("python app.py ")[1].split()
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    settings = read_settings(parser.parse_args(words))
+    assert engine_range(str(settings.engines)) == (1, 4)
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    images = {one["template"]["spec"]["containers"][0]["image"] for one in groups}
+    assert images == {container["image"]}

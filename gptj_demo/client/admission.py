@@ -5,24 +5,30 @@ request that has started. Turns alternate between addresses, then between the vi
 address: the next completion is of the oldest request of the visitor with the fewest completions in
 the engine, of the address with the fewest. One visitor gets at most seven of eight slots, so that
 other visitors find a free one; with `shares_by_address` this holds for an address too, however many
-visitors it names.
+visitors it names, and it gets half of the slots at most while another address is active: the rows
+of a step cost everybody time.
 
 When an engine ends, its requests are suspended, and the next engine gets them first. A request is a
 suspect if two engines in a row ended before they had generated a token for it: it may be what ends
-them. The next engine gets suspects one at a time, so a request that ends every engine is found and
-harms no other.
+them. The next engine gets suspects first, each alone until it has a token. So a request that ends
+every engine is found and harms no other, and a request that was only near is never taken for it.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.protocol import Visitor
 from gptj_demo.texts import message
+
+ACTIVE_SECONDS = 60.0
+"""An address is active for so long after its last request began or ended: a person reads and
+writes between two requests."""
 
 
 @dataclass(slots=True)
@@ -66,6 +72,33 @@ def _named(visitor: Visitor | None) -> tuple[str | None, str | None]:
     return (None, None) if visitor is None else (visitor.name, visitor.address)
 
 
+class _Activity:
+    """Which addresses have been active lately."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: dict[str, float] = {}  # when, by address, oldest first
+
+    def note(self, visitor: Visitor | None) -> None:
+        if visitor is not None:
+            self._seen.pop(visitor.address, None)
+            self._seen[visitor.address] = self._clock()
+
+    def others(self, address: str) -> bool:
+        """Whether another address is active."""
+        oldest = self._clock() - ACTIVE_SECONDS
+        while self._seen and next(iter(self._seen.values())) < oldest:
+            del self._seen[next(iter(self._seen))]
+        return any(one != address for one in self._seen)
+
+
+def _is_same(one: Visitor, other: Visitor | None, by_address: bool) -> bool:
+    """Whether two requests come from one visitor, or from one address."""
+    if other is None:
+        return False
+    return one.address == other.address if by_address else one.name == other.name
+
+
 class Admission:
     """The open requests, by id; ids grow in the order of arrival.
 
@@ -73,7 +106,13 @@ class Admission:
     before one is known; `is_open` says whether an engine takes requests at present.
     """
 
-    def __init__(self, max_waiting: int, *, shares_by_address: bool = False) -> None:
+    def __init__(
+        self,
+        max_waiting: int,
+        *,
+        shares_by_address: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.max_waiting = max_waiting
         self.shares_by_address = shares_by_address
         self.slots = 0
@@ -85,6 +124,7 @@ class Admission:
         self._suspended: set[int] = set()
         self._on_trial: set[int] = set()  # suspects that the engine has
         self._places_changed = False
+        self._activity = _Activity(clock)
 
     @property
     def slots_per_visitor(self) -> int:
@@ -98,8 +138,8 @@ class Admission:
         Those of a suspended request stay held.
         """
         held = sum(
-            one.completions if request_id in self._suspended else one.in_engine
-            for request_id, one in self._requests.items()
+            one.in_engine or (one.completions if i in self._suspended else 0)
+            for i, one in self._requests.items()
             if not one.is_waiting
         )
         return min(held, self.slots) if self.slots else held
@@ -123,7 +163,8 @@ class Admission:
         if self.waiting >= self.max_waiting + free:
             return RequestRefused("queue_full", message("refused.queue_full", count=self.waiting))
         if visitor is not None:
-            own = self._count_waiting(visitor)
+            waiting = (self._requests[i].visitor for i in self._waiting)
+            own = sum(_is_same(visitor, one, self.shares_by_address) for one in waiting)
             share = max(1, self.max_waiting - self.max_waiting // 4)
             if own >= share + free:
                 return RequestRefused("queue_full", message("refused.your_share", count=own))
@@ -137,6 +178,7 @@ class Admission:
         if refusal is not None:
             raise refusal
         self._requests[request_id] = _Request(visitor, unsent=completions)
+        self._activity.note(visitor)
         self._waiting.add(request_id)
         self._places_changed = True
 
@@ -174,7 +216,8 @@ class Admission:
 
     def leave(self, request_id: int) -> None:
         """Forget a request; unknown ids are ignored."""
-        if self._requests.pop(request_id, None) is not None:
+        if (one := self._requests.pop(request_id, None)) is not None:
+            self._activity.note(one.visitor)
             self._places_changed |= request_id in self._waiting
             for ids in (
                 self._waiting,
@@ -246,6 +289,8 @@ class Admission:
         held = self._held()
         turns = []
         while self._ready and held.by_visitor.total() < self.slots + self.slots // 8:
+            if self._on_trial:
+                break
             allowed = [i for i in self._ready if self._may_have_more(self._requests[i], held)]
             if not allowed:
                 break
@@ -256,7 +301,7 @@ class Admission:
             one.in_engine += 1
             if not one.unsent:
                 self._ready.remove(chosen)
-            self._suspended.discard(chosen)
+                self._suspended.discard(chosen)
             self._submitted.add(chosen)
             if one.is_suspect:
                 self._on_trial.add(chosen)
@@ -264,24 +309,20 @@ class Admission:
         return turns
 
     def _turn(self, request_id: int, held: _Held) -> tuple[Any, ...]:
-        """What orders requests: suspects, then those of an ended engine, then by held slots, age.
-
-        A suspect comes first so that the engine reads it before all others: else it could stay
-        without a token, and be taken for the cause, when something else ends the engine early.
-        """
+        """What orders requests: suspects, those of an ended engine, then by held slots, age."""
         one = self._requests[request_id]
         is_new = request_id not in self._suspended
         return not one.is_suspect, is_new, held.of(one.visitor), request_id
 
     def _may_have_more(self, one: _Request, held: _Held) -> bool:
-        """Whether a completion of the request may be submitted: its visitor holds less than its
-        share of the slots, and no suspect is on trial if the request is one."""
-        if one.is_suspect and self._on_trial:
-            return False
+        """Whether its visitor holds less than its share of the slots."""
         if one.visitor is None:
             return True
         by_address, by_visitor = held.of(one.visitor)
-        return (by_address if self.shares_by_address else by_visitor) < self.slots_per_visitor
+        if not self.shares_by_address:
+            return by_visitor < self.slots_per_visitor
+        has_others = self._activity.others(one.visitor.address)
+        return by_address < (max(1, self.slots // 2) if has_others else self.slots_per_visitor)
 
     def moved(self) -> list[tuple[int, int]]:
         """Each waiting request whose position has changed: its id and the new position."""
@@ -300,14 +341,6 @@ class Admission:
                 self._requests[request_id].ahead = ahead
                 moved.append((request_id, ahead))
         return moved
-
-    def _count_waiting(self, visitor: Visitor) -> int:
-        """Waiting requests of the visitor, or of its address where that has the share."""
-        waiting = (self._requests[i].visitor for i in self._waiting)
-        others = [other for other in waiting if other is not None]
-        if self.shares_by_address:
-            return sum(other.address == visitor.address for other in others)
-        return sum(other.name == visitor.name for other in others)
 
     def _held(self) -> _Held:
         """Completions in the engine."""

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gptj_demo.client.admission import Admission
-from gptj_demo.client.backends.base import Lost
 from gptj_demo.client.progress import MOST_DEATHS, Progress
 from gptj_demo.client.prompt import Ready, build_submit
 from gptj_demo.client.refusal import RequestRefused
@@ -34,6 +33,7 @@ from gptj_demo.protocol import (
     Visitor,
     Waiting,
 )
+from gptj_demo.returned import Lost
 from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, message
 
@@ -93,7 +93,7 @@ class Dispatcher:
             if self.closed is not None:
                 raise RequestRefused("unavailable", self.closed)
             request = stream.request
-            self._admission.enter(stream.request_id, request.visitor, request.params.candidates)
+            self._admission.enter(stream.request_id, request.visitor, request.candidates)
             self._streams[stream.request_id] = stream
             moved = self._moved()
         own = [event for one, event in moved if one is stream]
@@ -167,7 +167,7 @@ class Dispatcher:
             return []
         self._admission.leave(request_id)
         progress = self._progress.pop(request_id, None)
-        all_of_them = range(stream.request.params.candidates)
+        all_of_them = range(stream.request.candidates)
         return _ends(stream, progress, all_of_them, reason, why)
 
     def _moved(self) -> list[Delivery]:
@@ -223,11 +223,14 @@ class Dispatcher:
             deliveries += self._moved()
         _deliver(deliveries)
 
-    def suspend(self, why: Message, only: Iterable[int] | None = None) -> None:
+    def suspend(
+        self, why: Message, only: Iterable[int] | None = None, *, is_shared: bool = True
+    ) -> None:
         """The engine has ended, and `why`: its requests wait for the next one.
 
-        `only` are the requests of the engine that ended, if there are others. One that was
-        cancelled ends. One that got nothing from the last engines ends with an error.
+        `only` are the requests of the engine that ended, if there are others; `is_shared` says
+        whether visitors shared it. A request that was cancelled ends. One that got nothing from the
+        last engines ends with an error.
         """
         deliveries: list[Delivery] = []
         with self._lock:
@@ -238,7 +241,7 @@ class Dispatcher:
                 if progress.cancelled:
                     deliveries += self._end(request_id, "cancelled", message("end.cancelled"))
                     continue
-                if progress.deaths:
+                if progress.deaths and is_shared:
                     self._admission.suspect(request_id)
                 progress.deaths += 1
                 if progress.deaths > MOST_DEATHS:

@@ -13,7 +13,12 @@ import threading
 import time
 from dataclasses import replace
 
-from gptj_demo.client.backends.base import EXIT_SECONDS, Backend, EngineMessage, Lapsed, Lost
+from gptj_demo.client.backends.base import (
+    EXIT_SECONDS,
+    Backend,
+    EngineMessage,
+    write_the_same,
+)
 from gptj_demo.client.backends.choice import make_backend
 from gptj_demo.client.dispatcher import Dispatcher
 from gptj_demo.client.moderation import make_moderation
@@ -33,6 +38,7 @@ from gptj_demo.protocol import (
     TokenizerReady,
     Visitor,
 )
+from gptj_demo.returned import Lapsed, Lost
 from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, message
 from gptj_demo.tokenization import Token, Vocabulary
@@ -54,8 +60,10 @@ class Worker:
         self.moderation = make_moderation(settings)
         self.restarts = 0
         self._backend = make_backend(settings) if backend is None else backend
+        self.health = self._backend.health  # see `Backend.health`
         self._has_compiled = False  # whether an engine was started again after it had compiled
         self._tokenizer: TokenizerReady | None = None
+        self._watch: Watch | None = None
         self._died: Message | None = None  # how the last engine ended, for the streams it had
         self._request_ids = itertools.count(1)
         self.lease = self._backend.lease  # see `Backend.lease`
@@ -207,14 +215,13 @@ class Worker:
 
     def _run_engine(self) -> float:
         """One life of the engine; returns the seconds until the next."""
-        was_ready = False
+        watch = self._watch = Watch(time.monotonic(), self._watch)
         hung: Message | None = None
         is_planned = False  # whether the engine ends to be started again
         try:
             self._backend.start()
             if self._stopping.is_set():  # `stop` may have run before this engine was set
                 self._backend.stop()
-            watch = Watch(time.monotonic())
             with contextlib.closing(self._backend.events()) as events:
                 for event in events:
                     now = time.monotonic()
@@ -224,7 +231,6 @@ class Worker:
                     if event is not None:
                         watch.note(event, now)
                         self._on_message(event)
-                        was_ready |= isinstance(event, EngineStatus) and event.state == "ready"
                     if (seconds := watch.hung_for(now)) is not None:
                         hung = message("exit.hung", seconds=round(seconds))
                         self._backend.kill()
@@ -235,7 +241,7 @@ class Worker:
         how = hung or how
         if self._stopping.is_set() or self._refusal is not None or is_planned:
             return 0.0
-        delay = self._restart_policy.delay_after(how, was_ready=was_ready)
+        delay = self._restart_policy.delay_after(how, was_ready=watch.is_ready)
         if delay is None:
             self._refuse(given_up(how))
             return 0.0
@@ -262,8 +268,8 @@ class Worker:
                 self._on_status(received)
             case Heartbeat() | Compiled():
                 pass
-            case Lapsed(request_ids):
-                self._dispatcher.suspend(message("lease.nothing"), only=request_ids)
+            case Lapsed(request_ids, why, is_shared):
+                self._dispatcher.suspend(why, request_ids, is_shared=is_shared)
             case Lost():
                 self._dispatcher.lose(received)
             case TokenizerReady():
@@ -290,7 +296,7 @@ class Worker:
         before, self.status = self.model, status
         ready, model = self.ready, status.model
         if status.state == "ready" and ready is not None and model is not None:
-            if self._died is not None and before is not None and not _same(model, before):
+            if self._died is not None and before is not None and not write_the_same(model, before):
                 self._dispatcher.give_up(self._died)
             self._dispatcher.open(replace(ready, model=model), model.max_streams)
 
@@ -302,12 +308,4 @@ def _vocabulary_of(received: TokenizerReady) -> Vocabulary:
         received.bos_token_id,
         received.eos_token_ids,
         received.unused_token_ids,
-    )
-
-
-def _same(one: ModelInfo, other: ModelInfo) -> bool:
-    """Whether both write the same text."""
-    return all(
-        getattr(one, name) == getattr(other, name)
-        for name in ("name", "revision", "adapters", "precision", "device", "forward_path")
     )

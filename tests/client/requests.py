@@ -35,7 +35,7 @@ def request(prompt: str | tuple[int, ...] = "The lamp", **params: Any) -> Genera
 
 
 def endless() -> GenerationRequest:
-    return request("x", max_new_tokens=2000, temperature=2.0, top_p=1.0)
+    return request("x", max_new_tokens=2000, temperature=2.0, top_p=1.0, ignore_eos=True)
 
 
 async def collect(worker: Worker, what: GenerationRequest) -> tuple[str, Finished]:

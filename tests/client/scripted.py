@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from gptj_demo.client import Stream, Worker
@@ -30,6 +31,30 @@ from tests.engine.checkpoints import TEXT_TOKENS, make_tokenizer
 END = TEXT_TOKENS - 1
 _END = object()  # of an engine's messages
 TOKENIZER = TokenizerReady(make_tokenizer().to_str(), 64, TEXT_TOKENS, END, (END,), ())
+
+
+def model(**changes: Any) -> ModelInfo:
+    """A model of which nothing is true."""
+    info = ModelInfo(
+        name="scripted",
+        revision=None,
+        is_sample=False,
+        maker="EleutherAI",
+        licence=None,
+        adapters=(),
+        precision="float32",
+        device="cpu",
+        device_name="none",
+        forward_path="eager",
+        parameters=1,
+        weight_bytes=4,
+        context_length=64,
+        vocabulary_size=TEXT_TOKENS,
+        bos_token_id=END,
+        max_streams=2,
+        why=message("status.warming_up"),
+    )
+    return replace(info, **changes)
 
 
 class ScriptedBackend:
@@ -73,26 +98,8 @@ class ScriptedBackend:
 
     def load(self, slots: int = 2, precision: str = "float32") -> None:
         """Go through what an engine sends until it is ready."""
-        model = ModelInfo(
-            name="scripted",
-            revision=None,
-            is_sample=False,
-            maker="EleutherAI",
-            licence=None,
-            adapters=(),
-            precision=precision,
-            device="cpu",
-            device_name="none",
-            forward_path="eager",
-            parameters=1,
-            weight_bytes=4,
-            context_length=64,
-            vocabulary_size=TEXT_TOKENS,
-            bos_token_id=END,
-            max_streams=slots,
-            why=message("status.warming_up"),
-        )
-        self.say(TOKENIZER, EngineStatus("ready", message("status.warming_up"), model=model))
+        info = model(precision=precision, max_streams=slots)
+        self.say(TOKENIZER, EngineStatus("ready", message("status.warming_up"), model=info))
 
     def step(self, *events: Any) -> None:
         self.say(StepEvents(events))

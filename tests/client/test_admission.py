@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -13,9 +14,14 @@ from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.protocol import Visitor
 
 
-def admission(slots: int = 2, max_waiting: int = 100, shares_by_address: bool = False) -> Admission:
+def admission(
+    slots: int = 2,
+    max_waiting: int = 100,
+    shares_by_address: bool = False,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> Admission:
     """An admission with an engine that takes requests."""
-    one = Admission(max_waiting, shares_by_address=shares_by_address)
+    one = Admission(max_waiting, shares_by_address=shares_by_address, clock=clock)
     one.slots = slots
     one.is_open = True
     return one
@@ -154,71 +160,6 @@ def test_a_request_that_left_is_forgotten_wherever_it_was() -> None:
 # ---- one address with many visitors
 
 
-def sessions(count: int) -> list[str]:
-    """Visitors that one caller made up."""
-    return [f"session {number}@caller" for number in range(count)]
-
-
-def test_turns_alternate_between_addresses_before_visitors() -> None:
-    one = admission(slots=2)
-    for request_id, visitor in enumerate(sessions(5)):
-        for started in ask(one, request_id, visitor):
-            one.start(started)
-    assert ask(one, 5, "person") == []
-    assert one.moved()[0] == (5, 0)
-    one.end_completion(0)
-    assert one.next_turns() == [5]
-    one.end_completion(5)
-    assert one.next_turns() == [2]
-
-
-def test_visitors_of_one_address_take_turns() -> None:
-    one = admission(slots=2)
-    run(one, 1, "busy@class")
-    run(one, 2, "busy@class")
-    for request_id, visitor in [(3, "busy@class"), (4, "pupil@class")]:
-        ask(one, request_id, visitor)
-    one.end_completion(1)
-    assert one.next_turns() == [4]
-
-
-def test_an_address_has_all_slots_unless_addresses_share() -> None:
-    one = admission(slots=8)
-    assert sum(len(ask(one, i, visitor)) for i, visitor in enumerate(sessions(8))) == 8
-
-
-def test_200_sessions_of_one_address_leave_a_slot_and_places_in_the_queue() -> None:
-    one = admission(slots=8, max_waiting=64, shares_by_address=True)
-    submitted: list[int] = []
-    refused = 0
-    for request_id, visitor in enumerate(sessions(200)):
-        if one.waiting == 48 + 1:  # three quarters of the queue, and one for the slot that is free
-            with pytest.raises(RequestRefused, match="49 requests of yours"):
-                enter(one, request_id, visitor)
-            refused += 1
-            continue
-        submitted += (turns := ask(one, request_id, visitor))
-        for started in turns:
-            one.start(started)
-    assert (len(submitted), one.waiting, refused) == (7, 49, 200 - 7 - 49)
-    assert ask(one, 1000, "person") == [1000]
-    one.start(1000)
-    assert ask(one, 1001, "another person") == [1001]  # one more than there are slots
-    assert ask(one, 1002, "a third person") == []
-    assert dict(one.moved())[1002] == 1
-    one.end_completion(submitted[0])
-    assert one.next_turns() == [1002]
-
-
-def test_requests_of_many_completions_do_not_take_more_than_the_share_of_an_address() -> None:
-    one = admission(slots=8, shares_by_address=True)
-    submitted = [ask(one, i, visitor, completions=4) for i, visitor in enumerate(sessions(9))]
-    assert submitted[:3] == [[0] * 4, [1] * 3, []]
-    assert ask(one, 99, "person") == [99]
-    one = admission(slots=4, shares_by_address=True)
-    assert ask(one, 1, "caller", completions=8) == [1] * 3
-
-
 @dataclass
 class Asked:
     """A request as the test knows it."""
@@ -355,7 +296,7 @@ def test_a_suspended_request_survives_an_engine_that_was_never_ready() -> None:
     assert one.next_turns() == [1]
 
 
-def test_suspects_run_one_at_a_time_before_the_others() -> None:
+def test_each_suspect_is_alone_in_the_engine_until_it_has_a_token() -> None:
     one = admission(slots=5)
     for request_id in range(5):
         run(one, request_id)
@@ -363,13 +304,24 @@ def test_suspects_run_one_at_a_time_before_the_others() -> None:
     for request_id in (1, 2, 4):
         one.suspect(request_id)
     one.is_open = True
-    assert one.next_turns() == [1, 0, 3]
-    assert not one.clear(3)
+    assert one.next_turns() == [1]
     assert one.next_turns() == []
     assert one.clear(1)
     assert one.next_turns() == [2]
     one.leave(2)
     assert one.next_turns() == [4]
+    assert not one.clear(3)
+    assert one.clear(4)
+    assert one.next_turns() == [0, 3]
+
+
+def test_all_completions_of_a_suspended_request_come_before_new_requests() -> None:
+    one = admission(slots=4)
+    assert ask(one, 1, "a", completions=3) == [1, 1, 1]
+    one.start(1)
+    one.suspend()
+    one.is_open = True
+    assert ask(one, 2, "b", completions=2) == [1, 1, 1, 2]
 
 
 def test_with_another_tokenizer_no_request_is_ready() -> None:

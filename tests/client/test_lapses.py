@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gptj_demo.client import RequestRefused
-from gptj_demo.client.backends.base import Lapsed, Lost
 from gptj_demo.client.progress import MOST_DEATHS
 from gptj_demo.protocol import Finished, Reconnecting, Started, TokenEvent, Written
+from gptj_demo.returned import Lapsed, Lost
 from gptj_demo.texts import message
 from tests.client.requests import run, until
 from tests.client.scripted import Bench, finished, last, started, token
@@ -21,7 +21,7 @@ def test_a_lapsed_request_goes_on_at_once_with_what_it_has_and_others_are_untouc
         first, second = await bench.open(), await bench.open()
         await until(lambda: len(bench.backend.submits) == 2)
         bench.backend.step(started(first), token(first), started(second))
-        bench.backend.say(Lapsed((first.request_id,)))
+        bench.backend.say(Lapsed((first.request_id,), message("lease.nothing"), False))
         await until(lambda: len(bench.backend.submits) == 3)
         again = bench.backend.submits[2]
         assert again.request_id == first.request_id
@@ -44,9 +44,24 @@ def test_a_request_that_only_lapses_is_ended(bench: Bench) -> None:
         stream = await bench.open()
         for count in range(1, MOST_DEATHS + 2):
             await until(lambda count=count: len(bench.backend.submits) == count)  # type: ignore[misc]
-            bench.backend.say(Lapsed((stream.request_id,)))
+            bench.backend.say(Lapsed((stream.request_id,), message("lease.nothing"), False))
         end = await last(stream)
         assert (end.reason, end.message.code) == ("error", "lease.nothing")
+
+    run(scenario())
+
+
+def test_requests_that_two_shared_engines_ended_with_go_on_one_at_a_time(bench: Bench) -> None:
+    async def scenario() -> None:
+        bench.backend.load(slots=4)
+        streams = [await bench.open(), await bench.open()]
+        first, second = (stream.request_id for stream in streams)
+        for count in (2, 4):
+            await until(lambda count=count: len(bench.backend.submits) == count)  # type: ignore[misc]
+            bench.backend.say(Lapsed((first, second), message("lease.nothing"), True))
+        await until(lambda: bench.backend.submitted[4:] == [first])
+        bench.backend.step(started(streams[0]), token(streams[0]))
+        await until(lambda: bench.backend.submitted[4:] == [first, second])
 
     run(scenario())
 
@@ -57,7 +72,7 @@ def test_a_cancelled_request_that_lapses_is_over(bench: Bench) -> None:
         stream = await bench.open()
         await until(lambda: len(bench.backend.submits) == 1)
         stream.cancel()
-        bench.backend.say(Lapsed((stream.request_id,)))
+        bench.backend.say(Lapsed((stream.request_id,), message("lease.nothing"), False))
         assert (await last(stream)).reason == "cancelled"
         assert len(bench.backend.submits) == 1
 

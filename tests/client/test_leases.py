@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from gptj_demo.client.backends.base import Lapsed, LeaseState, Lost
+from gptj_demo.client.backends.base import LeaseState
 from gptj_demo.client.backends.leases import LONGEST, SHORTEST, Leases, lease_seconds
 from gptj_demo.client.backends.zerogpu import explain
-from gptj_demo.client.refusal import RefusalKind
 from gptj_demo.protocol import (
     Cancel,
     Finished,
@@ -22,6 +21,7 @@ from gptj_demo.protocol import (
     Submit,
     Visitor,
 )
+from gptj_demo.returned import Lapsed, Lost, RefusalKind
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import Message, message
 from tests.waiting import PATIENCE, eventually
@@ -105,7 +105,7 @@ def test_a_lease_that_ends_hands_back_the_requests_that_it_has_not_finished(
     lender.scripts.put(begin)
     lender.leases.send(submit(1, n=2), ANNA)
     assert isinstance(lender.next(), StepEvents)
-    assert lender.next() == Lapsed((1,))
+    assert lender.next() == Lapsed((1,), message("lease.nothing"), False)
     assert lender.leases.state(ANNA) == LeaseState("asleep")
 
 

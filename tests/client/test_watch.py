@@ -35,6 +35,25 @@ def test_loading_may_take_longer_without_a_word() -> None:
     assert watch.hung_for(SILENCE_WHILE_LOADING + 1) is not None
 
 
+def test_a_start_after_a_start_that_succeeded_may_not_be_silent_for_so_long() -> None:
+    first = Watch(0.0)
+    first.note(Heartbeat(None), 1.0)
+    first.note(READY, 2.0)
+    second = Watch(100.0, first)
+    assert second.hung_for(100 + SILENCE) is None
+    assert second.hung_for(101 + SILENCE) is not None
+    third = Watch(200.0, second)  # the second was never ready
+    assert third.hung_for(201 + SILENCE) is not None
+
+
+def test_a_machine_that_loads_with_long_silences_is_given_them_again() -> None:
+    first = Watch(0.0)
+    first.note(READY, 10.0)
+    second = Watch(100.0, first)
+    assert second.hung_for(100 + 200) is None
+    assert second.hung_for(100 + 201) is not None
+
+
 def test_a_step_without_an_end_is_a_hang_though_heartbeats_come() -> None:
     watch = ready()
     watch.note(Heartbeat(STEP), STEP)

@@ -6,41 +6,23 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gptj_demo.client.refusal import RefusalKind
 from gptj_demo.protocol import (
     Cancel,
     Compiled,
     EngineStatus,
     Heartbeat,
+    ModelInfo,
     Refused,
     StepEvents,
     Submit,
     TokenizerReady,
     Visitor,
 )
+from gptj_demo.returned import Lapsed, Lost
 from gptj_demo.texts import Message
 
 EXIT_SECONDS = 1.0
 """What `wait` gives an engine to end by itself; it has nothing to save."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lapsed:
-    """An engine ended as planned while it had these requests: they are to be sent again."""
-
-    request_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """These requests cannot be continued: they end with this sentence.
-
-    Those that have not started are refused as `kind`.
-    """
-
-    request_ids: tuple[int, ...]
-    kind: RefusalKind
-    why: Message
 
 
 EngineMessage = (
@@ -61,13 +43,21 @@ class LeaseState:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether an engine is there: its process id, None where it has none or has ended."""
+    """Whether an engine is there: its process id, None where it has none here or has ended, and
+    how many engines are ready where there can be several."""
 
     process_id: int | None
+    engines: int | None = None
+
+
+def write_the_same(one: ModelInfo, other: ModelInfo) -> bool:
+    """Whether both models write the same text."""
+    names = ("name", "revision", "adapters", "precision", "device", "forward_path")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 class Backend(Protocol):
-    """Runs one engine after another.
+    """Runs one engine after another, or several side by side.
 
     One thread calls `start`, `events` and `wait` in turn, any thread the others.
     """

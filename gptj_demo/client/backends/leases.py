@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 
-from gptj_demo.client.backends.base import EngineMessage, Lapsed, LeaseState, Lost
-from gptj_demo.client.refusal import RefusalKind
-from gptj_demo.protocol import Cancel, Finished, StepEvents, Submit, Visitor
+from gptj_demo.client.backends.base import EngineMessage, LeaseState
+from gptj_demo.protocol import Cancel, Finished, StepEvents, Submit, Visitor, beginnings
+from gptj_demo.returned import Lapsed, Lost, RefusalKind
 from gptj_demo.texts import Message, message
 
 GATHER_SECONDS = 0.05
@@ -42,6 +42,8 @@ STEP_BYTES_PER_SECOND = 450e9
 """At which a step reads the weights: half of what half an RTX Pro 6000 can."""
 SHORTEST_STEP = 1 / 60
 PREFILL_TOKENS_PER_SECOND = 2000
+
+NOTHING = message("lease.nothing")
 
 Lend = Callable[[Visitor | None, str, int, int], None]
 """Runs a lease for a visitor: the address of the socket, the lease's number, its seconds. Returns
@@ -169,7 +171,11 @@ class Leases:
             del self._by_visitor[None if lease.visitor is None else lease.visitor.name]
             left = tuple(lease.left)
         if left:
-            self._put(Lost(left, *self._explain(error)) if error is not None else Lapsed(left))
+            self._put(
+                Lost(left, *self._explain(error))
+                if error is not None
+                else Lapsed(left, NOTHING, False)
+            )
 
     def _accept(self) -> None:
         """Take the connections of engines, for ever."""
@@ -230,7 +236,7 @@ def _completions(submit: Submit) -> int:
 def _indexes(submit: Submit) -> Collection[int]:
     """The completions that a message asks for."""
     resumption = submit.resumption
-    return range(submit.params.candidates) if resumption is None else resumption.written
+    return beginnings(submit.params, submit.expansion) if resumption is None else resumption.written
 
 
 def _finish(left: dict[int, int], request_id: int) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gptj_demo.client.backends.base import EXIT_SECONDS, EngineMessage, Health, LeaseState
 from gptj_demo.protocol import Cancel, Submit, Visitor
+from gptj_demo.served import LOST
 from gptj_demo.settings import Settings
 from gptj_demo.software import numba_cache_folder
 from gptj_demo.texts import Message, message
@@ -37,7 +38,9 @@ class LocalBackend:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        process, connection = _spawn_engine()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process, connection = spawn_engine(theirs.fileno()), Connection(ours.detach())
         with self._lock:
             self._process, self._connection = process, connection
         self.send(self._settings, None)
@@ -74,7 +77,7 @@ class LocalBackend:
             process.kill()
             code = process.wait()
         self._process = None
-        return _describe_exit(code)
+        return describe_exit(code)
 
     def health(self) -> Health:
         process = self._process
@@ -99,8 +102,8 @@ class LocalBackend:
             process.kill()
 
 
-def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
-    ours, theirs = socket.socketpair()
+def spawn_engine(descriptor: int) -> subprocess.Popen[bytes]:
+    """Start an engine whose messages go over a connected socket, which it inherits."""
     root = str(Path(__file__).resolve().parents[3])
     inherited = os.environ.get("PYTHONPATH")
     environment = {
@@ -112,18 +115,19 @@ def _spawn_engine() -> tuple[subprocess.Popen[bytes], Connection]:
     }
     if (folder := numba_cache_folder()) is not None:
         environment["NUMBA_CACHE_DIR"] = folder
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gptj_demo.engine", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # what a library prints must not reach the terminal's own output
-            env=environment,
-        )
-    return process, Connection(ours.detach())
+    return subprocess.Popen(
+        [sys.executable, "-m", "gptj_demo.engine", str(descriptor)],
+        pass_fds=[descriptor],
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # what a library prints must not reach the terminal's own output
+        env=environment,
+    )
 
 
-def _describe_exit(code: int) -> Message:
+def describe_exit(code: int) -> Message:
+    """How a process ended: its exit code, negative for a signal."""
+    if code == LOST:
+        return message("exit.server_lost")
     if code >= 0:
         return message("exit.code", code=str(code))
     with contextlib.suppress(ValueError):
