@@ -19,6 +19,7 @@ ControlKind = Literal[
     "integers",
     "biases",
     "permutation",
+    "text",
 ]
 ControlGroup = Literal[
     "length",
@@ -52,10 +53,14 @@ class Control:
     """The control without which this one has no effect."""
     shapes_next_token: bool = True
     """Whether it has a part in what the next token is drawn from."""
+    in_tree: bool = True
+    """Whether the tree of likely continuations can follow it: no draw is made there."""
     suggestions: str | None = None
     """Values of an axis of a comparison that show what it does, as people write them."""
     openai: str | None = None
     """Its name in OpenAI's API; None where that has no such parameter."""
+    elsewhere: str | None = None
+    """Its name at other servers of completions, where that is not `api_name`."""
     transformers: str | None = None
     """What does the same in transformers: a parameter of `generate`, or a name where other code
     does it; None where there is nothing."""
@@ -88,6 +93,11 @@ class Control:
     def api_name(self) -> str:
         """Its name in `/v1/completions`."""
         return self.openai or self.name
+
+    @property
+    def api_names(self) -> tuple[str, ...]:
+        """All names by which a server of completions may know it."""
+        return (self.api_name,) if self.elsewhere is None else (self.api_name, self.elsewhere)
 
     @property
     def flag(self) -> str:
@@ -123,6 +133,11 @@ def flag(group: ControlGroup, **columns: Any) -> Any:
 def choice(group: ControlGroup, *choices: str, **columns: Any) -> Any:
     """A row of one of several values, the first by default."""
     return _row(choices[0], group, "choice", None, {"choices": choices, **columns})
+
+
+def text(group: ControlGroup, **columns: Any) -> Any:
+    """A row of a text of any number of lines, empty by default."""
+    return _row("", group, "text", None, columns)
 
 
 def permutation(group: ControlGroup, choices: tuple[str, ...], **columns: Any) -> Any:

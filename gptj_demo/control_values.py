@@ -13,6 +13,7 @@ from gptj_demo.sampling import (
     CONTROLS,
     MAX_BIAS,
     MAX_STRING_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
     SamplingParams,
     control_named,
     read_bias_key,
@@ -44,6 +45,8 @@ def read_written(control: Control, lines: Sequence[str]) -> Any:
         return tuple(" ".join(lines).replace(",", " ").split())
     if control.kind == "biases":
         return tuple(_read_bias(control, line) for line in lines if line.strip())
+    if control.kind == "text":
+        return "\n".join(lines)
     written = "\n".join(lines).strip()
     return None if control.kind == "optional_integer" and not written else written
 
@@ -79,7 +82,7 @@ def make_params(values: Mapping[str, Any]) -> SamplingParams:
         raise InvalidControl(name, _explain(name, first, values)) from None
 
 
-_SHAPES = ("strings", "integers", "biases", "flag")
+_SHAPES = ("strings", "integers", "biases", "flag", "text")
 _TEXTS = ("string_too_short", "string_too_long", "string_unicode")
 
 
@@ -91,8 +94,9 @@ def _explain(name: str, error: Mapping[str, Any], values: Mapping[str, Any]) -> 
     kind = error["type"]
     if kind == "too_many":
         return message("wrong.control", control=control.called, why=error["ctx"]["why"])
-    if control.kind in ("strings", "biases") and kind in _TEXTS:
-        why = message(f"wrong.{kind}", most=MAX_STRING_CHARACTERS)
+    if control.kind in ("strings", "biases", "text") and kind in _TEXTS:
+        longest = MAX_TEXT_CHARACTERS if control.kind == "text" else MAX_STRING_CHARACTERS
+        why = message(f"wrong.{kind}", most=longest)
         return message("wrong.control", control=control.called, why=why)
     said: dict[str, Any] = {"control": control.called, "value": quoted(values.get(name))}
     if control.kind in _SHAPES:

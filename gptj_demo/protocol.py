@@ -1,7 +1,6 @@
 """What crosses between the web process and the engine process, and what a stream yields.
 
-Plain frozen dataclasses and named tuples, pickled over one connection. Prompts cross as token ids,
-so the engine never tokenizes; text comes back one message a step, for all streams at once.
+Frozen dataclasses and named tuples, pickled over one connection. Prompts cross as token ids.
 """
 
 from __future__ import annotations
@@ -9,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from gptj_demo.drafts import Drafts
 from gptj_demo.sampling import SamplingParams
+from gptj_demo.served import Served
 from gptj_demo.texts import Message
 
-FinishReason = Literal["stop", "length", "cancelled", "error", "filtered"]
+FinishReason = Literal["stop", "length", "cancelled", "error", "filtered", "unmet"]
 EngineState = Literal["starting", "loading", "ready", "restarting", "failed"]
 
 
@@ -26,21 +27,6 @@ class Visitor(NamedTuple):
     name: str
     address: str
     gpu_quota: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """What a visitor asks for. `prompt` is text, or token ids for callers that have them.
-
-    Requests of the same `visitor` share that visitor's turns; None is the process itself.
-    """
-
-    prompt: str | tuple[int, ...]
-    params: SamplingParams
-    visitor: Visitor | None = None
-
-
-# ---- web -> engine
 
 
 class Written(NamedTuple):
@@ -58,12 +44,63 @@ class Written(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Expansion:
+    """Asks for the tokens that can follow each of several continuations, instead of a text.
+
+    `paths` are the continuations, of which `token_ids` and `sampled_logprobs` count; each is one
+    completion of its request. The answer has at most `most` tokens for each, the most probable
+    ones, if their log-probability is at least the path's value in `floors`: by the model itself, or
+    `after_controls`.
+    """
+
+    paths: tuple[Written, ...]
+    floors: tuple[float, ...]
+    most: int
+    after_controls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What a visitor asks for. `prompt` is text, or token ids for callers that have them.
+
+    Requests of the same `visitor` share that visitor's turns; None is the process itself. With an
+    `expansion`, no text is generated. With `echo`, the last `scored_tokens` of the prompt are
+    scored, None for all; what stands before them can come from the cache.
+    """
+
+    prompt: str | tuple[int, ...]
+    params: SamplingParams
+    visitor: Visitor | None = None
+    expansion: Expansion | None = None
+    scored_tokens: int | None = None
+
+    @property
+    def candidates(self) -> int:
+        """How many completions the engine makes."""
+        return len(beginnings(self.params, self.expansion))
+
+    @property
+    def n(self) -> int:
+        """How many of them the stream has."""
+        return self.params.n if self.expansion is None else self.candidates
+
+
+def beginnings(params: SamplingParams, expansion: Expansion | None) -> dict[int, Written]:
+    """What each completion of a new request has before the engine works on it, by index."""
+    if expansion is None:
+        return {index: Written() for index in range(params.candidates)}
+    return dict(enumerate(expansion.paths))
+
+
+# ---- web -> engine
+
+
+@dataclass(frozen=True, slots=True)
 class Resumption:
     """A part of a request: completions that the engine does not have, with what they have so far.
 
     They come later than the others, or their engine ended. `written` has them by index; `elapsed`
-    is the time since the request first held a slot, in seconds; `is_scored` says that its prompt
-    has been scored.
+    is the seconds since the request first held a slot; `is_scored` says its prompt was scored.
     """
 
     written: dict[int, Written]
@@ -76,7 +113,8 @@ class Submit:
     """A checked request: ids within the vocabulary, at least one, at most a whole context.
 
     `logit_bias` and `bad_words` are those of `params` as token ids; `dropped_tokens` says how many
-    of the prompt's first tokens `truncate` took away. `resumption` is None for a whole new request.
+    of the prompt's first tokens `truncate` took away. `resumption` is None for a whole new request;
+    `scored_tokens` is as in `GenerationRequest`, `visitor` is the visitor's name.
     """
 
     request_id: int
@@ -88,6 +126,9 @@ class Submit:
     dry_sequence_breakers: frozenset[int] = frozenset()
     dropped_tokens: int = 0
     resumption: Resumption | None = None
+    expansion: Expansion | None = None
+    scored_tokens: int | None = None
+    visitor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +167,8 @@ class ModelInfo:
     max_streams: int
     why: Message
     """Why this model in this precision on this device, and what fails to be fast, if anything."""
+    served: Served | None = None
+    """The server that computes it, and what that lacks; None where it is computed here."""
 
     @property
     def full_name(self) -> str:
@@ -171,8 +214,7 @@ class Refused:
 class Compiled:
     """The engine has compiled code and put it into the cache; sent before it is ready.
 
-    Code that is run by the process that compiled it can round differently from the same code out of
-    the cache, so the worker starts the engine again, once.
+    Compiled code can round differently from the same code out of the cache: it starts again, once.
     """
 
 
@@ -202,8 +244,8 @@ class Reconnecting:
 class Started:
     """The request holds a slot and its prompt is being read.
 
-    `dropped_tokens` of the prompt's beginning were left out by `truncate`; `healed_token_id` is the
-    token that `token_healing` took back, None where it did not.
+    `truncate` left out `dropped_tokens` of its beginning; `token_healing` took `healed_token_id`
+    back, None where it did not.
     """
 
     request_id: int
@@ -243,8 +285,9 @@ class TokenLogprobs(NamedTuple):
 class PromptScored:
     """How probable the prompt was; comes before the first token.
 
-    `logprobs` stands beside `token_ids`; the first token has none, since nothing stands before it.
-    `perplexity` and `bits_per_byte` are over the tokens that have one, None where there is none.
+    `logprobs` stands beside `token_ids`; the first token has none, since nothing stands before it,
+    and tokens before the last `scored_tokens` have none either. `perplexity` and `bits_per_byte`
+    are over the tokens that have one, None where there is none.
     """
 
     request_id: int
@@ -261,8 +304,7 @@ class TokenEvent(NamedTuple):
     The text is empty while a character or a stop string may still be open. `filtered_away` says
     that the controls had left no token at all, and the model's most probable one was taken.
     `logprobs` are also there where only a resumption would need them; streams have them only where
-    they were requested. There are so many events that this is a tuple: a dataclass takes three
-    times as long to be made and to travel.
+    they were requested. A dataclass would take three times as long to be made and to travel.
     """
 
     request_id: int
@@ -271,6 +313,17 @@ class TokenEvent(NamedTuple):
     index: int = 0  # type: ignore[assignment]  # a tuple's own method of that name is not missed
     logprobs: TokenLogprobs | None = None
     filtered_away: bool = False
+
+
+class Expanded(NamedTuple):
+    """What can follow path `index` of an `Expansion`: token ids and log-probabilities.
+
+    The most probable token comes first. `Finished` follows.
+    """
+
+    request_id: int
+    children: tuple[tuple[int, float], ...]
+    index: int = 0  # type: ignore[assignment]  # as in TokenEvent
 
 
 class Passage(NamedTuple):
@@ -305,8 +358,8 @@ class Finished:
     `text` was still held back, `message` is for people. `seed` gives this completion alone again.
     `completion_tokens` counts an end-of-text token too, which has no `TokenEvent`; `sum_logprob` is
     the model's own log-probability of them all, where probabilities or `best_of` asked for it.
-    `cached_tokens` of the prompt had been read before. `end_token_id` is the token that ended the
-    text and is no part of it, None where it ended otherwise.
+    `cached_tokens` of the prompt came from the cache. `end_token_id` ended the text and is no part
+    of it. With reason `unmet` no token could follow, and the text does not match what it must.
     """
 
     request_id: int
@@ -319,8 +372,14 @@ class Finished:
     index: int = 0
     sum_logprob: float | None = None
     cached_tokens: int = 0
+    drafts: tuple[Drafts, ...] = ()
     end_token_id: int | None = None
     end_logprobs: TokenLogprobs | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the text is not what was asked for; `message` says why."""
+        return self.reason in ("error", "unmet")
 
     @property
     def mean_logprob(self) -> float | None:
@@ -330,7 +389,7 @@ class Finished:
         return self.sum_logprob / self.completion_tokens
 
 
-EngineEvent = Started | PromptScored | TokenEvent | Finished
+EngineEvent = Started | PromptScored | TokenEvent | Expanded | Finished
 StreamEvent = Waiting | Reconnecting | Drafting | Passage | EngineEvent
 
 

@@ -23,13 +23,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from gptj_demo.control import Control, choice, flag, integer, number, permutation, several
+from gptj_demo.control import Control, choice, flag, integer, number, permutation, several, text
 from gptj_demo.texts import Message, message
 
 MAX_NEW_TOKENS = 2048
 MAX_STRINGS = {"stop": 32, "stop_token_ids": 64, "dry_sequence_breakers": 32}
 MAX_WORDS = 1024  # of bad_words, logit_bias and allowed_token_ids
 MAX_STRING_CHARACTERS = 100
+MAX_TEXT_CHARACTERS = 50_000  # of must_match_text
 MAX_BIAS = 100.0
 MAX_COMPLETIONS = 16
 MAX_ALTERNATIVES = 20
@@ -42,6 +43,7 @@ PROCESSORS = (
     "bad_words",
     "allowed_token_ids",
     "min_new_tokens",
+    "must_match",
     "token_healing",
     "presence_penalty",
     "frequency_penalty",
@@ -87,6 +89,8 @@ def _read_biases(value: object) -> object:
         return tuple((read_bias_key(key), bias) for key, bias in value.items())
     return value
 
+
+_MATCH = ("must_match", "must_match_text")
 
 ShortString = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STRING_CHARACTERS)]
 TokenId = Annotated[int, Field(ge=0)]
@@ -141,18 +145,18 @@ class SamplingParams(BaseModel):
     mirostat_eta: float = number(
         0.1, "more_filters", (0.0, 1.0, 0.01), part_of="mirostat", suggestions="0.05, 0.1, 0.3")
     xtc_probability: float = number(
-        0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, suggestions="0, 0.5, 1")
+        0.0, "more_filters", (0.0, 1.0, 0.01), off=0.0, in_tree=False, suggestions="0, 0.5, 1")
     xtc_threshold: float = number(
-        0.1, "more_filters", (0.0, 0.5, 0.01), part_of="xtc_probability")
+        0.1, "more_filters", (0.0, 0.5, 0.01), part_of="xtc_probability", in_tree=False)
     sampler_order: tuple[str, ...] = permutation(
         "more_filters", FILTERS,
         not_in_transformers="generate has an order of its own; left out")
     repetition_penalty: float = number(
         1.0, "repetition", (0.5, 2.0, 0.01), off=1.0, suggestions="1, 1.1, 1.2, 1.4",
-        transformers="repetition_penalty")
+        elsewhere="repeat_penalty", transformers="repetition_penalty")
     repetition_penalty_range: int = integer(
         0, "repetition", (0, MAX_NEW_TOKENS), part_of="repetition_penalty",
-        suggestions="64, 256, 0")
+        elsewhere="repeat_last_n", suggestions="64, 256, 0")
     presence_penalty: float = number(
         0.0, "repetition", (-2.0, 2.0, 0.1), off=0.0, suggestions="0, 0.5, 1",
         openai="presence_penalty")
@@ -176,6 +180,11 @@ class SamplingParams(BaseModel):
     bad_words: tuple[ShortString, ...] = several(
         "strings", "words", transformers="bad_words_ids")
     allowed_token_ids: tuple[TokenId, ...] = several("integers", "words")
+    must_match: Literal["off", "choices", "regex", "json", "grammar"] = choice(
+        "words", "off", "choices", "regex", "json", "grammar", off="off",
+        suggestions="off, regex")
+    must_match_text: Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)] = text(
+        "words", part_of="must_match")
     stop: tuple[ShortString, ...] = several(
         "strings", "stopping", shapes_next_token=False, openai="stop",
         transformers="stop_strings")
@@ -186,7 +195,7 @@ class SamplingParams(BaseModel):
         "integers", "stopping", transformers="eos_token_id")
     min_new_tokens: int = integer(
         0, "stopping", (0, MAX_NEW_TOKENS), off=0, suggestions="0, 40, 80",
-        transformers="min_new_tokens")
+        elsewhere="min_tokens", transformers="min_new_tokens")
     ignore_eos: bool = flag("stopping", transformers="eos_token_id")
     max_time: float = number(
         0.0, "stopping", (0.0, 3600.0, 1.0), off=0.0, shapes_next_token=False,
@@ -194,13 +203,13 @@ class SamplingParams(BaseModel):
     truncate: Literal["error", "left"] = choice(
         "prompt", "error", "left", transformers="input_ids")
     token_healing: bool = flag(
-        "prompt",
+        "prompt", in_tree=False,
         not_in_transformers="transformers' own option of that name does something else; left out")
     echo: bool = flag(
         "prompt", shapes_next_token=False, openai="echo", transformers="input_ids")
     seed: int | None = integer(
-        None, "seed_and_completions", (0, MAX_SEED), suggestions="1, 2, 3, 4", openai="seed",
-        transformers="set_seed")
+        None, "seed_and_completions", (0, MAX_SEED), suggestions="1, 2, 3, 4", in_tree=False,
+        openai="seed", transformers="set_seed")
     n: int = integer(
         1, "seed_and_completions", (1, MAX_COMPLETIONS), off=1, shapes_next_token=False,
         openai="n", transformers="num_return_sequences")
@@ -247,6 +256,10 @@ class SamplingParams(BaseModel):
         elif self.best_of is not None and self.best_of < self.n:
             wrong = ("best_of", "n")
             how = "wrong.is_less"
+        elif self.must_match != "off" and not self.must_match_text:
+            kind, written = (_CONTROLS_BY_NAME[one].called for one in _MATCH)
+            why = message("wrong.nothing_to_match", kind=kind, text=written)
+            raise _wrong("contradiction", why, _MATCH[1])
         elif self.max_new_tokens == 0 and not self.echo:
             length, echo = (_CONTROLS_BY_NAME[one].called for one in ("max_new_tokens", "echo"))
             why = message("wrong.nothing_to_do", length=length, echo=echo)
@@ -288,6 +301,10 @@ _CONTROLS_BY_NAME = {control.name: control for control in CONTROLS}
 def control_named(name: str) -> Control:
     """The control of that name."""
     return _CONTROLS_BY_NAME[name]
+
+
+TREE_CONTROLS = tuple(one for one in CONTROLS if one.shapes_next_token and one.in_tree)
+"""The controls that the tree of likely continuations can follow."""
 
 
 PRESETS: dict[str, dict[str, float]] = {

@@ -44,7 +44,36 @@ class Settings(BaseSettings):
         "auto",
         min_length=1,
         description="The forward path: auto, or one of cuda-graphs, cpu-int8, cpu-compiled, eager. "
-        "auto takes the first of them that fits.",
+        "auto takes the first of them that fits. openai asks the completions server at url instead "
+        "of computing anything here.",
+    )
+    url: str | None = Field(
+        None,
+        min_length=1,
+        description="For backend openai: the address of a server's completions API, such as "
+        "http://localhost:8000/v1. It serves model, or auto where it has only one.",
+    )
+    url_key: SecretStr | None = Field(
+        None,
+        description="For backend openai: the key that this server wants. Better in the "
+        "environment than as a flag, which others on the machine see.",
+    )
+    tokenizer: str | None = Field(
+        None,
+        min_length=1,
+        description="For backend openai: the hub id or folder of the model's tokenizer. By default "
+        "the hub id that the server names.",
+    )
+    speculation: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto, or off: on a processor tokens that are likely to come are drafted and "
+        "verified together, which is faster and changes no text.",
+    )
+    draft: str | None = Field(
+        None,
+        min_length=1,
+        description="A small model with the same tokenizer that drafts such tokens: a folder or a "
+        "hub id. By default drafts come from the texts alone.",
     )
     max_streams: int | None = Field(
         None,
@@ -52,6 +81,18 @@ class Settings(BaseSettings):
         le=256,
         description="How many requests are generated side by side; by default as many as the "
         "memory holds, 32 at most.",
+    )
+    engines: str | None = Field(
+        None,
+        min_length=1,
+        description="How many engines Ray Serve runs, such as 2, or 2..8 for as many as the load "
+        "needs. By default one engine, without Ray.",
+    )
+    ray_address: str | None = Field(
+        None,
+        min_length=1,
+        description="The Ray cluster that runs them: auto for the one that this machine is part "
+        "of. By default Ray is started on this machine alone.",
     )
     max_waiting: int = Field(
         64, ge=0, le=10_000, description="How many requests may wait; one more is refused."
@@ -101,6 +142,11 @@ class Settings(BaseSettings):
     )
     tokens_per_minute: int | None = Field(
         None, ge=1, description="Tokens, read and written, that one caller may use in a minute."
+    )
+    limits_storage: SecretStr | None = Field(
+        None,
+        description="A Redis, such as redis://localhost:6379/0, in which several web processes "
+        "count the tokens of callers together. By default each counts alone.",
     )
     max_prompt_tokens: int | None = Field(
         None,

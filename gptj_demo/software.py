@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "numba", "bitsandbytes", "triton")
+LIBRARIES = ("torch", "transformers", "tokenizers", "numba", "bitsandbytes", "triton", "llguidance")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -26,9 +26,19 @@ def software_version() -> str:
     return digest.hexdigest()[:12]
 
 
+@cache
+def code_version() -> str:
+    """Twelve hexadecimal digits that change with the code of this package and the libraries that
+    compute: processes that exchange messages must have the same."""
+    digest = hashlib.sha256(repr([_version(name) for name in LIBRARIES]).encode())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def computing_sources() -> list[Path]:
     """The files whose code can change an answer."""
-    single = (PACKAGE / name for name in ("sampling.py", "tokenization.py"))
+    single = (PACKAGE / name for name in ("guidance.py", "sampling.py", "tokenization.py"))
     return sorted([*(PACKAGE / "engine").rglob("*.py"), *single])
 
 

@@ -203,6 +203,12 @@ def _drop_prefix_space(pre_tokenizer: dict[str, Any] | None) -> None:
             _drop_prefix_space(part)
 
 
+def special_ids(tokenizer_json: str) -> list[int]:
+    """The ids of added tokens that are names and not text, such as `<|endoftext|>`."""
+    added = json.loads(tokenizer_json).get("added_tokens", ())
+    return [token["id"] for token in added if token.get("special")]
+
+
 def token_bytes(tokenizer_json: str) -> list[bytes]:
     """The bytes of each id of a byte-level BPE tokenizer, from the JSON of `tokenizers`.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 PACKAGE = "gptj_demo.engine."
 
 
-def has_compiled() -> bool:
-    """Whether a function of the engine was compiled by this process."""
+def compiled_functions() -> list[Any]:
+    """The functions of the engine that numba compiles, as its dispatchers."""
     if "numba" not in sys.modules:
-        return False
+        return []
     from numba.core.registry import CPUDispatcher
 
     modules = [module for name, module in sys.modules.items() if name.startswith(PACKAGE)]
@@ -20,4 +21,9 @@ def has_compiled() -> bool:
         for value in vars(module).values()
         if isinstance(value, CPUDispatcher)
     }
-    return any(sum(one.stats.cache_misses.values()) for one in functions.values())
+    return list(functions.values())
+
+
+def has_compiled() -> bool:
+    """Whether a function of the engine was compiled by this process."""
+    return any(sum(one.stats.cache_misses.values()) for one in compiled_functions())

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 
-from gptj_demo.engine.detokenizer import Detokenizer
+from gptj_demo.engine.completion import Completion
 from gptj_demo.engine.runner import Runner
-from gptj_demo.engine.sampling import RowSampler, Sampled
+from gptj_demo.engine.sampling import Guide, RowSampler, is_guided
 from gptj_demo.engine.scheduler import Scheduler, Sequence
+from gptj_demo.engine.scored_texts import ScoredTexts
+from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import (
     EngineEvent,
     Finished,
@@ -20,163 +21,16 @@ from gptj_demo.protocol import (
     PromptScored,
     Started,
     Submit,
-    TokenEvent,
     TokenLogprobs,
-    Written,
+    beginnings,
 )
-from gptj_demo.texts import Message, joined, message, quoted
+from gptj_demo.texts import Message, message
 
 _MOST_EXPONENT = 700.0  # exp of more overflows a float
+_COMPILING_SECONDS = 0.01
+"""An engine that has nothing else to do waits so long for a grammar before it reads its inbox."""
 
 Clock = Callable[[], float]  # seconds
-
-
-class Completion:
-    """One continuation: its sequence, its text, and its end conditions."""
-
-    def __init__(
-        self,
-        request: Submit,
-        sampler: RowSampler,
-        written: Written,
-        vocabulary: EngineVocabulary,
-        healed: bytes,
-    ) -> None:
-        self._request = request
-        self._params = request.params
-        self.sequence = Sequence(
-            request.request_id,
-            request.prompt_token_ids,
-            sampler.index,
-            reads_all=scores_prompt(request) and sampler.index == 0,
-            generated_token_ids=list(written.token_ids),
-            resumed=len(written.token_ids),
-        )
-        self._seed = sampler.seed
-        self._vocabulary = vocabulary
-        self._detokenizer = Detokenizer(
-            vocabulary.table,
-            self._params.stop,
-            len(healed),
-            keeps_stop=self._params.include_stop_str_in_output,
-        )
-        for token_id in written.token_ids:
-            self._detokenizer.add(token_id)
-        self._wants_logprobs = sampler.wants_logprobs
-        self._sum_logprob = written.sum_logprob if sampler.wants_logprobs else None
-        self._filtered_away = written.filtered_away
-
-    def add(self, sampled: Sampled, elapsed: float) -> tuple[EngineEvent, ...]:
-        """The events of a new token, which is already in the sequence.
-
-        `elapsed` is the time since the request started, in seconds.
-        """
-        token_id, params = sampled.token_id, self._params
-        if token_id is None:
-            return (self.break_down(),)
-        if self._wants_logprobs and sampled.logprobs is not None:
-            self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
-        self._filtered_away += sampled.filtered_away
-        if token_id in self._vocabulary.eos_token_ids and not params.ignore_eos:
-            return (self._ended_by(sampled, message("end.model")),)
-        if token_id in params.stop_token_ids:
-            return (self._ended_by(sampled, message("end.stop_token", token=str(token_id))),)
-        text = self._detokenizer.add(token_id)
-        token = TokenEvent(
-            self._request.request_id,
-            token_id,
-            text,
-            self.sequence.index,
-            sampled.logprobs,
-            sampled.filtered_away,
-        )
-        generated = len(self.sequence.generated_token_ids)
-        if self._detokenizer.stopped_by is not None:
-            stop = self._detokenizer.stopped_by
-            return token, self.finish("stop", message("end.stop", stop=quoted(stop)))
-        if generated == params.max_new_tokens:
-            return token, self.finish("length", message("end.length", count=generated))
-        if self.sequence.length >= self._vocabulary.context_length:
-            context = self._vocabulary.context_length
-            return token, self.finish("length", message("end.context", context=context))
-        if params.max_time and elapsed >= params.max_time:
-            return token, self.finish("length", message("end.time", count=params.max_time))
-        return (token,)
-
-    def _ended_by(self, sampled: Sampled, why: Message) -> Finished:
-        """The last event if a token ended the text."""
-        logprobs = sampled.logprobs if self._params.logprobs is not None else None
-        finished = self.finish("stop", why)
-        return replace(finished, end_token_id=sampled.token_id, end_logprobs=logprobs)
-
-    def break_down(self) -> Finished:
-        """The last event if the logits were NaN."""
-        return self.finish("error", message("end.not_a_number"))
-
-    def finish(self, reason: FinishReason, why: Message) -> Finished:
-        """The last event, with the text that was held back."""
-        dropped, lost = self._request.dropped_tokens, self._filtered_away
-        if dropped:
-            why = joined(why, message("end.dropped", count=dropped))
-        if lost:
-            why = joined(why, message("end.filtered_away", count=lost))
-        return Finished(
-            request_id=self._request.request_id,
-            reason=reason,
-            message=why,
-            text=self._detokenizer.finish(),
-            prompt_tokens=self.sequence.prompt_length,
-            completion_tokens=len(self.sequence.generated_token_ids),
-            seed=self._seed,
-            index=self.sequence.index,
-            sum_logprob=self._sum_logprob,
-            cached_tokens=min(self.sequence.reused, self.sequence.prompt_length),
-        )
-
-
-class EngineVocabulary:
-    """The engine's view of the tokenizer: the bytes of each id, and the valid ids.
-
-    Ids below `size` can be sampled, except `unused_token_ids`. `bos_token_id` replaces an empty
-    prompt; `eos_token_ids` end a text.
-    """
-
-    def __init__(
-        self,
-        table: list[bytes],
-        size: int,
-        context_length: int,
-        *,
-        bos_token_id: int,
-        eos_token_ids: Iterable[int],
-        unused_token_ids: Iterable[int] = (),
-    ) -> None:
-        self.table = table
-        self.size = size
-        self.context_length = context_length
-        self.bos_token_id = bos_token_id
-        self.eos_token_ids = frozenset(eos_token_ids)
-        self.unused_token_ids = frozenset(unused_token_ids)
-        self._sorted: list[tuple[bytes, int]] | None = None
-
-    def beginning_with(self, prefix: bytes) -> list[int]:
-        """The ids whose bytes begin with `prefix`."""
-        if self._sorted is None:  # built on first use
-            self._sorted = sorted((self.table[i], i) for i in range(self.size))
-        begin = bisect.bisect_left(self._sorted, (prefix, -1))
-        found = []
-        for data, token_id in itertools.islice(self._sorted, begin, None):
-            if not data.startswith(prefix):
-                break
-            if token_id not in self.eos_token_ids and token_id not in self.unused_token_ids:
-                found.append(token_id)
-        return found
-
-
-def scores_prompt(request: Submit) -> bool:
-    """Whether the probabilities of the prompt's tokens are still wanted."""
-    scored = request.resumption is not None and request.resumption.is_scored
-    return request.params.echo and not scored
 
 
 @dataclass(slots=True)
@@ -207,6 +61,10 @@ class Engine:
         self._clock = clock
         self._scheduler = Scheduler(runner.cache.max_streams, prefill_budget)
         self._requests: dict[int, Running] = {}
+        self._guides = vocabulary.guides()
+        # completions whose grammar is being compiled, by index
+        self._compiling: dict[Future[dict[int, Guide]], dict[int, Completion]] = {}
+        self._scored_texts = ScoredTexts()
 
     @property
     def max_streams(self) -> int:
@@ -215,7 +73,7 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        return self._scheduler.is_idle
+        return self._scheduler.is_idle and not self._compiling
 
     def submit(self, request: Submit) -> None:
         """Put a request, or further completions of one, into the queue.
@@ -228,7 +86,7 @@ class Engine:
         ends = sorted(self._vocabulary.eos_token_ids)
         resumption = request.resumption
         if resumption is None:
-            written = {index: Written() for index in range(request.params.candidates)}
+            written = beginnings(request.params, request.expansion)
         else:
             written = resumption.written
         running = self._requests.get(request.request_id)
@@ -237,11 +95,18 @@ class Engine:
             if resumption is not None:
                 running.elapsed_before = resumption.elapsed
             self._requests[request.request_id] = running
+        added: dict[int, Completion] = {}
         for index, so_far in written.items():
             sampler = RowSampler(request, index, ends, first, so_far)
-            completion = Completion(request, sampler, so_far, self._vocabulary, healed)
-            running.completions[index] = completion
+            known = self._scored_texts.known(request) if index == 0 else []
+            completion = Completion(request, sampler, so_far, self._vocabulary, healed, known)
+            running.completions[index] = added[index] = completion
             self._runner.add(completion.sequence, sampler)
+        if is_guided(request.params):
+            guides = self._guides.start(request.params, written, healed, first)
+            self._compiling[guides] = added
+            return
+        for completion in added.values():
             self._scheduler.add(completion.sequence)
 
     def _heal(self, request: Submit) -> tuple[Submit, int | None]:
@@ -253,6 +118,26 @@ class Engine:
         before = before or [self._vocabulary.bos_token_id]
         return replace(request, prompt_token_ids=tuple(before)), last
 
+    def _take_compiled(self) -> list[EngineEvent]:
+        """Queue the completions whose grammar has been compiled, or end them."""
+        if self._scheduler.is_idle:
+            wait(self._compiling, _COMPILING_SECONDS, FIRST_COMPLETED)
+        events: list[EngineEvent] = []
+        for compiled in [one for one in self._compiling if one.done()]:
+            completions = self._compiling.pop(compiled)
+            error = compiled.exception()
+            for index, completion in completions.items():
+                running = self._requests.get(completion.sequence.request_id)
+                if running is None or running.completions.get(index) is not completion:
+                    continue  # it was cancelled meanwhile
+                if error is None:
+                    completion.sampler.guide = compiled.result()[index]
+                    self._scheduler.add(completion.sequence)
+                else:
+                    why = message("end.too_complex", why=str(error) or type(error).__name__)
+                    events.append(self._end(completion, "unmet", why))
+        return events
+
     def cancel(self, request_id: int) -> list[Finished]:
         """End a request; the last events of its completions, none if it is already over."""
         running = self._requests.get(request_id)
@@ -263,55 +148,60 @@ class Engine:
 
     def step(self) -> list[EngineEvent]:
         """One step of the model for all running requests; the events it made."""
+        events = self._take_compiled() if self._compiling else []
         step = self._scheduler.schedule()
         now = self._clock()
-        events: list[EngineEvent] = []
         for sequence in step.admitted:
             running = self._requests[sequence.request_id]
             if running.started is None:
                 running.started = now - running.elapsed_before
-                events.append(
-                    Started(
-                        sequence.request_id,
-                        sequence.prompt_length,
-                        running.request.dropped_tokens,
-                        running.healed_token_id,
-                    )
-                )
+                dropped, healed = running.request.dropped_tokens, running.healed_token_id
+                events.append(Started(sequence.request_id, sequence.prompt_length, dropped, healed))
         result = self._runner.run(step)
         now = self._clock()
         broken = set()
         for sequence, scores in result.scored:
-            scored = self._scored(sequence, scores)
             completion = self._requests[sequence.request_id].completions[sequence.index]
+            scored = self._scored(sequence, [*completion.known_scores, *scores])
             if not math.isfinite(scored.sum_logprob):
                 self._remove(completion)
                 events.append(completion.break_down())
                 broken.add(sequence.key)
                 continue
             events.append(scored)
-            if self._requests[sequence.request_id].request.params.max_new_tokens == 0:
+            params = self._requests[sequence.request_id].request.params
+            self._scored_texts.note(scored, params.logprobs or 0)
+            if params.max_new_tokens == 0:
                 read = message("end.read", count=sequence.prompt_length)
                 events.append(self._end(completion, "length", read))
-        for sequence, sampled in result.tokens:
-            if sequence.key in broken:
-                continue
-            running = self._requests[sequence.request_id]
-            assert running.started is not None
-            completion = running.completions[sequence.index]
-            events += completion.add(sampled, now - running.started)
-            if isinstance(events[-1], Finished):
-                self._remove(completion)
+        for sequence, children in result.expanded:
+            completion = self._requests[sequence.request_id].completions[sequence.index]
+            events += completion.expand(children)
+            self._remove(completion)
+        tokens = [one for one in result.tokens if one[0].key not in broken]
+        while tokens:
+            going_on = []
+            for sequence, sampled in tokens:
+                running = self._requests[sequence.request_id]
+                assert running.started is not None
+                completion = running.completions[sequence.index]
+                events += completion.add(sampled, now - running.started)
+                if isinstance(events[-1], Finished):
+                    self._remove(completion)
+                else:
+                    going_on.append(sequence)
+            tokens = self._runner.verify(going_on)
         return events
 
     def _scored(self, sequence: Sequence, scores: list[TokenLogprobs]) -> PromptScored:
         token_ids = sequence.prompt_token_ids
+        first = len(token_ids) - len(scores)
         total = sum(score.logprob for score in scores)
-        size = sum(len(self._vocabulary.table[token_id]) for token_id in token_ids[1:])
+        size = sum(len(self._vocabulary.table[token_id]) for token_id in token_ids[first:])
         return PromptScored(
             sequence.request_id,
             token_ids,
-            (None, *scores),
+            (*[None] * first, *scores),
             total,
             math.exp(min(-total / len(scores), _MOST_EXPONENT)) if scores else None,
             -total / math.log(2) / size if size else None,

@@ -18,10 +18,17 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from gptj_demo.engine import load as loading
+from gptj_demo.engine import remote
 from gptj_demo.engine.compilation import has_compiled
 from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.pulse import Pulse
-from gptj_demo.engine.starting import load_weights, refusing, reporting, start_engine
+from gptj_demo.engine.starting import (
+    compile_code,
+    load_weights,
+    refusing,
+    reporting,
+    start_engine,
+)
 from gptj_demo.protocol import (
     Cancel,
     Compiled,
@@ -31,6 +38,7 @@ from gptj_demo.protocol import (
     StepEvents,
     Submit,
 )
+from gptj_demo.served import BACKEND, LOST
 from gptj_demo.settings import Settings
 from gptj_demo.texts import message
 
@@ -42,7 +50,11 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
     try:
         report = reporting(send)
         report(message("status.choosing"), None)
-        weights = load_weights(loading.make_plan(settings), report, send)
+        plan = loading.make_plan(settings)
+        compile_code(plan, settings.backend, report)
+        if has_compiled():
+            send(Compiled())
+        weights = load_weights(plan, report, send)
         may_shrink = settings.max_streams is None
         engine, model = start_engine(weights, report, settings.backend, may_shrink)
     except (loading.Refusal, BrokenPipeError, ConnectionResetError, SystemExit):
@@ -113,9 +125,14 @@ def main(descriptor: int) -> None:
     pulse.start()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the web process is gone
         try:
-            engine = load(settings, send)
+            if settings.backend == BACKEND:
+                remote.serve(settings, inbox, send)
+            else:
+                serve(load(settings, send), inbox, send, pulse)
         except loading.Refusal as refusal:
             send(Refused(str(refusal)))
             sys.exit(2)
-        serve(engine, inbox, send, pulse)
+        except remote.ServerLost as lost:
+            logger.warning("the completions server no longer answers: %s", lost)
+            os._exit(LOST)
     os._exit(0)  # at once, without waiting for threads of libraries

@@ -49,15 +49,15 @@ class PrefixCache:
         """Slots that no sequence holds."""
         return len(self._empty) + len(self._kept)
 
-    def place(self, prompt: Tokens[int], *, reuse: bool = True) -> Placement:
+    def place(self, prompt: Tokens[int], most_reused: int) -> Placement:
         """Take a free slot for a prompt of which it then holds the reused prefix.
 
         There must be a free slot. Empty ones come first, lowest number first, which keeps rows
-        together; then the one that was freed longest ago. The prompt's last token is not reused:
-        decoding it gives the logits.
+        together; then the one that was freed longest ago. At most `most_reused` tokens are reused:
+        the logits after later ones are wanted.
         """
         slot = self._empty[0] if self._empty else next(iter(self._kept))
-        reused, source = self._longest(prompt) if reuse else (0, slot)
+        reused, source = self._longest(prompt, most_reused)
         if reused < MIN_REUSED_TOKENS:
             reused, source = 0, slot
         elif source in self._kept and reused >= self._tree.lengths[source] // 2:
@@ -83,9 +83,8 @@ class PrefixCache:
         else:
             heapq.heappush(self._empty, slot)
 
-    def _longest(self, prompt: Tokens[int]) -> tuple[int, int]:
-        """The longest prefix of the prompt that a slot holds, and the lowest such slot."""
-        limit = len(prompt) - 1
+    def _longest(self, prompt: Tokens[int], limit: int) -> tuple[int, int]:
+        """The longest prefix of `prompt[:limit]` that a slot holds, and the lowest such slot."""
         while True:
             length, slots, ends = self._tree.longest(prompt, limit)
             # sequences that end in this prefix may have grown since
@@ -148,7 +147,7 @@ class PrefixTree:
             child = node.children.get(tokens[length])
             if child is None:
                 break
-            common = _common_length(child.tokens, tokens, length, limit)
+            common = common_length(child.tokens, tokens, length, limit)
             node, length = child, length + common
             if common < len(child.tokens):
                 break
@@ -171,7 +170,7 @@ class PrefixTree:
                 node.children[tokens[done]] = child
                 node = child
                 break
-            common = _common_length(child.tokens, tokens, done, limit)
+            common = common_length(child.tokens, tokens, done, limit)
             if common < len(child.tokens):
                 child = _split(child, common)
             child.slots |= bit
@@ -221,7 +220,7 @@ def _merge(node: _Node) -> None:
     parent.children[child.tokens[0]] = child
 
 
-def _common_length(run: list[int], tokens: Tokens[int], start: int, limit: int) -> int:
+def common_length(run: list[int], tokens: Tokens[int], start: int, limit: int) -> int:
     """How many tokens of `run` equal `tokens[start:limit]`, from the first on.
 
     Compares slices, which is faster than token by token.

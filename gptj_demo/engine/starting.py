@@ -1,7 +1,8 @@
-"""From settings to an engine that has answered a request, in two steps.
+"""From settings to an engine that has answered a request, in steps.
 
 `load_weights` finds, plans and loads; `start_engine` builds the forward path and tries it. The
-second step may run in another process than the first, as on ZeroGPU.
+second step may run in another process than the first, as on ZeroGPU. Before them, `compile_code`
+compiles what a large model on a processor needs.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine import load as loading
-from gptj_demo.engine.engine import Engine, EngineVocabulary
+from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.model import UnfitBackend, build_model, use_cores
 from gptj_demo.engine.model.base import ForwardModel, Report
 from gptj_demo.engine.runner import Runner
+from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import EngineStatus, ModelInfo, Submit, TokenizerReady
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import Message, first_line, joined, message
-from gptj_demo.tokenization import token_bytes
+from gptj_demo.tokenization import special_ids, token_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Weights:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_ids=tokenizer.eos_token_ids,
             unused_token_ids=tokenizer.unused_token_ids,
+            special_token_ids=special_ids(tokenizer.tokenizer_json),
         )
 
     def info(self, path: str, *remarks: Message | None) -> ModelInfo:
@@ -106,6 +110,32 @@ def refusing(model: str, error: BaseException) -> loading.Refusal:
     )
 
 
+def compile_code(plan: loading.Plan, backend: str, report: Report) -> None:
+    """Compile the engine's code for a plan, or take it from numba's cache, without the weights.
+
+    An engine that has compiled is started again, which must not load a large model twice. A small
+    model is loaded at once, so this does nothing for it. Raises `loading.Refusal`.
+    """
+    if (plan.device, plan.precision) != ("cpu", "int8"):
+        return
+    report(message("status.preparing"), None)
+    stand_in = loading.make_stand_in(plan)
+    size = stand_in.config.vocab_size
+    try:
+        model, _ = build_model(stand_in, backend)
+    except UnfitBackend as error:
+        raise loading.Refusal(str(error)) from None
+    vocabulary = EngineVocabulary(
+        [b" "] * size, size, plan.config.n_positions, bos_token_id=0, eos_token_ids=()
+    )
+    draft = None
+    if plan.draft is not None:
+        is_large = plan.draft.precision == "int8"
+        make = loading.make_stand_in if is_large else partial(loading.load_model, report=report)
+        draft, _ = build_model(make(plan.draft))
+    _build(model, draft, replace(plan, max_streams=2), vocabulary, report)
+
+
 def load_weights(
     plan: loading.Plan, report: Report, send: Send, device: str | None = None
 ) -> Weights:
@@ -114,6 +144,7 @@ def load_weights(
     Raises `loading.Refusal`.
     """
     tokenizer, note = loading.load_tokenizer(plan, report)
+    loading.check_draft(plan, tokenizer, report)
     send(tokenizer)
     target = plan if device is None else replace(plan, device=device)
     return Weights(plan, tokenizer, note, loading.load_model(target, report))
@@ -133,9 +164,10 @@ def start_engine(
         model, choice = build_model(weights.model, backend)
     except UnfitBackend as error:
         raise loading.Refusal(str(error)) from None
+    draft = _load_draft(plan, model, report)
     report(message("status.warming_up"), None)
     vocabulary = weights.vocabulary()
-    while (started := _try_engine(model, plan, vocabulary, report)) is None:
+    while (started := _try_engine(model, draft, plan, vocabulary, report)) is None:
         if not may_shrink or plan.max_streams == 1:
             streams = "1 stream" if plan.max_streams == 1 else f"{plan.max_streams} streams"
             raise loading.Refusal(
@@ -149,7 +181,12 @@ def start_engine(
     engine, slower = started
     missing = choice.unavailable
     uncompiled = None if missing is None else message("why.slower", reason=missing)
-    return engine, replace(weights, plan=plan).info(choice.path, slower, uncompiled)
+    drafting = None
+    if plan.draft is not None:
+        drafting = message(
+            "why.draft_unused" if draft is None else "why.draft", name=plan.draft.name
+        )
+    return engine, replace(weights, plan=plan).info(choice.path, drafting, slower, uncompiled)
 
 
 def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
@@ -165,12 +202,24 @@ def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
         engine.step()
 
 
+def _load_draft(plan: loading.Plan, model: ForwardModel, report: Report) -> ForwardModel | None:
+    """The draft model of a plan; None if there is none or the forward paths do not speculate."""
+    if plan.draft is None or not model.verifies:
+        return None
+    draft, _ = build_model(loading.load_model(plan.draft, report))
+    return draft if draft.verifies else None
+
+
 def _try_engine(
-    model: ForwardModel, plan: loading.Plan, vocabulary: EngineVocabulary, report: Report
+    model: ForwardModel,
+    draft: ForwardModel | None,
+    plan: loading.Plan,
+    vocabulary: EngineVocabulary,
+    report: Report,
 ) -> tuple[Engine, Message | None] | None:
     """The result of `_build`; None if the plan's streams need more memory than is free."""
     try:
-        return _build(model, plan, vocabulary, report)
+        return _build(model, draft, plan, vocabulary, report)
     except torch.OutOfMemoryError:
         pass  # the traceback keeps the tensors alive until here
     model.release()
@@ -181,12 +230,18 @@ def _try_engine(
 
 
 def _build(
-    model: ForwardModel, plan: loading.Plan, vocabulary: EngineVocabulary, report: Report
+    model: ForwardModel,
+    draft: ForwardModel | None,
+    plan: loading.Plan,
+    vocabulary: EngineVocabulary,
+    report: Report,
 ) -> tuple[Engine, Message | None]:
     """An engine that has answered a request, and why it decodes slower than planned, if it does."""
     unused = sorted(vocabulary.unused_token_ids)
     runner = Runner(model, plan.max_streams, vocabulary.size, unused)
     engine = Engine(runner, vocabulary, model.prefill_budget)
     slower = runner.prepare(report)
+    if plan.speculates:
+        runner.speculate(draft)
     warm_up(engine, model.warm_up_tokens)
     return engine, slower

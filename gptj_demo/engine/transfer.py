@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 
 def upload(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A tensor of (nested) numbers on the device, usable by all work queued after it."""
     staged = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
+    return staged.to(device, non_blocking=True)
+
+
+def upload_array(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy of an array on the device, usable by all work queued after it."""
+    staged = torch.from_numpy(values)
+    if device.type == "cuda":
+        staged = staged.pin_memory()
     return staged.to(device, non_blocking=True)
 
 

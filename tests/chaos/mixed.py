@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import random
 import resource
 import signal
@@ -32,7 +33,7 @@ from tests.waiting import PATIENCE, eventually
 
 MODELS_WORK = 24  # different requests
 ANSWER_SECONDS = 120.0  # within which each request must have ended or been told
-RESTART_SECONDS = 25.0  # after a fault of the web process, in which connections may break
+SETTLE_SECONDS = 5.0  # after a restart of the web process, in which answers may still be lost
 FREE_MEMORY = 2 * 2**30  # what the shortage leaves
 NONSENSE = (b"", b"{", b"[]", b'{"prompt": 1}', b'{"prompt": "x", "temperature": "hot"}', b"\xff")
 VISITORS, CALLERS, BATCHES, LEAVERS, SLOW, SENSELESS = 6, 10, 2, 4, 3, 2
@@ -215,17 +216,22 @@ class Chaos:
         self.site.app.engine.suspend()
 
     async def end_web_process(self) -> None:
-        self.site.faulty_until = time.monotonic() + RESTART_SECONDS
+        self.site.faulty_until = math.inf
         self.site.app.process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(self.site.replace)
+        await self.replace_web_process()
 
     async def kill_web_process(self) -> None:
         engine = self.site.app.engine
-        self.site.faulty_until = time.monotonic() + RESTART_SECONDS
+        self.site.faulty_until = math.inf
         self.site.app.process.kill()
-        await asyncio.to_thread(self.site.replace)
+        await self.replace_web_process()
         if is_running(engine):
             self.broken.append("an engine outlived its web process")
+
+    async def replace_web_process(self) -> None:
+        await asyncio.to_thread(self.site.replace)
+        await self.ready()
+        self.site.faulty_until = time.monotonic() + SETTLE_SECONDS
 
     async def fill_disk(self) -> None:
         """Writing to files fails for a while."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from gptj_demo.engine.engine import Engine, EngineVocabulary
+from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.runner import Runner
+from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import EngineEvent, Finished, Started, Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import token_bytes
@@ -107,7 +108,7 @@ class Bench:
 
 def request(request_id: int = 0, prompt: Sequence[int] = (C,), **values: Any) -> Submit:
     """A request, greedy by default; `writes` are the tokens that the model writes in turn."""
-    fields = ("logit_bias", "bad_words", "dropped_tokens", "seed")
+    fields = ("logit_bias", "bad_words", "dropped_tokens", "seed", "visitor")
     given = {name: values.pop(name) for name in fields if name in values}
     writes = values.pop("writes", ())
     if writes:

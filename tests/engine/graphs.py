@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from transformers import GPTJForCausalLM
 
-from gptj_demo.engine.engine import Engine, EngineVocabulary
+from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.model.cuda import kernels as torch_kernels
 from gptj_demo.engine.model.cuda.graphs import Capture, CudaCapture, DecodeGraphs, Forward
 from gptj_demo.engine.model.cuda.model import CudaLinear, GraphModel
 from gptj_demo.engine.model.linear import PackedLinear
 from gptj_demo.engine.runner import Runner
+from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import EngineEvent, Finished, Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import token_bytes

@@ -27,8 +27,8 @@ from gptj_demo.engine.sampling import SamplerBatch
 from gptj_demo.engine.scheduler import PrefillChunk, Sequence, Step
 from tests.engine.sampling.reference import Row
 from tests.engine.sampling.rows import ON
+from tests.engine.sampling.rows import ON_VOCABULARY as VOCABULARY
 
-VOCABULARY = 50
 DOWNLOADERS = ("runner", "sampling.batch", "sampling.trace")
 
 
@@ -116,7 +116,9 @@ def run_steps() -> None:
         model: Any = FakeModel(device)
         runner = Runner(model, 2, VOCABULARY, unused_token_ids=(3,))
         rows = [Row({"logprobs": 2, "echo": True}, (1, 2, 3)), Row({"top_p": 0.9}, (4, 5))]
-        sequences = [Sequence(n, row.prompt, reads_all=n == 0) for n, row in enumerate(rows)]
+        sequences = [
+            Sequence(n, row.prompt, first_scored=int(n == 0)) for n, row in enumerate(rows)
+        ]
         for number, (row, sequence) in enumerate(zip(rows, sequences, strict=True)):
             runner.add(sequence, row.sampler())
             sequence.slot = number

@@ -14,9 +14,10 @@ import pytest
 import torch
 from transformers import GPTJForCausalLM
 
-from gptj_demo.engine.engine import Engine, EngineVocabulary
+from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.load import SAMPLE_MODEL
 from gptj_demo.engine.runner import Runner
+from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from tests.engine.checkpoints import make_model

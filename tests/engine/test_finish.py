@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gptj_demo.engine.engine import Engine, EngineVocabulary
+from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.runner import Runner
+from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import PromptScored, TokenEvent
 from tests.engine.bench import CONTEXT, DRAWN, END, A, B, Bench, C, D, request
 from tests.engine.checkpoints import TEXT_TOKENS, make_model

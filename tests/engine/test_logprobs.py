@@ -14,9 +14,10 @@ import pytest
 import torch
 from transformers import GPTJForCausalLM
 
-from gptj_demo.engine.engine import Engine, EngineVocabulary
+from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.sampling import SamplerBatch, score
+from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import Finished, PromptScored, Submit, TokenEvent, TokenLogprobs
 from gptj_demo.sampling import FILTER_ORDER, SamplingParams
 from tests.conftest import Record
@@ -224,6 +225,10 @@ ROWS: dict[str, Row] = {
         bad_words=((4,), (2, 6)),
     ),
     "allowed_token_ids": Row({"allowed_token_ids": (1, 2, 5, 9)}),
+    "must_match": Row(matching=(1, 3, 5, 9), vocabulary=SMALL),
+    "must match, with filters": Row(
+        {"top_k": 2, "temperature": 0.7}, matching=(1, 3, 5, 9), vocabulary=SMALL
+    ),
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.load import Refusal, make_plan
 from gptj_demo.protocol import EngineStatus
 from gptj_demo.settings import Settings
+from tests.processes import ROOT
 
 
 class Panic(BaseException):
@@ -25,6 +29,29 @@ def test_a_prompt_of_the_whole_context_can_be_tried() -> None:
     engine = loop.load(settings, ignore)
     starting.warm_up(engine, make_plan(settings).config.n_positions - 4)
     assert engine.is_idle
+
+
+_COUNT_SIGNATURES = """
+from gptj_demo.engine import loop, starting
+from gptj_demo.engine.compilation import compiled_functions
+from gptj_demo.engine.load import make_plan
+from gptj_demo.settings import Settings
+
+settings = Settings(model="sample", precision="int8", max_streams=3)
+count = lambda: sum(len(one.signatures) for one in compiled_functions())
+starting.compile_code(make_plan(settings), settings.backend, lambda *_: None)
+before = count()
+loop.load(settings, lambda _: None)
+print(before, count())
+"""
+
+
+def test_the_code_is_compiled_before_the_weights_of_an_int8_model_are_loaded() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", _COUNT_SIGNATURES], cwd=ROOT, capture_output=True, text=True
+    )
+    before, after = map(int, run.stdout.split())
+    assert before == after > 0
 
 
 def test_too_little_memory_for_the_trial_is_told_with_what_to_do(

@@ -37,15 +37,14 @@ class LinearCache:
         self.slots = [Slot(number) for number in range(slots)]
         self.times_freed = 0
 
-    def place(self, prompt: Tokens[int], *, reuse: bool) -> Placement:
+    def place(self, prompt: Tokens[int], most_reused: int) -> Placement:
         free = [slot for slot in self.slots if not slot.is_held]
         target = min(free, key=lambda slot: (slot.freed if slot.tokens else -1, slot.number))
         reused, source = 0, target
-        if reuse:
-            for slot in self.slots:
-                common = common_length(prompt[:-1], slot.tokens)
-                if common > reused and common >= MIN_REUSED_TOKENS:
-                    reused, source = common, slot
+        for slot in self.slots:
+            common = common_length(prompt[:most_reused], slot.tokens)
+            if common > reused and common >= MIN_REUSED_TOKENS:
+                reused, source = common, slot
         if not source.is_held and reused >= len(source.tokens) // 2:
             target = source
         target.is_held, target.tokens = True, tuple(prompt[:reused])
@@ -94,7 +93,7 @@ texts = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9)), max_size=4).ma
     slots=st.integers(1, 6),
     actions=st.lists(
         st.one_of(
-            st.tuples(st.just("place"), texts.map(lambda text: (*text, 0)), st.booleans()),
+            st.tuples(st.just("place"), texts.map(lambda text: (*text, 0)), st.integers(0, 40)),
             st.tuples(st.just("extend"), texts, st.integers(0, 5)),
             st.tuples(st.just("release"), st.integers(0, 5), st.integers(0, 3)),
         ),
@@ -117,9 +116,9 @@ def test_places_are_those_that_a_comparison_with_every_slot_chooses(
         if kind == "place" and cache.free:
             assert isinstance(subject, tuple)
             asked.clear()
-            placement = cache.place(subject, reuse=not number)
+            placement = cache.place(subject, max(0, len(subject) - 1 - number))
             assert asked <= set(held)
-            assert placement == linear.place(subject, reuse=not number)
+            assert placement == linear.place(subject, max(0, len(subject) - 1 - number))
             linear.extend(placement.slot, subject[placement.reused :])
             held.append(placement.slot)
         elif kind == "extend" and held:
@@ -155,14 +154,14 @@ def test_a_look_up_does_no_more_where_there_are_more_slots(
     shared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared = 0
-    compare = prefix_cache._common_length
+    compare = prefix_cache.common_length
 
     def counting(run: list[int], tokens: Tokens[int], start: int, limit: int) -> int:
         nonlocal compared
         compared += 1
         return compare(run, tokens, start, limit)
 
-    monkeypatch.setattr(prefix_cache, "_common_length", counting)
+    monkeypatch.setattr(prefix_cache, "common_length", counting)
     counts = []
     for slots in (4, 32, 256):
         prompts: dict[int, tuple[int, ...]] = {}
@@ -177,10 +176,10 @@ def test_a_look_up_does_no_more_where_there_are_more_slots(
         new = (*range(shared), 5, 6, 7)
         for number in range(slots - 2):
             prompt = (*range(shared), *(10_000 + number,) * 1000)
-            prompts[cache.place(prompt).slot] = prompt
-        prompts[cache.place(new).slot] = new  # which enters the others into the tree
+            prompts[cache.place(prompt, len(prompt) - 1).slot] = prompt
+        prompts[cache.place(new, len(new) - 1).slot] = new  # which enters the others into the tree
         compared = asked = 0
-        cache.place((*range(shared), 5, 6, 8, 9))
+        cache.place((*range(shared), 5, 6, 8, 9), shared + 3)
         counts.append((compared, asked))
     assert counts[0] == counts[1] == counts[2]
     assert max(counts[0]) <= 6

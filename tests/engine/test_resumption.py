@@ -33,6 +33,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "best of, mirostat": {"best_of": 3, "n": 2, "mirostat": "2"},
     "ends": {"ignore_eos": False, "logit_bias": (((END,), 3.0),)},
     "least": {"min_new_tokens": 5, "stop_token_ids": (A,)},
+    "matches": {"must_match": "regex", "must_match_text": "([A-D]+ ?é?){4}", "n": 2},
+    "matches, healed": {
+        "must_match": "choices",
+        "must_match_text": "ABCABC\nDAD\nBBBBBBBBBBBB",
+        "token_healing": True,
+    },
+    "matches, best of": {"must_match": "regex", "must_match_text": "[a-z]{1,9}", "best_of": 3},
     "few": {"max_new_tokens": 1},
     "none": {"max_new_tokens": 0, "echo": True, "logprobs": 1},
 }

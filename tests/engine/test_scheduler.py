@@ -226,7 +226,7 @@ def test_what_is_unsound_is_not_kept() -> None:
 def test_a_prompt_whose_own_probabilities_are_wanted_is_read_whole() -> None:
     scheduler = Scheduler(max_streams=2, prefill_budget=64)
     finish(scheduler, sequence(1, prompt_length=20))
-    scored = Sequence(2, tuple(range(20)), reads_all=True)
+    scored = Sequence(2, tuple(range(20)), first_scored=1)
     scheduler.add(scored)
     step = scheduler.schedule()
     assert [(c.start, c.end, c.is_last) for c in step.prefill] == [(0, 20, True)]

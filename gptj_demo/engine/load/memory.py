@@ -51,13 +51,22 @@ def working_bytes(config: GPTJConfig) -> int:
     return activations + scores + logits + layer
 
 
+def context_bytes(config: GPTJConfig, precision: str) -> int:
+    """Bytes of one full context in the cache."""
+    return config.n_positions * kv_bytes_per_token(config, precision)
+
+
 def memory_needed(config: GPTJConfig, precision: str, streams: int) -> int:
     """Bytes for weights, activations and `streams` full contexts."""
-    context = config.n_positions * kv_bytes_per_token(config, precision)
-    return weight_bytes(config, precision) + working_bytes(config) + streams * context
+    fixed = weight_bytes(config, precision) + working_bytes(config)
+    return fixed + streams * context_bytes(config, precision)
 
 
-def streams_that_fit(config: GPTJConfig, precision: str, memory: int) -> int:
-    """How many full contexts fit into `memory` bytes beside the weights."""
-    context = config.n_positions * kv_bytes_per_token(config, precision)
-    return max(0, (memory - memory_needed(config, precision, 0)) // context)
+def streams_that_fit(memory: int, *models: tuple[GPTJConfig, str]) -> int:
+    """How many full contexts of each model fit into `memory` bytes beside all of their weights.
+
+    `models` are configurations with their precisions.
+    """
+    fixed = sum(memory_needed(config, precision, 0) for config, precision in models)
+    context = sum(context_bytes(config, precision) for config, precision in models)
+    return max(0, (memory - fixed) // context)

@@ -7,7 +7,7 @@ at once.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import GPTJConfig
@@ -62,6 +62,10 @@ class Plan:
     """Whether bitsandbytes saved the checkpoint in 8 bits."""
     adapters: tuple[Adapter, ...] = ()
     """Adapters that are merged into the weights, in this order."""
+    speculates: bool = True
+    """Whether tokens are drafted, where the forward path can verify them."""
+    draft: Plan | None = None
+    """The model that drafts tokens, beside what the texts themselves say."""
 
     @property
     def licence(self) -> str | None:
@@ -137,7 +141,10 @@ def _plan(
     reason: Message,
     adapters: tuple[Adapter, ...] = (),
 ) -> Plan:
-    precision, streams = _choose_precision(checkpoint, machine, settings)
+    draft = _plan_draft(machine, settings)
+    if settings.draft is not None and draft is None:
+        reason = joined(reason, message("why.draft_unused", name=settings.draft))
+    precision, streams = _choose_precision(checkpoint, machine, settings, draft)
     if settings.precision != "auto":
         because = message("why.precision_asked", precision=precision)
     elif checkpoint.description.is_eight_bit:
@@ -160,14 +167,27 @@ def _plan(
         family=checkpoint.description.family,
         is_eight_bit=checkpoint.description.is_eight_bit,
         adapters=adapters,
+        speculates=settings.speculation == "auto",
+        draft=None if draft is None else replace(draft, max_streams=streams),
     )
 
 
+def _plan_draft(machine: Machine, settings: Settings) -> Plan | None:
+    """The plan of the draft model; None where none is set or no forward path can use it."""
+    if settings.draft is None or settings.speculation == "off" or machine.device != "cpu":
+        return None
+    own = {"draft": None, "precision": "auto", "revision": None, "max_streams": 1}
+    checkpoint_settings = settings.model_copy(update=own)
+    checkpoint = _find_checkpoint(settings.draft, checkpoint_settings, "draft")
+    return _plan(checkpoint, machine, checkpoint_settings, message("why.asked"))
+
+
 def _choose_precision(
-    checkpoint: _Checkpoint, machine: Machine, settings: Settings
+    checkpoint: _Checkpoint, machine: Machine, settings: Settings, draft: Plan | None
 ) -> tuple[str, int]:
     """The first precision that fits, and its streams; raises `Refusal` if none does."""
     config = checkpoint.description.config
+    beside = [] if draft is None else [(draft.config, draft.precision)]
     candidates: list[tuple[str, int]]  # with at least the minimum of streams
     if settings.precision != "auto":
         candidates = [(settings.precision, 1)]
@@ -180,7 +200,7 @@ def _choose_precision(
     else:
         candidates = [("int8", 1)]
     for precision, least in candidates:
-        fitting = streams_that_fit(config, precision, machine.memory)
+        fitting = streams_that_fit(machine.memory, (config, precision), *beside)
         if fitting >= (settings.max_streams or least):
             return precision, settings.max_streams or min(fitting, MAX_STREAMS_BY_DEFAULT)
     if fitting > 0:
@@ -190,8 +210,10 @@ def _choose_precision(
             f"{fitting} or less."
         )
     needed = memory_needed(config, precision, 1)
-    if precision != "int8" and streams_that_fit(config, "int8", machine.memory) > 0:
+    if precision != "int8" and streams_that_fit(machine.memory, (config, "int8"), *beside) > 0:
         advice = "set precision to int8, which fits"
+    elif draft is not None and streams_that_fit(machine.memory, (config, precision)) > 0:
+        advice = f"leave out the draft model {draft.name}, which takes the rest"
     else:
         advice = "free some memory, take a machine with more, or set model to sample"
     raise Refusal(
@@ -200,7 +222,8 @@ def _choose_precision(
     )
 
 
-def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
+def _find_checkpoint(model: str, settings: Settings, setting: str = "model") -> _Checkpoint:
+    """The checkpoint that a setting names; raises `Refusal`."""
     if model == "sample":
         if not (SAMPLE_MODEL / "config.json").is_file():
             raise Refusal(
@@ -216,13 +239,14 @@ def _find_checkpoint(model: str, settings: Settings) -> _Checkpoint:
     if path.resolve() == SAMPLE_MODEL.resolve():
         return _find_checkpoint("sample", settings)
     if path.is_file():
-        raise Refusal(f"{model} is a file without weights: set model to a checkpoint's folder.")
+        raise Refusal(f"{model} is a file without weights: set {setting} to a checkpoint's folder.")
     if path.is_dir():
         description = check_folder(model, path, file_names(path))
         return _Checkpoint(path.resolve().name, str(path), None, False, description)
     if not HUB_ID.fullmatch(model):
+        others = "auto, sample, " if setting == "model" else ""
         raise Refusal(
-            f"{model} was not found: set model to auto, sample, a folder, or a hub id like {GPT_J}."
+            f"{model} was not found: set {setting} to {others}a folder, or a hub id like {GPT_J}."
         )
 
     is_gpt_j = model.lower() == GPT_J.lower()

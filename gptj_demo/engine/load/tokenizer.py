@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import AutoTokenizer
 
@@ -18,7 +18,7 @@ from gptj_demo.engine.load.plan import Plan
 from gptj_demo.engine.load.tokenizer_files import write_checked_files
 from gptj_demo.protocol import TokenizerReady
 from gptj_demo.texts import Message, message
-from gptj_demo.tokenization import Vocabulary
+from gptj_demo.tokenization import Vocabulary, token_bytes
 
 SHORT_TEXT = "Once upon a time"
 """Tokenized once, to see that the tokenizer works."""
@@ -39,7 +39,43 @@ IGNORED = (
 """Fields of generation_config.json that change `generate`'s output and are not applied here."""
 
 
-def load_tokenizer(plan: Plan, report: Report) -> tuple[TokenizerReady, Message | None]:
+class Sizes(Protocol):
+    """What of a configuration the tokenizer must fit to."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+
+    @property
+    def n_positions(self) -> int:
+        """Tokens of the context."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token that begins a text."""
+
+    @property
+    def eos_token_id(self) -> int | list[int] | None:
+        """The tokens that end a text."""
+
+
+class Origin(Protocol):
+    """Where a tokenizer is: a folder, or a hub id with a revision. A plan is one."""
+
+    @property
+    def source(self) -> str:
+        """The folder or hub id."""
+
+    @property
+    def revision(self) -> str | None:
+        """Of the hub id."""
+
+    @property
+    def config(self) -> Sizes:
+        """Of the model."""
+
+
+def load_tokenizer(plan: Origin, report: Report) -> tuple[TokenizerReady, Message | None]:
     """The tokenizer with its special ids, and a note on fields that are not applied.
 
     Raises `Refusal`.
@@ -86,7 +122,27 @@ def load_tokenizer(plan: Plan, report: Report) -> tuple[TokenizerReady, Message 
     return ready, _describe_ignored(generation)
 
 
-def _read_tokenizer(plan: Plan, folder: Path) -> Any:
+def check_draft(plan: Plan, tokenizer: TokenizerReady, report: Report) -> None:
+    """Raise `Refusal` if the plan's draft model has other tokens than `tokenizer`.
+
+    It may have more: CodeGen's has names for runs of spaces where GPT-J's has unused ids.
+    """
+    draft = plan.draft
+    if draft is None:
+        return
+    theirs = token_bytes(load_tokenizer(draft, report)[0].tokenizer_json)
+    unused = set(tokenizer.unused_token_ids)
+    ours = token_bytes(tokenizer.tokenizer_json)[: tokenizer.vocabulary_size]
+    theirs = theirs[: draft.config.vocab_size]
+    for token_id, data in enumerate(ours):
+        if token_id not in unused and theirs[token_id : token_id + 1] != [data]:
+            raise Refusal(
+                f"The draft model {draft.name} has another vocabulary than {plan.name} (token "
+                f"{token_id} differs): set draft to a model with the same tokenizer."
+            )
+
+
+def _read_tokenizer(plan: Origin, folder: Path) -> Any:
     """transformers' tokenizer; raises `Refusal`."""
     with tempfile.TemporaryDirectory(prefix="gptj-tokenizer-") as checked:
         write_checked_files(plan.source, folder, Path(checked), plan.config.vocab_size)

@@ -96,6 +96,19 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     return model
 
 
+def make_stand_in(plan: Plan) -> GPTJForCausalLM:
+    """A tiny model with random weights in int8, on a processor.
+
+    It runs the same compiled code as the plan's model: that depends on the size of a head only.
+    """
+    config = copy.deepcopy(plan.config)
+    config.n_embd //= config.n_head
+    config.n_layer, config.n_head, config.n_inner, config.vocab_size = 1, 1, None, 256
+    model = GPTJForCausalLM(config).requires_grad_(False)
+    _quantize(model, model.state_dict(), "cpu", lambda *_: None)
+    return model
+
+
 def _quantize(
     model: GPTJForCausalLM, tensors: Mapping[str, Any], device: str, report: Report
 ) -> None:

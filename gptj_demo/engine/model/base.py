@@ -74,6 +74,7 @@ class Shape:
 class Rows:
     """One token for each of several slots, ordered by slot.
 
+    A model that `verifies` takes several of a slot, at consecutive positions in their order.
     `token_ids` may be an int64 tensor [rows] on the model's device, which avoids a host sync.
     """
 
@@ -110,6 +111,17 @@ class ForwardModel(ABC):
     def queues_ahead(self) -> bool:
         """Whether `forward` returns before the device has computed, so a step can be queued."""
         return False
+
+    @property
+    def verifies(self) -> bool:
+        """Whether `decode` takes several tokens of a slot, and a row's logits do not depend on the
+        rows beside it, so that drafted tokens can be verified without changing a text."""
+        return False
+
+    @property
+    def least_row_cost(self) -> float:
+        """What one more row costs at least, as a part of a pass of one row."""
+        return 0.0
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
         self.shape = shape

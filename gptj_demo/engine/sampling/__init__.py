@@ -1,7 +1,20 @@
 """From logits to tokens: the controls, the draw, and the log-probabilities."""
 
 from gptj_demo.engine.sampling.batch import Controlled, Sampled, SamplerBatch
+from gptj_demo.engine.sampling.expansion import Children, expand
+from gptj_demo.engine.sampling.guides import Guide, Guides, is_guided
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.sampling.trace import score
 
-__all__ = ["Controlled", "RowSampler", "Sampled", "SamplerBatch", "score"]
+__all__ = [
+    "Children",
+    "Controlled",
+    "Guide",
+    "Guides",
+    "RowSampler",
+    "Sampled",
+    "SamplerBatch",
+    "expand",
+    "is_guided",
+    "score",
+]

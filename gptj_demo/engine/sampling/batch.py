@@ -19,6 +19,7 @@ from gptj_demo.engine.sampling import noise
 from gptj_demo.engine.sampling.control import Control, Users, index_of
 from gptj_demo.engine.sampling.controls import EFFECTS
 from gptj_demo.engine.sampling.everyday import EVERYDAY, Everyday
+from gptj_demo.engine.sampling.guides import Ended
 from gptj_demo.engine.sampling.numba_code import compiled_code
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.sampling.trace import Trace
@@ -30,11 +31,16 @@ Read = Callable[[torch.Tensor], list[int]]  # int64 [rows] -> the same on the ho
 
 
 class Sampled(NamedTuple):
-    """What sampling made of one row. `token_id` is None where its logits were not numbers."""
+    """What sampling made of one row.
+
+    `token_id` is None where its logits were not numbers, and where no token can follow, as `ended`
+    says then.
+    """
 
     token_id: int | None
     logprobs: TokenLogprobs | None
     filtered_away: bool
+    ended: Ended | None = None
 
 
 class Controlled(NamedTuple):
@@ -148,13 +154,16 @@ class SamplerBatch:
         chosen = read(tokens.masked_fill(broken, -1))
         for row, token in zip(self.rows, chosen, strict=True):
             row.add(token)
+        endings = [row.guide.ended if row.guide else None for row in self.rows]
+        for control in self._processors:
+            control.note(chosen)
         logprobs = {} if told is None else dict(zip(self._wanting, told(), strict=True))
         is_emptied = read_emptied() if read_emptied else [False] * len(chosen)
         return [
             Sampled(token, logprobs.get(number), is_emptied[number])
-            if token >= 0
-            else Sampled(None, None, False)
-            for number, token in enumerate(chosen)
+            if token >= 0 and ended is None
+            else Sampled(None, None, False, ended)
+            for number, (token, ended) in enumerate(zip(chosen, endings, strict=True))
         ]
 
     # ---- logits to what is left of them

@@ -71,10 +71,13 @@ def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _nucleus(scaled: Any, weights: Any, least: Any, top_p: Any, near: Any, keys: Any) -> Any:
+def _nucleus(
+    scaled: Any, weights: Any, least: Any, top_p: Any, light_last: bool, near: Any, keys: Any
+) -> Any:
     """The least value that top-p keeps, where top-k left the values from `least` on.
 
-    `near` and `keys` are room for as many numbers as the row has.
+    `light_last` says that a lighter token never has a larger value. `near` and `keys` are room for
+    as many numbers as the row has.
     """
     size = scaled.shape[0]
     mass: Any = 0.0
@@ -82,8 +85,9 @@ def _nucleus(scaled: Any, weights: Any, least: Any, top_p: Any, near: Any, keys:
         if scaled[i] >= least:
             mass += weights[i]
     wanted = top_p * mass
-    # all that are so small weigh less together than what is left out
-    too_small = (mass - wanted) / size
+    # Tokens lighter than this weigh less together than what top-p removes. They can be skipped only
+    # if they are the last in the order.
+    too_small = (mass - wanted) / size if light_last else 0.0
     bits, count = scaled.view(np.int32), 0
     low, high = (1 << 31) - 1, -(1 << 31)
     for i in range(size):
@@ -136,7 +140,7 @@ def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) ->
             out[0, row] = _kth_largest(values, keys, top_k[row])
         if top_p[row] < 1:
             _weigh(values, peak, weights)
-            out[1, row] = _nucleus(values, weights, out[0, row], top_p[row], near, keys)
+            out[1, row] = _nucleus(values, weights, out[0, row], top_p[row], True, near, keys)
         out[2, row] = peak + log_min_p[row]
 
 
@@ -146,7 +150,7 @@ def smallest_kept(values: Any, weights: Any, share: Any, out: Any) -> None:
     size = values.shape[1]
     near, keys = np.empty(size, np.float32), np.empty(size, np.int32)
     for row in range(values.shape[0]):
-        out[row, 0] = _nucleus(values[row], weights[row], _NONE, share[row, 0], near, keys)
+        out[row, 0] = _nucleus(values[row], weights[row], _NONE, share[row, 0], False, near, keys)
 
 
 @njit(inline="always")

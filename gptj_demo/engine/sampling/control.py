@@ -94,6 +94,9 @@ class Control(ABC):
         filters of its own.
         """
 
+    def note(self, chosen: Sequence[int]) -> None:  # noqa: B027
+        """Take note of the tokens that were chosen for all rows, -1 where there is none."""
+
 
 class Filter(Control):
     """A control that removes tokens by their scaled logits."""

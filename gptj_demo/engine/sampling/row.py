@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
 
 from gptj_demo.engine.sampling import noise
+from gptj_demo.engine.sampling.guides import Guide
 from gptj_demo.engine.sampling.histories import History
 from gptj_demo.protocol import Submit, Written
 
@@ -43,7 +45,19 @@ class RowSampler:
         """Of the tokens of an earlier engine, after the controls."""
         self.held: dict[str, torch.Tensor] = {}
         """What a control keeps on the device between tokens, by its name; see `Users.stack`."""
+        self.guide: Guide | None = None
+        """Set before the first step where the text must match something."""
         self._histories: dict[str, History] = {}
+
+    def fork(self) -> RowSampler:
+        """A copy that goes on without changing this one and computes no log-probabilities."""
+        fork = copy.copy(self)
+        fork.wants_logprobs = False
+        fork.generated_token_ids = list(self.generated_token_ids)
+        fork.held = {name: held.clone() for name, held in self.held.items()}
+        fork.guide = None if self.guide is None else self.guide.fork()
+        fork._histories = copy.deepcopy(self._histories)
+        return fork
 
     def add(self, token_id: int) -> None:
         """Take note of the token that was chosen."""

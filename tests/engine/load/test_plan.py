@@ -57,7 +57,7 @@ def test_streams_that_fit_are_those_whose_whole_memory_fits() -> None:
     config = GPTJConfig()
     for precision in PRECISIONS:
         for memory in range(0, 64 * GB, 3 * GB):
-            streams = streams_that_fit(config, precision, memory)
+            streams = streams_that_fit(memory, (config, precision))
             assert memory_needed(config, precision, streams + 1) > memory
             assert streams == 0 or memory_needed(config, precision, streams) <= memory
 

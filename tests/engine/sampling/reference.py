@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import (
     EpsilonLogitsWarper,
@@ -38,6 +39,23 @@ PLAIN: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 64}
 """Settings with which no control does anything."""
 
 
+class FixedGuide:
+    """A guide that allows the same tokens in every step, whatever was chosen."""
+
+    ended = None
+
+    def __init__(self, allowed: Ids, vocabulary: int) -> None:
+        self.guides = self
+        self.added = np.full(vocabulary, -np.inf, dtype=np.float32)
+        self.added[list(allowed)] = 0
+
+    def wait(self) -> None:
+        pass
+
+    def advance(self, chosen: Any) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of a batch: its controls, and the tokens so far."""
@@ -50,6 +68,8 @@ class Row:
     bad_words: tuple[Ids, ...] = ()
     dry_sequence_breakers: frozenset[int] = frozenset()
     first_token_ids: Ids = ()
+    matching: Ids = ()
+    vocabulary: int = 0  # only with `matching`
     eos_token_ids: tuple[int, ...] = (0,)
 
     @cached_property
@@ -74,6 +94,8 @@ class Row:
         row = RowSampler(request, 0, self.eos_token_ids, self.first_token_ids)
         for token_id in self.generated:
             row.add(token_id)
+        if self.matching:
+            row.guide = FixedGuide(self.matching, self.vocabulary)  # type: ignore[assignment]
         return row
 
 
@@ -109,6 +131,7 @@ def follow(row: Row, logits: torch.Tensor) -> Followed:
         everything = set(range(len(logits)))
         healing = set(row.first_token_ids) if row.step == 0 else set()
         binding = (healing or everything) & (set(row.params.allowed_token_ids) or everything)
+        binding &= set(row.matching) or everything
         allowed = torch.tensor(sorted(binding or everything))
         adjusted[allowed[logits[allowed].argmax()]] = 0.0
     if row.params.temperature == 0:
@@ -127,7 +150,7 @@ def nudged(row: Row, by: float) -> Row:
     for name in (*LOOSER_ABOVE, "min_p", "epsilon_cutoff", "eta_cutoff", "top_a", "xtc_threshold"):
         value = getattr(row.params, name)
         if name in LOOSER_ABOVE:
-            moved[name] = min(1.0, value + by) if value < 1 else value
+            moved[name] = min(1.0, max(0.0, value + by)) if value < 1 else value
         else:
             moved[name] = value * (1 - by)
     moved["mirostat_tau"] = row.params.mirostat_tau * (1 + by)
@@ -170,8 +193,16 @@ def _token_healing(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.T
     Where other controls have removed all that is allowed transformers puts those back; here the
     row is empty then.
     """
-    allowed = list(row.first_token_ids)
-    if row.step or not allowed:
+    return scores if row.step else _only(list(row.first_token_ids), ids, scores)
+
+
+def _must_match(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """What a guide allows; where nothing of it is left the row is empty, as above."""
+    return _only(list(row.matching), ids, scores)
+
+
+def _only(allowed: list[int], ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    if not allowed:
         return scores
     if (scores[allowed] == -math.inf).all():
         return torch.full_like(scores, -math.inf)
@@ -344,6 +375,7 @@ STAGES: dict[str, Stage] = {
     ),
     "allowed_token_ids": _allowed_token_ids,
     "min_new_tokens": _theirs(_min_new_tokens),
+    "must_match": _must_match,
     "token_healing": _token_healing,
     "presence_penalty": _openai_penalties("presence_penalty"),
     "frequency_penalty": _openai_penalties("frequency_penalty"),

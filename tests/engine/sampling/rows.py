@@ -121,6 +121,9 @@ def rows(draw: st.DrawFn, vocabulary: int, names: tuple[str, ...]) -> Row:
         row = replace(row, first_token_ids=tuple(sorted(first)))
         if draw(st.booleans()):
             row = replace(row, generated=())
+    if "must_match" in names:
+        matching = draw(st.sets(st.integers(0, vocabulary - 1), min_size=1, max_size=6))
+        row = replace(row, matching=tuple(sorted(matching)), vocabulary=vocabulary)
     if "dry_multiplier" in names:
         breakers = draw(st.sets(token, max_size=1))
         row = replace(row, dry_sequence_breakers=frozenset(breakers))
@@ -160,6 +163,7 @@ OFF = {
     "allowed_token_ids": (),
     "temperature": 1.0,
 }
+ON_VOCABULARY = 50
 ON: dict[str, Row] = {
     "logit_bias": Row(logit_bias=(((1,), 1.0),)),
     "repetition_penalty": Row({"repetition_penalty": 1.1}),
@@ -167,6 +171,7 @@ ON: dict[str, Row] = {
     "bad_words": Row(bad_words=((1,),)),
     "allowed_token_ids": Row({"allowed_token_ids": (1, 2)}),
     "min_new_tokens": Row({"min_new_tokens": 1}),
+    "must_match": Row(matching=(1, 2, 7), vocabulary=ON_VOCABULARY),
     "token_healing": Row(first_token_ids=(1, 2)),
     "presence_penalty": Row({"presence_penalty": 0.5}),
     "frequency_penalty": Row({"frequency_penalty": 0.5}),

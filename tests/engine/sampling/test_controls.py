@@ -117,6 +117,19 @@ def test_each_row_applies_the_filters_in_its_own_order(
     assert_equal("in any order", batch, logits, control(batch, logits), record)
 
 
+@pytest.mark.comparison
+@pytest.mark.parametrize("typical_p", [0.0625, 0.3, 0.7])
+@pytest.mark.parametrize("vocabulary", [3, 5000])
+def test_typical_p_keeps_the_most_typical_tokens_even_if_others_are_more_probable(
+    record: Record, vocabulary: int, typical_p: float
+) -> None:
+    """If all tokens are almost equally probable, the most probable one is often not typical."""
+    row = Row(settings={"typical_p": typical_p})
+    for seed in range(20):
+        logits = random_logits(1, vocabulary, seed, spread=0.2)
+        assert_equal("typical-p, nearly even", [row], logits, control([row], logits), record)
+
+
 def test_top_p_before_the_temperature_keeps_what_it_would_keep_at_a_temperature_of_one() -> None:
     logits = random_logits(1, 50, seed=3)
     kept = []

@@ -238,6 +238,15 @@ class CompiledModel(ForwardModel):
             for _ in range(self._threads.count)
         ]
 
+    @property
+    def verifies(self) -> bool:
+        return True
+
+    @property
+    def least_row_cost(self) -> float:
+        # a small model is bound by arithmetic; beside other load a pass of one row can seem slow
+        return 0.6
+
     def decode(self, cache: KVCache, rows: Rows) -> torch.Tensor:
         positions = np.array(rows.positions)
         work = int(positions.sum()) + _ROW_IN_POSITIONS * len(positions)
@@ -245,7 +254,6 @@ class CompiledModel(ForwardModel):
         return self._run_layers(cache, tokens, is_shared=work >= _WORK_FOR_THREADS)
 
     def prefill(self, cache: KVCache, chunk: Chunk) -> torch.Tensor:
-        # each token attends to those before it, so they cannot be shared among threads
         token_ids = np.array(chunk.token_ids)
         positions = np.arange(chunk.start, chunk.start + len(token_ids))
         slots = np.full_like(positions, chunk.slot)
@@ -256,12 +264,16 @@ class CompiledModel(ForwardModel):
     ) -> torch.Tensor:
         """Hidden states [tokens, d_model] before the last norm, of (token ids, slots, positions).
 
-        Tokens of one slot are in the order of their positions.
+        Tokens of one slot are neighbours, in the order of their positions.
         """
         hidden = np.empty((len(tokens[0]), self.shape.d_model), dtype=np.float32)
         keys_values = cache.storage.numpy()
+        # a token attends to those before it, so one thread takes all tokens of a slot
+        changes = np.flatnonzero(np.diff(tokens[1])).tolist() if is_shared else []
+        bounds = [0, *(before + 1 for before in changes), len(hidden)]
 
-        def run(begin: int, end: int, room: Room) -> None:
+        def run(first_slot: int, end_slot: int, room: Room) -> None:
+            begin, end = bounds[first_slot], bounds[end_slot]
             _forward(
                 *(array[begin:end] for array in tokens),
                 self._embedding,
@@ -274,7 +286,7 @@ class CompiledModel(ForwardModel):
                 hidden[begin:end],
             )
 
-        self._share(run, len(hidden), is_worth_it=is_shared)
+        self._share(run, len(bounds) - 1, is_worth_it=is_shared)
         return torch.from_numpy(hidden)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -297,7 +309,7 @@ class CompiledModel(ForwardModel):
     def _share(
         self, run: Callable[[int, int, Room], None], rows: int, *, is_worth_it: bool
     ) -> None:
-        """Run all rows, by several threads where that saves time."""
+        """Run all rows, or slots, by several threads where that saves time."""
         each = -(-rows // self._threads.count) if is_worth_it else rows
         each = max(each, _LEAST_ROWS_A_THREAD)
         self._threads.run(

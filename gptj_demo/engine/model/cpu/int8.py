@@ -298,6 +298,10 @@ class Int8CpuModel(ForwardModel):
         self._sines = rotation.imag.contiguous().numpy()
         self._threads = Threads(torch.get_num_threads())
 
+    @property
+    def verifies(self) -> bool:
+        return True
+
     def decode(self, cache: KVCache, rows: Rows) -> torch.Tensor:
         tokens = torch.as_tensor(rows.token_ids), np.array(rows.slots), np.array(rows.positions)
         return self._run_layers(cache, *tokens)

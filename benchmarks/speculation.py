@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Tokens a second with drafted tokens against the same engine without, in the same run.
+
+    python benchmarks/speculation.py [--layers 4] [--tokens 48] [--draft FOLDER]
+
+At GPT-J 6B's layer sizes in int8, with fewer layers and random weights: a drafter that knows the
+text and is right with a chance of 0.5, 0.7 or 0.9 drafts a fixed number of tokens a pass, the best
+of a few, and nothing at a chance of 0, as prompt lookup then does. The time of a pass over 1 to 9
+tokens of a sequence says what they cost.
+
+On the sample model: prompt lookup as it runs by default, for a list, code and a table at several
+temperatures, and for prose at 1, 8 and 32 streams. With a draft model, which is a folder or the
+sample model's first layers: how often a drafted token is right, what it costs, and the speed as it
+runs by default. Both engines write the same texts, which is checked. Rounds alternate between them.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import describe_machine, finish, make_parser, median, note, print_table, rounded
+from random_model import gptj_6b, random_model
+from workload import endless_model, load_engine, random_prompt
+
+from gptj_demo.engine.model import Batch, Rows
+from gptj_demo.protocol import Finished, Submit, TokenEvent
+from gptj_demo.sampling import SamplingParams
+from gptj_demo.settings import Settings
+from tests.engine.drafting import Scripted, drafted_by, first_layers, speculate
+
+ACCEPTANCES = (0.0, 0.5, 0.7, 0.9)
+LENGTHS = (1, 2, 3, 5)
+"""Tokens that are drafted a pass, of which the fastest is taken."""
+PASS_TOKENS = (1, 2, 3, 4, 6, 9)
+CONTEXT = 64
+STREAMS = (1, 8, 32)
+DRAFT_LAYERS = 2  # of the sample model's 7
+PARTS = ("real", "sample", "draft")
+TEMPERATURES = (0.0, 0.5, 0.8)
+TEXTS = {
+    "list": "".join(f"{n}. The king gave the boy an apple.\n" for n in range(1, 9)),
+    "code": "".join(f"if name == 'b{n}': return the_box_of(name, {n})\n" for n in range(1, 9)),
+    "table": "".join(f"| gold | {n} | the old king | yes |\n" for n in range(1, 9)),
+}
+
+
+class Timed:
+    """An engine and its speculation, which can be switched off between runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = load_engine(settings)
+        self.speculation = self.engine._runner.speculation
+        self._request_id = 0
+
+    def run(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        drafts: bool,
+        ends: list[Finished] | None = None,
+    ) -> tuple[float, list[list[int]]]:
+        """Tokens a second after each one's first, and the tokens of the prompts.
+
+        The last events are added to `ends`.
+        """
+        self.engine._runner.speculation = self.speculation if drafts else None
+        first = self._request_id + 1
+        for number, prompt in enumerate(prompts):
+            self._request_id += 1
+            self.engine.submit(Submit(self._request_id, tuple(prompt), params, seed=number))
+        texts: dict[int, list[int]] = {}
+        begin, at_begin = 0.0, 0
+        while not self.engine.is_idle:
+            for event in self.engine.step():
+                if isinstance(event, TokenEvent):
+                    texts.setdefault(event.request_id, []).append(event.token_id)
+                elif ends is not None and isinstance(event, Finished):
+                    ends.append(event)
+            if not begin and len(texts) == len(prompts):
+                begin, at_begin = time.perf_counter(), sum(map(len, texts.values()))
+        seconds = time.perf_counter() - begin
+        written = [texts[first + number] for number in range(len(prompts))]
+        return (sum(map(len, written)) - at_begin) / seconds, written
+
+
+def compare(
+    timed: Timed, prompts: Sequence[Sequence[int]], params: SamplingParams, rounds: int
+) -> float:
+    """Speed with drafts relative to without: the median of the rounds."""
+    ratios = []
+    for _ in range(rounds):
+        without, expected = timed.run(prompts, params, drafts=False)
+        with_drafts, written = timed.run(prompts, params, drafts=True)
+        assert written == expected
+        ratios.append(with_drafts / without)
+    return median(ratios)
+
+
+def measure_real_size(layers: int, tokens: int, rounds: int) -> dict[str, Any]:
+    with random_model(gptj_6b(layers), "safetensors", "cpu") as folder:
+        settings = Settings(model=str(folder), precision="int8", max_streams=1)
+        timed = Timed(settings)
+    runner = timed.engine._runner
+    passes = {str(count): pass_ms(runner, count) for count in PASS_TOKENS}
+    prompt = random_prompt(random.Random(0), CONTEXT)
+    params = SamplingParams(max_new_tokens=tokens, temperature=0.8, top_p=1.0)
+    _, (text,) = timed.run([prompt], params, drafts=False)
+    ratios: dict[str, float] = {}
+    lengths: dict[str, int] = {}
+    for acceptance in ACCEPTANCES:
+        tried = {}
+        for length in LENGTHS if acceptance else (0,):
+            note(f"speculation: acceptance {acceptance}, {length} drafted")
+            speculate(timed.engine, Known(text, runner.vocabulary, acceptance, length))
+            timed.speculation = runner.speculation
+            tried[length] = compare(timed, [prompt], params, rounds)
+        best = max(tried, key=lambda length: tried[length])
+        ratios[str(acceptance)], lengths[str(acceptance)] = tried[best], best
+    return {"a pass, ms": passes, "speed, relative": ratios, "drafted a pass": lengths}
+
+
+class Known(Scripted):
+    """A drafter that knows one text, whatever the request's number is."""
+
+    def __init__(self, text: list[int], vocabulary: int, acceptance: float, length: int) -> None:
+        super().__init__(_Always(text), vocabulary, acceptance, length)
+
+
+class _Always(dict[tuple[int, int], list[int]]):
+    def __init__(self, text: list[int]) -> None:
+        self._text = text
+
+    def get(self, key: object, default: Any = None) -> Any:
+        return self._text
+
+
+def pass_ms(runner: Any, count: int) -> float:
+    """Milliseconds of a pass over so many tokens of one sequence, the fastest of several."""
+    batch = Batch(Rows([5] * count, range(CONTEXT, CONTEXT + count), [0] * count))
+    times = []
+    with torch.inference_mode():
+        for _ in range(6):
+            begin = time.perf_counter()
+            runner.model.forward(runner.cache, batch)
+            times.append(time.perf_counter() - begin)
+    return 1e3 * min(times)
+
+
+def measure_sample_model(tokens: int, rounds: int) -> dict[str, Any]:
+    from tokenizers import Tokenizer
+
+    with endless_model() as folder:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        timed = Timed(Settings(model=str(folder), max_streams=max(STREAMS)))
+    figures: dict[str, Any] = {"row cost": timed.speculation.row_cost}
+    for name, text in TEXTS.items():
+        prompt = tokenizer.encode(text).ids
+        for temperature in TEMPERATURES:
+            note(f"speculation: {name} at temperature {temperature}")
+            params = SamplingParams(max_new_tokens=tokens, temperature=temperature)
+            figures[f"{name}, temperature {temperature}"] = compare(timed, [prompt], params, rounds)
+    opening = tokenizer.encode("Once upon a time there was a king who had").ids
+    for streams in STREAMS:
+        note(f"speculation: prose, {streams} streams")
+        prompts = [[*opening, 100 + number] for number in range(streams)]
+        params = SamplingParams(max_new_tokens=tokens)
+        figures[f"prose, {streams} streams"] = compare(timed, prompts, params, rounds)
+    return figures
+
+
+def measure_draft(draft: Path | None, tokens: int, rounds: int) -> dict[str, Any]:
+    """The sample model with a draft model: its cost, how often it is right, and the speed."""
+    from tokenizers import Tokenizer
+
+    with endless_model() as folder, tempfile.TemporaryDirectory() as made:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        draft = draft or first_layers(folder, Path(made) / "draft", DRAFT_LAYERS)
+        timed = Timed(Settings(model=str(folder), draft=str(draft), max_streams=8))
+    by_default = timed.speculation
+    _, model = by_default._drafters
+    figures: dict[str, Any] = {"a drafted token costs, passes": model.cost(1)}
+    opening = tokenizer.encode("Once upon a time there was a king who had").ids
+    params = SamplingParams(max_new_tokens=tokens)
+    for streams in (1, 8):
+        note(f"speculation: draft model, {streams} streams")
+        prompts = [[*opening, 100 + number] for number in range(streams)]
+        figures[f"prose, {streams} streams"] = compare(timed, prompts, params, rounds)
+    for temperature in TEMPERATURES:
+        note(f"speculation: draft model, temperature {temperature}")
+        params = SamplingParams(max_new_tokens=tokens, temperature=temperature)
+        figures[f"right at temperature {temperature}"] = rate_of(timed, model, opening, params)
+    return figures
+
+
+def rate_of(timed: Timed, drafter: Any, prompt: list[int], params: SamplingParams) -> float:
+    """How often a drafted token is right after tokens that were."""
+    by_default, cost = timed.speculation, drafter._token_cost
+    drafter._token_cost = 0.0
+    speculate(timed.engine, drafter)
+    timed.speculation = timed.engine._runner.speculation
+    ends: list[Any] = []
+    timed.run([prompt], params, drafts=True, ends=ends)
+    timed.speculation, drafter._token_cost = by_default, cost
+    _, accepted = drafted_by(ends, drafter.name)
+    # each pass drafts until its first wrong token; few reach the most
+    return accepted / sum(end.completion_tokens for end in ends)
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--layers", type=int, default=4, help="of 28; default 4")
+    parser.add_argument("--tokens", type=int, default=48, help="at real size; default 48")
+    parser.add_argument("--sample-tokens", type=int, default=400, help="default 400")
+    parser.add_argument("--draft", type=Path, help="default: the sample model's first layers")
+    parser.add_argument("--only", choices=PARTS, help="leave the other parts out")
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {"layers": arguments.layers}
+    parts = [arguments.only] if arguments.only else PARTS
+    if "real" in parts:
+        real = measure_real_size(arguments.layers, arguments.tokens, arguments.rounds)
+        figures["int8 at real layer sizes"] = real
+        print_table(
+            f"int8, {arguments.layers} layers of 28: a pass over several tokens of a sequence",
+            ["tokens", "ms", "relative"],
+            [[n, ms, ms / real["a pass, ms"]["1"]] for n, ms in real["a pass, ms"].items()],
+        )
+        rows = [[a, real["drafted a pass"][a], x] for a, x in real["speed, relative"].items()]
+        print_table("One stream", ["acceptance", "drafted a pass", "with / without"], rows)
+    if "sample" in parts:
+        sample = measure_sample_model(arguments.sample_tokens, arguments.rounds)
+        figures["sample model, prompt lookup"] = sample
+        print_table("Sample model, prompt lookup", ["", "with / without"], list(sample.items()))
+    if "draft" in parts:
+        drafting = measure_draft(arguments.draft, arguments.sample_tokens, arguments.rounds)
+        figures["sample model, draft model"] = drafting
+        print_table("Sample model, draft model", ["", "figure"], list(drafting.items()))
+    machine = describe_machine("torch", "numba")
+    finish("speculation", rounded(figures), machine, save=arguments.save)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""One continuation of a request: turns its sampled tokens into events, and ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gptj_demo.drafts import Drafts
+from gptj_demo.engine.detokenizer import Detokenizer
+from gptj_demo.engine.sampling import Children, RowSampler, Sampled
+from gptj_demo.engine.scheduler import Sequence
+from gptj_demo.engine.scored_texts import first_scored
+from gptj_demo.engine.vocabulary import EngineVocabulary
+from gptj_demo.protocol import (
+    EngineEvent,
+    Expanded,
+    Finished,
+    FinishReason,
+    Submit,
+    TokenEvent,
+    TokenLogprobs,
+    Written,
+)
+from gptj_demo.texts import Message, joined, message, quoted
+
+
+class Completion:
+    """One continuation: its sequence, its text, and its end conditions."""
+
+    def __init__(
+        self,
+        request: Submit,
+        sampler: RowSampler,
+        written: Written,
+        vocabulary: EngineVocabulary,
+        healed: bytes,
+        known_scores: Iterable[TokenLogprobs] = (),
+    ) -> None:
+        self.known_scores = list(known_scores)
+        self._request = request
+        self._params = request.params
+        self.sequence = Sequence(
+            request.request_id,
+            request.prompt_token_ids,
+            sampler.index,
+            first_scored=0 if sampler.index else first_scored(request) + len(self.known_scores),
+            generated_token_ids=list(written.token_ids),
+            resumed=len(written.token_ids),
+            visitor=request.visitor,
+        )
+        self.sampler = sampler
+        self._vocabulary = vocabulary
+        self._detokenizer = Detokenizer(
+            vocabulary.table,
+            self._params.stop,
+            len(healed),
+            keeps_stop=self._params.include_stop_str_in_output,
+        )
+        for token_id in written.token_ids:
+            self._detokenizer.add(token_id)
+        self._wants_logprobs = sampler.wants_logprobs
+        self._sum_logprob = written.sum_logprob if sampler.wants_logprobs else None
+        self._filtered_away = written.filtered_away
+
+    def add(self, sampled: Sampled, elapsed: float) -> tuple[EngineEvent, ...]:
+        """The events of a new token, which is already in the sequence.
+
+        `elapsed` is the time since the request started, in seconds.
+        """
+        token_id, params = sampled.token_id, self._params
+        if sampled.ended is not None:
+            return (self.finish(*sampled.ended),)
+        if token_id is None:
+            return (self.break_down(),)
+        if self._wants_logprobs and sampled.logprobs is not None:
+            self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
+        self._filtered_away += sampled.filtered_away
+        if token_id in self._vocabulary.eos_token_ids and not params.ignore_eos:
+            return (self._ended_by(sampled, message("end.model")),)
+        if token_id in params.stop_token_ids:
+            return (self._ended_by(sampled, message("end.stop_token", token=str(token_id))),)
+        text = self._detokenizer.add(token_id)
+        token = TokenEvent(
+            self._request.request_id,
+            token_id,
+            text,
+            self.sequence.index,
+            sampled.logprobs,
+            sampled.filtered_away,
+        )
+        generated = len(self.sequence.generated_token_ids)
+        if self._detokenizer.stopped_by is not None:
+            stop = self._detokenizer.stopped_by
+            return token, self.finish("stop", message("end.stop", stop=quoted(stop)))
+        if generated == params.max_new_tokens:
+            return token, self.finish("length", message("end.length", count=generated))
+        if self.sequence.length >= self._vocabulary.context_length:
+            context = self._vocabulary.context_length
+            return token, self.finish("length", message("end.context", context=context))
+        if params.max_time and elapsed >= params.max_time:
+            return token, self.finish("length", message("end.time", count=params.max_time))
+        return (token,)
+
+    def expand(self, children: Children | None) -> tuple[EngineEvent, ...]:
+        """The events of an expansion; `children` is None if the logits were NaN."""
+        if children is None:
+            return (self.break_down(),)
+        sequence = self.sequence
+        read = message("end.read", count=sequence.given_length)
+        expanded = Expanded(sequence.request_id, children, sequence.index)
+        return expanded, replace(self.finish("length", read), completion_tokens=0)
+
+    def _ended_by(self, sampled: Sampled, why: Message) -> Finished:
+        """The last event if a token ended the text."""
+        logprobs = sampled.logprobs if self._params.logprobs is not None else None
+        finished = self.finish("stop", why)
+        return replace(finished, end_token_id=sampled.token_id, end_logprobs=logprobs)
+
+    def break_down(self) -> Finished:
+        """The last event if the logits were NaN."""
+        return self.finish("error", message("end.not_a_number"))
+
+    def finish(self, reason: FinishReason, why: Message) -> Finished:
+        """The last event, with the text that was held back."""
+        dropped, lost = self._request.dropped_tokens, self._filtered_away
+        if dropped:
+            why = joined(why, message("end.dropped", count=dropped))
+        if lost:
+            why = joined(why, message("end.filtered_away", count=lost))
+        return Finished(
+            request_id=self._request.request_id,
+            reason=reason,
+            message=why,
+            text=self._detokenizer.finish(),
+            prompt_tokens=self.sequence.prompt_length,
+            completion_tokens=len(self.sequence.generated_token_ids),
+            seed=self.sampler.seed,
+            index=self.sequence.index,
+            sum_logprob=self._sum_logprob,
+            cached_tokens=min(self.sequence.reused, self.sequence.prompt_length),
+            drafts=self._drafts(),
+        )
+
+    def _drafts(self) -> tuple[Drafts, ...]:
+        drafted, accepted = self.sequence.drafted, self.sequence.accepted
+        return tuple(Drafts(name, drafted[name], accepted[name]) for name in sorted(drafted))

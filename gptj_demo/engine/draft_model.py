@@ -1,0 +1,219 @@
+"""Drafts by a small model with the same tokenizer, which draws by the request's own noise.
+
+The draft model reads the text into a KV cache of its own, and its tokens are chosen by a copy of
+the row's controls with the noise of the same seed, position and ids. So the two models choose the
+same token wherever their probabilities are alike (Leviathan, Kalman and Matias 2023, with common
+random numbers in place of rejection sampling).
+
+What the cache holds is compared with a row's tokens at each draft. So nothing has to tell it of
+rejected tokens, ends, retries and reused prefixes: it is cut back to what agrees and reads the
+rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, field
+
+import torch
+
+from gptj_demo.engine.model import Chunk, ForwardModel
+from gptj_demo.engine.model import Rows as DecodeRows
+from gptj_demo.engine.prefix_cache import common_length
+from gptj_demo.engine.sampling import RowSampler, SamplerBatch
+from gptj_demo.engine.scheduler import Sequence
+from gptj_demo.engine.speculation import MOST_DRAFTED, Drafter, PassCost, measure_passes
+
+_MOST_READ = 128
+"""Tokens that a step reads to catch up with texts, at most: the other rows wait for them."""
+_MOST_PENDING = MOST_DRAFTED + 1
+"""Tokens of a row that are decoded together; more are read as a prompt is."""
+
+_FIRST_RATES = {True: 0.7, False: 0.6}
+"""How often a drafted token is right as long as no text has said, greedy or not."""
+_LEARNING_RATE, _USUAL_LEARNING_RATE = 0.1, 0.02
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 32, 512
+"""Tokens between two trials of a row whose drafts do not pay; each pause is twice the last one."""
+
+
+class DraftModel(Drafter):
+    """A draft model and its KV cache, which has the slots of the large model's.
+
+    Ids below `vocabulary` can be drafted, except `unused`. `target` is what a pass of the large
+    model costs.
+    """
+
+    name = "model"
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        model: ForwardModel,
+        max_streams: int,
+        vocabulary: int,
+        unused: torch.Tensor | None,
+        target: PassCost,
+    ) -> None:
+        if not model.verifies:
+            raise ValueError("the draft model's forward path takes one token of a slot at a time")
+        self._model = model
+        self._vocabulary = vocabulary
+        self._unused = unused
+        self._cache = model.make_cache(max_streams)
+        # the tokens of each slot whose keys and values the cache holds
+        self._held: list[list[int]] = [[] for _ in range(max_streams)]
+        self._records: dict[Sequence, _Record] = {}
+        self._usual_rates = dict(_FIRST_RATES)
+        model.prefill(self._cache, Chunk([0] * _MOST_PENDING, 0, 0))  # compiles what it needs
+        passes = measure_passes(model, self._cache)
+        self._token_cost = passes.seconds / target.seconds
+        self._row_cost = passes.row
+
+    def cost(self, rows: int) -> float:
+        return self._token_cost * (1 + self._row_cost * (rows - 1)) / rows
+
+    def chance(self, row: Sequence, sampler: RowSampler) -> float:
+        return self._record(row, sampler).rate
+
+    def draft(
+        self, rows: Rows[Sequence], samplers: Rows[RowSampler], most: Rows[int], least: float
+    ) -> list[list[int]]:
+        drafts: list[list[int]] = [[] for _ in rows]
+        going: list[_Going] = []
+        budget = _MOST_READ
+        for row, sampler, limit, draft in zip(rows, samplers, most, drafts, strict=True):
+            record = self._record(row, sampler)
+            # the last one is drawn from the logits after the one before it
+            limit = min(limit, self._model.shape.context_length - row.length + 1)
+            length = record.length(len(row.generated_token_ids), limit, least)
+            if length <= 0:
+                continue
+            pending, read = self._catch_up(row, budget)
+            budget -= read
+            if len(pending) <= _MOST_PENDING:
+                record.drafted, record.start = draft, len(row.generated_token_ids)
+                going.append(_Going(row, sampler.fork(), length, pending, draft))
+        turn = 0
+        while going:
+            self._draw(going, turn)
+            going = [one for one in going if one.goes_on]
+            turn += 1
+        return drafts
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        length = min(length, len(self._held[source]))
+        self._cache.copy(source, target, length)
+        self._held[target] = self._held[source][:length]
+
+    def forget(self, row: Sequence) -> None:
+        record = self._records.pop(row, None)
+        if record is not None:
+            self._learn(row, record)
+
+    def _record(self, row: Sequence, sampler: RowSampler) -> _Record:
+        """What is known of a row's drafts, the last one included."""
+        record = self._records.get(row)
+        if record is None:
+            rate = self._usual_rates[sampler.greedy]
+            record = self._records[row] = _Record(sampler.greedy, rate)
+        self._learn(row, record)
+        return record
+
+    def _learn(self, row: Sequence, record: _Record) -> None:
+        """Compare the last draft with the tokens that came."""
+        came = row.generated_token_ids[record.start :]
+        for drafted, token_id in zip(record.drafted, came, strict=False):
+            is_right = drafted == token_id
+            record.rate += _LEARNING_RATE * (is_right - record.rate)
+            usual = self._usual_rates[record.is_greedy]
+            self._usual_rates[record.is_greedy] += _USUAL_LEARNING_RATE * (is_right - usual)
+            if not is_right:
+                break
+        record.drafted = []
+
+    def _catch_up(self, row: Sequence, budget: int) -> tuple[list[int], int]:
+        """The tokens of a row that the cache does not hold, and how many were just read.
+
+        At least the newest one is left: its logits are wanted.
+        """
+        held = self._held[row.slot]
+        tokens = [*row.prompt_token_ids, *row.generated_token_ids]
+        del held[common_length(held, tokens, 0, row.length - 1) :]
+        pending = tokens[len(held) :]
+        read = min(budget, len(pending) - 1) if len(pending) > _MOST_PENDING else 0
+        if read:
+            self._model.prefill(self._cache, Chunk(pending[:read], row.slot, len(held)))
+            held += pending[:read]
+        return pending[read:], read
+
+    def _draw(self, going: Rows[_Going], turn: int) -> None:
+        """Decode the pending tokens of some rows and draw the next one of each."""
+        token_ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        last = []
+        for one in going:
+            held = self._held[one.row.slot]
+            token_ids += one.pending
+            positions += range(len(held), len(held) + len(one.pending))
+            slots += [one.row.slot] * len(one.pending)
+            held += one.pending
+            last.append(len(token_ids) - 1)
+        hidden = self._model.decode(self._cache, DecodeRows(token_ids, positions, slots))
+        logits = self._model.logits(hidden[last])
+        samplers = [one.sampler for one in going]
+        batch = SamplerBatch(samplers, self._vocabulary, self._model.device, self._unused)
+        steps = [len(one.row.generated_token_ids) + turn for one in going]
+        for one, sampled in zip(going, batch.sample(logits, steps), strict=True):
+            if sampled.token_id is not None:
+                one.draft.append(sampled.token_id)
+            elif sampled.ended is None:  # NaN: of rows that attend together, a mask keeps it in
+                self._cache.clear(one.row.slot, len(self._held[one.row.slot]))
+                self._held[one.row.slot].clear()
+            one.pending = [] if sampled.token_id is None else [sampled.token_id]
+
+
+@dataclass(slots=True)
+class _Record:
+    """How often drafts of a row are right, and the last one, which began after `start` tokens."""
+
+    is_greedy: bool
+    rate: float
+    drafted: list[int] = field(default_factory=list)
+    start: int = 0
+    pause: int = _SHORTEST_PAUSE
+    next_trial: int = 0
+
+    def length(self, written: int, most: int, least: float) -> int:
+        """How many tokens to draft: the chance that all are right is at least `least`."""
+        if self.rate >= least:
+            self.pause = _SHORTEST_PAUSE
+            if least <= 0 or self.rate >= 1:
+                return most
+            return min(most, max(1, int(math.log(least) / math.log(self.rate))))
+        if written < self.next_trial:
+            return 0
+        self.next_trial = written + self.pause
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE)
+        return min(most, 1)
+
+
+@dataclass(slots=True)
+class _Going:
+    """A row that is being drafted; `pending` are the tokens to decode before the next draw."""
+
+    row: Sequence
+    sampler: RowSampler
+    length: int
+    pending: list[int]
+    draft: list[int]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another token is drafted: fewer than `length` are, and none ends the text."""
+        if not self.pending or len(self.draft) >= self.length:
+            return False
+        params, newest = self.sampler.params, self.draft[-1]
+        ends = newest in self.sampler.eos_token_ids and not params.ignore_eos
+        return not ends and newest not in params.stop_token_ids

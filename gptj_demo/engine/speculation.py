@@ -1,0 +1,215 @@
+"""Drafts tokens that the model may generate next, where verifying them saves time.
+
+A pass over several tokens of a sequence takes little longer than one over a single token where the
+weights' way from memory is what takes the time. The tokens after the newest one are guessed, and
+the runner keeps those that it would have generated. So drafts decide about speed and never about
+tokens.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+
+from gptj_demo.engine.model import Batch, ForwardModel
+from gptj_demo.engine.model import Rows as DecodeRows
+from gptj_demo.engine.model.kv_cache import KVCache
+from gptj_demo.engine.sampling import RowSampler
+from gptj_demo.engine.scheduler import Sequence
+
+MOST_DRAFTED = 8
+"""Tokens that are verified after one, at most."""
+
+_MARGIN = 1.5
+"""A token is verified if its chance is this much above the one at which time is neither lost nor
+saved: sampling in several rounds takes time too."""
+_MOST_LIKELY = 0.9
+_MOST_LIKELY_SAMPLED = 0.7
+"""Chances that drafts reach too rarely for the work of looking for them, where the likeliest token
+is taken and where tokens are drawn."""
+_LEAST_ROW_COST = 0.03
+"""A row costs more on every processor; a measurement beside other programs can say less."""
+_MEASURED_ROWS = 1, 5
+_MEASURED_POSITION = 256
+_MEASURED_SECONDS, _LEAST_ROUNDS = 0.4, 2
+
+
+class Drafter(ABC):
+    """Guesses the next tokens of sequences."""
+
+    name: ClassVar[str]
+    """What metrics call it."""
+
+    def cost(self, rows: int) -> float:
+        """The time of drafting a token for one of so many rows, as a part of a pass of one row."""
+        return 0.0
+
+    @abstractmethod
+    def chance(self, row: Sequence, sampler: RowSampler) -> float:
+        """How likely the next token that it would draft is right."""
+
+    @abstractmethod
+    def draft(
+        self, rows: Rows[Sequence], samplers: Rows[RowSampler], most: Rows[int], least: float
+    ) -> list[list[int]]:
+        """The likely next tokens of each sequence, at most `most` of them.
+
+        Each token's chance, with that of all before it, is at least `least`. Samplers are not
+        changed.
+        """
+
+    def copy(self, source: int, target: int, length: int) -> None:  # noqa: B027
+        """Take note that a slot gets the first positions of another one."""
+
+    def forget(self, row: Sequence) -> None:  # noqa: B027  # not all keep something
+        """Drop what is kept of a sequence that has ended."""
+
+
+class Proposal(NamedTuple):
+    """The tokens to verify after the newest one of a row, and who drafted them."""
+
+    token_ids: list[int]
+    drafter: str
+
+
+class Speculation:
+    """Decides which drafter drafts for a row, and how many tokens.
+
+    `row_cost` is the time that one more row takes in a pass, as a part of a pass of one row.
+    """
+
+    def __init__(self, drafters: Rows[Drafter], row_cost: float) -> None:
+        """`drafters` in the order in which they are preferred."""
+        self._drafters = drafters
+        self.row_cost = row_cost
+
+    def draft(
+        self, rows: Rows[Sequence], samplers: Rows[RowSampler], context_length: int
+    ) -> list[Proposal]:
+        """The tokens to verify after the newest one of each running sequence."""
+        # of a cost: the chance that outweighs it, by the tokens that as much time gives without
+        outweighing = _MARGIN * len(rows) / (1 + self.row_cost * (len(rows) - 1))
+        proposals = [Proposal([], "") for _ in rows]
+        chosen: dict[Drafter, list[int]] = {}
+        most = []
+        for number, (row, sampler) in enumerate(zip(rows, samplers, strict=True)):
+            # after as many as are drafted, one more token follows
+            left = sampler.params.max_new_tokens - len(row.generated_token_ids)
+            most.append(min(MOST_DRAFTED, left - 1, context_length - row.length - 1))
+            most_likely = _MOST_LIKELY if sampler.greedy else _MOST_LIKELY_SAMPLED
+            if most[-1] <= 0 or self.row_cost * outweighing > most_likely:
+                continue
+
+            gains = [
+                one.chance(row, sampler) - one.cost(len(rows)) * outweighing
+                for one in self._drafters
+            ]
+            best = self._drafters[gains.index(max(gains))]
+            chosen.setdefault(best, []).append(number)
+        for drafter, numbers in chosen.items():
+            least = (self.row_cost + drafter.cost(len(numbers))) * outweighing
+            drafts = drafter.draft(
+                [rows[number] for number in numbers],
+                [samplers[number] for number in numbers],
+                [most[number] for number in numbers],
+                least,
+            )
+            for number, draft in zip(numbers, drafts, strict=True):
+                proposals[number] = Proposal(draft, drafter.name)
+        return proposals
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Take note that a slot gets the first positions of another one."""
+        for drafter in self._drafters:
+            drafter.copy(source, target, length)
+
+    def forget(self, row: Sequence) -> None:
+        """Drop what is kept of a sequence that has ended."""
+        for drafter in self._drafters:
+            drafter.forget(row)
+
+
+@dataclass(slots=True)
+class Draft:
+    """The tokens of a draft that are not sampled yet; `place` is that of the logits before them."""
+
+    token_ids: list[int]
+    place: int
+    drafter: str
+
+
+class Drafted(NamedTuple):
+    """The drafts that a step has computed, and its logits, fp32 [wanted, padded_vocabulary]."""
+
+    drafts: dict[Sequence, Draft]
+    logits: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        rows: Rows[Sequence],
+        proposals: Rows[Proposal],
+        places: Rows[int],
+        logits: torch.Tensor,
+    ) -> Drafted:
+        """The drafts of some rows whose own logits stand at `places`."""
+        kept = {}
+        for row, (token_ids, drafter), place in zip(rows, proposals, places, strict=True):
+            if token_ids:
+                row.drafted[drafter] += len(token_ids)
+                kept[row] = Draft(token_ids, place, drafter)
+        return cls(kept, logits)
+
+    def agreeing(self, rows: Rows[Sequence]) -> tuple[list[Sequence], list[int]]:
+        """Those of the rows whose newest token is the drafted one, and where their logits stand."""
+        agreeing, places = [], []
+        for row in rows if self.drafts else ():
+            draft = self.drafts.pop(row, None)
+            if draft is None or draft.token_ids[0] != row.newest_token_id:
+                continue
+            row.accepted[draft.drafter] += 1
+            agreeing.append(row)
+            places.append(draft.place + 1)
+            if len(draft.token_ids) > 1:
+                self.drafts[row] = Draft(draft.token_ids[1:], draft.place + 1, draft.drafter)
+        return agreeing, places
+
+
+class PassCost(NamedTuple):
+    """The seconds of a pass of one row, and what one more row of a slot adds, as a part of it."""
+
+    seconds: float
+    row: float
+
+
+@torch.inference_mode()
+def measure_passes(model: ForwardModel, cache: KVCache) -> PassCost:
+    """What passes of the model cost.
+
+    Writes to the first slot, which must be empty. Passes of one row and of several alternate, and
+    the fastest of each counts.
+    """
+    start = min(_MEASURED_POSITION, model.shape.context_length - max(_MEASURED_ROWS))
+    batches = [
+        Batch(DecodeRows([0] * count, range(start, start + count), [0] * count))
+        for count in _MEASURED_ROWS
+    ]
+    seconds = [math.inf] * len(batches)
+    for batch in batches:  # the first time takes longer
+        model.forward(cache, batch)
+    began, rounds = time.perf_counter(), 0
+    while rounds < _LEAST_ROUNDS or time.perf_counter() - began < _MEASURED_SECONDS:
+        rounds += 1
+        for number, batch in enumerate(batches):
+            begin = time.perf_counter()
+            model.forward(cache, batch)
+            seconds[number] = min(seconds[number], time.perf_counter() - begin)
+    fewer, more = _MEASURED_ROWS
+    measured = (seconds[1] - seconds[0]) / (more - fewer) / seconds[0]
+    return PassCost(seconds[0], max(_LEAST_ROW_COST, model.least_row_cost, measured))
