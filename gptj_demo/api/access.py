@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 
 from gptj_demo.api.errors import ApiError
 from gptj_demo.api.guesses import MAX_ADDRESSES, Guesses
 from gptj_demo.api.keys import Keys, read_keys
+from gptj_demo.api.quota import Quota, make_storage
 from gptj_demo.client import visitor
 from gptj_demo.protocol import Visitor
 from gptj_demo.settings import InvalidSettings, Settings
@@ -53,8 +49,8 @@ class Access:
             PUBLIC_REQUESTS_PER_CALLER if public else None
         )
         tokens = settings.tokens_per_minute or (PUBLIC_TOKENS_PER_MINUTE if public else None)
-        self._tokens = RateLimitItemPerMinute(tokens) if tokens else None
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        storage = make_storage(settings)
+        self._tokens = Quota(tokens, storage) if tokens else None
         self._running: Counter[str] = Counter()
 
     @property
@@ -109,9 +105,7 @@ class Access:
     @contextmanager
     def admit(self, caller: Visitor) -> Iterator[None]:
         """Count a request while it runs; raises `ApiError` 429 if the caller is over a limit."""
-        if self._tokens is not None and not self._limiter.test(self._tokens, caller.name):
-            reset = self._limiter.get_window_stats(self._tokens, caller.name).reset_time
-            seconds = max(1, math.ceil(reset - time.time()))
+        if self._tokens is not None and (seconds := self._tokens.seconds_left(caller.name)):
             raise ApiError(
                 429,
                 f"You have used the {self._tokens.amount:,} tokens that a caller has a minute. Try "
@@ -139,4 +133,4 @@ class Access:
     def charge(self, caller: Visitor, tokens: int) -> None:
         """Count tokens that were read or written for the caller."""
         if self._tokens is not None and tokens:
-            self._limiter.hit(self._tokens, caller.name, cost=tokens)
+            self._tokens.use(caller.name, tokens)

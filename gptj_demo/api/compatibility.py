@@ -73,6 +73,9 @@ NEUTRAL: Mapping[str, Predicate] = {
     "guided_regex": _is_empty,
     "guided_choice": _is_empty,
     "guided_grammar": _is_empty,
+    "guided_decoding_backend": _is_text,
+    "guided_whitespace_pattern": _is_empty,
+    "structured_outputs": _is_empty,
     # transformers
     "do_sample": _one_of(True),
     "num_beams": _one_of(1),
@@ -89,13 +92,10 @@ NEUTRAL: Mapping[str, Predicate] = {
     "n_probs": _one_of(0),
     "id_slot": _one_of(-1),
     "t_max_predict_ms": _one_of(0),
-    "grammar": _is_empty,
-    "json_schema": _is_empty,
     # text-generation-webui
     "ban_eos_token": _one_of(False),
     "add_bos_token": _is_flag,
     "auto_max_new_tokens": _one_of(False),
-    "grammar_string": _is_empty,
     "negative_prompt": _is_empty,
     "temperature_last": _one_of(False),
     "smoothing_factor": _one_of(0),
@@ -142,11 +142,14 @@ ALIASES: Mapping[str, str] = {
     "min_tokens": "min_new_tokens",
     # transformers and text-generation-webui
     "max_new_tokens": "max_tokens",
+    "grammar_string": "guided_grammar",
     # llama.cpp
     "n_predict": "max_tokens",
     "repeat_penalty": "repetition_penalty",
     "repeat_last_n": "repetition_penalty_range",
     "tfs_z": "tfs",
+    "grammar": "guided_grammar",
+    "json_schema": "guided_json",
     # KoboldAI and its clients
     "rep_pen": "repetition_penalty",
     "rep_pen_range": "repetition_penalty_range",

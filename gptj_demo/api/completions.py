@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,8 @@ class _Prompt:
         self._first_index = first_index
         self._shape = shape
         self._timings = timings
-        self._drafted = self._written = self._read = 0
+        self._drafted = self._read = 0
+        self._written: Counter[int] = Counter()  # by choice
         self._cached: int | None = None
 
     @property
@@ -90,7 +91,7 @@ class _Prompt:
     @property
     def usage(self) -> tuple[int, int, int]:
         """Prompt tokens, generated tokens, cached prompt tokens."""
-        return self._read, max(self._drafted, self._written), self._cached or 0
+        return self._read, max(self._drafted, self._written.total()), self._cached or 0
 
     def take(self, event: StreamEvent) -> None:
         """Pass an event to its choice; raises `ApiError` if the generation failed."""
@@ -122,6 +123,7 @@ class _Prompt:
             case Drafting():
                 self._drafted = event.tokens
             case TokenEvent():
+                self._written[event.index] += 1
                 self.writers[event.index].add(event)
             case Passage():
                 self.writers[event.index].add_passage(event)
@@ -129,11 +131,13 @@ class _Prompt:
                 self._finish(event)
 
     def _finish(self, finished: Finished) -> None:
+        if finished.reason == "unmet":
+            raise ApiError(422, str(finished.message), code="match_unmet")
         if finished.reason == "error":
             raise ApiError(500, str(finished.message), code="generation_failed")
         if finished.reason == "cancelled":
             raise ApiError(503, "The playground is shutting down.", code="cancelled")
-        self._written += finished.completion_tokens
+        self._written[finished.index] = finished.completion_tokens
         cached = finished.cached_tokens
         self._cached = cached if self._cached is None else min(self._cached, cached)
         self.writers[finished.index].finish(finished)
@@ -153,7 +157,16 @@ class Completions:
         params: SamplingParams,
         shape: Shape,
         visitor: Visitor,
+        scored_tokens: Sequence[int | None] | None = None,
+        *,
+        first_alone: bool = False,
     ) -> None:
+        """`scored_tokens` stands beside the prompts, as in `GenerationRequest`.
+
+        With `first_alone`, the others enter the queue after the first prompt has been read, so that
+        they can reuse what they have in common with it.
+        """
+        self._first_alone = first_alone
         self.id = f"cmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self._worker = worker
@@ -166,13 +179,15 @@ class Completions:
         self._prompts = [
             _Prompt(
                 vocabulary,
-                GenerationRequest(prompt, params, visitor),
+                GenerationRequest(prompt, params, visitor, scored_tokens=scored),
                 prompt if isinstance(prompt, str) else _text_of(vocabulary, prompt),
                 number * params.n,
                 shape,
                 self._timings,
             )
-            for number, prompt in enumerate(prompts)
+            for number, (prompt, scored) in enumerate(
+                zip(prompts, scored_tokens or [None] * len(prompts), strict=True)
+            )
         ]
         self._queued = deque(self._prompts)  # those that have not entered the worker's queue
 
@@ -186,6 +201,17 @@ class Completions:
             usage.completion_tokens += written
             usage.cached_tokens += cached
         return usage
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that can be generated at most, those of candidates too."""
+        params = [prompt.request.params for prompt in self._prompts]
+        return sum(one.candidates * one.max_new_tokens for one in params)
+
+    @property
+    def prompts_done(self) -> int:
+        """Prompts all of whose choices have ended."""
+        return sum(prompt.is_done for prompt in self._prompts)
 
     @property
     def timings(self) -> dict[str, Any]:
@@ -209,6 +235,8 @@ class Completions:
         while self._queued and waiting < MOST_WAITING:
             is_first = len(self._queued) == len(self._prompts)
             if not (is_first or self._worker.has_place(self._visitor)):
+                return
+            if self._first_alone and not (is_first or self._prompts[0].is_done):
                 return
             prompt = self._queued[0]
             prompt.stream = self._worker.stream(prompt.request)
@@ -280,10 +308,14 @@ class Completions:
             return self.choices(pieces)
         return self.choices([part for piece in pieces for part in piece.by_token()])
 
-    async def whole(self) -> list[dict[str, Any]]:
-        """All choices, once they have ended."""
+    async def whole(
+        self, report: Callable[[], Awaitable[None]] | None = None
+    ) -> list[dict[str, Any]]:
+        """All choices, once they have ended; `report` is called as tokens arrive."""
         whole: dict[int, Piece] = {}
         async for pieces in self.pieces():
+            if report is not None:
+                await report()
             for piece in pieces:
                 if piece.index in whole:
                     whole[piece.index].add(piece)

@@ -61,7 +61,14 @@ class Context:
     async def begin(
         self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request
     ) -> None:
-        """Admit a request and queue it; leaving `resources` ends it and counts its tokens.
+        """Admit a request and queue it, unless the caller leaves; see `admit`."""
+        self.admit(resources, caller, completions, request)
+        await unless_caller_leaves(request, completions.begin())
+
+    def admit(
+        self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request
+    ) -> None:
+        """Admit a request; leaving `resources` ends it and counts its tokens.
 
         The scope of the request gets the completions, for the access log.
         """
@@ -74,7 +81,6 @@ class Context:
             self.access.charge(caller, usage.prompt_tokens + usage.completion_tokens)
 
         resources.push_async_callback(end)
-        await unless_caller_leaves(request, completions.begin())
 
     async def check_prompts(self, prompts: list[str | tuple[int, ...]]) -> None:
         """Raise `ApiError` 400 if a prompt is longer than the settings allow."""

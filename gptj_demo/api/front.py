@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -25,28 +25,44 @@ CALLER_LEFT = 499  # nginx's status for a client that left; only logged
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-POST_ONLY = ("/tokenize", "/detokenize")
+PREFIXES = ("/v1/", "/v2/", "/api/")
+POST_ONLY = ("/tokenize", "/detokenize", "/mcp")
 GET_ONLY = ("/health", "/healthz", "/readyz", "/version", "/metrics", "/docs", "/openapi.json")
+_KOBOLD_POST = ("/api/v1/generate", "/api/extra/generate/stream", "/api/extra/abort")
+_KOBOLD_GET = (
+    "/api/v1/info/version",
+    "/api/v1/model",
+    "/api/v1/config/max_context_length",
+    "/api/extra/version",
+    "/api/extra/true_max_context_length",
+)
 _METHODS = {
     "/v1/completions": "POST",
     "/v1/models": "GET",
     "/v1/score": "POST",
+    "/v1/likely": "POST",
     "/v1/internal/token-count": "POST",
     "/v2/runs": "POST",
+    **dict.fromkeys(_KOBOLD_POST, "POST"),
+    **dict.fromkeys(_KOBOLD_GET, "GET"),
     **dict.fromkeys(POST_ONLY, "POST"),
     **dict.fromkeys(GET_ONLY, "GET"),
 }
 
 
+Log = Callable[[dict[str, Any]], None]
+
+
 def is_api(path: str) -> bool:
     """Whether a path belongs to the API rather than the page."""
-    return path in _METHODS or f"{path}/".startswith(("/v1/", "/v2/"))
+    return path in _METHODS or f"{path}/".startswith(PREFIXES)
 
 
 def add_fallbacks(router: APIRouter) -> None:
     """The responses to wrong methods and to unknown paths of the API."""
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    for path in ("/v1", "/v1/{path:path}", "/v2", "/v2/{path:path}", *POST_ONLY, *GET_ONLY):
+    below = [path for prefix in PREFIXES for path in (prefix[:-1], prefix + "{path:path}")]
+    for path in (*below, *POST_ONLY, *GET_ONLY):
         router.api_route(path, methods=every, include_in_schema=False)(_no_such_route)
 
 
@@ -66,7 +82,7 @@ async def _no_such_route(request: Request) -> Response:
 class Front:
     """Middleware of the API: request ids, the count of responses, the size of bodies, the log.
 
-    `log` gets the fields of each line of the access log; None where there is none.
+    Each of `logs` gets the fields of a line of the access log.
     """
 
     def __init__(
@@ -74,12 +90,12 @@ class Front:
         app: ASGIApp,
         metrics: Metrics,
         max_body_bytes: int,
-        log: Callable[[dict[str, Any]], None] | None = None,
+        logs: Sequence[Log] = (),
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
-        self._log = log
+        self._logs = logs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_api(scope["path"]):
@@ -91,18 +107,11 @@ class Front:
         path = scope["path"] if scope["path"] in _METHODS else "other"  # it can hold a text
         began, status = time.monotonic(), CALLER_LEFT
 
-        async def answer(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
-                self._metrics.responses.labels(path, str(status)).inc()
-            await send(message)
+        has_ended = False
 
-        try:
-            await self._serve(scope, receive, answer)
-        finally:
-            if self._log is not None:
+        def end() -> None:
+            nonlocal has_ended
+            if self._logs and not has_ended:
                 completions = scope.get(COMPLETIONS)
                 fields = {
                     "request_id": request_id,
@@ -111,7 +120,25 @@ class Front:
                     "status": status,
                     "ms": round(1000 * (time.monotonic() - began), 3),
                 }
-                self._log(fields | ({} if completions is None else completions.timings))
+                fields |= {} if completions is None else completions.timings
+                for log in self._logs:
+                    log(fields)
+            has_ended = True
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                self._metrics.responses.labels(path, str(status)).inc()
+            elif not message.get("more_body"):
+                end()  # before FastAPI ends the span
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, answer)
+        finally:
+            end()
 
     async def _serve(self, scope: Scope, receive: Receive, answer: Send) -> None:
         """Pass on a request whose body is not too large."""

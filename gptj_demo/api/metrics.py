@@ -63,6 +63,18 @@ class Metrics:
         self._cached = Counter(
             "gptj_cached_tokens", "Those of them that had been read before.", registry=registry
         )
+        self._drafted = Counter(
+            "gptj_drafted_tokens",
+            "Tokens that were drafted and verified, by drafter: lookup or model.",
+            ["drafter"],
+            registry=registry,
+        )
+        self._accepted = Counter(
+            "gptj_accepted_tokens",
+            "Those of them that are in completions.",
+            ["drafter"],
+            registry=registry,
+        )
         self._written = Counter("gptj_completion_tokens", "Tokens written.", registry=registry)
         self._first = Histogram(
             "gptj_first_token_seconds",
@@ -84,6 +96,9 @@ class Metrics:
         )
         for outcome in ("finished", "cancelled", "error"):
             self._requests.labels(outcome)
+        for drafter in ("lookup", "model"):
+            self._drafted.labels(drafter)
+            self._accepted.labels(drafter)
         registry.register(_State(worker, self))
         ProcessCollector(registry=registry)
 
@@ -139,6 +154,9 @@ class Metrics:
         # the token that ended a text has no event of its own
         self._written.inc(max(0, event.completion_tokens - one.reported.get(event.index, 0)))
         self._completions.labels(event.reason).inc()
+        for drafter, drafted, accepted in event.drafts:
+            self._drafted.labels(drafter).inc(drafted)
+            self._accepted.labels(drafter).inc(accepted)
         if event.index == 0:
             self._cached.inc(event.cached_tokens)
         one.failed |= event.reason == "error"
@@ -174,6 +192,9 @@ class _State(Collector):
             ),
             "gptj_model_ready": ("1 when the model answers.", worker.status.state == "ready"),
         }
+        engines = worker.health().engines
+        if engines is not None:
+            gauges["gptj_engines_ready"] = ("Engines that take requests.", engines)
         for name, (said, value) in gauges.items():
             yield GaugeMetricFamily(name, said, value=float(value))
         restarts = "Times that the model's process ended and was started again."

@@ -14,6 +14,8 @@ def model_id(model: ModelInfo, setting: str) -> str:
     """The id of the loaded model; `setting` is the deployer's `model`."""
     if model.is_sample:
         return SAMPLE
+    if model.served is not None:
+        return model.name
     is_gpt_j = setting.lower() in ("auto", GPT_J.lower()) and not model.adapters
     return GPT_J if is_gpt_j else model.name
 

@@ -15,6 +15,7 @@ from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
+from gptj_demo.api.matching import named_as_given
 from gptj_demo.api.responses import CompletionResponse, Model, ModelList
 from gptj_demo.api.schema import (
     CompletionRequest,
@@ -24,7 +25,7 @@ from gptj_demo.api.schema import (
     shape_of,
 )
 from gptj_demo.api.streaming import EventStream, events, unless_caller_leaves
-from gptj_demo.protocol import ModelInfo
+from gptj_demo.protocol import ModelInfo, Visitor
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.software import software_version
 
@@ -64,7 +65,10 @@ class OpenAI:
         """Continue texts. OpenAI's parameters under OpenAI's names, and the playground's own."""
         caller = self._api.access.identify(request)
         body: Any = await read_body(request, CompletionRequest)
-        params = read_params(body)
+        with named_as_given(body):
+            return await self._answer(request, caller, body)
+
+    async def _answer(self, request: Request, caller: Visitor, body: Any) -> Response:
         if body.stream_options is not None and not body.stream:
             raise ApiError(
                 400,
@@ -72,15 +76,11 @@ class OpenAI:
                 code="invalid_value",
                 param="stream_options",
             )
-        model = self._api.ready_model(body.model)
-        prompts = _prompts_of(body.prompt)
-        if body.truncate_prompt_tokens is not None:
-            prompts = await self._ends_of(prompts, body.truncate_prompt_tokens)
-        _check_size(len(prompts), params)
-        await self._api.check_prompts(prompts)
+        completions = await completions_for(self._api, body, caller)
         async with AsyncExitStack() as resources:
-            completions = Completions(self._api.worker, prompts, params, shape_of(body), caller)
             await self._api.begin(resources, caller, completions, request)
+            model = self._api.worker.model
+            assert model is not None
             same = {
                 "id": completions.id,
                 "object": "text_completion",
@@ -106,20 +106,6 @@ class OpenAI:
             times = {"timings": completions.timings} if body.timings else {}
             return JSONResponse(envelope(choices=choices, usage=completions.usage.json(), **times))
 
-    async def _ends_of(
-        self, prompts: list[str | tuple[int, ...]], count: int
-    ) -> list[str | tuple[int, ...]]:
-        """The last tokens of each prompt, `count` at most."""
-        ends: list[str | tuple[int, ...]] = []
-        for prompt in prompts:
-            if isinstance(prompt, str):
-                tokens = await self._api.worker.tokenize(prompt)
-                ids = tuple(token.token_id for token in tokens[-count:])
-                ends.append(prompt if len(tokens) <= count else ids)
-            else:
-                ends.append(prompt[-count:])
-        return ends
-
     def _describe(self, model: ModelInfo) -> dict[str, Any]:
         return {
             "id": self._api.id_of(model),
@@ -141,6 +127,33 @@ class OpenAI:
         """One model."""
         self._api.access.identify(request)
         return JSONResponse(self._describe(self._api.ready_model(model)))
+
+
+async def completions_for(api: Context, body: Any, caller: Visitor) -> Completions:
+    """The completions that a checked body asks for, not queued yet; raises `ApiError`."""
+    params = read_params(body)
+    api.ready_model(body.model)
+    prompts = _prompts_of(body.prompt)
+    if body.truncate_prompt_tokens is not None:
+        prompts = await _ends_of(api, prompts, body.truncate_prompt_tokens)
+    _check_size(len(prompts), params)
+    await api.check_prompts(prompts)
+    return Completions(api.worker, prompts, params, shape_of(body), caller)
+
+
+async def _ends_of(
+    api: Context, prompts: list[str | tuple[int, ...]], count: int
+) -> list[str | tuple[int, ...]]:
+    """The last tokens of each prompt, `count` at most."""
+    ends: list[str | tuple[int, ...]] = []
+    for prompt in prompts:
+        if isinstance(prompt, str):
+            tokens = await api.worker.tokenize(prompt)
+            ids = tuple(token.token_id for token in tokens[-count:])
+            ends.append(prompt if len(tokens) <= count else ids)
+        else:
+            ends.append(prompt[-count:])
+    return ends
 
 
 def _prompts_of(prompt: Any) -> list[str | tuple[int, ...]]:

@@ -106,6 +106,34 @@ class ScoreResponse(BaseModel):
     usage: Usage
 
 
+class LikelyNode(BaseModel):
+    """One token of the tree, and with its parents a continuation."""
+
+    id: int = Field(description="Its place in data.")
+    parent: int | None = Field(description="The token before it; null for the first of a path.")
+    depth: int = Field(description="How many tokens the continuation has.")
+    token_id: int
+    token: str = Field(description="The token's text; of a part of a character its bytes.")
+    text: str = Field(description="The whole continuation.")
+    logprob: float = Field(description="Of the token after those before it; natural logarithm.")
+    sum_logprob: float = Field(description="Of the whole continuation.")
+    ends: bool = Field(description="Whether the token ends the text.")
+
+
+class LikelyResponse(BaseModel):
+    """The most probable continuations, of whatever length, the most probable first."""
+
+    object: Literal["list"]
+    model: str
+    after_controls: bool = Field(description="Whose probabilities they are.")
+    data: list[LikelyNode]
+    covered: list[float] = Field(
+        description="For 1, 2, 3 tokens and so on: the probability that a continuation of that "
+        "length is in the tree."
+    )
+    usage: Usage
+
+
 class ErrorObject(BaseModel):
     """What was wrong."""
 

@@ -6,7 +6,7 @@ each error names the parameter and the allowed values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
@@ -16,9 +16,18 @@ from starlette.requests import Request
 from gptj_demo.api.choices import Shape
 from gptj_demo.api.compatibility import in_our_terms
 from gptj_demo.api.errors import ApiError
+from gptj_demo.api.matching import MatchFields, read_match
+from gptj_demo.client.likely import MAX_DEPTH, MAX_NODES
 from gptj_demo.control import Control
 from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
-from gptj_demo.sampling import CONTROLS, MAX_ALTERNATIVES, MAX_BIAS, SamplingParams
+from gptj_demo.sampling import (
+    CONTROLS,
+    MAX_ALTERNATIVES,
+    MAX_BIAS,
+    MAX_NEW_TOKENS,
+    TREE_CONTROLS,
+    SamplingParams,
+)
 
 MAX_PROMPTS = 128
 DEFAULTS = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
@@ -115,15 +124,15 @@ def _field(control: Control) -> tuple[Any, Any]:
     return annotation | None, Field(default, title=control.label, description=said)
 
 
-def _controls() -> dict[str, Any]:
-    return {control.api_name: _field(control) for control in CONTROLS}
+def _fields(controls: Iterable[Control]) -> dict[str, Any]:
+    return {control.api_name: _field(control) for control in controls}
 
 
 CompletionRequest = create_model(
     "CompletionRequest",
-    __base__=_Body,
+    __base__=(MatchFields, _Body),
     __doc__="A text to continue, and how.",
-    **_controls(),
+    **_fields(CONTROLS),
 )
 """The body of POST /v1/completions."""
 
@@ -166,6 +175,32 @@ class ScoreRequest(BaseModel):
     )
 
 
+class _LikelyBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    model: str | None = Field(None, description="The model, as /v1/models names it.")
+    prompt: str | TokenIds = Field(description="What stands before, a text or token ids.")
+    max_nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] = Field(
+        100, description="How many continuations the tree has at most."
+    )
+    max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = Field(
+        12, description="How many tokens a continuation has at most."
+    )
+    min_probability: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="How probable a continuation is at least."
+    )
+
+
+LikelyRequest = create_model(
+    "LikelyRequest",
+    __base__=_LikelyBody,
+    __doc__="A prompt, and the size of the tree of its most probable continuations. With a control "
+    "the probabilities are those after the controls, without one the model's own.",
+    **_fields(TREE_CONTROLS),
+)
+"""The body of POST /v1/likely."""
+
+
 class DetokenizeRequest(BaseModel):
     """Tokens to turn into text."""
 
@@ -204,8 +239,13 @@ async def read_body(request: Request, model: type[Body]) -> Body:
             f"The body must be JSON, sent as Content-Type: application/json; it was {kind[:60]!r}.",
             code="invalid_content_type",
         )
+    return parse_body(await request.body(), model)
+
+
+def parse_body(content: bytes, model: type[Body]) -> Body:
+    """The checked body in JSON; raises `ApiError` 400 for the first thing that is wrong."""
     try:
-        return model.model_validate_json(in_our_terms(await request.body()))
+        return model.model_validate_json(in_our_terms(content))
     except ValidationError as error:
         raise _explain(error, model) from None
 
@@ -232,7 +272,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> ApiError:
         return ApiError(400, message, code="unsupported_parameter", param=name)
     if name == "prompt" and model is CompletionRequest:
         message = _explain_prompt(error)
-    elif model is CompletionRequest and name in _CONTROL_NAMES:
+    elif model in (CompletionRequest, LikelyRequest) and name in _CONTROL_NAMES:
         message = _explain_control(_CONTROL_NAMES[name], first, message)
     else:
         place = ".".join(str(part) for part in first["loc"])[:100]
@@ -265,7 +305,7 @@ def _explain_control(name: str, first: Any, message: str) -> str:
 
 def read_params(body: BaseModel) -> SamplingParams:
     """The controls of a checked body; raises `ApiError` where they contradict each other."""
-    values = {ours: getattr(body, name) for name, ours in _CONTROL_NAMES.items()}
+    values = {ours: getattr(body, name, None) for name, ours in _CONTROL_NAMES.items()}
     values = {name: value for name, value in values.items() if value is not None}
     if isinstance(values.get("stop"), str):
         values["stop"] = [values["stop"]]
@@ -275,7 +315,12 @@ def read_params(body: BaseModel) -> SamplingParams:
     scored = getattr(body, "prompt_logprobs", None)
     if scored is not None:
         values |= {"echo": True, "logprobs": max(scored, values.get("logprobs") or 0)}
-    return params_of({**DEFAULTS, **values})
+    defaults: dict[str, Any] = dict(DEFAULTS)
+    if isinstance(body, LikelyRequest):  # nothing is written, so nothing is too short
+        defaults["max_new_tokens"] = MAX_NEW_TOKENS
+    if isinstance(body, MatchFields):
+        values |= read_match(body)
+    return params_of({**defaults, **values})
 
 
 def shape_of(body: Any) -> Shape:
@@ -311,6 +356,7 @@ def components() -> dict[str, Any]:
     models: list[type[BaseModel]] = [
         CompletionRequest,
         ScoreRequest,
+        LikelyRequest,
         TokenizeRequest,
         TokenCountRequest,
         DetokenizeRequest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,6 +18,8 @@ from gptj_demo.api.errors import ApiError
 from gptj_demo.api.responses import ScoreResponse
 from gptj_demo.api.schema import ScoreRequest, params_of, read_body
 from gptj_demo.api.streaming import unless_caller_leaves
+from gptj_demo.client.scoring import shares_prefix
+from gptj_demo.protocol import Visitor
 
 
 class Score:
@@ -38,42 +41,87 @@ class Score:
         caller = self._api.access.identify(request)
         body = await read_body(request, ScoreRequest)
         model = self._api.ready_model(body.model)
-        prompt = await self._ids(body.prompt, begins=True) or (model.bos_token_id,)
-        continuations = [await self._ids(one, begins=False) for one in body.continuations]
-        if not all(continuations):
-            raise ApiError(
-                400,
-                f"Continuation {continuations.index(())} is empty.",
-                code="invalid_value",
-                param="continuations",
-            )
-        alternatives = body.logprobs or 0
-        params = params_of({"max_new_tokens": 0, "echo": True, "logprobs": alternatives})
-        texts: list[str | tuple[int, ...]] = [prompt + one for one in continuations]
-        await self._api.check_prompts(texts)
+        prompts = [body.prompt] * len(body.continuations)
+        scores = await scores_for(
+            self._api, prompts, body.continuations, body.logprobs or 0, caller
+        )
         async with AsyncExitStack() as resources:
-            shape = Shape(prompt_logprobs=alternatives)
-            completions = Completions(self._api.worker, texts, params, shape, caller)
-            await self._api.begin(resources, caller, completions, request)
-            choices = await unless_caller_leaves(request, completions.whole())
-            scores = [
-                _describe(index, ids, choice["prompt_logprobs"][-len(ids) :])
-                for index, (ids, choice) in enumerate(zip(continuations, choices, strict=True))
-            ]
+            await self._api.begin(resources, caller, scores.completions, request)
+            data = await unless_caller_leaves(request, scores.whole())
             return JSONResponse(
                 {
                     "object": "list",
                     "model": self._api.id_of(model),
-                    "data": scores,
-                    "usage": completions.usage.json(),
+                    "data": data,
+                    "usage": scores.completions.usage.json(),
                 }
             )
 
-    async def _ids(self, text: str | list[int], *, begins: bool) -> tuple[int, ...]:
-        """The token ids of a prompt (if it `begins` a text) or a continuation."""
+
+class Scores:
+    """The scores of continuations, each after its own prompt."""
+
+    def __init__(self, completions: Completions, continuations: Sequence[tuple[int, ...]]) -> None:
+        self.completions = completions
+        self._continuations = continuations
+
+    async def whole(
+        self, report: Callable[[], Awaitable[None]] | None = None
+    ) -> list[dict[str, Any]]:
+        """All scores, in order; `report` is called as they arrive."""
+        choices = await self.completions.whole(report)
+        return [
+            _describe(index, ids, choice["prompt_logprobs"][-len(ids) :])
+            for index, (ids, choice) in enumerate(zip(self._continuations, choices, strict=True))
+        ]
+
+
+async def scores_for(
+    api: Context,
+    prompts: Sequence[str | list[int]],
+    continuations: Sequence[str | list[int]],
+    alternatives: int,
+    caller: Visitor,
+) -> Scores:
+    """The scores of each continuation after the prompt in the same place, not queued yet.
+
+    Prompt and continuation are tokenized separately. Raises `ApiError` and `RequestRefused`.
+    """
+    known: dict[tuple[str, bool], tuple[int, ...]] = {}
+
+    async def ids_of(text: str | list[int], *, begins: bool) -> tuple[int, ...]:
         if not isinstance(text, str):
             return tuple(text)
-        return tuple(one.token_id for one in await self._api.worker.tokenize(text, begins=begins))
+        if (text, begins) not in known:
+            tokens = await api.worker.tokenize(text, begins=begins)
+            known[text, begins] = tuple(token.token_id for token in tokens)
+        return known[text, begins]
+
+    begin_of_text = (api.ready_model(None).bos_token_id,)
+    before = [await ids_of(one, begins=True) or begin_of_text for one in prompts]
+    scored = [await ids_of(one, begins=False) for one in continuations]
+    if not all(scored):
+        raise ApiError(
+            400,
+            f"Continuation {scored.index(())} is empty.",
+            code="invalid_value",
+            param="continuations",
+        )
+    params = params_of({"max_new_tokens": 0, "echo": True, "logprobs": alternatives})
+    texts: list[str | tuple[int, ...]] = [
+        prompt + one for prompt, one in zip(before, scored, strict=True)
+    ]
+    await api.check_prompts(texts)
+    completions = Completions(
+        api.worker,
+        texts,
+        params,
+        Shape(prompt_logprobs=alternatives),
+        caller,
+        [len(one) for one in scored],
+        first_alone=shares_prefix(before),
+    )
+    return Scores(completions, scored)
 
 
 def _describe(

@@ -6,13 +6,16 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 
-from gptj_demo.api import docs
+from gptj_demo.api import docs, tracing
 from gptj_demo.api.access import Access
 from gptj_demo.api.access_log import write_line
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import DESCRIPTION, ERRORS, TITLE, describe_bodies
-from gptj_demo.api.front import Front, add_error_answers, add_fallbacks
+from gptj_demo.api.front import Front, Log, add_error_answers, add_fallbacks
 from gptj_demo.api.health import Health
+from gptj_demo.api.kobold import Kobold
+from gptj_demo.api.likely import Likely
+from gptj_demo.api.mcp import Mcp
 from gptj_demo.api.metrics import Metrics
 from gptj_demo.api.openai import OpenAI
 from gptj_demo.api.pipeline_cloud import PipelineCloud
@@ -38,17 +41,33 @@ def build_service(worker: Worker, settings: Settings) -> FastAPI:
         Front,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
-        log=write_line if settings.access_log == "json" else None,
+        logs=_logs(settings),
     )
     add_error_answers(app)
     describe_bodies(app, access.needs_key)
     return app
 
 
+def _logs(settings: Settings) -> list[Log]:
+    logs: list[Log] = [write_line] if settings.access_log == "json" else []
+    if tracing.is_installed():
+        logs.append(tracing.add_to_span)
+    return logs
+
+
 def _routes(app: FastAPI, api: Context, metrics: Metrics) -> APIRouter:
     """All routes of the API."""
     router = APIRouter(responses=ERRORS)
-    for family in (OpenAI(api), Score(api), Tokens(api), PipelineCloud(api)):
+    families = (
+        OpenAI(api),
+        Score(api),
+        Likely(api),
+        Tokens(api),
+        PipelineCloud(api),
+        Kobold(api),
+        Mcp(api),
+    )
+    for family in families:
         family.add_to(router)
     plain = APIRouter()
     Health(api, metrics).add_to(plain)

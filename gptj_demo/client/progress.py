@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from gptj_demo.protocol import (
     EngineEvent,
+    Expanded,
     Finished,
     PromptScored,
     Resumption,
@@ -18,6 +19,7 @@ from gptj_demo.protocol import (
     Submit,
     TokenEvent,
     Written,
+    beginnings,
 )
 
 MOST_DEATHS = 3
@@ -32,6 +34,11 @@ class _Completion:
     sampled_logprobs: list[float] = field(default_factory=list)
     sum_logprob: float | None = None
     filtered_away: int = 0
+
+    @classmethod
+    def of(cls, written: Written) -> _Completion:
+        """A completion that begins with what is written."""
+        return cls(list(written.token_ids), list(written.sampled_logprobs))
 
     def written(self) -> Written:
         return Written(
@@ -54,8 +61,10 @@ class Progress:
         self.cancelled = False
         self.prompt_tokens = len(submit.prompt_token_ids)
         self._submit = submit
-        self._completions = {i: _Completion() for i in range(submit.params.candidates)}
+        written = beginnings(submit.params, submit.expansion)
+        self._completions = {i: _Completion.of(one) for i, one in written.items()}
         self._unsent = list(self._completions)  # no engine has them at present
+        self._candidates = len(written)
         self._started: float | None = None
         self._is_scored = False
 
@@ -84,6 +93,8 @@ class Progress:
                 if self._started is not None:
                     return None  # another engine goes on
                 self._started = now
+            case Expanded():
+                self.deaths = 0
             case PromptScored():
                 self.deaths = 0
                 self._is_scored = True
@@ -103,7 +114,7 @@ class Progress:
     def next_part(self, completions: int, now: float) -> Submit:
         """The message that sends the next completions to an engine, at `now` in seconds."""
         indexes, self._unsent = self._unsent[:completions], self._unsent[completions:]
-        if self._started is None and len(indexes) == self._submit.params.candidates:
+        if self._started is None and len(indexes) == self._candidates:
             return self._submit
         written = {index: self._completions[index].written() for index in indexes}
         elapsed = 0.0 if self._started is None else now - self._started

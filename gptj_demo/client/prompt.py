@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from gptj_demo import guidance
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.control_values import InvalidControl
 from gptj_demo.protocol import GenerationRequest, ModelInfo, Submit
 from gptj_demo.sampling import SamplingParams
+from gptj_demo.served import Served
 from gptj_demo.texts import message
 from gptj_demo.tokenization import Vocabulary
 
@@ -63,8 +65,11 @@ async def build_submit(
 ) -> Submit:
     """Tokenize and check a request; raises `RequestRefused`."""
     params, vocabulary = request.params, ready.vocabulary
+    if ready.model is not None and ready.model.served is not None:
+        check_served(request, ready.model.served)
     try:
         controls = vocabulary.tokenize_controls(params)
+        await guidance.check(params)
     except InvalidControl as error:
         raise RequestRefused("invalid", error.message, error.name) from None
     if isinstance(request.prompt, str):
@@ -82,7 +87,23 @@ async def build_submit(
         controls.bad_words,
         controls.dry_sequence_breakers,
         max(0, len(token_ids) - len(kept)),
+        expansion=request.expansion,
+        scored_tokens=request.scored_tokens,
+        visitor=None if request.visitor is None else request.visitor.name,
     )
+
+
+def check_served(request: GenerationRequest, served: Served) -> None:
+    """Raise `RequestRefused` for what the server that computes the model does not have."""
+    if request.expansion is not None:
+        raise RequestRefused("invalid", message("refused.no_tree", server=served.server))
+    control = served.missing(request.params)
+    if control is None:
+        return
+    if control.name == "echo":
+        raise RequestRefused("invalid", message("refused.no_scores", server=served.server))
+    why = message("refused.not_served", control=control.called, server=served.server)
+    raise RequestRefused("invalid", why, control.name)
 
 
 async def check_request(request: GenerationRequest, ready: Ready) -> None:
@@ -116,14 +137,3 @@ def fit(token_ids: tuple[int, ...], params: SamplingParams, context_length: int)
 def longest_read(max_new_tokens: int, context_length: int) -> int:
     """Tokens of a prompt that are read if it may be truncated: at least half of the context."""
     return context_length - min(max_new_tokens, context_length // 2)
-
-
-async def dropped_by_truncation(text: str, max_new_tokens: int, ready: Ready) -> tuple[int, int]:
-    """How many tokens and characters `truncate` = left drops from a text.
-
-    A partly dropped character counts as dropped. Raises `RequestRefused`.
-    """
-    token_ids = await encode(text, ready)
-    dropped = max(0, len(token_ids) - longest_read(max_new_tokens, ready.context_length))
-    size = ready.vocabulary.tokens(token_ids, text)[dropped - 1].end if dropped else 0
-    return dropped, len(text.encode()[:size].decode(errors="replace"))

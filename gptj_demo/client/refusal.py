@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from gptj_demo.returned import RefusalKind
 from gptj_demo.texts import Message, MessageError
 
-RefusalKind = Literal["invalid", "too_long", "queue_full", "unavailable"]
+__all__ = ["RefusalKind", "RequestRefused"]
 
 
 class RequestRefused(MessageError):

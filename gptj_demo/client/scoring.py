@@ -28,6 +28,8 @@ MAX_PARTS = 64
 MAX_TOKENS_READ = 65_536
 """Limits on what one request makes the model read, so that others do not wait long."""
 MOST_STREAMS = 16
+MIN_SHARED_TOKENS = 32
+"""Prompts that begin with fewer tokens in common are read side by side at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,14 @@ class LeaveOneOut(NamedTuple):
     parts: list[str]
     prompts: list[tuple[int, ...]]
     dropped_tokens: int
+
+
+def shares_prefix(prompts: Sequence[Sequence[int]]) -> bool:
+    """Whether to read the first prompt before the others, which can then reuse its beginning."""
+    beginning = tuple(prompts[0][:MIN_SHARED_TOKENS])
+    return len(beginning) == MIN_SHARED_TOKENS and any(
+        tuple(prompt[:MIN_SHARED_TOKENS]) == beginning for prompt in prompts[1:]
+    )
 
 
 def most_parts(tokens: int) -> int:
@@ -195,7 +205,8 @@ async def score_continuations(
     params = make_params(controls)
     check_fits(worker, prompts, continuation, params.truncate)
     model = worker.model
-    limit = MOST_STREAMS if model is None else min(MOST_STREAMS, model.max_streams)
+    most = MOST_STREAMS if model is None else min(MOST_STREAMS, model.max_streams)
+    limit = 1 if shares_prefix(prompts) else most
     waiting = deque(range(len(prompts)))
     running: dict[asyncio.Task[ContinuationScore], int] = {}
     try:
@@ -219,6 +230,8 @@ async def score_continuations(
                     waiting.appendleft(place)  # retry once our queue has moved
                     limit = len(running)
                 else:
+                    if place == 0:
+                        limit = most
                     yield place, score
     finally:
         for task in running:
@@ -235,7 +248,7 @@ async def _score(
 ) -> ContinuationScore:
     """The score after one prompt; raises `RequestRefused`, also if the engine failed."""
     ids = continuation.token_ids
-    request = GenerationRequest(prompt + ids, params, visitor)
+    request = GenerationRequest(prompt + ids, params, visitor, scored_tokens=len(ids))
     scored = None
     async with aclosing(worker.stream(request)) as stream:
         async for event in stream:

@@ -71,6 +71,7 @@ class Stream:
         observer: Observer | None = None,
     ) -> None:
         params = request.params
+        candidates, n = request.candidates, request.n
         self.request_id = request_id
         self.request = request
         self.seed: int = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
@@ -80,11 +81,11 @@ class Stream:
         self._loop: asyncio.AbstractEventLoop | None = None  # None until the first event is wanted
         self._events = Backlog()  # of StreamEvent and RequestRefused
         self._arrived = asyncio.Event()
-        self._unfinished = set(range(params.candidates))
-        self._left = params.n  # completions whose end has not been passed on
+        self._unfinished = set(range(candidates))
+        self._left = n  # completions whose end has not been passed on
         self._ended = False
         self._over = False
-        self._ranking = _Ranking(params.n) if params.candidates > params.n else None
+        self._ranking = _Ranking(n) if candidates > n else None
 
     def __aiter__(self) -> Stream:
         return self
@@ -251,4 +252,4 @@ class _Ranking:
 def _merit(end: Finished) -> tuple[bool, float, int]:
     """Sorts candidates: failed ones last, then by mean log-probability, then by index."""
     mean = -math.inf if end.mean_logprob is None else end.mean_logprob
-    return end.reason == "error", -mean, end.index
+    return end.is_failure, -mean, end.index

@@ -133,6 +133,7 @@ def test_keys_and_limits_at_work(capfd: pytest.CaptureFixture[str]) -> None:
             with pytest.raises(openai.AuthenticationError):
                 stranger.models.list()
         assert playground.http.get("/metrics").status_code == 401
+        assert playground.http.post("/mcp", json={}).status_code == 401
         assert playground.http.get("/healthz").status_code == 200
         with openai.OpenAI(base_url=url, api_key="second-key", max_retries=0) as ours:
             assert ours.completions.create(**options).choices[0].text
@@ -156,6 +157,12 @@ def test_keys_and_limits_at_work(capfd: pytest.CaptureFixture[str]) -> None:
             with pytest.raises(openai.RateLimitError, match="400 tokens") as refused:
                 ours.completions.create(**options)
             assert int(refused.value.response.headers["retry-after"]) >= 1
+            tool = {"name": "generate", "arguments": {"prompt": "Once"}}
+            asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool}
+            accept = {"Accept": "application/json, text/event-stream"}
+            answer = playground.http.post("/mcp", json=asked, headers=accept)
+            assert "400 tokens" in answer.text
+            assert '"isError":true' in answer.text
         with openai.OpenAI(base_url=url, api_key="first-key-of-ours", max_retries=0) as other:
             assert other.completions.create(**options).choices[0].text
         # the page asks for its own name and password

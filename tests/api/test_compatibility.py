@@ -25,7 +25,7 @@ EXAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "prompt_cache_key": (["abc"], [1]),
     "safety_identifier": (["abc"], [1]),
     "suffix": (["", None], [" and so on"]),
-    "response_format": ([{"type": "text"}], [{"type": "json_object"}]),
+    "response_format": ([{"type": "text"}], [{"type": "grammar"}]),
     "skip_special_tokens": ([True], [False, 1]),
     "spaces_between_special_tokens": ([True, False], [1]),
     "add_special_tokens": ([True, False], [1]),
@@ -40,6 +40,9 @@ EXAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "guided_regex": (["", None], ["a+"]),
     "guided_choice": ([[], None], [["a", "b"]]),
     "guided_grammar": ([""], ["root ::= 'a'"]),
+    "guided_decoding_backend": (["outlines"], [1]),
+    "guided_whitespace_pattern": ([""], ["[ ]?"]),
+    "structured_outputs": ([{}, None], [{"regex": "a"}]),
     "do_sample": ([True], [False]),
     "num_beams": ([1], [4, True]),
     "guidance_scale": ([1, 1.0], [1.5]),
@@ -54,12 +57,9 @@ EXAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "n_probs": ([0], [5]),
     "id_slot": ([-1], [0]),
     "t_max_predict_ms": ([0], [100]),
-    "grammar": ([""], ["root ::= 'a'"]),
-    "json_schema": ([{}], [{"type": "object"}]),
     "ban_eos_token": ([False], [True]),
     "add_bos_token": ([True, False], [1]),
     "auto_max_new_tokens": ([False], [True]),
-    "grammar_string": ([""], ["root ::= 'a'"]),
     "negative_prompt": ([""], ["bad"]),
     "temperature_last": ([False], [True]),
     "smoothing_factor": ([0], [0.2]),
@@ -91,6 +91,7 @@ SAID: dict[str, Any] = {
     "repeat_penalty": 1.2, "repeat_last_n": 64, "tfs_z": 0.9, "rep_pen": 1.2, "rep_pen_range": 64,
     "typical": 0.9, "sampler_seed": 3, "stop_sequence": ["."],
     "stopping_strings": ["."], "mirostat_mode": 2,
+    "grammar": 'root ::= "a"', "grammar_string": 'root ::= "a"', "json_schema": {"type": "object"},
 }  # fmt: skip
 """A value of each of other servers' names."""
 
@@ -241,4 +242,5 @@ def test_a_stream_can_send_the_usage_so_far_with_every_chunk(playground: Playgro
     usages = [json.loads(line)["usage"] for line in lines if line.startswith("{")]
     counts = [usage["completion_tokens"] for usage in usages]
     assert counts == sorted(counts)
+    assert counts[0] > 0
     assert counts[-1] == 6

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gptj_demo.api.timings import Timings
-from gptj_demo.protocol import Started, TokenEvent
+from gptj_demo.drafts import Drafts
+from gptj_demo.protocol import Finished, Started, TokenEvent
+from gptj_demo.texts import message
 
 from .conftest import Playground
 
@@ -150,6 +154,20 @@ def test_times_are_between_the_events() -> None:
     }  # fmt: skip
 
 
+def test_drafted_tokens_of_all_completions_are_told() -> None:
+    timings = Timings()
+    for index, (drafted, accepted) in enumerate(((5, 3), (4, 0))):
+        end = Finished(1, "length", message("end.model"), "", 8, 6, 0, index)
+        drafts = Drafts("lookup", drafted, accepted), Drafts("model", 2, 1)
+        timings.note(replace(end, drafts=drafts))
+    told = timings.json(read=8, cached=0, written=12)
+    assert (told["draft_n"], told["draft_n_accepted"]) == (13, 5)
+    assert told["drafters"] == {
+        "lookup": {"draft_n": 9, "draft_n_accepted": 3},
+        "model": {"draft_n": 4, "draft_n_accepted": 2},
+    }
+
+
 def test_more_numbers_than_an_answer_holds_are_refused_for_good(playground: Playground) -> None:
     answer = playground.complete(["a"] * 128, max_tokens=2000, n=16, logprobs=5)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "logprobs")
@@ -198,3 +216,101 @@ def test_continuations_are_scored_in_their_order(playground: Playground) -> None
     for wrong in ({"continuations": []}, {"continuations": ["a", ""]}, {"continuations": [[-1]]}):
         answer = playground.http.post("/v1/score", json={"prompt": PROMPT, **wrong})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "continuations")
+
+
+def test_many_continuations_read_their_prompt_once(playground: Playground) -> None:
+    prompt = "In a far country there lived an old fisherman and his three daughters. " * 8
+    texts = [f" The {number}th day came." for number in range(20)]
+    body = {"prompt": prompt, "continuations": texts}
+    answer = playground.http.post("/v1/score", json=body).json()
+    usage, tokens = answer["usage"], len(ids_of(playground, prompt))
+    scored = sum(len(score["token_ids"]) for score in answer["data"])
+    assert usage["prompt_tokens"] == 20 * tokens + scored
+    read = usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
+    assert read <= tokens + scored + 20  # each reads the prompt's last token
+    for text, score in zip(texts[:3], answer["data"], strict=False):
+        (echoed,) = playground.choices(prompt + text, max_tokens=0, echo=True, logprobs=0)
+        own = echoed["logprobs"]["token_logprobs"][-len(score["token_ids"]) :]
+        assert score["token_logprobs"] == own
+
+
+def test_a_text_that_was_scored_is_not_read_again(playground: Playground) -> None:
+    text = "The miller's youngest son had nothing but a cat, and the cat wore boots. " * 6
+    body = {"prompt": text, "max_tokens": 0, "echo": True, "logprobs": 3}
+    first, second = (playground.http.post("/v1/completions", json=body).json() for _ in "ab")
+    assert second["choices"] == first["choices"]
+    usage = second["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 2
+
+
+# ---- what a text must match
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": {"enum": [1, 2]}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+OBJECT = r'\{ ?"a" ?: ?[12] ?\}'
+MATCHES: list[tuple[dict[str, Any], str]] = [
+    ({"guided_choice": ["yes", "no"]}, "yes|no"),
+    ({"guided_regex": "[a-c]{3}"}, "[a-c]{3}"),
+    ({"guided_json": SCHEMA}, OBJECT),
+    ({"guided_json": json.dumps(SCHEMA)}, OBJECT),
+    ({"guided_grammar": 'start: "x" | "y"'}, "x|y"),
+    ({"grammar": 'root ::= "x" | "y"'}, "x|y"),
+    ({"must_match": "choices", "must_match_text": "yes\nno"}, "yes|no"),
+    ({"structured_outputs": {"regex": "[a-c]{3}"}}, "[a-c]{3}"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}}, OBJECT),
+]
+
+
+@pytest.mark.parametrize(("fields", "pattern"), MATCHES)
+def test_a_continuation_matches_what_it_must(
+    playground: Playground, fields: dict[str, Any], pattern: str
+) -> None:
+    choices = playground.choices([PROMPT, "1"], max_tokens=40, seed=1, n=2, logprobs=1, **fields)
+    assert all(re.fullmatch(pattern, choice["text"]) for choice in choices), choices
+    assert {choice["finish_reason"] for choice in choices} == {"stop"}
+
+
+def test_json_objects_are_written_where_asked_for(playground: Playground) -> None:
+    """Of any form, so it may be cut at the length."""
+    body = {"max_tokens": 40, "seed": 1, "response_format": {"type": "json_object"}}
+    (choice,) = playground.choices(PROMPT, **body)
+    assert choice["text"].startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param", "said"),
+    [
+        ({"guided_regex": "[a-z"}, 400, "guided_regex", "unclosed character class"),
+        ({"must_match": "regex", "must_match_text": "("}, 400, "must_match", "unclosed group"),
+        ({"guided_json": {"not": {}}}, 400, "guided_json", "Unimplemented keys"),
+        ({"guided_json": [1]}, 400, "guided_json", "guided_json"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, 400, "guided_regex", "leave all but one"),
+        ({"guided_regex": "a", "must_match": "json"}, 400, "guided_regex", "leave all but one"),
+        ({"must_match": "regex"}, 422, "must_match", "is empty"),
+        ({"response_format": {"type": "xml"}}, 400, "response_format", "json_object"),
+        ({"structured_outputs": {"json": {}, "regex": "a"}}, 400, "structured_outputs", "one of"),
+        ({"guided_regex": "x" * 50_001}, 400, "guided_regex", "at most 50,000 characters"),
+        ({"guided_regex": "a", "allowed_token_ids": [5]}, 422, None, "leave no token here"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_matched_is_said_at_its_field(
+    playground: Playground,
+    fields: dict[str, Any],
+    status: int,
+    param: str | None,
+    said: str,
+    stream: bool,
+) -> None:
+    answer = playground.complete(PROMPT, max_tokens=4, stream=stream, **fields)
+    if param is None and stream:  # the answer had begun
+        assert said in answer.text
+        return
+    error = answer.json()["error"]
+    assert answer.status_code == status
+    assert error["param"] == param
+    assert said in error["message"]

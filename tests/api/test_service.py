@@ -6,7 +6,6 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from gptj_demo.sampling import CONTROLS
-from tests.processes import ROOT
 
 from .conftest import Playground
 
@@ -45,6 +44,10 @@ def test_metrics_count_every_request_and_token(playground: Playground) -> None:
     assert growth['gptj_requests_total{outcome="too_long"}'] == 1
     assert growth['gptj_completions_total{reason="length"}'] == 2
     assert growth["gptj_completion_tokens_total"] == 10
+    for drafter in ("lookup", "model"):
+        labels = f'{{drafter="{drafter}"}}'
+        accepted = growth[f"gptj_accepted_tokens_total{labels}"]
+        assert accepted <= growth[f"gptj_drafted_tokens_total{labels}"]
     assert growth["gptj_prompt_tokens_total"] == 4
     assert growth["gptj_first_token_seconds_count"] == 1
     assert growth["gptj_token_gap_seconds_count"] == 8
@@ -146,8 +149,3 @@ def test_pipeline_clouds_requests_are_answered_in_its_shape(playground: Playgrou
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == f"data.1.{next(iter(wrong))}"
     assert playground.http.post("/v2/runs", json={"data": [1]}).status_code == 400
-
-
-def test_gradios_functions_are_tools_only_where_their_dependency_is() -> None:
-    requirements = (ROOT / "requirements.txt").read_text()
-    assert "gradio[mcp]" not in requirements  # it would take pydantic back; see docs/api.md

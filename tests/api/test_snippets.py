@@ -95,6 +95,7 @@ SAMPLED: dict[str, Settings] = {
     },
     "repetition": {"seed": 9, "presence_penalty": 0.5, "dry_multiplier": 0.8, "dry_base": 2.0},
     "several": {"seed": 10, "n": 2, "best_of": 3, "logprobs": 2},
+    "matching": {"seed": 13, "must_match": "json", "must_match_text": '{"enum": [1, "\\u00e9"]}'},
     "healed": {"seed": 11, "token_healing": True, "truncate": "left", "max_time": 60.0},
 }
 
@@ -224,6 +225,27 @@ def test_only_what_differs_from_the_defaults_is_in_the_code() -> None:
     plain = make_params({"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 16})
     code = {one.name: one.code for one in make_snippets("P", plain, PLACE)}
     assert json.loads(curl_words(code["curl"])[-1]) == {"prompt": "P"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "field", "value"),
+    [
+        ("choices", "a\\n b\nc", "guided_choice", ["a\n b", "c"]),
+        ("regex", "a+", "guided_regex", "a+"),
+        ("json", '{"const": 1}', "guided_json", {"const": 1}),
+        ("json", "{", "guided_json", "{"),
+        ("grammar", 'root ::= "a"', "guided_grammar", 'root ::= "a"'),
+    ],
+)
+def test_what_the_text_must_match_has_vllms_name_in_the_api(
+    kind: str, text: str, field: str, value: Any
+) -> None:
+    params = make_params({"must_match": kind, "must_match_text": text, "max_new_tokens": 16})
+    code = {one.name: one.code for one in make_snippets("P", params, PLACE)}
+    body = json.loads(curl_words(code["curl"])[-1])
+    assert body[field] == value
+    assert not body.keys() & {"must_match", "must_match_text"}
+    assert "must_match" in code["gradio_client"]
 
 
 def test_what_a_playground_with_keys_and_another_machine_needs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from typing import Any
 
@@ -90,6 +91,21 @@ def test_a_control_that_names_no_token_is_refused_by_name(
     with pytest.raises(RequestRefused, match=said) as refusal:
         run(collect(worker, request(**{control: value})))
     assert (refusal.value.kind, refusal.value.control) == ("invalid", control)
+
+
+def test_a_grammar_that_cannot_be_used_is_refused_by_name(worker: Worker) -> None:
+    wrong = request(must_match="regex", must_match_text="[a-z")
+    with pytest.raises(RequestRefused, match="unclosed character class") as refusal:
+        run(collect(worker, wrong))
+    assert (refusal.value.kind, refusal.value.control) == ("invalid", "must_match_text")
+
+
+def test_a_text_matches_what_it_must(worker: Worker) -> None:
+    asked = request(must_match="regex", must_match_text="[A-D]{2,5}é", max_new_tokens=20)
+    events = run(everything(worker, asked))
+    text = "".join(e.text for e in events if isinstance(e, TokenEvent | Finished))
+    assert re.fullmatch("[A-D]{2,5}é", text)
+    assert ends(events)[0].reason == "stop"
 
 
 def test_the_tokens_of_any_text_can_be_asked_for_with_their_places(worker: Worker) -> None:

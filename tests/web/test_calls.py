@@ -203,8 +203,23 @@ def test_no_text_of_a_request_reaches_the_log(capfd: pytest.CaptureFixture[str])
             playground.http.post("/v1/completions", json=body)
             playground.http.post("/v2/runs", json=body)
             playground.http.post("/tokenize", json=body)
+            for path in ("v1/generate", "extra/generate/stream", "extra/abort"):
+                own = {"genkey": MARKER, "sampler_order": [MARKER]}
+                playground.http.post(f"/api/{path}", json=body | own)
             playground.http.post("/v1/score", json=body | {"continuations": [MARKER, [MARKER]]})
+            playground.http.post("/v1/likely", json=body)
             playground.http.post("/v1/internal/token-count", json=body | {"text": MARKER})
+        for method, named in (("tools/call", "generate"), ("tools/call", MARKER), (MARKER, MARKER)):
+            for arguments in ({"prompt": MARKER}, {"prompt": MARKER, MARKER: MARKER}, [MARKER]):
+                params = {"name": named, "arguments": arguments, "_meta": {"a": MARKER}}
+                message = {"jsonrpc": "2.0", "id": MARKER, "method": method, "params": params}
+                for version in ("2025-06-18", "2026-07-28", MARKER):
+                    headers = {
+                        "Accept": "application/json, text/event-stream",
+                        "MCP-Protocol-Version": version,
+                        "Mcp-Method": MARKER,
+                    }
+                    playground.http.post("/mcp", json=message, headers=headers)
         told = {"logprobs": 2, "prompt_logprobs": 2, "stop": [MARKER], "ignore_eos": True}
         for stream in (False, True):
             playground.complete(MARKER, echo=True, max_tokens=4, stream=stream, **told)

@@ -19,7 +19,7 @@ from .conftest import WholeSite, build_site
 
 CALL = "/gradio_api/call/tokenize"
 POSTS = [path for method, path in OPEN if method == "POST" and "{" not in path] + [
-    CALL, "/v1/completions", "/v2/runs", "/tokenize", "/detokenize",
+    CALL, "/v1/completions", "/v2/runs", "/tokenize", "/detokenize", "/mcp",
 ]  # fmt: skip
 OURS = ["localhost", "localhost:7860", "127.0.0.1:7860", "[::1]:7860", "192.168.1.20:7860",
         "10.0.0.5", "[fe80::1]:80", "my-box:7860", "my-box.local:7860", "app.localhost",

@@ -95,6 +95,7 @@ FUNCTIONS = {
     "score": "scores a text",
     "compare_prompts": "scores prompts",
     "attribute": "scores parts of a prompt",
+    "likely": "grows the tree of the likely",
     "compare": "runs a grid",
     "tokenize": "returns tokens",
     "code": "writes code for other clients",
@@ -102,8 +103,22 @@ FUNCTIONS = {
     # events of the page
     "editor_generate": "Generate in the editor",
     "compare_run": "runs the grid of the Compare view",
+    "batch_run": "runs a part of a file of rows in the Compare view",
+    "likely_grow_tree": "grows the tree of the Likely view",
     "why_ask": "runs the scores of the Why view",
 }
+OURS = {
+    "POST /v1/completions", "POST /v1/engines/{engine:path}/completions", "GET /v1/models",
+    "GET /v1/models/{model:path}", "POST /v1/score", "POST /v1/likely",
+    "POST /v1/internal/token-count", "POST /tokenize", "POST /detokenize", "POST /v2/runs",
+    "POST /api/v1/generate", "POST /api/extra/generate/stream", "POST /api/extra/abort",
+    "GET /api/v1/info/version", "GET /api/v1/model", "GET /api/v1/config/max_context_length",
+    "GET /api/extra/version", "GET /api/extra/true_max_context_length", "POST /mcp", "GET /healthz",
+    "GET /readyz", "GET /health", "GET /version", "GET /metrics", "GET /docs",
+    "GET /openapi.json",
+}  # fmt: skip
+"""The routes of the API; docs/api.md lists them."""
+
 SERVER_FUNCTIONS = {
     "status": "the status line asks for it",
     "count_tokens": "the editor shows the count",
@@ -113,6 +128,9 @@ SERVER_FUNCTIONS = {
     "check_settings": "checks the settings of a link",
     "write_code": "writes the code that the dialog shows",
     "plan": "lists the cells of a grid or the parts of a prompt",
+    "read_file": "tells the rows of a file whose text the page sends; it opens none",
+    "plan_batch": "tells what a batch of rows would ask",
+    "stop_batch": "ends a part of a batch whose random id the caller knows",
 }
 
 
@@ -138,6 +156,20 @@ def test_every_route_of_gradio_is_known_as_open_or_closed(site: WholeSite) -> No
     assert site.ask("GET", "/openapi.json").json()["info"]["title"] == TITLE
     assert not CLOSED & set(OPEN)
     assert all(OPEN.values())
+
+
+def test_every_route_of_ours_is_known(site: WholeSite) -> None:
+    """A route of which only one method is ours; the fallbacks take all methods."""
+    *ours, _ = site.routes.routes  # the last one is Gradio's application
+    found = {}
+    for route in ours:
+        inner = getattr(route, "original_router", None)
+        for one in [route] if inner is None else inner.routes:
+            for deeper in getattr(getattr(one, "original_router", one), "routes", [one]):
+                methods = deeper.methods - {"HEAD"}
+                if len(methods) == 1 and is_api(deeper.path):
+                    found[f"{min(methods)} {deeper.path}"] = deeper
+    assert set(found) == OURS
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(CLOSED))
@@ -213,7 +245,7 @@ def test_every_function_that_can_be_called_is_known(site: WholeSite) -> None:
     assert named == set(FUNCTIONS)
     assert {name for _, name in Calls(site.page).server_functions} == set(SERVER_FUNCTIONS)
     public = set(site.ask("GET", f"{API}/info").json()["named_endpoints"])
-    assert public == {f"/{name}" for name in list(FUNCTIONS)[:10]}
+    assert public == {f"/{name}" for name in list(FUNCTIONS)[:11]}
 
 
 def test_the_configuration_holds_no_path_of_this_machine(site: WholeSite) -> None:

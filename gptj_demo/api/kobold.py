@@ -1,0 +1,149 @@
+"""KoboldAI's and KoboldCpp's routes for generation: `/api/v1/...` and `/api/extra/...`.
+
+Their bodies become those of `/v1/completions`. A prompt that is too long loses its beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gptj_demo.api.choices import Piece
+from gptj_demo.api.completions import Completions
+from gptj_demo.api.context import Context
+from gptj_demo.api.errors import ApiError
+from gptj_demo.api.openai import completions_for
+from gptj_demo.api.schema import CompletionRequest, parse_body
+from gptj_demo.api.streaming import EventStream, unless_caller_leaves
+from gptj_demo.sampling import FILTERS
+
+DEFAULT_LENGTH = 80
+VERSIONS = {
+    "v1/info/version": {"result": "1.2.5"},
+    "extra/version": {"result": "KoboldCpp", "version": "1.60"},
+}
+"""Whose API this is; clients stream where it is that of KoboldCpp from 1.30 on."""
+OFF = (
+    "use_story", "use_memory", "use_authors_note", "use_world_info", "singleline", "frmttriminc",
+    "frmtrmblln", "frmtrmspch", "frmtadsnsp", "render_special", "memory",
+)  # fmt: skip
+"""Fields that have no effect when they are false or empty."""
+NUMBERED = ("top_k", "top_a", "top_p", "tfs", "typical_p", "temperature")
+"""The filters by their numbers in KoboldAI's `sampler_order`, where 6 is the repetition penalty."""
+
+
+class Kobold:
+    """Generation, its stream and its end, and what clients ask for before."""
+
+    def __init__(self, api: Context) -> None:
+        self._api = api
+        self._aborted: dict[tuple[str, str], bool] = {}  # running ones, by caller and genkey
+
+    def add_to(self, router: APIRouter) -> None:
+        for path, answer in VERSIONS.items():
+            router.get(f"/api/{path}", include_in_schema=False)(lambda answer=answer: answer)
+        context = ("v1/config/max_context_length", "extra/true_max_context_length")
+        for path in ("v1/model", *context):
+            router.get(f"/api/{path}", include_in_schema=False)(self.model)
+        router.post("/api/v1/generate", include_in_schema=False)(self.generate)
+        router.post("/api/extra/generate/stream", include_in_schema=False)(self.stream)
+        router.post("/api/extra/abort", include_in_schema=False)(self.abort)
+
+    async def model(self, request: Request) -> Response:
+        """The model's id, and as `value` its context length in tokens."""
+        self._api.access.identify(request)
+        model = self._api.ready_model(None)
+        return JSONResponse({"result": self._api.id_of(model), "value": model.context_length})
+
+    async def generate(self, request: Request) -> Response:
+        """Continue a text."""
+        results: dict[int, dict[str, Any]] = {}
+
+        async def collect() -> None:
+            async for piece in told:
+                result = results.setdefault(piece.index, {"text": "", "finish_reason": None})
+                result["text"] += piece.text
+                result["finish_reason"] = piece.finish_reason
+
+        async with AsyncExitStack() as resources:
+            told = await self._begin(resources, request)
+            await unless_caller_leaves(request, collect())
+            return JSONResponse({"results": [results[index] for index in sorted(results)]})
+
+    async def stream(self, request: Request) -> Response:
+        """Continue a text, and send it as it is written."""
+
+        async def events() -> AsyncGenerator[bytes, None]:
+            async with aclosing(told):
+                async for piece in told:
+                    data = {"token": piece.text, "finish_reason": piece.finish_reason}
+                    yield f"event: message\ndata: {json.dumps(data)}\n\n".encode()
+
+        async with AsyncExitStack() as resources:
+            told = await self._begin(resources, request)
+            return EventStream(events(), resources.pop_all())
+
+    async def abort(self, request: Request) -> Response:
+        """End the caller's generation with the given `genkey`, or the one without."""
+        caller = self._api.access.identify(request)
+        key = caller.name, str((await _read(request)).get("genkey", ""))
+        if is_running := key in self._aborted:
+            self._aborted[key] = True
+        return JSONResponse({"success": is_running})
+
+    async def _begin(
+        self, resources: AsyncExitStack, request: Request
+    ) -> AsyncGenerator[Piece, None]:
+        """The pieces of a request that is in the queue; leaving `resources` ends it."""
+        caller = self._api.access.identify(request)
+        given = await _read(request)
+        body = parse_body(json.dumps(_in_our_terms(given)).encode(), CompletionRequest)
+        completions = await completions_for(self._api, body, caller)
+        await self._api.begin(resources, caller, completions, request)
+        key = caller.name, str(given.get("genkey", ""))
+        self._aborted[key] = False
+        resources.callback(self._aborted.pop, key, None)
+        return self._pieces(completions, key)
+
+    async def _pieces(
+        self, completions: Completions, key: tuple[str, str]
+    ) -> AsyncGenerator[Piece, None]:
+        """The new pieces as they arrive, until the end or an abort."""
+        async with aclosing(completions.pieces()) as told:
+            async for pieces in told:
+                for piece in pieces:
+                    yield piece
+                if self._aborted.get(key):
+                    return
+
+
+async def _read(request: Request) -> dict[str, Any]:
+    """The JSON object in the body, whatever its type is said to be; raises `ApiError`."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(body := json.loads(await request.body() or b"{}"), dict):
+            return body
+    raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
+
+
+def _in_our_terms(given: dict[str, Any]) -> dict[str, Any]:
+    """A body of `/v1/completions` that means the same."""
+    ours = {name: value for name, value in given.items() if name not in OFF or value}
+    ours["max_tokens"] = ours.pop("max_length", DEFAULT_LENGTH)
+    window = ours.pop("max_context_length", None)
+    if type(window) is int and type(ours["max_tokens"]) is int:
+        ours["truncate_prompt_tokens"] = max(1, window - ours["max_tokens"])
+    ours["truncate"] = "left"
+    if ours.pop("use_default_badwordsids", False) is True:  # these are the tokens that end a text
+        ours["ignore_eos"] = True
+    order = ours.get("sampler_order")
+    if isinstance(order, list) and all(type(one) is int and 0 <= one < 7 for one in order):
+        named = [NUMBERED[number] for number in order if number < len(NUMBERED)]
+        ours["sampler_order"] = named + [name for name in FILTERS if name not in named]
+    return ours

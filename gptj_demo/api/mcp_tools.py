@@ -1,0 +1,196 @@
+"""The tools that MCP clients can call: their descriptions, and what they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from gptj_demo.api.completions import Completions
+from gptj_demo.api.context import Context
+from gptj_demo.api.openai import completions_for
+from gptj_demo.api.schema import (
+    MAX_PROMPTS,
+    CompletionRequest,
+    ScoreRequest,
+    parse_body,
+)
+from gptj_demo.api.score import scores_for
+from gptj_demo.protocol import Visitor
+from gptj_demo.sampling import CONTROLS, MAX_ALTERNATIVES
+
+COMMON = ("prompt", *(one.api_name for one in CONTROLS if one.openai is not None))
+"""Parameters of `/v1/completions` that the tool `generate` describes: those of OpenAI. It takes the
+others too."""
+
+Report = Callable[[float, float], Awaitable[None]]
+"""Gets how much is done, and how much there is to do."""
+
+
+class Call(NamedTuple):
+    """A call of a tool: its arguments as JSON, who calls, and the HTTP request that it came in."""
+
+    arguments: bytes
+    caller: Visitor
+    request: Request
+    report: Report
+
+
+class Tool(NamedTuple):
+    """A tool: what a client reads about it, and what runs it.
+
+    `run` returns a JSON object; it raises `ApiError` and `RequestRefused`.
+    """
+
+    name: str
+    title: str
+    description: str
+    schema: Mapping[str, Any]
+    run: Callable[[Call], Awaitable[dict[str, Any]]]
+
+
+class AlternativesRequest(BaseModel):
+    """A text whose next tokens to list."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: str = Field(description="The text.")
+    count: Annotated[int, Field(ge=1, le=MAX_ALTERNATIVES)] = Field(
+        10, description="How many tokens to list."
+    )
+
+
+class CompareRequest(BaseModel):
+    """Several prompts, and one text that follows each of them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompts: Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)] = Field(
+        description="The prompts. An empty one is the beginning of a text."
+    )
+    continuation: str = Field(
+        min_length=1,
+        description="What follows each prompt, with the space before its first word.",
+    )
+
+
+def make_tools(api: Context) -> tuple[Tool, ...]:
+    """All tools."""
+    return (
+        Tool(
+            "generate",
+            "Continue a text",
+            "Continue a text with GPT-J. It is a base model: it writes on from the prompt and "
+            "follows no instructions, so give it the beginning of what is to be written. Takes "
+            "every parameter of /v1/completions, which /docs describes.",
+            _fields(CompletionRequest, COMMON) | {"additionalProperties": True},
+            partial(_generate, api),
+        ),
+        Tool(
+            "score",
+            "Score continuations",
+            "How probable each of several continuations of a prompt is for GPT-J: the sum and the "
+            "mean of the log-probabilities of its tokens, and whether greedy decoding would write "
+            "it.",
+            _fields(ScoreRequest, ("prompt", "continuations")),
+            partial(_score, api),
+        ),
+        Tool(
+            "alternatives",
+            "List the next tokens",
+            "The most probable next tokens of a text, most probable first.",
+            _fields(AlternativesRequest, ("prompt", "count")),
+            partial(_alternatives, api),
+        ),
+        Tool(
+            "compare",
+            "Compare prompts",
+            "How probable one continuation is after each of several prompts, highest first.",
+            _fields(CompareRequest, ("prompts", "continuation")),
+            partial(_compare, api),
+        ),
+    )
+
+
+def _fields(model: type[BaseModel], names: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON schema of a tool's arguments: these fields of a body; a prompt is a text."""
+    schema = model.model_json_schema()
+    fields = {name: schema["properties"][name] for name in names}
+    if "prompt" in fields:
+        fields["prompt"] = {"type": "string", "description": fields["prompt"]["description"]}
+    required = [name for name in names if name in schema["required"]]
+    return {"type": "object", "properties": fields, "required": required}
+
+
+async def _generate(api: Context, call: Call) -> dict[str, Any]:
+    body: Any = parse_body(call.arguments, CompletionRequest)
+    completions = await completions_for(api, body, call.caller)
+
+    async def report() -> None:
+        await call.report(completions.usage.completion_tokens, completions.most_tokens)
+
+    async with _admitted(api, call, completions):
+        choices = await completions.whole(report)
+    return {"choices": choices, "usage": completions.usage.json()}
+
+
+async def _score(api: Context, call: Call) -> dict[str, Any]:
+    body = parse_body(call.arguments, ScoreRequest)
+    api.ready_model(body.model)
+    prompts = [body.prompt] * len(body.continuations)
+    scores = await _scores(api, call, prompts, body.continuations, body.logprobs or 0)
+    return {"scores": scores}
+
+
+async def _compare(api: Context, call: Call) -> dict[str, Any]:
+    body = parse_body(call.arguments, CompareRequest)
+    continuations = [body.continuation] * len(body.prompts)
+    scores = await _scores(api, call, body.prompts, continuations, 0)
+    return {"scores": sorted(scores, key=lambda one: (-one["sum_logprob"], one["index"]))}
+
+
+async def _alternatives(api: Context, call: Call) -> dict[str, Any]:
+    asked = parse_body(call.arguments, AlternativesRequest)
+    one_token = {"prompt": asked.prompt, "max_tokens": 1, "logprobs": asked.count}
+    body: Any = CompletionRequest.model_validate(one_token)
+    completions = await completions_for(api, body, call.caller)
+    async with _admitted(api, call, completions):
+        (choice,) = await completions.whole()
+    (top,) = choice["logprobs"]["top_logprobs"]  # the token that was drawn too
+    likeliest = sorted(top.items(), key=lambda one: -one[1])
+    return {
+        "alternatives": [
+            {"token": token, "logprob": logprob, "probability": math.exp(logprob)}
+            for token, logprob in likeliest[: asked.count]
+        ]
+    }
+
+
+async def _scores(
+    api: Context,
+    call: Call,
+    prompts: Sequence[str | list[int]],
+    continuations: Sequence[str | list[int]],
+    alternatives: int,
+) -> list[dict[str, Any]]:
+    scores = await scores_for(api, prompts, continuations, alternatives, call.caller)
+
+    async def report() -> None:
+        await call.report(scores.completions.prompts_done, len(prompts))
+
+    async with _admitted(api, call, scores.completions):
+        return await scores.whole(report)
+
+
+@asynccontextmanager
+async def _admitted(api: Context, call: Call, completions: Completions) -> AsyncIterator[None]:
+    """Queue completions within the caller's limits; leaving ends them and counts their tokens."""
+    async with AsyncExitStack() as resources:
+        api.admit(resources, call.caller, completions, call.request)
+        await completions.begin()
+        yield

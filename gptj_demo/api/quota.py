@@ -1,0 +1,85 @@
+"""The tokens that a caller may use in a minute, counted here or in a store of several servers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from limits import RateLimitItemPerMinute
+from limits.errors import ConfigurationError, StorageError
+from limits.storage import MemoryStorage, Storage, storage_from_string
+from limits.strategies import FixedWindowRateLimiter
+
+from gptj_demo.settings import InvalidSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 0.25
+"""For the store's answer, during which the event loop waits."""
+PAUSE_SECONDS = 10.0
+"""After a failure the store is not asked for so long, and this process counts alone."""
+
+
+def make_storage(settings: Settings) -> Storage:
+    """The store of the settings, else one in this process; raises `InvalidSettings`."""
+    if settings.limits_storage is None:
+        return MemoryStorage()
+    try:
+        storage = storage_from_string(
+            settings.limits_storage.get_secret_value(),
+            wrap_exceptions=True,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+        )
+        if not isinstance(storage, Storage):
+            raise TypeError("this store is for asyncio")
+        return storage
+    except (ConfigurationError, ImportError, TypeError, ValueError):
+        raise InvalidSettings(
+            "limits_storage cannot be used; it must be the address of a Redis, such as "
+            "redis://localhost:6379/0, and the package redis must be installed: pip install -r "
+            "requirements-fleet.txt."
+        ) from None
+
+
+class Quota:
+    """`amount` tokens a minute for each name. Without the store, each process counts alone."""
+
+    def __init__(
+        self, amount: int, storage: Storage, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.amount = amount
+        self._item = RateLimitItemPerMinute(amount)
+        self._shared = FixedWindowRateLimiter(storage)
+        self._own = FixedWindowRateLimiter(MemoryStorage())
+        self._clock = clock
+        self._asks_again = -math.inf
+
+    def seconds_left(self, name: str) -> int:
+        """Seconds until the name may use tokens again, 0 if it may now."""
+
+        def look(limiter: FixedWindowRateLimiter) -> int:
+            if limiter.test(self._item, name):
+                return 0
+            reset = limiter.get_window_stats(self._item, name).reset_time
+            return max(1, math.ceil(reset - time.time()))
+
+        return self._ask(look)
+
+    def use(self, name: str, tokens: int) -> None:
+        """Count tokens."""
+        self._ask(lambda limiter: int(limiter.hit(self._item, name, cost=tokens)))
+
+    def _ask(self, question: Callable[[FixedWindowRateLimiter], int]) -> int:
+        """The answer of the store, or of this process while the store fails."""
+        now = self._clock()
+        if now >= self._asks_again:
+            try:
+                return question(self._shared)
+            except StorageError as error:
+                self._asks_again = now + PAUSE_SECONDS
+                kind = type(error.storage_error).__name__
+                logger.error("the store of limits fails (%s); counting here for now", kind)
+        return question(self._own)

@@ -1,0 +1,67 @@
+"""Tokens a minute, counted by a store that can fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from limits.errors import StorageError
+from limits.storage import MemoryStorage
+
+from gptj_demo.api.access import Access
+from gptj_demo.api.quota import PAUSE_SECONDS, Quota
+from gptj_demo.settings import InvalidSettings, Settings
+
+
+class Store(MemoryStorage):
+    """A store that several servers share, and that can be gone."""
+
+    is_gone = False
+    asked = 0
+
+    def get(self, key: str) -> int:
+        self._check()
+        return super().get(key)
+
+    def incr(self, *given: Any, **named: Any) -> int:
+        self._check()
+        return super().incr(*given, **named)
+
+    def _check(self) -> None:
+        self.asked += 1
+        if self.is_gone:
+            raise StorageError(ConnectionError("no answer"))
+
+
+def test_two_servers_count_together() -> None:
+    store = Store()
+    one, two = Quota(100, store), Quota(100, store)
+    one.use("anna", 60)
+    assert two.seconds_left("anna") == 0
+    two.use("anna", 60)
+    assert 1 <= one.seconds_left("anna") <= 60
+    assert one.seconds_left("bert") == 0
+
+
+def test_without_the_store_each_server_counts_alone_and_asks_again_later() -> None:
+    store, now = Store(), [0.0]
+    quota = Quota(100, store, lambda: now[0])
+    quota.use("anna", 120)
+    store.is_gone = True
+    assert quota.seconds_left("anna") == 0
+    quota.use("anna", 120)
+    assert quota.seconds_left("anna") > 0
+    asked = store.asked
+    now[0] = PAUSE_SECONDS - 1
+    assert quota.seconds_left("bert") == 0
+    assert store.asked == asked
+    store.is_gone = False
+    now[0] = PAUSE_SECONDS
+    assert quota.seconds_left("anna") > 0  # what the store had
+    assert store.asked > asked
+
+
+@pytest.mark.parametrize("address", ["redis://[", "nothing://here", "words", "async+memory://"])
+def test_a_store_that_cannot_be_used_is_refused(address: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"limits_storage cannot be used; it must be"):
+        Access(Settings(limits_storage=address, tokens_per_minute=10))

@@ -1,0 +1,113 @@
+"""The tree of the likely by a worker: its limits, its end, and engines that end meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import aclosing
+
+import pytest
+
+from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client.likely import MAX_NODES, Limits, Node, fit_prompt, grow
+from gptj_demo.protocol import Visitor
+from gptj_demo.sampling import SamplingParams
+from gptj_demo.settings import Settings
+from tests.client.requests import collect, endless, request, run, started, until
+
+PROMPT = tuple(range(40, 60))
+ME = Visitor("me", "here")
+
+
+async def tree(
+    worker: Worker, limits: Limits, params: SamplingParams | None = None
+) -> list[tuple[int, ...]]:
+    nodes: list[Node] = []
+    async for new in grow(worker, PROMPT, limits, params, ME):
+        nodes += new
+    assert [node.number for node in nodes] == list(range(len(nodes)))
+    return [tuple(one.token_id for one in node.path()) for node in nodes]
+
+
+def test_a_tree_goes_on_in_the_next_engine_after_its_own_was_killed(worker: Worker) -> None:
+    async def scenario() -> None:
+        limits = Limits(nodes=200, depth=6)
+        whole = await tree(worker, limits)
+        assert len(whole) == 200
+        restarts, nodes = worker.restarts, []
+        async with aclosing(grow(worker, PROMPT, limits, None, ME)) as steps:
+            async for new in steps:
+                nodes += [tuple(one.token_id for one in node.path()) for node in new]
+                if len(nodes) > 20 and worker.restarts == restarts and worker.engine_pid:
+                    os.kill(worker.engine_pid, signal.SIGKILL)
+                    await until(lambda: worker.restarts > restarts)
+        assert nodes == whole
+        await until(lambda: worker.status.state == "ready")
+
+    run(scenario())
+
+
+def test_a_person_beside_a_tree_starts_between_two_of_its_steps(worker: Worker) -> None:
+    async def scenario() -> None:
+        growing = asyncio.ensure_future(tree(worker, Limits(nodes=MAX_NODES, depth=32)))
+        await until(lambda: worker.streams_running > 0)
+        _, end = await collect(worker, request())
+        assert end.reason == "length"
+        assert not growing.done()  # and the tree goes on
+        growing.cancel()
+        await asyncio.gather(growing, return_exceptions=True)
+        await until(lambda: worker.streams_running == 0 and worker.streams_waiting == 0)
+
+    run(scenario())
+
+
+def test_limits_say_what_they_can_be(worker: Worker) -> None:
+    for wrong in ((0, 1, 0), (MAX_NODES + 1, 1, 0), (True, 1, 0), ("9", 1, 0), (9, 33, 0),
+                  (9, 1, -1), (9, 1, 1.5), (9, 1, "no"), (9, 1, None)):  # fmt: skip
+        with pytest.raises(RequestRefused, match="must be a"):
+            Limits.checked(*wrong)
+
+    async def scenario() -> None:
+        likely = await tree(worker, Limits(nodes=500, depth=3, least=0.002))
+        assert 0 < len(likely) < 500
+        assert max(map(len, likely)) <= 3
+
+    run(scenario())
+
+
+def test_a_prompt_leaves_room_for_the_tree(worker: Worker) -> None:
+    ready = worker.require_ready()
+    long = [5] * ready.context_length
+    ids, limits = fit_prompt(worker, long, Limits(depth=12), "error")
+    assert (len(ids), limits.depth) == (len(long), 1)
+    ids, limits = fit_prompt(worker, [*long, 5], Limits(depth=12), "left")
+    assert (len(ids), limits.depth) == (len(long) - 12, 12)
+    with pytest.raises(RequestRefused, match=r"too long|reads"):
+        fit_prompt(worker, [*long, 5], Limits(), "error")
+    with pytest.raises(RequestRefused, match="vocabulary"):
+        fit_prompt(worker, [10**6], Limits(), "error")
+    assert fit_prompt(worker, [], Limits(), "error")[0] == (ready.vocabulary.bos_token_id,)
+
+
+def test_a_tree_ends_with_a_sentence_where_a_filter_or_a_full_queue_forbids_it(
+    worker: Worker, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    patterns = tmp_path_factory.mktemp("filter") / "patterns.txt"
+    patterns.write_text("bad")
+    filtered = Worker(Settings(filter=str(patterns)))
+
+    async def scenario() -> None:
+        with pytest.raises(RequestRefused, match="filter"):
+            await tree(filtered, Limits())
+        streams = [worker.stream(endless()) for _ in range(5)]  # two slots, three places
+        for stream in streams[:2]:
+            await started(stream)
+        for stream in streams[2:]:
+            await stream.drain()
+        with pytest.raises(RequestRefused):
+            await tree(worker, Limits())
+        for stream in streams:
+            await stream.aclose()
+
+    run(scenario())
