@@ -38,7 +38,7 @@ export function mount({ element, trigger, props, server, watch }) {
   let running = /** @type {Run | null} */ (null); // the running comparison
   let started = 0; // when its first token came
   let controls = /** @type {Controls} */ ({}); // its controls
-  const isShown = () => shownView() === "compare";
+  const isShown = () => shownView() === "compare" && root.checkVisibility(); // a file of rows can stand in its place
 
   // ---- the form
 

@@ -1,6 +1,6 @@
 // The form of a comparison: prompt, or template with values of placeholders; axes; length and seeds.
 
-import { finder, make } from "../../components/dom.js";
+import { editorsField, finder, make } from "../../components/dom.js";
 import { shorten } from "../../core/characters.js";
 import { helpOf, labelOf, nodes, t } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
@@ -138,8 +138,7 @@ export class Form {
 
   /** The prompt of the model's last words if they end the text, else the whole text. */
   takeEditorsText() {
-    const editor = document.querySelector(".editor textarea");
-    const whole = editor instanceof HTMLTextAreaElement ? editor.value : "";
+    const whole = editorsField()?.value ?? "";
     const { prompt, continuation } = state.lastRun();
     const text = continuation && whole === prompt + continuation ? prompt : whole;
     this.prompt.value = text;
@@ -169,21 +168,27 @@ export class Form {
     const { columns, rows } = this.fields;
     const set = new Set([columns.control.value, rows.control.value, "max_new_tokens"]);
     if (set.has("preset")) for (const name of Object.keys(Object.values(this.presets)[0])) set.add(name);
-    const said = [];
-    for (const { name, initial } of this.controls) {
-      const value = state.controls[name] ?? "";
-      if (set.has(name) || value === "" || (value === initial && !ALWAYS_SHOWN.includes(name))) continue;
-      const written = typeof value === "boolean" ? t(value ? "text.on" : "text.off") : String(value).replaceAll("\n", ", ");
-      said.push(`${labelOf(name)} ${shorten(written, 40)}`);
-    }
-    this.$(".compare-settings span").textContent = said.length
-      ? t("compare.as_on_write", { settings: said.join(" · ") })
-      : t("compare.all_as_on_write");
+    this.$(".compare-settings span").textContent = describeSettings(this.controls, set);
   }
 }
 
-/** @param {HTMLTextAreaElement} area */
-function grow(area) {
+/**
+ * The values of the Write panel that are not the initial ones, but for those of the controls in `skipped`.
+ * @param {{name: string, initial: any}[]} controls @param {Set<string>} [skipped]
+ */
+export function describeSettings(controls, skipped = new Set()) {
+  const said = [];
+  for (const { name, initial } of controls) {
+    const value = state.controls[name] ?? "";
+    if (skipped.has(name) || value === "" || (value === initial && !ALWAYS_SHOWN.includes(name))) continue;
+    const written = typeof value === "boolean" ? t(value ? "text.on" : "text.off") : String(value).replaceAll("\n", ", ");
+    said.push(`${labelOf(name)} ${shorten(written, 40)}`);
+  }
+  return said.length ? t("compare.as_on_write", { settings: said.join(" · ") }) : t("compare.all_as_on_write");
+}
+
+/** Fit a field to its text, up to a height. @param {HTMLTextAreaElement} area */
+export function grow(area) {
   if (!area.offsetParent) return;
   area.style.height = "auto";
   area.style.height = `${Math.min(area.scrollHeight + 2, 240)}px`;

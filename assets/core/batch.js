@@ -1,0 +1,162 @@
+// A batch: a template, the rows of a file, and what the model wrote for each row. Pure: no DOM, no network.
+
+import { csvField } from "./csv.js";
+
+/**
+ * `written` is the row as it stands in the file, without its line end; a value is null where it cannot be put into a text.
+ * @typedef {{written: string, values: (string | null)[]}} Row
+ * @typedef {{name: string, form: "csv" | "jsonl", separator: string, header: string, columns: string[], rows: Row[],
+ *            lineEnd: string, hasMark: boolean}} RowsFile
+ * @typedef {{text: string, mean_logprob: number | null, completion_tokens: number, seed: number | null, reason: string, message: string}} Result
+ * @typedef {{template: string, names: string[], controls: Controls, seed: number}} Asked the columns of the template are its `names`
+ */
+
+const ADDED = ["text", "mean_logprob", "completion_tokens", "seed", "reason", "message"];
+const NOT_DONE = ["cancelled", "error"];
+const VERSION = 1;
+
+export class Batch {
+  /** @param {RowsFile} file @param {Asked} asked */
+  constructor(file, asked) {
+    this.file = file;
+    this.asked = asked;
+    this.results = /** @type {(Result | null)[]} */ (file.rows.map(() => null));
+    this.left = /** @type {number[]} */ ([]); // rows that the present run has still to send
+    this.sent = new Set(/** @type {number[]} */ ([])); // rows that have no result yet
+  }
+
+  /** Begin a run: all rows that are not done. */
+  begin() {
+    this.sent.clear();
+    this.left = this.file.rows.map((_, i) => i).filter((i) => !this.isDone(i));
+  }
+
+  /** @param {number} row */
+  isDone(row) {
+    const result = this.results[row];
+    return result !== null && !NOT_DONE.includes(result.reason);
+  }
+
+  get done() {
+    return this.results.filter((_, i) => this.isDone(i)).length;
+  }
+
+  get failed() {
+    return this.results.filter((result) => result?.reason === "error").length;
+  }
+
+  get tokens() {
+    return this.results.reduce((sum, result) => sum + (result?.completion_tokens ?? 0), 0);
+  }
+
+  /** The rows to send next, at most so many, with the values of the template's columns; as many characters at most unless one row has more. @param {number} mostRows @param {number} mostCharacters */
+  next(mostRows, mostCharacters) {
+    const { columns, rows } = this.file;
+    const places = this.asked.names.map((name) => columns.indexOf(name));
+    /** @type {[number, (string | null)[]][]} */
+    const part = [];
+    let characters = 0;
+    while (this.left.length && part.length < mostRows) {
+      const values = places.map((place) => rows[this.left[0]].values[place] ?? null);
+      characters += values.reduce((sum, value) => sum + (value?.length ?? 0), 0);
+      if (part.length && characters > mostCharacters) break;
+      const row = /** @type {number} */ (this.left.shift());
+      part.push([row, values]);
+      this.sent.add(row);
+    }
+    return part;
+  }
+
+  /** A row has ended; one that was cancelled before its first word has no result. @param {number} row @param {string} text @param {any} end */
+  add(row, text, end) {
+    if (!this.sent.delete(row)) return false;
+    if (end.reason === "cancelled" && !text) return false;
+    const { mean_logprob = null, completion_tokens = 0, seed = null, reason, message = "" } = end;
+    this.results[row] = { text, mean_logprob, completion_tokens, seed, reason, message };
+    return true;
+  }
+
+  /** The rows that were sent will have no answer: they are sent again. */
+  putBack() {
+    this.left = [...[...this.sent].sort((a, b) => a - b), ...this.left];
+    this.sent.clear();
+  }
+
+  /** The first row without a text in a column of the template, by its number from 1; null if there is none. */
+  get missing() {
+    for (const name of this.asked.names) {
+      const place = this.file.columns.indexOf(name);
+      const row = this.file.rows.findIndex(({ values }) => typeof values[place] !== "string");
+      if (row >= 0) return { row: row + 1, column: name };
+    }
+    return null;
+  }
+
+  /** Whether this is the batch for these settings and this file. @param {RowsFile | null} file @param {Pick<Asked, "template" | "controls">} asked */
+  isFor(file, { template, controls }) {
+    return file === this.file && template === this.asked.template && JSON.stringify(controls) === JSON.stringify(this.asked.controls);
+  }
+
+  // ---- as a file, and in the browser's storage
+
+  /** The file with the results as further columns. */
+  toFile() {
+    const { form, separator, header, columns, rows, lineEnd, hasMark } = this.file;
+    const names = addedNames(columns);
+    const lines = rows.map(({ written }, i) => {
+      const result = /** @type {any} */ (this.results[i] ?? {});
+      const values = ADDED.map((name) => result[name] ?? null);
+      return form === "csv" ? [written, ...values.map(csvField)].join(separator) : withFields(written, names, values);
+    });
+    if (form === "csv") lines.unshift([header, ...names].join(separator));
+    return (hasMark ? "\ufeff" : "") + lines.map((line) => line + lineEnd).join("");
+  }
+
+  /** The name of that file. */
+  get fileName() {
+    const [, stem, extension] = /^(.*?)(\.[^.]*)?$/s.exec(this.file.name) ?? [];
+    return `${stem || "rows"}-results${extension || (this.file.form === "csv" ? ".csv" : ".jsonl")}`;
+  }
+
+  toKept() {
+    return { version: VERSION, asked: this.asked, results: this.results };
+  }
+
+  /** The batch that was kept for a file; null if it is none for it. @param {RowsFile} file @param {any} kept */
+  static fromKept(file, kept) {
+    const isSound =
+      kept?.version === VERSION && typeof kept.asked?.template === "string" && Array.isArray(kept.asked.names) && kept.results?.length === file.rows.length;
+    return isSound ? Object.assign(new Batch(file, kept.asked), { results: kept.results }) : null;
+  }
+}
+
+/** The names of the added columns, none of which the file has. @param {string[]} columns */
+export function addedNames(columns) {
+  return ADDED.map((name) => {
+    let free = name;
+    for (let i = 1; columns.includes(free); i += 1) free = `generated_${name}${i > 1 ? `_${i}` : ""}`;
+    return free;
+  });
+}
+
+/** An object as it is written, with further fields. @param {string} written @param {string[]} names @param {any[]} values */
+function withFields(written, names, values) {
+  const fields = names.map((name, i) => `${JSON.stringify(name)}: ${JSON.stringify(values[i])}`).join(", ");
+  const open = written.slice(0, -1).trimEnd();
+  return `${open}${open === "{" ? "" : ", "}${fields}}`;
+}
+
+/** Seconds until the end, as long as the rest takes as long as what is done; null while that is unknown. @param {number} done @param {number} left @param {number} seconds */
+export const secondsLeft = (done, left, seconds) => (done >= 3 && seconds >= 2 ? (left * seconds) / done : null);
+
+/** A text as a template: its braces are text, but for those around the name of a placeholder. @param {string} text @param {RegExp} placeholder */
+export function asTemplate(text, placeholder) {
+  const escape = (/** @type {string} */ part) => part.replace(/[{}]/g, "$&$&");
+  let template = "";
+  let end = 0;
+  for (const found of text.matchAll(placeholder)) {
+    template += escape(text.slice(end, found.index)) + found[0];
+    end = found.index + found[0].length;
+  }
+  return template + escape(text.slice(end));
+}

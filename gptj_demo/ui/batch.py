@@ -1,0 +1,205 @@
+"""A batch: one continuation for each row of a visitor's file, beside the grid of Compare.
+
+The file, its results and what is left to do live in the visitor's browser
+(`assets/views/compare/batch.js`), which sends the rows in parts. A part runs as the cells of a grid
+do, so that a batch holds no more of the engine than any visitor may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+
+from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client.pacing import GRID
+from gptj_demo.client.visitor import by_session
+from gptj_demo.control_values import InvalidControl, make_params
+from gptj_demo.sampling import MAX_SEED, SamplingParams
+from gptj_demo.texts import message, quoted
+from gptj_demo.ui.axes import OF_A_CELL, panel_controls
+from gptj_demo.ui.comparison import Comparison
+from gptj_demo.ui.component import LogHTML, read_asked
+from gptj_demo.ui.generation import read_fields, record, refused
+from gptj_demo.ui.grid import Cell, Grid
+from gptj_demo.ui.grid_errors import InvalidGrid
+from gptj_demo.ui.rows import MAX_FILE_BYTES, MAX_ROWS, InvalidRows, read_rows
+from gptj_demo.ui.templates import fill, parse_template
+
+MOST_NAMED = 20
+"""Columns that a message lists."""
+
+
+class Batch(LogHTML):
+    """Template, file and results. Event: `run` (id, a part of a batch), with the log as output.
+
+    `server_functions` must hold `read_file(file)`, `plan_batch(form)` and `stop_batch(id)`, which
+    the script calls.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        limits = {"most_bytes": MAX_FILE_BYTES, "most_seed": MAX_SEED}
+        controls = panel_controls()
+        super().__init__("views/compare/batch", ("run",), controls=controls, **limits, **options)
+
+
+# ---- parts of a batch
+
+
+def make_part(part: Mapping[str, Any]) -> tuple[Grid, list[int]]:
+    """The cells of a part of a batch, one a row, and the rows' numbers in the file.
+
+    `part` is untrusted: `template`, the `names` of the columns, `rows` as pairs of a number and the
+    texts in these columns, `controls` as the page has them, and the `seed` of row 0; seeds count up
+    from row to row. Raises `InvalidGrid`.
+    """
+    texts, places = _parse(str(part.get("template") or ""))
+    params = _read_controls(part.get("controls"))
+    names, rows = _list(part.get("names")), _list(part.get("rows"))
+    if len(rows) > MAX_ROWS:
+        raise InvalidGrid("file", message("rows.too_many", most=MAX_ROWS))
+    _require_columns(places, names)
+    seed = part.get("seed")
+    first = seed if type(seed) is int else 0
+    prompts: list[str] = []
+    cells: list[Cell] = []
+    numbers: list[int] = []
+    for row in rows:
+        number, values = _read_row(row)
+        filled = dict(zip(names, values, strict=False))
+        for name in places:
+            if not isinstance(filled.get(name), str):
+                why = message("rows.no_value", row=number + 1, column=quoted(name))
+                raise InvalidGrid("file", why)
+        own = {"seed": (first + number) % (MAX_SEED + 1)}
+        cells.append(Cell(len(cells), 0, len(cells), own, params.model_copy(update=own)))
+        prompts.append(fill(texts, places, filled))
+        numbers.append(number)
+    return Grid((), (), tuple(prompts), tuple(cells)), numbers
+
+
+def _parse(template: str) -> tuple[list[str], list[str]]:
+    if not template.strip():
+        raise InvalidGrid("prompt", message("batch.no_template"))
+    texts, places = parse_template(template)
+    if not places:
+        raise InvalidGrid("prompt", message("batch.no_placeholder"))
+    return texts, places
+
+
+def _require_columns(places: Sequence[str], columns: Sequence[Any]) -> None:
+    for name in places:
+        if name not in columns:
+            known = ", ".join(map(quoted, columns[:MOST_NAMED]))
+            why = message("batch.no_column", column=quoted(name), columns=known)
+            raise InvalidGrid("prompt", why)
+
+
+def _read_controls(written: Any) -> SamplingParams:
+    try:
+        controls = read_fields(written if isinstance(written, dict) else {})
+        return make_params({**controls, **OF_A_CELL})
+    except InvalidControl as error:
+        raise InvalidGrid("controls", error.message) from None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _read_row(row: Any) -> tuple[int, list[Any]]:
+    """A row's number, from 0, and its values."""
+    number, values = (*_list(row), None, None)[:2]
+    if type(number) is not int or not 0 <= number < MAX_ROWS or not isinstance(values, list):
+        raise InvalidGrid("file", message("refused.broken"))
+    return number, values
+
+
+# ---- the view
+
+
+def build_batch(worker: Worker) -> None:
+    """Lay out the view's part for files in the present Blocks and connect it to the worker."""
+    under_way: dict[str, Comparison] = {}  # by the id that the visitor's page chose
+
+    async def read_file(file: Any) -> dict[str, Any]:
+        """The rows of a file, of which the page has the name and the text; or what is wrong."""
+        file = file if isinstance(file, dict) else {}
+        name, text = str(file.get("name") or ""), str(file.get("text") or "")
+        try:
+            return (await asyncio.to_thread(read_rows, name, text)).described()
+        except InvalidRows as wrong:
+            return wrong.message.described()
+
+    async def plan_batch(form: Any) -> dict[str, Any]:
+        """What a batch would ask: placeholders, tokens, the first prompt; or what is wrong."""
+        form = form if isinstance(form, dict) else {}
+        answer: dict[str, Any] = {"placeholders": []}
+        try:
+            texts, places = _parse(str(form.get("template") or ""))
+            answer["placeholders"] = list(dict.fromkeys(places))
+            columns = _list(form.get("columns"))
+            if not columns:
+                return answer
+            _require_columns(places, columns)
+            params = _read_controls(form.get("controls"))
+            values = dict(zip(columns, map(str, _list(form.get("values"))), strict=False))
+            first = fill(texts, places, {name: values.get(name, "") for name in places})
+            return answer | {
+                "prompt": first,
+                "prompt_tokens": await worker.count_tokens(first),
+                "tokens": params.max_new_tokens * params.candidates,
+                "at_once": worker.slots_per_visitor,
+                "waiting": worker.streams_waiting,
+            }
+        except InvalidGrid as wrong:
+            return answer | {"field": wrong.field, **wrong.message.described()}
+        except RequestRefused as refusal:
+            return answer | {"field": "prompt", **refusal.message.described()}
+
+    async def stop_batch(request_id: Any) -> bool:
+        comparison = under_way.get(str(request_id))
+        if comparison is not None:
+            comparison.stop()
+        return comparison is not None
+
+    async def run(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
+        asked, request_id = read_asked(event._data)
+        log = record("begin", id=request_id)
+        try:
+            grid, numbers = make_part(asked)
+            comparison = Comparison(worker, grid, by_session(browser), is_patient=True)
+            under_way[request_id] = comparison
+            told_at = 0.0
+            async with aclosing(comparison.updates()) as updates:
+                async for news in updates:
+                    ended = [_describe(comparison, numbers, one) for one in news if "end" in one]
+                    if not ended and time.monotonic() - told_at < GRID.sign_of_life:
+                        continue
+                    told_at = time.monotonic()
+                    tokens = sum(outcome["tokens"] for outcome in comparison.outcomes)
+                    log += record("rows", tokens=tokens, cells=ended)
+                    yield log
+            yield log + record("end")
+        except InvalidGrid as wrong:
+            yield log + record("refused", field=wrong.field, **wrong.message.described())
+        except Exception as error:
+            yield log + refused(error)
+        finally:
+            under_way.pop(request_id, None)
+
+    functions = [read_file, plan_batch, stop_batch]
+    batch = Batch(elem_id="batch", server_functions=functions)
+    batch.write_log(batch.run, run)
+
+
+def _describe(
+    comparison: Comparison, numbers: Sequence[int], ended: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A row that has ended, as JSON."""
+    cell = ended["cell"]
+    return {"row": numbers[cell], "text": comparison.outcomes[cell]["text"], "end": ended["end"]}

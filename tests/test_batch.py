@@ -1,0 +1,89 @@
+"""Parts of a batch: their cells, what is refused, and how they wait for a place."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gptj_demo.client import RequestRefused
+from gptj_demo.texts import message
+from gptj_demo.ui.batch import make_part
+from gptj_demo.ui.comparison import Comparison
+from gptj_demo.ui.grid_errors import InvalidGrid
+from tests.grids import grid_of
+from tests.test_compare import SOMEBODY, ScriptedStream, ScriptedWorker
+
+PART: dict[str, Any] = {
+    "template": "{hero} and {{{ place }}}.",
+    "names": ["place", "hero"],
+    "rows": [[3, ["a mill", "Ann"]], [7, ["{hero}", "Bo"]]],
+    "controls": {"temperature": 0.5, "max_new_tokens": 9, "n": 4, "stop": "a\nb"},
+    "seed": 2**31,
+}
+
+
+def test_each_row_is_a_cell_with_a_seed_of_its_own() -> None:
+    grid, numbers = make_part(PART)
+    assert numbers == [3, 7]
+    assert grid.prompts == ("Ann and {a mill}.", "Bo and {{hero}}.")
+    for cell, number in zip(grid.cells, numbers, strict=True):
+        params = cell.params
+        assert params is not None
+        assert (params.n, params.temperature, params.stop) == (1, 0.5, ("a", "b"))
+        assert params.seed == 2**31 + number
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"template": " "}, "Write a template first"),
+        ({"template": "no names"}, "The template is the same for all rows."),
+        ({"template": "{heroine}"}, 'no column "heroine". It has "place", "hero".'),
+        ({"template": "{open"}, "never closed"),
+        ({"rows": [[4, ["a mill", None]]]}, 'Row 5 has no text in the column "hero".'),
+        ({"rows": [[4, ["a mill"]]]}, 'Row 5 has no text in the column "hero".'),
+        ({"rows": [["4", []]]}, "Something went wrong"),
+        ({"rows": [[1, ["", ""]]] * 1001}, "more than 1,000 rows"),
+        ({"controls": {"temperature": "hot"}}, "Temperature"),
+        ({"names": None, "rows": 3}, "no column"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_a_sentence(changed: Any, sentence: str) -> None:
+    with pytest.raises(InvalidGrid) as refused:
+        make_part(PART | changed)
+    assert sentence in str(refused.value)
+
+
+def patient(worker: ScriptedWorker) -> Comparison:
+    return Comparison(worker, grid_of(), SOMEBODY, is_patient=True)  # type: ignore[arg-type]
+
+
+def test_a_batch_waits_for_a_place_in_the_queue() -> None:
+    async def run() -> None:
+        worker = ScriptedWorker()
+        worker.refuses = 2
+        batch = patient(worker)
+        async for _ in batch.updates():
+            for stream in list(worker.open):
+                stream.finish()
+        assert worker.refuses == 0
+        assert batch.outcomes[0]["end"]["reason"] == "length"
+
+    asyncio.run(run())
+
+
+def test_a_batch_ends_where_no_request_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def closed(self: ScriptedStream, timeout: float | None = None) -> None:
+        raise RequestRefused("unavailable", message("refused.draining"))
+
+    monkeypatch.setattr(ScriptedStream, "drain", closed)
+    monkeypatch.setattr(ScriptedStream, "is_over", True, raising=False)
+
+    async def run() -> None:
+        with pytest.raises(RequestRefused, match="takes no new requests"):
+            async for _ in patient(ScriptedWorker()).updates():
+                pass
+
+    asyncio.run(run())
