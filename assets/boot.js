@@ -37,7 +37,9 @@
     views,
     language,
     languages,
-    theme: theme ?? "system",
+    get theme() {
+      return theme ?? "system";
+    },
     setTheme(name) {
       theme = name;
       paint();

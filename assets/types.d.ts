@@ -6,6 +6,11 @@ interface Model {
   name: string; revision: string | null; is_sample: boolean; precision: string; device: string; device_name: string;
   licence: string | null; adapters: string[];
   parameters: number; weight_bytes: number; max_streams: number; why: string;
+  served: Served | null; // null where the model is computed by the playground itself
+}
+
+interface Served { // gptj_demo/served.py
+  server: string; lacks: string[]; // names of controls
 }
 
 interface Status { // gptj_demo/ui/model_status.py
@@ -40,7 +45,8 @@ interface Session {
   id: string; name: string; time: number; stamp: string | null;
   written: import("./core/text.js").WrittenText; tree: import("./core/tree.js").BranchTree;
   controls: Controls | null; // those that differ from their initial values
-  scaffold: { text: string; before: Controls; values: Controls } | null; // what the last one wrote and set
+  scaffold: { text: string; before: Controls; values: Controls; turns?: import("./core/turns.js").Turns } | null; // what the last one wrote and set
+  memory: import("./core/memory.js").Memory | null; // read besides the text
 }
 
 interface Alternative {
@@ -58,7 +64,7 @@ interface Cell { // characters that tokens share: one of several tokens, or seve
 }
 
 interface LinkContent {
-  text: string; controls: Controls;
+  text: string; controls: Controls; memory?: import("./core/memory.js").Memory;
   words?: string; hash?: string; length?: number; // what the model wrote, or its fingerprint and length
   of?: [number, number]; ended?: string; model?: Record<string, string | null>;
   isEarlier?: boolean; // made when the same seed gave other random numbers

@@ -138,3 +138,6 @@ export const isTextField = (target) =>
 export function showRunKey(root) {
   if (/Mac|iPhone|iPad/.test(navigator.platform)) find(root, ".filled:not(.stop) kbd").textContent = "⌘⏎";
 }
+
+/** The field with the editor's text; the editor has other fields, for the memory and the note. */
+export const editorsField = () => /** @type {HTMLTextAreaElement | null} */ (document.querySelector(".editor .page textarea"));

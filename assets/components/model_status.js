@@ -3,6 +3,8 @@
 import { emit, on } from "../core/events.js";
 import { rounded } from "../core/format.js";
 import { closeBeside, finder, setText } from "./dom.js";
+import { makeHelp } from "./help/help.js";
+import { switchOffLacking } from "./lacking.js";
 import { offerLanguages } from "./language.js";
 import { markTab } from "./page.js";
 import { offerThemes } from "./theme.js";
@@ -47,7 +49,8 @@ export function mount({ element, server }) {
     status.lease = lease.state;
     if (state === "ready" && model) {
       const name = model.is_sample ? [t("top.sample_model"), ...model.adapters].join(" + ") : model.name;
-      const text = [name, model.precision, model.device].join(" · ");
+      const how = model.served ? t("top.reduced") : model.precision;
+      const text = [name, how, model.device].join(" · ");
       const gpu = status.is_lent ? ` · ${t(LEASES[lease.state], { seconds: lease.seconds_left ?? 0 })}` : "";
       showState(state, text, null, gpu);
     } else {
@@ -58,7 +61,7 @@ export function mount({ element, server }) {
     $(".sample-note").hidden = !model?.is_sample;
     $(".model-why").textContent = told((model && status.texts.why) || status.texts.detail);
     $(".sizes").textContent = model
-      ? t("top.sizes", {
+      ? t(model.served ? "top.served" : "top.sizes", {
           parameters: rounded(model.parameters / 1e6, model.parameters < 1e8 ? 1 : 0),
           size: rounded(model.weight_bytes / 2 ** 20, 0),
           device: model.device_name,
@@ -97,6 +100,8 @@ export function mount({ element, server }) {
   closeBeside($("details", HTMLDetailsElement));
   offerLanguages($(".languages", HTMLSelectElement));
   offerThemes($(".themes", HTMLSelectElement));
+  makeHelp(element);
+  switchOffLacking();
   ask();
   markTab();
 }

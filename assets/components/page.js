@@ -36,10 +36,11 @@ for (const change of ["popstate", "hashchange"]) {
   window.addEventListener(change, () => show(viewInAddress(), { push: false }));
 }
 
-// Skip the tabs: focus the text if the view has one, else the view.
-function skip() {
+/** Focus the text of the view that is shown, else the view. */
+export function focusText() {
   const view = document.getElementById(`view-${root.dataset.view}`);
-  const place = view?.querySelector("textarea") ?? view;
+  const shown = [...(view?.querySelectorAll("textarea") ?? [])].find((area) => area.checkVisibility());
+  const place = /** @type {HTMLElement | null | undefined} */ (view?.querySelector(".page textarea")) ?? shown ?? view;
   if (place === view) view?.setAttribute("tabindex", "-1");
   place?.focus();
 }
@@ -50,7 +51,7 @@ document.addEventListener("click", (event) => {
   if (tab) show(tab.getAttribute("data-goes-to") ?? "");
   if (!event.target.closest(".skip")) return;
   event.preventDefault();
-  skip();
+  focusText();
 });
 
 // Gradio's accordions do not expose whether they are open.
@@ -69,6 +70,7 @@ on("controls", () => {
   new MutationObserver(markOpenGroups).observe(controls, changes);
 });
 
+root.style.setProperty("--not-served", JSON.stringify(t("panel.not_served")));
 root.style.setProperty("--word-off", JSON.stringify(t("text.off"))); // for the style of the panel
 document.title = t("top.gpt_j_playground");
 translateGradio();

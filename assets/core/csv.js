@@ -1,18 +1,19 @@
 // Comma-separated values (RFC 4180).
 
 /**
- * A text that a spreadsheet would read as a formula gets a leading apostrophe, which marks it as text.
+ * A field as it is written, whatever separates the fields. A text that a spreadsheet would read as a formula gets a
+ * leading apostrophe, which marks it as text.
  * @param {any} value
  */
-function field(value) {
+export function csvField(value) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "string") return String(value);
   const safe = /^\s*[=+\-@|%]|^[\t\r\n]/.test(value) ? `'${value}` : value;
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  return /[",;\t\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
 /** @param {any[][]} rows */
-export const toCSV = (rows) => rows.map((row) => `${row.map(field).join(",")}\r\n`).join("");
+export const toCSV = (rows) => rows.map((row) => `${row.map(csvField).join(",")}\r\n`).join("");
 
 /** A table of tokens with their alternatives side by side. @param {Token[]} tokens */
 export function tokensAsCSV(tokens) {

@@ -9,12 +9,14 @@
 //   written       the model's latest words if they are still unchanged in the text, else null
 //   text          asks the editor to replace its text by this one, as one step; {text, words} if the
 //                 last words are a model's
+//   memory        asks the editor to read this memory besides the text, null for none
+//   batch         asks Compare to fill this scaffold from a file of rows
 //   walk          asks the editor to undo or redo a step
 //   replay        asks the editor to generate again after a prompt: {prompt, controls}
 //   notice        asks the editor to show this sentence
 //   take          asks the editor to replace the model's latest words by this completion
 //   aside         asks the editor to show a remark with an Undo: {message, controls}; undoing restores
-//                 `controls`
+//                 `controls`, null where there is nothing to undo
 //   open          asks the editor to replace its text by this node of the tree, as one step
 //   view          the name of the view that is now shown
 //   tree          the session's tree has changed

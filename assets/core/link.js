@@ -3,6 +3,7 @@
 
 import { tail } from "./characters.js";
 import { t } from "./i18n.js";
+import { readMemory } from "./memory.js";
 
 export const LINK_MARK = "#share=";
 const LINK_VERSION = "2";
@@ -99,12 +100,12 @@ export async function makeLink(given, page) {
     bytes = await deflate(kept);
   }
   if (!fits()) {
-    const { text, controls, model } = content;
+    const { text, controls, model, memory } = content;
     const settings = Object.entries(controls).sort(([, a], [, b]) => String(a).length - String(b).length);
     while (settings.length && lengthOfBase64(await deflate(Object.fromEntries(settings))) > room / 2) {
       left.settings.push(...settings.splice(-1).map(([name]) => name));
     }
-    const withEnd = (/** @type {number} */ length) => ({ text: tail(text, length), controls: Object.fromEntries(settings), model });
+    const withEnd = (/** @type {number} */ length) => ({ text: tail(text, length), controls: Object.fromEntries(settings), model, ...(memory ? { memory } : {}) });
     let [low, high] = [0, text.length];
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);
@@ -171,5 +172,6 @@ function checkContent(content) {
   if (!sound) throw new UnreadableLink(NOT_OURS);
   // as the textarea normalizes it
   const clean = (/** @type {string | undefined} */ value) => value?.replace(/\r\n?/g, "\n").replace(/\p{Surrogate}/gu, "\ufffd");
-  return { text: clean(text) ?? "", controls, words: clean(words), hash, length, of, ended, model };
+  const memory = readMemory(content.memory);
+  return { text: clean(text) ?? "", controls, ...(memory ? { memory } : {}), words: clean(words), hash, length, of, ended, model };
 }

@@ -1,4 +1,4 @@
-// How likely a model found a text: one definition of each measure. Pure: no DOM.
+// How likely a model found a text, and how varied its words are: one definition of each measure. Pure: no DOM.
 
 /**
  * The measures of tokens by their log-probabilities (natural; unknown ones are left out), null where none is
@@ -19,3 +19,15 @@ export const perplexityText = (perplexity) => Number(perplexity.toPrecision(3)).
 
 /** @param {number} bits */
 export const bitsText = (bits) => bits.toFixed(3);
+
+const WORD = /[\p{L}\p{N}_]+(?:['\u2019][\p{L}\p{N}_]+)*/gu;
+
+/**
+ * Distinct words per word, ignoring case: 1 if no word repeats, null if there are none. Defined as `distinct_words` of
+ * gptj_demo/ui/comparison.py, so cards and cells agree.
+ * @param {string} text
+ */
+export function distinctWords(text) {
+  const words = text.toLowerCase().match(WORD);
+  return words && new Set(words).size / words.length;
+}

@@ -9,8 +9,8 @@ const MOST_TRIES = 3;
 
 /**
  * `session` is the id of the session that it writes into, `prompt` the text before it, `controls` all values with
- * the seed once that is known, `tries` how often it was made again.
- * @typedef {{session: string, prompt: string, controls: Controls, tries: number}} PendingRequest
+ * the seed once that is known, `tries` how often it was made again, `rest` the text that follows its words.
+ * @typedef {{session: string, prompt: string, controls: Controls, tries: number, rest?: string}} PendingRequest
  */
 
 /** @param {any} found @returns {found is PendingRequest} */
@@ -19,6 +19,7 @@ function isRequest(found) {
     typeof found?.session === "string" &&
     typeof found.prompt === "string" &&
     typeof found.tries === "number" &&
+    typeof (found.rest ?? "") === "string" &&
     typeof found.controls === "object" &&
     found.controls !== null
   );
@@ -60,11 +61,12 @@ export function take(session, text) {
     drop();
     return none;
   }
-  const isHere = found.session === session && text.startsWith(found.prompt) && text.length === found.prompt.length + length;
+  const end = found.prompt.length + length;
+  const isHere = found.session === session && text.startsWith(found.prompt) && text.length >= end && text.slice(end) === (found.rest ?? "");
   if (!isHere || found.tries >= MOST_TRIES) {
     keep({ ...found, tries: MOST_TRIES }); // also after a reload, until it is dropped
     return { request: null, isLost: true };
   }
   drop();
-  return { request: { ...found, tries: found.tries + 1, shown: text.slice(found.prompt.length) }, isLost: false };
+  return { request: { ...found, tries: found.tries + 1, shown: text.slice(found.prompt.length, end) }, isLost: false };
 }

@@ -16,14 +16,14 @@ let refusal = /** @type {{reason: string, message: string} | null} */ (null);
 
 /** @type {Record<string, (record: any) => void>} */
 const handlers = {
-  begin({ prompt, at, kind, run, before, controls = {} }) {
+  begin({ prompt, at, kind, run, before, controls = {}, rest = [] }) {
     const { tree } = sessions.current;
     refusal = null;
     tree.commit(before);
     const { logprobs: _, ...others } = controls; // does not change the text
     const facts = factsOfRequest(others);
     if (kind === "retry") delete facts.controls.seed;
-    tree.begin({ prompt, at, kind, run, facts });
+    tree.begin({ prompt, at, kind, run, facts, rest });
   },
   started: ({ n }) => sessions.current.tree.expect(n),
   text: ({ index, text }) => sessions.current.tree.grow(index, text),

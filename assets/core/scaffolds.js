@@ -2,10 +2,11 @@
 // network. `scaffold` is an entry of scaffolds.json, `values` are texts by field name.
 
 import { t } from "./i18n.js";
+import { readTurns } from "./turns.js";
 
 /**
- * The text, suitable values of the controls, and a message that describes both.
- * @param {{fields: {name: string, kind?: string}[], text: string, key: string, controls: Controls}} scaffold
+ * The text, suitable values of the controls, the labels of a dialogue's speakers, and a message that describes them.
+ * @param {{fields: {name: string, kind?: string}[], text: string, key: string, controls: Controls, turns?: import("./turns.js").Turns}} scaffold
  * @param {Record<string, any>} values
  */
 export function fillScaffold(scaffold, values) {
@@ -24,7 +25,8 @@ export function fillScaffold(scaffold, values) {
   }
   const put = (/** @type {string} */ template) => template.replace(/\{(\w+)\}/g, (whole, name) => (Object.hasOwn(words, name) ? words[name] : whole));
   const stop = scaffold.controls.stop.map((/** @type {string} */ text) => put(text).replaceAll("\n", "\\n")).join("\n");
-  return { text: put(scaffold.text), controls: { ...scaffold.controls, stop }, done: t(`scaffold.${scaffold.key}.done`, words) };
+  const turns = scaffold.turns && readTurns(scaffold.turns.map(put));
+  return { text: put(scaffold.text), controls: { ...scaffold.controls, stop }, turns, done: t(`scaffold.${scaffold.key}.done`, words) };
 }
 
 /** Lines "this => that" as Input and Output; a line without an arrow is left out. @param {string} lines */

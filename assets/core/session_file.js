@@ -1,13 +1,17 @@
 // A session as text: saves it, exports it as JSON or Markdown, and reads it from untrusted data.
 // A session: {id, name, time, stamp, written, tree, controls, scaffold}; `controls` are those that differ from
-// their initial values, null where nothing is known of them; `scaffold` is what the last one wrote and set.
+// their initial values, null where nothing is known of them; `scaffold` is what the last one wrote and set; `memory`
+// is read besides the text.
 
 import { head } from "./characters.js";
+import { readForeign } from "./foreign_files.js";
 import { t, valueText } from "./i18n.js";
 import { newId } from "./id.js";
+import { readMemory } from "./memory.js";
 import { WrittenText, pieces } from "./text.js";
 import { BranchTree } from "./tree.js";
 import { isCount, isObject, readControls, readPieces } from "./tree_file.js";
+import { readTurns } from "./turns.js";
 
 const FORMAT = "gptj-playground/session";
 const VERSION = 2; // 1 had no tree, and was not exported
@@ -16,14 +20,14 @@ const FIRST_WORDS = 60;
 /** @returns {Session} */
 export function newSession() {
   const [written, tree] = [new WrittenText(), new BranchTree()];
-  return { id: newId(), name: "", time: Date.now(), stamp: null, written, tree, controls: null, scaffold: null };
+  return { id: newId(), name: "", time: Date.now(), stamp: null, written, tree, controls: null, scaffold: null, memory: null };
 }
 
 /**
  * The saved text. `time` and `stamp` come first, so `stampOf` finds the stamp without parsing.
  * @param {Session} session @param {{withSteps: boolean}} options
  */
-export function toSaved({ name, time, stamp, written, tree, controls, scaffold }, { withSteps }) {
+export function toSaved({ name, time, stamp, written, tree, controls, scaffold, memory }, { withSteps }) {
   const { runs, position, steps } = written;
   return JSON.stringify({
     version: VERSION,
@@ -32,6 +36,7 @@ export function toSaved({ name, time, stamp, written, tree, controls, scaffold }
     name,
     controls: controls ?? undefined,
     scaffold: scaffold ?? undefined,
+    memory: memory ?? undefined,
     runs,
     pieces: written.pieces,
     position: withSteps ? position : 0,
@@ -74,6 +79,7 @@ function readSession(given, id) {
   session.time = Number.isFinite(given.time) ? given.time : Date.now();
   session.controls = given.controls === undefined ? null : readControls(given.controls);
   session.scaffold = readScaffold(given.scaffold);
+  session.memory = readMemory(given.memory);
   return session;
 }
 
@@ -81,7 +87,7 @@ function readSession(given, id) {
 function readScaffold(given) {
   if (!isObject(given) || typeof given.text !== "string") return null;
   const [before, values] = [readControls(given.before), readControls(given.values)];
-  return before && values && { text: given.text, before, values };
+  return before && values && { text: given.text, before, values, turns: readTurns(given.turns) };
 }
 
 /** A selection, or `at` where the value is none. @param {any} value @param {number} at @returns {Place} */
@@ -123,14 +129,14 @@ export function toFile(session, form) {
   const file = head(name.replace(/[^\p{L}\p{M}\p{N} -]/gu, "").trim(), 40).trim().replace(/ /g, "-") || "session";
   if (form === "text") return { file: `${file}.txt`, type: "text/plain", content: session.written.text };
   if (form === "markdown") return { file: `${file}.md`, type: "text/markdown", content: toMarkdown(session, name) };
-  const { time, tree, written, controls } = session;
+  const { time, tree, written, controls, memory } = session;
   const { current } = tree;
   const own = tree.find(written.text) === null ? { pieces: written.pieces } : {};
-  const whole = { format: FORMAT, version: VERSION, name: session.name, time, controls: controls ?? undefined, current, nodes: tree.toList(), ...own };
+  const whole = { format: FORMAT, version: VERSION, name: session.name, time, controls: controls ?? undefined, memory: memory ?? undefined, current, nodes: tree.toList(), ...own };
   return { file: `${file}.json`, type: "application/json", content: JSON.stringify(whole, null, 1) };
 }
 
-/** The session of an exported file; raises an error whose message is for people. @param {string} text */
+/** The session of an exported file, or of a file of another program (core/foreign_files.js); raises an error whose message is for people. @param {string} text */
 export function fromFile(text) {
   let given;
   try {
@@ -138,14 +144,14 @@ export function fromFile(text) {
   } catch {
     throw new Error(t("file.no_json"));
   }
-  if (given?.format !== FORMAT) {
-    throw new Error(t("file.no_session"));
-  }
   try {
-    return readSession(given, newId());
+    if (given?.format === FORMAT) return readSession(given, newId());
+    const content = readForeign(given);
+    if (content) return readSession({ ...content, version: VERSION }, newId());
   } catch (error) {
     throw new Error(t("file.unreadable", { why: /** @type {Error} */ (error).message }), { cause: error });
   }
+  throw new Error(t("file.no_session"));
 }
 
 // The open text, then all branches as a list, each in a code fence longer than any in its words.

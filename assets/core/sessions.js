@@ -7,6 +7,7 @@ import { head } from "./characters.js";
 import { emit } from "./events.js";
 import { t } from "./i18n.js";
 import { newId } from "./id.js";
+import { defaultControls } from "./presets.js";
 import { firstWords, fromFile, fromSaved, newSession, stampOf, toFile, toSaved } from "./session_file.js";
 import * as storage from "./storage.js";
 
@@ -52,8 +53,8 @@ function tryLoad(id) {
 // ---- the open session
 
 /** @param {Session} session */
-function isBlank({ name, written, tree, controls }) {
-  return !name && !Object.keys(controls ?? {}).length && !written.pieces.length && !written.steps.length && !tree.size;
+function isBlank({ name, written, tree, controls, memory }) {
+  return !name && !memory && !Object.keys(controls ?? {}).length && !written.pieces.length && !written.steps.length && !tree.size;
 }
 
 /** @param {string} name */
@@ -169,7 +170,7 @@ export const sessions = {
   /** A new one, with the present settings. */
   begin() {
     leave();
-    putIn({ ...newSession(), controls: sessions.current.controls });
+    putIn({ ...newSession(), controls: defaultControls() ?? sessions.current.controls });
   },
 
   /** @param {string} id */

@@ -45,10 +45,10 @@ export function isAvailable() {
   }
 }
 
-/** The JSON under a key, null where there is none. @param {string} key */
-export function readJSON(key) {
+/** The JSON under a key, null where there is none. @param {string} key @param {"localStorage" | "sessionStorage"} [kind] */
+export function readJSON(key, kind) {
   try {
-    return JSON.parse(read(key) ?? "null");
+    return JSON.parse(read(key, kind) ?? "null");
   } catch {
     return null;
   }

@@ -65,6 +65,9 @@ export function difference(before, after, caret) {
   };
 }
 
+/** Where what a step inserted ends. @param {Step} step */
+export const endOfStep = ({ at, inserted }) => at + pieces.length(inserted);
+
 export class WrittenText {
   /** @param {{pieces: Piece[], steps: Step[], position: number, runs: number}} [saved] */
   constructor(saved) {
@@ -198,9 +201,9 @@ export class WrittenText {
   extendRun(step, text) {
     /** @type {Piece[]} */
     const addition = [[text, this.runs]];
+    this.pieces = pieces.splice(this.pieces, endOfStep(step), 0, addition);
     step.inserted = pieces.join(step.inserted, addition);
-    this.pieces = pieces.join(this.pieces, addition);
-    step.after = [step.at + pieces.length(step.inserted), step.at + pieces.length(step.inserted)];
+    step.after = [endOfStep(step), endOfStep(step)];
   }
 
   /** Take the last characters of a run away. @param {Step} step @param {number} length */

@@ -3,7 +3,7 @@
 import { t } from "./i18n.js";
 
 const MOST_BYTES = 5 * 2 ** 20;
-const MOST_CHARACTERS = 200_000; // the server's limit
+export const MOST_CHARACTERS = 200_000; // the server's limit
 
 /** The text of a file, with the line ends of the page; raises an error whose message is for people. @param {File} file */
 export async function readTextFile(file) {

@@ -25,7 +25,7 @@ export class BranchTree extends TreeNodes {
     /** @type {{nodes: TreeNode[], current: string, place: number}[]} pruned nodes, latest last */
     this.pruned = [];
     this.growing = /** @type {TreeNode[]} */ ([]); // the nodes being generated, one a completion
-    /** @type {{parent: string, at: number, given: Piece[], end: number, kind: string, run: number, facts: any} | null} */
+    /** @type {{parent: string, at: number, given: Piece[], end: number, kind: string, run: number, facts: any, rest: Piece[]} | null} */
     this.turn = null;
     this.current = this.root.id; // the node in the editor, or the one that its text is based on
   }
@@ -101,14 +101,14 @@ export class BranchTree extends TreeNodes {
 
   /**
    * A node for the words to come. `prompt` is the model's prompt; the node's own text begins at `at`, which
-   * is the prompt's end, or before a chosen alternative at its end.
-   * @param {{prompt: Piece[], at?: number, kind: string, run: number, facts?: any}} request
+   * is the prompt's end, or before a chosen alternative at its end. `rest` follows the words.
+   * @param {{prompt: Piece[], at?: number, kind: string, run: number, facts?: any, rest?: Piece[]}} request
    */
-  begin({ prompt, at, kind, run, facts = {} }) {
+  begin({ prompt, at, kind, run, facts = {}, rest = [] }) {
     const end = pieces.length(prompt);
     const place = this.commit(pieces.slice(prompt, 0, at ?? end));
     const given = pieces.slice(prompt, place.at, Infinity);
-    this.turn = { parent: place.parent.id, at: place.at, given, end, kind, run, facts };
+    this.turn = { parent: place.parent.id, at: place.at, given, end, kind, run, facts, rest };
     this.growing = [];
     this.expect(1);
     this.current = this.growing[0].id;
@@ -155,6 +155,10 @@ export class BranchTree extends TreeNodes {
         if (this.current === node.id) this.current = node.parent;
       } else {
         node.run = Object.assign({ ...how }, node.run);
+        if (!this.turn?.rest.length) continue;
+        this.unindex(node);
+        node.pieces = pieces.join(node.pieces, this.turn.rest);
+        this.index(node);
       }
     }
     this.growing = [];

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptj_demo.control import Control
-from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
+from gptj_demo.control_values import (
+    ContradictoryControls,
+    InvalidControl,
+    make_params,
+    write_value,
+)
 from gptj_demo.sampling import CONTROLS, PRESETS
 from gptj_demo.texts import Message, message, quoted
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid, refuse_twice
@@ -24,7 +29,7 @@ OF_A_CELL: dict[str, Any] = {"n": 1, "logprobs": 0, "echo": False}
 AXES: dict[str, Control] = {
     control.name: control
     for control in CONTROLS
-    if not control.is_list and control.name not in OF_A_CELL
+    if not control.is_list and control.kind != "text" and control.name not in OF_A_CELL
 }
 """The controls that can be an axis, by name."""
 
@@ -135,7 +140,7 @@ def _read_value(field: str, control: Control, written: str) -> Any:
     try:
         return getattr(make_params({control.name: written}), control.name)
     except ContradictoryControls:  # the other controls have defaults here
-        return int(float(written))
+        return written if control.minimum is None else int(float(written))
     except InvalidControl as error:
         raise InvalidGrid(field, error.message) from None
 
@@ -160,3 +165,18 @@ def suggestion(name: str) -> str:
     if control.kind == "choice":
         return ", ".join(control.choices)
     return f"{control.minimum:g} to {control.maximum:.10g} in 4 steps"
+
+
+def panel_controls() -> list[dict[str, Any]]:
+    """The controls that cells take from the Write panel, with their initial values there."""
+    return [
+        {"name": control.name, "initial": _initial_value(control)}
+        for control in CONTROLS
+        if control.name not in OF_A_CELL
+    ]
+
+
+def _initial_value(control: Control) -> Any:
+    if control.is_list:
+        return write_value(control, control.default)
+    return "" if control.default is None else control.default

@@ -20,11 +20,11 @@ from gradio.events import api
 from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.client.pacing import GRID
 from gptj_demo.client.visitor import by_address, by_session
-from gptj_demo.control import Control
-from gptj_demo.control_values import InvalidControl, make_params, write_value
-from gptj_demo.sampling import CONTROLS, MAX_SEED, PRESETS
+from gptj_demo.control_values import InvalidControl, make_params
+from gptj_demo.sampling import MAX_SEED, PRESETS
 from gptj_demo.texts import Message
-from gptj_demo.ui.axes import AXES, OF_A_CELL, PRESET, Heading, suggestion
+from gptj_demo.ui.axes import AXES, PRESET, Heading, panel_controls, suggestion
+from gptj_demo.ui.batch import build_batch
 from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.component import LogHTML, read_asked
 from gptj_demo.ui.generation import (
@@ -55,20 +55,9 @@ class Compare(LogHTML):
             ("run",),
             axes=axes,
             presets=PRESETS,
-            controls=[
-                {"name": control.name, "initial": _initial_value(control)}
-                for control in CONTROLS
-                if control.name not in OF_A_CELL
-            ],
+            controls=panel_controls(),
             **options,
         )
-
-
-def _initial_value(control: Control) -> Any:
-    """The initial value of a control in the Write panel."""
-    if control.is_list:
-        return write_value(control, control.default)
-    return "" if control.default is None else control.default
 
 
 # ---- the form
@@ -208,6 +197,7 @@ def build_compare(worker: Worker) -> None:
         finally:
             under_way.pop(comparison_id, None)
 
+    build_batch(worker)
     compare = Compare(elem_id="compare", server_functions=[plan, stop])
     compare.write_log(compare.run, run)
     api(_compare(worker), api_name="compare", concurrency_limit=None)

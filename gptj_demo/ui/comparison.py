@@ -45,15 +45,21 @@ class Comparison:
 
     `outcomes` has the result so far of each cell: `state` (`queued`, `waiting`, `running`, `done`),
     `text`, `tokens`, and once it is done `end`: why, and the cell's figures.
+
+    Where the queue is full, cells wait until it has room. The first cell is refused instead, unless
+    the comparison `is_patient`. A patient one raises `RequestRefused` where no request is taken.
     """
 
-    def __init__(self, worker: Worker, grid: Grid, visitor: Visitor) -> None:
+    def __init__(
+        self, worker: Worker, grid: Grid, visitor: Visitor, *, is_patient: bool = False
+    ) -> None:
         self._worker = worker
         self._grid = grid
         self._visitor = visitor
         self._queued = deque(range(len(grid.cells)))
         self._open: dict[int, Stream] = {}
         self._waiting: set[int] = set()  # open cells without a slot
+        self._is_patient = is_patient
         self._has_begun = False
         self._is_stopped = False
         self.outcomes: list[dict[str, Any]] = [
@@ -117,9 +123,11 @@ class Comparison:
                 events = await stream.drain(0)
             except RequestRefused as refusal:
                 self._leave(index)
-                if refusal.kind == "queue_full" and self._has_begun:
+                if refusal.kind == "queue_full" and (self._has_begun or self._is_patient):
                     self._queued.appendleft(index)  # until the queue has room
                     break
+                if refusal.kind == "unavailable" and self._is_patient:
+                    raise
                 news.append(self._end(index, "error", **refusal.message.described()))
             else:
                 self._has_begun = True

@@ -49,10 +49,6 @@ class LogHTML(ModuleHTML):
     def __init__(self, path: str, events: tuple[str, ...], **options: Any) -> None:
         super().__init__(path, events, value="", **options)
 
-    def postprocess(self, value: str | None) -> str | None:
-        """The log unchanged; it is not inserted into the template."""
-        return value
-
     def write_log(
         self, event: Callable[..., Any], function: Callable[..., Any], *inputs: Any
     ) -> None:
@@ -63,6 +59,9 @@ class LogHTML(ModuleHTML):
             self,
             api_name=f"{self.elem_id}_{function.__name__}",  # several views can have an event `run`
             api_visibility="private",
+            # values are plain; Gradio would visit a thread for each input and each output
+            preprocess=False,
+            postprocess=False,
             concurrency_limit=None,
             show_progress="hidden",
             trigger_mode="multiple",  # with "once" Gradio drops an event during another's end

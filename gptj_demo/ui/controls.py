@@ -20,17 +20,6 @@ SHAPING = tuple(PRESETS[DEFAULT_PRESET])
 """The controls that a preset sets."""
 
 
-class ControlSlider(gr.Slider):
-    """A slider whose values `make_params` checks, because its messages are written for people."""
-
-    def get_block_name(self) -> str:
-        return "slider"
-
-    def preprocess(self, payload: Any) -> Any:
-        """The value as the page sent it."""
-        return payload
-
-
 def build_controls() -> dict[str, Component]:
     """Lay out preset, controls and reset in the present Blocks; the components by control name."""
     gr.Button(say("panel.done"), size="sm", elem_id="close-controls")  # shown on narrow screens
@@ -41,6 +30,7 @@ def build_controls() -> dict[str, Component]:
         elem_id="preset",
         interactive=True,
     )
+    gr.HTML("<div class='own-presets'></div>", apply_default_css=False, elem_id="own-presets")
     gr.HTML(
         "<button type='button' class='link' aria-pressed='false'>"
         f"{html.escape(say('panel.definitions'))}</button>",
@@ -90,7 +80,7 @@ def _build(control: Control) -> Component:
     if control.kind in ("integer", "number"):
         assert control.minimum is not None
         assert control.maximum is not None
-        component = ControlSlider(
+        component = gr.Slider(
             control.minimum,
             control.maximum,
             value=control.default,
@@ -106,6 +96,8 @@ def _build(control: Control) -> Component:
     elif control.kind == "choice":
         choices = [(say(f"choice.{choice}"), choice) for choice in control.choices]
         component = gr.Radio(choices, value=control.default, **shared)
+    elif control.kind == "text":
+        component = gr.Textbox(control.default, lines=3, max_lines=16, **shared)
     else:
         written = write_value(control, control.default)
         lines = max(8, len(control.choices))

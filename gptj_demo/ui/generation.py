@@ -140,6 +140,13 @@ def describe_finished(finished: Finished) -> dict[str, Any]:
     }
 
 
+def tokens_a_pass(finished: Finished) -> float:
+    """Tokens that a pass of the model gave; 1 where no drafted token was accepted."""
+    accepted = sum(one.accepted for one in finished.drafts)
+    passes = finished.completion_tokens - accepted
+    return round(finished.completion_tokens / max(1, passes), 2)
+
+
 def _round(value: float | None) -> float | None:
     """Rounded to six places; None for infinities and NaN, which JSON lacks."""
     return None if value is None or not math.isfinite(value) else round(value, 6)
@@ -282,6 +289,8 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                 last=stream.done and finished is ends[-1],
                 total=rate.tokens,
                 rate=rate.per_second,
+                per_pass=tokens_a_pass(finished),
+                drafts=finished.drafts,
                 tokens=_end_token(worker, finished),
             )
         yield lines or "\n"  # an empty line is a keep-alive

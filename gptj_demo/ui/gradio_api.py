@@ -1,7 +1,8 @@
 """The functions that programs can call through Gradio's API.
 
-`/generate` and `/complete` continue a prompt, `/alternatives` lists the next tokens, `/score`,
-`/compare_prompts` and `/attribute` score given texts, `/tokenize` returns a text's tokens.
+`/generate` and `/complete` continue a prompt, `/alternatives` lists the next tokens, `/likely` the
+most probable continuations, `/score`, `/compare_prompts` and `/attribute` score given texts,
+`/tokenize` returns a text's tokens.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.client.likely import MAX_DEPTH, MAX_NODES
 from gptj_demo.client.visitor import by_address
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params
@@ -31,7 +33,7 @@ from gptj_demo.protocol import (
     StreamEvent,
     TokenEvent,
 )
-from gptj_demo.sampling import CONTROLS, MAX_ALTERNATIVES, SamplingParams
+from gptj_demo.sampling import CONTROLS, MAX_ALTERNATIVES, TREE_CONTROLS, SamplingParams
 from gptj_demo.ui.generation import (
     batches,
     describe_event,
@@ -43,6 +45,7 @@ from gptj_demo.ui.generation import (
     text_of,
 )
 from gptj_demo.ui.inputs import require_string
+from gptj_demo.ui.likely import likely_tree
 from gptj_demo.ui.scoring_api import (
     as_gradio_errors,
     attribute_function,
@@ -61,6 +64,7 @@ def build_api(worker: Worker) -> None:
         score_function(worker),
         compare_prompts_function(worker),
         attribute_function(worker),
+        _likely(worker),
         _tokenize(worker),
     ):
         api(function, api_name=function.__name__, concurrency_limit=None)
@@ -78,7 +82,7 @@ def _with_controls(
     controls: Sequence[Control] = CONTROLS,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[..., Any]:
-    """Give a function of `*values` its signature: `prompt`, `more` integers and `controls`.
+    """Give a function of `*values` its signature: `prompt`, `more` values and `controls`.
 
     Gradio passes its request as the first argument. `more` holds defaults.
     """
@@ -136,7 +140,7 @@ def _generate(worker: Worker) -> Callable[..., AsyncIterator[str]]:
             async for _, events in told:
                 text += text_of(events)
                 finished = finished_of(events)
-                if finished is not None and finished.reason == "error":
+                if finished is not None and finished.is_failure:
                     raise gr.Error(str(finished.message), print_exception=False)
                 yield text
 
@@ -227,7 +231,7 @@ def _alternatives(worker: Worker) -> Callable[..., Any]:
                         case TokenEvent():
                             logprobs = event.logprobs
                         case Finished():
-                            if event.reason == "error":
+                            if event.is_failure:
                                 raise gr.Error(str(event.message), print_exception=False)
                             logprobs = event.end_logprobs
                     if logprobs is not None:
@@ -252,6 +256,37 @@ def _alternatives(worker: Worker) -> Callable[..., Any]:
         f"count: How many tokens to tell, 1 to {MAX_ALTERNATIVES}.",
         SHAPING,
         {"count": 10},
+    )
+
+
+def _likely(worker: Worker) -> Callable[..., Any]:
+    async def likely(*values: Any) -> dict[str, Any]:
+        caller, prompt, nodes, depth, least, after_controls, *rest = values
+        controls = dict(zip((control.name for control in TREE_CONTROLS), rest, strict=True))
+        with as_gradio_errors():
+            return await likely_tree(
+                worker,
+                prompt,
+                (nodes, depth, least),
+                controls if after_controls else None,
+                by_address(caller),
+            )
+
+    return _with_controls(
+        likely,
+        dict[str, Any],
+        "The most probable continuations of a text, of whatever length, as a tree of tokens. Each "
+        "of nodes is one token: id and parent, depth, token, the text of the whole continuation, "
+        "logprob after its parent, sum_logprob of the continuation, and whether it ends the text. "
+        "covered says for 1, 2, 3 tokens and so on how probable it is that a continuation of that "
+        "length is in the tree.\n\n"
+        f"nodes: How many nodes the tree has at most, 1 to {MAX_NODES}.\n"
+        f"depth: How many tokens a continuation has at most, 1 to {MAX_DEPTH}.\n"
+        "least: How probable a continuation is at least, 0 to 1.\n"
+        "after_controls: Whether the probabilities are those that the controls make of the "
+        "model's own; without it, they have no effect.",
+        TREE_CONTROLS,
+        {"nodes": 100, "depth": 12, "least": 0.0, "after_controls": False},
     )
 
 

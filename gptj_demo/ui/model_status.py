@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import psutil
@@ -49,6 +50,7 @@ def describe_status(worker: Worker) -> dict[str, Any]:
             "weight_bytes": model.weight_bytes,
             "max_streams": model.max_streams,
             "why": str(model.why),
+            "served": None if model.served is None else asdict(model.served),
         },
     }
 

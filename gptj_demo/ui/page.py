@@ -20,6 +20,7 @@ from gptj_demo.ui.blocks import PageBlocks
 from gptj_demo.ui.branches import build_branches
 from gptj_demo.ui.compare import build_compare
 from gptj_demo.ui.gradio_api import build_api
+from gptj_demo.ui.likely import build_likely
 from gptj_demo.ui.model_status import ModelStatus, describe_status
 from gptj_demo.ui.report import Report
 from gptj_demo.ui.sessions import bound_queue, share_state
@@ -41,6 +42,7 @@ VIEWS: dict[str, Callable[[Worker], None]] = {
     "write": build_write,
     "branches": build_branches,
     "compare": build_compare,
+    "likely": build_likely,
     "why": build_why,
     "about": build_about,
 }

@@ -27,7 +27,7 @@ from gptj_demo.ui.snippets import ADAPTERS_BASE, IN_REPOSITORY, MODEL_FOLDER, Pl
 
 SAMPLE_FOLDER = "assets/sample-model"
 MAX_ADDRESS = 1000  # characters
-BESIDE_ALL = {"max_new_tokens": MAX_NEW_TOKENS, "echo": True}
+BESIDE_ALL = {"max_new_tokens": MAX_NEW_TOKENS, "echo": True, "must_match_text": "x"}
 """Values that cannot contradict another control."""
 MAX_TOLD = 40  # characters of an unknown name in a message
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from gptj_demo.api.matching import in_their_terms
 from gptj_demo.api.schema import DEFAULTS as API_DEFAULTS
 from gptj_demo.control import Control
 from gptj_demo.sampling import CONTROLS, FILTERS, SamplingParams, control_named, read_bias_key
@@ -109,7 +110,8 @@ def _api_values(params: SamplingParams) -> dict[str, Any]:
     values = _changed(params, API_DEFAULTS)
     if params.echo and params.logprobs is None:
         values["logprobs"] = 0  # else the API only puts the prompt before the text
-    return {control_named(name).api_name: value for name, value in values.items()}
+    values = {control_named(name).api_name: value for name, value in values.items()}
+    return in_their_terms(values, params)
 
 
 # ---- quoting

@@ -26,7 +26,8 @@ from gptj_demo.client.scoring import (
 from gptj_demo.client.visitor import by_session
 from gptj_demo.protocol import Visitor
 from gptj_demo.ui.component import LogHTML, read_asked
-from gptj_demo.ui.generation import describe_token, record, refused
+from gptj_demo.ui.generation import describe_token, record
+from gptj_demo.ui.stoppable import StoppableLogs
 
 ALTERNATIVES = 5
 
@@ -43,7 +44,10 @@ class Why(LogHTML):
 
 def build_why(worker: Worker) -> None:
     """Lay out the view in the present Blocks and connect it to the worker."""
-    stopped: dict[str, bool] = {}  # by the id that the visitor's page chose
+    logs = StoppableLogs()
+
+    async def stop(request_id: Any) -> bool:  # Gradio sets an attribute, which a method cannot have
+        return logs.stop(request_id)
 
     async def plan(asked: Any) -> dict[str, Any]:
         try:
@@ -51,30 +55,13 @@ def build_why(worker: Worker) -> None:
         except RequestRefused as refusal:
             return refusal.message.described()
 
-    async def stop(request_id: Any) -> bool:
-        if str(request_id) in stopped:
-            stopped[str(request_id)] = True
-        return str(request_id) in stopped
-
     async def ask(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
         asked, request_id = read_asked(event._data)
-        visitor = by_session(browser)
         tell = _attribute if asked.get("what") == "attribute" else _compare
-        log = record("begin", id=request_id)
-        stopped[request_id] = False
-        try:
-            async with aclosing(tell(worker, asked, visitor)) as lines:
-                async for line in lines:
-                    log += line
-                    yield log
-                    if stopped[request_id]:
-                        yield log + record("end", stopped=True)
-                        return
-            yield log + record("end", stopped=False)
-        except Exception as error:
-            yield log + refused(error)
-        finally:
-            stopped.pop(request_id, None)
+        lines = tell(worker, asked, by_session(browser))
+        async with aclosing(logs.write(request_id, lines)) as written:
+            async for log in written:
+                yield log
 
     why = Why(elem_id="why", server_functions=[plan, stop])
     why.write_log(why.ask, ask)

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
 
 from gptj_demo.client import RequestRefused, Stream, Worker
-from gptj_demo.client.prompt import dropped_by_truncation
+from gptj_demo.client.memory import Memory, remember
 from gptj_demo.client.visitor import by_session
 from gptj_demo.control_values import InvalidControl
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored
-from gptj_demo.sampling import CONTROLS
+from gptj_demo.sampling import CONTROLS, SamplingParams
 from gptj_demo.tokenization import prompt_hint
 from gptj_demo.ui.beginnings import Beginnings
 from gptj_demo.ui.component import read_asked
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
+from gptj_demo.ui.fill_in import FillIn
 from gptj_demo.ui.generation import BROKEN, placed, read_controls, record, records, refused
 from gptj_demo.ui.results import Results
 from gptj_demo.ui.tokens import pack_score
 
 
+async def _with_memory(
+    worker: Worker, asked: Mapping[str, Any], params: SamplingParams
+) -> tuple[str | tuple[int, ...], SamplingParams, int]:
+    """The prompt of a request with its memory, and how many tokens the window leaves out."""
+    prompt, memory = str(asked.get("prompt", "")), Memory.read(asked.get("memory"))
+    if memory.is_empty:
+        return prompt, params, 0
+    slides = params.truncate == "left"
+    ready = worker.require_ready()
+    kept = await remember(memory, prompt, params, ready, leaves_out=slides)
+    # the score of a prompt would have tokens that are not in the text
+    params = params.model_copy(update={"truncate": "error", "echo": False})
+    return kept.token_ids, params, kept.dropped
+
+
 def build_write(worker: Worker) -> None:
     """Lay out the tab in the present Blocks and connect it to the worker."""
-    open_streams: dict[str, Stream] = {}  # by the id that the visitor's page chose
+    open_streams: dict[str, Stream | FillIn] = {}  # by the id that the visitor's page chose
 
     async def count_tokens(text: Any) -> dict[str, Any]:
         text = str(text)
@@ -42,7 +58,10 @@ def build_write(worker: Worker) -> None:
         """How many tokens `truncate` drops from a text, and where they end (UTF-16 units)."""
         try:
             text, length = str(asked["text"]), int(asked["max_new_tokens"])
-            tokens, end = await dropped_by_truncation(text, length, worker.require_ready())
+            params = SamplingParams(max_new_tokens=length, echo=True)
+            memory, ready = Memory.read(asked.get("memory")), worker.require_ready()
+            kept = await remember(memory, text, params, ready, leaves_out=True)
+            tokens, end = kept.dropped, kept.end
         except (RequestRefused, LookupError, TypeError, ValueError):
             return {"tokens": 0, "end": 0}
         return {"tokens": tokens, "end": len(text[:end].encode("utf-16-le")) // 2}
@@ -91,7 +110,19 @@ def build_write(worker: Worker) -> None:
         log = record("begin", id=request_id)
         try:
             params = read_controls(controls)
-            request = GenerationRequest(str(asked.get("prompt", "")), params, by_session(browser))
+            visitor = by_session(browser)
+            prompt, params, dropped = await _with_memory(worker, asked, params)
+            if dropped:
+                log += record("left_out", tokens=dropped)
+            if "fill" in asked:
+                filling = FillIn(worker, prompt, str(asked["fill"]), params, visitor)
+                open_streams[request_id] = filling
+                async with aclosing(filling.records()) as told:
+                    async for lines in told:
+                        log += lines
+                        yield log
+                return
+            request = GenerationRequest(prompt, params, visitor)
             async with aclosing(worker.stream(request)) as stream:
                 open_streams[request_id] = stream
                 async for lines in records(worker, stream, params):

@@ -77,3 +77,14 @@ test("what is no link of this page is null or an error with a sentence", async (
   const strange = await makeLink({ text: "x", controls: [] }, PAGE);
   await assert.rejects(readLink(fragmentOf(strange.address)), /something else/);
 });
+
+test("a link carries memory and note, and only sound ones", async () => {
+  const memory = { text: "Ann is old.", note: "She laughs.", lines: 2 };
+  const content = { text: "Once", controls: {}, memory };
+  const { address } = await makeLink(content, "https://a.example/");
+  assert.deepEqual((await readLink(new URL(address).hash)).memory, memory);
+  for (const wrong of [3, [], { text: 7 }, { text: " ", note: "" }]) {
+    const { address: other } = await makeLink({ ...content, memory: wrong }, "https://a.example/");
+    assert.equal((await readLink(new URL(other).hash)).memory, undefined);
+  }
+});

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { lastSentenceEnd, sentenceEndFrom, sentenceEnds } from "../../assets/core/sentences.js";
+import { lastSentenceEnd, sentenceEndFrom, sentenceEnds, spokenPart } from "../../assets/core/sentences.js";
 import { Completions } from "../../assets/views/write/completions.js";
 
 const kept = (text) => text.slice(0, lastSentenceEnd(text));
@@ -49,5 +49,26 @@ test("what the person stopped, what the model ended, and a text without a senten
     const completions = written({ ending: "within", length: 6 }, words);
     completions.at(0).end = { reason };
     assert.equal(completions.surplus(0, false), 0);
+  }
+});
+
+test("a text is read aloud sentence by sentence", () => {
+  const text = '  "Who is there?" asked the miller. Nobody\nanswered him';
+  const parts = [];
+  for (let at = 0, part; (part = spokenPart(text, at)); at = part[1]) parts.push(text.slice(...part));
+  assert.deepEqual(parts, ['"Who is there?"', "asked the miller.", "Nobody", "answered him"]);
+  assert.equal(spokenPart(text, text.indexOf("answered"), true), null, "an unfinished sentence is not read while the model writes");
+  assert.equal(spokenPart("  \n ", 0), null);
+});
+
+test("a very long sentence is read in parts, none cut inside a character", () => {
+  for (const text of ["word ".repeat(500), "👩‍👩‍👧".repeat(200)]) {
+    let at = 0, read = "";
+    for (let part; (part = spokenPart(text, at)); at = part[1]) {
+      assert.ok(part[1] > part[0] && part[1] - part[0] <= 300);
+      assert.ok(text.slice(...part).isWellFormed());
+      read += text.slice(at, part[1]);
+    }
+    assert.equal(read.trim(), text.trim());
   }
 });

@@ -91,3 +91,20 @@ test("a run of the model is one step; without a word it leaves none and restores
   assert.equal(written.text, "Once");
   assert.equal(written.lastRunStart, -1);
 });
+
+test("a run in the midst of a text grows before what follows, and is undone as one step", () => {
+  const written = new WrittenText();
+  written.replace("type", 0, 0, [["The king went.", PERSON]], [0, 0], [14, 14]);
+  const step = written.beginRun(8, 0, [8, 8]);
+  written.extendRun(step, " of");
+  written.extendRun(step, " Spain,");
+  assert.equal(written.text, "The king of Spain, went.");
+  assert.deepEqual(written.pieces, [["The king", PERSON], [" of Spain,", 1], [" went.", PERSON]]);
+  written.shortenRun(step, 1);
+  assert.deepEqual(step.after, [17, 17]);
+  assert.equal(written.endRun(step), false);
+  written.undo();
+  assert.equal(written.text, "The king went.");
+  written.redo();
+  assert.equal(written.text, "The king of Spain went.");
+});

@@ -100,3 +100,23 @@ test("what is wrong with a tree is said", () => {
     assert.throws(() => BranchTree.fromList(list), message);
   }
 });
+
+test("words in the midst of a text are a node with the text that follows them", () => {
+  const tree = new BranchTree();
+  const before = person("The king was tired and went home.");
+  tree.commit(before);
+  tree.begin({ prompt: person("The king"), kind: "generate", run: 1, rest: person(" was tired and went home.") });
+  tree.expect(2);
+  tree.grow(0, " of");
+  tree.grow(0, " Spain");
+  tree.grow(1, ", old,");
+  for (const index of [0, 1]) tree.finish(index, { reason: "length" });
+  tree.end();
+  assert.deepEqual(outline(tree), [
+    "write 0 The king was tired and went home.",
+    "  generate 8  of Spain was tired and went home.",
+    "  generate 8 , old, was tired and went home.",
+  ]);
+  assert.equal(tree.textOf(tree.current), "The king of Spain was tired and went home.");
+  assert.ok(tree.follow("The king, old, was tired and went home."));
+});

@@ -4,7 +4,7 @@
 import { tail } from "../../core/characters.js";
 import { t, told } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
-import { finder, onPress } from "../dom.js";
+import { editorsField, finder, onPress } from "../dom.js";
 import { openDialog } from "../share/menu.js";
 
 /** @param {Component} component */
@@ -23,7 +23,7 @@ export function mount({ element, props, server }) {
   opener.addEventListener("click", open);
 
   function open() {
-    const text = /** @type {HTMLTextAreaElement | null} */ (document.querySelector("#editor textarea"))?.value ?? "";
+    const text = editorsField()?.value ?? "";
     const { name, revision, precision } = state.status?.model ?? {};
     content = { text: tail(text, Number(props.most)), controls: { ...state.controls }, model: { name, revision, precision } };
     $("#report-sent code").textContent = JSON.stringify(content, null, 2);

@@ -4,8 +4,9 @@
 import { emit, on } from "../../core/events.js";
 import { labelOf, t, told } from "../../core/i18n.js";
 import { LINK_MARK, UnreadableLink, makeLink, readLink } from "../../core/link.js";
+import { sessions } from "../../core/sessions.js";
 import { isInitial, state, useControls } from "../../core/state.js";
-import { finder, make, makeButton, onPress } from "../dom.js";
+import { editorsField, finder, make, makeButton, onPress } from "../dom.js";
 import { CodeDialog } from "./code.js";
 import { characters, describeControls, describeLeft, describeLink, judge, shorten, whyItMayDiffer } from "./describe.js";
 import { isMenuOpen, openDialog, showMenu } from "./menu.js";
@@ -15,7 +16,7 @@ const COPIED_MS = 2000;
 
 /** @param {string} selector */
 const inEditor = (selector) => /** @type {HTMLElement | null} */ (document.querySelector(`#editor ${selector}`));
-const editorsText = () => /** @type {HTMLTextAreaElement | null} */ (inEditor("textarea"))?.value ?? "";
+const editorsText = () => editorsField()?.value ?? "";
 const isWriting = () => Boolean(inEditor(".is-running"));
 
 /** @param {Component} component */
@@ -56,6 +57,12 @@ export function mount({ element, props, server }) {
   // reproduces it without the others.
   /** @returns {LinkContent} */
   function onScreen() {
+    const { memory } = sessions.current;
+    return memory ? { ...textOnScreen(), memory } : textOnScreen();
+  }
+
+  /** @returns {LinkContent} */
+  function textOnScreen() {
     const text = editorsText();
     const { prompt, completions, controls, model } = run ?? { prompt: "", completions: [], controls: {}, model: null };
     const index = completions.findIndex((one) => one?.end && text === prompt + one.text);
@@ -181,6 +188,7 @@ export function mount({ element, props, server }) {
     const { text, words = "", model, isEarlier } = content;
     opened = { content, values, wrong };
     useControls(values);
+    emit("memory", opened?.content.memory ?? null);
     emit("text", { text, words });
     const settings = describeControls(changedControls(values), labelOf);
     const said = [

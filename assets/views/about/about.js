@@ -52,15 +52,16 @@ export function mount({ element }) {
     if (!model) return;
     const held = status.engine_memory_bytes;
     const process = held ? t("about.process", { held: bytes(held) }) : "";
+    const elsewhere = model.served && t("about.elsewhere", { server: model.served.server });
     fill({
       name: model.is_sample ? t("about.not_gptj") : model.name,
       revision: model.revision ?? (model.is_sample ? t("about.own_revision") : t("about.no_revision")),
       adapters: model.adapters.join(", ") || t("about.no_adapters"),
       licence: model.is_sample ? t("about.cc0_1_0_dedicated") : model.licence ?? t("about.cards_licence"),
-      parameters: number(model.parameters),
-      precision: model.precision,
+      parameters: elsewhere ?? number(model.parameters),
+      precision: elsewhere ?? model.precision,
       device: model.device_name === model.device ? model.device : `${model.device_name} (${model.device})`,
-      memory: t("about.weights", { size: bytes(model.weight_bytes) }) + process,
+      memory: elsewhere ?? t("about.weights", { size: bytes(model.weight_bytes) }) + process,
       context: t("about.context_length", { count: status.context_length }),
       streams: t("about.streams", { running: status.streams_running, streams: model.max_streams }),
     });

@@ -5,12 +5,13 @@ import { finder, isComposing, isRunKey, make, makeButton } from "../../component
 import { commonStart } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
+import { LONGEST_NAME, deleteScaffold, fillOwn, loadScaffolds, placeholdersOf, saveScaffold } from "../../core/own_scaffolds.js";
 import { fillScaffold } from "../../core/scaffolds.js";
 import { sessions } from "../../core/sessions.js";
 import { state, useControls } from "../../core/state.js";
 
-/** @param {{key: string, fields?: any[]}} item an example or a scaffold */
-const nameOf = ({ key, fields }) => t(fields ? `scaffold.${key}.name` : `example.${key}`);
+/** @param {{key: string, fields?: any[], own?: string}} item an example, a scaffold, or one of the visitor's `own` name */
+const nameOf = ({ key, fields, own }) => own ?? t(fields ? `scaffold.${key}.name` : `example.${key}`);
 
 /** @param {Component} component */
 export function mount({ element, props }) {
@@ -31,7 +32,7 @@ export function mount({ element, props }) {
     if (wanted === shown) return;
     shown = wanted;
     /** @type {any[]} */
-    const items = kind === "examples" ? props.examples[set] : props.scaffolds;
+    const items = kind === "examples" ? props.examples[set] : [...props.scaffolds, ...ownScaffolds(), { own: t("beginnings.save_own"), saves: true, fields: [] }];
     $(".examples ul").replaceChildren(
       ...items.map((item) => {
         const isExample = kind === "examples";
@@ -60,6 +61,16 @@ export function mount({ element, props }) {
   });
   show();
 
+  // The visitor's own scaffolds: each placeholder of the text is a field.
+  const ownScaffolds = () =>
+    loadScaffolds().map(({ name, text }) => ({ own: name, text, fields: placeholdersOf(text).map((one) => ({ name: one, value: "" })) }));
+
+  /** Show the row anew. */
+  function renew() {
+    shown = "";
+    show();
+  }
+
   /** @param {{text: string}} example */
   function useExample({ text }) {
     emit("text", text);
@@ -72,17 +83,27 @@ export function mount({ element, props }) {
     scaffold = item;
     opener = button;
     $("#scaffold-name").textContent = nameOf(item);
-    $("#scaffold-what").textContent = t(`scaffold.${item.key}.what`);
-    $(".scaffold-fields").replaceChildren(...item.fields.map((/** @type {any} */ one) => field(item.key, one)));
+    const what = item.saves ? t("beginnings.save_own_what") : item.own ? t("beginnings.own_what") : t(`scaffold.${item.key}.what`);
+    $("#scaffold-what").textContent = what;
+    const fields = item.saves ? [{ name: "name", value: "", longest: LONGEST_NAME }] : item.fields;
+    $(".scaffold-fields").replaceChildren(...fields.map((/** @type {any} */ one) => field(item, one)));
+    submit.textContent = t(item.saves ? "presets.save" : "beginnings.write_it");
+    $('.scaffold [data-action="delete"]').hidden = !item.own || item.saves;
+    $('.scaffold [data-action="rows"]').hidden = !item.own || item.saves || !item.fields.length;
+    $(".scaffold .of-sample").hidden = Boolean(item.own || item.saves); // those of ours are no tales
+    $(".scaffold-foot span").hidden = Boolean(item.saves);
     box.hidden = false;
-    const first = /** @type {HTMLInputElement} */ ($(".scaffold-fields :is(input, textarea)"));
-    first.focus();
-    first.select();
+    const first = box.querySelector(".scaffold-fields :is(input, textarea)");
+    if (first instanceof HTMLInputElement || first instanceof HTMLTextAreaElement) {
+      first.focus();
+      first.select();
+    } else submit.focus();
   }
 
-  /** @param {string} key @param {{name: string, value: string, kind?: string, longest?: number}} field */
-  function field(key, { name, value, kind: shape, longest = 300 }) {
-    const row = make("label", "", t(`scaffold.${key}.${name === "name" ? "field_name" : name}`));
+  /** @param {any} item @param {{name: string, value: string, kind?: string, longest?: number}} field */
+  function field({ key, own, saves }, { name, value, kind: shape, longest = 300 }) {
+    const label = saves ? t("beginnings.own_name") : own ? name : t(`scaffold.${key}.${name === "name" ? "field_name" : name}`);
+    const row = make("label", "", label);
     const isLong = shape === "pairs";
     const input = row.appendChild(make(isLong ? "textarea" : "input"));
     Object.assign(input, { name, value, required: true, maxLength: isLong ? 4000 : longest });
@@ -104,15 +125,40 @@ export function mount({ element, props }) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     event.stopPropagation();
-    const { text, controls, done } = fillScaffold(scaffold, Object.fromEntries(new FormData(form)));
+    if (scaffold.own) return submitOwn();
+    const { text, controls, turns, done } = fillScaffold(scaffold, Object.fromEntries(new FormData(form)));
     close();
     const back = controlsBack();
     const wanted = { ...back, ...controls };
     const before = Object.fromEntries(Object.keys(wanted).map((name) => [name, state.controls[name]]));
     useControls(wanted);
-    sessions.current.scaffold = { text, before: { ...before, ...back }, values: controls };
+    sessions.current.scaffold = { text, before: { ...before, ...back }, values: controls, turns };
     emit("text", text);
     emit("aside", { message: done, controls: before });
+  });
+
+  // An own scaffold sets no controls, and what another one has set ends with its text.
+  function submitOwn() {
+    const { saves, text } = scaffold;
+    const values = Object.fromEntries(new FormData(form));
+    if (saves) {
+      const name = String(values.name).trim();
+      const isKept = saveScaffold(name, sessions.current.written.text);
+      emit("aside", { message: t(isKept ? "beginnings.own_saved" : "presets.not_kept", { name }), controls: null });
+      renew();
+    } else emit("text", fillOwn(text, values));
+    close();
+  }
+
+  $('.scaffold [data-action="rows"]').addEventListener("click", () => {
+    const { text } = scaffold;
+    close();
+    emit("batch", text);
+  });
+  $('.scaffold [data-action="delete"]').addEventListener("click", () => {
+    deleteScaffold(scaffold.own);
+    close();
+    renew();
   });
 
   // What a scaffold set for its text ends with that text.

@@ -11,10 +11,12 @@ export class Completions {
   /**
    * `isRest`: whether it writes only the rest of the length of an earlier request; `ending`: "" to end at the length,
    * "within" to end with the last whole sentence within it, "beyond" to end with the first one that ends after it.
-   * @param {{prompt?: string, isRest?: boolean, ending?: string, length?: number | null}} [request]
+   * `rest` follows each of them.
+   * @param {{prompt?: string, rest?: string, isRest?: boolean, ending?: string, length?: number | null}} [request]
    */
-  constructor({ prompt = "", isRest = false, ending = "", length = null } = {}) {
+  constructor({ prompt = "", rest = "", isRest = false, ending = "", length = null } = {}) {
     this.prompt = prompt;
+    this.rest = rest;
     this.isRest = isRest;
     this.ending = ending;
     this.length = length ?? Infinity;
@@ -70,8 +72,8 @@ export class Completions {
 
   /** How each one ended, with the whole text that it makes. @param {{total: number, rate?: number, completions?: number}} shared */
   endings({ total, rate, completions }) {
-    const { prompt, isRest } = this;
+    const { prompt, rest, isRest } = this;
     const ended = this.all.filter((one) => one?.end);
-    return ended.map(({ text, end }) => ({ text: prompt + text, end: { ...end, total, rate, completions, isRest, isEmpty: !text } }));
+    return ended.map(({ text, end }) => ({ text: prompt + text + rest, end: { ...end, total, rate, completions, isRest, isEmpty: !text } }));
   }
 }

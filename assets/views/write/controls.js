@@ -1,11 +1,12 @@
 // The panel's display: controls that are off look off, and a closed group shows how many of its controls are
 // changed. Emits the values as the event "controls".
 
-import { emit } from "../../core/events.js";
+import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { isInitial, state } from "../../core/state.js";
 import { offerEndings } from "./ending.js";
 import { mendNumberFields } from "./number_fields.js";
+import { offerPresets } from "./own_presets.js";
 
 // One button shows and hides the definitions of all controls.
 function showDefinitions() {
@@ -14,6 +15,16 @@ function showDefinitions() {
     const isShown = document.getElementById("controls")?.classList.toggle("shows-definitions");
     button.setAttribute("aria-pressed", String(isShown));
   });
+}
+
+// Controls that the server behind the model lacks can only be put back to where they have no effect.
+/** @param {string[]} names */
+function markLacking(names) {
+  for (const control of document.querySelectorAll("#controls .control[id]")) {
+    const isLacking = names.includes(control.id.replace("control-", ""));
+    control.toggleAttribute("data-lacking", isLacking);
+    control.toggleAttribute("inert", isLacking && !control.hasAttribute("data-changed"));
+  }
 }
 
 /**
@@ -29,6 +40,8 @@ export function showControls(table, values) {
     const fields = table.filter(({ kind }) => takesNumber.includes(kind));
     showDefinitions();
     offerEndings();
+    on("status", (status) => markLacking(status.model?.served?.lacks ?? []));
+    requestAnimationFrame(offerPresets); // the values are known then
     mendNumberFields(fields.map((field) => ({ ...field, isWhole: field.kind !== "number" })));
   }
   const isOff = (/** @type {string | null} */ name) => {
@@ -45,6 +58,7 @@ export function showControls(table, values) {
       control?.toggleAttribute("data-changed", differs);
       control?.toggleAttribute("data-off", isOff(name) || isOff(part_of));
     });
+    markLacking(state.status?.model?.served?.lacks ?? []);
     for (const [group, count] of Object.entries(changed)) {
       const title = document.querySelector(`#${group} > button > span`);
       if (count) title?.setAttribute("data-changed", t("panel.changed", { count }));

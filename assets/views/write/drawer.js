@@ -10,7 +10,7 @@ export function makeDrawer(opener) {
     if (open) document.getElementById("close-controls")?.focus();
   };
   document.addEventListener("click", ({ target }) => {
-    if (!(target instanceof Element) || opener.contains(target)) return;
+    if (!(target instanceof Element) || !target.isConnected || opener.contains(target)) return;
     const isInside = target.closest("#controls") && !target.closest("#close-controls");
     if (isOpen() && !isInside) show(false);
   });

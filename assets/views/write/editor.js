@@ -11,13 +11,17 @@ import * as pending from "../../core/pending.js";
 import { sessions } from "../../core/sessions.js";
 import { countWords } from "../../core/text_file.js";
 import { state, useControls } from "../../core/state.js";
+import { offerAtCaret } from "./at_caret.js";
+import { writeLabel } from "./dialogue.js";
 import { makeDrawer } from "./drawer.js";
 import { makeFileMenu } from "./file_menu.js";
 import { Generation } from "./generation.js";
+import { MemoryPanel } from "./memory.js";
+import { ReadWindow } from "./read_window.js";
 import { Remarks } from "./remarks.js";
 import { keepControls } from "./session_controls.js";
 import { Sheet } from "./sheet.js";
-import { describeCount, describeEnd, describeRunning } from "./status.js";
+import { describeCount, describeDrafts, describeEnd, describeRunning } from "./status.js";
 import { TokenView } from "./tokens.js";
 import { TypedAhead } from "./typed_ahead.js";
 import { Writing } from "./writing.js";
@@ -36,11 +40,16 @@ export function mount({ element, trigger, props, server, watch }) {
   const ends = /** @type {Map<string, any>} */ (new Map()); // how requests ended, by the texts that they made
   /** @type {{text: string, tokens: number | null, hint?: Told | null, message?: string} | null} */
   let counted = null; // the last count, and the text that it is of
-  let unread = { tokens: 0, end: 0 }; // tokens that truncation drops, and where they end
-  let windowLook = 0; // number of the latest query; older answers are ignored
   let isHealing = false; // whether the controls turn token healing on
 
   const sheet = new Sheet(root);
+  const unread = new ReadWindow({
+    ask: (question) => server.unread(question),
+    show() {
+      sheet.showUnread(unread.end);
+      showStatus();
+    },
+  });
   const writing = new Writing(sheet, { changed, isLocked: () => generation.isRunning });
   const tokens = new TokenView({
     root,
@@ -65,7 +74,7 @@ export function mount({ element, trigger, props, server, watch }) {
     },
     wrote() {
       render();
-      remarks.lookForLoop();
+      if (!generation.rest) remarks.lookForLoop(); // it looks at the text's end
     },
     dropped: lookAtWindow,
     lost: (message) => showNotice(message),
@@ -77,15 +86,17 @@ export function mount({ element, trigger, props, server, watch }) {
         showNotice(end.message, end.control, isTooLong ? leaveOut(generation.isRetry) : []);
         emit("refresh-status");
       } else {
-        const tokens = end.prompt_tokens + end.completion_tokens;
-        if (!end.isCut) counted = { text: writing.written.text, tokens }; // until the next count
+        const tokens = end.prompt_tokens + end.completion_tokens - memory.tokens;
+        if (!end.isCut && !generation.rest) counted = { text: writing.written.text, tokens }; // until the next count
+        if (end.reason === "unmet") showNotice(end.message, "must_match");
       }
       changed();
       showStatus();
       remarks.runEnded();
       if (end.code === "end.context" && !remarks.shown) remarks.show("full", t("editor.context_full"), leaveOut(false));
+      if (end.reason === "stop" && all.length === 1 && !generation.rest && writeLabel(writing, "visitor")) keepEnd({ ...all[0], text: writing.written.text });
       const typed = ahead.take();
-      if (typed) writing.insertAtEnd(typed);
+      if (typed) writing.insertAt(writing.written.text.length - generation.rest.length, typed);
       if (end.code === "text.joined" && generation.marked.length) remarks.show("filter", t("filter.marked_here"), []);
     },
     say,
@@ -100,6 +111,11 @@ export function mount({ element, trigger, props, server, watch }) {
   });
   const ahead = new TypedAhead(sheet.area, { isLocked: () => generation.isRunning, changed: showStatus });
   const drawer = makeDrawer(button("controls"));
+  const memory = new MemoryPanel(element, sheet, { count: (text) => server.count_tokens(text), changed: scheduleCount });
+  const atCaret = offerAtCaret(root, sheet.area, {
+    isRunning: () => generation.isRunning,
+    write: (at, fills) => generation.generate({ at, rest: writing.written.text.slice(at), fills }),
+  });
 
   // ---- the text
 
@@ -167,7 +183,7 @@ export function mount({ element, trigger, props, server, watch }) {
       walk("undo");
       sheet.focus();
     };
-    remarks.show("step", message, [[t("common.undo"), undo]]);
+    remarks.show("step", message, controls ? [[t("common.undo"), undo]] : []);
   });
   state.lastRun = () => writing.lastRun;
 
@@ -187,26 +203,13 @@ export function mount({ element, trigger, props, server, watch }) {
     const answer = await server.count_tokens(text).catch(() => null); // the next change asks again
     if (!answer || generation.isRunning || text !== writing.written.text) return;
     counted = { ...answer, text };
-    setText($(".words"), t("count.words", { count: countWords(text) }));
     showStatus();
     lookAtWindow();
   }
 
-  // If `truncate` is left: how much of the beginning is dropped with the present max_new_tokens.
-  async function lookAtWindow(text = writing.written.text) {
-    const { truncate, max_new_tokens } = state.controls;
-    const length = Number(max_new_tokens);
-    const context = state.status?.context_length;
-    const most = context && context - Math.min(length, Math.floor(context / 2));
-    const look = (windowLook += 1);
-    let found = { tokens: 0, end: 0 };
-    if (truncate === "left" && most && (generation.isRunning || (counted?.tokens ?? 0) > most)) {
-      found = await server.unread({ text, max_new_tokens: length }).catch(() => null); // the next change asks again
-      if (!found || look !== windowLook || !writing.written.text.startsWith(text)) return;
-    }
-    unread = found;
-    sheet.showUnread(unread.end);
-    showStatus();
+  function lookAtWindow(text = writing.written.text) {
+    const tokens = generation.isRunning ? Infinity : (counted?.tokens ?? 0) + memory.tokens;
+    unread.look(text, tokens, () => writing.written.text);
   }
 
   // ---- buttons, status, messages
@@ -222,7 +225,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   // While words arrive that the person has scrolled away from.
   function showToEnd() {
-    $(".to-end").hidden = !generation.isRunning || sheet.isAtEnd;
+    $(".to-end").hidden = !generation.isRunning || sheet.isAtEnd || Boolean(generation.rest);
   }
 
   /** @param {boolean} isRunning */
@@ -251,16 +254,20 @@ export function mount({ element, trigger, props, server, watch }) {
     const known = counted?.text === writing.written.text ? counted : null;
     const context = state.status?.context_length;
     const read = isRunning ? progress.promptTokens : undefined;
-    const length = read === undefined ? known?.tokens : read + progress.tokens;
+    const ownLength = known && known.tokens !== null ? known.tokens + memory.tokens : known?.tokens;
+    const length = read === undefined ? ownLength : read + progress.tokens;
     const hasLength = typeof length === "number";
     const isKnown = hasLength || Boolean(known?.message);
     for (const part of [".count", ".words"]) $(part).classList.toggle("is-stale", !isKnown || (isRunning && part === ".words")); // it keeps its place until the next count
     if (isKnown) setText($(".count"), hasLength ? describeCount(length, context, { isRunning, unread: unread.tokens }) : (known?.message ?? ""));
+    if (isKnown && !isRunning) setText($(".words"), t("count.words", { count: countWords(writing.written.text) }));
     if (hasLength) $(".count").classList.toggle("is-full", Boolean(context) && length >= (context ?? 0) && !unread.tokens);
     const run = isRunning ? describeRunning(progress, state.status) : end ? describeEnd(end) : "";
     setText($(".run"), run);
+    $(".run").title = end ? describeDrafts(end) : "";
     button("keep-seed").hidden = !end;
     if (end) setText(button("keep-seed"), t("run.seed", { seed: String(end.seed) }));
+    atCaret.show();
     const hint = isRunning || isHealing || !known?.hint ? "" : told(known.hint);
     setText($(".hint"), ahead.text ? t("editor.typed_ahead", { text: endOf(ahead.text, SHOWN_AHEAD) }) : hint);
     $(".hint").title = hint;
@@ -330,7 +337,7 @@ export function mount({ element, trigger, props, server, watch }) {
   });
   on("use-controls", () => trigger("use_controls"));
   keepControls();
-  makeFileMenu(root, sheet, { isLocked: () => generation.isRunning, say });
+  makeFileMenu(root, sheet, { isLocked: () => generation.isRunning, say, openMemory: () => memory.open() });
   watch("value", () => generation.receive(props.value));
 
   // ---- input

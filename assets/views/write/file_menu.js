@@ -1,4 +1,4 @@
-// The menu for the text as a document: copy, new, open, save, print, spelling. A file can be dropped on the sheet too.
+// The menu for the text as a document: copy, new, open, save, read aloud, print, spelling. A file can be dropped on the sheet too.
 
 import { closeBeside, download, find, isComposing, onPress } from "../../components/dom.js";
 import { emit } from "../../core/events.js";
@@ -6,15 +6,18 @@ import { t } from "../../core/i18n.js";
 import { sessions } from "../../core/sessions.js";
 import * as storage from "../../core/storage.js";
 import { readTextFile } from "../../core/text_file.js";
+import { ReadAloud } from "./read_aloud.js";
 
 const SPELLING = "gptj-playground/spelling";
 
 /**
  * `isLocked()`: whether the model writes; `say(text)` is for screen readers.
- * @param {HTMLElement} root @param {{area: HTMLTextAreaElement, box: HTMLElement}} sheet
- * @param {{isLocked: () => boolean, say: (text: string) => void}} editor
+ * @param {HTMLElement} root @param {import("./sheet.js").Sheet} sheet
+ * @param {{isLocked: () => boolean, say: (text: string) => void, openMemory: () => void}} editor
  */
-export function makeFileMenu(root, { area, box }, { isLocked, say }) {
+export function makeFileMenu(root, sheet, { isLocked, say, openMemory }) {
+  const { area, box } = sheet;
+  const aloud = new ReadAloud(root, sheet, isLocked);
   const menu = /** @type {HTMLDetailsElement} */ (find(root, ".file-menu"));
   const input = find(root, ".open-file", HTMLInputElement);
   const spelling = find(menu, '[data-file="spelling"]');
@@ -71,6 +74,8 @@ export function makeFileMenu(root, { area, box }, { isLocked, say }) {
       open: unlessLocked(() => input.click()),
       text: () => saveAs("text"),
       session: () => saveAs("json"),
+      memory: openMemory,
+      aloud: () => (aloud.isReading ? aloud.stop() : aloud.start()),
       print: () => window.print(),
       spelling: () => checkSpelling(!area.spellcheck),
     },

@@ -9,6 +9,8 @@ import { sessions } from "../../core/sessions.js";
 import { state } from "../../core/state.js";
 import { readTokens } from "../../core/tokens.js";
 import { Completions } from "./completions.js";
+import { ArrivingWords } from "./arriving_words.js";
+import { writeLabel } from "./dialogue.js";
 import { endingOf } from "./ending.js";
 import { advance, newProgress } from "./progress.js";
 
@@ -31,7 +33,7 @@ export class Generation {
     this.editor = editor;
     this.run = /** @type {Run | null} */ (null); // the running request
     this.progress = newProgress();
-    this.step = /** @type {Step | null} */ (null);
+    this.words = /** @type {ArrivingWords | null} */ (null); // of the running or the last request
     this.completions = new Completions();
     this.isEnough = false; // whether the page stopped it at the end of a sentence
     this.isRetry = false;
@@ -39,11 +41,15 @@ export class Generation {
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
     this.marked = /** @type {string[]} */ ([]); // sentences that the server's filter flagged, in the text or not
     this.request = /** @type {pending.PendingRequest | null} */ (null);
-    this.shown = ""; // words of the run that are shown already, and that the log repeats
   }
 
   get isRunning() {
     return this.run !== null;
+  }
+
+  /** What follows the words that the model writes or has just written. */
+  get rest() {
+    return this.words?.rest ?? "";
   }
 
   /** Make the request again that was interrupted, if its text is as it was then; else say that it is lost. */
@@ -53,32 +59,32 @@ export class Generation {
     if (isLost && !this.saidLost) this.editor.lost(t("editor.generation_lost"));
     this.saidLost = isLost;
     if (!request) return;
-    const { prompt, shown, controls, tries } = request;
-    this.generate({ at: prompt.length, shown, controls, tries });
+    const { prompt, shown, controls, tries, rest } = request;
+    this.generate({ at: prompt.length, shown, controls, tries, rest });
   }
 
   /**
-   * The text is cut at `at`; `given` is an existing beginning of the model's words; `controls` are this
-   * request's overrides of the panel. A lost request is made again with the words that are `shown` and the number
+   * The text is cut at `at`, but for the `rest` that it ends with and that follows the model's words. With `fills`
+   * the words are chosen by how likely they make the rest. `given` is an existing beginning of the model's words;
+   * `controls` are this request's overrides of the panel. A lost request is made again with the words that are `shown` and the number
    * of `tries`.
    * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number,
-   *          isRest?: boolean}} [options]
+   *          isRest?: boolean, rest?: string, fills?: boolean}} [options]
    */
-  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false } = {}) {
+  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false, rest = "", fills = false } = {}) {
     if (this.run) return;
-    const asked = { retry, at, given, controls, shown, tries, isRest };
+    const asked = { retry, at, given, controls, shown, tries, isRest, rest, fills };
     if (this.writing.afterComposition(() => this.generate(asked))) return;
     const { writing, tokens } = this;
-    const { written, sheet } = writing;
-    const end = written.text.length;
+    if (!retry && !rest && at === undefined) writeLabel(writing, "model");
+    const { written } = writing;
+    const end = written.text.length - rest.length;
     if (retry && written.lastRunStart < 0) return;
     const start = at ?? (retry ? boundaryBefore(written.text, written.lastRunStart) : end);
     const prompt = written.text.slice(0, start) + given;
     const before = written.pieces;
     const kind = retry ? "retry" : given ? "alternative" : "generate";
-    this.step = written.beginRun(start, end - start, sheet.selection, given + shown);
-    sheet.replace(start, end - start, given + shown);
-    this.shown = shown;
+    this.words = new ArrivingWords(writing, { start, length: end - start, given, shown, rest });
     this.run = new Run({
       records: (records) => this.read(records),
       stop: (id) => this.server.stop(id),
@@ -93,19 +99,19 @@ export class Generation {
     writing.latest = { run, prompt };
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
     const length = Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null;
-    const ending = tries || !length ? "" : endingOf();
-    this.completions = new Completions({ prompt, isRest, ending, length });
+    const ending = tries || fills || !length ? "" : endingOf(); // a draft is ranked by its whole text
+    this.completions = new Completions({ prompt, rest, isRest, ending, length });
     if (ending) controls = { ...controls, max_new_tokens: this.completions.wanted(MOST_TOKENS) };
     tokens.begin(prompt, length, String(controls.logprobs ?? state.controls.logprobs ?? "") !== "");
-    emit("record", { event: "begin", sent: prompt, controls, kind, run, before, prompt: written.pieces, at: start });
+    emit("record", { event: "begin", sent: prompt, controls, kind, run, before, at: start, ...this.words.around });
     const all = { ...state.controls, ...controls, ...(retry ? { seed: null } : {}) };
-    this.request = { session: sessions.current.id, prompt, controls: all, tries };
+    this.request = { session: sessions.current.id, prompt, controls: all, tries, rest };
     pending.keep(this.request);
     pending.keepLength(shown.length);
     this.editor.begun();
-    sheet.toEnd();
+    this.words.reveal();
     this.editor.say(t(retry ? "editor.retrying" : "editor.generating"));
-    this.trigger("generate", { prompt, retry, id: this.run.id, controls });
+    this.trigger("generate", { prompt, retry, id: this.run.id, controls, ...(fills ? { fill: rest } : {}), memory: sessions.current.memory });
   }
 
   /**
@@ -141,8 +147,7 @@ export class Generation {
 
   /** @param {any[]} records */
   read(records) {
-    const { sheet } = this.writing;
-    const follow = sheet.isAtEnd;
+    const follow = this.words?.isInView;
     let text = "";
     for (const record of records) {
       if (!this.run) break;
@@ -150,9 +155,8 @@ export class Generation {
       if (record.event === "text") {
         record.text = this.completions.add(record);
         if (record.index === 0) text += record.text;
-      }
-      if (record.last || record.event === "refused") {
-        this.write(text);
+      } else if (record.event === "finished" || record.event === "refused") {
+        this.write(text); // an end may cut them
         text = "";
       }
       this.handle(record);
@@ -162,38 +166,15 @@ export class Generation {
       this.isEnough = true;
       this.stop();
     }
-    if (follow) sheet.toEnd();
+    if (follow) this.words?.reveal();
     this.editor.progress();
   }
 
   /** @param {string} text */
   write(text) {
-    if (!text || !this.step || !this.run) return;
-    const { sheet, written } = this.writing;
-    const added = this.unshown(text);
-    if (!added) return;
-    const end = written.text.length;
-    written.extendRun(this.step, added);
-    sheet.replace(end, 0, added);
-    if (this.request && !this.run.isStopping) {
-      pending.keepLength(written.text.length - this.request.prompt.length);
-    }
+    if (!text || !this.words || !this.run || !this.words.add(text)) return;
+    if (this.request && !this.run.isStopping) pending.keepLength(this.words.end - this.request.prompt.length);
     this.editor.wrote();
-  }
-
-  /** What of the log's next words is not shown yet. Words that are not the shown ones replace them. @param {string} text */
-  unshown(text) {
-    const { shown, step } = this;
-    if (shown.startsWith(text)) {
-      this.shown = shown.slice(text.length);
-      return "";
-    }
-    this.shown = "";
-    if (text.startsWith(shown)) return text.slice(shown.length);
-    const { sheet, written } = this.writing;
-    if (step) written.shortenRun(step, shown.length);
-    sheet.replace(written.text.length, shown.length, "");
-    return text;
   }
 
   /** @param {any} record */
@@ -207,6 +188,9 @@ export class Generation {
         break;
       case "reconnecting":
         this.editor.say(t("run.reconnecting"));
+        break;
+      case "left_out":
+        if (this.writing.latest) this.editor.dropped(this.writing.latest.prompt);
         break;
       case "started":
         if (this.request && !this.run?.isStopping) {
@@ -234,28 +218,18 @@ export class Generation {
     const length = this.completions.surplus(index, this.isEnough);
     if (!length) return;
     this.completions.cut(index, length);
-    const { sheet, written } = this.writing;
-    if (index === 0 && this.step) {
-      written.shortenRun(this.step, length);
-      sheet.replace(written.text.length, length, "");
-    }
+    if (index === 0) this.words?.shorten(length);
     emit("record", { event: "cut", index, length });
   }
 
   /** @param {any} how the record of the first completion's end, or {reason: "error", message} */
   end(how) {
-    const { step, next, writing } = this;
+    const { next } = this;
     this.run?.end();
     this.run = null;
-    this.shown = "";
     if (!how.isLost) pending.drop();
     const failed = how.reason === "error";
-    const { sheet, written } = writing;
-    if (step && written.endRun(step, failed)) {
-      const { text } = written;
-      const { length } = sheet.area.value;
-      if (sheet.area.value !== text) sheet.replace(step.at, length - step.at, text.slice(step.at));
-    }
+    this.words?.close(failed);
     this.tokens.end();
     if (!failed) this.editor.say(`${how.message} ${t("run.written", { count: how.total })}`);
     emit("record", { event: "end", message: how.message });

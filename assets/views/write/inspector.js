@@ -70,7 +70,7 @@ export class Inspector {
     if (token.logprob !== null) {
       fact(t("token.by_model"), percent(token.logprob));
       if (typeof token.sampled_logprob === "number") fact(t("token.after_controls"), percent(token.sampled_logprob));
-      fact(t("token.rank"), number(token.rank ?? 0));
+      if (token.rank) fact(t("token.rank"), number(token.rank)); // 0: the server says none
     }
     const list = make("ol", "choices plain");
     const others = this.others(token);

@@ -1,13 +1,14 @@
 // A request's results besides the text. The editor sends its records ("record") and the model's words in the
 // text ("written"); the event "take" asks the editor to replace these by another completion.
 
-import { bringIntoView, finder, make, makeButton, visible } from "../../components/dom.js";
+import { bringIntoView, editorsField, finder, make, makeButton, visible } from "../../components/dom.js";
 import { describeMeasures } from "../../components/measures.js";
 import { emit, on } from "../../core/events.js";
 import { signed } from "../../core/format.js";
 import { nodes, t } from "../../core/i18n.js";
-import { measuresOf } from "../../core/measures.js";
+import { distinctWords, measuresOf } from "../../core/measures.js";
 import { sessions } from "../../core/sessions.js";
+import { countWords } from "../../core/text_file.js";
 import { TokenTable } from "./token_table.js";
 
 /** @typedef {{text: string, tokens: Token[], end: any, card: HTMLElement | null, node?: string}} Completion */
@@ -33,7 +34,7 @@ export function mount({ element }) {
   function begin() {
     request = { n: 1, candidates: 1, completions: [newCompletion()], isRunning: true };
     panel.hidden = true;
-    for (const part of panel.querySelectorAll(".notes, .cards, .score, .tokens, .which")) part.setAttribute("hidden", "");
+    for (const part of panel.querySelectorAll(".notes, .cards, .score, .tokens, .which, .arrange")) part.setAttribute("hidden", "");
     for (const list of panel.querySelectorAll(".notes, .cards, .which select")) list.replaceChildren();
     tables.prompt.show([]);
     tables.completion.show([]);
@@ -49,7 +50,11 @@ export function mount({ element }) {
       if (typeof record.healed === "string") {
         note("").append(...nodes("results.healed", { token: visible(record.healed) }));
       }
+      if (record.fills) note(t("fill.how", { count: record.candidates }));
       if (record.n > 1) layOutCards(record);
+    },
+    left_out({ tokens }) {
+      note(t("results.dropped", { count: tokens }));
     },
     scored({ tokens, bits_per_byte, sum_logprob }) {
       const found = measuresOf(tokens.map((/** @type {Token} */ { logprob }) => logprob));
@@ -90,6 +95,8 @@ export function mount({ element }) {
     },
     end() {
       if (request) request.isRunning = false;
+      request?.completions.forEach(writeFigures);
+      arrange();
       showCards();
       if (!panel.hidden && request && request.n > 1) bringIntoView($(".cards"));
     },
@@ -129,6 +136,7 @@ export function mount({ element }) {
       $(".which select").appendChild(new Option(String(index + 1), String(index)));
     });
     reveal(".cards");
+    $(".arrange").hidden = false;
     showCards();
   }
 
@@ -155,7 +163,7 @@ export function mount({ element }) {
       }),
     );
     foot.append(make("p", "card-end"), acts);
-    card.append(make("p", "card-name", name), text, foot);
+    card.append(make("p", "card-name", name), make("p", "card-figures"), text, foot);
     return card;
   }
 
@@ -172,6 +180,32 @@ export function mount({ element }) {
     $card(".card-end").textContent = end.message;
     card.classList.toggle("is-broken", end.reason === "error");
   }
+
+  /** @param {Completion} completion */
+  function writeFigures({ card, text }) {
+    const distinct = distinctWords(text);
+    if (!card || distinct === null) return;
+    const share = Object.assign(make("span", "", t("compare.distinct", { percent: Math.round(100 * distinct) })), { title: t("compare.distinct_title") });
+    finder(card)(".card-figures").replaceChildren(t("count.words", { count: countWords(text) }), " · ", share);
+  }
+
+  /** What the cards can be arranged by, the highest first; null where it is unknown. @type {Record<string, (completion: Completion) => number | null>} */
+  const figures = {
+    index: () => null,
+    mean: ({ end }) => end?.mean_logprob ?? null,
+    distinct: ({ text }) => distinctWords(text),
+    words: ({ text }) => countWords(text),
+  };
+
+  // Cards are not moved while their completions grow.
+  function arrange() {
+    if (!request || request.n === 1 || request.isRunning) return;
+    $('.arrange [value="mean"]', HTMLOptionElement).disabled = request.completions.every((one) => figures.mean(one) === null);
+    const figure = figures[$(".arrange select", HTMLSelectElement).value];
+    const ordered = request.completions.toSorted((a, b) => (figure(b) ?? -1e9) - (figure(a) ?? -1e9));
+    $(".cards").append(...ordered.flatMap(({ card }) => card ?? []));
+  }
+  $(".arrange select").addEventListener("change", arrange);
 
   // Every completion is a node of the session's tree; both actions can be undone.
   /** @param {Completion} completion @param {HTMLButtonElement} button */
@@ -206,6 +240,7 @@ export function mount({ element }) {
     if (!request || request.n === 1) return;
     const { completions, isRunning, n } = request;
     const shown = isRunning ? 0 : completions.findIndex(({ text }) => text === inText);
+    $(".cards").classList.toggle("is-running", isRunning);
     completions.forEach(({ card }, index) => {
       if (!card) return;
       card.hidden = index === shown;
@@ -226,8 +261,7 @@ export function mount({ element }) {
   on("session", close);
   $('[data-action="close"]').addEventListener("click", () => {
     close();
-    const text = document.querySelector(".editor textarea");
-    if (text instanceof HTMLElement) text.focus({ preventScroll: true });
+    editorsField()?.focus({ preventScroll: true });
   });
 
   // The sheet shrinks to make room for the results.

@@ -2,6 +2,7 @@
 // page is loaded or another session is opened.
 
 import { on } from "../../core/events.js";
+import { defaultControls } from "../../core/presets.js";
 import { sessions } from "../../core/sessions.js";
 import { changedControls, state, useControls } from "../../core/state.js";
 
@@ -22,7 +23,7 @@ export function keepControls() {
 
   async function putBack() {
     if (!hasPanel) return;
-    const { controls } = sessions.current;
+    const controls = sessions.current.controls ?? defaultControls();
     if (controls) {
       const wanted = { ...state.defaults, ...usable(controls) };
       const isThere = Object.entries(wanted).every(([name, value]) => String(state.controls[name] ?? "") === String(value ?? ""));

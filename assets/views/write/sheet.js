@@ -15,7 +15,7 @@ export class Sheet {
   constructor(root) {
     this.box = find(root, ".sheet");
     this.ink = find(root, ".ink");
-    this.area = find(root, "textarea", HTMLTextAreaElement);
+    this.area = find(root, ".page textarea", HTMLTextAreaElement);
     // when the sheet shrinks, keep the end of the text in view
     let wasAtEnd = true;
     this.scrolled = () => {}; // called when the sheet was scrolled
@@ -104,17 +104,30 @@ export class Sheet {
 
   /** Scroll so that the character before `offset` can be seen. @param {number} offset */
   reveal(offset) {
+    const place = this.placeOf(offset);
+    if (!place) return;
+    const view = this.box.getBoundingClientRect();
+    if (place.bottom > view.bottom - 24) this.box.scrollTop += place.bottom - view.bottom + 64;
+    else if (place.top < view.top + 24) this.box.scrollTop -= view.top - place.top + 64;
+  }
+
+  /** Whether the character before `offset` can be seen. @param {number} offset */
+  shows(offset) {
+    const [place, view] = [this.placeOf(offset), this.box.getBoundingClientRect()];
+    return !place || (place.bottom > view.top && place.top < view.bottom);
+  }
+
+  /** Where the character before `offset` is in the window. @param {number} offset */
+  placeOf(offset) {
     for (const { node, start } of this.nodes()) {
       const end = offset - start;
       if (end > node.length) continue;
       const range = document.createRange();
       range.setStart(node, Math.max(0, end - 1));
       range.setEnd(node, end);
-      const [place, view] = [range.getBoundingClientRect(), this.box.getBoundingClientRect()];
-      if (place.bottom > view.bottom - 24) this.box.scrollTop += place.bottom - view.bottom + 64;
-      else if (place.top < view.top + 24) this.box.scrollTop -= view.top - place.top + 64;
-      return;
+      return range.getBoundingClientRect();
     }
+    return null;
   }
 
   /** Grey the first `end` characters, which the model does not read. @param {number} end 0: none */

@@ -33,18 +33,29 @@ export function describeRunning(run, status) {
 /**
  * `isRest`: the length was the rest of what an earlier request had been asked for; `isCut`: it was cut after its last
  * whole sentence.
- * @param {{message: string, code?: string, total: number, rate?: number, completions?: number, isRest?: boolean, isCut?: boolean}} end
+ * @param {{message: string, code?: string, total: number, rate?: number, per_pass?: number, completions?: number, isRest?: boolean, isCut?: boolean}} end
  */
-export function describeEnd({ message, code, total, rate, completions = 1, isRest = false, isCut = false }) {
+export function describeEnd({ message, code, total, rate, per_pass: perPass, completions = 1, isRest = false, isCut = false }) {
   if (isCut) message = t("editor.whole_sentence");
   // drop the full stop of this sentence, as the speed follows
   if (completions === 1 && code === "end.length" && !isCut) {
-    return (isRest ? t("editor.wrote_rest", { count: total }) : message).replace(/\.$/, "") + aSecond(rate);
+    return (isRest ? t("editor.wrote_rest", { count: total }) : message).replace(/\.$/, "") + aSecond(rate) + aPass(perPass);
   }
+  if (completions === 1 && isCut) return message.replace(/\.$/, "") + aSecond(rate); // how many are left is not known
   const tokens = t("count.tokens", { count: total });
   const said = completions > 1 ? t("run.tokens_in", { tokens, count: completions }) : tokens;
-  return `${message} ${said}${aSecond(rate)}`;
+  return `${message} ${said}${aSecond(rate)}${completions > 1 ? "" : aPass(perPass)}`;
 }
+
+/** Tokens a pass of the model, where drafts made it more than one. @param {number | undefined} perPass */
+const aPass = (perPass) => (perPass && perPass >= 1.05 ? t("text.comma") + t("run.per_pass", { tokens: perPass.toFixed(1) }) : "");
+
+/** @type {Record<string, string>} */
+const DRAFTERS = { lookup: "run.drafts_of_lookup", model: "run.drafts_of_model" };
+
+/** Who drafted how many tokens of a text, and how many were right. @param {{drafts?: [string, number, number][]}} end */
+export const describeDrafts = ({ drafts = [] }) =>
+  drafts.map(([drafter, drafted, accepted]) => t(DRAFTERS[drafter], { drafted, accepted })).join(" ");
 
 /** @param {number | null | undefined} rate */
 const aSecond = (rate) => (rate ? t("text.comma") + t("run.rate", { rate: rateText(rate) }) : "");

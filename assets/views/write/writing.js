@@ -102,11 +102,10 @@ export class Writing {
     this.sheet.replace(at, length, pieces.text(inserted));
   }
 
-  /** The person's words after the text, as one step. @param {string} text */
-  insertAtEnd(text) {
-    const end = this.written.text.length;
-    this.replace("edit", end, 0, [[text, PERSON]], end + text.length);
-    this.settle(end + text.length);
+  /** The person's words, as one step. @param {number} at @param {string} text */
+  insertAt(at, text) {
+    this.replace("edit", at, 0, [[text, PERSON]], at + text.length);
+    this.settle(at + text.length);
   }
 
   /** After a change that came from elsewhere: the caret stands in the text again. @param {number} caret */
@@ -126,7 +125,9 @@ export class Writing {
     const text = prompt + words;
     if (this.editor.isLocked() || text === this.written.text) return false;
     if (words) this.latest = { run: (this.written.runs += 1), prompt };
-    this.replace("edit", 0, this.written.text.length, [[prompt, PERSON], [words, this.written.runs]], text.length);
+    // what already stands there keeps its writers
+    const kept = words && this.written.text.startsWith(prompt) ? prompt.length : 0;
+    this.replace("edit", kept, this.written.text.length, [[prompt.slice(kept), PERSON], [words, this.written.runs]], text.length);
     this.settle(text.length);
     return true;
   }

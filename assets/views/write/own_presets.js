@@ -1,0 +1,108 @@
+// The panel's list of the visitor's own presets: use, save, make the default, delete, export, import.
+
+import { download, make, makeButton } from "../../components/dom.js";
+import { on } from "../../core/events.js";
+import { t } from "../../core/i18n.js";
+import { LONGEST_NAME, exportPresets, keepPresets, loadPresets, readPresetFile, withPreset, withoutPreset } from "../../core/presets.js";
+import { changedControls, state, useControls } from "../../core/state.js";
+
+/** A seed belongs to a text, not to a way to write. @param {Controls} controls @returns {Controls} */
+const kept = (controls) => Object.fromEntries(Object.entries(controls).filter(([name]) => name !== "seed"));
+
+/** Called when the panel is there. */
+export function offerPresets() {
+  const root = document.querySelector("#own-presets .own-presets");
+  if (!root) return;
+  const summary = make("summary", "link", t("presets.own"));
+  const list = make("ul", "plain");
+  const form = make("form", "fields");
+  const name = form.appendChild(make("input"));
+  Object.assign(name, { type: "text", maxLength: LONGEST_NAME, placeholder: t("presets.name"), autocomplete: "off" });
+  name.setAttribute("aria-label", t("presets.name"));
+  const save = form.appendChild(make("button", "", t("presets.save")));
+  const input = make("input");
+  Object.assign(input, { type: "file", accept: ".json,application/json", hidden: true, tabIndex: -1 });
+  input.setAttribute("aria-label", t("presets.import"));
+  const exporting = makeButton("link", t("common.export"), () => {
+    const { file, type, content } = exportPresets(loadPresets());
+    download(file, type, content);
+  });
+  const files = make("p", "own-files");
+  files.append(exporting, makeButton("link", t("presets.import"), () => input.click()), input);
+  const said = make("p", "own-said");
+  said.setAttribute("role", "status");
+  const details = make("details");
+  details.append(summary, list, form, said, files);
+  root.replaceChildren(details);
+
+  /** @param {string} text @param {[string, () => void] | null} [action] */
+  function say(text, action = null) {
+    said.replaceChildren(text, ...(action ? [" ", makeButton("link", action[0], action[1])] : []));
+  }
+
+  /** @param {import("../../core/presets.js").Presets} own @param {string} text @param {[string, () => void] | null} [action] */
+  function change(own, text, action = null) {
+    const isKept = keepPresets(own);
+    say(isKept ? text : t("presets.not_kept"), isKept ? action : null);
+    draw();
+  }
+
+  const isInUse = (/** @type {Controls} */ controls) => {
+    const now = kept(changedControls(state.controls));
+    const entries = Object.entries(controls);
+    return entries.length === Object.keys(now).length && entries.every(([key, value]) => String(now[key]) === String(value));
+  };
+
+  /** @param {import("../../core/presets.js").Preset} preset @param {import("../../core/presets.js").Presets} own */
+  function row(preset, own) {
+    const item = make("li");
+    const use = makeButton("own-name", preset.name, () => {
+      useControls({ ...kept(state.defaults), ...usable(preset.controls) });
+    });
+    use.setAttribute("aria-pressed", String(isInUse(preset.controls)));
+    const isDefault = own.default === preset.name;
+    const star = makeButton("quiet", isDefault ? "★" : "☆", () => {
+      const next = { ...own, default: isDefault ? null : preset.name };
+      change(next, t(isDefault ? "presets.no_default" : "presets.is_default", { name: preset.name }));
+      /** @type {HTMLElement | null} */ (list.querySelector(`[data-star="${CSS.escape(preset.name)}"]`))?.focus();
+    }, { "aria-pressed": String(isDefault), "aria-label": t("presets.make_default", { name: preset.name }), title: t("presets.default_help"), "data-star": preset.name });
+    const remove = makeButton("quiet", "✕", () => {
+      change(withoutPreset(own, preset.name), t("presets.deleted", { name: preset.name }), [t("common.undo"), () => change(own, "")]);
+      name.focus();
+    }, { "aria-label": t("presets.delete", { name: preset.name }) });
+    item.append(use, star, remove);
+    return item;
+  }
+
+  // What no control can hold is left out.
+  const usable = (/** @type {Controls} */ controls) =>
+    Object.fromEntries(Object.entries(controls).filter(([key, value]) => Object.hasOwn(state.defaults, key) && typeof value === typeof (state.defaults[key] ?? "")));
+
+  function draw() {
+    const own = loadPresets();
+    list.replaceChildren(...own.presets.map((preset) => row(preset, own)));
+    exporting.hidden = !own.presets.length;
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const called = name.value.trim();
+    if (!called) return name.focus();
+    change(withPreset(loadPresets(), { name: called, controls: kept(changedControls(state.controls)) }), t("presets.saved", { name: called }));
+    name.value = "";
+  });
+  save.type = "submit";
+  input.addEventListener("change", async () => {
+    const file = input.files?.[0];
+    input.value = ""; // so that the same file can be chosen again
+    if (!file) return;
+    try {
+      const found = await readPresetFile(file);
+      change(found.presets.reduce(withPreset, loadPresets()), t("presets.imported", { count: found.presets.length }));
+    } catch (error) {
+      say(t("branches.not_imported", { why: /** @type {Error} */ (error).message }));
+    }
+  });
+  on("controls", draw);
+  draw();
+}
