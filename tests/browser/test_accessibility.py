@@ -132,6 +132,7 @@ def test_from_the_address_to_a_text_a_group_and_every_view_by_keyboard(
     site: Site, visit: Visit
 ) -> None:
     visitor = visit(site.url, has_touch=True)  # where nothing takes the focus for itself
+    expect(visitor.page.locator('.top[data-state="ready"]')).to_be_visible()  # all is mounted
     keyboard = visitor.page.keyboard
     keyboard.press("Tab")
     skip = visitor.page.get_by_role("link", name="Skip to the text")
@@ -165,6 +166,10 @@ def test_skip_leads_to_the_view_that_is_shown(visitor: Visitor) -> None:
     visitor.page.keyboard.press("Enter")
     assert visitor.page.evaluate("Boolean(document.activeElement.closest('#view-about'))")
     expect(visitor.page.locator("#view-about")).to_be_visible()
+    visitor.page.locator('[data-goes-to="compare"]').click()
+    visitor.page.locator(".skip").focus()
+    visitor.page.keyboard.press("Enter")
+    expect(visitor.page.get_by_label("Prompt or template")).to_be_focused()
 
 
 def test_what_has_the_focus_can_be_seen(visitor: Visitor) -> None:

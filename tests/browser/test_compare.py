@@ -63,7 +63,7 @@ def test_grid_cells_equal_single_requests(site: Site, five_by_three: Comparer) -
 
 def test_sorting_makes_a_list_and_the_grid_comes_back(five_by_three: Comparer) -> None:
     page = five_by_three.page
-    arrange = page.get_by_label("Arrange")
+    arrange = page.locator("#view-compare").get_by_label("Arrange")
     arrange.select_option("mean_logprob")
     figures = [cell["mean_logprob"] for cell in five_by_three.exported()]
     assert figures == sorted(figures, reverse=True)

@@ -128,3 +128,38 @@ def test_an_invalid_value_in_a_closed_group_is_shown(visitor: Visitor) -> None:
     expect(visitor.notice).to_contain_text("write a word, = and a number on each line")
     expect(visitor.page.locator("#control-logit_bias")).to_have_attribute("data-wrong", "")
     assert visitor.text == "Kept"
+
+
+def test_a_text_matches_what_it_must_and_a_mistake_is_shown_at_its_field(visitor: Visitor) -> None:
+    visitor.open_group("Words")
+    kind = visitor.page.locator("#control-must_match")
+    kind.get_by_role("radio", name="regular expression").check()
+    visitor.set_text("must_match_text", " [a-d]{3}\\.")
+    visitor.write("Once upon a time")
+    visitor.generate()
+    assert re.fullmatch(r"Once upon a time [a-d]{3}\.", visitor.text)
+    expect(visitor.status_line).to_contain_text("The text is complete")
+    visitor.set_text("allowed_token_ids", "5")
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text("leave no token here")
+    expect(visitor.page.locator("#control-must_match")).to_have_attribute("data-wrong", "")
+    visitor.set_text("allowed_token_ids", "")
+    visitor.set_text("must_match_text", "[a-d")
+    visitor.close_group("Words")
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text("unclosed character class")
+    expect(visitor.page.locator("#control-must_match_text")).to_have_attribute("data-wrong", "")
+
+
+def test_what_a_text_must_match_is_kept_and_shown_as_off_or_on(visitor: Visitor) -> None:
+    visitor.open_group("Words")
+    field = visitor.page.locator("#control-must_match_text")
+    expect(field).to_have_attribute("data-off", "")
+    kind = visitor.page.locator("#control-must_match")
+    kind.get_by_role("radio", name="choices").check()
+    visitor.set_text("must_match_text", "yes\nno")
+    expect(field).not_to_have_attribute("data-off", "")
+    visitor.page.reload()
+    visitor.open_group("Words")
+    expect(kind.get_by_role("radio", name="choices")).to_be_checked()
+    expect(visitor.field("must_match_text")).to_have_value("yes\nno")

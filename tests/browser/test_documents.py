@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,35 @@ def test_files_are_opened_as_sessions_of_their_own(scripted: Scripted) -> None:
     assert person.page.evaluate("gptj.sessions.list().length") >= 3
 
 
+def test_files_of_other_programs_are_opened_through_the_menu(scripted: Scripted) -> None:
+    person, _ = scripted
+    mikupad = {
+        "name": "Fox",
+        "prompt": [{"type": "user", "content": "The fox"}, {"content": " ran."}],
+    }
+    kobold = {"prompt": "Once", "actions": [" upon a time."], "memory": "A castle."}
+    branches = [{"text": " dark.", "meta": {"source": "AI"}}, {"text": " late."}]
+    loom = {"root": {"text": "It was", "children": branches}}
+    for given, text, nodes in [
+        (mikupad, "The fox ran.", 2),
+        (kobold, "Once upon a time.", 2),
+        (loom, "It was dark.", 3),
+    ]:
+        person.page.locator(".file-menu summary").click()
+        with person.page.expect_file_chooser() as chooser:
+            person.page.locator(".file-menu").get_by_role("button", name="Open a file").click()
+        content = json.dumps(given).encode()
+        chooser.value.set_files({"name": "a.json", "mimeType": "", "buffer": content})
+        expect(person.prompt).to_have_value(text)
+        assert person.page.evaluate("gptj.sessions.current.tree.size") == nodes
+        memory = person.page.evaluate("gptj.sessions.current.memory?.text ?? ''")
+        assert memory == ("A castle." if given is kobold else "")
+    person.page.evaluate("gptj.show('branches')")
+    expect(person.page.get_by_role("tree", name="Branches").get_by_role("treeitem")).to_have_count(
+        3
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
@@ -80,9 +110,10 @@ def test_files_are_opened_as_sessions_of_their_own(scripted: Scripted) -> None:
         ("a.md", b"x" * 200_001, "200,001 characters"),
         ("a.txt", b"x" * (6 * 2**20), "6 MB"),
         ("a.json", b'{"__proto__": {"x": 1}}', "not a session"),
+        ("a.json", b'{"prompt": [{"content": 1}]}', "part 1 of the story is not a text"),
         ("a.json", b"[" * 100_000, "not JSON"),
     ],
-    ids=["binary", "null", "long", "large", "prototype", "deep"],
+    ids=["binary", "null", "long", "large", "prototype", "damaged", "deep"],
 )
 def test_a_file_that_is_something_else_leaves_the_text(
     scripted: Scripted, name: str, content: bytes, why: str
@@ -139,3 +170,77 @@ def test_paper_has_the_whole_text_and_nothing_else(scripted: Scripted) -> None:
     fits = " return bottom <= document.documentElement.scrollHeight + 1; })()"
     assert person.page.evaluate(ink + fits)
     assert person.page.locator(".ink").evaluate("ink => ink.inert"), "find counts a word once"
+
+
+SPEECH = """
+window.said = [];
+window.SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
+Object.defineProperty(window, 'speechSynthesis', { value: {
+  speak: (one) => said.push(one),
+  cancel() { const one = said.at(-1); setTimeout(() => one.onerror({ error: 'canceled' })); },
+} });
+"""
+"""A browser's speech that ends a sentence when the test says so."""
+
+
+def test_a_text_is_read_aloud_sentence_by_sentence(scripted: Scripted) -> None:
+    person, _ = scripted
+    page = person.page
+    page.add_init_script(SPEECH)
+    page.reload()
+
+    def spoken() -> Any:
+        """What was given to the browser's speech, and what is highlighted now."""
+        page.evaluate("new Promise((done) => setTimeout(done))")
+        highlighted = "[...CSS.highlights.get('spoken') ?? []].map(String)"
+        return page.evaluate(f"[said.map((one) => one.text), {highlighted}]")
+
+    end = "said.at(-1).onend()"
+    person.write("Who is there? asked he. No one.")
+    menu(person, "Read aloud")
+    assert spoken() == [["Who is there?"], ["Who is there?"]]
+    assert page.evaluate("said[0].lang") == "en"
+    page.evaluate(end)
+    assert spoken()[1] == ["asked he."]
+    person.write(" She went.")
+    page.evaluate(end)
+    page.evaluate(end)
+    assert spoken()[0] == ["Who is there?", "asked he.", "No one.", "She went."]
+    page.evaluate(end)
+    expect(page.locator(".reading")).to_be_hidden()
+    assert spoken()[1] == []
+
+    person.prompt.evaluate("area => area.setSelectionRange(14, 23)")
+    menu(person, "Read aloud")
+    assert spoken()[1] == ["asked he."]
+    assert page.evaluate("said.length") == 5
+    page.evaluate(end)
+    expect(page.locator(".reading")).to_be_hidden()
+    assert page.evaluate("said.length") == 5, "only the selection is read"
+
+    menu(person, "Read aloud")
+    page.keyboard.press("Escape")
+    expect(page.locator(".reading")).to_be_hidden()
+    menu(person, "Read aloud")
+    person.prompt.fill("Another text")  # what was read is gone
+    expect(page.locator(".reading")).to_be_hidden()
+    menu(person, "Read aloud")
+    page.evaluate("said.at(-1).onerror({ error: 'synthesis-failed' })")
+    expect(person.notice).to_contain_text("synthesis-failed")
+    assert spoken()[1] == []
+
+
+def test_words_that_the_model_writes_are_read_when_their_sentence_is_whole(
+    scripted: Scripted,
+) -> None:
+    person, script = scripted
+    page = person.page
+    page.add_init_script(SPEECH)
+    page.reload()
+    person.write("One.")
+    menu(person, "Read aloud")
+    script.send([[started()], [said(" Two")], [said(" three. Fo")], [said("ur"), ended()]])
+    person.generate()
+    for _ in range(3):
+        page.evaluate("said.at(-1).onend()")
+    assert page.evaluate("said.map((one) => one.text)") == ["One.", "Two three.", "Four"]

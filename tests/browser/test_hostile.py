@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -203,6 +204,34 @@ def test_links(watched: Page) -> None:
         watched.evaluate(
             "look('dialogs'); for (const d of document.querySelectorAll('dialog')) d.close()"
         )
+
+
+def test_rows_of_a_file_and_their_results(watched: Page) -> None:
+    """A batch as the tab keeps it: the names of file and columns, templates, rows, texts, ends."""
+    file = {"name": SOUND[0], "form": "csv", "separator": ",", "header": SOUND[1], "lineEnd": "x",
+            "hasMark": False, "columns": SOUND[:20],
+            "rows": [{"written": text, "values": [text] * 20} for text in SOUND]}  # fmt: skip
+    results = [
+        {"text": text, "mean_logprob": -1, "completion_tokens": 1, "seed": 1, "reason": text,
+         "message": text}
+        for text in SOUND
+    ]  # fmt: skip
+    asked = {"template": " ".join(SOUND[:9]), "names": SOUND[:5], "controls": {}, "seed": 1}
+    kept = {"version": 1, "asked": asked, "results": results}
+    watched.evaluate(
+        """([file, kept]) => {
+          sessionStorage.setItem("gptj-playground/batch-file", JSON.stringify(file));
+          sessionStorage.setItem("gptj-playground/batch", JSON.stringify(kept));
+        }""",
+        [file, kept],
+    )
+    watched.reload()
+    expect(watched.locator(".batch-rows li")).to_have_count(len(SOUND))
+    watched.evaluate("gptj.show('compare')")
+    expect(watched.locator(".batch-cost")).to_have_class(re.compile("is-wrong"))
+    with watched.expect_download():
+        watched.locator('[data-batch="download"]').click()
+    watched.evaluate("look('batch')")
 
 
 def test_the_status_line_and_about(watched: Page) -> None:

@@ -79,6 +79,34 @@ def test_generation_from_a_scaffold_ends_at_its_stop_string(visitor: Visitor) ->
     assert "\n" not in visitor.text.removeprefix(before)
 
 
+def test_a_dialogue_gets_the_label_of_whoever_speaks_next(scripted: Scripted) -> None:
+    person, script = scripted
+    person.page.evaluate(
+        "gptj.sessions.current.scaffold ="
+        " {text: 'ANN: Hello.\\nBEN:', before: {}, values: {}, turns: ['\\nANN:', '\\nBEN:']}"
+    )
+    person.write("ANN: Hello.\nBEN:")
+    script.say(" Good day.", reason="stop")
+    person.generate()
+    expect(person.prompt).to_have_value("ANN: Hello.\nBEN: Good day.\nANN: ")
+    expect(person.status_line).to_contain_text("Done.")
+    person.write("Is it late?")
+    script.forget()
+    script.say(" Yes", reason="length")
+    person.generate()
+    said = "ANN: Hello.\nBEN: Good day.\nANN: Is it late?\nBEN:"
+    assert [asked["prompt"] for asked in script.asked] == [said]
+    expect(person.prompt).to_have_value(f"{said} Yes")
+    script.say(" No", reason="stop")
+    person.button("Retry").click()
+    expect(person.prompt).to_have_value(f"{said} No\nANN: ")
+
+
+def test_the_two_speakers_of_the_form_have_turns(visitor: Visitor) -> None:
+    write_scaffold(visitor, "Two speakers", second="BEN")
+    visitor.page.wait_for_function("gptj.sessions.current.scaffold?.turns?.[1] === '\\nBEN:'")
+
+
 def test_a_scaffolds_form_is_used_by_keyboard_and_left_by_escape(visitor: Visitor) -> None:
     keyboard = visitor.page.keyboard
     form = visitor.page.get_by_role("dialog", name="Poem")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import expect
 
 from .coloured import ask, show_tokens, words
-from .conftest import Script, Visitor
+from .conftest import Script, Site, Visitor
 from .records import ended, said, started, token
 
 Scripted = tuple[Visitor, Script]
@@ -26,7 +28,7 @@ def test_help_can_be_read_and_arrows_stand_at_their_labels(visitor: Visitor) -> 
       return arrow.getBoundingClientRect().left - label.getBoundingClientRect().right; })"""
     assert max(page.evaluate(gap)) < 20
     assert page.get_by_role("button", name="Exact definitions").count() == 1
-    assert page.locator("#controls summary").count() == 0
+    assert page.locator("#controls summary:not(.own-presets summary)").count() == 0
 
 
 def test_panels_leave_the_sheet_its_room(scripted: Scripted) -> None:
@@ -122,3 +124,41 @@ def test_sliders_and_pressed_buttons_are_seen_in_forced_colours(visitor: Visitor
     assert ring == ["solid", True]
     moves = "node => getComputedStyle(node).transitionDuration"
     assert page.locator("#controls").evaluate(moves) in ("0s", "0.001s")
+
+
+@pytest.mark.parametrize("locale", ["en", "ar"])
+def test_the_buttons_stay_beside_the_panel(
+    site: Site, visit: Callable[..., Visitor], locale: str
+) -> None:
+    person = visit(site.url, locale=locale)
+    expect(person.page.locator(".gradio-container .bar .several")).to_be_visible()
+    for width in (1400, 1280, 1271, 1270, 1181, 1180, 1061, 1060, 900, 861, 860, 600, 390):
+        person.page.set_viewport_size({"width": width, "height": 800})
+        beyond = person.page.evaluate(
+            """() => {
+              const bar = document.querySelector(".bar").getBoundingClientRect();
+              return [...document.querySelectorAll(".bar :is(button, select, summary)")]
+                .filter((one) => one.checkVisibility() && !one.closest(".menu"))
+                .map((one) => [one.getBoundingClientRect(), one.textContent.trim()])
+                .filter(([box]) => box.left < bar.left - 1 || box.right > bar.right + 1)
+                .map(([, name]) => name);
+            }"""
+        )
+        assert beyond == [], width
+
+
+def test_writing_at_the_caret_is_offered_on_a_phone_too(scripted: Scripted) -> None:
+    person, script = scripted
+    person.page.set_viewport_size({"width": 390, "height": 844})
+    person.write("A long text of more than a few words, and more of them.")
+    script.say(
+        " And so on", message="Wrote the 120 tokens you asked for, with all that is said then."
+    )
+    person.generate()
+    person.prompt.evaluate("area => { area.focus(); area.setSelectionRange(6, 6); }")
+    line = person.status_line.bounding_box()
+    assert line
+    for name in ("Write at the caret", "Fill in"):
+        box = person.button(name).bounding_box()
+        assert box
+        assert box["y"] + box["height"] <= line["y"] + line["height"] + 1, name

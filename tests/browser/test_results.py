@@ -65,6 +65,33 @@ def test_the_others_stand_beside_the_one_in_the_text(scripted: Scripted) -> None
     expect(person.status_line).to_contain_text("6 tokens in 3 completions")
 
 
+def test_completions_are_arranged_by_words_and_log_probability(scripted: Scripted) -> None:
+    person, script = scripted
+    batches = [
+        [started(n=3, candidates=3)],
+        [
+            said(text, index=i)
+            for i, text in enumerate(["A.", "It was it, it was.", "He's in, so."])
+        ],
+        [ended(index=i, mean_logprob=mean, last=i == 2) for i, mean in enumerate([-1, -2, -0.5])],
+    ]
+    ask(person, script, batches)
+    figures = cards(person).locator(".card-figures")
+    expect(figures).to_have_text(["5 words · 40 % distinct", "3 words · 100 % distinct"])
+    arrange = results(person).get_by_label("Arrange")
+    names = cards(person).locator(".card-text")
+    for by, first in [
+        ("by log-probability", "He's in, so."),
+        ("by length", "It was it, it was."),
+        ("by distinct words", "He's in, so."),
+        ("as they came", "It was it, it was."),
+    ]:
+        arrange.select_option(by)
+        expect(names.first).to_have_text(first)
+    cards(person).last.get_by_role("button", name="Take this one").click()
+    assert person.text == "He's in, so."
+
+
 def test_completions_stream_together_and_can_be_chosen_once_all_have_ended(
     scripted: Scripted,
 ) -> None:

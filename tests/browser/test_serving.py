@@ -67,6 +67,7 @@ def test_the_api_streams_with_the_tables_controls(site: Site) -> None:
         "/score",
         "/compare_prompts",
         "/attribute",
+        "/likely",
         "/tokenize",
         "/compare",
         "/status",

@@ -75,6 +75,31 @@ def test_a_count_is_never_that_of_an_older_text(scripted: Scripted) -> None:
     expect(count).to_be_visible()
 
 
+def test_words_are_counted_anew_as_soon_as_the_model_ends(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("One")
+    expect(person.page.locator(".words")).to_have_text("1 word")
+    person.page.evaluate(
+        """() => {
+          window.shown = [];
+          const words = document.querySelector(".words");
+          const text = document.querySelector(".editor .page textarea");
+          new MutationObserver(() => {
+            if (words.checkVisibility({visibilityProperty: true}))
+              window.shown.push([words.textContent, text.value]);
+          }).observe(document.querySelector(".status-line"), {
+            subtree: true, childList: true, characterData: true, attributes: true,
+          });
+        }"""
+    )
+    script.say(" two", " three")
+    person.generate()
+    expect(person.page.locator(".words")).to_have_text("3 words")
+    shown = person.page.evaluate("window.shown")
+    assert shown
+    assert [one for one in shown if int(one[0].split()[0]) != len(one[1].split())] == []
+
+
 def test_the_rest_of_a_length_is_not_what_was_asked_for(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)

@@ -58,7 +58,7 @@ def test_every_target_is_large_enough_for_a_finger(site: Site, visit: Visit) -> 
     person: Visitor = visit(site.url, **PHONE)
     person.write("Once upon a time")
     person.button("Tokens").click()
-    for view in ("write", "branches", "compare", "why", "about"):
+    for view in ("write", "branches", "compare", "likely", "why", "about"):
         person.page.evaluate("view => gptj.show(view)", view)
         expect(person.page.locator(f"#view-{view}")).to_be_visible()
         assert person.page.evaluate(SMALL_TARGETS) == [], view

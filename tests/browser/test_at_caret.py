@@ -1,0 +1,99 @@
+"""Writing in the midst of a text: at the caret, before what follows, and filling in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from playwright.sync_api import expect
+
+from .conftest import Script, Visitor
+from .records import ended, said, started
+from .test_accessibility import audit
+
+BEFORE, AFTER = "The old king", " went home and slept."
+
+
+def put_caret(person: Visitor, at: int) -> None:
+    person.prompt.evaluate("(area, at) => { area.focus(); area.setSelectionRange(at, at); }", at)
+
+
+def test_words_arrive_at_the_caret_and_the_tree_records_them(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    person.write(BEFORE + AFTER)
+    here = person.button("Write at the caret")
+    expect(here).to_be_hidden()
+    put_caret(person, len(BEFORE) + 1)  # behind the space
+    script.send([[said(" of", tokens=1, total=1)], [said(" Spain,", tokens=2, total=2)], [ended()]])
+    here.click()
+    person.finished()
+    assert script.asked[-1]["prompt"] == BEFORE
+    assert person.text == f"{BEFORE} of Spain,{AFTER}"
+    assert person.shown.rstrip("\n") == person.text
+    expect(person.model_words).to_have_text(" of Spain,")
+    assert person.prompt.evaluate("area => area.selectionEnd") == len(BEFORE) + len(" of Spain,")
+    tree = person.page.evaluate(
+        "gptj.sessions.current.tree.textOf(gptj.sessions.current.tree.current)"
+    )
+    assert tree == person.text
+    person.page.keyboard.press("Control+z")
+    assert person.text == BEFORE + AFTER
+    put_caret(person, len(BEFORE))
+    script.send([[said(" and", tokens=1, total=1)], [ended()]])
+    person.page.keyboard.press("Alt+Enter")
+    person.finished()
+    assert person.text == f"{BEFORE} and{AFTER}"
+
+
+def test_a_draft_is_filled_in_that_makes_what_follows_likely(visitor: Visitor) -> None:
+    person = visitor
+    person.set_number("Length", "6")
+    person.write("Once upon a time there was a king." + AFTER)
+    put_caret(person, len("Once upon a time there was a king"))
+    fill = person.button("Fill in")
+    expect(fill).to_have_attribute("title", re.compile("re-ranking"))
+    assert audit(person.page) == []
+    fill.click()
+    person.finished()
+    words = person.model_words.inner_text()
+    assert words
+    assert person.text == f"Once upon a time there was a king{words}.{AFTER}"
+    expect(person.status_line).to_contain_text("Ranked 1 of 8 drafts")
+    expect(person.page.locator(".results .notes")).to_contain_text("Re-ranking, not infilling")
+    cards = person.page.locator(".results .card")
+    expect(cards).to_have_count(3)
+    second = cards.nth(1)
+    text = second.locator(".card-text").inner_text()
+    second.get_by_role("button", name="Take this one").click()
+    expect(person.model_words).to_contain_text(text.strip())
+    assert person.text.endswith(f".{AFTER}")
+
+
+def test_the_persons_words_stay_wherever_a_text_is_to_end(scripted: tuple[Visitor, Script]) -> None:
+    person, script = scripted
+    drafts = [" went out. He met", " saw it. Then", " slept. Or"]
+    several: list[dict[str, Any]] = [started(n=3, candidates=8)]
+    for index, draft in enumerate(drafts):
+        several.append(said(draft, index=index, tokens=8, total=8))
+        several.append(ended(index=index, total=24, last=index == 2))
+    person.write(BEFORE + AFTER)
+    person.page.evaluate("gptj.state.controls.max_new_tokens = 8")
+    for ending in ("", "within", "beyond"):
+        person.page.evaluate(
+            "ending => localStorage.setItem('gptj-playground/ending', ending)", ending
+        )
+        for name in ("Write at the caret", "Fill in", "Generate"):
+            before, after = (BEFORE + AFTER, "") if name == "Generate" else (BEFORE, AFTER)
+            put_caret(person, len(before))
+            script.send([several])
+            person.button(name).click()
+            person.finished()
+            whole = not ending or name == "Fill in"  # its drafts are ranked by their whole text
+            words = drafts[0] if whole else " went out."
+            assert person.text == before + words + after, (ending, name)
+            assert person.shown.rstrip("\n") == person.text
+            person.page.keyboard.press("Control+z")
+            assert person.text == BEFORE + AFTER
+            assert person.shown.rstrip("\n") == person.text

@@ -1,0 +1,70 @@
+"""The help: theme, size of the text, language, shortcuts, and a tour that can be skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from .conftest import Site, Visitor
+from .test_accessibility import PHONE, WIDE, audit
+
+
+def test_the_help_changes_the_text_and_the_tour_is_offered_until_it_was_refused(
+    visitor: Visitor,
+) -> None:
+    page = visitor.page
+    visitor.prompt.focus()
+    page.keyboard.type("Who?")
+    expect(page.get_by_role("dialog")).to_have_count(0)  # a question mark in the text opens nothing
+    size = visitor.prompt.evaluate("area => parseFloat(getComputedStyle(area).fontSize)")
+    visitor.button("Help and shortcuts").click()
+    help_ = page.get_by_role("dialog", name="Help")
+    expect(help_).to_contain_text("write at the caret")
+    help_.get_by_label("Size of the written text").select_option(label="Larger")
+    help_.get_by_label("Light or dark").select_option("dark")
+    expect(page.locator("body.dark")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(help_).to_be_hidden()
+    larger = visitor.prompt.evaluate("area => parseFloat(getComputedStyle(area).fontSize)")
+    assert larger == pytest.approx(1.5 * size)
+    assert page.locator(".ink").evaluate("n => parseFloat(getComputedStyle(n).fontSize)") == larger
+    page.locator(".top .themes").select_option("light")
+    expect(page.locator("body.dark")).to_have_count(0)
+    visitor.button("Help and shortcuts").click()
+    expect(help_.get_by_label("Light or dark")).to_have_value("light")
+    help_.get_by_label("Light or dark").select_option("system")
+    expect(page.locator(".top .themes")).to_have_value("system")
+    page.keyboard.press("Escape")
+    visitor.button("No tour").click()
+    expect(page.locator(".tour-offer")).to_be_hidden()
+    page.reload()
+    expect(visitor.button("Help and shortcuts")).to_be_visible()
+    expect(page.locator(".tour-offer")).to_be_hidden()
+    again = visitor.prompt.evaluate("area => parseFloat(getComputedStyle(area).fontSize)")
+    assert again == larger
+
+
+@pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
+def test_help_and_tour_can_be_read_by_everybody(
+    site: Site, visit: Callable[..., Visitor], screen: dict[str, object]
+) -> None:
+    person = visit(site.url, **screen)
+    page = person.page
+    person.button("Take the tour").click()
+    tour = page.get_by_role("dialog", name="Take the tour")
+    for step in range(1, 6):
+        expect(tour).to_contain_text(f"{step} of 5")
+        expect(tour).to_be_in_viewport(ratio=1)
+        if step in (1, 5):
+            assert audit(page) == []
+        page.get_by_role("button", name="Next" if step < 5 else "Begin to write").click()
+    expect(tour).to_have_count(0)
+    expect(page.locator(".is-toured")).to_have_count(0)
+    page.keyboard.type("Begun")
+    expect(person.prompt).to_have_value("Begun")
+    page.locator('[data-goes-to="about"]').click()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Help")).to_be_visible()
+    assert audit(page) == []

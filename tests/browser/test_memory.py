@@ -1,0 +1,67 @@
+"""The model reads the memory and the note; the page shows them, and keeps them in the session."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from .conftest import Script, Visitor
+from .records import ended, said
+from .test_accessibility import audit
+
+
+def open_memory(person: Visitor) -> None:
+    person.page.locator(".file-menu summary").click()
+    person.page.get_by_role("button", name="Memory and note").click()
+
+
+def test_memory_and_note_go_with_the_request_and_stay_with_the_session(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    page = person.page
+    person.write("One line.\nAnother line.\nThe king")
+    open_memory(person)
+    page.get_by_label("Memory: always read first").fill("The king is called Ann.")
+    page.get_by_label("Note: read near the end").fill("She laughs.")
+    page.get_by_label("The note stands").select_option("2")
+    expect(page.locator(".memory-size")).to_have_text("36 tokens")  # the script's: characters
+    page.get_by_role("button", name="Done", exact=True).first.click()
+    expect(page.locator(".memory-text")).to_have_text("The king is called Ann.")
+    mark = page.locator(".note-mark")
+    expect(mark).to_have_text("She laughs.")
+    lines = page.evaluate(
+        "() => { const ink = document.querySelector('.ink').getBoundingClientRect();"
+        " const top = document.querySelector('.note-mark').getBoundingClientRect().top;"
+        " const style = getComputedStyle(document.querySelector('.ink'));"
+        " return (top - ink.top - parseFloat(style.paddingTop)) / parseFloat(style.lineHeight); }"
+    )
+    assert 0.6 < lines < 1.4, lines  # above the second line
+    script.send([[said(" sat", tokens=1, total=1)], [ended()]])
+    page.keyboard.press("Control+Enter")
+    person.finished()
+    memory = {"text": "The king is called Ann.", "note": "She laughs.", "lines": 2}
+    assert script.asked[-1]["memory"] == memory
+    assert person.text == "One line.\nAnother line.\nThe king sat"
+    page.wait_for_function("() => Object.values(localStorage).some((t) => t.includes('laughs'))")
+    page.reload()
+    expect(page.locator(".memory-text")).to_have_text("The king is called Ann.")
+    page.evaluate("gptj.sessions.begin()")
+    expect(page.locator(".memory")).to_be_hidden()
+
+
+def test_the_model_reads_the_memory_and_its_tokens_are_counted(visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.set_number("Length", "4")
+    visitor.write("Once upon a time")
+    count = page.locator(".status-line .count")
+    expect(count).to_contain_text("4 of 1,024")
+    open_memory(visitor)
+    page.get_by_label("Memory: always read first").fill("There was a king.")
+    expect(page.locator(".memory-size")).to_have_text("6 tokens")
+    expect(count).to_contain_text("10 of 1,024")
+    assert audit(page) == []
+    page.keyboard.press("Escape")
+    with page.expect_request(lambda request: "queue/join" in request.url) as asked:
+        visitor.generate()
+    assert "There was a king." in (asked.value.post_data or "")
+    expect(count).to_contain_text("14 of 1,024")
