@@ -8,6 +8,7 @@ python tools/take_screenshots.py --all FOLDER    # phone, dark, streaming, loadi
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,7 @@ def compare(visitor: Visitor) -> None:
     page.get_by_label("Values of the columns", exact=True).fill("0.8, 1")
     page.get_by_label("Tokens a cell, at most").fill("40")
     page.locator('[data-action="run"]').click()
-    page.locator('[data-action="stop"]').wait_for(state="hidden")
-    page.locator('[data-action="run"]').wait_for()
+    page.locator(".compare-state").get_by_text(re.compile("^6 cells")).wait_for()
 
 
 def ask_why(visitor: Visitor) -> None:
