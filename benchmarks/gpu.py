@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, describe_machine, finish, make_parser, median, note, print_table
+from common import ROOT, describe_machine, finish, make_parser, median, note, print_table, rounded
 from workload import (
     Generation,
     decode_rate,
@@ -223,7 +223,7 @@ def main() -> None:
     for name in (name for name in figures if name.startswith("ours")):
         bound = bandwidth / figures[name].pop("bytes a step")
         figures[name][SHARE] = figures[name]["tokens a second"]["1"] / bound
-    figures = {name: _rounded(by) for name, by in figures.items()}
+    figures = {name: rounded(by) for name, by in figures.items()}
     checks = make_checks(figures, precisions[0])
     show(figures, checks, bandwidth)
     gpu = torch.cuda.get_device_name(0) if device == "cuda" else "none: a trial on the CPU"
@@ -244,15 +244,6 @@ def main() -> None:
 
 def _has_room(folder: Path, needed: int) -> bool:
     return folder.is_dir() and shutil.disk_usage(folder).free > needed
-
-
-def _rounded(by: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _rounded(value)
-        if isinstance(value, dict)
-        else (round(value, 3) if isinstance(value, float) else value)
-        for name, value in by.items()
-    }
 
 
 def make_checks(

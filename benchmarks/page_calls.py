@@ -82,7 +82,7 @@ async def count_tokens(
         "fn_name": "count_tokens",
         "session_hash": session,
     }
-    answer = await client.post("/gradio_api/component_server", json=body, headers=headers)
+    answer = await client.post("/gradio_api/component_server/", json=body, headers=headers)
     return answer.status_code
 
 

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from common import ROOT, describe_machine, finish, make_parser, median, note, print_table
+from common import ROOT, describe_machine, finish, make_parser, median, note, print_table, rounded
 from random_model import LAYERS, file_bytes, gptj_6b, random_model
 from transformers import GPTJConfig
 from workload import decode_rate, generate, generate_all, random_prompt, sampling
@@ -251,7 +251,7 @@ def main() -> None:
     result = {
         "layers": arguments.layers,
         "bandwidth GB a second": round(bandwidth / 1e9, 1),
-        "by contender": _rounded(figures),
+        "by contender": rounded(figures),
         "ratios": ratios,
     }
     machine = describe_machine("torch", "transformers", "bitsandbytes")
@@ -271,12 +271,6 @@ def show(figures: dict[str, dict[str, Any]], bandwidth: float) -> None:
             for count in STREAMS
         ]
     print_table(f"Memory reads at {bandwidth / 1e9:.1f} GB a second", ["", *names], rows)
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    return round(value, 3) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -268,11 +268,46 @@ def api(figures: Mapping[str, Any]) -> str:
     )
 
 
-def controls(figures: Mapping[str, Any]) -> str:
-    def ratios(measured: Mapping[str, Mapping[str, float]]) -> str:
-        rows = [[name, by["ms"], by["ratio"]] for name, by in measured.items()]
-        return table(["", "ms", "ratio"], rows)
+def ratios(measured: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [[name, by["ms"], by["ratio"]] for name, by in measured.items()]
+    return table(["", "ms", "ratio"], rows)
 
+
+def guidance(figures: Mapping[str, Any]) -> str:
+    return "\n".join(
+        [
+            "## Texts that must match, sample model\n",
+            "A decode step of 16 rows, by what all of them must match:\n",
+            ratios(figures["step"]),
+            "From a request alone, with a grammar that is new, to its first token:\n",
+            ratios(figures["first_token"]),
+        ]
+    )
+
+
+SPECULATION = {
+    "sample model, prompt lookup": "Sample model, prompt lookup as it runs by default, "
+    "relative to none. `row cost` is what one more token costs, in passes of one:\n",
+    "sample model, draft model": "Sample model with a draft model as it runs by default, "
+    "relative to none, and how often a drafted token is right where every pass drafts:\n",
+}
+
+
+def speculation(figures: Mapping[str, Any]) -> str:
+    parts = ["## Speculation\n"]
+    if real := figures.get("int8 at real layer sizes"):
+        speeds, drafted = real["speed, relative"], real["drafted a pass"]
+        title = f"GPT-J 6B's layers in int8, {figures['layers']} of 28. One stream, with a drafter "
+        rows = [[chance, drafted[chance], speed] for chance, speed in speeds.items()]
+        parts.append(title + "that is right with a given chance, speed relative to none:\n")
+        parts.append(table(["chance", "drafted a pass", "speed"], rows))
+    for name, title in SPECULATION.items():
+        if name in figures:
+            parts += [title, table(["", "figure"], list(figures[name].items()))]
+    return "\n".join(parts)
+
+
+def controls(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## Controls, sample model\n",
@@ -335,6 +370,8 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "visitors": visitors,
     "api": api,
     "controls": controls,
+    "guidance": guidance,
+    "speculation": speculation,
     "draws": draws,
     "real_size": real_size,
     "gpu": gpu,

@@ -39,6 +39,8 @@ def _range(control: Control) -> str:
         written = ", ".join(write_value(control, control.default).splitlines())
         default = f"`{written}`" if written else "none"
         return f"a list; {default}"
+    if control.kind == "text":
+        return "a text; empty"
     if control.kind == "flag":
         return "off"
     if control.choices:
