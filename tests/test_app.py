@@ -1,10 +1,15 @@
-"""The address that the program listens on."""
+"""The address that the program listens on, and settings that end it before it serves."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import socket
+import sys
 
+import pytest
+
+import app
 from app import _listen
 
 
@@ -56,3 +61,34 @@ def test_a_second_program_that_starts_at_the_same_moment_is_told_too() -> None:
         told = _listen("127.0.0.1", first.getsockname()[1])
     assert isinstance(told, str)
     assert "is in use by another program" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--engines", "2"], "pip install -r requirements-fleet.txt"),
+        (["--ray-address", "auto"], "pip install -r requirements-fleet.txt"),
+        (["--backend", "openai"], "http://localhost:8000/v1"),
+    ],
+)
+def test_a_backend_that_cannot_work_is_one_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    said: str,
+) -> None:
+    """Ray is looked for, and not found even where it is installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "ray" else find(name, *more),
+    )
+    monkeypatch.setattr(app, "raise_on_stop_signals", lambda: None)
+    monkeypatch.setattr(app, "_listen", lambda name, port: None)
+    monkeypatch.setattr(sys, "argv", ["app.py", *flags])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert said in sentence

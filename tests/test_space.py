@@ -63,7 +63,7 @@ def test_zerogpu_installs_what_the_platform_has_and_not_what_it_brings() -> None
     assert theirs.pop("torch") in ("2.8.0", "2.9.1", "2.10.0", "2.11.0")
     assert theirs.items() <= usual.items()
     left_out = usual.keys() - theirs.keys() - {"torch"}
-    assert left_out == {"gradio", "huggingface-hub", "bitsandbytes"}
+    assert left_out == {"gradio", "huggingface-hub", "bitsandbytes", "mcp"}
     assert "spaces" not in theirs
 
 

@@ -27,12 +27,29 @@ ALLOWED = {
         "logit_bias",
         "min_new_tokens",
     },
+    "guidance.py": {"must_match", "must_match_text"},
     "client/prompt.py": {"bad_words", "dry_sequence_breakers", "logit_bias"},
     # heals the prompt, or offers to
     "__main__.py": {"token_healing"},
     "engine/engine.py": {"token_healing"},
+    # has no words at other servers, or others
+    "engine/remote/abilities.py": {
+        "must_match",
+        "must_match_text",
+        "temperature",
+        "token_healing",
+    },
+    "engine/remote/bodies.py": {
+        "logit_bias",
+        "min_new_tokens",
+        "must_match",
+        "must_match_text",
+        "temperature",
+    },
+    # drawn tokens are less predictable than the likeliest ones
     # other names, forms and defaults: transformers', OpenAI's, other servers'
     "engine/load/tokenizer.py": {"min_new_tokens"},
+    "ui/share.py": {"must_match_text"},
     "ui/snippets.py": {"bad_words", "logit_bias", "temperature"},
     "api/compatibility.py": {
         "dry_multiplier",
@@ -46,6 +63,7 @@ ALLOWED = {
         "top_k",
         "typical_p",
     },
+    "api/kobold.py": {"temperature", "tfs", "top_a", "top_k", "top_p", "typical_p"},
     "api/pipeline_cloud.py": {
         "min_new_tokens",
         "repetition_penalty",
@@ -53,6 +71,7 @@ ALLOWED = {
         "top_k",
         "top_p",
     },
+    "api/matching.py": {"must_match", "must_match_text"},
     "api/schema.py": {"temperature", "top_p"},
 }
 """What other files may name. A new control needs no entry."""
@@ -77,7 +96,7 @@ def test_the_tests_of_sampling_know_every_control() -> None:
     """An entry in `STAGES` of reference.py, and in `SETTINGS`, `OFF` and `ON` of rows.py."""
     assert reference.STAGES.keys() == set(FILTER_ORDER)
     assert rows.ON.keys() == set(FILTER_ORDER)
-    by_tokens = {"logit_bias", "bad_words", "token_healing"}  # not by a setting
+    by_tokens = {"logit_bias", "bad_words", "must_match", "token_healing"}  # not by a setting
     assert rows.SETTINGS.keys() == rows.OFF.keys() == set(FILTER_ORDER) - by_tokens
 
 

@@ -146,8 +146,13 @@ def test_limits_that_a_definition_names_are_those_of_the_table(language: str) ->
 
 SENTENCE = re.compile(r"[A-Z][a-z']+ [a-z']+( [a-z']+|[.:…])|^[a-z']+ [a-z']+ [a-z']+ ")
 PYTHON_FOR_THE_PAGE = ("gptj_demo/ui/", "gptj_demo/engine/engine.py", "gptj_demo/client/")
-# documentation of functions that programs call, code for programs, and errors of ours
-FOR_PROGRAMS = ("gptj_demo/ui/gradio_api.py", "gptj_demo/ui/snippets.py")
+# documentation of functions that programs call, code for programs, errors of ours, and logs
+FOR_PROGRAMS = (
+    "gptj_demo/ui/gradio_api.py",
+    "gptj_demo/ui/snippets.py",
+    "gptj_demo/client/backends/callers.py",
+    "gptj_demo/client/backends/host.py",
+)
 NOT_FOR_VISITORS = re.compile(r"logger\.|Error$|InvalidSettings$|assert_|exception$")
 JS_STRING = re.compile(r'"((?:[^"\\\n]|\\.)*)"|`((?:[^`\\]|\\.)*)`')
 JS_CODE = re.compile(
