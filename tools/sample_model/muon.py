@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from .network import has_bfloat16
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 
@@ -19,17 +21,19 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix
     x = x / x.norm().clamp(min=1e-7)
+    if has_bfloat16(x.device):
+        x = x.bfloat16()  # the iteration corrects its own rounding errors
     for _ in range(_ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if is_tall else x
+    return (x.T if is_tall else x).to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum and decoupled weight decay, in the dtype of the weights.
+    """Muon with Nesterov momentum and decoupled weight decay.
 
-    `torch.optim.Muon` iterates in bfloat16, which takes longer than the rest of a step on
-    processors that have no bfloat16 instructions.
+    `torch.optim.Muon` always iterates in bfloat16, which takes longer than the rest of a step on
+    processors that have no bfloat16 instructions. Here they iterate in float32.
     """
 
     def __init__(

@@ -25,6 +25,14 @@ DRAFT = Shape(layers=3, width=192, heads=3)
 """For speculative decoding: the storyteller's tokenizer and a quarter of its work a token."""
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` has instructions for products in bfloat16, with sums in float32."""
+    if device.type == "cuda":
+        return True
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def build_model(
     shape: Shape, vocabulary: int, seed: int, context: int = CONTEXT
 ) -> GPTJForCausalLM:

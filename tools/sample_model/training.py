@@ -17,7 +17,7 @@ from transformers import GPTJForCausalLM
 from . import schedule
 from .corpus import SIMPLE, STORIES, WindowStream
 from .muon import Muon
-from .network import check_forward, rotary_tables, training_loss
+from .network import check_forward, has_bfloat16, rotary_tables, training_loss
 
 SEED = 20
 MUON_RATE, EMBEDDING_RATE, HEAD_RATE, OTHER_RATE = 0.03, 0.01, 0.006, 0.005
@@ -101,7 +101,7 @@ class Training:
         if self.dropout:
             generator = torch.Generator(self.device).manual_seed(self.step * 1000 + index)
         with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
+            self.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(self.device)
         ):
             loss = self._loss(self.model, *self._tables, windows, self.dropout, generator)
         return loss.item(), torch.autograd.grad(loss, self._parameters)
