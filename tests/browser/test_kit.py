@@ -289,13 +289,25 @@ def test_about_has_an_address_and_links_to_what_programs_use(site: Site, visitor
     expect(visitor.page.get_by_text("/complete").first).to_be_visible()
 
 
-def test_about_does_not_poll_while_hidden(visitor: Visitor) -> None:
-    expect(visitor.status_line).to_contain_text("0 of")  # the text is counted once
+def test_about_polls_only_while_shown(visitor: Visitor) -> None:
+    page = visitor.page
+    page.clock.install()
+    page.reload()  # timers of before would not obey the clock
+    expect(page.locator('.top[data-state="ready"]')).to_be_visible()
+    page.clock.pause_at(page.evaluate("Date.now() + 1000"))
     asked: list[str] = []
-    visitor.page.on("request", lambda request: asked.append(request.url))
-    visitor.page.clock.install()
-    visitor.page.clock.run_for(4_000)  # less than the status line's own five seconds
-    assert [url for url in asked if "component_server" in url] == []
+    page.on("request", lambda request: asked.append(request.post_data or ""))
+
+    def status_requests() -> int:
+        """How often the page requests the model's status in 20 seconds of the clock."""
+        asked.clear()
+        page.clock.run_for(20_000)
+        return len([body for body in asked if '"status"' in body])
+
+    assert status_requests() < 6  # the status line's own, one in five seconds
+    visitor.button("About").click()
+    expect(page.locator(".about")).to_be_visible()
+    assert status_requests() >= 10
 
 
 @pytest.mark.parametrize("language", languages())
