@@ -34,6 +34,8 @@ def save_model(folder: Path, model: GPTJForCausalLM, tokenizer: Tokenizer) -> No
         bos_token_id=0, eos_token_id=0, do_sample=True, temperature=0.8, top_p=0.95
     )
     half.save_pretrained(folder, max_shard_size=SHARD_SIZE)
+    for written in folder.glob("*.safetensors"):
+        written.chmod(0o644)  # safetensors writes files that only their owner can read
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,

@@ -20,8 +20,8 @@ class Shape:
     heads: int
 
 
-STORYTELLER = Shape(layers=6, width=320, heads=5)
-DRAFT = Shape(layers=3, width=192, heads=3)
+STORYTELLER = Shape(layers=6, width=256, heads=4)
+DRAFT = Shape(layers=3, width=128, heads=2)
 """For speculative decoding: the storyteller's tokenizer and a quarter of its work a token."""
 
 
