@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer
 
 from gptj_demo.control_values import InvalidControl
+from gptj_demo.protocol import TokenizerReady
 from gptj_demo.sampling import SamplingParams, control_named
 from gptj_demo.texts import Message, message
 
@@ -60,6 +61,17 @@ class Vocabulary:
         _drop_prefix_space(description["pre_tokenizer"])
         self._parts = Tokenizer.from_str(json.dumps(description))
         self._bytes = token_bytes(tokenizer_json)
+
+    @classmethod
+    def of(cls, received: TokenizerReady) -> Vocabulary:
+        """The vocabulary of a loaded model."""
+        return cls(
+            received.tokenizer_json,
+            received.vocabulary_size,
+            received.bos_token_id,
+            received.eos_token_ids,
+            received.unused_token_ids,
+        )
 
     def __contains__(self, token_id: int) -> bool:
         """Whether an id can occur in a text."""

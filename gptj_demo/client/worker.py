@@ -287,7 +287,7 @@ class Worker:
         if vocabulary is None or received != self._tokenizer:
             if self._died is not None:  # token ids may have another meaning now
                 self._dispatcher.give_up(self._died)
-            vocabulary, self._tokenizer = _vocabulary_of(received), received
+            vocabulary, self._tokenizer = Vocabulary.of(received), received
         self._dispatcher.accept(Ready(vocabulary, received.context_length, self.model))
 
     def _on_status(self, status: EngineStatus) -> None:
@@ -299,13 +299,3 @@ class Worker:
             if self._died is not None and before is not None and not write_the_same(model, before):
                 self._dispatcher.give_up(self._died)
             self._dispatcher.open(replace(ready, model=model), model.max_streams)
-
-
-def _vocabulary_of(received: TokenizerReady) -> Vocabulary:
-    return Vocabulary(
-        received.tokenizer_json,
-        received.vocabulary_size,
-        received.bos_token_id,
-        received.eos_token_ids,
-        received.unused_token_ids,
-    )

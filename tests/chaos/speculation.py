@@ -99,14 +99,7 @@ def main() -> None:
 
 def as_ready(tokenizer: TokenizerReady) -> Ready:
     """What the web process knows of a model."""
-    vocabulary = Vocabulary(
-        tokenizer.tokenizer_json,
-        tokenizer.vocabulary_size,
-        tokenizer.bos_token_id,
-        tokenizer.eos_token_ids,
-        tokenizer.unused_token_ids,
-    )
-    return Ready(vocabulary, tokenizer.context_length)
+    return Ready(Vocabulary.of(tokenizer), tokenizer.context_length)
 
 
 if __name__ == "__main__":

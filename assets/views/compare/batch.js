@@ -2,6 +2,7 @@
 // browser, which sends the rows in parts: a part that was lost with the connection is sent again, with the same seeds.
 
 import { bringIntoView, download, editorsField, find, finder, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { asTemplate, Batch, secondsLeft } from "../../core/batch.js";
 import { emit, on } from "../../core/events.js";
@@ -30,6 +31,7 @@ const LINES_TYPE = "application/jsonl";
 export function mount({ element, trigger, props, server, watch }) {
   const root = find(element, ".batch");
   const $ = finder(root);
+  const { say, showNotice, hideNotice } = noticesOf(root);
   const button = (/** @type {string} */ action) => $(`[data-batch="${action}"]`, HTMLButtonElement);
   const given = /** @type {{most_bytes: number, most_seed: number, controls: {name: string, initial: any}[]}} */ (/** @type {any} */ (props));
   const template = $("#batch-template", HTMLTextAreaElement);
@@ -327,22 +329,7 @@ export function mount({ element, trigger, props, server, watch }) {
     start();
   }
 
-  // ---- messages and input
-
-  /** For screen readers. @param {string} text */
-  function say(text) {
-    $('[role="status"]').textContent = text;
-  }
-
-  /** @param {string} message */
-  function showNotice(message) {
-    $(".notice").hidden = false;
-    $(".notice p").textContent = message;
-  }
-
-  function hideNotice() {
-    $(".notice").hidden = true;
-  }
+  // ---- input
 
   onPress(
     root,

@@ -2,6 +2,7 @@
 // browser; the server checks the form as it is typed ("plan"). Texts are untrusted and inserted as text only.
 
 import { download, find, finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
+import { noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
@@ -30,6 +31,7 @@ function keep(key, value) {
 export function mount({ element, trigger, props, server, watch }) {
   const root = find(element, ".compare");
   const $ = finder(root);
+  const { say, showNotice, hideNotice } = noticesOf(root);
   const button = (/** @type {string} */ action) => $(`[data-action="${action}"]`, HTMLButtonElement);
   const form = new Form(root, /** @type {any} */ (props));
   const cells = new Cells(root, take);
@@ -216,22 +218,7 @@ export function mount({ element, trigger, props, server, watch }) {
     return said;
   }
 
-  // ---- messages and input
-
-  /** For screen readers. @param {string} text */
-  function say(text) {
-    $('[role="status"]').textContent = text;
-  }
-
-  /** @param {string} message */
-  function showNotice(message) {
-    $(".notice").hidden = false;
-    $(".notice p").textContent = message;
-  }
-
-  function hideNotice() {
-    $(".notice").hidden = true;
-  }
+  // ---- input
 
   /** Text and settings into the editor, the seed too, so that the same words come again. @param {number} index */
   function take(index) {

@@ -2,6 +2,7 @@
 // The tree itself is drawn in outline.js. Texts are untrusted and inserted as text only.
 
 import { bringIntoView, finder, isRunKey, make, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { tail } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
@@ -22,6 +23,7 @@ const SHOWN_LENGTHS = 12;
 /** @param {Component} component */
 export function mount({ element, trigger, props, server, watch }) {
   const $ = finder(element);
+  const { showNotice, hideNotice } = noticesOf(element);
   const button = (/** @type {string} */ action) => $(`[data-action="${action}"]`, HTMLButtonElement);
   const field = (/** @type {string} */ name) => $(`[data-field="${name}"]`, HTMLSelectElement);
 
@@ -170,17 +172,7 @@ export function mount({ element, trigger, props, server, watch }) {
     field(name).addEventListener("change", () => write(STORAGE, JSON.stringify(read())));
   }
 
-  // ---- messages and input
-
-  /** @param {string} message */
-  function showNotice(message) {
-    $(".notice p").textContent = message;
-    $(".notice").hidden = false;
-  }
-
-  function hideNotice() {
-    $(".notice").hidden = true;
-  }
+  // ---- input
 
   onPress(element, {
     grow: () => grow(null),

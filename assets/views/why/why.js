@@ -3,6 +3,7 @@
 // only.
 
 import { bringIntoView, finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
+import { noticesOf } from "../../components/notice.js";
 import { shownView } from "../../components/page.js";
 import { on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
@@ -19,6 +20,7 @@ const SILENT = t("why.silent");
 /** @param {Component} component */
 export function mount({ element, trigger, props, server, watch }) {
   const $ = finder(element);
+  const { showNotice, hideNotice } = noticesOf(element);
   const button = (/** @type {string} */ action) => $(`[data-action="${action}"]`, HTMLButtonElement);
   const promptField = $("#why-prompt", HTMLTextAreaElement);
   const continuationField = $("#why-continuation", HTMLTextAreaElement);
@@ -311,17 +313,7 @@ export function mount({ element, trigger, props, server, watch }) {
     comparison.reference = comparison.lines[kept.reference] ?? null;
   }
 
-  // ---- messages and input
-
-  /** @param {string} message */
-  function showNotice(message) {
-    $(".notice p").textContent = message;
-    $(".notice").hidden = false;
-  }
-
-  function hideNotice() {
-    $(".notice").hidden = true;
-  }
+  // ---- input
 
   const score = () => compare([promptField.value]);
   onPress(element, {

@@ -158,13 +158,7 @@ def _read_tokenizer(plan: Origin, folder: Path) -> Any:
 def _try(source: str, ready: TokenizerReady) -> None:
     """Raise `Refusal` if the web process could not use this tokenizer."""
     try:
-        vocabulary = Vocabulary(
-            ready.tokenizer_json,
-            ready.vocabulary_size,
-            ready.bos_token_id,
-            ready.eos_token_ids,
-            ready.unused_token_ids,
-        )
+        vocabulary = Vocabulary.of(ready)
         token_ids = vocabulary.encode_prompt(SHORT_TEXT)
         unknown = [token_id for token_id in token_ids if token_id not in vocabulary]
         problem = None

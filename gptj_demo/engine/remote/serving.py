@@ -108,13 +108,7 @@ async def _meet(server: Server, settings: Settings, send: Send) -> _Met:
         return load_tokenizer(origin, report)[0]
 
     tokenizer = await asyncio.to_thread(load)
-    vocabulary = Vocabulary(
-        tokenizer.tokenizer_json,
-        tokenizer.vocabulary_size,
-        tokenizer.bos_token_id,
-        tokenizer.eos_token_ids,
-        tokenizer.unused_token_ids,
-    )
+    vocabulary = Vocabulary.of(tokenizer)
     tokens = Tokens(vocabulary, token_bytes(tokenizer.tokenizer_json))
     abilities = await find_abilities(server, str(chosen["id"]), tokens)
     return _Met(str(chosen["id"]), tokenizer, tokens, abilities)

@@ -59,13 +59,7 @@ def test_it_reads_and_writes_as_transformers_does(name: str, tmp_path: Path) -> 
     )
     engine = load(settings, sent.append)
     (ready,) = (one for one in sent if isinstance(one, TokenizerReady))
-    vocabulary = Vocabulary(
-        ready.tokenizer_json,
-        ready.vocabulary_size,
-        ready.bos_token_id,
-        ready.eos_token_ids,
-        ready.unused_token_ids,
-    )
+    vocabulary = Vocabulary.of(ready)
     prompt = vocabulary.encode_prompt(TEXT)
     assert prompt == reference(TEXT).input_ids
 
