@@ -19,3 +19,9 @@ export function settled(typed, { minimum, maximum, isWhole }) {
   if (!text || !Number.isFinite(value)) return null;
   return Math.min(maximum, Math.max(minimum, isWhole ? Math.round(value) : value));
 }
+
+/** Whether a typed number is beyond the limits of its field. @param {string} typed @param {{minimum: number, maximum: number, isWhole: boolean}} field */
+export function isBeyond(typed, { minimum, maximum, isWhole }) {
+  const text = typedNumber(typed.trim(), isWhole);
+  return text !== "" && (Number(text) < minimum || Number(text) > maximum);
+}

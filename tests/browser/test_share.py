@@ -106,6 +106,13 @@ def test_the_replay_of_a_continuation_goes_on_from_the_whole_text(
     assert friend.text == visitor.text
 
 
+def test_a_link_to_this_computer_says_that_it_works_nowhere_else(visitor: Visitor) -> None:
+    visitor.write(PROMPT)
+    menu(visitor, "Link to this text")
+    dialog = visitor.page.get_by_role("dialog", name="Share a link")
+    expect(dialog).to_contain_text("begins with 127.0.0.1, so it works on this computer alone")
+
+
 def test_one_completion_of_several_is_shared_with_the_seed_that_gives_it_alone(
     visitor: Visitor, visit: Visit
 ) -> None:

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { bitsText, measuresOf, perplexityText } from "../../assets/core/measures.js";
-import { settled, typedNumber } from "../../assets/core/numbers.js";
+import { isBeyond, settled, typedNumber } from "../../assets/core/numbers.js";
 
 const temperature = { minimum: 0, maximum: 2, isWhole: false };
 const length = { minimum: 0, maximum: 2048, isWhole: true };
@@ -14,6 +14,11 @@ test("a field ends with a number that its control can have, or with none", () =>
   assert.equal(settled("12.6", length), 13);
   assert.equal(settled("1,200", length), 1200);
   for (const text of ["", " ", "abc", "1e999", "--"]) assert.equal(settled(text, temperature), null);
+});
+
+test("only a number beyond the limits is called so", () => {
+  for (const text of ["99", "-0,1", "1e999"]) assert.ok(isBeyond(text, temperature), text);
+  for (const text of ["", " ", "abc", "--", "0", "2", "0,7"]) assert.ok(!isBeyond(text, temperature), text);
 });
 
 test("signs are put in as a number field reads them", () => {

@@ -13,6 +13,7 @@ import { isMenuOpen, openDialog, showMenu } from "./menu.js";
 
 const LOAD_PAUSE_MS = 50;
 const COPIED_MS = 2000;
+const OWN_HOST = /^(localhost|127\.[\d.]+|\[::1\])$/;
 
 /** @param {string} selector */
 const inEditor = (selector) => /** @type {HTMLElement | null} */ (document.querySelector(`#editor ${selector}`));
@@ -140,6 +141,8 @@ export function mount({ element, props, server }) {
       $(".holds").textContent = describeLink(kept, labelOf, Boolean(inEditor(".by-model")));
       $(".left-out").textContent = lacks;
       $(".left-out").hidden = !lacks;
+      $(".only-here").hidden = !OWN_HOST.test(location.hostname);
+      $(".only-here").textContent = t("share.only_here", { host: location.hostname });
       field.value = address;
       field.focus();
       field.select();

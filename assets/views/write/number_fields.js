@@ -1,7 +1,10 @@
 // The number fields of the panel. A field that is left empty or holds no number gets its old value back, a comma is
-// a decimal sign, and a value beyond the limits becomes the nearest one, all before Gradio reads the field.
+// a decimal sign, and a value beyond the limits becomes the nearest one, which a notice says; all before Gradio
+// reads the field.
 
-import { settled, typedNumber } from "../../core/numbers.js";
+import { emit } from "../../core/events.js";
+import { labelOf, t } from "../../core/i18n.js";
+import { isBeyond, settled, typedNumber } from "../../core/numbers.js";
 
 /** @typedef {{name: string, kind: string, minimum: number, maximum: number, isWhole: boolean}} Field */
 
@@ -52,6 +55,7 @@ export function mendNumberFields(fields) {
     const text = isEmpty ? "" : value === null ? (before.get(input) ?? "") : String(value);
     before.set(input, text);
     if (input.value === text) return;
+    if (isBeyond(input.value, field)) emit("notice", t("panel.beyond", { control: labelOf(field.name), ...field, typed: input.value, value: text }));
     input.value = text;
     input.dispatchEvent(new Event("input", { bubbles: true }));
   }
