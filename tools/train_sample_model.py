@@ -50,7 +50,7 @@ PURPOSES = {
     "draft": "The draft model of the sample model, for speculative decoding with its tokenizer.",
 }
 LOG_STEPS = 20
-EVALUATION_TOKENS, EVALUATION_PAUSE = 1_000_000, 60.0
+EVALUATION_TOKENS, EVALUATION_PAUSE = 2_000_000, 60.0
 """Evaluate after this many tokens, with this many seconds of training in between."""
 EVALUATION_DOCUMENTS = 20
 

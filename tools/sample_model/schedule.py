@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TOKENS_PER_STEP = 8192
 WARM_UP_STEPS = 100
-WINDOWS = ((0, 256), (8_000_000, 512))
+WINDOWS = ((0, 256), (16_000_000, 512))
 """From this many tokens on, windows of this length. Short windows cost less a token."""
 STABLE_SHARE, FINAL_SHARE = 0.5, 0.85
 """Share of the simple corpus in the stable phase, and from the middle of the cool-down on."""

@@ -53,7 +53,8 @@ class Training:
         self.seconds = 0.0
         self.dropout = dropout
         self._tables = [table.to(self.device) for table in rotary_tables(model.config)]
-        self._loss = torch.compile(training_loss) if compile else training_loss
+        self._loss = torch.compile(training_loss, dynamic=False) if compile else training_loss
+        self._compiled: set[torch.Size] = set()
         self._parameters = list(model.parameters())
         probe = self.streams[STORIES].take(1, min(256, model.config.n_positions))
         self.streams[STORIES] = WindowStream(corpora[STORIES], SEED)
@@ -78,7 +79,7 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_rate"] * factor
         passes = self._take_batch()
-        losses = list(self._threads.map(self._run_pass, range(len(passes)), passes))
+        losses = self._run_passes(passes)
         for index, parameter in enumerate(self._parameters):
             # summed in the order of the passes: the result does not depend on the threads
             total = sum(gradients[index] for _, gradients in losses)
@@ -92,6 +93,24 @@ class Training:
         self.seen += schedule.TOKENS_PER_STEP
         self.seconds += time.monotonic() - begin
         return sum(loss for loss, _ in losses) / len(passes)
+
+    def _run_passes(
+        self, passes: list[torch.Tensor]
+    ) -> list[tuple[float, tuple[torch.Tensor, ...]]]:
+        """Loss and gradients of each pass.
+
+        The first pass of a new shape runs alone: threads that compile at once can wait for each
+        other for ever.
+        """
+        numbered = list(enumerate(passes))
+        shape = passes[0].shape
+        alone = 0 if shape in self._compiled else 1
+        self._compiled.add(shape)
+        run = self._threads.map
+        return [
+            *run(lambda one: self._run_pass(*one), numbered[:alone]),
+            *run(lambda one: self._run_pass(*one), numbered[alone:]),
+        ]
 
     def _run_pass(
         self, index: int, windows: torch.Tensor
