@@ -185,8 +185,6 @@ def build_batch(worker: Worker) -> None:
                     log += record("rows", tokens=tokens, cells=ended)
                     yield log
             yield log + record("end")
-        except InvalidGrid as wrong:
-            yield log + record("refused", field=wrong.field, **wrong.message.described())
         except Exception as error:
             yield log + refused(error)
         finally:

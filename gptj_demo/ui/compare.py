@@ -190,8 +190,6 @@ def build_compare(worker: Worker) -> None:
                     log += record("cells", cells=news) if news else "\n"  # keep-alive
                     yield log
             yield log + record("end")
-        except InvalidGrid as wrong:
-            yield log + record("refused", field=wrong.field, **wrong.message.described())
         except Exception as error:
             yield log + refused(error)
         finally:

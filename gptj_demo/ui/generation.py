@@ -30,6 +30,7 @@ from gptj_demo.protocol import (
 )
 from gptj_demo.sampling import CONTROLS, SamplingParams
 from gptj_demo.texts import message
+from gptj_demo.ui.grid_errors import InvalidGrid
 from gptj_demo.ui.tokens import CharacterCount, healed_length, pack_score, pack_token
 
 logger = logging.getLogger(__name__)
@@ -318,6 +319,8 @@ def refused(error: Exception) -> str:
         case RequestRefused():
             kind, control = error.kind, error.control
             return record("refused", kind=kind, control=control, **error.message.described())
+        case InvalidGrid():
+            return record("refused", field=error.field, **error.message.described())
         case _:
             logger.error("a request of the page failed", exc_info=error)
             return record("refused", kind="error", **BROKEN.described())
