@@ -90,6 +90,7 @@ export function mount({ element, server }) {
   }
 
   on("refresh-status", ask);
+  on("record", ({ event }) => event === "reconnecting" && ask()); // the engine has ended
   on("record", (record) => {
     if (record.event === "lease") lease = record;
     else if (record.event === "end") lease = { state: "asleep", seconds_left: null };

@@ -85,7 +85,7 @@ def test_every_row_gets_a_continuation_and_the_file_comes_back(batcher: Batcher)
     for row, shown in zip(rows, batcher.rows.all(), strict=True):
         assert (row["completion_tokens"], row["reason"]) == ("4", "length")
         assert float(row["mean_logprob"]) < 0
-        text_shown = shown.locator(".batch-text").inner_text()
+        text_shown = shown.locator(".batch-text").inner_text().strip()
         assert row["text"].removeprefix("'").strip() == text_shown  # no formula in a spreadsheet
     seeds = [int(row["seed"]) for row in rows]
     assert seeds == list(range(seeds[0], seeds[0] + 6))

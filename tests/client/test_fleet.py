@@ -222,6 +222,7 @@ def test_a_life_ends_with_its_last_engine_and_one_that_loads_is_in_the_next(few:
 def test_engines_that_end_before_one_is_ready_end_the_life(few: Fleet) -> None:
     one, two = few.engine(), few.engine()
     one.die()
+    eventually(lambda: one.is_dismissed)
     two.send(TOKENIZER)
     assert few.next() == TOKENIZER  # the other one can still get ready
     two.die(1)
