@@ -289,7 +289,7 @@ SPECULATION = {
     "sample model, prompt lookup": "Sample model, prompt lookup as it runs by default, "
     "relative to none. `row cost` is what one more token costs, in passes of one:\n",
     "sample model, draft model": "Sample model with a draft model as it runs by default, "
-    "relative to none, and how often a drafted token is right where every pass drafts:\n",
+    "relative to none, and the share of drafted tokens that are right if every pass drafts:\n",
 }
 
 

@@ -30,7 +30,7 @@ class Visitor(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a completion had generated when its engine ended.
+    """The tokens that a completion had when its engine ended.
 
     `sum_logprob` is the model's own log-probability of the tokens and `sampled_logprobs` that of
     each token after the controls, natural logarithms, where the engine computed them. For

@@ -55,7 +55,7 @@ class Tool(NamedTuple):
 
 
 class AlternativesRequest(BaseModel):
-    """A text whose next tokens to list."""
+    """The text whose most probable next tokens are listed."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -150,7 +150,7 @@ def test_the_buttons_stay_beside_the_panel(
 def test_writing_at_the_caret_is_offered_on_a_phone_too(scripted: Scripted) -> None:
     person, script = scripted
     person.page.set_viewport_size({"width": 390, "height": 844})
-    person.write("A long text of more than a few words, and more of them.")
+    person.write("A text that is so long that the count of its words takes two digits.")
     script.say(
         " And so on", message="Wrote the 120 tokens you asked for, with all that is said then."
     )

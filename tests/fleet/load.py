@@ -1,4 +1,4 @@
-"""Streams over a fleet of engines that Ray Serve has placed, while engines are killed or scaled.
+"""Load on several engines of Ray Serve, while engines are killed and their number changes.
 
     python -m tests.fleet.load [speed] [survival] [scaling] [prefixes]
 

@@ -32,7 +32,7 @@ export function mount({ element, trigger, props, server, watch }) {
   let asked = /** @type {Record<string, any>} */ ({}); // the settings that it was grown with
   let running = /** @type {Run | null} */ (null);
   let grown = 0; // nodes of the present growth
-  let isHidden = true; // whether there is nothing to show yet
+  let isHidden = true; // until there is a tree
 
   const outline = new LikelyOutline($(".likely-tree"), {
     chose: showChosen,

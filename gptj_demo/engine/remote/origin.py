@@ -74,7 +74,7 @@ def _origin(source: str, revision: str | None, model: Mapping[str, Any]) -> Orig
         revision,
         Sizes(
             rows,
-            next((one for one in lengths if is_whole(one) and one > 0), CONTEXT_LENGTH),
+            next((length for length in lengths if is_whole(length) and length > 0), CONTEXT_LENGTH),
             beginnings[0] if beginnings else None,
             known_ids(config.get("eos_token_id"), rows),
         ),
