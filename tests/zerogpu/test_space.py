@@ -63,21 +63,27 @@ def test_only_the_weights_are_packed_and_after_the_function_is_known(zerogpu: On
     assert startup["functions"] == 1
 
 
+def kill_the_lease_of(zerogpu: OnZeroGpu, visitor: str) -> list[str]:
+    """Kill a visitor's lease while it works, and return the lines that the visitor then read."""
+    length = {"max_tokens": 2000, "ignore_eos": True, "n": 8}
+    asked = {"prompt": "x", "temperature": 2, "top_p": 1, "stream": True, **length}
+    headers = zerogpu.headers(visitor)
+    with zerogpu.http.stream("POST", "/v1/completions", json=asked, headers=headers) as answer:
+        lines = filter(None, answer.iter_lines())
+        assert next(lines).startswith("data: ")
+        os.kill(zerogpu.log("process", token=visitor)[-1]["pid"], signal.SIGKILL)
+        return list(lines)
+
+
 def test_a_killed_lease_ends_its_streams_with_a_sentence_and_the_next_request_works(
     zerogpu: OnZeroGpu,
 ) -> None:
-    asked = {"prompt": "x", "max_tokens": 2000, "temperature": 2, "top_p": 1, "stream": True}
-    headers = zerogpu.headers("fred")
-    with zerogpu.http.stream("POST", "/v1/completions", json=asked, headers=headers) as answer:
-        lines = answer.iter_lines()
-        first = next(line for line in lines if line)
-        (lease,) = zerogpu.log("process", token="fred")
-        os.kill(lease["pid"], signal.SIGKILL)
-        rest = list(lines)
-    assert first.startswith("data: ")
-    assert any("The GPU was taken away in the middle of the work." in line for line in rest)
+    said = "The GPU was taken away in the middle of the work."
+    attempts = 5  # on a busy machine the streams may have ended before the signal
+    assert any(said in line for _ in range(attempts) for line in kill_the_lease_of(zerogpu, "fred"))
+    leases = len(zerogpu.log("schedule", token="fred"))
     assert text_of(zerogpu.complete("fred", "Once", max_tokens=4))
-    assert len(zerogpu.log("schedule", token="fred")) == 2
+    assert len(zerogpu.log("schedule", token="fred")) == leases + 1
 
 
 def test_a_visitor_without_quota_reads_how_much_is_missing_and_when_it_is_back(
