@@ -40,8 +40,10 @@ def test_what_is_wrong_is_a_sentence_and_nothing_is_lost(
     comparer.length(length)
     expect(comparer.cost).to_contain_text(words)
     comparer.run()
-    expect(comparer.person.notice).to_contain_text(words)
-    expect(comparer.page.locator("[data-wrong]").first).to_be_visible()
+    wrong = comparer.page.locator("[data-wrong]")
+    expect(wrong.locator("textarea, input").first).to_be_focused()
+    expect(comparer.cost).to_contain_text(words)
+    expect(comparer.person.notice).to_have_count(0)
     expect(comparer.prompt).to_have_value(prompt)
     expect(comparer.cells).to_have_count(0)
 

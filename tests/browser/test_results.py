@@ -56,8 +56,8 @@ def test_the_others_stand_beside_the_one_in_the_text(scripted: Scripted) -> None
     expect(cards(person).locator(".card-text")).to_have_text(["threefour", "fivesix"])
     expect(cards(person).locator(".card-name")).to_have_text(
         [
-            f"Completion 2 · seed 8 · {MINUS}1.50 a token",
-            f"Completion 3 · seed 9 · {MINUS}2.50 a token",
+            f"Completion 2 · seed 8 · log-probability {MINUS}1.50 a token",
+            f"Completion 3 · seed 9 · log-probability {MINUS}2.50 a token",
         ]
     )
     expect(cards(person).locator(".card-end")).to_have_text(["Done."] * 2)

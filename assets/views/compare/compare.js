@@ -161,8 +161,8 @@ export function mount({ element, trigger, props, server, watch }) {
     swapButtons(button("stop"), button("run"));
     $(".compare-progress").hidden = true;
     if (message) {
-      showNotice(message);
-      if (field) form.markWrong(field);
+      if (field) refuse(message, field);
+      else showNotice(message);
       emit("refresh-status");
     }
     const { grid } = cells;
@@ -175,6 +175,13 @@ export function mount({ element, trigger, props, server, watch }) {
     if (planned) showPlan();
     if (cells.order.by !== "grid") cells.layOut(); // sort by the final figures
     if (grid) keep(GRID_KEY, { grid });
+  }
+
+  /** Said where the plan stands, which the next change of the form replaces. @param {string} message @param {string} field */
+  function refuse(message, field) {
+    planned = { message, field };
+    say(message);
+    form.focus(field);
   }
 
   /** @param {import("./cells.js").GridCell} cell @param {string} message */

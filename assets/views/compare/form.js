@@ -163,6 +163,13 @@ export class Form {
     }
   }
 
+  /** @param {string} field the one that is wrong */
+  focus(field) {
+    for (const box of this.root.querySelectorAll("[data-field]")) {
+      if (box.getAttribute("data-field") === field) /** @type {HTMLElement | null} */ (box.querySelector("textarea, input"))?.focus();
+    }
+  }
+
   /** Controls without an axis have the Write panel's values. */
   showSettings() {
     const { columns, rows } = this.fields;

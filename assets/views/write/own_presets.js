@@ -61,16 +61,16 @@ export function offerPresets() {
     });
     use.setAttribute("aria-pressed", String(isInUse(preset.controls)));
     const isDefault = own.default === preset.name;
-    const star = makeButton("quiet", isDefault ? "★" : "☆", () => {
+    const makeDefault = makeButton("quiet own-default", t("presets.default"), () => {
       const next = { ...own, default: isDefault ? null : preset.name };
       change(next, t(isDefault ? "presets.no_default" : "presets.is_default", { name: preset.name }));
-      /** @type {HTMLElement | null} */ (list.querySelector(`[data-star="${CSS.escape(preset.name)}"]`))?.focus();
-    }, { "aria-pressed": String(isDefault), "aria-label": t("presets.make_default", { name: preset.name }), title: t("presets.default_help"), "data-star": preset.name });
+      /** @type {HTMLElement | null} */ (list.querySelector(`[data-default="${CSS.escape(preset.name)}"]`))?.focus();
+    }, { "aria-pressed": String(isDefault), "aria-label": t("presets.make_default", { name: preset.name }), title: t("presets.default_help"), "data-default": preset.name });
     const remove = makeButton("quiet", "✕", () => {
       change(withoutPreset(own, preset.name), t("presets.deleted", { name: preset.name }), [t("common.undo"), () => change(own, "")]);
       name.focus();
     }, { "aria-label": t("presets.delete", { name: preset.name }) });
-    item.append(use, star, remove);
+    item.append(use, makeDefault, remove);
     return item;
   }
 
