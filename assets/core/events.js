@@ -9,6 +9,7 @@
 //   written       the model's latest words if they are still unchanged in the text, else null
 //   text          asks the editor to replace its text by this one, as one step; {text, words} if the
 //                 last words are a model's
+//   to-start      asks the editor to show the beginning of its text
 //   memory        asks the editor to read this memory besides the text, null for none
 //   batch         asks Compare to fill this scaffold from a file of rows
 //   walk          asks the editor to undo or redo a step

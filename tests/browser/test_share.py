@@ -113,6 +113,17 @@ def test_a_link_to_this_computer_says_that_it_works_nowhere_else(visitor: Visito
     expect(dialog).to_contain_text("begins with 127.0.0.1, so it works on this computer alone")
 
 
+def test_a_long_text_of_a_link_is_shown_from_its_beginning_and_written_on_at_its_end(
+    site: Site, visit: Visit
+) -> None:
+    text = "\n\n".join(f"Paragraph {number}." for number in range(80))
+    other = visit(site.url + packed({"text": text, "controls": {}}), **PHONE)
+    expect(brought(other)).to_be_visible()
+    assert other.page.locator(".sheet").evaluate("box => box.scrollTop") == 0
+    other.page.keyboard.type(" End")
+    assert other.text == text + " End"
+
+
 def test_one_completion_of_several_is_shared_with_the_seed_that_gives_it_alone(
     visitor: Visitor, visit: Visit
 ) -> None:

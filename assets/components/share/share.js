@@ -203,6 +203,7 @@ export function mount({ element, props, server }) {
     if (model?.name) said.push(t("share.written_by", { model: [model.name, model.precision].flatMap((one) => (one ? shorten(one) : [])).join(", ") }));
     if (isEarlier) said.push(t("share.earlier_version"));
     if (own && own !== text + words) said.push(t("share.undo_own"));
+    emit("to-start"); // to be read
     say({ text: said.join(" "), canReplay: content.words !== undefined || content.hash !== undefined });
     if (problems.length) emit("notice", `${t("link.problems")} ${problems.map(told).join(" ")}`);
   }

@@ -141,12 +141,8 @@ export function mount({ element, trigger, props, server, watch }) {
     if (writing.walk(direction)) say(t(direction === "undo" ? "editor.undone" : "editor.redone"));
   }
 
-  /** @param {string | {text: string, words: string}} given */
-  function replaceAll(given) {
-    writing.replaceAll(given);
-  }
-
-  on("text", replaceAll);
+  on("text", (given) => writing.replaceAll(given));
+  on("to-start", () => sheet.toStart());
   on("walk", walk);
   on("open", (id) => {
     if (generation.isRunning) return;
@@ -155,7 +151,7 @@ export function mount({ element, trigger, props, server, watch }) {
   });
   on("replay", ({ prompt, controls }) => {
     if (generation.isRunning) return;
-    if (!writing.written.text.startsWith(prompt)) replaceAll(prompt);
+    if (!writing.written.text.startsWith(prompt)) writing.replaceAll(prompt);
     generation.generate({ at: prompt.length, controls });
   });
   on("take", (text) => {

@@ -16,14 +16,13 @@ export class Sheet {
     this.box = find(root, ".sheet");
     this.ink = find(root, ".ink");
     this.area = find(root, ".page textarea", HTMLTextAreaElement);
-    // when the sheet shrinks, keep the end of the text in view
-    let wasAtEnd = true;
+    this.wasAtEnd = true; // when the sheet shrinks, the end of the text is kept in view
     this.scrolled = () => {}; // called when the sheet was scrolled
     this.box.addEventListener("scroll", () => {
-      wasAtEnd = this.isAtEnd;
+      this.wasAtEnd = this.isAtEnd;
       this.scrolled();
     });
-    new ResizeObserver(() => wasAtEnd && this.toEnd()).observe(this.box);
+    new ResizeObserver(() => this.wasAtEnd && this.toEnd()).observe(this.box);
   }
 
   /** Show pieces in the ink. @param {Piece[]} pieces */
@@ -89,6 +88,11 @@ export class Sheet {
 
   toEnd() {
     this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  toStart() {
+    this.box.scrollTop = 0;
+    this.wasAtEnd = this.isAtEnd;
   }
 
   /** The ink's text nodes in order, each with the position of its first character. */
