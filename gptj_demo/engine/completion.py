@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gptj_demo.drafts import Drafts
 from gptj_demo.engine.detokenizer import Detokenizer
+from gptj_demo.engine.end_conditions import ended_after, ended_by
 from gptj_demo.engine.sampling import Children, RowSampler, Sampled
 from gptj_demo.engine.scheduler import Sequence
 from gptj_demo.engine.scored_texts import first_scored
@@ -21,7 +22,7 @@ from gptj_demo.protocol import (
     TokenLogprobs,
     Written,
 )
-from gptj_demo.texts import Message, joined, message, quoted
+from gptj_demo.texts import Message, joined, message
 
 
 class Completion:
@@ -67,7 +68,7 @@ class Completion:
 
         `elapsed` is the time since the request started, in seconds.
         """
-        token_id, params = sampled.token_id, self._params
+        token_id = sampled.token_id
         if sampled.ended is not None:
             return (self.finish(*sampled.ended),)
         if token_id is None:
@@ -75,10 +76,9 @@ class Completion:
         if self._wants_logprobs and sampled.logprobs is not None:
             self._sum_logprob = (self._sum_logprob or 0.0) + sampled.logprobs.logprob
         self._filtered_away += sampled.filtered_away
-        if token_id in self._vocabulary.eos_token_ids and not params.ignore_eos:
-            return (self._ended_by(sampled, message("end.model")),)
-        if token_id in params.stop_token_ids:
-            return (self._ended_by(sampled, message("end.stop_token", token=str(token_id))),)
+        why = ended_by(token_id, self._params, self._vocabulary.eos_token_ids)
+        if why is not None:
+            return (self._ended_by(sampled, why),)
         text = self._detokenizer.add(token_id)
         token = TokenEvent(
             self._request.request_id,
@@ -88,18 +88,15 @@ class Completion:
             sampled.logprobs,
             sampled.filtered_away,
         )
-        generated = len(self.sequence.generated_token_ids)
-        if self._detokenizer.stopped_by is not None:
-            stop = self._detokenizer.stopped_by
-            return token, self.finish("stop", message("end.stop", stop=quoted(stop)))
-        if generated == params.max_new_tokens:
-            return token, self.finish("length", message("end.length", count=generated))
-        if self.sequence.length >= self._vocabulary.context_length:
-            context = self._vocabulary.context_length
-            return token, self.finish("length", message("end.context", context=context))
-        if params.max_time and elapsed >= params.max_time:
-            return token, self.finish("length", message("end.time", count=params.max_time))
-        return (token,)
+        end = ended_after(
+            self._params,
+            stopped_by=self._detokenizer.stopped_by,
+            generated=len(self.sequence.generated_token_ids),
+            length=self.sequence.length,
+            context_length=self._vocabulary.context_length,
+            elapsed=elapsed,
+        )
+        return (token, self.finish(*end)) if end else (token,)
 
     def expand(self, children: Children | None) -> tuple[EngineEvent, ...]:
         """The events of an expansion; `children` is None if the logits were NaN."""

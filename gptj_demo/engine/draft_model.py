@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from gptj_demo.engine.end_conditions import ended_by
 from gptj_demo.engine.model import Chunk, ForwardModel
 from gptj_demo.engine.model import Rows as DecodeRows
 from gptj_demo.engine.prefix_cache import common_length
@@ -214,6 +215,4 @@ class _Going:
         """Whether another token is drafted: fewer than `length` are, and none ends the text."""
         if not self.pending or len(self.draft) >= self.length:
             return False
-        params, newest = self.sampler.params, self.draft[-1]
-        ends = newest in self.sampler.eos_token_ids and not params.ignore_eos
-        return not ends and newest not in params.stop_token_ids
+        return ended_by(self.draft[-1], self.sampler.params, self.sampler.eos_token_ids) is None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gptj_demo.engine.detokenizer import Detokenizer
+from gptj_demo.engine.end_conditions import ended_after, ended_by
 from gptj_demo.protocol import (
     EngineEvent,
     Finished,
@@ -15,7 +16,7 @@ from gptj_demo.protocol import (
     TokenLogprobs,
     Written,
 )
-from gptj_demo.texts import Message, joined, message, quoted
+from gptj_demo.texts import Message, joined, message
 
 
 class Completion:
@@ -35,7 +36,7 @@ class Completion:
         params = submit.params
         self.wants_logprobs = params.logprobs is not None or params.candidates > params.n
         self._submit = submit
-        self._ends = frozenset() if params.ignore_eos else eos_token_ids
+        self._eos_token_ids = eos_token_ids
         self._context = context_length
         self._detokenizer = Detokenizer(
             table, params.stop, keeps_stop=params.include_stop_str_in_output
@@ -57,25 +58,23 @@ class Completion:
         self.token_ids.append(token_id)
         if logprobs is not None:
             self._sum_logprob = (self._sum_logprob or 0.0) + logprobs.logprob
-        if token_id in self._ends or token_id in params.stop_token_ids:
-            why = message("end.model")
-            if token_id not in self._ends:
-                why = message("end.stop_token", token=str(token_id))
-            finished = self.finish("stop", why)
+        why = ended_by(token_id, params, self._eos_token_ids)
+        if why is not None:
             shown = logprobs if params.logprobs is not None else None
+            finished = self.finish("stop", why)
             return (replace(finished, end_token_id=token_id, end_logprobs=shown),)
         text = self._detokenizer.add(token_id)
         token = TokenEvent(self._submit.request_id, token_id, text, self.index, logprobs)
-        if (stop := self._detokenizer.stopped_by) is not None:
-            return token, self.finish("stop", message("end.stop", stop=quoted(stop)))
         generated = len(self.token_ids)
-        if generated >= params.max_new_tokens:
-            return token, self.finish("length", message("end.length", count=generated))
-        if len(self._submit.prompt_token_ids) + generated >= self._context:
-            return token, self.finish("length", message("end.context", context=self._context))
-        if params.max_time and elapsed >= params.max_time:
-            return token, self.finish("length", message("end.time", count=params.max_time))
-        return (token,)
+        end = ended_after(
+            params,
+            stopped_by=self._detokenizer.stopped_by,
+            generated=generated,
+            length=len(self._submit.prompt_token_ids) + generated,
+            context_length=self._context,
+            elapsed=elapsed,
+        )
+        return (token, self.finish(*end)) if end else (token,)
 
     def end(self, reason: str) -> Finished:
         """The last event where the server ended the text: `reason` is its `finish_reason`."""
