@@ -17,6 +17,7 @@ export const shownView = () => root.dataset.view;
 export function show(name, { push = true } = {}) {
   if (!views.includes(name) || root.dataset.view === name) return;
   root.dataset.view = name;
+  window.scrollTo(0, 0);
   if (push) history.pushState(null, "", name === views[0] ? location.pathname + location.search : `#${name}`);
   markTab();
   emit("view", name);

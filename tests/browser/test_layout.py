@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import expect
@@ -11,7 +12,9 @@ from playwright.sync_api import expect
 from .coloured import ask, show_tokens, words
 from .conftest import Script, Site, Visitor
 from .records import ended, said, started, token
+from .test_accessibility import PHONE
 
+Visit = Callable[..., Visitor]
 Scripted = tuple[Visitor, Script]
 SMALL_LETTERS = """() => [...document.querySelectorAll('#controls *')]
   .filter((node) => node.offsetParent)
@@ -162,3 +165,37 @@ def test_writing_at_the_caret_is_offered_on_a_phone_too(scripted: Scripted) -> N
         box = person.button(name).bounding_box()
         assert box
         assert box["y"] + box["height"] <= line["y"] + line["height"] + 1, name
+
+
+def test_the_top_line_of_a_phone_says_all_of_the_model(site: Site, visit: Visit) -> None:
+    person = visit(site.url, **PHONE)
+    line = person.page.locator(".model-line")
+    expect(line).to_contain_text(site.status()["model"]["device"])
+    assert line.evaluate("line => line.scrollWidth <= line.clientWidth")
+
+
+def test_the_tabs_of_the_code_stand_beside_each_other_on_a_phone(site: Site, visit: Visit) -> None:
+    person = visit(site.url, **PHONE)
+    person.write("Once upon a time")
+    person.button("Share").click()
+    person.button("View code").click()
+    expect(person.page.get_by_role("tab").first).to_be_visible()
+    boxes = [tab.bounding_box() for tab in person.page.get_by_role("tab").all()]
+    edges = [(box["x"], box["x"] + box["width"]) for box in boxes if box]
+    assert len(edges) > 1
+    assert all(end < start for (_, end), (start, _) in pairwise(edges))
+    width = person.page.get_by_role("tab").first.evaluate(
+        "tab => tab.scrollWidth - tab.clientWidth"
+    )
+    assert width <= 0
+
+
+def test_a_view_is_shown_from_its_top(site: Site, visit: Visit) -> None:
+    person = visit(site.url, **PHONE)
+    page = person.page
+    page.locator('[data-goes-to="compare"]').click()
+    page.get_by_role("button", name="Change them").scroll_into_view_if_needed()
+    page.evaluate("scrollTo(0, 300)")
+    page.get_by_role("button", name="Change them").click()
+    expect(person.prompt).to_be_visible()
+    assert page.evaluate("scrollY") == 0
