@@ -9,8 +9,9 @@ const MOST_TRIES = 3;
 
 /**
  * `session` is the id of the session that it writes into, `prompt` the text before it, `controls` all values with
- * the seed once that is known, `tries` how often it was made again, `rest` the text that follows its words.
- * @typedef {{session: string, prompt: string, controls: Controls, tries: number, rest?: string}} PendingRequest
+ * the seed once that is known, `tries` how often it was made again, `rest` the text that follows its words, `fills`
+ * whether they are chosen to suit it, `ending` where they end.
+ * @typedef {{session: string, prompt: string, controls: Controls, tries: number, rest?: string, fills?: boolean, ending?: string}} PendingRequest
  */
 
 /** @param {any} found @returns {found is PendingRequest} */
@@ -20,6 +21,8 @@ function isRequest(found) {
     typeof found.prompt === "string" &&
     typeof found.tries === "number" &&
     typeof (found.rest ?? "") === "string" &&
+    typeof (found.fills ?? false) === "boolean" &&
+    typeof (found.ending ?? "") === "string" &&
     typeof found.controls === "object" &&
     found.controls !== null
   );
@@ -28,6 +31,12 @@ function isRequest(found) {
 /** @param {PendingRequest} request */
 export function keep(request) {
   storage.write(REQUEST, JSON.stringify(request), "sessionStorage");
+}
+
+/** The session that it writes into has another id from now on. @param {string} before @param {string} session */
+export function move(before, session) {
+  const found = storage.readJSON(REQUEST, "sessionStorage");
+  if (found?.session === before) keep({ ...found, session });
 }
 
 /** So many characters of its text are shown. @param {number} length */

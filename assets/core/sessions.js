@@ -7,6 +7,7 @@ import { head } from "./characters.js";
 import { emit } from "./events.js";
 import { t } from "./i18n.js";
 import { newId } from "./id.js";
+import * as pending from "./pending.js";
 import { defaultControls } from "./presets.js";
 import { firstWords, fromFile, fromSaved, newSession, stampOf, toFile, toSaved } from "./session_file.js";
 import * as storage from "./storage.js";
@@ -119,8 +120,10 @@ export const sessions = {
     if (isShared) {
       // another tab has saved or deleted this session: continue in a new one
       if (stored !== null && session.name) session.name = nameOfCopy(session.name);
+      const before = session.id;
       session.id = newId();
       rememberInTab(session.id);
+      pending.move(before, session.id);
     }
     const began = performance.now();
     session.stamp = newId();
@@ -224,6 +227,7 @@ export const sessions = {
       throw new Error(t("file.too_large", { size, most: LARGEST_FILE / 2 ** 20 }));
     }
     const session = fromFile(await file.text());
+    if (sessions.current.tree.growing.length) throw new Error(t("branches.wait"));
     leave();
     putIn(session);
     change();

@@ -97,3 +97,17 @@ def test_the_persons_words_stay_wherever_a_text_is_to_end(scripted: tuple[Visito
             person.page.keyboard.press("Control+z")
             assert person.text == BEFORE + AFTER
             assert person.shown.rstrip("\n") == person.text
+
+
+def test_a_draft_that_was_interrupted_is_filled_in_again(scripted: tuple[Visitor, Script]) -> None:
+    person, script = scripted
+    person.write(BEFORE + AFTER)
+    put_caret(person, len(BEFORE))
+    script.send([[{"event": "waiting", "ahead": 3}]])
+    person.button("Fill in").click()
+    expect(person.status_line).to_contain_text("In line")
+    person.page.reload()
+    person.page.evaluate("gptj.emit('status', {state: 'ready', texts: {}, context_length: 99})")
+    expect(person.status_line).to_contain_text("In line")
+    first, again = script.asked
+    assert first["fill"] == again["fill"] == AFTER

@@ -39,6 +39,16 @@ test("it is lost in a text that was changed and in another session, and forgotte
   assert.deepEqual(pending.take("s", "Once"), NONE);
 });
 
+test("it is made again as it was asked, in a session that got another id meanwhile", () => {
+  const asked = { ...request, rest: " and slept.", fills: true, ending: "within" };
+  pending.keep(asked);
+  pending.keepLength(0);
+  pending.move("another", "x");
+  pending.move("s", "t");
+  const again = { ...asked, session: "t", tries: 1, shown: "" };
+  assert.deepEqual(pending.take("t", "Once and slept."), { request: again, isLost: false });
+});
+
 test("it is given up after three tries", () => {
   pending.keep({ ...request, tries: 3 });
   pending.keepLength(0);

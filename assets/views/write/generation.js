@@ -59,21 +59,21 @@ export class Generation {
     if (isLost && !this.saidLost) this.editor.lost(t("editor.generation_lost"));
     this.saidLost = isLost;
     if (!request) return;
-    const { prompt, shown, controls, tries, rest } = request;
-    this.generate({ at: prompt.length, shown, controls, tries, rest });
+    const { prompt, ...asked } = request;
+    this.generate({ at: prompt.length, ...asked });
   }
 
   /**
    * The text is cut at `at`, but for the `rest` that it ends with and that follows the model's words. With `fills`
    * the words are chosen by how likely they make the rest. `given` is an existing beginning of the model's words;
-   * `controls` are this request's overrides of the panel. A lost request is made again with the words that are `shown` and the number
-   * of `tries`.
+   * `controls` are this request's overrides of the panel, `ending` of the choice where the text ends. A lost request
+   * is made again with the words that are `shown` and the number of `tries`.
    * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number,
-   *          isRest?: boolean, rest?: string, fills?: boolean}} [options]
+   *          isRest?: boolean, rest?: string, fills?: boolean, ending?: string}} [options]
    */
-  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false, rest = "", fills = false } = {}) {
+  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false, rest = "", fills = false, ending = endingOf() } = {}) {
     if (this.run) return;
-    const asked = { retry, at, given, controls, shown, tries, isRest, rest, fills };
+    const asked = { retry, at, given, controls, shown, tries, isRest, rest, fills, ending };
     if (this.writing.afterComposition(() => this.generate(asked))) return;
     const { writing, tokens } = this;
     if (!retry && !rest && at === undefined) writeLabel(writing, "model");
@@ -99,13 +99,13 @@ export class Generation {
     writing.latest = { run, prompt };
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
     const length = Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null;
-    const ending = tries || fills || !length ? "" : endingOf(); // a draft is ranked by its whole text
+    if (fills || !length) ending = ""; // a draft is ranked by its whole text
+    const all = { ...state.controls, ...controls, ...(retry ? { seed: null } : {}) };
+    this.request = { session: sessions.current.id, prompt, controls: all, tries, rest, fills, ending };
     this.completions = new Completions({ prompt, rest, isRest, ending, length });
     if (ending) controls = { ...controls, max_new_tokens: this.completions.wanted(MOST_TOKENS) };
     tokens.begin(prompt, length, String(controls.logprobs ?? state.controls.logprobs ?? "") !== "");
     emit("record", { event: "begin", sent: prompt, controls, kind, run, before, at: start, ...this.words.around });
-    const all = { ...state.controls, ...controls, ...(retry ? { seed: null } : {}) };
-    this.request = { session: sessions.current.id, prompt, controls: all, tries, rest };
     pending.keep(this.request);
     pending.keepLength(shown.length);
     this.editor.begun();
@@ -195,7 +195,7 @@ export class Generation {
       case "started":
         if (this.request && !this.run?.isStopping) {
           this.request.controls.seed = String(record.seed);
-          pending.keep(this.request);
+          pending.keep({ ...this.request, session: sessions.current.id });
         }
         if (record.dropped_tokens && this.writing.latest) this.editor.dropped(this.writing.latest.prompt);
         break;
