@@ -1,7 +1,7 @@
 // The dialog with code that reproduces what is on the screen, in several languages.
 
 import { t } from "../../core/i18n.js";
-import { finder, makeButton } from "../dom.js";
+import { finder, inlineArrows, makeButton } from "../dom.js";
 import { openDialog } from "./menu.js";
 
 export class CodeDialog {
@@ -19,7 +19,8 @@ export class CodeDialog {
     this.asked = 0;
     const tabs = this.$(".code-tabs");
     tabs.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const [forwards, backwards] = inlineArrows();
+      const step = { [forwards]: 1, [backwards]: -1 }[event.key];
       if (!step || !this.snippets.length) return;
       event.preventDefault();
       const at = this.snippets.findIndex(({ name }) => name === this.way) + step;

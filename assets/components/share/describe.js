@@ -14,6 +14,9 @@ const MODEL_PARTS = {
   software: t("share.the_version"),
 };
 
+/** @type {Record<string, string>} why a link's words are not all that the model would have written */
+const ENDS = { cancelled: t("share.link_was_stopped"), sentence: t("share.link_was_cut") };
+
 /** @param {string} text */
 export const shorten = (text) => shortenTo(text, SHOWN_CHARACTERS);
 
@@ -69,7 +72,7 @@ export function judge(content, mine, reason, reasons) {
     return { text: t("share.identical", { count: length }), kind: "identical" };
   }
   if (mine.length > length && matches(mine.slice(0, length))) {
-    const why = content.ended === "cancelled" ? ` ${t("share.link_was_stopped")}` : reasons();
+    const why = content.ended && ENDS[content.ended] ? ` ${ENDS[content.ended]}` : reasons();
     return { text: t("share.identical_so_far", { count: length }) + why, kind: "identical" };
   }
   if (mine && words?.startsWith(mine)) {

@@ -27,16 +27,22 @@ document.addEventListener("click", ({ target }) => {
   if (target instanceof HTMLDialogElement && target.matches(".share-dialog")) target.close(); // a click on the backdrop
 });
 
-document.addEventListener("keydown", (event) => {
-  if (!isMenuOpen()) return;
-  const items = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("#share-menu button:not([hidden])")]);
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (event.key === "Escape") {
-    showMenu(false);
-    opener().focus();
-  } else if (step) {
-    event.preventDefault();
-    const at = items.indexOf(/** @type {HTMLElement} */ (document.activeElement));
-    items[(at + step + items.length) % items.length].focus();
-  }
-});
+// Escape closes the menu and nothing else.
+document.addEventListener(
+  "keydown",
+  (event) => {
+    if (!isMenuOpen()) return;
+    const items = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("#share-menu button:not([hidden])")]);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      showMenu(false);
+      opener().focus();
+    } else if (step) {
+      event.preventDefault();
+      const at = items.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+      items[(at + step + items.length) % items.length].focus();
+    }
+  },
+  { capture: true },
+);

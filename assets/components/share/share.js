@@ -18,6 +18,7 @@ const OWN_HOST = /^(localhost|127\.[\d.]+|\[::1\])$/;
 /** @param {string} selector */
 const inEditor = (selector) => /** @type {HTMLElement | null} */ (document.querySelector(`#editor ${selector}`));
 const editorsText = () => editorsField()?.value ?? "";
+const isSame = (/** @type {any} */ one, /** @type {any} */ other) => JSON.stringify(one ?? null) === JSON.stringify(other ?? null);
 const isWriting = () => Boolean(inEditor(".is-running"));
 
 /** @param {Component} component */
@@ -25,7 +26,7 @@ export function mount({ element, props, server }) {
   const $ = finder(element);
   const table = /** @type {{name: string, label: string, initial: any}[]} */ (props.table);
 
-  /** @type {{prompt: string, controls: Controls, model: any, completions: {text: string, end: any}[]} | null} */
+  /** @type {{prompt: string, controls: Controls, memory: any, model: any, completions: {text: string, end: any}[]} | null} */
   let run = null; // the editor's latest request
   /** @type {{content: LinkContent, values: Controls, wrong: string[]} | null} */
   let opened = null; // the link that is open
@@ -43,7 +44,7 @@ export function mount({ element, props, server }) {
   on("record", (record) => {
     if (record.event === "begin") {
       const { logprobs: _, ...own } = record.controls ?? {}; // affects the page only
-      run = { prompt: record.sent, controls: { ...state.controls, ...own }, model: answering(), completions: [] };
+      run = { prompt: record.sent, controls: { ...state.controls, ...own }, memory: sessions.current.memory, model: answering(), completions: [] };
       return;
     }
     if (!run) return;
@@ -66,9 +67,10 @@ export function mount({ element, props, server }) {
   function textOnScreen() {
     const text = editorsText();
     const { prompt, completions, controls, model } = run ?? { prompt: "", completions: [], controls: {}, model: null };
-    const index = completions.findIndex((one) => one?.end && text === prompt + one.text);
+    const { memory } = sessions.current;
+    const index = isSame(run?.memory, memory) ? completions.findIndex((one) => one?.end && text === prompt + one.text) : -1;
     if (index < 0) {
-      const isOpened = opened && text === opened.content.text + (opened.content.words ?? "");
+      const isOpened = opened && text === opened.content.text + (opened.content.words ?? "") && isSame(opened.content.memory, memory);
       return isOpened && opened ? { ...opened.content, controls: opened.values } : { text, controls: state.controls };
     }
     const { text: words, end } = completions[index];
@@ -76,7 +78,8 @@ export function mount({ element, props, server }) {
     /** @type {LinkContent} */
     const content = { text: prompt, words, controls: { ...controls, ...alone }, model };
     if (completions.length > 1) content.of = [index + 1, completions.length];
-    if (end.reason === "cancelled") content.ended = "cancelled";
+    if (end.isCut) content.ended = "sentence";
+    else if (end.reason === "cancelled") content.ended = "cancelled";
     return content;
   }
 
@@ -188,10 +191,13 @@ export function mount({ element, props, server }) {
   /** @param {LinkContent} content @param {{values: Controls, problems: Told[], wrong: string[]}} checked */
   function bring(content, { values, problems, wrong }) {
     const own = editorsText();
-    const { text, words = "", model, isEarlier } = content;
+    const { text, words = "", model, isEarlier, memory = null } = content;
+    const keepsSession = Boolean(sessions.current.memory) && !isSame(sessions.current.memory, memory);
+    if (keepsSession) sessions.begin(); // Undo brings a text back, but no memory
     opened = { content, values, wrong };
+    sessions.current.scaffold = null; // its controls are replaced too
     useControls(values);
-    emit("memory", opened?.content.memory ?? null);
+    emit("memory", memory);
     emit("text", { text, words });
     const settings = describeControls(changedControls(values), labelOf);
     const said = [
@@ -202,7 +208,8 @@ export function mount({ element, props, server }) {
     ];
     if (model?.name) said.push(t("share.written_by", { model: [model.name, model.precision].flatMap((one) => (one ? shorten(one) : [])).join(", ") }));
     if (isEarlier) said.push(t("share.earlier_version"));
-    if (own && own !== text + words) said.push(t("share.undo_own"));
+    if (keepsSession) said.push(t("share.own_session"));
+    else if (own && own !== text + words) said.push(t("share.undo_own"));
     emit("to-start"); // to be read
     say({ text: said.join(" "), canReplay: content.words !== undefined || content.hash !== undefined });
     if (problems.length) emit("notice", `${t("link.problems")} ${problems.map(told).join(" ")}`);

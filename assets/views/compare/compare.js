@@ -1,12 +1,13 @@
 // A grid of prompts and settings whose cells stream at once. The form and the last grid live in the visitor's
 // browser; the server checks the form as it is typed ("plan"). Texts are untrusted and inserted as text only.
 
-import { download, find, finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
+import { download, find, finder, inlineArrows, isDialogOpen, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { Run } from "../../core/run.js";
+import { sessions } from "../../core/sessions.js";
 import { state, useControls } from "../../core/state.js";
 import { readJSON, remove, write } from "../../core/storage.js";
 import { Cells } from "./cells.js";
@@ -242,6 +243,7 @@ export function mount({ element, trigger, props, server, watch }) {
       if (name in present) wanted[name] = typeof present[name] === "string" ? String(value ?? "") : value;
     }
     show("write");
+    sessions.current.scaffold = null; // its controls are replaced too
     useControls(wanted);
     emit("text", { text: grid.prompts[cell.prompt], words: cell.text });
   }
@@ -269,15 +271,16 @@ export function mount({ element, trigger, props, server, watch }) {
   document.addEventListener(
     "keydown",
     (event) => {
-      if (!isShown()) return;
       const isOpen = cells.dialog.open;
+      if (!isShown() || (isDialogOpen() && !isOpen)) return;
       if (isRunKey(event)) {
         if (!isOpen) run();
       } else if (event.key === "Escape" && running && !isOpen) {
         stop();
       } else {
-        if (isOpen && event.key === "ArrowLeft") cells.step(-1);
-        if (isOpen && event.key === "ArrowRight") cells.step(1);
+        const [forwards, backwards] = inlineArrows();
+        if (isOpen && event.key === backwards) cells.step(-1);
+        if (isOpen && event.key === forwards) cells.step(1);
         return;
       }
       event.preventDefault();

@@ -1,7 +1,7 @@
 // The editor: one text that a person and the model write in turns, with buttons, status line and messages.
 // The text is in sheet.js and writing.js, the model's turn in generation.js.
 
-import { bringIntoView, finder, isComposing, isRunKey, isTextField, makeButton, onPress, setText, showRunKey, swapButtons, undoOrRedo } from "../../components/dom.js";
+import { bringIntoView, finder, isComposing, isDialogOpen, isRunKey, isTextField, makeButton, onPress, setText, showRunKey, swapButtons, undoOrRedo } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { tail as endOf } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
@@ -141,7 +141,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (writing.walk(direction)) say(t(direction === "undo" ? "editor.undone" : "editor.redone"));
   }
 
-  on("text", (given) => writing.replaceAll(given));
+  on("text", (given) => (generation.isRunning ? showNotice(t("branches.wait")) : writing.replaceAll(given)));
   on("to-start", () => sheet.toStart());
   on("walk", walk);
   on("open", (id) => {
@@ -152,7 +152,7 @@ export function mount({ element, trigger, props, server, watch }) {
   on("replay", ({ prompt, controls }) => {
     if (generation.isRunning) return;
     if (!writing.written.text.startsWith(prompt)) writing.replaceAll(prompt);
-    generation.generate({ at: prompt.length, controls });
+    generation.generate({ at: prompt.length, controls, ending: "" });
   });
   on("take", (text) => {
     if (generation.isRunning) return;
@@ -364,8 +364,7 @@ export function mount({ element, trigger, props, server, watch }) {
   });
 
   document.addEventListener("keydown", (event) => {
-    if (shownView() !== "write") return;
-    if (isComposing(event)) return;
+    if (shownView() !== "write" || isDialogOpen() || isComposing(event)) return;
     if (isRunKey(event)) {
       event.preventDefault();
       generation.generate();
