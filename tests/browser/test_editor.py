@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from .conftest import Script, Visitor
-from .records import said
+from .records import ended, said
 
 Scripted = tuple[Visitor, Script]
 
@@ -295,3 +295,34 @@ def test_saved_text_is_json_with_every_step(scripted: Scripted) -> None:
     assert saved["pieces"] == [["a", 0], ["b", 1]]
     assert [step["kind"] for step in saved["steps"]] == ["type", "generate"]
     assert re.fullmatch(r"\d+", str(saved["time"]))
+
+
+def test_a_text_that_comes_while_the_model_writes_is_refused_with_a_sentence(
+    scripted: Scripted,
+) -> None:
+    person, script = scripted
+    script.send([[{"event": "waiting", "ahead": 3}]])
+    person.page.keyboard.press("Control+Enter")
+    expect(person.button("Stop")).to_be_visible()
+    person.page.evaluate("gptj.emit('text', 'Another')")
+    expect(person.notice).to_contain_text("The model is writing")
+    expect(person.prompt).to_have_value("")
+
+
+def test_the_label_of_the_next_turn_leaves_the_focus_where_one_types(scripted: Scripted) -> None:
+    person, script = scripted
+    page = person.page
+    person.write("ANN: Hello.\nBEN:")
+    page.evaluate(
+        """gptj.sessions.current.scaffold =
+          {text: 'ANN:', before: {}, values: {}, turns: ['\\nANN:', '\\nBEN:']}"""
+    )
+    page.evaluate("gptj.emit('memory', {text: 'x'})")
+    page.locator(".memory summary").click()
+    field = page.get_by_label("Memory: always read first")
+    script.send([[{"event": "waiting", "ahead": 3}], [said(" Hi.")], [ended(reason="stop")]])
+    page.keyboard.press("Control+Enter")
+    field.focus()
+    person.finished()
+    expect(person.prompt).to_have_value("ANN: Hello.\nBEN: Hi.\nANN: ")
+    expect(field).to_be_focused()

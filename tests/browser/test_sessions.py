@@ -22,6 +22,7 @@ from .branches import (
     told,
 )
 from .conftest import Script, Visitor
+from .records import said
 
 Scripted = tuple[Visitor, Script]
 Visit = Callable[..., Visitor]
@@ -269,3 +270,32 @@ def test_without_storage_the_page_works_and_warns(
     open_sessions(person)
     person.page.get_by_role("button", name="Works too").first.click()
     expect(person.prompt).to_have_value("Works too")
+
+
+def test_no_session_is_put_under_words_that_arrive(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("First text")
+    open_sessions(person)
+    person.button("Delete “First text”").click()
+    expect(told(person)).to_have_text("Deleted “First text”.")
+    person.page.evaluate("gptj.show('write')")
+    person.write("Second")
+    script.send([[{"event": "waiting", "ahead": 3}], [said(" arrives")]])
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words).to_have_text(" arrives")
+    branches(person)
+    person.button("Undo").click()
+    expect(told(person)).to_contain_text("The model is writing")
+    whole = person.page.evaluate("gptj.sessions.export('json').content")
+    refused = person.page.evaluate(
+        "text => gptj.sessions.import(new File([text], 'a.json')).catch(({ message }) => message)",
+        whole,
+    )
+    assert "The model is writing" in refused
+    expect(person.prompt).to_have_value("Second arrives")
+    person.page.evaluate("gptj.show('write')")
+    person.button("Stop").click()
+    person.finished()
+    branches(person)
+    person.button("Undo").click()
+    expect(person.prompt).to_have_value("First text")

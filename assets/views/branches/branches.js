@@ -52,7 +52,7 @@ export function mount({ element }) {
 
   /** @param {string | null} [id] */
   function open(id = outline.chosen) {
-    if (isWriting()) return say(WRITING);
+    if (isWriting()) return tellToWait();
     if (!tree().node(id)) return;
     show("write");
     emit("open", id);
@@ -73,7 +73,7 @@ export function mount({ element }) {
   function prune() {
     const node = chosenNode();
     if (!node) return;
-    if (isWriting()) return say(WRITING);
+    if (isWriting()) return tellToWait();
     const siblings = tree().childrenOf(node.parent);
     const place = siblings.indexOf(node.id);
     outline.chosen = siblings[place + 1] ?? siblings[place - 1] ?? (node.parent === tree().root.id ? null : node.parent);
@@ -107,6 +107,8 @@ export function mount({ element }) {
     $('[data-action="take-back"]').hidden = !undo;
   }
 
+  const tellToWait = () => say(WRITING, takeBack);
+
   function takeItBack() {
     const undo = takeBack;
     dismiss();
@@ -123,7 +125,7 @@ export function mount({ element }) {
   // ---- input
 
   /** @template {any[]} A @param {(...given: A) => void} act @returns {(...given: A) => void} */
-  const unlessWriting = (act) => (...given) => (isWriting() ? say(WRITING) : act(...given));
+  const unlessWriting = (act) => (...given) => (isWriting() ? tellToWait() : act(...given));
 
   onPress(view, {
     open: () => open(),
@@ -135,7 +137,7 @@ export function mount({ element }) {
       useControls({ ...state.defaults, ...Object.fromEntries(known) });
       say(t("branches.settings_used"));
     },
-    "take-back": takeItBack,
+    "take-back": unlessWriting(takeItBack),
     "dismiss-told": dismiss,
     "new-session": unlessWriting(() => sessions.begin()),
     import: unlessWriting(() => $(".import-file").click()),
@@ -210,7 +212,7 @@ export function mount({ element }) {
     const direction = isShown() && !isTextField(event.target) ? undoOrRedo(event) : 0;
     if (!direction) return;
     event.preventDefault();
-    if (isWriting()) return say(WRITING);
+    if (isWriting()) return tellToWait();
     if (direction < 0 && (takeBack || tree().pruned.length)) return takeBack ? takeItBack() : restore();
     emit("walk", direction > 0 ? "redo" : "undo");
     enter();

@@ -1,7 +1,7 @@
 // The tree of the likely: asks for the most probable continuations of the editor's text, and puts one of them there.
 // The tree itself is drawn in outline.js. Texts are untrusted and inserted as text only.
 
-import { bringIntoView, finder, isRunKey, make, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, finder, isDialogOpen, isRunKey, make, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
 import { noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { tail } from "../../core/characters.js";
@@ -152,6 +152,7 @@ export function mount({ element, trigger, props, server, watch }) {
   function take() {
     const { chosen } = outline;
     if (!chosen) return;
+    if (sessions.current.tree.growing.length) return showNotice(t("branches.wait"));
     emit("text", { text: prompt, words: chosen.text });
     show("write");
   }
@@ -183,7 +184,7 @@ export function mount({ element, trigger, props, server, watch }) {
   });
 
   document.addEventListener("keydown", (event) => {
-    if (shownView() !== "likely") return;
+    if (shownView() !== "likely" || isDialogOpen()) return;
     if (isRunKey(event)) {
       event.preventDefault();
       grow(null);

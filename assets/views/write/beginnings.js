@@ -125,6 +125,7 @@ export function mount({ element, props }) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     event.stopPropagation();
+    if (submit.disabled) return emit("notice", t("branches.wait")); // by Ctrl+Enter
     if (scaffold.own) return submitOwn();
     const { text, controls, turns, done } = fillScaffold(scaffold, Object.fromEntries(new FormData(form)));
     close();

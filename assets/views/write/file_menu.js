@@ -57,6 +57,7 @@ export function makeFileMenu(root, sheet, { isLocked, say, openMemory }) {
         await sessions.import(file);
       } else {
         const text = await readTextFile(file);
+        if (isLocked()) return emit("notice", t("branches.wait"));
         sessions.begin();
         emit("text", text);
       }

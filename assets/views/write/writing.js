@@ -1,6 +1,7 @@
 // Editing: typing, input methods, undo and redo, and whole texts inserted by other modules. Every change is a
 // step of core/text.js.
 
+import { isTextField } from "../../components/dom.js";
 import { commonStart } from "../../core/characters.js";
 import { sessions } from "../../core/sessions.js";
 import { PERSON, difference, pieces } from "../../core/text.js";
@@ -105,7 +106,9 @@ export class Writing {
   /** The person's words, as one step. @param {number} at @param {string} text */
   insertAt(at, text) {
     this.replace("edit", at, 0, [[text, PERSON]], at + text.length);
-    this.settle(at + text.length);
+    const focused = document.activeElement;
+    if (isTextField(focused) && focused !== this.sheet.area) this.editor.changed(); // the person types there
+    else this.settle(at + text.length);
   }
 
   /** After a change that came from elsewhere: the caret stands in the text again. @param {number} caret */
