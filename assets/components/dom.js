@@ -117,6 +117,12 @@ export const isComposing = (event) => event.isComposing || event.keyCode === 229
 /** Whether a key is Ctrl+Enter, on a Mac Command+Enter. @param {KeyboardEvent} event */
 export const isRunKey = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && !isComposing(event);
 
+/** Whether a modal dialog is open, to which all keys belong. */
+export const isDialogOpen = () => document.querySelector("dialog[open]") !== null;
+
+/** The arrow keys that lead inwards or forwards, and back: in a language from right to left they are the other way round. @returns {[string, string]} */
+export const inlineArrows = () => (document.documentElement.dir === "rtl" ? ["ArrowLeft", "ArrowRight"] : ["ArrowRight", "ArrowLeft"]);
+
 /** The Latin letter of a key, also on layouts of other scripts: there its place on the keyboard says which. @param {KeyboardEvent} event */
 export function letterOf({ key, code }) {
   if (/^[a-z]$/i.test(key)) return key.toLowerCase();

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from .conftest import Site, Visitor
 from .test_accessibility import PHONE, WIDE, audit
+from .writers import start_endless
 
 
 def test_the_help_changes_the_text_and_the_tour_is_offered_until_it_was_refused(
@@ -68,3 +69,24 @@ def test_help_and_tour_can_be_read_by_everybody(
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Help")).to_be_visible()
     assert audit(page) == []
+
+
+def test_escape_closes_what_stands_in_front_and_does_not_stop_the_model(
+    site: Site, visitor: Visitor
+) -> None:
+    start_endless(site, visitor)
+    page = visitor.page
+    page.locator('[data-help="open"]').first.click()
+    dialog = page.get_by_role("dialog", name="Help")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    visitor.button("Share").click()
+    expect(page.locator("#share-menu")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#share-menu")).to_be_hidden()
+    expect(visitor.status_line).not_to_contain_text("topping")
+    expect(visitor.button("Stop")).to_be_visible()
+    page.keyboard.press("Escape")
+    site.resume_engine()
+    visitor.finished()

@@ -181,3 +181,22 @@ def test_no_view_has_a_serious_finding_in_arabic(
         assert audit(page) == [], view
         width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert width <= room, view
+
+
+def test_the_arrows_of_branches_point_the_arabic_way(arab: Visitor) -> None:
+    arab.page.locator("#control-max_new_tokens input[type=number]").fill("4")
+    arab.page.keyboard.press("Tab")
+    arab.write("Once upon a time")
+    arab.page.keyboard.press("Control+Enter")
+    expect(arab.model_words.first).not_to_be_empty()
+    expect(arab.page.locator(".editor.is-running")).to_have_count(0)
+    arab.page.locator('[data-goes-to="branches"]').click()
+    rows = arab.page.get_by_role("treeitem")
+    expect(rows).to_have_count(2)
+    arab.page.get_by_role("tree").focus()
+    arab.page.keyboard.press("Home")
+    arab.page.keyboard.press("ArrowLeft")
+    expect(rows.last).to_have_attribute("aria-selected", "true")
+    arab.page.keyboard.press("ArrowRight")
+    expect(rows.first).to_have_attribute("aria-selected", "true")
+    assert rows.last.locator("svg").evaluate("svg => getComputedStyle(svg).transform") != "none"

@@ -1,7 +1,7 @@
 // The tree as an outline with keyboard and mouse navigation. Rows have equal height, and only visible rows
 // are in the DOM.
 
-import { finder, letterOf, make } from "../../components/dom.js";
+import { finder, inlineArrows, letterOf, make } from "../../components/dom.js";
 import { sessions } from "../../core/sessions.js";
 import { layOut } from "./layout.js";
 import { ROW, drawRow } from "./row.js";
@@ -107,6 +107,7 @@ export class Outline {
 
   /** @returns {Record<string, () => void>} */
   makeKeys() {
+    const [inwards, outwards] = inlineArrows();
     const step = (/** @type {number} */ by) => this.goTo(this.rowOf(this.chosen) + by);
     const page = () => Math.floor(this.box.clientHeight / ROW) - 1;
     return {
@@ -116,13 +117,13 @@ export class Outline {
       End: () => this.goTo(this.rows.length - 1),
       PageDown: () => step(page()),
       PageUp: () => step(-page()),
-      ArrowRight: () => {
+      [inwards]: () => {
         const chosen = this.chosen ?? "";
         const [child] = this.tree.childrenOf(chosen);
         if (this.closed.delete(chosen)) this.choose(chosen);
         else if (child) this.choose(child);
       },
-      ArrowLeft: () => {
+      [outwards]: () => {
         const chosen = this.chosen ?? "";
         const { parent } = this.tree.get(chosen);
         if (this.rows[this.rowOf(chosen)]?.isOpen && this.tree.childrenOf(chosen).length > 1) {

@@ -1,7 +1,7 @@
 // A template and a file of rows, and a continuation for each of them. The file and the results live in the visitor's
 // browser, which sends the rows in parts: a part that was lost with the connection is sent again, with the same seeds.
 
-import { bringIntoView, download, editorsField, find, finder, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, download, editorsField, find, finder, isDialogOpen, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
 import { noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { asTemplate, Batch, secondsLeft } from "../../core/batch.js";
@@ -98,13 +98,16 @@ export function mount({ element, trigger, props, server, watch }) {
   template.addEventListener("input", () => useTemplate(template.value));
 
   let plans = 0;
+  /** The server's answer for the present form; null where there was none, or the form has changed meanwhile. */
   async function plan() {
+    clearTimeout(planTimer);
     const mine = ++plans;
     const asked = { template: template.value, columns: field.file?.columns ?? [], values: field.file?.rows[0].values ?? [], controls: state.controls };
     const answer = await server.plan_batch(asked).catch(() => null); // the next change or status retries
-    if (!answer || mine !== plans) return;
+    if (!answer || mine !== plans) return null;
     planned = translated(answer);
     showPlan();
+    return planned;
   }
 
   function showPlan() {
@@ -167,9 +170,10 @@ export function mount({ element, trigger, props, server, watch }) {
       showNotice(t("batch.no_file"));
       return field.button.focus();
     }
-    await plan();
-    if (isActive || !planned) return;
-    if (planned.message) return showNotice(planned.message);
+    const answer = await plan();
+    if (isActive) return;
+    if (!answer) return showNotice(t("batch.silent"));
+    if (answer.message) return showNotice(answer.message);
     const before = goesOn();
     if (before && before.done < before.results.length) batch = before;
     else {
@@ -348,7 +352,7 @@ export function mount({ element, trigger, props, server, watch }) {
   document.addEventListener(
     "keydown",
     (event) => {
-      if (!isShown()) return;
+      if (!isShown() || isDialogOpen()) return;
       if (isRunKey(event)) generate();
       else if (event.key === "Escape" && isActive) cancel();
       else return;

@@ -1,6 +1,6 @@
 // The tree of the likely on the page: a row for each node that can be seen, with keyboard and mouse.
 
-import { make, visible } from "../../components/dom.js";
+import { inlineArrows, make, visible } from "../../components/dom.js";
 import { percent } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
 import { LikelyTree } from "../../core/likely_tree.js";
@@ -97,9 +97,7 @@ export class LikelyOutline {
     const { chosen, rows } = this;
     const at = chosen ? rows.indexOf(chosen) : -1;
     const goTo = (/** @type {number} */ index) => this.choose(rows[Math.max(0, Math.min(rows.length - 1, index))] ?? null);
-    // in a right-to-left language the arrows point the other way
-    const isRightToLeft = getComputedStyle(this.box).direction === "rtl";
-    const [inwards, outwards] = isRightToLeft ? ["ArrowLeft", "ArrowRight"] : ["ArrowRight", "ArrowLeft"];
+    const [inwards, outwards] = inlineArrows();
     /** @type {Record<string, () => void>} */
     const keys = {
       ArrowDown: () => goTo(at + 1),

@@ -2,7 +2,7 @@
 // of a prompt. Queries and results stay in the visitor's browser. Texts are untrusted and inserted as text
 // only.
 
-import { bringIntoView, finder, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, finder, isDialogOpen, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { noticesOf } from "../../components/notice.js";
 import { shownView } from "../../components/page.js";
 import { on } from "../../core/events.js";
@@ -337,7 +337,7 @@ export function mount({ element, trigger, props, server, watch }) {
   });
 
   document.addEventListener("keydown", (event) => {
-    if (shownView() !== "why") return;
+    if (shownView() !== "why" || isDialogOpen()) return;
     if (isRunKey(event)) {
       event.preventDefault();
       if (document.activeElement === severalField) rankSeveral();
