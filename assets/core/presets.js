@@ -7,7 +7,7 @@ import { readTextFile } from "./text_file.js";
 /** @typedef {{name: string, controls: Controls}} Preset controls that differ from their initial values */
 /** @typedef {{presets: Preset[], default: string | null}} Presets */
 
-const STORAGE = "gptj-playground/presets";
+export const STORAGE = "gptj-playground/presets";
 const VERSION = 1;
 export const MOST_PRESETS = 100;
 export const LONGEST_NAME = 60; // UTF-16 units, as `maxlength` counts them

@@ -56,3 +56,34 @@ def test_a_preset_is_saved_used_made_the_default_and_deleted(
     own.locator("input[type=file]").set_input_files(wrong)
     expect(own.get_by_role("status")).to_contain_text("no presets")
     expect(use).to_be_visible()
+
+
+def test_presets_of_two_tabs_do_not_overwrite_each_other(visitor: Visitor) -> None:
+    own = presets(visitor)
+    name = own.get_by_label("Name of a new preset")
+    name.fill("Here")
+    name.press("Enter")
+    other = visitor.context.new_page()
+    other.goto(visitor.url)
+    other.locator(".own-presets summary").click()
+    theirs = other.locator(".own-presets").get_by_label("Name of a new preset")
+    theirs.fill("There")
+    theirs.press("Enter")
+    expect(own.locator(".own-name")).to_have_text(["Here", "There"])
+    own.get_by_role("button", name="Delete Here").click()
+    expect(other.locator(".own-presets .own-name")).to_have_text(["There"])
+
+
+def test_a_preset_that_was_pressed_keeps_the_focus(visitor: Visitor) -> None:
+    own = presets(visitor)
+    name = own.get_by_label("Name of a new preset")
+    visitor.set_number("Temperature", "1.3")
+    name.fill("Hot")
+    name.press("Enter")
+    visitor.set_number("Temperature", "0.5")
+    use = own.get_by_role("button", name="Hot", exact=True)
+    expect(use).to_have_attribute("aria-pressed", "false")
+    use.focus()
+    visitor.page.keyboard.press("Enter")
+    expect(use).to_have_attribute("aria-pressed", "true")
+    expect(use).to_be_focused()

@@ -3,7 +3,7 @@
 import { download, make, makeButton } from "../../components/dom.js";
 import { on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
-import { LONGEST_NAME, exportPresets, keepPresets, loadPresets, readPresetFile, withPreset, withoutPreset } from "../../core/presets.js";
+import { LONGEST_NAME, STORAGE, exportPresets, keepPresets, loadPresets, readPresetFile, withPreset, withoutPreset } from "../../core/presets.js";
 import { changedControls, state, useControls } from "../../core/state.js";
 
 /** A seed belongs to a text, not to a way to write. @param {Controls} controls @returns {Controls} */
@@ -47,6 +47,8 @@ export function offerPresets() {
     draw();
   }
 
+  let markers = /** @type {(() => void)[]} */ ([]); // each shows whether its preset is in use
+
   const isInUse = (/** @type {Controls} */ controls) => {
     const now = kept(changedControls(state.controls));
     const entries = Object.entries(controls);
@@ -59,15 +61,16 @@ export function offerPresets() {
     const use = makeButton("own-name", preset.name, () => {
       useControls({ ...kept(state.defaults), ...usable(preset.controls) });
     });
-    use.setAttribute("aria-pressed", String(isInUse(preset.controls)));
+    markers.push(() => use.setAttribute("aria-pressed", String(isInUse(preset.controls))));
     const isDefault = own.default === preset.name;
     const makeDefault = makeButton("quiet own-default", t("presets.default"), () => {
-      const next = { ...own, default: isDefault ? null : preset.name };
+      const next = { ...loadPresets(), default: isDefault ? null : preset.name };
       change(next, t(isDefault ? "presets.no_default" : "presets.is_default", { name: preset.name }));
       /** @type {HTMLElement | null} */ (list.querySelector(`[data-default="${CSS.escape(preset.name)}"]`))?.focus();
     }, { "aria-pressed": String(isDefault), "aria-label": t("presets.make_default", { name: preset.name }), title: t("presets.default_help"), "data-default": preset.name });
     const remove = makeButton("quiet", "✕", () => {
-      change(withoutPreset(own, preset.name), t("presets.deleted", { name: preset.name }), [t("common.undo"), () => change(own, "")]);
+      const putBack = () => change({ ...withPreset(loadPresets(), preset), ...(isDefault ? { default: preset.name } : {}) }, "");
+      change(withoutPreset(loadPresets(), preset.name), t("presets.deleted", { name: preset.name }), [t("common.undo"), putBack]);
       name.focus();
     }, { "aria-label": t("presets.delete", { name: preset.name }) });
     item.append(use, makeDefault, remove);
@@ -80,8 +83,14 @@ export function offerPresets() {
 
   function draw() {
     const own = loadPresets();
+    markers = [];
     list.replaceChildren(...own.presets.map((preset) => row(preset, own)));
     exporting.hidden = !own.presets.length;
+    markInUse();
+  }
+
+  function markInUse() {
+    for (const mark of markers) mark();
   }
 
   form.addEventListener("submit", (event) => {
@@ -103,6 +112,7 @@ export function offerPresets() {
       say(t("branches.not_imported", { why: /** @type {Error} */ (error).message }));
     }
   });
-  on("controls", draw);
+  on("controls", markInUse);
+  window.addEventListener("storage", ({ key }) => (key === null || key === STORAGE) && draw()); // another tab
   draw();
 }

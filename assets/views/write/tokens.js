@@ -40,6 +40,7 @@ export class TokenView {
     this.growing = /** @type {Stretch | null} */ (null); // the stretch to which only cells were added
     this.seen = 0; // number of its cells already shown
     this.refusal = /** @type {{text: string, message: string} | null} */ (null);
+    this.scoresAgain = false; // once the present score has come
     this.asking = /** @type {ReturnType<typeof setInterval> | null} */ (null);
     this.bar = new TokenBar(root);
     this.colours = new TokenColours(sheet);
@@ -110,6 +111,7 @@ export class TokenView {
     this.memory.stretches = this.memory.stretches.filter((s) => s.tokens.length || s.end);
     this.paint();
     if (this.isOn && !this.isColoured) this.askForScore();
+    this.scoresAgain = this.asking !== null && !this.isColoured; // the text has grown since it was asked for
   }
 
   /** A token that was chosen by hand, with what had been known of it. @param {string} prompt @param {string} text @param {Token} token */
@@ -143,6 +145,7 @@ export class TokenView {
     else this.refusal = { text, message: answer.message };
     this.growing = null;
     this.paint();
+    if (this.isOn && this.scoresAgain && text !== this.text()) await this.askForScore();
   }
 
   // ---- display
