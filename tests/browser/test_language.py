@@ -186,7 +186,7 @@ def test_no_view_has_a_serious_finding_in_arabic(
 def test_the_arrows_of_branches_point_the_arabic_way(arab: Visitor) -> None:
     arab.page.locator("#control-max_new_tokens input[type=number]").fill("4")
     arab.page.keyboard.press("Tab")
-    arab.write("Once upon a time")
+    arab.page.locator(".editor .page textarea").fill("Once upon a time")
     arab.page.keyboard.press("Control+Enter")
     expect(arab.model_words.first).not_to_be_empty()
     expect(arab.page.locator(".editor.is-running")).to_have_count(0)
