@@ -225,3 +225,17 @@ def test_a_classifier_that_cannot_be_loaded_lets_nothing_pass(
     finally:
         moderation.stop()
     assert "the classifier cannot be used" in caplog.text
+
+
+def test_a_late_answer_to_the_start_is_not_taken_for_that_to_a_check(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filter = Classifier(str(model), [], 0.5, PATIENCE)
+    monkeypatch.setattr("gptj_demo.client.moderation.classifier.LOAD_SECONDS", 0)
+    try:
+        with pytest.raises(FilterError, match="in time"):
+            filter.start()
+        monkeypatch.undo()
+        assert filter.check(["The plugh."]) == [Verdict(True, "bad")]
+    finally:
+        filter.stop()

@@ -52,8 +52,12 @@ class Classifier:
                 env=environment,
             )
         self._connection = Connection(ours.detach())
-        self._connection.send(self._settings)
-        refusal = self._receive(LOAD_SECONDS)
+        try:
+            self._connection.send(self._settings)
+            refusal = self._receive(LOAD_SECONDS)
+        except (OSError, EOFError, FilterError):
+            self.stop()  # a late answer would be taken for that to the first check
+            raise
         if refusal is not None:
             self.stop()
             raise FilterError(f"the classifier cannot be used: {refusal}")
@@ -65,11 +69,11 @@ class Classifier:
         try:
             self._connection.send(list(texts))
             labels = self._receive(self._seconds)
+            if not isinstance(labels, list) or len(labels) != len(texts):
+                raise FilterError("the classifier's answer does not fit the question")
         except (OSError, EOFError, FilterError):
             self.stop()
             raise
-        if not isinstance(labels, list) or len(labels) != len(texts):
-            raise FilterError("the classifier's answer does not fit the question")
         return [Verdict(label is not None, label) for label in labels]
 
     def stop(self) -> None:
