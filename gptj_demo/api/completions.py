@@ -31,9 +31,24 @@ from gptj_demo.protocol import (
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
 
+MAX_LOGPROBS = 4_000_000
+"""In the answer to one request: each takes up to 150 bytes of memory."""
 POLL_SECONDS = 0.02  # for several prompts at once
 MOST_WAITING = 8
 """Prompts of a request that are in the queue at a time; the others enter as these start."""
+
+
+def check_size(tokens: int, alternatives: int) -> None:
+    """Raise `ApiError` 400 if an answer with so many described tokens were too large."""
+    numbers = tokens * (alternatives + 1)
+    if numbers > MAX_LOGPROBS:
+        raise ApiError(
+            400,
+            f"This asks for {numbers:,} log-probabilities, and an answer has {MAX_LOGPROBS:,} at "
+            "most: ask for fewer prompts, completions, tokens or alternatives.",
+            code="invalid_value",
+            param="logprobs",
+        )
 
 
 @dataclass(slots=True)
@@ -201,6 +216,11 @@ class Completions:
             usage.completion_tokens += written
             usage.cached_tokens += cached
         return usage
+
+    @property
+    def texts(self) -> int:
+        """How many the answer has."""
+        return sum(prompt.request.params.n for prompt in self._prompts)
 
     @property
     def most_tokens(self) -> int:

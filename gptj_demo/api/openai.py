@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gptj_demo.api.completions import Completions
+from gptj_demo.api.completions import Completions, check_size
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
@@ -26,11 +26,7 @@ from gptj_demo.api.schema import (
 )
 from gptj_demo.api.streaming import EventStream, events, unless_caller_leaves
 from gptj_demo.protocol import ModelInfo, Visitor
-from gptj_demo.sampling import SamplingParams
 from gptj_demo.software import software_version
-
-MAX_LOGPROBS = 4_000_000
-"""In the answer to one request: each takes up to 150 bytes of memory."""
 
 
 class OpenAI:
@@ -136,7 +132,12 @@ async def completions_for(api: Context, body: Any, caller: Visitor) -> Completio
     prompts = _prompts_of(body.prompt)
     if body.truncate_prompt_tokens is not None:
         prompts = await _ends_of(api, prompts, body.truncate_prompt_tokens)
-    _check_size(len(prompts), params)
+    if params.logprobs is not None:
+        tokens = len(prompts) * params.candidates * params.max_new_tokens
+        if params.echo:
+            read = [await api.count_tokens(p) if isinstance(p, str) else len(p) for p in prompts]
+            tokens += params.n * sum(read)
+        check_size(tokens, params.logprobs)
     await api.check_prompts(prompts)
     return Completions(api.worker, prompts, params, shape_of(body), caller)
 
@@ -167,21 +168,6 @@ def _prompts_of(prompt: Any) -> list[str | tuple[int, ...]]:
     if isinstance(prompt[0], int):
         return [tuple(prompt)]
     return [one if isinstance(one, str) else tuple(one) for one in prompt]
-
-
-def _check_size(prompts: int, params: SamplingParams) -> None:
-    """Raise `ApiError` 400 for more log-probabilities than one answer may hold."""
-    if params.logprobs is None:
-        return
-    numbers = prompts * params.candidates * params.max_new_tokens * (params.logprobs + 1)
-    if numbers > MAX_LOGPROBS:
-        raise ApiError(
-            400,
-            f"This asks for {numbers:,} log-probabilities, and an answer has {MAX_LOGPROBS:,} at "
-            "most: ask for fewer prompts, completions, tokens or alternatives.",
-            code="invalid_value",
-            param="logprobs",
-        )
 
 
 def fingerprint(model: ModelInfo) -> str:

@@ -27,6 +27,7 @@ from gptj_demo.sampling import (
     MAX_NEW_TOKENS,
     TREE_CONTROLS,
     SamplingParams,
+    control_named,
 )
 
 MAX_PROMPTS = 128
@@ -295,7 +296,12 @@ def _explain_prompt(error: ValidationError) -> str:
 def _explain_control(name: str, first: Any, message: str) -> str:
     """The table's message for a wrong value, or pydantic's if the table would accept the value."""
     try:
-        value = first["input"] if len(first["loc"]) == 1 else {first["loc"][1]: first["input"]}
+        value = first["input"]
+        if len(first["loc"]) > 1:  # one of several
+            if control_named(name).kind == "biases":
+                value = {first["loc"][1]: value}
+            elif not isinstance(value, list):
+                value = [value]
         make_params({name: value})
     except InvalidControl as invalid:
         if invalid.name == name:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gptj_demo.api.choices import Shape
-from gptj_demo.api.completions import Completions
+from gptj_demo.api.completions import Completions, check_size
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
@@ -107,6 +107,7 @@ async def scores_for(
             code="invalid_value",
             param="continuations",
         )
+    check_size(sum(map(len, scored)), alternatives)
     params = params_of({"max_new_tokens": 0, "echo": True, "logprobs": alternatives})
     texts: list[str | tuple[int, ...]] = [
         prompt + one for prompt, one in zip(before, scored, strict=True)

@@ -314,3 +314,25 @@ def test_what_cannot_be_matched_is_said_at_its_field(
     assert answer.status_code == status
     assert error["param"] == param
     assert said in error["message"]
+
+
+def test_an_answer_has_so_many_log_probabilities_and_no_more(playground: Playground) -> None:
+    prompts = ["word " * 500] * 128
+    asked = {"max_tokens": 1, "n": 8, "prompt_logprobs": 20}
+    answer = playground.complete(prompts, **asked)
+    assert answer.status_code == 400
+    assert "log-probabilities, and an answer has 4,000,000 at most" in answer.text
+    answer = playground.complete(prompts, max_tokens=1, n=8, logprobs=20, echo=True)
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("stop", [5], "it was [5]."), ("stop_token_ids", ["x"], 'it was ["x"].')],
+)
+def test_a_refusal_shows_the_value_that_was_sent(
+    playground: Playground, field: str, value: Any, said: str
+) -> None:
+    answer = playground.complete("a", **{field: value})
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
