@@ -5,6 +5,7 @@ Their bodies become those of `/v1/completions`. A prompt that is too long loses 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator
@@ -21,7 +22,7 @@ from gptj_demo.api.context import Context
 from gptj_demo.api.errors import ApiError
 from gptj_demo.api.openai import completions_for
 from gptj_demo.api.schema import CompletionRequest, parse_body
-from gptj_demo.api.streaming import EventStream, unless_caller_leaves
+from gptj_demo.api.streaming import KEEP_ALIVE, EventStream, encode, unless_caller_leaves
 from gptj_demo.sampling import FILTERS
 
 DEFAULT_LENGTH = 80
@@ -44,7 +45,8 @@ class Kobold:
 
     def __init__(self, api: Context) -> None:
         self._api = api
-        self._aborted: dict[tuple[str, str], bool] = {}  # running ones, by caller and genkey
+        # of the running generations, by caller and genkey: set to end them
+        self._aborts: dict[tuple[str, str], list[asyncio.Event]] = {}
 
     def add_to(self, router: APIRouter) -> None:
         for path, answer in VERSIONS.items():
@@ -67,10 +69,11 @@ class Kobold:
         results: dict[int, dict[str, Any]] = {}
 
         async def collect() -> None:
-            async for piece in told:
-                result = results.setdefault(piece.index, {"text": "", "finish_reason": None})
-                result["text"] += piece.text
-                result["finish_reason"] = piece.finish_reason
+            async for pieces in told:
+                for piece in pieces:
+                    result = results.setdefault(piece.index, {"text": "", "finish_reason": None})
+                    result["text"] += piece.text
+                    result["finish_reason"] = piece.finish_reason
 
         async with AsyncExitStack() as resources:
             told = await self._begin(resources, request)
@@ -81,47 +84,63 @@ class Kobold:
         """Continue a text, and send it as it is written."""
 
         async def events() -> AsyncGenerator[bytes, None]:
-            async with aclosing(told):
-                async for piece in told:
-                    data = {"token": piece.text, "finish_reason": piece.finish_reason}
-                    yield f"event: message\ndata: {json.dumps(data)}\n\n".encode()
+            try:
+                async with aclosing(told):
+                    async for pieces in told:
+                        if not pieces:
+                            yield KEEP_ALIVE
+                        for piece in pieces:
+                            data = {"token": piece.text, "finish_reason": piece.finish_reason}
+                            yield f"event: message\ndata: {json.dumps(data)}\n\n".encode()
+            except ApiError as error:
+                yield encode(error.body)
 
         async with AsyncExitStack() as resources:
-            told = await self._begin(resources, request)
+            told = await self._begin(resources, request, is_stream=True)
             return EventStream(events(), resources.pop_all())
 
     async def abort(self, request: Request) -> Response:
         """End the caller's generation with the given `genkey`, or the one without."""
         caller = self._api.access.identify(request)
         key = caller.name, str((await _read(request)).get("genkey", ""))
-        if is_running := key in self._aborted:
-            self._aborted[key] = True
-        return JSONResponse({"success": is_running})
+        aborts = self._aborts.get(key, [])
+        for abort in aborts:
+            abort.set()
+        return JSONResponse({"success": bool(aborts)})
 
     async def _begin(
-        self, resources: AsyncExitStack, request: Request
-    ) -> AsyncGenerator[Piece, None]:
+        self, resources: AsyncExitStack, request: Request, *, is_stream: bool = False
+    ) -> AsyncGenerator[list[Piece], None]:
         """The pieces of a request that is in the queue; leaving `resources` ends it."""
         caller = self._api.access.identify(request)
         given = await _read(request)
         body = parse_body(json.dumps(_in_our_terms(given)).encode(), CompletionRequest)
         completions = await completions_for(self._api, body, caller)
+        if is_stream and completions.texts > 1:
+            sentence = "The events of a stream do not say which text they belong to: ask for one."
+            raise ApiError(400, sentence, code="invalid_value", param="n")
         await self._api.begin(resources, caller, completions, request)
         key = caller.name, str(given.get("genkey", ""))
-        self._aborted[key] = False
-        resources.callback(self._aborted.pop, key, None)
-        return self._pieces(completions, key)
+        abort = asyncio.Event()
+        self._aborts.setdefault(key, []).append(abort)
+        resources.callback(self._forget, key, abort)
+        return _pieces(completions, abort)
 
-    async def _pieces(
-        self, completions: Completions, key: tuple[str, str]
-    ) -> AsyncGenerator[Piece, None]:
-        """The new pieces as they arrive, until the end or an abort."""
-        async with aclosing(completions.pieces()) as told:
-            async for pieces in told:
-                for piece in pieces:
-                    yield piece
-                if self._aborted.get(key):
-                    return
+    def _forget(self, key: tuple[str, str], abort: asyncio.Event) -> None:
+        self._aborts[key].remove(abort)
+        if not self._aborts[key]:
+            del self._aborts[key]
+
+
+async def _pieces(
+    completions: Completions, abort: asyncio.Event
+) -> AsyncGenerator[list[Piece], None]:
+    """The new pieces as they arrive, until the end or an abort."""
+    async with aclosing(completions.pieces()) as told:
+        async for pieces in told:
+            yield pieces
+            if abort.is_set():
+                return
 
 
 async def _read(request: Request) -> dict[str, Any]:

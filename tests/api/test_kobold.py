@@ -74,3 +74,28 @@ def test_what_would_change_the_text_is_refused(playground: Playground) -> None:
         assert answer.json()["error"]["param"] in (*wrong, "max_tokens")
     long = result(playground, prompt="word " * 3000, max_length=2)
     assert long["finish_reason"] == "length"
+
+
+def test_a_generation_that_ended_leaves_others_with_its_key_to_be_aborted(
+    playground: Playground,
+) -> None:
+    found: list[Any] = []
+    body = {"prompt": PROMPT, "max_length": 900, "use_default_badwordsids": True, "n": 16}
+
+    def ask() -> None:
+        found.extend(playground.http.post(GENERATE, json=body).json()["results"])
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    eventually(lambda: playground.metrics()["gptj_streams_running"])
+    result(playground, max_length=1)
+    assert playground.http.post("/api/extra/abort", json={}).json()["success"]
+    waiting.join()
+    assert any(one["finish_reason"] is None for one in found)
+
+
+def test_a_stream_of_several_texts_is_refused(playground: Playground) -> None:
+    body = {"prompt": PROMPT, "n": 2}
+    answer = playground.http.post("/api/extra/generate/stream", json=body)
+    assert answer.status_code == 400
+    assert "do not say which text they belong to" in answer.text
