@@ -83,13 +83,17 @@ class _Activity:
         if visitor is not None:
             self._seen.pop(visitor.address, None)
             self._seen[visitor.address] = self._clock()
+        self._forget_inactive()
 
     def others(self, address: str) -> bool:
         """Whether another address is active."""
+        self._forget_inactive()
+        return any(one != address for one in self._seen)
+
+    def _forget_inactive(self) -> None:
         oldest = self._clock() - ACTIVE_SECONDS
         while self._seen and next(iter(self._seen.values())) < oldest:
             del self._seen[next(iter(self._seen))]
-        return any(one != address for one in self._seen)
 
 
 def _is_same(one: Visitor, other: Visitor | None, by_address: bool) -> bool:

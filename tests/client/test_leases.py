@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Client, Connection
 from typing import Any
 
@@ -16,10 +17,12 @@ from gptj_demo.client.backends.zerogpu import explain
 from gptj_demo.protocol import (
     Cancel,
     Finished,
+    Resumption,
     Started,
     StepEvents,
     Submit,
     Visitor,
+    Written,
 )
 from gptj_demo.returned import Lapsed, Lost, RefusalKind
 from gptj_demo.sampling import SamplingParams
@@ -167,6 +170,36 @@ def test_a_request_that_is_cancelled_before_a_gpu_is_there_ends_at_once_and_hold
     lender.scripts.put(wait)
     assert let_go.wait(PATIENCE)
     eventually(lambda: lender.leases.state(ANNA).state == "asleep")
+
+
+def test_a_process_that_ends_before_it_names_its_lease_disturbs_no_other(lender: Lender) -> None:
+    with Client(lender.leases._address, "AF_UNIX"):
+        pass
+    lender.scripts.put(answer(1))
+    lender.leases.send(submit(1), ANNA)
+    assert lender.next() == StepEvents((finished(1),))
+
+
+def test_a_withdrawn_part_leaves_the_others_of_its_request(lender: Lender) -> None:
+    got, let_go = threading.Event(), threading.Event()
+
+    def close_late(connection: Connection) -> None:
+        connection.recv()
+        connection.close()
+        got.set()
+        assert let_go.wait(PATIENCE)
+
+    lender.scripts.put(close_late)
+    lender.leases.send(submit(1, n=2), ANNA)
+    assert got.wait(PATIENCE)
+    part = replace(submit(1, n=3), resumption=Resumption({2: Written()}, 0.0, False))
+    eventually(lambda: lender.leases._by_visitor[ANNA.name].connection is None)
+    lender.leases.send(part, ANNA)
+    lender.leases.send(Cancel(1), ANNA)
+    (ended,) = lender.next().events
+    assert (ended.index, ended.reason) == (2, "cancelled")
+    let_go.set()
+    assert lender.next() == Lapsed((1,), message("lease.nothing"), False)
 
 
 def test_a_stop_ends_the_leases(lender: Lender) -> None:

@@ -8,7 +8,15 @@ import pytest
 
 from gptj_demo.client.backends import routing
 from gptj_demo.client.backends.routing import BLOCK, KEPT, Prefixes, Router
-from gptj_demo.protocol import Finished, Resumption, Submit, TokenEvent, Visitor, Written
+from gptj_demo.protocol import (
+    Expansion,
+    Finished,
+    Resumption,
+    Submit,
+    TokenEvent,
+    Visitor,
+    Written,
+)
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import message
 
@@ -105,6 +113,18 @@ def test_a_removed_engine_hands_back_its_requests() -> None:
     assert [engines.place(submit(i), ANNA) for i in (1, 3)] == [0, 0]
     assert engines.remove(0) == (0, 2, 1, 3)
     assert engines.place(submit(9), ANNA) is None
+
+
+def test_every_path_of_an_expansion_is_known_to_its_end() -> None:
+    engines = router(8)
+    paths = tuple(Written((token,)) for token in (5, 6, 7))
+    expanding = Submit(
+        1, (1, 2), SamplingParams(), 1, expansion=Expansion(paths, (0.0,) * 3, 4, False)
+    )
+    engines.place(expanding, None)
+    assert engines.load == 3
+    engines.note(0, finished(1, index=0))
+    assert engines.remove(0) == (1,)
 
 
 def test_a_resumed_text_is_known_with_what_it_has() -> None:

@@ -144,14 +144,15 @@ class Leases:
         if not submits:
             return  # an ending engine has it, and it will be sent again or end
         lease.unsent = [one for one in lease.unsent if one.request_id != request_id]
-        del lease.left[request_id]
         why = message("end.cancelled")
-        ends = (
+        ends = tuple(
             Finished(request_id, "cancelled", why, "", 0, 0, one.seed, index)
             for one in submits
             for index in _indexes(one)
         )
-        self._put(StepEvents(tuple(ends)))
+        for _ in ends:  # an ending engine may have other completions of it
+            _finish(lease.left, request_id)
+        self._put(StepEvents(ends))
 
     def _run(self, lease: _Lease) -> None:
         """One lease, in a thread of its own."""
@@ -181,7 +182,11 @@ class Leases:
         """Take the connections of engines, for ever."""
         while True:
             connection = self._listener.accept()
-            number = connection.recv()
+            try:
+                number = connection.recv()
+            except (EOFError, OSError):  # the process has ended already
+                connection.close()
+                continue
             with self._lock:
                 lease = self._by_number.get(number)
                 if lease is None or not lease.left or self._stopping.is_set():

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from gptj_demo.protocol import EngineEvent, Finished, Submit, TokenEvent, Visitor
+from gptj_demo.protocol import EngineEvent, Finished, Submit, TokenEvent, Visitor, beginnings
 
 BLOCK = 16
 """Tokens of a prefix that are compared at once."""
@@ -154,12 +154,14 @@ class Router:
         trails = engine.trails.setdefault(submit.request_id, {})
         rest = submit.prompt_token_ids[len(hashes) * BLOCK :]
         resumption = submit.resumption
-        written = {} if resumption is None else resumption.written
-        for index in written or range(submit.params.candidates):
+        if resumption is None:
+            written = beginnings(submit.params, submit.expansion)
+        else:
+            written = resumption.written
+        for index, so_far in written.items():
             trails[index] = trail = Trail()
             trail.hash = prompt.hash
-            tokens = written[index].token_ids if written else ()
-            engine.prefixes.begin([*hashes, *trail.extend((*rest, *tokens))])
+            engine.prefixes.begin([*hashes, *trail.extend((*rest, *so_far.token_ids))])
             engine.load += 1
         self._engine_of[submit.request_id] = number
         if visitor is not None:
