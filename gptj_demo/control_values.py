@@ -82,6 +82,11 @@ def make_params(values: Mapping[str, Any]) -> SamplingParams:
         raise InvalidControl(name, _explain(name, first, values)) from None
 
 
+def with_values(params: SamplingParams, values: Mapping[str, Any]) -> SamplingParams:
+    """`params` with other values of some controls; raises `InvalidControl`."""
+    return make_params(params.model_dump() | dict(values))
+
+
 _SHAPES = ("strings", "integers", "biases", "flag", "text")
 _TEXTS = ("string_too_short", "string_too_long", "string_unicode")
 

@@ -32,6 +32,7 @@ MAX_WORDS = 1024  # of bad_words, logit_bias and allowed_token_ids
 MAX_STRING_CHARACTERS = 100
 MAX_TEXT_CHARACTERS = 50_000  # of must_match_text
 MAX_BIAS = 100.0
+MAX_ID_DIGITS = 18  # of a token id that is written in a bias
 MAX_COMPLETIONS = 16
 MAX_ALTERNATIVES = 20
 MAX_SEED = 2**32 - 1
@@ -74,7 +75,7 @@ processors it does not know itself come between its processors and its warpers; 
 
 def read_bias_key(key: object) -> object:
     """A token id in digits becomes a number, a text in double quotes what the quotes hold."""
-    if isinstance(key, str) and key.isascii() and key.isdigit():
+    if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= MAX_ID_DIGITS:
         return int(key)
     if isinstance(key, str) and len(key) > 2 and key[0] == key[-1] == '"':
         try:

@@ -132,6 +132,7 @@ def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -
         ("logit_bias", {" the": MAX_BIAS + 1}, "a number from -100 to 100"),
         ("logit_bias", {" the": math.nan}, "a number from -100 to 100"),
         ("logit_bias", {" the": None}, "a number from -100 to 100"),
+        ("logit_bias", {"9" * 5000: 1}, "must give token ids or texts a number"),
         ("logit_bias", {"": 1}, "must give token ids or texts a number"),
         ("logit_bias", [" the"], "must give token ids or texts a number"),
         ("ignore_eos", "perhaps", 'must be true or false; it was "perhaps"'),

@@ -38,7 +38,7 @@ def _of_file(file: Path | None) -> list[str]:
     if file is None:
         return []
     lines = read_lines(file, "file of API keys")
-    return [key for line in lines if (key := line.strip()) and not line.startswith("#")]
+    return [key for line in lines if (key := line.strip()) and not key.startswith("#")]
 
 
 class Keys:

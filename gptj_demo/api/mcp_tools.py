@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
+from gptj_demo.api.errors import ApiError
 from gptj_demo.api.openai import completions_for
 from gptj_demo.api.schema import (
     MAX_PROMPTS,
@@ -23,6 +24,7 @@ from gptj_demo.api.schema import (
 from gptj_demo.api.score import scores_for
 from gptj_demo.protocol import Visitor
 from gptj_demo.sampling import CONTROLS, MAX_ALTERNATIVES
+from gptj_demo.texts import message
 
 COMMON = ("prompt", *(one.api_name for one in CONTROLS if one.openai is not None))
 """Parameters of `/v1/completions` that the tool `generate` describes: those of OpenAI. It takes the
@@ -161,7 +163,10 @@ async def _alternatives(api: Context, call: Call) -> dict[str, Any]:
     completions = await completions_for(api, body, call.caller)
     async with _admitted(api, call, completions):
         (choice,) = await completions.whole()
-    (top,) = choice["logprobs"]["top_logprobs"]  # the token that was drawn too
+    tops = choice["logprobs"]["top_logprobs"]  # the token that was drawn too
+    if not tops:
+        raise ApiError(422, str(message("refused.next_filtered")), code="filtered")
+    (top,) = tops
     likeliest = sorted(top.items(), key=lambda one: -one[1])
     return {
         "alternatives": [

@@ -18,6 +18,7 @@ from gptj_demo.client.scoring import (
     encode_prompt,
     score_continuations,
 )
+from gptj_demo.control_values import with_values
 from gptj_demo.protocol import Finished, GenerationRequest, Passage, Started, TokenEvent, Visitor
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import message
@@ -53,7 +54,7 @@ class FillIn:
         self._prompt = prompt
         self._rest = rest
         changed = {"n": DRAFTS, "best_of": None, "logprobs": None, "echo": False}
-        self._params = params.model_copy(update=changed)
+        self._params = with_values(params, changed)
         self._visitor = visitor
         self._stream: Stream | None = None
         self._is_cancelled = False

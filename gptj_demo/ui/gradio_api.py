@@ -7,7 +7,6 @@ most probable continuations, `/score`, `/compare_prompts` and `/attribute` score
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -34,6 +33,7 @@ from gptj_demo.protocol import (
     TokenEvent,
 )
 from gptj_demo.sampling import CONTROLS, MAX_ALTERNATIVES, TREE_CONTROLS, SamplingParams
+from gptj_demo.texts import message
 from gptj_demo.ui.generation import (
     batches,
     describe_event,
@@ -158,7 +158,7 @@ def _complete(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
         async with aclosing(_events_for(worker, values)) as told:
             async for stream, events in told:
                 _add_to(answer, worker, stream, events)
-                yield copy.deepcopy(answer)
+                yield {**answer, "completions": [_as_it_is(one) for one in answer["completions"]]}
 
     return _with_controls(
         complete,
@@ -197,6 +197,12 @@ def _add_to(
                 completion = completions[event.index]
                 completion["text"] += event.text
                 completion |= {"finish_reason": event.reason, **describe_finished(event)}
+
+
+def _as_it_is(completion: dict[str, Any]) -> dict[str, Any]:
+    """A completion to which nothing is added; the entries of its tokens never change."""
+    tokens = completion["tokens"]
+    return {**completion, "tokens": None if tokens is None else [*tokens]}
 
 
 def _empty_completion(index: int, params: SamplingParams) -> dict[str, Any]:
@@ -244,6 +250,8 @@ def _alternatives(worker: Worker) -> Callable[..., Any]:
                             }
                             for other in token["alternatives"]
                         ]
+        if "alternatives" not in answer:
+            raise gr.Error(str(message("refused.next_filtered")), print_exception=False)
         del answer["n"], answer["candidates"]
         return answer
 

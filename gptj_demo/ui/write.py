@@ -12,7 +12,7 @@ import gradio as gr
 from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.client.memory import Memory, remember
 from gptj_demo.client.visitor import by_session
-from gptj_demo.control_values import InvalidControl
+from gptj_demo.control_values import InvalidControl, with_values
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored
 from gptj_demo.sampling import CONTROLS, SamplingParams
 from gptj_demo.tokenization import prompt_hint
@@ -37,7 +37,7 @@ async def _with_memory(
     ready = worker.require_ready()
     kept = await remember(memory, prompt, params, ready, leaves_out=slides)
     # the score of a prompt would have tokens that are not in the text
-    params = params.model_copy(update={"truncate": "error", "echo": False})
+    params = with_values(params, {"truncate": "error", "echo": False})
     return kept.token_ids, params, kept.dropped
 
 
@@ -62,7 +62,7 @@ def build_write(worker: Worker) -> None:
             memory, ready = Memory.read(asked.get("memory")), worker.require_ready()
             kept = await remember(memory, text, params, ready, leaves_out=True)
             tokens, end = kept.dropped, kept.end
-        except (RequestRefused, LookupError, TypeError, ValueError):
+        except (RequestRefused, LookupError, TypeError, ValueError, OverflowError):
             return {"tokens": 0, "end": 0}
         return {"tokens": tokens, "end": len(text[:end].encode("utf-16-le")) // 2}
 

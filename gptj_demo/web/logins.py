@@ -20,9 +20,9 @@ class Logins:
     `SameSite=None`, elsewhere `SameSite=Lax`.
     """
 
-    def __init__(self, app: ASGIApp, guesses: Guesses | None = None) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._guesses = guesses or Guesses()
+        self._guesses = Guesses()
         self._is_framed = is_on_a_space()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

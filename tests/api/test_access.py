@@ -68,7 +68,9 @@ def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
         read_keys(settings(api_keys=" , "))
 
 
-@pytest.mark.parametrize("written", ["\ufeff# ours\r\none\r\ntwo\r\n", "one\n\n two \n"])
+@pytest.mark.parametrize(
+    "written", ["\ufeff# ours\r\none\r\n  # more\r\ntwo\r\n", "one\n\n two \n"]
+)
 def test_a_file_of_keys_can_come_from_any_editor(tmp_path: Path, written: str) -> None:
     file = tmp_path / "keys"
     file.write_bytes(written.encode())

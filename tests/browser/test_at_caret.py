@@ -107,6 +107,7 @@ def test_a_draft_that_was_interrupted_is_filled_in_again(scripted: tuple[Visitor
     person.button("Fill in").click()
     expect(person.status_line).to_contain_text("In line")
     person.page.reload()
+    expect(person.page.locator(".editor[data-ready]")).to_be_visible()
     person.page.evaluate("gptj.emit('status', {state: 'ready', texts: {}, context_length: 99})")
     expect(person.status_line).to_contain_text("In line")
     first, again = script.asked

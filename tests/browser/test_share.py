@@ -113,17 +113,6 @@ def test_a_link_to_this_computer_says_that_it_works_nowhere_else(visitor: Visito
     expect(dialog).to_contain_text("begins with 127.0.0.1, so it works on this computer alone")
 
 
-def test_a_long_text_of_a_link_is_shown_from_its_beginning_and_written_on_at_its_end(
-    site: Site, visit: Visit
-) -> None:
-    text = "\n\n".join(f"Paragraph {number}." for number in range(80))
-    other = visit(site.url + packed({"text": text, "controls": {}}), **PHONE)
-    expect(brought(other)).to_be_visible()
-    assert other.page.locator(".sheet").evaluate("box => box.scrollTop") == 0
-    other.page.keyboard.type(" End")
-    assert other.text == text + " End"
-
-
 def test_one_completion_of_several_is_shared_with_the_seed_that_gives_it_alone(
     visitor: Visitor, visit: Visit
 ) -> None:
@@ -199,76 +188,6 @@ def test_words_stopped_by_hand_are_the_beginning_of_the_replay(
     replay(friend)
     expect(brought(friend)).to_contain_text("Identical as far as the link goes, 20 characters")
     expect(brought(friend)).to_contain_text("stopped by hand")
-
-
-ENDS_WITHIN = "localStorage.setItem('gptj-playground/ending', 'within')"
-
-
-def test_a_link_that_ends_with_a_whole_sentence_is_the_beginning_of_its_replay(
-    site: Site, visitor: Visitor, visit: Visit
-) -> None:
-    visitor.page.evaluate(ENDS_WITHIN)
-    visitor.set_number("Length", "60")
-    visitor.write(PROMPT)
-    for _ in range(10):  # until a text goes on after a sentence
-        visitor.generate()
-        content = unpacked(share(visitor))
-        if "ended" in content:
-            break
-    assert content["ended"] == "sentence"
-    friend = visit(site.url + packed(content))
-    replay(friend)
-    expect(brought(friend)).to_contain_text("Identical as far as the link goes")
-    expect(brought(friend)).to_contain_text("were to end with a whole sentence")
-
-
-def test_a_replay_is_whole_wherever_the_readers_own_texts_end(
-    site: Site, visitor: Visitor, visit: Visit
-) -> None:
-    write_with_seed(visitor)
-    friend = visit(site.url)
-    friend.page.evaluate(ENDS_WITHIN)
-    friend.page.goto(share(visitor))
-    replay(friend)
-    expect(brought(friend)).to_contain_text("Identical")
-    assert friend.text == visitor.text
-
-
-def test_a_link_leaves_the_visitors_own_memory_in_its_session(visitor: Visitor) -> None:
-    visitor.write("Mine")
-    visitor.page.evaluate("gptj.emit('memory', {text: 'Ann is a queen.'})")
-    visitor.page.goto(visitor.url + packed({"text": "Theirs", "controls": {}}))
-    expect(visitor.prompt).to_have_value("Theirs")
-    expect(brought(visitor)).to_contain_text("Your own text and its memory are under Branches")
-    assert visitor.page.evaluate("gptj.sessions.current.memory") is None
-    kept = visitor.page.evaluate("gptj.sessions.list().map(({ id, words }) => [id, words])")
-    assert [words for _, words in kept] == ["Theirs", "Mine"]
-    visitor.page.evaluate("id => gptj.sessions.open(id)", kept[1][0])
-    expect(visitor.prompt).to_have_value("Mine")
-    assert visitor.page.evaluate("gptj.sessions.current.memory.text") == "Ann is a queen."
-
-
-def test_words_written_with_another_memory_are_not_offered_for_a_replay(visitor: Visitor) -> None:
-    write_with_seed(visitor)
-    assert "words" in unpacked(share(visitor))
-    visitor.page.evaluate("gptj.emit('memory', {text: 'Ann is a queen.'})")
-    assert "words" not in unpacked(share(visitor))
-
-
-def test_a_links_settings_stay_where_a_scaffolds_text_was(visitor: Visitor) -> None:
-    visitor.button("Scaffolds").click()
-    visitor.page.locator(".examples li button").first.click()
-    visitor.page.locator('.scaffold [type="submit"]').click()
-    wrote = visitor.page.evaluate("Object.entries(gptj.sessions.current.scaffold.values)")
-    changed = {name: value for name, value in wrote if name in ("temperature", "max_new_tokens")}
-    assert changed
-    link = packed({"text": "Something else", "controls": changed})
-    visitor.page.goto(visitor.url + link)
-    expect(visitor.prompt).to_have_value("Something else")
-    expect(brought(visitor)).to_be_visible()
-    for name, value in changed.items():
-        field = visitor.page.locator(f"#control-{name} input[type=number]")
-        expect(field).to_have_value(str(value))
 
 
 def test_an_edited_text_is_shared_in_its_present_form(visitor: Visitor, visit: Visit) -> None:

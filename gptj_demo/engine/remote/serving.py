@@ -31,6 +31,7 @@ LOOK_SECONDS = 2.0
 CHECK_SECONDS = 10.0
 """Between two looks whether the server is still there."""
 SPARE_CONNECTIONS = 4
+"""Beside those of the completions; the client sends an eighth more of them than there are slots."""
 
 Send = Callable[[object], None]
 
@@ -60,7 +61,8 @@ async def _serve(settings: Settings, inbox: queue.SimpleQueue[Submit | Cancel], 
     key = settings.url_key
     secret = None if key is None else key.get_secret_value()
     assert settings.url is not None  # `make_backend` has checked it
-    async with Server(settings.url, secret, streams + SPARE_CONNECTIONS) as server:
+    connections = streams + streams // 8 + SPARE_CONNECTIONS
+    async with Server(settings.url, secret, connections) as server:
         met = await _wait_for(server, settings, send)
         send(met.tokenizer)
         model = _describe(server, met, streams)
