@@ -65,7 +65,8 @@ class GenerationRequest:
 
     Requests of the same `visitor` share that visitor's turns; None is the process itself. With an
     `expansion`, no text is generated. With `echo`, the last `scored_tokens` of the prompt are
-    scored, None for all; what stands before them can come from the cache.
+    scored, None for all; what stands before them can come from the cache. One that `continues` is a
+    further part of something that has begun, and is taken while the program waits for its end.
     """
 
     prompt: str | tuple[int, ...]
@@ -73,6 +74,7 @@ class GenerationRequest:
     visitor: Visitor | None = None
     expansion: Expansion | None = None
     scored_tokens: int | None = None
+    continues: bool = False
 
     @property
     def candidates(self) -> int:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -164,14 +165,25 @@ def test_running_requests_end_and_new_ones_are_refused_while_the_server_drains(
     with started(folder, ()) as app:
         app.wait_until_ready()
         body = {"prompt": "x", "max_tokens": 1500, "ignore_eos": True, "stream": True}
-        with httpx.Client(base_url=app.url, timeout=PATIENCE) as client:
+        several = {"prompt": ["x"] * 16, "max_tokens": 8}
+        with (
+            httpx.Client(base_url=app.url, timeout=PATIENCE) as client,
+            ThreadPoolExecutor() as pool,
+        ):
             with client.stream("POST", "/v1/completions", json=body) as response:
                 lines = response.iter_lines()
                 next(lines)
+                engine = app.engine
+                engine.suspend()
+                parts = pool.submit(client.post, "/v1/completions", json=several)
+                # of the sixteen, the others enter the queue when these have begun
+                eventually(lambda: "gptj_requests_waiting 8" in client.get("/metrics").text)
                 app.process.send_signal(signal.SIGTERM)
                 eventually(lambda: client.get("/readyz").json()["status"] == "draining")
                 refused = client.post("/v1/completions", json={"prompt": "x", "max_tokens": 1})
+                engine.resume()
                 *_, last = (line for line in lines if line)
+            assert len(parts.result().json()["choices"]) == 16
             assert refused.status_code == 503
             assert int(refused.headers["Retry-After"]) > 0
             assert "shutting down" in refused.json()["error"]["message"]

@@ -194,7 +194,9 @@ class Completions:
         self._prompts = [
             _Prompt(
                 vocabulary,
-                GenerationRequest(prompt, params, visitor, scored_tokens=scored),
+                GenerationRequest(
+                    prompt, params, visitor, scored_tokens=scored, continues=number > 0
+                ),
                 prompt if isinstance(prompt, str) else _text_of(vocabulary, prompt),
                 number * params.n,
                 shape,

@@ -45,8 +45,8 @@ Delivery = tuple[Stream, StreamEvent | RequestRefused]
 class Dispatcher:
     """The open streams, and their port to the engine. Thread-safe.
 
-    `ready` describes the model, `accepting` says whether an engine takes requests, and `closed`
-    says why no further requests are taken.
+    `ready` describes the model, `closed` says why no further requests are taken, and `is_draining`
+    whether further parts of those that have begun are.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Dispatcher:
     ) -> None:
         self.ready: Ready | None = None
         self.closed: Message | None = None
+        self.is_draining = False
         self.tokens_written = 0  # by all engines together
         self.resumed = 0  # requests that went on in another engine
         self._send = send
@@ -90,9 +91,9 @@ class Dispatcher:
 
     def register(self, stream: Stream) -> None:
         with self._lock:
-            if self.closed is not None:
-                raise RequestRefused("unavailable", self.closed)
             request = stream.request
+            if self.closed is not None and not (self.is_draining and request.continues):
+                raise RequestRefused("unavailable", self.closed)
             self._admission.enter(stream.request_id, request.visitor, request.candidates)
             self._streams[stream.request_id] = stream
             moved = self._moved()

@@ -229,6 +229,7 @@ async def grow(
         raise RequestRefused("invalid", message("likely.filtered"))
     tree = LikelyTree(limits, _ends(worker, params))
     controls = controls_of_a_tree(params or SamplingParams())
+    continues = False
     while not tree.is_done:
         batch = tree.batch()
         expansion = Expansion(
@@ -237,7 +238,8 @@ async def grow(
             limits.nodes,
             after_controls=params is not None,
         )
-        request = GenerationRequest(token_ids, controls, visitor, expansion)
+        request = GenerationRequest(token_ids, controls, visitor, expansion, continues=continues)
+        continues = True
         async with aclosing(worker.stream(request)) as stream:
             while not stream.done:
                 events = await stream.drain(timeout=PAGE.sign_of_life)

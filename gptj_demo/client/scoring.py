@@ -20,7 +20,6 @@ from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.worker import Worker
 from gptj_demo.control_values import make_params
 from gptj_demo.protocol import Finished, GenerationRequest, PromptScored, TokenLogprobs, Visitor
-from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import message
 
 MAX_PROMPTS = 64
@@ -195,11 +194,13 @@ async def score_continuations(
     visitor: Visitor,
     truncate: Any = "error",
     alternatives: int = 0,
+    continues: bool = False,
 ) -> AsyncGenerator[tuple[int, ContinuationScore] | None, None]:
     """The continuation's score after each prompt, with the prompt's index, as they arrive.
 
-    The engine reads the prompts together. Yields None after half a second without a score. Raises
-    `RequestRefused`, and `InvalidControl` for `truncate` or `alternatives`.
+    The engine reads the prompts together. `continues` is that of their requests. Yields None after
+    half a second without a score. Raises `RequestRefused`, and `InvalidControl` for `truncate` or
+    `alternatives`.
     """
     controls = {"max_new_tokens": 0, "echo": True, "logprobs": alternatives, "truncate": truncate}
     params = make_params(controls)
@@ -213,7 +214,14 @@ async def score_continuations(
         while waiting or running:
             while waiting and len(running) < limit:
                 place = waiting.popleft()
-                scoring = _score(worker, tuple(prompts[place]), continuation, params, visitor)
+                request = GenerationRequest(
+                    (*prompts[place], *continuation.token_ids),
+                    params,
+                    visitor,
+                    scored_tokens=len(continuation.token_ids),
+                    continues=continues or place > 0,
+                )
+                scoring = _score(worker, request, continuation)
                 running[asyncio.ensure_future(scoring)] = place
             done, _ = await asyncio.wait(
                 running, timeout=PAGE.sign_of_life, return_when=asyncio.FIRST_COMPLETED
@@ -240,15 +248,10 @@ async def score_continuations(
 
 
 async def _score(
-    worker: Worker,
-    prompt: tuple[int, ...],
-    continuation: Continuation,
-    params: SamplingParams,
-    visitor: Visitor,
+    worker: Worker, request: GenerationRequest, continuation: Continuation
 ) -> ContinuationScore:
     """The score after one prompt; raises `RequestRefused`, also if the engine failed."""
     ids = continuation.token_ids
-    request = GenerationRequest(prompt + ids, params, visitor, scored_tokens=len(ids))
     scored = None
     async with aclosing(worker.stream(request)) as stream:
         async for event in stream:
@@ -260,4 +263,5 @@ async def _score(
         raise RequestRefused("unavailable", message("refused.broken"))
     logprobs = tuple(one for one in scored.logprobs[-len(ids) :] if one is not None)
     read = len(scored.token_ids) - len(ids)
-    return ContinuationScore(ids, logprobs, continuation.size, read, len(prompt) - read)
+    dropped = len(request.prompt) - len(scored.token_ids)
+    return ContinuationScore(ids, logprobs, continuation.size, read, dropped)

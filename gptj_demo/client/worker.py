@@ -46,6 +46,8 @@ from gptj_demo.tokenization import Token, Vocabulary
 logger = logging.getLogger(__name__)
 
 DRAIN_POLL_SECONDS = 0.05
+DRAIN_IDLE_POLLS = 4
+"""Between two parts of a request nothing is open for a moment."""
 MOST_FAILURES = 3
 """Engines that may end before they are ready until the streams that wait for one end."""
 
@@ -96,17 +98,22 @@ class Worker:
 
     def drain(self, seconds: float) -> None:
         """Take no new requests; return when those that are open have ended, or after `seconds`."""
+        self._dispatcher.is_draining = self._dispatcher.closed is None
         self._dispatcher.closed = self._dispatcher.closed or message("refused.draining")
         end = time.monotonic() + seconds
         checks = self.moderation
-        while (
-            self.streams_running or self.streams_waiting or (checks and checks.is_checking)
-        ) and time.monotonic() < end:
+        idle = 0
+        while idle < DRAIN_IDLE_POLLS and time.monotonic() < end:
             time.sleep(DRAIN_POLL_SECONDS)
+            is_busy = (
+                self.streams_running or self.streams_waiting or (checks and checks.is_checking)
+            )
+            idle = 0 if is_busy else idle + 1
 
     def stop(self) -> None:
         """End the engine and wait until it is gone."""
         self._stopping.set()
+        self._dispatcher.is_draining = False
         self._dispatcher.closed = self._dispatcher.closed or message("refused.stopped")
         self._backend.stop()
         if self._thread.ident is not None:

@@ -115,7 +115,8 @@ class Comparison:
                 news.append(self._end(index, "error", **why))
                 continue
             prompt = self._grid.prompts[cell.prompt]
-            request = GenerationRequest(prompt, cell.params, self._visitor)
+            continues = self._has_begun and not self._is_patient
+            request = GenerationRequest(prompt, cell.params, self._visitor, continues=continues)
             stream = self._worker.stream(request)
             self._open[index] = stream
             self._waiting.add(index)

@@ -117,7 +117,7 @@ class FillIn:
             own = await self._worker.tokenize(draft.text, begins=False)
             prompts.append(before + tuple(token.token_id for token in own))
         scores = score_continuations(
-            self._worker, prompts, rest, visitor=self._visitor, truncate="left"
+            self._worker, prompts, rest, visitor=self._visitor, truncate="left", continues=True
         )
         async with aclosing(scores) as told:
             async for one in told:
