@@ -117,6 +117,17 @@ export const isComposing = (event) => event.isComposing || event.keyCode === 229
 /** Whether a key is Ctrl+Enter, on a Mac Command+Enter. @param {KeyboardEvent} event */
 export const isRunKey = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && !isComposing(event);
 
+/** Copy a text, and return whether it was. @param {string} text @param {() => void} select selects it on the page, for connections that have no clipboard API */
+export async function copyText(text, select) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    select();
+    return document.execCommand("copy");
+  }
+}
+
 /** Whether a modal dialog is open, to which all keys belong. */
 export const isDialogOpen = () => document.querySelector("dialog[open]") !== null;
 

@@ -8,7 +8,7 @@ import * as storage from "./storage.js";
 const STORAGE = "gptj-playground/scaffolds";
 const VERSION = 1;
 export const PLACEHOLDER = /\{([\p{L}\p{N}_][\p{L}\p{M}\p{N}_ -]{0,39})\}/gu;
-export const MOST_SCAFFOLDS = 50;
+const MOST_SCAFFOLDS = 50;
 export const LONGEST_NAME = 60;
 const LONGEST_TEXT = 20_000; // characters
 

@@ -6,7 +6,7 @@ import { labelOf, t, told } from "../../core/i18n.js";
 import { LINK_MARK, UnreadableLink, makeLink, readLink } from "../../core/link.js";
 import { sessions } from "../../core/sessions.js";
 import { isInitial, state, useControls } from "../../core/state.js";
-import { editorsField, finder, make, makeButton, onPress } from "../dom.js";
+import { copyText, editorsField, finder, make, makeButton, onPress } from "../dom.js";
 import { CodeDialog } from "./code.js";
 import { characters, describeControls, describeLeft, describeLink, judge, shorten, whyItMayDiffer } from "./describe.js";
 import { isMenuOpen, openDialog, showMenu } from "./menu.js";
@@ -120,14 +120,7 @@ export function mount({ element, props, server }) {
   let copied;
   /** @param {string} text @param {HTMLElement} button @param {() => void} select */
   async function copy(text, button, select) {
-    let done = true;
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      select(); // insecure connections have no clipboard API
-      done = document.execCommand("copy");
-    }
-    const name = t(done ? "share.copied" : "share.press_ctrl_c");
+    const name = t((await copyText(text, select)) ? "share.copied" : "share.press_ctrl_c");
     button.textContent = name;
     $('[role="status"]').textContent = name;
     clearTimeout(copied);

@@ -5,6 +5,7 @@ import { bringIntoView, download, editorsField, find, finder, isDialogOpen, isRu
 import { noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { asTemplate, Batch, secondsLeft } from "../../core/batch.js";
+import { head } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { keepBatch, keepFile, restoreBatch } from "../../core/kept_batch.js";
 import { t, translated } from "../../core/i18n.js";
@@ -119,7 +120,7 @@ export function mount({ element, trigger, props, server, watch }) {
     setText(line, isWrong ? planned.message : field.file && planned?.tokens ? cost(field.file.rows.length) : "");
     const first = planned?.prompt ?? "";
     $(".batch-first").hidden = !first || isWrong;
-    setText($(".batch-first p"), first.slice(0, SHOWN_PROMPT));
+    setText($(".batch-first p"), head(first, SHOWN_PROMPT));
   }
 
   /** @param {number} count */

@@ -7,7 +7,7 @@ import { find, onPress } from "../../components/dom.js";
  * own; null where nothing but white space follows.
  * @param {string} text @param {number} at
  */
-export function placeFor(text, at) {
+function placeFor(text, at) {
   if (!at || !text.slice(at).trim()) return null;
   return text[at - 1] === " " && at > 1 ? at - 1 : at;
 }

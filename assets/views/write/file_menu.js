@@ -1,6 +1,6 @@
 // The menu for the text as a document: copy, new, open, save, read aloud, print, spelling. A file can be dropped on the sheet too.
 
-import { closeBeside, download, find, isComposing, onPress } from "../../components/dom.js";
+import { closeBeside, copyText, download, find, isComposing, onPress } from "../../components/dom.js";
 import { emit } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { sessions } from "../../core/sessions.js";
@@ -33,13 +33,11 @@ export function makeFileMenu(root, sheet, { isLocked, say, openMemory }) {
   }
 
   async function copy() {
-    try {
-      await navigator.clipboard.writeText(area.value);
-    } catch {
-      area.select(); // insecure connections have no clipboard API
-      document.execCommand("copy");
-    }
-    say(t("share.copied"));
+    const { selection } = sheet;
+    const isCopied = await copyText(area.value, () => area.select());
+    area.setSelectionRange(...selection);
+    if (isCopied) say(t("share.copied"));
+    else emit("notice", t("editor.not_copied"));
   }
 
   /** @param {boolean} isOn */
