@@ -9,15 +9,14 @@ of a few, and nothing at a chance of 0, as prompt lookup then does. The time of 
 tokens of a sequence says what they cost.
 
 On the sample model: prompt lookup as it runs by default, for a list, code and a table at several
-temperatures, and for prose at 1, 8 and 32 streams. With a draft model, which is a folder or the
-sample model's first layers: how often a drafted token is right, what it costs, and the speed as it
+temperatures, and for prose at 1, 8 and 32 streams. With a draft model, by default that of the
+sample model: how often a drafted token is right, what it costs, and the speed as it
 runs by default. Both engines write the same texts, which is checked. Rounds alternate between them.
 """
 
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from gptj_demo.engine.model import Batch, Rows
 from gptj_demo.protocol import Finished, Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
-from tests.engine.drafting import Scripted, drafted_by, first_layers, speculate
+from tests.engine.drafting import Scripted, drafted_by, speculate
 
 ACCEPTANCES = (0.0, 0.5, 0.7, 0.9)
 LENGTHS = (1, 2, 3, 5)
@@ -40,7 +39,7 @@ LENGTHS = (1, 2, 3, 5)
 PASS_TOKENS = (1, 2, 3, 4, 6, 9)
 CONTEXT = 64
 STREAMS = (1, 8, 32)
-DRAFT_LAYERS = 2  # of the sample model's 7
+SAMPLE_DRAFT = Path(__file__).resolve().parent.parent / "assets" / "sample-draft"
 PARTS = ("real", "sample", "draft")
 TEMPERATURES = (0.0, 0.5, 0.8)
 TEXTS = {
@@ -175,13 +174,12 @@ def measure_sample_model(tokens: int, rounds: int) -> dict[str, Any]:
     return figures
 
 
-def measure_draft(draft: Path | None, tokens: int, rounds: int) -> dict[str, Any]:
+def measure_draft(draft: Path, tokens: int, rounds: int) -> dict[str, Any]:
     """The sample model with a draft model: its cost, how often it is right, and the speed."""
     from tokenizers import Tokenizer
 
-    with endless_model() as folder, tempfile.TemporaryDirectory() as made:
+    with endless_model() as folder:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        draft = draft or first_layers(folder, Path(made) / "draft", DRAFT_LAYERS)
         timed = Timed(Settings(model=str(folder), draft=str(draft), max_streams=8))
     by_default = timed.speculation
     _, model = by_default._drafters
@@ -218,7 +216,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4, help="of 28; default 4")
     parser.add_argument("--tokens", type=int, default=48, help="at real size; default 48")
     parser.add_argument("--sample-tokens", type=int, default=400, help="default 400")
-    parser.add_argument("--draft", type=Path, help="default: the sample model's first layers")
+    parser.add_argument(
+        "--draft", type=Path, default=SAMPLE_DRAFT, help="default: assets/sample-draft"
+    )
     parser.add_argument("--only", choices=PARTS, help="leave the other parts out")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {"layers": arguments.layers}

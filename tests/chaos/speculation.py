@@ -5,7 +5,7 @@
 Requests of every kind run once alone on the sample model without speculation. Then they run 16 at a
 time, among others that are cancelled in their midst: with drafts by prompt lookup, by a draft
 model, by both, and with drafts that are right with a chance of 0.9, 0.5 and 0. The draft model is a
-folder, by default the sample model's first layers. Texts, token ids, reasons and all
+folder, by default that of the sample model. Texts, token ids, reasons and all
 log-probabilities are compared exactly. Prints the numbers, and one line of JSON last; the exit code
 is 1 where anything differs.
 """
@@ -17,12 +17,11 @@ import asyncio
 import json
 import random
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from gptj_demo.client.prompt import Ready, build_submit
-from gptj_demo.engine.load import SAMPLE_MODEL, load_model, make_plan
+from gptj_demo.engine.load import load_model, make_plan
 from gptj_demo.engine.loop import load
 from gptj_demo.engine.model import build_model
 from gptj_demo.engine.speculation import Drafter
@@ -36,22 +35,21 @@ from tests.engine.drafting import (
     alone,
     draft_model,
     drafted_by,
-    first_layers,
     in_a_storm,
     outcome,
     speculate,
     texts_of,
 )
+from tests.processes import ROOT
 
 STREAMS = 16
 ACCEPTANCES = (0.9, 0.5, 0.0)
-LAYERS = 2  # of the draft model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--requests", type=int, default=300)
-    parser.add_argument("--draft", type=Path)
+    parser.add_argument("--draft", type=Path, default=ROOT / "assets" / "sample-draft")
     arguments = parser.parse_args()
     count: int = arguments.requests
     tokenizers: list[TokenizerReady] = []
@@ -72,10 +70,8 @@ def main() -> None:
     expected = alone(engine, submits)
     texts = texts_of(expected)
     scripted = {f"scripted, {a}": Scripted(texts, ready.vocabulary.size, a) for a in ACCEPTANCES}
-    with tempfile.TemporaryDirectory() as made:
-        folder = arguments.draft or first_layers(SAMPLE_MODEL, Path(made) / "draft", LAYERS)
-        plan = make_plan(Settings(model=str(folder), speculation="off"))
-        model = draft_model(engine, build_model(load_model(plan, lambda *_: None))[0])
+    plan = make_plan(Settings(model=str(arguments.draft), speculation="off"))
+    model = draft_model(engine, build_model(load_model(plan, lambda *_: None))[0])
     drafters: dict[str, list[Drafter]] = {
         "lookup": [EagerLookup()],
         "draft model": [model],

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-import re
-import shutil
 from collections.abc import Iterable
 from collections.abc import Sequence as Rows
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-from safetensors.torch import load_file, save_file
 
 from gptj_demo.engine.draft_model import DraftModel
 from gptj_demo.engine.engine import Engine
@@ -80,22 +74,6 @@ def draft_model(engine: Engine, model: ForwardModel) -> DraftModel:
     free = PassCost(seconds=math.inf, row=0.0)
     slots = engine.max_streams
     return DraftModel(model, slots, runner.vocabulary, runner._unused, free)
-
-
-def first_layers(source: Path, folder: Path, layers: int) -> Path:
-    """A copy of a checkpoint in `folder` that has its first layers only, as a draft model."""
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps({**config, "n_layer": layers}), encoding="utf-8")
-    tensors = load_file(source / "model.safetensors")
-    layer = re.compile(r"transformer\.h\.(\d+)\.")
-    kept = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if not (match := layer.match(name)) or int(match[1]) < layers
-    }
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 def speculate(engine: Engine, *drafters: Drafter) -> None:
