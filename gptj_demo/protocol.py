@@ -20,8 +20,7 @@ EngineState = Literal["starting", "loading", "ready", "restarting", "failed"]
 class Visitor(NamedTuple):
     """Who a request comes from: a name, and the network address that the name belongs to.
 
-    A caller can make up any number of names, but not of addresses. `gpu_quota` is the token with
-    which Hugging Face charges a request's GPU seconds to its visitor, where it has one.
+    Callers can make up names, not addresses. Hugging Face charges GPU seconds by `gpu_quota`.
     """
 
     name: str
@@ -63,10 +62,9 @@ class Expansion:
 class GenerationRequest:
     """What a visitor asks for. `prompt` is text, or token ids for callers that have them.
 
-    Requests of the same `visitor` share that visitor's turns; None is the process itself. With an
-    `expansion`, no text is generated. With `echo`, the last `scored_tokens` of the prompt are
-    scored, None for all; what stands before them can come from the cache. One that `continues` is a
-    further part of something that has begun, and is taken while the program waits for its end.
+    Requests of one `visitor` share turns; None is the process itself. An `expansion` is no text.
+    With `echo`, the last `scored_tokens` of the prompt are scored, None for all; what is before can
+    be cached. One that `continues` is a further part of what has begun.
     """
 
     prompt: str | tuple[int, ...]
@@ -160,7 +158,7 @@ class ModelInfo:
     device: str
     device_name: str
     forward_path: str
-    """Which code computes the model; see `engine/model/select.py`."""
+    """See `engine/model/select.py`."""
     parameters: int
     weight_bytes: int
     context_length: int

@@ -66,6 +66,11 @@ class Dispatcher:
         self._accepting = False
         self._preparing: set[asyncio.Future[None]] = set()  # keeps tasks from collection
 
+    def close(self, why: Message, *, is_draining: bool) -> None:
+        """Take no further requests. A reason that was given before stays."""
+        self.is_draining = is_draining and self.closed is None
+        self.closed = self.closed or why
+
     @property
     def slots_per_visitor(self) -> int:
         """Slots that one visitor gets at most; 0 before a model is known."""

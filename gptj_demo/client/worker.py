@@ -98,23 +98,19 @@ class Worker:
 
     def drain(self, seconds: float) -> None:
         """Take no new requests; return when those that are open have ended, or after `seconds`."""
-        self._dispatcher.is_draining = self._dispatcher.closed is None
-        self._dispatcher.closed = self._dispatcher.closed or message("refused.draining")
+        self._dispatcher.close(message("refused.draining"), is_draining=True)
         end = time.monotonic() + seconds
         checks = self.moderation
         idle = 0
         while idle < DRAIN_IDLE_POLLS and time.monotonic() < end:
             time.sleep(DRAIN_POLL_SECONDS)
-            is_busy = (
-                self.streams_running or self.streams_waiting or (checks and checks.is_checking)
-            )
-            idle = 0 if is_busy else idle + 1
+            is_open = self.streams_running or self.streams_waiting
+            idle = 0 if is_open or (checks and checks.is_checking) else idle + 1
 
     def stop(self) -> None:
         """End the engine and wait until it is gone."""
         self._stopping.set()
-        self._dispatcher.is_draining = False
-        self._dispatcher.closed = self._dispatcher.closed or message("refused.stopped")
+        self._dispatcher.close(message("refused.stopped"), is_draining=False)
         self._backend.stop()
         if self._thread.ident is not None:
             self._ended.wait(EXIT_SECONDS + 5)

@@ -18,15 +18,7 @@ Visit = Callable[..., Visitor]
 
 def test_two_visitors_write_side_by_side_and_stop_is_ones_own(site: Site, visit: Visit) -> None:
     first, second = visit(site.url), visit(site.url)
-    for person in (first, second):
-        person.endless()
-        person.write("Once upon a time")
-    first.page.keyboard.press("Control+Enter")
-    second.page.keyboard.press("Control+Enter")
-    expect(first.model_words.first).not_to_be_empty()
-    expect(second.model_words.first).not_to_be_empty()
-    site.pause_engine()
-    assert site.status()["streams_running"] == 2
+    start_endless(site, first, second)
     first.page.keyboard.press("Escape")
     site.resume_engine()
     first.finished()

@@ -17,20 +17,24 @@ CLOSED_GROUPS = [
 ]
 
 
-def start_endless(site: Site, person: Visitor, prompt: str = "Once upon a time") -> None:
-    """A generation that has begun and, the engine paused, will not end of itself."""
-    person.endless()
-    person.write(prompt)
+def start_endless(site: Site, *people: Visitor, prompt: str = "Once upon a time") -> None:
+    """Generations that have begun and, the engine paused, will not end of themselves."""
+    for person in people:
+        person.endless()
+        person.write(prompt)
     while True:
-        person.page.keyboard.press("Control+Enter")
-        expect(person.model_words.first).not_to_be_empty()
+        for person in people:
+            person.page.keyboard.press("Control+Enter")
+        for person in people:
+            expect(person.model_words.first).not_to_be_empty()
         site.pause_engine()
-        if site.status()["streams_running"]:
+        if site.status()["streams_running"] == len(people):
             return
-        site.resume_engine()  # on a busy machine the text had filled the context before the pause
-        person.finished()
-        person.button("Undo").click()
-        expect(person.prompt).to_have_value(prompt)
+        site.resume_engine()  # on a busy machine a text had filled the context before the pause
+        for person in people:
+            person.finished()
+            person.button("Undo").click()
+            expect(person.prompt).to_have_value(prompt)
 
 
 def seed_shown(person: Visitor) -> str:
