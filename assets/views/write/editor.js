@@ -69,8 +69,8 @@ export function mount({ element, trigger, props, server, watch }) {
       showStatus();
     },
     progress() {
+      showToEnd(); // it measures, so it comes before what the status changes
       showStatus();
-      showToEnd();
     },
     wrote() {
       render();
