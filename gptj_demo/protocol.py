@@ -20,7 +20,7 @@ EngineState = Literal["starting", "loading", "ready", "restarting", "failed"]
 class Visitor(NamedTuple):
     """Who a request comes from: a name, and the network address that the name belongs to.
 
-    Callers can make up names, not addresses. Hugging Face charges GPU seconds by `gpu_quota`.
+    Names can be made up, addresses cannot. `gpu_quota` is Hugging Face's token for GPU seconds.
     """
 
     name: str
@@ -62,9 +62,9 @@ class Expansion:
 class GenerationRequest:
     """What a visitor asks for. `prompt` is text, or token ids for callers that have them.
 
-    Requests of one `visitor` share turns; None is the process itself. An `expansion` is no text.
-    With `echo`, the last `scored_tokens` of the prompt are scored, None for all; what is before can
-    be cached. One that `continues` is a further part of what has begun.
+    Requests of one `visitor` share turns; None is the process itself. An `expansion` asks for no
+    text. With `echo`, the last `scored_tokens` of the prompt are scored, None for all; those before
+    can come from the cache. One that `continues` is a further part of a request that has begun.
     """
 
     prompt: str | tuple[int, ...]

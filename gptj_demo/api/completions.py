@@ -39,7 +39,7 @@ MOST_WAITING = 8
 
 
 def check_size(tokens: int, alternatives: int) -> None:
-    """Raise `ApiError` 400 if an answer with so many described tokens were too large."""
+    """Raise `ApiError` 400 for more than `MAX_LOGPROBS`: a token has its own, and alternatives."""
     numbers = tokens * (alternatives + 1)
     if numbers > MAX_LOGPROBS:
         raise ApiError(
@@ -221,7 +221,7 @@ class Completions:
 
     @property
     def texts(self) -> int:
-        """How many the answer has."""
+        """How many texts the answer has."""
         return sum(prompt.request.params.n for prompt in self._prompts)
 
     @property

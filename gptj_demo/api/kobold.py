@@ -45,7 +45,7 @@ class Kobold:
 
     def __init__(self, api: Context) -> None:
         self._api = api
-        # of the running generations, by caller and genkey: set to end them
+        # one for each running generation, by caller and genkey; setting it ends the generation
         self._aborts: dict[tuple[str, str], list[asyncio.Event]] = {}
 
     def add_to(self, router: APIRouter) -> None:
@@ -117,7 +117,10 @@ class Kobold:
         body = parse_body(json.dumps(_in_our_terms(given)).encode(), CompletionRequest)
         completions = await completions_for(self._api, body, caller)
         if is_stream and completions.texts > 1:
-            sentence = "The events of a stream do not say which text they belong to: ask for one."
+            sentence = (
+                "A stream has one text, because its events do not name theirs: send one prompt and "
+                "n 1, or use /api/v1/generate."
+            )
             raise ApiError(400, sentence, code="invalid_value", param="n")
         await self._api.begin(resources, caller, completions, request)
         key = caller.name, str(given.get("genkey", ""))

@@ -45,8 +45,8 @@ Delivery = tuple[Stream, StreamEvent | RequestRefused]
 class Dispatcher:
     """The open streams, and their port to the engine. Thread-safe.
 
-    `ready` describes the model, `closed` says why no further requests are taken, and `is_draining`
-    whether further parts of those that have begun are.
+    `ready` describes the model. `closed` says why no new requests are taken. While `is_draining`,
+    further parts of requests that have begun are still taken.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 DRAIN_POLL_SECONDS = 0.05
 DRAIN_IDLE_POLLS = 4
-"""Between two parts of a request nothing is open for a moment."""
+"""Looks in a row that must find nothing open: between two parts of a request there is a gap."""
 MOST_FAILURES = 3
 """Engines that may end before they are ready until the streams that wait for one end."""
 

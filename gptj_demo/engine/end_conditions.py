@@ -12,7 +12,7 @@ from gptj_demo.texts import Message, message, quoted
 def ended_by(
     token_id: int, params: SamplingParams, eos_token_ids: Collection[int]
 ) -> Message | None:
-    """Why this token ends the text without being in it, or None."""
+    """The reason if this token ends the text and is not part of it, else None."""
     if token_id in eos_token_ids and not params.ignore_eos:
         return message("end.model")
     if token_id in params.stop_token_ids:
@@ -29,7 +29,7 @@ def ended_after(
     context_length: int,
     elapsed: float,
 ) -> tuple[FinishReason, Message] | None:
-    """Why the text ends after its newest token, which is in it, or None.
+    """The reason if the text ends after its newest token, which is part of it, else None.
 
     `stopped_by` is the stop string that it holds, `generated` counts the tokens of the completion,
     `length` those of prompt and completion; `elapsed` is the time since the start, in seconds.

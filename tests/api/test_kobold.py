@@ -98,4 +98,4 @@ def test_a_stream_of_several_texts_is_refused(playground: Playground) -> None:
     body = {"prompt": PROMPT, "n": 2}
     answer = playground.http.post("/api/extra/generate/stream", json=body)
     assert answer.status_code == 400
-    assert "do not say which text they belong to" in answer.text
+    assert "A stream has one text" in answer.text

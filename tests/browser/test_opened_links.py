@@ -28,7 +28,7 @@ def test_a_link_that_ends_with_a_whole_sentence_is_the_beginning_of_its_replay(
     friend = visit(site.url + packed(content))
     replay(friend)
     expect(brought(friend)).to_contain_text("Identical as far as the link goes")
-    expect(brought(friend)).to_contain_text("were to end with a whole sentence")
+    expect(brought(friend)).to_contain_text("end with a whole sentence, as its writer had chosen")
 
 
 def test_a_replay_is_whole_wherever_the_readers_own_texts_end(

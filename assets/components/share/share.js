@@ -203,7 +203,7 @@ export function mount({ element, props, server }) {
     if (isEarlier) said.push(t("share.earlier_version"));
     if (keepsSession) said.push(t("share.own_session"));
     else if (own && own !== text + words) said.push(t("share.undo_own"));
-    emit("to-start"); // to be read
+    emit("to-start"); // where a reader begins
     say({ text: said.join(" "), canReplay: content.words !== undefined || content.hash !== undefined });
     if (problems.length) emit("notice", `${t("link.problems")} ${problems.map(told).join(" ")}`);
   }

@@ -178,7 +178,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (grid) keep(GRID_KEY, { grid });
   }
 
-  /** Said where the plan stands, which the next change of the form replaces. @param {string} message @param {string} field */
+  /** Show what is wrong in the line of the plan, until the form changes. @param {string} message @param {string} field */
   function refuse(message, field) {
     planned = { message, field };
     say(message);

@@ -69,7 +69,7 @@ export function mount({ element, trigger, props, server, watch }) {
       showStatus();
     },
     progress() {
-      showToEnd(); // it measures, so it comes before what the status changes
+      showToEnd(); // first: it measures the layout, which showStatus changes
       showStatus();
     },
     wrote() {

@@ -66,8 +66,8 @@ export class Generation {
   /**
    * The text is cut at `at`, but for the `rest` that it ends with and that follows the model's words. With `fills`
    * the words are chosen by how likely they make the rest. `given` is an existing beginning of the model's words;
-   * `controls` are this request's overrides of the panel, `ending` of the choice where the text ends. A lost request
-   * is made again with the words that are `shown` and the number of `tries`.
+   * `controls` are this request's overrides of the panel, `ending` of the choice where the text ends. Where a lost
+   * request is made again, `shown` are its words in the text, and `tries` says how often it was made before.
    * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number,
    *          isRest?: boolean, rest?: string, fills?: boolean, ending?: string}} [options]
    */

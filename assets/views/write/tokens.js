@@ -110,8 +110,9 @@ export class TokenView {
     this.live = null;
     this.memory.stretches = this.memory.stretches.filter((s) => s.tokens.length || s.end);
     this.paint();
-    if (this.isOn && !this.isColoured) this.askForScore();
-    this.scoresAgain = this.asking !== null && !this.isColoured; // the text has grown since it was asked for
+    if (!this.isOn || this.isColoured) return;
+    this.scoresAgain = this.asking !== null; // the text has grown since its score was asked for
+    this.askForScore();
   }
 
   /** A token that was chosen by hand, with what had been known of it. @param {string} prompt @param {string} text @param {Token} token */
@@ -145,7 +146,9 @@ export class TokenView {
     else this.refusal = { text, message: answer.message };
     this.growing = null;
     this.paint();
-    if (this.isOn && this.scoresAgain && text !== this.text()) await this.askForScore();
+    const { scoresAgain } = this;
+    this.scoresAgain = false;
+    if (scoresAgain && this.isOn) await this.askForScore();
   }
 
   // ---- display

@@ -56,7 +56,7 @@ class Classifier:
             self._connection.send(self._settings)
             refusal = self._receive(LOAD_SECONDS)
         except (OSError, EOFError, FilterError):
-            self.stop()  # a late answer would be taken for that to the first check
+            self.stop()  # else its late answer would be read as that to the first check
             raise
         if refusal is not None:
             self.stop()
