@@ -55,10 +55,17 @@ def test_the_largest_answers_fit_if_they_are_read() -> None:
 def test_a_stream_that_nobody_reads_ends_with_a_sentence_and_frees_its_slots(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "MAX_BYTES", 20_000)
-
     async def scenario() -> None:
-        long = request("x", max_new_tokens=2000, temperature=2.0, top_p=1.0, n=2, logprobs=5)
+        monkeypatch.setattr(backlog, "MAX_BYTES", 20_000)
+        long = request(
+            "x",
+            max_new_tokens=2000,
+            temperature=2.0,
+            top_p=1.0,
+            ignore_eos=True,
+            n=2,
+            logprobs=5,
+        )
         async with aclosing(worker.stream(long)) as stream:
             await anext(stream)
             await until(lambda: stream.over)
@@ -67,7 +74,9 @@ def test_a_stream_that_nobody_reads_ends_with_a_sentence_and_frees_its_slots(
             assert {str(end.message) for end in ends(left)} == {str(message("end.unread"))}
             assert sum(isinstance(event, Finished) for event in left) == len(left)
         await until(lambda: worker.streams_running == 0)
-        # one that is read is not affected
+        # One that is read is not affected. The limit is the real one again: on a busy machine a
+        # reader can be more than 14 tokens behind.
+        monkeypatch.undo()
         text, _ = await collect(worker, request(max_new_tokens=100, logprobs=5))
         assert text
 

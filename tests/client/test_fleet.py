@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from gptj_demo.client import watch
-from gptj_demo.client.backends import calling, fleet, host, scaling
+from gptj_demo.client.backends import fleet, host, scaling
 from gptj_demo.client.backends.base import EngineMessage, Health
 from gptj_demo.client.backends.calling import READY, Hello, Offer, Welcome, call
 from gptj_demo.client.backends.fleet import FleetBackend
@@ -321,10 +321,7 @@ def test_a_host_gives_up_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -
     assert gave_up == [True]
 
 
-def test_callers_without_the_key_or_with_other_code_are_refused(
-    few: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calling, "CALL_SECONDS", 1)
+def test_callers_without_the_key_or_with_other_code_are_refused(few: Fleet) -> None:
     offer = few.offer
     with socket.create_connection((offer.host, offer.port)) as silent:
         with pytest.raises((AuthenticationError, EOFError, OSError)):
