@@ -1,4 +1,4 @@
-"""Gradio's Blocks, with one sentence for a function that fails and no message in the log."""
+"""Gradio's Blocks as this page needs them: functions that fail quietly, and nothing unseen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import logging
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import BlockContext
+from gradio.components.api_component import Api
+from gradio.data_classes import BlocksConfigDict
 
 from gptj_demo.ui.generation import BROKEN
 from gptj_demo.web.failures import describe_failure
@@ -14,7 +17,21 @@ logger = logging.getLogger(__name__)
 
 
 class PageBlocks(gr.Blocks):
-    """Blocks whose functions fail without telling the log what their inputs were."""
+    """Blocks whose functions fail without telling the log what their inputs were.
+
+    Gradio makes a component for each argument and answer of a function without a view, and its
+    page builds all of them for every visitor. Here they are neither laid out nor waited for; calls
+    and the documentation of the API find them as before.
+    """
+
+    def get_config_file(self) -> BlocksConfigDict:
+        """What Gradio's page and clients read."""
+        _leave_out_unseen(self)
+        config = super().get_config_file()
+        for component in config["components"]:
+            if isinstance(self.blocks[component["id"]], Api):
+                component["props"]["visible"] = False
+        return config
 
     async def process_api(self, *inputs: Any, **options: Any) -> dict[str, Any]:
         """Run a function of the page as Gradio does; raises `gr.Error` only."""
@@ -27,3 +44,10 @@ class PageBlocks(gr.Blocks):
         except Exception as error:
             logger.error("a function of the page failed: %s", describe_failure(error))
             raise gr.Error(str(BROKEN), print_exception=False) from None
+
+
+def _leave_out_unseen(context: BlockContext) -> None:
+    context.children = [child for child in context.children if not isinstance(child, Api)]
+    for child in context.children:
+        if isinstance(child, BlockContext):
+            _leave_out_unseen(child)

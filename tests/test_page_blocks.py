@@ -1,0 +1,60 @@
+"""What Gradio's page is told to build."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio.events import api
+
+from gptj_demo.ui.blocks import PageBlocks
+
+
+def double(text: str, times: int = 2) -> str:
+    """Repeat a text."""
+    return text * times
+
+
+@pytest.fixture(scope="module")
+def page() -> PageBlocks:
+    async def build() -> PageBlocks:
+        page = PageBlocks(analytics_enabled=False)
+        with page:
+            with gr.Column():
+                gr.Textbox(elem_id="seen")
+                api(double, api_name="inside")
+            api(double, api_name="double")
+        return page
+
+    return asyncio.run(
+        build()
+    )  # Gradio starts a loop of its own where none runs, and leaves it open
+
+
+def laid_out(layout: Any) -> set[int]:
+    return {layout["id"]}.union(*(laid_out(child) for child in layout.get("children", [])))
+
+
+def test_the_arguments_of_functions_without_a_view_are_not_built(page: PageBlocks) -> None:
+    config = page.get_config_file()
+    components = {one["id"]: one for one in config["components"]}
+    built = laid_out(config["layout"])
+    arguments = {number for number, one in components.items() if one["type"] == "api"}
+    assert len(arguments) == 6
+    assert not arguments & built
+    # Gradio's page waits for all components that can be seen
+    waited = {number for number, one in components.items() if one["props"].get("visible", True)}
+    assert waited <= built
+    assert {components[number]["type"] for number in waited} == {"column", "form", "textbox"}
+
+
+def test_calls_and_the_documentation_find_them(page: PageBlocks) -> None:
+    described = page.get_api_info()["named_endpoints"]
+    assert {
+        name: [one["parameter_name"] for one in described[name]["parameters"]] for name in described
+    } == {
+        "/inside": ["text", "times"],
+        "/double": ["text", "times"],
+    }
