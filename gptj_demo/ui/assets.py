@@ -19,6 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gptj_demo.texts import catalogue, languages
+from gptj_demo.web.guard import NOTHING_HERE
+from gptj_demo.web.surface import refusal
 
 ASSETS = Path(__file__).resolve().parent.parent.parent / "assets"
 FOLDERS = ("core", "components", "views", "texts")
@@ -90,7 +92,7 @@ def serve_assets(app: FastAPI) -> None:
     async def asset(request: Request, asked_version: str, path: str) -> Response:
         content = served_files().get(path)
         if content is None:
-            return Response(status_code=404)
+            return refusal(404, NOTHING_HERE)
         # a page opened before an update may request files of the old version
         is_current = asked_version == version()
         headers = {

@@ -20,6 +20,7 @@ from gptj_demo.ui.blocks import PageBlocks
 from gptj_demo.ui.branches import build_branches
 from gptj_demo.ui.compare import build_compare
 from gptj_demo.ui.gradio_api import build_api
+from gptj_demo.ui.gradio_assets import serve_gradio_assets
 from gptj_demo.ui.likely import build_likely
 from gptj_demo.ui.model_status import ModelStatus, describe_status
 from gptj_demo.ui.report import Report
@@ -107,6 +108,7 @@ def mount_page(
     """Serve the page at the root of an application, behind the routes that it has already."""
     settings = worker.settings
     serve_assets(app)
+    serve_gradio_assets(app)
     gr.mount_gradio_app(
         app,
         page,

@@ -217,6 +217,7 @@ def test_head_takes_no_results_and_ends_no_login(site: WholeSite, path: str) -> 
         ("GET", "/nothing", 404, None),
         ("GET", "/assets/nothing.js", 404, None),
         ("GET", "/page/nothing", 404, None),
+        ("GET", "/page/nothing/core/none.js", 404, None),
         ("PUT", "/", 404, None),
         ("GET", "/v1", 404, None),
         ("GET", "/v1/nothing", 404, None),
