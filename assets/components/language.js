@@ -36,8 +36,7 @@ export async function translateGradio() {
       if (key && t(key) !== text) node.data = node.data.replace(text, () => t(key));
     } else if (node instanceof HTMLElement) {
       putAttributes(node);
-      if (node.matches("[data-definition]")) putDefinition(node);
-      else if (node.matches("[data-order]")) putOrder(node);
+      if (node.matches("[data-order]")) putOrder(node);
       else for (const child of node.childNodes) put(child);
     }
   };
@@ -62,13 +61,6 @@ export async function translateGradio() {
       else for (const node of addedNodes) if (node instanceof Element) for (const place of node.querySelectorAll(PLACES)) put(place);
     }
   }).observe(document.body, changes);
-}
-
-/** The exact definition of a control, below it. @param {HTMLElement} node */
-function putDefinition(node) {
-  const name = node.dataset.definition ?? "";
-  const code = Object.assign(document.createElement("code"), { textContent: name });
-  node.replaceChildren(code, " ", t(`control.${name}.definition`));
 }
 
 /** The order in which the controls are applied. @param {HTMLElement} node */

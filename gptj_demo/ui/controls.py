@@ -102,12 +102,6 @@ def _build(control: Control) -> Component:
         written = write_value(control, control.default)
         lines = max(8, len(control.choices))
         component = gr.Textbox(written, lines=2, max_lines=lines, **shared)
-    gr.HTML(
-        f"<p class='definition' data-definition='{control.name}'><code>{control.name}</code> "
-        f"{html.escape(control.definition)}</p>",
-        apply_default_css=False,
-        elem_classes="definition-block",
-    )
     return component
 
 

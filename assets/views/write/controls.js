@@ -1,6 +1,7 @@
 // The panel's display: controls that are off look off, and a closed group shows how many of its controls are
 // changed. Emits the values as the event "controls".
 
+import { make } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { isInitial, state } from "../../core/state.js";
@@ -9,12 +10,23 @@ import { mendNumberFields } from "./number_fields.js";
 import { offerPresets } from "./own_presets.js";
 
 // One button shows and hides the definitions of all controls.
-function showDefinitions() {
+function offerDefinitions() {
   const button = document.querySelector("#show-definitions button");
   button?.addEventListener("click", () => {
     const isShown = document.getElementById("controls")?.classList.toggle("shows-definitions");
     button.setAttribute("aria-pressed", String(isShown));
+    putDefinitions();
   });
+}
+
+// The exact definition of each control, below it. Controls of a closed group are not in the DOM.
+function putDefinitions() {
+  for (const control of document.querySelectorAll("#controls.shows-definitions .control[id]:not(:has(.definition))")) {
+    const name = control.id.replace("control-", "");
+    const definition = make("p", "definition");
+    definition.append(make("code", "", name), " ", t(`control.${name}.definition`));
+    control.append(definition);
+  }
 }
 
 // Controls that the server behind the model lacks can only be put back to where they have no effect.
@@ -38,7 +50,7 @@ export function showControls(table, values) {
   if (!Object.keys(state.defaults).length) {
     const takesNumber = ["integer", "number", "optional_integer"];
     const fields = table.filter(({ kind }) => takesNumber.includes(kind));
-    showDefinitions();
+    offerDefinitions();
     offerEndings();
     on("status", (status) => markLacking(status.model?.served?.lacks ?? []));
     requestAnimationFrame(offerPresets); // the values are known then
@@ -59,6 +71,7 @@ export function showControls(table, values) {
       control?.toggleAttribute("data-off", isOff(name) || isOff(part_of));
     });
     markLacking(state.status?.model?.served?.lacks ?? []);
+    putDefinitions();
     for (const [group, count] of Object.entries(changed)) {
       const title = document.querySelector(`#${group} > button > span`);
       if (count) title?.setAttribute("data-changed", t("panel.changed", { count }));
