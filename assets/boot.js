@@ -30,8 +30,13 @@
   // Gradio's root has the path under a proxy; the address bar has the right host
   const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
   const url = (path) => `${location.origin}${root}${base}${path}`;
-  for (const path of modules) {
-    document.head.append(Object.assign(document.createElement("link"), { rel: "modulepreload", href: url(path) }));
+  // The modules of the view in the address load before those of the other views.
+  const first = views.find((name) => location.hash === `#${name}`) ?? views[0];
+  const isLater = (path) => path.startsWith("views/") && !path.startsWith(`views/${first}/`);
+  const preload = (given) => document.head.append(Object.assign(document.createElement("link"), given));
+  preload({ rel: "preload", as: "fetch", crossOrigin: "anonymous", href: url(`texts/${language}.json`) });
+  for (const path of [...modules.filter((path) => !isLater(path)), ...modules.filter(isLater)]) {
+    preload({ rel: "modulepreload", href: url(path) });
   }
   window.gptj = {
     views,
