@@ -81,18 +81,23 @@ def test_tokens_of_one_colour_are_told_apart_and_spaces_are_seen(scripted: Scrip
         return live.toString(); })"""
     )
     assert second == [" two", " three"]
-    expect(person.page.locator(".marks span")).to_have_text(["·", "↵", "·"])
+    expect(person.page.locator(".marks text")).to_have_text("·↵·")
     places = person.page.evaluate(
         """() => { const range = document.createRange();
         const node = document.querySelector('.ink .by-model').firstChild;
         range.setStart(node, 3); range.setEnd(node, 4);
-        return [range, document.querySelector('.marks span')].map((one) => {
-          const { left, top, width } = one.getBoundingClientRect();
-          return [left, top, width]; }); }"""
+        const space = range.getBoundingClientRect();
+        const layer = document.querySelector('.marks');
+        const sign = layer.querySelector('text').getExtentOfChar(0);
+        const { left, top } = layer.getBoundingClientRect();
+        const middle = ({ x, y, width, height }) => [x + width / 2, y + height / 2];
+        const [x, y] = middle(sign);
+        return [middle(space), [left + x, top + y]]; }"""
     )
-    assert all(abs(a - b) < 1 for a, b in zip(*places, strict=True))
+    for space, sign in zip(*places, strict=True):
+        assert sign == pytest.approx(space, abs=3), "a sign stands in the middle of its space"
     person.button("Tokens").click()
-    expect(person.page.locator(".marks span")).to_have_count(0)
+    expect(person.page.locator(".marks text")).to_have_text("")
 
 
 def test_tokens_switched_on_in_mid_stream_colour_what_comes(scripted: Scripted) -> None:
@@ -148,6 +153,33 @@ def test_the_buttons_stay_beside_the_panel(
             }"""
         )
         assert beyond == [], width
+
+
+def test_what_stands_below_the_text_stays_beside_the_panel(visitor: Visitor) -> None:
+    person = visitor
+    person.button("Tokens").click()
+    person.write("Once upon a time")
+    person.generate()
+    person.prompt.press("ControlOrMeta+End")
+    person.prompt.press("ArrowLeft")
+    expect(person.page.locator('[data-action="here"]')).to_be_visible()
+    expect(person.page.locator(".surprise svg")).to_be_visible()
+    for width in (1400, 1181, 1180, 1000, 900, 861, 860):
+        person.page.set_viewport_size({"width": width, "height": 800})
+        beyond, plot = person.page.evaluate(
+            """() => {
+              const { left, right } = document.querySelector(".bar").getBoundingClientRect();
+              const beyond = [...document.querySelectorAll(".status-line *, .surprise *")]
+                .filter((one) => one.checkVisibility() && one.textContent.trim())
+                .map((one) => [one.getBoundingClientRect(), one.textContent.trim()])
+                .filter(([box]) => box.left < left - 1 || box.right > right + 1)
+                .map(([, text]) => text);
+              const plot = document.querySelector(".surprise svg").getBoundingClientRect();
+              return [beyond, plot.width];
+            }"""
+        )
+        assert beyond == [], width
+        assert plot >= 150, width
 
 
 def test_writing_at_the_caret_is_offered_on_a_phone_too(scripted: Scripted) -> None:

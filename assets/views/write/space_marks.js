@@ -1,11 +1,13 @@
 // Signs over the spaces and line ends of the text, while tokens are shown. They lie over the ink in a layer of
-// their own, so that the text's layout stays.
+// their own, so that the text's layout stays. The layer is one text of an SVG whose characters each have a place:
+// with an element for each sign the browser spends more time on them than on the text.
 
-import { find, make } from "../../components/dom.js";
+import { find } from "../../components/dom.js";
 
 const PAUSE_MS = 120;
 const LIVE_PAUSE_MS = 1000; // while words arrive: each drawing measures the characters in view
 const MOST = 3000;
+const LINE_END_PX = 14; // a line end has no width of its own
 /** @type {Record<string, string>} */
 const SIGNS = { " ": "·", "\n": "↵", "\t": "⇥" };
 
@@ -13,14 +15,15 @@ export class SpaceMarks {
   /** @param {import("./sheet.js").Sheet} sheet */
   constructor(sheet) {
     this.sheet = sheet;
-    this.layer = find(sheet.box, ".marks");
+    this.layer = find(sheet.box, ".marks", SVGElement);
+    this.signs = find(this.layer, "text", SVGElement);
     this.timer = /** @type {ReturnType<typeof setTimeout> | null} */ (null);
   }
 
   clear() {
     if (this.timer) clearTimeout(this.timer);
     this.timer = null;
-    this.layer.replaceChildren();
+    this.signs.textContent = "";
   }
 
   /** After a short pause, draw the marks of a range of the text, which is given in characters. @param {() => {nodes: {node: Text, start: number}[], from: number, to: number}} view @param {boolean} isLive */
@@ -38,7 +41,8 @@ export class SpaceMarks {
   draw({ nodes, from, to }) {
     const origin = this.layer.getBoundingClientRect();
     const range = document.createRange();
-    const marks = document.createDocumentFragment();
+    /** @type {string[][]} */
+    const [signs, across, down] = [[], [], []];
     let count = 0;
     for (const { node, start } of nodes) {
       if (start + node.length <= from || start >= to || !node.isConnected) continue;
@@ -48,12 +52,14 @@ export class SpaceMarks {
         range.setEnd(node, index + 1);
         const place = [...range.getClientRects()].at(0);
         if (!place) continue;
-        const mark = marks.appendChild(make("span", space === "\n" ? "line-end" : "", SIGNS[space]));
-        mark.style.translate = `${(place.left - origin.left).toFixed(1)}px ${(place.top - origin.top).toFixed(1)}px`;
-        mark.style.height = `${place.height}px`;
-        if (space !== "\n") mark.style.width = `${place.width}px`;
+        const middle = space === "\n" ? LINE_END_PX / 2 : place.width / 2;
+        signs.push(SIGNS[space]);
+        across.push((place.left - origin.left + middle).toFixed(1));
+        down.push((place.top - origin.top + place.height / 2).toFixed(1));
       }
     }
-    this.layer.replaceChildren(marks);
+    this.signs.textContent = signs.join("");
+    this.signs.setAttribute("x", across.join(" "));
+    this.signs.setAttribute("y", down.join(" "));
   }
 }
