@@ -44,7 +44,7 @@ def test_the_arguments_of_functions_without_a_view_are_not_built(page: PageBlock
     arguments = {number for number, one in components.items() if one["type"] == "api"}
     assert len(arguments) == 6
     assert not arguments & built
-    # Gradio's page waits for all components that can be seen
+    # Gradio's page shows "Loading..." until all visible components are built
     waited = {number for number, one in components.items() if one["props"].get("visible", True)}
     assert waited <= built
     assert {components[number]["type"] for number in waited} == {"column", "form", "textbox"}

@@ -47,7 +47,7 @@ PURPOSES = {
     "storyteller": (
         "A small storyteller: with it the playground and its tests run without a GPU or a download."
     ),
-    "draft": "The draft model of the sample model, for speculative decoding.",
+    "draft": "A small GPT-J that drafts tokens for the sample model (speculative decoding).",
 }
 LOG_STEPS = 20
 EVALUATION_TOKENS, EVALUATION_PAUSE = 2_000_000, 60.0

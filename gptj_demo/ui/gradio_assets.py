@@ -1,7 +1,7 @@
 """Gradio's scripts, styles and fonts, compressed once and kept by browsers.
 
-Gradio itself reads and compresses them for each request, which is most of what a page costs the
-server, and lets browsers ask for all of them again. Their names contain a hash of their contents.
+Gradio itself reads and compresses each file again for every request, and sends no Cache-Control.
+The names of the files contain a hash of their contents, so browsers may cache them for good.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COMPRESSED = (".js", ".css", ".svg", ".ttf")
 
 
 def serve_gradio_assets(app: FastAPI) -> None:
-    """Add a route that answers before Gradio's own does. It needs no login either."""
+    """Add the route of Gradio's files, before Gradio's own route. It needs no login."""
     files = {path.name: path for path in Path(BUILD_PATH_LIB).iterdir() if path.is_file()}
 
     @cache  # at most all of Gradio's files, 6 MB

@@ -30,7 +30,7 @@ def start_endless(site: Site, *people: Visitor, prompt: str = "Once upon a time"
         site.pause_engine()
         if site.status()["streams_running"] == len(people):
             return
-        site.resume_engine()  # on a busy machine a text had filled the context before the pause
+        site.resume_engine()  # a text was complete before the pause
         for person in people:
             person.finished()
             person.button("Undo").click()

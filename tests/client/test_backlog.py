@@ -74,7 +74,7 @@ def test_a_stream_that_nobody_reads_ends_with_a_sentence_and_frees_its_slots(
             assert {str(end.message) for end in ends(left)} == {str(message("end.unread"))}
             assert sum(isinstance(event, Finished) for event in left) == len(left)
         await until(lambda: worker.streams_running == 0)
-        # One that is read is not affected. The limit is the real one again: on a busy machine a
+        # A stream with a reader is not affected. It needs the real limit: on a busy machine its
         # reader can be more than 14 tokens behind.
         monkeypatch.undo()
         text, _ = await collect(worker, request(max_new_tokens=100, logprobs=5))

@@ -178,7 +178,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (grid) keep(GRID_KEY, { grid });
   }
 
-  /** Show what is wrong in the line of the plan, until the form changes. @param {string} message @param {string} field */
+  /** Show an error in the plan's line. The next change of the form removes it. @param {string} message @param {string} field */
   function refuse(message, field) {
     planned = { message, field };
     say(message);
