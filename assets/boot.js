@@ -1,7 +1,7 @@
-// Runs first in the page's head: finds the modules' URL and loads them. The server replaces CONFIG by
-// {base, modules, views, languages}. Gradio's event scripts and the tests use the global `gptj`.
+// Runs first in the page's head: loads the modules. The server replaces CONFIG by
+// {base, views, languages}. Gradio's event scripts and the tests use the global `gptj`.
 (() => {
-  const { base, modules, views, languages } = CONFIG;
+  const { base, views, languages } = CONFIG;
   let kept = null; // the visitor's choices, see components/language.js and components/theme.js
   let theme = new URLSearchParams(location.search).get("__theme"); // Gradio's parameter
   try {
@@ -30,15 +30,12 @@
   // Gradio's root has the path under a proxy; the address bar has the right host
   const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
   const url = (path) => `${location.origin}${root}${base}${path}`;
-  // The modules of the view in the address load before those of the other views.
-  const first = views.find((name) => location.hash === `#${name}`) ?? views[0];
-  const isLater = (path) => path.startsWith("views/") && !path.startsWith(`views/${first}/`);
   const preload = (given) => document.head.append(Object.assign(document.createElement("link"), given));
   preload({ rel: "preload", as: "fetch", crossOrigin: "anonymous", href: url(`texts/${language}.json`) });
-  for (const path of [...modules.filter((path) => !isLater(path)), ...modules.filter(isLater)]) {
-    preload({ rel: "modulepreload", href: url(path) });
-  }
+  const modules = import(url("modules.js"));
+  const load = async (path) => (await modules).load(path);
   window.gptj = {
+    load,
     views,
     language,
     languages,
@@ -49,12 +46,12 @@
       theme = name;
       paint();
     },
-    controls: import(url("views/write/controls.js")), // for the panel of Gradio's components
+    controls: load("views/write/controls.js"), // for the panel of Gradio's components
     // Pass a component's element to its module, in the order of the calls. It is hidden until then, so
     // that no input is lost.
     mount(path, component) {
       const { element } = component;
-      const loading = Promise.all([import(url(path)), import(url("core/i18n.js"))]);
+      const loading = Promise.all([load(path), load("core/i18n.js")]);
       element.style.visibility = "hidden";
       const show = () => element.style.removeProperty("visibility");
       const failed = (error) => {
@@ -76,5 +73,5 @@
         .catch(failed);
     },
   };
-  let mounted = import(url("components/page.js"));
+  let mounted = load("components/page.js");
 })();

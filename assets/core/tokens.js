@@ -4,7 +4,9 @@
 const LEVELS = [0.5, 0.2, 0.05, 0.01]; // least probabilities of levels 1 to 4; below is level 5
 const KEPT_TOKENS = 60_000;
 
-export const [TEXT_TOKEN, PART_OF_CHARACTER, END_OF_TEXT] = [0, 1, 2];
+export const TEXT_TOKEN = 0;
+export const PART_OF_CHARACTER = 1;
+export const END_OF_TEXT = 2;
 
 // The tokens of a record with their fields named; gptj_demo/ui/tokens.py packs them.
 /** @param {any[][]} packed @returns {Token[]} */

@@ -1,7 +1,7 @@
-"""The page's files: markup, styles and data to build it, ES modules to serve.
+"""The page's files: markup, styles and data to build it, scripts and texts to serve.
 
-A module's URL contains the hash of all served files. So browsers may cache them for good, relative
-imports between modules stay within one version, and an update takes effect at once.
+Their URLs contain the hash of all of them. So browsers may cache them for good, and an update takes
+effect at once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gptj_demo.texts import catalogue, languages
+from gptj_demo.ui.bundle import bundle
 from gptj_demo.web.guard import NOTHING_HERE
 from gptj_demo.web.surface import refusal
 
 ASSETS = Path(__file__).resolve().parent.parent.parent / "assets"
-FOLDERS = ("core", "components", "views", "texts")
+FOLDERS = ("core", "components", "views")
+MODULES = "modules.js"
+"""The file with all ES modules."""
 MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".json": "application/json"}
 ROUTE = "/page"  # Gradio's own files are at /assets
 FOR_GOOD = "public, max-age=31536000, immutable"
@@ -40,15 +43,18 @@ def read_styles() -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in (ASSETS / "page.css", *styles))
 
 
+def read_modules() -> dict[str, str]:
+    """The sources of all ES modules, by their path in `assets/`."""
+    found = (path for folder in FOLDERS for path in (ASSETS / folder).rglob("*.js"))
+    return {path.relative_to(ASSETS).as_posix(): path.read_text(encoding="utf-8") for path in found}
+
+
 @cache
 def served_files() -> Mapping[str, bytes]:
-    """The contents of all files that the page loads, by their path in `assets/`."""
-    found = (path for folder in FOLDERS for path in sorted((ASSETS / folder).rglob("*")))
-    return {
-        path.relative_to(ASSETS).as_posix(): path.read_bytes()
-        for path in found
-        if path.suffix in MEDIA_TYPES
-    }
+    """The contents of all files that the page loads, by name."""
+    texts = {f"texts/{name}.json": read_asset(f"texts/{name}.json") for name in languages()}
+    files = {MODULES: bundle(read_modules()), **texts}
+    return {name: text.encode() for name, text in files.items()}
 
 
 @cache
@@ -62,10 +68,8 @@ def version() -> str:
 
 def boot_script(views: Sequence[str]) -> str:
     """The script in the page's head that loads the modules; `views` are the names of all views."""
-    modules = [name for name in served_files() if name.endswith(".js")]
     config = {
         "base": f"{ROUTE}/{version()}/",
-        "modules": modules,
         "views": list(views),
         "languages": {name: _describe_language(name) for name in languages()},
     }

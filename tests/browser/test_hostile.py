@@ -109,9 +109,7 @@ def test_words_probabilities_and_ends_of_a_request(watched: Page) -> None:
         ]  # fmt: skip
         watched.evaluate(
             """async (records) => {
-              const loaded = performance.getEntriesByType("resource").map(({name}) => name);
-              const module = loaded.find((name) => name.endsWith("core/tokens.js"));
-              const { readTokens } = await import(module);
+              const { readTokens } = await gptj.load("core/tokens.js");
               for (const record of records) {
                 if (Array.isArray(record.tokens)) record.tokens = readTokens(record.tokens);
                 gptj.emit("record", record);
