@@ -75,6 +75,19 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/**
+ * Set properties only where they differ: the browser works styles out anew for an attribute that is set to what it
+ * is already.
+ * @template {HTMLElement} T
+ * @param {T} node @param {Partial<T>} values
+ */
+export function update(node, values) {
+  for (const key of /** @type {(keyof T)[]} */ (Object.keys(values))) {
+    const value = /** @type {T[keyof T]} */ (values[key]);
+    if (node[key] !== value) node[key] = value;
+  }
+}
+
 /** Let the browser save a file. @param {string} name @param {string} type @param {string} content */
 export function download(name, type, content) {
   const link = document.createElement("a");

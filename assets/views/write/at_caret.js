@@ -1,6 +1,6 @@
 // Writing in the midst of a text: where words follow the caret, the status line offers to write there, and to fill in.
 
-import { find, onPress } from "../../components/dom.js";
+import { find, onPress, update } from "../../components/dom.js";
 
 /**
  * Where words are to arrive for a caret at `at`: before a space in front of it, so that they begin with one of their
@@ -22,7 +22,7 @@ export function offerAtCaret(root, area, { isRunning, write }) {
   const place = () => (area.selectionStart === area.selectionEnd ? placeFor(area.value, area.selectionEnd) : null);
 
   function show() {
-    line.hidden = isRunning() || place() === null;
+    update(line, { hidden: isRunning() || place() === null });
   }
 
   /** @param {boolean} fills */

@@ -1,7 +1,7 @@
 // The editor: one text that a person and the model write in turns, with buttons, status line and messages.
 // The text is in sheet.js and writing.js, the model's turn in generation.js.
 
-import { bringIntoView, finder, isComposing, isDialogOpen, isRunKey, isTextField, makeButton, onPress, setText, showRunKey, swapButtons, undoOrRedo } from "../../components/dom.js";
+import { bringIntoView, finder, isComposing, isDialogOpen, isRunKey, isTextField, makeButton, onPress, setText, showRunKey, swapButtons, undoOrRedo, update } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { tail as endOf } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
@@ -221,7 +221,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   // While words arrive that the person has scrolled away from.
   function showToEnd() {
-    $(".to-end").hidden = !generation.isRunning || sheet.isAtEnd || Boolean(generation.rest);
+    update($(".to-end"), { hidden: !generation.isRunning || sheet.isAtEnd || Boolean(generation.rest) });
   }
 
   /** @param {boolean} isRunning */
@@ -260,14 +260,14 @@ export function mount({ element, trigger, props, server, watch }) {
     if (hasLength) $(".count").classList.toggle("is-full", Boolean(context) && length >= (context ?? 0) && !unread.tokens);
     const run = isRunning ? describeRunning(progress, state.status) : end ? describeEnd(end) : "";
     setText($(".run"), run);
-    $(".run").title = end ? describeDrafts(end) : "";
-    button("keep-seed").hidden = !end;
+    update($(".run"), { title: end ? describeDrafts(end) : "" });
+    update(button("keep-seed"), { hidden: !end });
     if (end) setText(button("keep-seed"), t("run.seed", { seed: String(end.seed) }));
     atCaret.show();
     const hint = isRunning || isHealing || !known?.hint ? "" : told(known.hint);
     setText($(".hint"), ahead.text ? t("editor.typed_ahead", { text: endOf(ahead.text, SHOWN_AHEAD) }) : hint);
-    $(".hint").title = hint;
-    button("heal").hidden = !hint;
+    update($(".hint"), { title: hint });
+    update(button("heal"), { hidden: !hint });
   }
 
   /** For screen readers. @param {string} text */

@@ -1,6 +1,6 @@
 // Memory and note of the session: a panel above the sheet, and both in grey where the model reads them.
 
-import { find, setText } from "../../components/dom.js";
+import { find, setText, update } from "../../components/dom.js";
 import { on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { MOST_LINES, MOST_MEMORY, MOST_NOTE, USUAL_LINES, placeOfNote, readMemory, textOfMemory } from "../../core/memory.js";
@@ -104,7 +104,7 @@ export class MemoryPanel {
   place() {
     const { memory } = sessions.current;
     const note = memory?.note.trim() ?? "";
-    this.mark.hidden = !note;
+    update(this.mark, { hidden: !note });
     if (!memory || !note) return;
     setText(find(this.mark, "span"), note);
     const at = placeOfNote(this.sheet.area.value, memory.lines);

@@ -1,7 +1,7 @@
 // A request's results besides the text. The editor sends its records ("record") and the model's words in the
 // text ("written"); the event "take" asks the editor to replace these by another completion.
 
-import { bringIntoView, editorsField, finder, make, makeButton, visible } from "../../components/dom.js";
+import { bringIntoView, editorsField, finder, make, makeButton, update, visible } from "../../components/dom.js";
 import { describeMeasures } from "../../components/measures.js";
 import { emit, on } from "../../core/events.js";
 import { signed } from "../../core/format.js";
@@ -82,7 +82,7 @@ export function mount({ element }) {
     tokens({ tokens, index }, completion) {
       completion.tokens.push(...tokens);
       reveal('[data-of="completion"]');
-      $(".which").hidden = request?.n === 1;
+      update($(".which"), { hidden: request?.n === 1 });
       if (index === tables.completion.index) tables.completion.show(completion.tokens, index);
     },
     finished(record, completion) {

@@ -1,7 +1,7 @@
 // Probabilities in the text: the cells that are valid for the present text, their colours, the bar below, and
 // the cell at a position.
 
-import { find } from "../../components/dom.js";
+import { find, update } from "../../components/dom.js";
 import { t } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
 import { Stretch, TokenMemory, readTokens } from "../../core/tokens.js";
@@ -198,10 +198,10 @@ export class TokenView {
   /** @param {string} text */
   showBar(text) {
     this.showCaret();
-    this.bar.score.disabled = Boolean(this.live || this.asking) || !text;
+    update(this.bar.score, { disabled: Boolean(this.live || this.asking) || !text });
     if (!this.asking && this.refusal?.text === text) this.bar.measures.textContent = this.refusal.message;
     else if (!this.asking) this.bar.showMeasures(this.live ? [] : this.cells, text);
-    this.bar.end.hidden = !this.memory.endOf(text);
+    update(this.bar.end, { hidden: !this.memory.endOf(text) });
     const draw = () => this.isOn && this.bar.drawPlot(this.cells, this.painted?.length ?? 0);
     this.bar.plotLater(draw, Boolean(this.live));
   }
