@@ -32,6 +32,8 @@ def test_a_field_ends_with_a_number_that_its_control_can_have(visitor: Visitor) 
             "value => String(gptj.state.controls.temperature) === value", arg=value
         )
     expect(visitor.notice).to_contain_text("Temperature goes from 0 to 2: -1 became 0.")
+    temperature.press("ArrowUp")
+    expect(visitor.notice).to_be_hidden()
     type_into(visitor, length, "1,200")
     expect(length).to_have_value("1200")
     visitor.open_group("Seed")

@@ -170,6 +170,18 @@ def test_the_end_of_the_context_is_passed_with_one_press(site: Site, visitor: Vi
     visitor.generate()
 
 
+def test_a_notice_and_what_is_said_go_with_the_text_that_they_are_about(
+    site: Site, visitor: Visitor
+) -> None:
+    context = site.status()["context_length"]
+    visitor.prompt.fill("one two three four five " * context)
+    visitor.page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text("let its beginning be left out")
+    expect(visitor.page.locator('.editor .sr-only[role="status"]')).to_be_empty()
+    visitor.prompt.fill("The fox ran home.")
+    expect(visitor.notice).to_be_hidden()
+
+
 def test_perplexity_is_two_to_the_power_of_the_bits_beside_it(visitor: Visitor) -> None:
     visitor.prompt.fill("Once upon a time there was a naïve 🦊 king who zxq.\n\nThe end")
     show_tokens(visitor)

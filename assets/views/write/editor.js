@@ -40,6 +40,7 @@ export function mount({ element, trigger, props, server, watch }) {
   const ends = /** @type {Map<string, any>} */ (new Map()); // how requests ended, by the texts that they made
   /** @type {{text: string, tokens: number | null, hint?: Told | null, message?: string} | null} */
   let counted = null; // the last count, and the text that it is of
+  let noticed = /** @type {string | null} */ (null); // the text that the notice is about
   let isHealing = false; // whether the controls turn token healing on
 
   const sheet = new Sheet(root);
@@ -127,6 +128,7 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   function changed() {
+    if (noticed !== null && noticed !== writing.written.text) hideNotice();
     render();
     showButtons();
     scheduleCount();
@@ -293,9 +295,11 @@ export function mount({ element, trigger, props, server, watch }) {
   /**
    * `control` is the name of the one that is wrong; `actions` are names of buttons and what they do.
    * @param {string} message @param {string} [control] @param {[string, () => void][]} [actions]
+   * @param {string | null} [about] the text with which it goes; null: with none
    */
-  function showNotice(message, control, actions = []) {
+  function showNotice(message, control, actions = [], about = writing.written.text) {
     hideNotice();
+    noticed = about;
     $(".notice").hidden = false;
     $(".notice p").textContent = message;
     $(".notice .remark-actions").replaceChildren(...actions.map(([name, act]) => makeButton("link", name, act)));
@@ -307,12 +311,13 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   function hideNotice() {
+    noticed = null;
     $(".notice").hidden = true;
     document.querySelectorAll(".control[data-wrong]").forEach((node) => node.removeAttribute("data-wrong"));
   }
 
-  on("notice", (message) => showNotice(message));
-  on("keeping", (message) => message && showNotice(message));
+  on("notice", (message) => (message ? showNotice(message) : hideNotice()));
+  on("keeping", (message) => message && showNotice(message, "", [], null));
 
   /** @type {number | undefined} */
   let context;

@@ -231,7 +231,8 @@ export class Generation {
     const failed = how.reason === "error";
     this.words?.close(failed);
     this.tokens.end();
-    if (!failed) this.editor.say(`${how.message} ${t("run.written", { count: how.total })}`);
+    // what went wrong is said by its notice
+    this.editor.say(failed ? "" : `${how.message} ${t("run.written", { count: how.total })}`);
     emit("record", { event: "end", message: how.message });
     const { completions } = this.progress;
     this.editor.ended({ ...how, failed }, failed ? [] : this.completions.endings({ ...how, completions }));

@@ -43,8 +43,11 @@ export function mendNumberFields(fields) {
     document.execCommand("insertText", false, put ?? "");
   });
 
+  let isNoticed = false; // whether a value that was beyond its limits is said
   // A field that is empty for a moment keeps the control's value.
   on("input", (input, _field, event) => {
+    if (isNoticed) emit("notice", "");
+    isNoticed = false;
     if (input.type === "number" && input.value === "") event.stopImmediatePropagation();
   });
 
@@ -55,9 +58,12 @@ export function mendNumberFields(fields) {
     const text = isEmpty ? "" : value === null ? (before.get(input) ?? "") : String(value);
     before.set(input, text);
     if (input.value === text) return;
-    if (isBeyond(input.value, field)) emit("notice", t("panel.beyond", { control: labelOf(field.name), ...field, typed: input.value, value: text }));
+    const typed = input.value;
     input.value = text;
     input.dispatchEvent(new Event("input", { bubbles: true }));
+    if (!isBeyond(typed, field)) return;
+    emit("notice", t("panel.beyond", { control: labelOf(field.name), ...field, typed, value: text }));
+    isNoticed = true;
   }
 
   on("blur", settle);
