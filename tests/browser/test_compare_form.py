@@ -21,6 +21,16 @@ def comparer(visitor: Visitor) -> Comparer:
     return Comparer(visitor)
 
 
+def test_what_is_not_written_yet_is_not_marked_as_wrong(comparer: Comparer) -> None:
+    expect(comparer.cost).to_contain_text("Write a prompt, or take the text from the editor.")
+    expect(comparer.page.locator("#view-compare [data-wrong]")).to_have_count(0)
+    expect(comparer.page.locator("#view-compare [aria-invalid]")).to_have_count(0)
+    comparer.prompt.fill("A {x")
+    expect(comparer.page.locator("#view-compare [data-wrong] textarea")).to_have_count(1)
+    # the option beside the field is not what is wrong
+    expect(comparer.page.locator("[type=checkbox][aria-invalid]")).to_have_count(0)
+
+
 @pytest.mark.parametrize(
     ("prompt", "values", "length", "words"),
     [

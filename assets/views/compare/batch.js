@@ -112,12 +112,13 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   function showPlan() {
-    const isWrong = Boolean(planned?.message);
+    const isMissing = planned?.field === "prompt" && !field.file; // not written yet is not wrong
+    const isWrong = Boolean(planned?.message) && !isMissing;
     for (const field of root.querySelectorAll("[data-field]")) field.toggleAttribute("data-wrong", isWrong && field.getAttribute("data-field") === planned.field);
     template.toggleAttribute("aria-invalid", isWrong && planned.field === "prompt");
     const line = $(".batch-cost");
     line.classList.toggle("is-wrong", isWrong);
-    setText(line, isWrong ? planned.message : field.file && planned?.tokens ? cost(field.file.rows.length) : "");
+    setText(line, planned?.message ? planned.message : field.file && planned?.tokens ? cost(field.file.rows.length) : "");
     const first = planned?.prompt ?? "";
     $(".batch-first").hidden = !first || isWrong;
     setText($(".batch-first p"), head(first, SHOWN_PROMPT));

@@ -85,9 +85,11 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   function showPlan() {
-    form.markWrong(planned.message ? planned.field : null);
+    const isMissing = planned.field === "prompt" && !form.prompt.value; // not written yet is not wrong
+    const isWrong = Boolean(planned.message) && !isMissing;
+    form.markWrong(isWrong ? planned.field : null);
     const line = $(".compare-cost");
-    line.classList.toggle("is-wrong", Boolean(planned.message));
+    line.classList.toggle("is-wrong", isWrong);
     line.textContent = planned.message ?? cost(planned);
   }
 

@@ -156,7 +156,7 @@ export class Form {
     for (const box of this.root.querySelectorAll("[data-field]")) {
       const wrong = box.getAttribute("data-field") === field;
       box.toggleAttribute("data-wrong", wrong);
-      for (const input of box.querySelectorAll("textarea, input")) {
+      for (const input of box.querySelectorAll("textarea, input:not([type=checkbox])")) {
         if (wrong) input.setAttribute("aria-invalid", "true");
         else input.removeAttribute("aria-invalid");
       }
