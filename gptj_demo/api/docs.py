@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 _STYLE = """
+:root { color-scheme: light dark; }
 body { font: 16px/1.5 Georgia, serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fdfcf9; }
 h1, h2, h3 { font-weight: normal; line-height: 1.2; }

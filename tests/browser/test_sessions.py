@@ -45,6 +45,7 @@ def test_what_is_exported_and_imported_in_another_profile_is_the_same_tree(
     content = Path(download.value.path()).read_text(encoding="utf-8")
     other = visit(editor_site[0])
     imported(other, json.loads(content))
+    expect(person.page.get_by_text("Export", exact=True)).to_be_focused()
     assert json.loads(content)["nodes"] == exported(person.page)["nodes"]
     assert exported(person.page) == exported(other.page)
     assert other.text == person.text

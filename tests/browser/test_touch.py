@@ -68,5 +68,12 @@ def test_every_target_is_large_enough_for_a_finger(site: Site, visit: Visit) -> 
     person.open_group("Stopping")
     assert person.page.evaluate(SMALL_TARGETS) == []
     assert person.page.evaluate(SMALL_FIELDS) == []
+    # nothing of the panel is painted over the button that stays at its lower edge
+    covered = person.page.locator("#close-controls").evaluate(
+        """button => { const { left, right, top, bottom } = button.getBoundingClientRect();
+        const places = [...Array(20).keys()].map((i) => left + 1 + i * (right - left - 2) / 19);
+        return places.filter((x) => document.elementFromPoint(x, (top + bottom) / 2) !== button); }"""
+    )
+    assert covered == []
     overflow = "document.documentElement.scrollWidth - innerWidth"
     assert person.page.evaluate(overflow) <= 0

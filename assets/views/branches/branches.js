@@ -145,6 +145,7 @@ export function mount({ element }) {
       const { file, type, content } = sessions.export(/** @type {"json" | "markdown" | "text"} */ (dataset.form));
       download(file, type, content);
       exportMenu.open = false;
+      find(exportMenu, "summary").focus();
       say(t("branches.exported", { file }));
     },
     "open-session": unlessWriting(({ dataset }) => {
