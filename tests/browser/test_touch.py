@@ -72,7 +72,8 @@ def test_every_target_is_large_enough_for_a_finger(site: Site, visit: Visit) -> 
     covered = person.page.locator("#close-controls").evaluate(
         """button => { const { left, right, top, bottom } = button.getBoundingClientRect();
         const places = [...Array(20).keys()].map((i) => left + 1 + i * (right - left - 2) / 19);
-        return places.filter((x) => document.elementFromPoint(x, (top + bottom) / 2) !== button); }"""
+        const middle = (top + bottom) / 2;
+        return places.filter((x) => document.elementFromPoint(x, middle) !== button); }"""
     )
     assert covered == []
     overflow = "document.documentElement.scrollWidth - innerWidth"
