@@ -34,6 +34,14 @@
   preload({ rel: "preload", as: "fetch", crossOrigin: "anonymous", href: url(`texts/${language}.json`) });
   const modules = import(url("modules.js"));
   const load = async (path) => (await modules).load(path);
+  // A module may look for elements of another component, and Gradio renders them one after another. So the first
+  // is mounted when all have called; with a login, Gradio has no components before it.
+  const components = window.gradio_config?.components ?? [];
+  let missing = components.filter(({ props }) => String(props?.js_on_load ?? "").startsWith("gptj.mount(")).length;
+  let begin;
+  const isRendered = new Promise((resolve) => {
+    begin = () => setTimeout(resolve); // what is rendered with the last one is there then
+  });
   window.gptj = {
     load,
     views,
@@ -50,8 +58,10 @@
     // Pass a component's element to its module, in the order of the calls. It is hidden until then, so
     // that no input is lost.
     mount(path, component) {
+      missing -= 1;
+      if (missing <= 0) begin();
       const { element } = component;
-      const loading = Promise.all([load(path), load("core/i18n.js")]);
+      const loading = Promise.all([load(path), load("core/i18n.js"), isRendered]);
       element.style.visibility = "hidden";
       const show = () => element.style.removeProperty("visibility");
       const failed = (error) => {
