@@ -179,9 +179,14 @@ class Leases:
             )
 
     def _accept(self) -> None:
-        """Take the connections of engines, for ever."""
+        """Take the connections of engines until `stop`."""
         while True:
-            connection = self._listener.accept()
+            try:
+                connection = self._listener.accept()
+            except OSError:
+                if self._stopping.is_set():  # which has closed the listener
+                    return
+                raise
             try:
                 number = connection.recv()
             except (EOFError, OSError):  # the process has ended already
