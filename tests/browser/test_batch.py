@@ -131,6 +131,19 @@ BAD_FILES = {
 }
 
 
+def test_before_a_file_is_chosen_only_a_faulty_template_is_marked_as_wrong(
+    batcher: Batcher,
+) -> None:
+    wrong = batcher.page.locator(".batch [data-wrong] textarea")
+    line = batcher.page.locator(".batch-cost")
+    batcher.template.fill("Once upon a time")
+    expect(line).to_contain_text("Write the name of a column in braces")
+    expect(wrong).to_have_count(0)
+    batcher.template.fill("Once upon a {time")
+    expect(line).to_contain_text("is never closed")
+    expect(wrong).to_have_count(1)
+
+
 def test_a_file_that_cannot_be_read_changes_nothing(batcher: Batcher) -> None:
     batcher.open(table(2))
     expect(batcher.page.locator(".batch-first p")).to_contain_text("Ann")

@@ -25,6 +25,7 @@ const PART_CHARACTERS = 400_000; // a part must fit into the body of a request
 const MOST_TRIES = 3; // of a part that is not answered
 const SHOWN_PROMPT = 1200; // characters
 const TEMPLATE_KEY = "gptj-playground/batch-template";
+const NOT_WRITTEN = ["batch.no_template", "batch.no_placeholder"]; // what a template lacks before one has written it
 const TABLE_TYPE = "text/csv";
 const LINES_TYPE = "application/jsonl";
 
@@ -112,13 +113,13 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   function showPlan() {
-    const isMissing = planned?.field === "prompt" && !field.file; // not written yet is not wrong
-    const isWrong = Boolean(planned?.message) && !isMissing;
+    const isUnwritten = !field.file && NOT_WRITTEN.includes(planned?.code);
+    const isWrong = Boolean(planned?.message) && !isUnwritten;
     for (const field of root.querySelectorAll("[data-field]")) field.toggleAttribute("data-wrong", isWrong && field.getAttribute("data-field") === planned.field);
     template.toggleAttribute("aria-invalid", isWrong && planned.field === "prompt");
     const line = $(".batch-cost");
     line.classList.toggle("is-wrong", isWrong);
-    setText(line, planned?.message ? planned.message : field.file && planned?.tokens ? cost(field.file.rows.length) : "");
+    setText(line, planned?.message ?? (field.file && planned?.tokens ? cost(field.file.rows.length) : ""));
     const first = planned?.prompt ?? "";
     $(".batch-first").hidden = !first || isWrong;
     setText($(".batch-first p"), head(first, SHOWN_PROMPT));

@@ -85,8 +85,8 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   function showPlan() {
-    const isMissing = planned.field === "prompt" && !form.prompt.value; // not written yet is not wrong
-    const isWrong = Boolean(planned.message) && !isMissing;
+    const isUnwritten = planned.field === "prompt" && !form.prompt.value; // the message asks for a prompt
+    const isWrong = Boolean(planned.message) && !isUnwritten;
     form.markWrong(isWrong ? planned.field : null);
     const line = $(".compare-cost");
     line.classList.toggle("is-wrong", isWrong);
