@@ -1,5 +1,5 @@
-// Runs first in the page's head: loads the modules. The server replaces CONFIG by
-// {base, views, languages}. Gradio's event scripts and the tests use the global `gptj`.
+// Runs first in the page's head: loads the modules. The server replaces CONFIG by {base, views, languages}.
+// Gradio's event scripts and the tests use the global `gptj`.
 (() => {
   const { base, views, languages } = CONFIG;
   let kept = null; // the visitor's choices, see components/language.js and components/theme.js
@@ -34,13 +34,13 @@
   preload({ rel: "preload", as: "fetch", crossOrigin: "anonymous", href: url(`texts/${language}.json`) });
   const modules = import(url("modules.js"));
   const load = async (path) => (await modules).load(path);
-  // A module may look for elements of another component, and Gradio renders them one after another. So the first
-  // is mounted when all have called; with a login, Gradio has no components before it.
+  // Gradio renders the components one after another, and a module may use elements of another component. So no
+  // module is mounted before all components have called `mount`. The page of a login has no components.
   const components = window.gradio_config?.components ?? [];
   let missing = components.filter(({ props }) => String(props?.js_on_load ?? "").startsWith("gptj.mount(")).length;
   let begin;
   const isRendered = new Promise((resolve) => {
-    begin = () => setTimeout(resolve); // what is rendered with the last one is there then
+    begin = () => setTimeout(resolve); // after Gradio has rendered what belongs to the last one
   });
   window.gptj = {
     load,

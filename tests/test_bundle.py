@@ -1,4 +1,4 @@
-"""The one file in which the page's modules are served: it runs as the modules themselves do."""
+"""The file that holds all modules of the page: it behaves as the separate modules do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path, modules: dict[str, str], code: str) -> Any:
 
 
 def test_each_module_exports_what_it_exports_by_itself(tmp_path: Path) -> None:
-    # beside the texts, which a module reads by an address relative to its own
+    # core/i18n.js reads the texts from this folder
     texts = tmp_path / "texts"
     texts.symlink_to(ROOT / "assets/texts")
     file = tmp_path / "modules.mjs"

@@ -76,8 +76,7 @@ export function setText(node, text) {
 }
 
 /**
- * Set properties only where they differ: the browser works styles out anew for an attribute that is set to what it
- * is already.
+ * Set properties only where they differ: the browser recalculates styles even for an attribute that keeps its value.
  * @template {HTMLElement} T
  * @param {T} node @param {Partial<T>} values
  */

@@ -1,7 +1,7 @@
 """The page's files: markup, styles and data to build it, scripts and texts to serve.
 
-Their URLs contain the hash of all of them. So browsers may cache them for good, and an update takes
-effect at once.
+The URL of each served file contains a hash of all of them. So browsers may cache the files for
+good, and an update takes effect at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Joins the page's ES modules into one file, because a browser takes long to ask for a hundred.
+"""Joins the page's ES modules into one file, so that a browser requests one file and not a hundred.
 
-Each module becomes an asynchronous function that imports what it needs and returns what it exports;
-it runs when it is first needed, as a module does. Only the forms of import and export that the
-page's modules use are understood, and `bundle` refuses others.
+Each module becomes an asynchronous function that returns the module's exports. The function runs
+when the module is first imported. `bundle` reads the forms of import and export that the page's
+modules use, and refuses others.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ export const load = (path) => modules[path]();
 
 
 def bundle(modules: Mapping[str, str]) -> str:
-    """One ES module with all of `modules`, sources by path, and a function `load(path)`.
+    """One ES module that contains all of `modules` and exports `load(path)`.
 
-    Raises `ValueError` for a module with other forms of import or export than those that are
-    replaced, and for an import of what is not there.
+    `modules` has the sources by path. Raises `ValueError` for a form of import or export that is
+    not read, and for an import of a module that is missing.
     """
     joined = (_wrap(path, source, modules) for path, source in sorted(modules.items()))
     return "".join((_BEGIN, *joined, _END))
@@ -56,7 +56,7 @@ def _wrap(path: str, source: str, modules: Mapping[str, str]) -> str:
     body = _EXPORT.sub("", _IMPORT.sub(imported, source))
     if other := _OTHER.search(body):
         raise ValueError(f"{path} has a form of import or export that is not read: {other[0]}")
-    # relative addresses of a module are those of its own path
+    # relative addresses start at the module's own path, not at the bundle's
     body = body.replace("import.meta.url", f'new URL("{path}", import.meta.url).href')
     names = ", ".join(exported)
     return f'modules["{path}"] = once(async () => {{\n{body}\nreturn {{ {names} }};\n}});\n'

@@ -126,7 +126,7 @@ def test_the_page_shows_that_the_gpu_sleeps_wakes_and_sleeps_again(
         lines = person.page.evaluate("window.lines")
         return any(all(part in one for part in parts) for one in lines)
 
-    # the page asks once a second, and the sample model may have written everything in less
+    # the page asks for the state once a second, and a lease can be over in less
     for _ in range(50):
         if not is_said("waking the GPU"):
             expect(line).to_contain_text("GPU asleep")

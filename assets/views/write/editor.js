@@ -295,7 +295,7 @@ export function mount({ element, trigger, props, server, watch }) {
   /**
    * `control` is the name of the one that is wrong; `actions` are names of buttons and what they do.
    * @param {string} message @param {string} [control] @param {[string, () => void][]} [actions]
-   * @param {string | null} [about] the text with which it goes; null: with none
+   * @param {string | null} [about] the text that the notice is about; null: no text
    */
   function showNotice(message, control, actions = [], about = writing.written.text) {
     hideNotice();

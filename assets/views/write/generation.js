@@ -231,7 +231,7 @@ export class Generation {
     const failed = how.reason === "error";
     this.words?.close(failed);
     this.tokens.end();
-    // what went wrong is said by its notice
+    // a notice tells what went wrong
     this.editor.say(failed ? "" : `${how.message} ${t("run.written", { count: how.total })}`);
     emit("record", { event: "end", message: how.message });
     const { completions } = this.progress;

@@ -179,12 +179,12 @@ class Leases:
             )
 
     def _accept(self) -> None:
-        """Take the connections of engines until `stop`."""
+        """Accept the connections of engines until `stop` is called."""
         while True:
             try:
                 connection = self._listener.accept()
             except OSError:
-                if self._stopping.is_set():  # which has closed the listener
+                if self._stopping.is_set():  # `stop` has closed the listener
                     return
                 raise
             try:
