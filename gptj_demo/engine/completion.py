@@ -40,6 +40,7 @@ class Completion:
         self.known_scores = list(known_scores)
         self._request = request
         self._params = request.params
+        given = len(request.prompt_token_ids) + len(written.token_ids)
         self.sequence = Sequence(
             request.request_id,
             request.prompt_token_ids,
@@ -47,6 +48,10 @@ class Completion:
             first_scored=0 if sampler.index else first_scored(request) + len(self.known_scores),
             generated_token_ids=list(written.token_ids),
             resumed=len(written.token_ids),
+            max_new_tokens=min(
+                max(0, self._params.max_new_tokens - len(written.token_ids)),
+                vocabulary.context_length - given,
+            ),
             visitor=request.visitor,
         )
         self.sampler = sampler

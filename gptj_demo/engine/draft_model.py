@@ -6,8 +6,8 @@ same token wherever their probabilities are alike (Leviathan, Kalman and Matias 
 random numbers in place of rejection sampling).
 
 What the cache holds is compared with a row's tokens at each draft. So nothing has to tell it of
-rejected tokens, ends, retries and reused prefixes: it is cut back to what agrees and reads the
-rest.
+rejected tokens and ends: it is cut back to what agrees and reads the rest. Its pages are those of
+the large model's cache, shared in the same way.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 import torch
 
 from gptj_demo.engine.end_conditions import ended_by
-from gptj_demo.engine.model import Chunk, ForwardModel
+from gptj_demo.engine.model import Chunk, ForwardModel, KVCache
 from gptj_demo.engine.model import Rows as DecodeRows
-from gptj_demo.engine.prefix_cache import common_length
+from gptj_demo.engine.prefix_cache import Placement, common_length
 from gptj_demo.engine.sampling import RowSampler, SamplerBatch
 from gptj_demo.engine.scheduler import Sequence
 from gptj_demo.engine.speculation import MOST_DRAFTED, Drafter, PassCost, measure_passes
+from gptj_demo.pages import PAGE_TOKENS
 
 _MOST_READ = 128
 """Tokens that a step reads to catch up with texts, at most: the other rows wait for them."""
@@ -39,10 +40,10 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 32, 512
 
 
 class DraftModel(Drafter):
-    """A draft model and its KV cache, which has the slots of the large model's.
+    """A draft model and its KV cache, which has the slots and pages of the large model's.
 
-    Ids below `vocabulary` can be drafted, except `unused`. `target` is what a pass of the large
-    model costs.
+    `target` is the large model's cache, and `passes` what its passes cost. Ids below `vocabulary`
+    can be drafted, except `unused`.
     """
 
     name = "model"
@@ -51,25 +52,25 @@ class DraftModel(Drafter):
     def __init__(
         self,
         model: ForwardModel,
-        max_streams: int,
+        target: KVCache,
         vocabulary: int,
         unused: torch.Tensor | None,
-        target: PassCost,
+        passes: PassCost,
     ) -> None:
         if not model.verifies:
             raise ValueError("the draft model's forward path takes one token of a slot at a time")
         self._model = model
         self._vocabulary = vocabulary
         self._unused = unused
-        self._cache = model.make_cache(max_streams)
+        self._cache = model.make_cache(target.max_streams, target.pages * PAGE_TOKENS)
         # the tokens of each slot whose keys and values the cache holds
-        self._held: list[list[int]] = [[] for _ in range(max_streams)]
+        self._held: list[list[int]] = [[] for _ in range(target.max_streams)]
         self._records: dict[Sequence, _Record] = {}
         self._usual_rates = dict(_FIRST_RATES)
         model.prefill(self._cache, Chunk([0] * _MOST_PENDING, 0, 0))  # compiles what it needs
-        passes = measure_passes(model, self._cache)
-        self._token_cost = passes.seconds / target.seconds
-        self._row_cost = passes.row
+        own = measure_passes(model, self._cache)
+        self._token_cost = own.seconds / passes.seconds
+        self._row_cost = own.row
 
     def cost(self, rows: int) -> float:
         return self._token_cost * (1 + self._row_cost * (rows - 1)) / rows
@@ -102,10 +103,12 @@ class DraftModel(Drafter):
             turn += 1
         return drafts
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        length = min(length, len(self._held[source]))
-        self._cache.copy(source, target, length)
-        self._held[target] = self._held[source][:length]
+    def place(self, placement: Placement) -> None:
+        self._cache.place(placement.slot, placement.pages, placement.copied)
+        source = placement.source
+        self._held[placement.slot] = (
+            [] if source is None else self._held[source][: placement.reused]
+        )
 
     def forget(self, row: Sequence) -> None:
         record = self._records.pop(row, None)
@@ -169,8 +172,7 @@ class DraftModel(Drafter):
         for one, sampled in zip(going, batch.sample(logits, steps), strict=True):
             if sampled.token_id is not None:
                 one.draft.append(sampled.token_id)
-            elif sampled.ended is None:  # NaN: of rows that attend together, a mask keeps it in
-                self._cache.clear(one.row.slot, len(self._held[one.row.slot]))
+            elif sampled.ended is None:  # NaN
                 self._held[one.row.slot].clear()
             one.pending = [] if sampled.token_id is None else [sampled.token_id]
 

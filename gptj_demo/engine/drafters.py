@@ -32,7 +32,7 @@ def start_speculation(
     logger.info("one more token in a pass costs %.2f of a pass of one", passes.row)
     drafters: list[Drafter] = [PromptLookup()]
     if draft is not None:
-        drafter = DraftModel(draft, cache.max_streams, vocabulary, unused, passes)
+        drafter = DraftModel(draft, cache, vocabulary, unused, passes)
         logger.info("drafting a token costs %.2f of a pass of one", drafter.cost(1))
         drafters.append(drafter)
     return Speculation(drafters, passes.row)

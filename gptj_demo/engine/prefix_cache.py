@@ -1,8 +1,9 @@
-"""Chooses a prompt's slot in the KV cache and finds the longest cached prefix.
+"""Chooses a prompt's slot and pages in the KV cache, and shares cached prefixes.
 
 A slot keeps its tokens after its sequence has ended, so a new prompt can reuse the longest prefix
-in any slot, by taking the slot over or by copying from it. A radix tree over the tokens of all
-slots finds that prefix; a look-up is linear in the prompt and independent of the number of slots.
+in any slot: whole pages are shared by reference, and the rest of a page is copied. A radix tree
+over the tokens of all slots finds that prefix; a look-up is linear in the prompt and independent of
+the number of slots. Where pages are missing, kept prefixes go, the least recently used first.
 Independent of torch and of requests.
 """
 
@@ -13,35 +14,43 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
-# tokens; copying a shorter prefix costs more than computing it
+from gptj_demo.engine.page_pool import PagePool
+from gptj_demo.pages import PAGE_TOKENS, page_count
+
+# tokens; sharing a shorter prefix costs more than computing it
 MIN_REUSED_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A prompt's slot; its first `reused` tokens come from the slot `source`.
+    """A prompt's slot and the slot's pages; the first `reused` tokens come from the slot `source`.
 
-    `source` is None if nothing is to be copied: the slot itself holds them, or there are none.
+    `source` is None where nothing is reused. `copied` are a page and the new page that gets a copy
+    of it.
     """
 
     slot: int
+    pages: tuple[int, ...]
     reused: int
     source: int | None
+    copied: tuple[int, int] | None
 
 
 class PrefixCache:
-    """The tokens that each slot holds, and the order in which free slots are reused.
+    """The tokens and pages that each slot holds, and the order in which free slots are reused.
 
     `computed(slot, start)` returns the tokens from position `start` on whose keys and values the
     slot's sequence has computed. It is called only if the result could matter, so a running
     sequence costs nothing until a prompt arrives that begins like it.
     """
 
-    def __init__(self, slots: int, computed: Callable[[int, int], Tokens[int]]) -> None:
+    def __init__(self, slots: int, pages: int, computed: Callable[[int, int], Tokens[int]]) -> None:
         self._tree = PrefixTree(slots)
+        self._pool = PagePool(pages)
+        self._pages: list[list[int]] = [[] for _ in range(slots)]
         self._computed = computed
         self._empty = list(range(slots))  # a heap: free slots that hold nothing
-        self._kept: dict[int, None] = {}  # free slots that hold tokens, first freed first
+        self._kept: dict[int, None] = {}  # free slots that hold tokens, least recently used first
         self._held = 0  # bit mask of the slots that are not free
 
     @property
@@ -49,39 +58,85 @@ class PrefixCache:
         """Slots that no sequence holds."""
         return len(self._empty) + len(self._kept)
 
-    def place(self, prompt: Tokens[int], most_reused: int) -> Placement:
-        """Take a free slot for a prompt of which it then holds the reused prefix.
+    def place(self, prompt: Tokens[int], most_reused: int, length: int) -> Placement | None:
+        """Take a free slot with pages for `length` tokens, which begin with `prompt`.
 
-        There must be a free slot. Empty ones come first, lowest number first, which keeps rows
-        together; then the one that was freed longest ago. At most `most_reused` tokens are reused:
-        the logits after later ones are wanted.
+        None, and nothing has happened, if running sequences hold too many pages. There must be a
+        free slot. Empty ones come first, lowest number first, which keeps rows together; then the
+        least recently used one. At most `most_reused` tokens are reused: the logits after later
+        ones are wanted.
         """
-        slot = self._empty[0] if self._empty else next(iter(self._kept))
         reused, source = self._longest(prompt, most_reused)
         if reused < MIN_REUSED_TOKENS:
-            reused, source = 0, slot
-        elif source in self._kept and reused >= self._tree.lengths[source] // 2:
-            slot = source  # taking the slot over loses little else
-        if slot in self._kept:
-            del self._kept[slot]
-        else:
-            heapq.heappop(self._empty)
-        self._held |= 1 << slot
-        self._tree.clear(slot)
-        self._tree.extend(slot, prompt[:reused])
-        return Placement(slot, reused, source if reused and source != slot else None)
+            reused, source = 0, -1
+        shared = self._pages[source][: reused // PAGE_TOKENS] if reused else []
+        if not self._pool.can_run(shared, page_count(length)):
+            return None
 
-    def release(self, slot: int, *, keep: bool) -> None:
-        """Free a slot; with `keep`, later prompts may reuse its tokens."""
+        if source in self._kept and reused >= self._tree.lengths[source] // 2:
+            slot = source  # taking the slot over loses little else
+        elif self._empty:
+            slot = heapq.heappop(self._empty)
+        else:
+            slot = next(iter(self._kept))
+        if source in self._kept:  # used now
+            del self._kept[source]
+            self._kept[source] = None
+        self._pool.run(shared)
+        partly = self._pages[source][len(shared)] if reused % PAGE_TOKENS else None
+        new: list[int] = []
+        if slot == source and partly is not None and self._pool.is_own(partly):
+            self._pages[slot].remove(partly)  # goes on in its place
+            self._pool.run([partly])
+            self._pool.drop([partly])
+            new, partly = [partly], None
+        self._kept.pop(slot, None)
+        self._empty_slot(slot)
+        missing = page_count(length) - len(shared) - len(new)
+        while self._pool.free < missing:
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            self._empty_slot(oldest)
+            heapq.heappush(self._empty, oldest)
+        taken = self._pool.take(missing)
+        copied = None if partly is None else (partly, taken[0])
+        self._pages[slot] = [*shared, *new, *taken]
+        self._held |= 1 << slot
+        self._tree.extend(slot, prompt[:reused])
+        return Placement(slot, tuple(self._pages[slot]), reused, source if reused else None, copied)
+
+    def release(self, slot: int, *, keep: bool) -> list[int]:
+        """Free a slot; with `keep`, later prompts may reuse its tokens.
+
+        Returns the pages that nobody holds any more and that may hold NaN.
+        """
         self._held &= ~(1 << slot)
+        pages = self._pages[slot]
+        self._pool.stop(pages)
+        unsound: list[int] = []
         if keep:
             self._update(slot)
+            used = page_count(self._tree.lengths[slot])
+            self._pool.drop(pages[used:])
+            del pages[used:]
         else:
-            self._tree.clear(slot)
+            unsound = self._empty_slot(slot)
         if self._tree.lengths[slot]:
             self._kept[slot] = None
         else:
             heapq.heappush(self._empty, slot)
+        return unsound
+
+    def check_integrity(self) -> None:
+        """Raise `RuntimeError` if the pool does not count the slots' pages; for tests."""
+        held = [slot for slot in range(len(self._pages)) if self._held >> slot & 1]
+        self._pool.check_integrity(self._pages, [self._pages[slot] for slot in held])
+
+    def _empty_slot(self, slot: int) -> list[int]:
+        """Forget a slot's tokens and drop its pages; those that nobody holds any more."""
+        self._tree.clear(slot)
+        pages, self._pages[slot] = self._pages[slot], []
+        return self._pool.drop(pages)
 
     def _longest(self, prompt: Tokens[int], limit: int) -> tuple[int, int]:
         """The longest prefix of `prompt[:limit]` that a slot holds, and the lowest such slot."""

@@ -1,4 +1,4 @@
-"""Runs a step: copies, one decode of all running rows, prefill chunks, sampling.
+"""Runs a step: placements, one decode of all running rows, prefill chunks, sampling.
 
 On CUDA the forward pass of the next step is queued as soon as the tokens of this one are on the
 device, before the host has them, so the GPU computes while the host turns tokens into text. If a
@@ -61,14 +61,18 @@ class Runner:
         max_streams: int,
         vocabulary: int,
         unused_token_ids: Rows[int] = (),
+        max_tokens: int | None = None,
     ) -> None:
-        """Ids below `vocabulary` can be sampled, except `unused_token_ids`."""
+        """Ids below `vocabulary` can be sampled, except `unused_token_ids`.
+
+        The KV cache holds `max_tokens`, by default a context for each stream.
+        """
         self.model = model
         self.vocabulary = vocabulary
         self._unused = (
             upload(unused_token_ids, torch.int64, model.device) if unused_token_ids else None
         )
-        self.cache = model.make_cache(max_streams)
+        self.cache = model.make_cache(max_streams, max_tokens)
         self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
         # the queued step: each row's index in its logits
@@ -100,7 +104,7 @@ class Runner:
             self._scores[sequence.key] = (sampler.params.logprobs or 0, [])
 
     def remove(self, sequence: Sequence) -> bool:
-        """Forget a completion that is over; whether its slot's KV can be reused."""
+        """Forget a completion that is over; whether its keys and values can be reused."""
         sampler = self._samplers.pop(sequence.key)
         self._scores.pop(sequence.key, None)
         if self.speculation is not None:
@@ -109,18 +113,17 @@ class Runner:
         has_decoded = len(sequence.generated_token_ids) > sequence.resumed
         is_sound = (has_decoded or sequence.key in self._read) and not sampler.broken
         self._read.discard(sequence.key)
-        if sequence.slot >= 0 and not is_sound:
-            # one more position than it has: a step may have been queued ahead
-            self.cache.clear(sequence.slot, sequence.length + 1)
         return is_sound
 
     @torch.inference_mode()
     def run(self, step: Step) -> StepResult:
         """One step; tokens are appended to their sequences."""
-        for copy in step.copies:
-            self.cache.copy(copy.source, copy.target, copy.length)
+        for page in step.cleared:
+            self.cache.clear(page)
+        for placement in step.placements:
+            self.cache.place(placement.slot, placement.pages, placement.copied)
             if self.speculation is not None:
-                self.speculation.copy(copy.source, copy.target, copy.length)
+                self.speculation.place(placement)
         logits = self._take_ahead(step.decode)  # fp32 [wanted, padded_vocabulary]
         drafts = self._draft(step.decode)
         batch = Batch(

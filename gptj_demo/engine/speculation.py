@@ -20,8 +20,10 @@ import torch
 from gptj_demo.engine.model import Batch, ForwardModel
 from gptj_demo.engine.model import Rows as DecodeRows
 from gptj_demo.engine.model.kv_cache import KVCache
+from gptj_demo.engine.prefix_cache import Placement
 from gptj_demo.engine.sampling import RowSampler
 from gptj_demo.engine.scheduler import Sequence
+from gptj_demo.pages import page_count
 
 MOST_DRAFTED = 8
 """Tokens that are verified after one, at most."""
@@ -64,8 +66,8 @@ class Drafter(ABC):
         changed.
         """
 
-    def copy(self, source: int, target: int, length: int) -> None:  # noqa: B027
-        """Take note that a slot gets the first positions of another one."""
+    def place(self, placement: Placement) -> None:  # noqa: B027
+        """Take note that a slot gets a new sequence, and pages."""
 
     def forget(self, row: Sequence) -> None:  # noqa: B027  # not all keep something
         """Drop what is kept of a sequence that has ended."""
@@ -124,10 +126,10 @@ class Speculation:
                 proposals[number] = Proposal(draft, drafter.name)
         return proposals
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Take note that a slot gets the first positions of another one."""
+    def place(self, placement: Placement) -> None:
+        """Take note that a slot gets a new sequence, and pages."""
         for drafter in self._drafters:
-            drafter.copy(source, target, length)
+            drafter.place(placement)
 
     def forget(self, row: Sequence) -> None:
         """Drop what is kept of a sequence that has ended."""
@@ -192,14 +194,15 @@ class PassCost(NamedTuple):
 def measure_passes(model: ForwardModel, cache: KVCache) -> PassCost:
     """What passes of the model cost.
 
-    Writes to the first slot, which must be empty. Passes of one row and of several alternate, and
-    the fastest of each counts.
+    Writes to the first slot and the first pages, which must be empty. Passes of one row and of
+    several alternate, and the fastest of each counts.
     """
     start = min(_MEASURED_POSITION, model.shape.context_length - max(_MEASURED_ROWS))
     batches = [
         Batch(DecodeRows([0] * count, range(start, start + count), [0] * count))
         for count in _MEASURED_ROWS
     ]
+    cache.place(0, range(1, 1 + page_count(start + max(_MEASURED_ROWS))))
     seconds = [math.inf] * len(batches)
     for batch in batches:  # the first time takes longer
         model.forward(cache, batch)
@@ -210,6 +213,7 @@ def measure_passes(model: ForwardModel, cache: KVCache) -> PassCost:
             begin = time.perf_counter()
             model.forward(cache, batch)
             seconds[number] = min(seconds[number], time.perf_counter() - begin)
+    cache.place(0, ())
     fewer, more = _MEASURED_ROWS
     measured = (seconds[1] - seconds[0]) / (more - fewer) / seconds[0]
     return PassCost(seconds[0], max(_LEAST_ROW_COST, model.least_row_cost, measured))

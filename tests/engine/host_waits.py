@@ -21,7 +21,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from gptj_demo.engine.model import Batch
+from gptj_demo.engine.model import Batch, KVCache
+from gptj_demo.engine.prefix_cache import Placement
 from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.sampling import SamplerBatch
 from gptj_demo.engine.scheduler import PrefillChunk, Sequence, Step
@@ -90,8 +91,17 @@ class FakeModel:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def make_cache(self, max_streams: int) -> Any:
-        return None
+    def make_cache(self, max_streams: int, max_tokens: int | None = None) -> KVCache:
+        return KVCache(
+            layers=1,
+            max_streams=max_streams,
+            context_length=self.shape.context_length,
+            heads=1,
+            head_dim=2,
+            allocate=lambda shape: torch.zeros(shape, device=self.device),
+            device=self.device,
+            max_tokens=max_tokens,
+        )
 
     def forward(self, cache: Any, batch: Batch) -> torch.Tensor:
         count = sum(chunk.wanted for chunk in batch.chunks)
@@ -114,7 +124,7 @@ def run_steps() -> None:
     """A prompt with scores that is read, then decode steps that are queued ahead."""
     with fake_device() as device:
         model: Any = FakeModel(device)
-        runner = Runner(model, 2, VOCABULARY, unused_token_ids=(3,))
+        runner = Runner(model, 2, VOCABULARY, unused_token_ids=(3,), max_tokens=128)
         rows = [Row({"logprobs": 2, "echo": True}, (1, 2, 3)), Row({"top_p": 0.9}, (4, 5))]
         sequences = [
             Sequence(n, row.prompt, first_scored=int(n == 0)) for n, row in enumerate(rows)
@@ -123,9 +133,10 @@ def run_steps() -> None:
             runner.add(sequence, row.sampler())
             sequence.slot = number
         chunks = [PrefillChunk(one, 0, one.prompt_length) for one in sequences]
-        runner.run(Step([], [], [], chunks))
+        placements = [Placement(0, (2, 3), 0, None, None), Placement(1, (2, 1), 20, 0, (3, 1))]
+        runner.run(Step([], [4], placements, [], chunks))
         for _ in range(3):
-            runner.run(Step([], [], sequences, []))
+            runner.run(Step([], [], [], sequences, []))
 
 
 def waits() -> dict[str, str]:

@@ -12,10 +12,11 @@ from gptj_demo.engine.model import Chunk, Rows
 from gptj_demo.engine.model.cuda.graphs import DecodeGraphs, buckets
 from gptj_demo.engine.model.cuda.model import CudaModel
 from gptj_demo.engine.runner import Runner
+from gptj_demo.pages import PAGE_TOKENS
 from tests.engine.checkpoints import TEXT_TOKENS, make_model
 from tests.engine.devices import DEVICE, NO_GPU, NO_TRITON
 from tests.engine.forward import built
-from tests.engine.graphs import Bench, all_kinds, larger_model, recorder, request
+from tests.engine.graphs import CONTEXT, Bench, all_kinds, larger_model, recorder, request
 
 
 def test_buckets_double_up_to_the_number_of_streams() -> None:
@@ -86,7 +87,9 @@ def test_rows_that_pad_the_batch_store_nothing(kernels: Any) -> None:
     before = storage.clone()
     bench.graphs.launch(Rows([5, 6, 7], [9, 0, 30], [6, 2, 3]))
     touched = (storage != before).flatten(4).any(dim=4).any(dim=2).nonzero().tolist()
-    expected = [[layer, *p] for layer in range(2) for p in ([2, 0], [3, 30], [6, 9])]
+    each = CONTEXT // PAGE_TOKENS  # a slot's pages follow those of the slot before it
+    places = ([1 + 2 * each, 0], [1 + 3 * each + 1, 14], [1 + 6 * each, 9])
+    expected = [[layer, *place] for layer in range(2) for place in places]
     assert touched == expected
 
 

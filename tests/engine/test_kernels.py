@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gptj_demo.engine.model.cuda import kernels as torch_kernels
+from gptj_demo.pages import PAGE_TOKENS
 from tests.engine.devices import DEVICE, NO_GPU, NO_TRITON
 
 
@@ -24,6 +25,23 @@ def ints(values: list[int]) -> torch.Tensor:
 
 
 # ---- attention
+
+
+def paged(slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cache's pages in no order, and its tables, from [slots, 2 * heads, context, head_dim]."""
+    count, heads, context, head_dim = slots.shape
+    each = context // PAGE_TOKENS
+    order = list(range(count * each))
+    random.Random(6).shuffle(order)
+    tables = ints(order).view(count, each)
+    pages = slots.new_empty(count * each, heads, PAGE_TOKENS, head_dim)
+    pages[tables] = slots.view(count, heads, each, PAGE_TOKENS, head_dim).transpose(1, 2)
+    return pages, tables
+
+
+def by_slot(pages: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
+    """What `paged` took."""
+    return pages[tables].transpose(1, 2).flatten(2, 3)
 
 
 SHAPES = [  # heads, head_dim, rotary_dim, context, dtype
@@ -54,7 +72,7 @@ def test_a_row_attends_to_its_own_positions_of_its_slot(
     slots, positions = some_rows(context)
     stored = randn(len(slots) + 2, 2 * heads, context, head_dim, seed=1, dtype=dtype)
     queries = randn(len(slots), heads, head_dim, seed=2, dtype=dtype)
-    mixed = kernels.attend(queries, ints(slots), ints(positions), stored, context)
+    mixed = kernels.attend(queries, ints(slots), ints(positions), *paged(stored), context)
     assert mixed.shape == (len(slots), heads * head_dim)
     assert mixed.dtype == dtype
     for row, (slot, position) in enumerate(zip(slots, positions, strict=True)):
@@ -73,12 +91,15 @@ def test_keys_are_rotated_and_stored_at_the_place_of_their_row_and_nowhere_else(
     heads, head_dim, rotary_dim, context, dtype = shape
     slots, positions = some_rows(context)
     before = randn(len(slots) + 2, 2 * heads, context, head_dim, seed=3, dtype=dtype)
-    stored, expected = before.clone(), before.clone()
+    expected = before.clone()
+    pages, tables = paged(before)
     fused = randn(len(slots), 3 * heads * head_dim + 5, seed=4, dtype=dtype)
     kept = fused.clone()
     angles = randn(context, rotary_dim // 2, seed=5)
     rotation = torch.complex(angles.cos(), angles.sin())
-    queries = kernels.rotate_and_store(fused, rotation, ints(slots), ints(positions), stored)
+    places = ints(slots), ints(positions)
+    queries = kernels.rotate_and_store(fused, rotation, *places, pages, tables)
+    stored = by_slot(pages, tables)
     assert torch.equal(fused, kept)
 
     def rotated(heads_of_row: torch.Tensor, position: int) -> torch.Tensor:
@@ -105,14 +126,14 @@ def test_keys_are_rotated_and_stored_at_the_place_of_their_row_and_nowhere_else(
 
 def test_a_row_gets_the_same_bits_in_any_company_and_order(kernels: Any) -> None:
     heads, head_dim, context = 3, 16, 288
-    stored = randn(9, 2 * heads, context, head_dim, seed=6)
+    stored = paged(randn(9, 2 * heads, context, head_dim, seed=6))
     queries = randn(5, heads, head_dim, seed=7)
     slots, positions = [3, 8, 0, 5, 1], [287, 130, 4, 60, 0]
-    whole = kernels.attend(queries, ints(slots), ints(positions), stored, context)
+    whole = kernels.attend(queries, ints(slots), ints(positions), *stored, context)
     for order in ([4, 3, 2, 1, 0], [1, 1, 1, 1, 1], [2, 0, 2, 0, 2]):
         some_slots, some_positions = ([x[n] for n in order] for x in (slots, positions))
         some = kernels.attend(
-            queries[order], ints(some_slots), ints(some_positions), stored, context
+            queries[order], ints(some_slots), ints(some_positions), *stored, context
         )
         assert torch.equal(some, whole[order])
 
@@ -124,12 +145,12 @@ def test_triton_reads_nothing_beyond_a_row_s_own_length(triton_kernels: Any) -> 
     slots, positions = [2, 0, -1], [130, 0, 0]
     queries = randn(3, heads, head_dim, seed=9)
     arguments = queries, ints(slots), ints(positions)
-    expected = triton_kernels.attend(*arguments, stored, context)
+    expected = triton_kernels.attend(*arguments, *paged(stored), context)
     poisoned = stored.clone()
     poisoned[[1, 3]] = torch.nan
     poisoned[2, :, 131:] = torch.nan
     poisoned[0, :, 1:] = torch.nan
-    assert torch.equal(triton_kernels.attend(*arguments, poisoned, context), expected)
+    assert torch.equal(triton_kernels.attend(*arguments, *paged(poisoned), context), expected)
     assert not expected[2].any()  # a row that pads the batch
 
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from gptj_demo.engine.scheduler import Scheduler, Sequence, Step
 
+PAGES = 100_000  # more than the sequences of a test need
+
 
 class TimedModel:
     """A scheduler over a model that only takes time, by a manual clock, in milliseconds.
@@ -15,7 +17,7 @@ class TimedModel:
     """
 
     def __init__(self, prefill_budget: int, max_streams: int = 8) -> None:
-        self.scheduler = Scheduler(max_streams, prefill_budget)
+        self.scheduler = Scheduler(max_streams, prefill_budget, PAGES)
         self.now = 0
         self.steps = 0
         self.first_token: dict[int, tuple[int, int]] = {}  # by request: (steps, milliseconds)
@@ -91,7 +93,7 @@ def test_a_stream_of_short_prompts_delays_a_long_one_by_half_at_most() -> None:
 def test_whatever_arrives_later_a_prompt_is_read_in_half_again_as_many_steps(
     budget: int, arrivals: list[tuple[int, int]]
 ) -> None:
-    scheduler = Scheduler(len(arrivals), budget)
+    scheduler = Scheduler(len(arrivals), budget, PAGES)
     waiting = [
         (sum(pause for pause, _ in arrivals[: number + 1]), distinct(number, length))
         for number, (_, length) in enumerate(arrivals)
@@ -123,7 +125,7 @@ def chunks_of(step: Step) -> list[tuple[int, int, int]]:
 
 
 def test_what_a_short_prompt_leaves_of_the_budget_goes_to_others_that_fit() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=8)
+    scheduler = Scheduler(max_streams=4, prefill_budget=8, pages=PAGES)
     scheduler.add(distinct(1, 30))
     scheduler.schedule()
     for request_id in (2, 3, 4):

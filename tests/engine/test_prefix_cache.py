@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from gptj_demo.engine import prefix_cache
 from gptj_demo.engine.prefix_cache import MIN_REUSED_TOKENS, Placement, PrefixCache, PrefixTree
 
+LONGEST = 3200  # tokens of any sequence here
+PAGES = 256 * LONGEST // 16
+
 
 def common_length(one: Tokens[int], other: Tokens[int]) -> int:
     length = 0
@@ -27,7 +30,7 @@ class Slot:
     number: int
     is_held: bool = False
     tokens: tuple[int, ...] = ()
-    freed: int = 0  # the later it was freed, the higher
+    used: int = 0  # the later it was freed or its tokens were reused, the higher
 
 
 class LinearCache:
@@ -35,11 +38,12 @@ class LinearCache:
 
     def __init__(self, slots: int) -> None:
         self.slots = [Slot(number) for number in range(slots)]
-        self.times_freed = 0
+        self.times_used = 0
 
-    def place(self, prompt: Tokens[int], most_reused: int) -> Placement:
+    def place(self, prompt: Tokens[int], most_reused: int) -> tuple[int, int, int | None]:
+        """The slot, how many tokens it gets from another one or has, and which one that is."""
         free = [slot for slot in self.slots if not slot.is_held]
-        target = min(free, key=lambda slot: (slot.freed if slot.tokens else -1, slot.number))
+        target = min(free, key=lambda slot: (slot.used if slot.tokens else -1, slot.number))
         reused, source = 0, target
         for slot in self.slots:
             common = common_length(prompt[:most_reused], slot.tokens)
@@ -47,19 +51,27 @@ class LinearCache:
                 reused, source = common, slot
         if not source.is_held and reused >= len(source.tokens) // 2:
             target = source
+        if reused and not source.is_held:
+            self.times_used += 1
+            source.used = self.times_used
         target.is_held, target.tokens = True, tuple(prompt[:reused])
-        copied_from = source.number if reused and source is not target else None
-        return Placement(target.number, reused, copied_from)
+        return target.number, reused, source.number if reused else None
 
     def extend(self, slot: int, tokens: Tokens[int]) -> None:
         self.slots[slot].tokens += tuple(tokens)
 
     def release(self, slot: int, *, keep: bool) -> None:
-        self.times_freed += 1
+        self.times_used += 1
         one = self.slots[slot]
-        one.is_held, one.freed = False, self.times_freed
+        one.is_held, one.used = False, self.times_used
         if not keep:
             one.tokens = ()
+
+
+def place(cache: PrefixCache, prompt: Tokens[int], most_reused: int) -> Placement:
+    placement = cache.place(prompt, most_reused, LONGEST)
+    assert placement is not None
+    return placement
 
 
 def check_tree(tree: PrefixTree, slots: int) -> None:
@@ -110,15 +122,16 @@ def test_places_are_those_that_a_comparison_with_every_slot_chooses(
         asked.add(slot)
         return linear.slots[slot].tokens[start:]
 
-    cache = PrefixCache(slots, computed)
+    cache = PrefixCache(slots, PAGES, computed)
     held: list[int] = []
     for kind, subject, number in actions:
         if kind == "place" and cache.free:
             assert isinstance(subject, tuple)
             asked.clear()
-            placement = cache.place(subject, max(0, len(subject) - 1 - number))
+            placement = place(cache, subject, max(0, len(subject) - 1 - number))
             assert asked <= set(held)
-            assert placement == linear.place(subject, max(0, len(subject) - 1 - number))
+            expected = linear.place(subject, max(0, len(subject) - 1 - number))
+            assert (placement.slot, placement.reused, placement.source) == expected
             linear.extend(placement.slot, subject[placement.reused :])
             held.append(placement.slot)
         elif kind == "extend" and held:
@@ -131,6 +144,7 @@ def test_places_are_those_that_a_comparison_with_every_slot_chooses(
             linear.release(slot, keep=number > 0)
             assert cache._tree.tokens(slot) == linear.slots[slot].tokens
         assert cache.free == slots - len(held)
+        cache.check_integrity()
         for one in linear.slots:
             known = cache._tree.tokens(one.number)
             assert known == one.tokens[: cache._tree.lengths[one.number]]
@@ -172,14 +186,14 @@ def test_a_look_up_does_no_more_where_there_are_more_slots(
             asked += 1
             return prompts[slot][start:]  # noqa: B023
 
-        cache = PrefixCache(slots, computed)
+        cache = PrefixCache(slots, PAGES, computed)
         new = (*range(shared), 5, 6, 7)
         for number in range(slots - 2):
             prompt = (*range(shared), *(10_000 + number,) * 1000)
-            prompts[cache.place(prompt, len(prompt) - 1).slot] = prompt
-        prompts[cache.place(new, len(new) - 1).slot] = new  # which enters the others into the tree
+            prompts[place(cache, prompt, len(prompt) - 1).slot] = prompt
+        prompts[place(cache, new, len(new) - 1).slot] = new  # which enters the others into the tree
         compared = asked = 0
-        cache.place((*range(shared), 5, 6, 8, 9), shared + 3)
+        place(cache, (*range(shared), 5, 6, 8, 9), shared + 3)
         counts.append((compared, asked))
     assert counts[0] == counts[1] == counts[2]
     assert max(counts[0]) <= 6

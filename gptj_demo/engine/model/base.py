@@ -133,8 +133,8 @@ class ForwardModel(ABC):
         self.warm_up_tokens = min(8, shape.context_length - 4)
         """Length of the warm-up prompt."""
 
-    def make_cache(self, max_streams: int) -> KVCache:
-        """A KV cache of the model's shape, in its dtype, on its device."""
+    def make_cache(self, max_streams: int, max_tokens: int | None = None) -> KVCache:
+        """A KV cache of the model's shape, in its dtype, on its device; see `KVCache`."""
         return KVCache(
             layers=self.shape.layers,
             max_streams=max_streams,
@@ -142,6 +142,8 @@ class ForwardModel(ABC):
             heads=self.shape.heads,
             head_dim=self.shape.head_dim,
             allocate=self.allocate,
+            device=self.device,
+            max_tokens=max_tokens,
         )
 
     def allocate(self, shape: tuple[int, ...]) -> torch.Tensor:

@@ -5,7 +5,7 @@ It is itself tested against transformers' `GPTJForCausalLM`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,19 +36,6 @@ class Layer:
     norm_bias: torch.Tensor
     project_in: Product  # [tokens, d_model] -> [tokens, 3 * d_model + d_ff]
     project_out: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # attention, MLP -> d_model
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeRun:
-    """Neighbouring slots that decode together: a run of rows of the batch.
-
-    `mask` [rows, 1, 1, length] is added to the scores: -inf beyond each row's own length.
-    """
-
-    first_slot: int
-    rows: int
-    length: int
-    mask: torch.Tensor
 
 
 class EagerModel(ForwardModel):
@@ -125,13 +112,14 @@ class EagerModel(ForwardModel):
         heads, start, length = self.shape.heads, chunk.start, len(chunk.token_ids)
         end = start + length
         positions = torch.arange(start, end, device=self.device)
+        slots = torch.full_like(positions, chunk.slot)
         mask = None
         if start > 0 and length > 1:
             mask = self._mask(positions + 1, end)[:, 0, 0]
 
         def attend(layer: int, three: torch.Tensor) -> torch.Tensor:
-            cache.write_range(layer, chunk.slot, start, three[:, heads:])
-            keys, values = cache.read(layer, chunk.slot, 1, end)
+            cache.write(layer, slots, positions, three[:, heads:])
+            keys, values = cache.read(layer, slots[:1], end)
             query = three[:, :heads].transpose(0, 1)[None]  # [1, heads, length, head_dim]
             mixed = F.scaled_dot_product_attention(
                 query, keys, values, attn_mask=mask, is_causal=start == 0 and length > 1
@@ -142,24 +130,16 @@ class EagerModel(ForwardModel):
         return self.run_layers(token_ids, self._rotating(positions, attend))
 
     def decode(self, cache: KVCache, rows: Rows) -> torch.Tensor:
-        heads = self.shape.heads
+        heads, longest = self.shape.heads, max(rows.positions) + 1
         positions = upload(rows.positions, torch.int64, self.device)
         slots = upload(rows.slots, torch.int64, self.device)
-        runs = self._decode_runs(rows)
+        mask = self._mask(positions + 1, longest)
 
         def attend(layer: int, three: torch.Tensor) -> torch.Tensor:
             cache.write(layer, slots, positions, three[:, heads:])
+            keys, values = cache.read(layer, slots, longest)
             query = three[:, :heads, None]  # [rows, heads, 1, head_dim]
-            parts, row = [], 0
-            for run in runs:
-                keys, values = cache.read(layer, run.first_slot, run.rows, run.length)
-                parts.append(
-                    F.scaled_dot_product_attention(
-                        query[row : row + run.rows], keys, values, attn_mask=run.mask
-                    )
-                )
-                row += run.rows
-            mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
+            mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             return mixed.view(-1, self.shape.d_model)
 
         token_ids = rows.token_ids
@@ -199,21 +179,6 @@ class EagerModel(ForwardModel):
         beyond = torch.arange(longest, device=self.device) >= lengths[:, None]
         mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(beyond, -torch.inf)[:, None, None]
-
-    def _decode_runs(self, rows: Rows) -> list[DecodeRun]:
-        """Group the rows into runs of neighbouring slots."""
-        runs: list[DecodeRun] = []
-        slots: Sequence[int] = rows.slots
-        begin = 0
-        for end in range(1, len(slots) + 1):
-            if end < len(slots) and slots[end] == slots[end - 1] + 1:
-                continue
-            lengths = [position + 1 for position in rows.positions[begin:end]]
-            longest = max(lengths)
-            mask = self._mask(upload(lengths, torch.int64, self.device), longest)
-            runs.append(DecodeRun(slots[begin], end - begin, longest, mask))
-            begin = end
-        return runs
 
 
 def _joined(product: Product) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

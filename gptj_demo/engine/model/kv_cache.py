@@ -1,12 +1,15 @@
-"""Keys and values of all streams, in slots of one full context each, allocated once."""
+"""Keys and values of all streams, in pages of a few positions, allocated once."""
 
 from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+
+from gptj_demo.engine.transfer import upload
+from gptj_demo.pages import PAGE_TOKENS, page_count
 
 Allocate = Callable[[tuple[int, ...]], torch.Tensor]
 """Returns zeros of the given shape."""
@@ -19,12 +22,12 @@ def allocate_pages(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 class KVCache:
-    """`max_streams` slots of `context_length` positions; `storage` is
-    [layers, slots, 2 * heads, context, head_dim], keys before values.
+    """Pages of `PAGE_TOKENS` positions, and for each slot a table of its pages.
 
-    The positions of a head lie in a row, so attention reads exactly the filled part of each slot,
-    as a view, with no gather; in long slots that takes half the time of a layout with the heads of
-    a position in a row.
+    `storage` is [layers, pages, 2 * heads, PAGE_TOKENS, head_dim], keys before values. `tables` is
+    int64 [slots, pages of a context + 1]: the page of each `PAGE_TOKENS` positions of a slot. Slots
+    may share pages (Kwon et al. 2023). Page 0 is nobody's: a table names it where a slot has no
+    page, and it is never NaN, because rows that attend together read up to the longest of them.
     """
 
     def __init__(
@@ -36,37 +39,55 @@ class KVCache:
         heads: int,
         head_dim: int,
         allocate: Allocate,
+        device: torch.device,
+        max_tokens: int | None = None,
     ) -> None:
+        """With `max_tokens` the slots have no pages yet; without, each has those of a context."""
         self.max_streams = max_streams
         self.context_length = context_length
         self._heads = heads
-        # the heads of the keys, then those of the values, so that one operation writes both; zeros,
-        # because rows that attend together read up to the longest of them, and what lies beyond a
-        # row's own length is masked, which would not help against a NaN
-        self.storage = allocate((layers, max_streams, 2 * heads, context_length, head_dim))
+        self._device = device
+        each = page_count(context_length)
+        self.pages = max_streams * each if max_tokens is None else max_tokens // PAGE_TOKENS
+        """How many there are, without page 0."""
+        # the heads of the keys, then those of the values, so that one operation writes both
+        self.storage = allocate((layers, 1 + self.pages, 2 * heads, PAGE_TOKENS, head_dim))
+        self.tables = torch.zeros(max_streams, each + 1, dtype=torch.int64, device=device)
+        if max_tokens is None:
+            self.tables[:, :-1] = torch.arange(1, 1 + self.pages, device=device).view(-1, each)
+
+    def place(self, slot: int, pages: Sequence[int], copied: tuple[int, int] | None = None) -> None:
+        """Give a slot its pages, in the order of its positions; copy a page to another one."""
+        if copied is not None:
+            source, target = copied
+            self.storage[:, target] = self.storage[:, source]
+        row = [*pages, *[0] * (self.tables.shape[1] - len(pages))]
+        self.tables[slot] = upload(row, torch.int64, self._device)
 
     def write(
         self, layer: int, slots: torch.Tensor, positions: torch.Tensor, keys_values: torch.Tensor
     ) -> None:
-        """Store one position in each of `slots`: `keys_values` is [rows, 2 * heads, head_dim]."""
-        self.storage[layer][slots, :, positions] = keys_values
-
-    def write_range(self, layer: int, slot: int, start: int, keys_values: torch.Tensor) -> None:
-        """Store consecutive positions of one slot: `keys_values` [length, 2 * heads, head_dim]."""
-        end = start + keys_values.shape[0]
-        self.storage[layer, slot, :, start:end] = keys_values.transpose(0, 1)
+        """Store one position of each of `slots`: `keys_values` is [rows, 2 * heads, head_dim]."""
+        pages = self.tables[slots, positions // PAGE_TOKENS]
+        self.storage[layer][pages, :, positions % PAGE_TOKENS] = keys_values
 
     def read(
-        self, layer: int, first_slot: int, slots: int, length: int
+        self, layer: int, slots: torch.Tensor, length: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of neighbouring slots: views, [slots, heads, length, head_dim] each."""
-        part = self.storage[layer, first_slot : first_slot + slots, :, :length]
-        return part[:, : self._heads], part[:, self._heads :]
+        """Copies of the slots' keys and values, [rows, heads, length, head_dim] each."""
+        return gather(self.storage[layer], self.tables, slots, length)
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Give `target` the first `length` positions of the slot `source`."""
-        self.storage[:, target, :, :length] = self.storage[:, source, :, :length]
+    def clear(self, page: int) -> None:
+        """Forget what a page holds: a mask would not keep not-a-numbers out."""
+        self.storage[:, page].zero_()
 
-    def clear(self, slot: int, length: int) -> None:
-        """Forget the first positions of a slot: a mask would not keep not-a-numbers out."""
-        self.storage[:, slot, :, :length].zero_()
+
+def gather(
+    stored: torch.Tensor, tables: torch.Tensor, slots: torch.Tensor, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Copies of keys and values from one layer `stored`, [rows, heads, length, head_dim] each."""
+    # [rows, pages, 2 * heads, PAGE_TOKENS, head_dim]
+    pages = stored[tables[slots, : page_count(length)]]
+    heads, head_dim = stored.shape[1] // 2, stored.shape[3]
+    rows = pages.transpose(1, 2).reshape(len(slots), 2 * heads, -1, head_dim)[:, :, :length]
+    return rows[:, :heads], rows[:, heads:]

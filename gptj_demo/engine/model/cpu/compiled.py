@@ -36,6 +36,7 @@ from gptj_demo.engine.model.cpu.vectors import (
 from gptj_demo.engine.model.fusing import LayerWeights, take_ends, take_layers
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.rotary import rotation_table
+from gptj_demo.pages import PAGE_TOKENS
 
 _PRODUCTS = (2, 4)
 """Places of the products' weights in `LayerWeights`."""
@@ -74,6 +75,7 @@ def _largest(scores: Any, length: int) -> Any:
 def _attend(
     fused: Any,
     storage: Any,
+    tables: Any,
     slots: Any,
     positions: Any,
     cosines: Any,
@@ -87,23 +89,25 @@ def _attend(
     """Everything between a layer's two products.
 
     `fused` [.., 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
-    `storage` [slots, 2 * heads, context, head_dim] is the layer's part of the cache; rows are in
-    the order of their positions where they share a slot. `cosines` and `sines` are
-    [context, rotary_dim / 2], `joined` [.., d_model + d_ff] takes mixed values and activations,
-    `scores` [context] is room to work in; `lanes` and `vectors` make up head_dim.
+    `storage` [pages, 2 * heads, PAGE_TOKENS, head_dim] is the layer's part of the cache and
+    `tables` [slots, ..] has the pages of the slots; rows are in the order of their positions where
+    they share a slot. `cosines` and `sines` are [context, rotary_dim / 2], `joined`
+    [.., d_model + d_ff] takes mixed values and activations, `scores` [context] is room to work in;
+    `lanes` and `vectors` make up head_dim.
     """
     heads, head_dim = storage.shape[1] // 2, storage.shape[3]
     d_model = heads * head_dim
     scale = np.float32(1.0 / math.sqrt(head_dim))
     for row in range(slots.shape[0]):
-        slot, position = slots[row], positions[row]
+        table, position = tables[slots[row]], positions[row]
+        page, in_page = table[position // PAGE_TOKENS], position % PAGE_TOKENS
         # slices first: indices that are sums would be checked for being negative, one by one
         cosine, sine = cosines[position], sines[position]
         for head in range(2 * heads):  # queries, then keys
             turned = fused[row, head * head_dim : (head + 1) * head_dim]
             rotate(turned, cosine, sine)
         for head in range(2 * heads):
-            stored = storage[slot, head, position]
+            stored = storage[page, head, in_page]
             at = d_model + head * head_dim
             made = fused[row, at : at + head_dim]
             for i in range(head_dim):  # a slice that is assigned takes a second to compile
@@ -111,7 +115,7 @@ def _attend(
         length = position + 1
         for head in range(heads):
             query = fused[row, head * head_dim : (head + 1) * head_dim]
-            dot_keys(query, storage[slot, head], length, scores, lanes, vectors)
+            dot_keys(query, storage, table, head, length, scores, lanes, vectors)
             peak = _largest(scores, length)
             mass = np.float32(0.0)
             for j in range(length):
@@ -119,7 +123,7 @@ def _attend(
                 scores[j] = weight
                 mass += weight
             mixed = joined[row, head * head_dim : (head + 1) * head_dim]
-            mix_values(scores, storage[slot, heads + head], length, mixed, lanes, vectors)
+            mix_values(scores, storage, table, heads + head, length, mixed, lanes, vectors)
             inverse = np.float32(1.0) / mass
             for i in range(head_dim):
                 mixed[i] *= inverse
@@ -141,6 +145,7 @@ def _forward(
     weight_out: Any,
     bias_out: Any,
     storage: Any,
+    tables: Any,
     cosines: Any,
     sines: Any,
     epsilon: float,
@@ -166,6 +171,7 @@ def _forward(
             _attend(
                 fused,
                 storage[layer],
+                tables,
                 slots[begin:end],
                 positions[begin:end],
                 cosines,
@@ -267,7 +273,7 @@ class CompiledModel(ForwardModel):
         Tokens of one slot are neighbours, in the order of their positions.
         """
         hidden = np.empty((len(tokens[0]), self.shape.d_model), dtype=np.float32)
-        keys_values = cache.storage.numpy()
+        pages = cache.storage.numpy(), cache.tables.numpy()
         # a token attends to those before it, so one thread takes all tokens of a slot
         changes = np.flatnonzero(np.diff(tokens[1])).tolist() if is_shared else []
         bounds = [0, *(before + 1 for before in changes), len(hidden)]
@@ -278,7 +284,7 @@ class CompiledModel(ForwardModel):
                 *(array[begin:end] for array in tokens),
                 self._embedding,
                 *self._layers,
-                keys_values,
+                *pages,
                 *self._rotation,
                 self.shape.epsilon,
                 *self._head_shape,

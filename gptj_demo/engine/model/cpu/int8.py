@@ -28,6 +28,7 @@ from gptj_demo.engine.model.fusing import take_ends, take_int8_layers
 from gptj_demo.engine.model.int8 import Int8Linear
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.rotary import rotation_table
+from gptj_demo.pages import PAGE_TOKENS
 
 _STEP = 32  # entries at a time; widths are filled up with zeros to a multiple
 
@@ -146,6 +147,7 @@ def _store(x: Any, stored: Any) -> None:
 def _attend(
     fused: Any,
     storage: Any,
+    tables: Any,
     slots: Any,
     positions: Any,
     cosines: Any,
@@ -158,15 +160,16 @@ def _attend(
     """Between a layer's products, for the heads from `begin` to `end` and their share of the MLP.
 
     `fused` [rows, 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
-    `storage` [slots, 2 * heads, context, head_dim] is the layer's part of the cache, the bits of
-    bfloat16; rows are in the order of their positions where they share a slot. `mixed`
-    [rows, d_model] and `activated` [rows, d_ff] take the results.
+    `storage` [pages, 2 * heads, PAGE_TOKENS, head_dim] is the layer's part of the cache, the bits
+    of bfloat16, and `tables` [slots, ..] has the pages of the slots; rows are in the order of their
+    positions where they share a slot. `mixed` [rows, d_model] and `activated` [rows, d_ff] take the
+    results.
     """
-    heads, context, head_dim = storage.shape[1] // 2, storage.shape[2], storage.shape[3]
+    heads, head_dim = storage.shape[1] // 2, storage.shape[3]
     d_model = heads * head_dim
     d_ff = activated.shape[1]
     scale = np.float32(1.0 / math.sqrt(head_dim))
-    scores = np.empty(context, np.float32)
+    scores = np.empty(cosines.shape[0], np.float32)
     for head in range(begin, end):
         first = head * head_dim
         for row in range(slots.shape[0]):
@@ -174,20 +177,23 @@ def _attend(
             query = fused[row, first : first + head_dim]
             key = fused[row, d_model + first : d_model + first + head_dim]
             value = fused[row, 2 * d_model + first : 2 * d_model + first + head_dim]
-            keys, values = storage[slots[row], head], storage[slots[row], heads + head]
+            table = tables[slots[row]]
+            page, in_page = table[position // PAGE_TOKENS], position % PAGE_TOKENS
             rotate(query, cosines[position], sines[position])
             rotate(key, cosines[position], sines[position])
-            _store(key, keys[position])
-            _store(value, values[position])
+            _store(key, storage[page, head, in_page])
+            _store(value, storage[page, heads + head, in_page])
             peak = np.float32(-np.inf)
-            for j in range(position + 1):
-                at = keys[j]
-                total = np.float32(0.0)
-                for i in range(head_dim):
-                    total += query[i] * as_float(int32(at[i]) << int32(16))
-                total *= scale
-                scores[j] = total
-                peak = max(peak, total)
+            for first_in_page in range(0, position + 1, PAGE_TOKENS):
+                keys = storage[table[first_in_page // PAGE_TOKENS], head]
+                for j in range(min(PAGE_TOKENS, position + 1 - first_in_page)):
+                    at = keys[j]
+                    total = np.float32(0.0)
+                    for i in range(head_dim):
+                        total += query[i] * as_float(int32(at[i]) << int32(16))
+                    total *= scale
+                    scores[first_in_page + j] = total
+                    peak = max(peak, total)
             mass = np.float32(0.0)
             for j in range(position + 1):
                 share = exp(scores[j] - peak)
@@ -195,10 +201,12 @@ def _attend(
                 mass += share
             out = mixed[row, first : first + head_dim]
             out[:] = 0.0
-            for j in range(position + 1):
-                share, at = scores[j], values[j]
-                for i in range(head_dim):
-                    out[i] += share * as_float(int32(at[i]) << int32(16))
+            for first_in_page in range(0, position + 1, PAGE_TOKENS):
+                values = storage[table[first_in_page // PAGE_TOKENS], heads + head]
+                for j in range(min(PAGE_TOKENS, position + 1 - first_in_page)):
+                    share, at = scores[first_in_page + j], values[j]
+                    for i in range(head_dim):
+                        out[i] += share * as_float(int32(at[i]) << int32(16))
             inverse = np.float32(1.0) / mass
             for i in range(head_dim):
                 out[i] *= inverse
@@ -321,7 +329,7 @@ class Int8CpuModel(ForwardModel):
         hidden = F.embedding(token_ids, self._embedding).float()
         rows = hidden.numpy()
         stored = cache.storage.view(torch.uint16).numpy()
-        at = slots, positions, self._cosines, self._sines
+        at = cache.tables.numpy(), slots, positions, self._cosines, self._sines
         heads, d_model = self.shape.heads, self.shape.d_model
         mixed = np.empty_like(rows)
         for number, (norm, first, attention, mlp) in enumerate(self._layers):

@@ -10,12 +10,16 @@ may be the bits of float16 instead, as uint16. Nothing checks their bounds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from gptj_demo.pages import PAGE_TOKENS
 
 _FEATURES = binding.get_host_cpu_features()
 
@@ -33,8 +37,6 @@ PANEL = 2 * LANES
 
 MOST_ROWS = 8 if _FEATURES.get("avx512f") else 3
 """Rows of it that are: as many as have their sums in registers."""
-
-_ROWS_AHEAD = 16
 
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
@@ -126,60 +128,76 @@ def _multiply_block(
 
 @intrinsic
 def dot_keys(
-    typing_context: Any, query: Any, keys: Any, length: Any, out: Any, lanes: Any, vectors: Any
+    typing_context: Any,
+    query: Any,
+    stored: Any,
+    table: Any,
+    head: Any,
+    length: Any,
+    out: Any,
+    lanes: Any,
+    vectors: Any,
 ) -> Any:
-    """out[j] = query @ keys[j], for j below `length`: `query` [width], `keys` [.., width].
+    """out[j] = query @ (key of the position j), for j below `length`; `query` is [width].
 
-    `lanes` and `vectors` are tuples, of which only the lengths matter, known when it is compiled:
-    `width` is their product.
+    `stored` [pages, heads, PAGE_TOKENS, width] is a layer of the KV cache and `table` has the pages
+    of the positions, and one entry more. `lanes` and `vectors` are tuples, of which only the
+    lengths matter, known when it is compiled: `width` is their product.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        query_type, keys_type, _, out_type, lanes_type, vectors_type = signature.args
-        query, keys, length, out, _, _ = arguments
+        query_type, *pages_type, _, _, out_type, lanes_type, vectors_type = signature.args
+        query, *pages, head, length, out, _, _ = arguments
         width, offsets = _offsets(lanes_type, vectors_type)
         query_at = _place(context, builder, query_type, query)
         queries = [_load(builder, query_at, offset, lanes_type.count) for offset in offsets]
-        keys_at = _place(context, builder, keys_type, keys)
         out_at = _place(context, builder, out_type, out)
-        with cgutils.for_range(builder, length) as loop:
-            key = builder.gep(keys_at, [builder.mul(loop.index, width)])
-            _fetch_ahead(builder, key, width, offsets)
+        with _each_position(context, builder, pages_type, pages, head, length, width) as place:
+            position, key, later = place
+            _fetch(builder, later, offsets)
             total = ir.Constant(ir.VectorType(_FLOAT, lanes_type.count), [0.0] * lanes_type.count)
             for part, offset in zip(queries, offsets, strict=True):
                 vector = _load(builder, key, offset, lanes_type.count)
                 total = _multiply_add(builder, part, vector, total)
-            builder.store(_sum(builder, total), builder.gep(out_at, [loop.index]))
+            builder.store(_sum(builder, total), builder.gep(out_at, [position]))
         return context.get_dummy_value()
 
-    return types.void(query, keys, types.intp, out, lanes, vectors), generate
+    signature = types.void(query, stored, table, types.intp, types.intp, out, lanes, vectors)
+    return signature, generate
 
 
 @intrinsic
 def mix_values(
-    typing_context: Any, weights: Any, values: Any, length: Any, out: Any, lanes: Any, vectors: Any
+    typing_context: Any,
+    weights: Any,
+    stored: Any,
+    table: Any,
+    head: Any,
+    length: Any,
+    out: Any,
+    lanes: Any,
+    vectors: Any,
 ) -> Any:
-    """out = weights[:length] @ values[:length]: `values` is [.., width], `out` [width].
+    """out = weights[:length] @ (the values of the positions); `out` is [width].
 
-    `lanes` and `vectors` as in `dot_keys`.
+    `head` is that of the values. `stored`, `table`, `lanes` and `vectors` are as in `dot_keys`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        weights_type, values_type, _, out_type, lanes_type, vectors_type = signature.args
-        weights, values, length, out, _, _ = arguments
+        weights_type, *pages_type, _, _, out_type, lanes_type, vectors_type = signature.args
+        weights, *pages, head, length, out, _, _ = arguments
         width, offsets = _offsets(lanes_type, vectors_type)
         weights_at = _place(context, builder, weights_type, weights)
-        values_at = _place(context, builder, values_type, values)
         out_at = _place(context, builder, out_type, out)
         sums = [_variable(builder, lanes_type.count) for _ in offsets]
         zeros = ir.Constant(ir.VectorType(_FLOAT, lanes_type.count), [0.0] * lanes_type.count)
         for total in sums:
             builder.store(zeros, total)
-        with cgutils.for_range(builder, length) as loop:
-            weight = builder.load(builder.gep(weights_at, [loop.index]))
+        with _each_position(context, builder, pages_type, pages, head, length, width) as place:
+            position, value, later = place
+            weight = builder.load(builder.gep(weights_at, [position]))
             factor = _spread(builder, weight, lanes_type.count)
-            value = builder.gep(values_at, [builder.mul(loop.index, width)])
-            _fetch_ahead(builder, value, width, offsets)
+            _fetch(builder, later, offsets)
             for total, offset in zip(sums, offsets, strict=True):
                 vector = _load(builder, value, offset, lanes_type.count)
                 _accumulate(builder, total, factor, vector)
@@ -187,7 +205,8 @@ def mix_values(
             _store(builder, builder.load(total), out_at, offset)
         return context.get_dummy_value()
 
-    return types.void(weights, values, types.intp, out, lanes, vectors), generate
+    signature = types.void(weights, stored, table, types.intp, types.intp, out, lanes, vectors)
+    return signature, generate
 
 
 # ---- pieces of code
@@ -237,14 +256,48 @@ def _store(builder: Any, vector: Any, place: Any, offset: Any) -> None:
     builder.store(vector, pointer).align = _FLOAT_BYTES
 
 
-def _fetch_ahead(builder: Any, row: Any, width: Any, offsets: list[Any]) -> None:
-    """Have the row that is needed a little later brought into the cache."""
+@contextmanager
+def _each_position(
+    context: Any,
+    builder: Any,
+    array_types: list[Any],
+    arrays: list[Any],
+    head: Any,
+    length: Any,
+    width: Any,
+) -> Iterator[tuple[Any, Any, Any]]:
+    """A loop over the positions below `length` of a slot, page by page.
+
+    `arrays` are the layer's pages and the slot's table. Yields the position, the place of its row,
+    and that of the row at the same place of the next page.
+    """
+    (stored_type, table_type), (stored, table) = array_types, arrays
+    table_at = _place(context, builder, table_type, table)
+    in_page = _INDEX(PAGE_TOKENS)
+    pages = builder.sdiv(builder.add(length, _INDEX(PAGE_TOKENS - 1)), in_page)
+
+    def rows_of(number: Any) -> Any:
+        page = builder.load(builder.gep(table_at, [number]))
+        return _place(context, builder, stored_type, stored, page, head)
+
+    with cgutils.for_range(builder, pages) as page_loop:
+        begin = builder.mul(page_loop.index, in_page)
+        rows, later = rows_of(page_loop.index), rows_of(builder.add(page_loop.index, _INDEX(1)))
+        left = builder.sub(length, begin)
+        count = builder.select(builder.icmp_signed("<", left, in_page), left, in_page)
+        with cgutils.for_range(builder, count) as loop:
+            at = builder.mul(loop.index, width)
+            position = builder.add(begin, loop.index)
+            yield position, builder.gep(rows, [at]), builder.gep(later, [at])
+
+
+def _fetch(builder: Any, row: Any, offsets: list[Any]) -> None:
+    """Have a row that is needed a little later brought into the cache."""
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
     function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
-    later = builder.gep(row, [builder.mul(width, _INDEX(_ROWS_AHEAD))])
     for offset in offsets:
-        place = builder.bitcast(builder.gep(later, [offset]), byte)
+        place = builder.bitcast(builder.gep(row, [offset]), byte)
         builder.call(function, [place, number(0), number(3), number(1)])  # to read, to stay, data
 
 

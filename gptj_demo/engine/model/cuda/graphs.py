@@ -136,14 +136,15 @@ class DecodeGraphs:
             # the first row of a trial writes at the beginning of the first slot, the others nowhere
             inputs = torch.zeros((3, rows), dtype=torch.int64, device=self._model.device)
             inputs[2, 1:] = -1
-            kept = self._cache.storage[:, 0, :, 0].clone()
+            place = self._cache.storage[:, int(self._cache.tables[0, 0]), :, 0]
+            kept = place.clone()
             try:
                 replay, logits = self._capture(lambda: self._forward(inputs, longest))
                 self._graphs[key] = _Graph(inputs, replay, logits)
             except Exception as error:  # a driver, a library, memory: decoding goes on without
                 self.failure = f"CUDA graphs cannot be captured ({first_line(error)})"
                 logger.warning("%s", self.failure, exc_info=True)
-            self._cache.storage[:, 0, :, 0] = kept
+            place.copy_(kept)
         return self._graphs.get(key)
 
     def _forward(self, inputs: torch.Tensor, longest: int) -> torch.Tensor:
@@ -152,8 +153,8 @@ class DecodeGraphs:
         token_ids, positions, slots = inputs
 
         def attend(number: int, fused: torch.Tensor) -> torch.Tensor:
-            stored = self._cache.storage[number]
-            queries = kernels.rotate_and_store(fused, model.rotation, slots, positions, stored)
-            return kernels.attend(queries, slots, positions, stored, longest)
+            pages = self._cache.storage[number], self._cache.tables
+            queries = kernels.rotate_and_store(fused, model.rotation, slots, positions, *pages)
+            return kernels.attend(queries, slots, positions, *pages, longest)
 
         return model.logits(model.run_layers(token_ids, attend))

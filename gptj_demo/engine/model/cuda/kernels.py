@@ -14,7 +14,9 @@ from typing import Protocol, cast
 import torch
 import torch.nn.functional as F
 
+from gptj_demo.engine.model.kv_cache import gather
 from gptj_demo.engine.model.rotary import rotate
+from gptj_demo.pages import PAGE_TOKENS
 from gptj_demo.texts import first_line
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Kernels(Protocol):
         slots: torch.Tensor,
         positions: torch.Tensor,
         stored: torch.Tensor,
+        tables: torch.Tensor,
     ) -> torch.Tensor:
         """See below."""
 
@@ -42,6 +45,7 @@ class Kernels(Protocol):
         slots: torch.Tensor,
         positions: torch.Tensor,
         stored: torch.Tensor,
+        tables: torch.Tensor,
         longest: int,
     ) -> torch.Tensor:
         """See below."""
@@ -96,13 +100,15 @@ def rotate_and_store(
     slots: torch.Tensor,
     positions: torch.Tensor,
     stored: torch.Tensor,
+    tables: torch.Tensor,
 ) -> torch.Tensor:
     """Rotary positions for queries and keys, which go with the values into the cache.
 
     `fused` [rows, 3 * d_model + more] has a row's queries, keys and values before all else,
     `rotation` is complex64 [context, rotary_dim / 2], `slots` and `positions` are int64 [rows], the
-    first slot not negative, `stored` is one layer of the cache, [slots, 2 * heads, context,
-    head_dim]. Returns the queries [rows, heads, head_dim].
+    first slot not negative, `stored` is one layer of the cache, [pages, 2 * heads, PAGE_TOKENS,
+    head_dim], and `tables` has the slots' pages, [slots, ..]. Returns the queries
+    [rows, heads, head_dim].
     """
     heads, head_dim, rotary_dim = stored.shape[1] // 2, stored.shape[3], 2 * rotation.shape[1]
     pads = slots < 0
@@ -110,9 +116,12 @@ def rotate_and_store(
     rotate(three[:, : 2 * heads, :rotary_dim], rotation[positions][:, None])
     # padding rows repeat the first row's write
     keys_values = torch.where(pads[:, None, None], three[:1, heads:], three[:, heads:])
-    stored[torch.where(pads, slots[0], slots), :, torch.where(pads, positions[0], positions)] = (
-        keys_values
+    slots, positions = (
+        torch.where(pads, slots[0], slots),
+        torch.where(pads, positions[0], positions),
     )
+    pages = tables[slots, positions // PAGE_TOKENS]
+    stored[pages, :, positions % PAGE_TOKENS] = keys_values
     return three[:, :heads]
 
 
@@ -121,6 +130,7 @@ def attend(
     slots: torch.Tensor,
     positions: torch.Tensor,
     stored: torch.Tensor,
+    tables: torch.Tensor,
     longest: int,
 ) -> torch.Tensor:
     """Attention of each row to the positions of its slot, up to its own: [rows, d_model].
@@ -129,12 +139,11 @@ def attend(
     position is beyond `longest`, up to which this copies the slots: it is what is used where there
     is no Triton. What a row gets that pads the batch means nothing.
     """
-    heads = queries.shape[1]
-    part = stored[:, :, :longest].index_select(0, slots.clamp(min=0))
+    keys, values = gather(stored, tables, slots.clamp(min=0), longest)
     beyond = torch.arange(longest, device=queries.device) > positions[:, None]
     mask = torch.zeros(beyond.shape, dtype=queries.dtype, device=queries.device)
     mask.masked_fill_(beyond, -torch.inf)
     mixed = F.scaled_dot_product_attention(
-        queries[:, :, None], part[:, :heads], part[:, heads:], attn_mask=mask[:, None, None]
+        queries[:, :, None], keys, values, attn_mask=mask[:, None, None]
     )
     return mixed[:, :, 0].flatten(1)

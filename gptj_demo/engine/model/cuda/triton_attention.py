@@ -11,6 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
+from gptj_demo.pages import PAGE_TOKENS
+
 PART = 128
 """Positions of a row that one program attends to; the parts are put together afterwards."""
 
@@ -25,14 +27,17 @@ def _rotate_and_store(
     slots,
     positions,
     stored,
+    tables,
     queries,
     fused_stride,
-    slot_stride,
+    page_stride,
     head_stride,
+    table_stride,
     heads,
     HEAD_DIM: tl.constexpr,
     ROTARY_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
+    PAGE: tl.constexpr,
 ):
     row, head = tl.program_id(0), tl.program_id(1)
     slot = tl.load(slots + row)
@@ -55,7 +60,8 @@ def _rotate_and_store(
     source += heads * HEAD_DIM
     key = tl.load(source + d, mask=inside, other=0.0).to(tl.float32)
     partner = tl.load(source + (d ^ 1), mask=turned, other=0.0).to(tl.float32)
-    target = stored + slot * slot_stride + head * head_stride + position * HEAD_DIM
+    page = tl.load(tables + slot * table_stride + position // PAGE)
+    target = stored + page * page_stride + head * head_stride + position % PAGE * HEAD_DIM
     tl.store(target + d, key * cos + partner * sin, mask=inside)
     source += heads * HEAD_DIM
     value = tl.load(source + d, mask=inside, other=0.0)
@@ -66,18 +72,21 @@ def _rotate_and_store(
 def _attend_part(
     queries,
     stored,
+    tables,
     slots,
     positions,
     mixed,
     peaks,
     masses,
     scale,
-    slot_stride,
+    page_stride,
     head_stride,
+    table_stride,
     heads,
     HEAD_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
     PART: tl.constexpr,
+    PAGE: tl.constexpr,
 ):
     row, head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     slot = tl.load(slots + row)
@@ -89,7 +98,8 @@ def _attend_part(
     inside = d < HEAD_DIM
     query = tl.load(queries + (row * heads + head) * HEAD_DIM + d, mask=inside, other=0.0)
     query = query.to(tl.float32) * scale
-    keys = stored + slot * slot_stride + head * head_stride
+    table = tables + slot * table_stride
+    keys = stored + head * head_stride
     values = keys + heads * head_stride
     peak = -float("inf")
     mass = 0.0
@@ -97,7 +107,8 @@ def _attend_part(
     for first in range(begin, min(begin + PART, length), _POSITIONS):
         at = first + tl.arange(0, _POSITIONS)
         own = at < length
-        places = at[:, None] * HEAD_DIM + d[None, :]
+        pages = tl.load(table + at // PAGE, mask=own, other=0)
+        places = (pages * page_stride + at % PAGE * HEAD_DIM)[:, None] + d[None, :]
         mask = own[:, None] & inside[None, :]
         key = tl.load(keys + places, mask=mask, other=0.0)
         value = tl.load(values + places, mask=mask, other=0.0)
@@ -163,6 +174,7 @@ def rotate_and_store(
     slots: torch.Tensor,
     positions: torch.Tensor,
     stored: torch.Tensor,
+    tables: torch.Tensor,
 ) -> torch.Tensor:
     """As `kernels.rotate_and_store`; a padding row's queries are left as they are in memory."""
     rows = fused.shape[0]
@@ -174,14 +186,17 @@ def rotate_and_store(
         slots,
         positions,
         stored,
+        tables,
         queries,
         fused.stride(0),
         stored.stride(0),
         stored.stride(1),
+        tables.stride(0),
         heads,
         HEAD_DIM=head_dim,
         ROTARY_DIM=2 * rotation.shape[1],
         BLOCK=triton.next_power_of_2(head_dim),
+        PAGE=PAGE_TOKENS,
         num_warps=1,
     )
     return queries
@@ -192,6 +207,7 @@ def attend(
     slots: torch.Tensor,
     positions: torch.Tensor,
     stored: torch.Tensor,
+    tables: torch.Tensor,
     longest: int,
 ) -> torch.Tensor:
     """As `kernels.attend`; a padding row gets zeros. Sums are in fp32.
@@ -209,6 +225,7 @@ def attend(
     _attend_part[(rows, heads, parts)](
         queries,
         stored,
+        tables,
         slots,
         positions,
         mixed,
@@ -217,10 +234,12 @@ def attend(
         head_dim**-0.5,
         stored.stride(0),
         stored.stride(1),
+        tables.stride(0),
         heads,
         HEAD_DIM=head_dim,
         BLOCK=block,
         PART=PART,
+        PAGE=PAGE_TOKENS,
         num_warps=4,
     )
     output = queries.new_empty(rows, heads * head_dim)
