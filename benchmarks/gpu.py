@@ -155,7 +155,7 @@ def measure_ours(
             if number:
                 first.append(first_token)
                 gaps.append(gap)
-        weight_bytes = worker.model.weight_bytes
+        weight_bytes, max_tokens = worker.model.weight_bytes, worker.model.max_tokens
     config = GPTJConfig.from_pretrained(model)
     return {
         "load s": load_seconds,
@@ -163,7 +163,7 @@ def measure_ours(
         "first token of a long prompt ms": 1e3 * median(first),
         "others' longest gap ms": 1e3 * max(gaps),
         "peak memory GB": watch.peak / 1e9,
-        "planned memory GB": memory_needed(config, precision, max(STREAMS)) / 1e9,
+        "planned memory GB": memory_needed(config, precision, 1, max_tokens) / 1e9,
         # a step reads all weights but the embedding, of which it reads a row
         "bytes a step": weight_bytes - 2 * config.vocab_size * config.n_embd,
     }

@@ -78,9 +78,9 @@ class Settings(BaseSettings):
     max_streams: int | None = Field(
         None,
         ge=1,
-        le=256,
-        description="How many requests are generated side by side; by default as many as the "
-        "memory holds, 32 at most.",
+        le=2048,
+        description="How many requests are generated side by side; by default as many of 220 "
+        "tokens as the memory holds, at most 256 on a GPU and 32 on a processor.",
     )
     engines: str | None = Field(
         None,

@@ -78,6 +78,7 @@ class Weights:
             vocabulary_size=tokenizer.vocabulary_size,
             bos_token_id=tokenizer.bos_token_id,
             max_streams=plan.max_streams,
+            max_tokens=plan.max_tokens,
             why=joined(plan.why, *(one for one in said if one is not None)),
         )
 
@@ -133,7 +134,8 @@ def compile_code(plan: loading.Plan, backend: str, report: Report) -> None:
         is_large = plan.draft.precision == "int8"
         make = loading.make_stand_in if is_large else partial(loading.load_model, report=report)
         draft, _ = build_model(make(plan.draft))
-    _build(model, draft, replace(plan, max_streams=2), vocabulary, report)
+    few = replace(plan, max_streams=2, max_tokens=2 * plan.config.n_positions)
+    _build(model, draft, few, vocabulary, report)
 
 
 def load_weights(
@@ -155,7 +157,7 @@ def start_engine(
 ) -> tuple[Engine, ModelInfo]:
     """An engine that has answered a request, and the model that it has.
 
-    Takes the weights over. With `may_shrink` it has fewer slots than planned where the memory is
+    Takes the weights over. With `may_shrink` it has room for fewer than planned where the memory is
     less than planned. Raises `loading.Refusal`.
     """
     plan = weights.plan
@@ -168,16 +170,17 @@ def start_engine(
     report(message("status.warming_up"), None)
     vocabulary = weights.vocabulary()
     while (started := _try_engine(model, draft, plan, vocabulary, report)) is None:
-        if not may_shrink or plan.max_streams == 1:
+        smaller = plan.smaller() if may_shrink else None
+        if smaller is None:
             streams = "1 stream" if plan.max_streams == 1 else f"{plan.max_streams} streams"
             raise loading.Refusal(
                 f"{plan.name} in {plan.precision} with {streams} ran out of "
                 f"memory on {plan.device_name} while it was tried: free some memory there, set "
                 "max_streams to fewer, or precision to int8."
             )
-        fewer = plan.max_streams * 3 // 4
-        logger.warning("%d streams ran out of memory; trying %d", plan.max_streams, fewer)
-        plan = replace(plan, max_streams=fewer)
+        sizes = plan.max_tokens, smaller.max_tokens
+        logger.warning("a cache of %d tokens ran out of memory; trying %d", *sizes)
+        plan = smaller
     engine, slower = started
     missing = choice.unavailable
     uncompiled = None if missing is None else message("why.slower", reason=missing)
@@ -238,7 +241,7 @@ def _build(
 ) -> tuple[Engine, Message | None]:
     """An engine that has answered a request, and why it decodes slower than planned, if it does."""
     unused = sorted(vocabulary.unused_token_ids)
-    runner = Runner(model, plan.max_streams, vocabulary.size, unused)
+    runner = Runner(model, plan.max_streams, vocabulary.size, unused, plan.max_tokens)
     engine = Engine(runner, vocabulary, model.prefill_budget)
     slower = runner.prepare(report)
     if plan.speculates:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from transformers import GPTJConfig
 
-MAX_STREAMS_BY_DEFAULT = 32
+from gptj_demo.pages import PAGE_TOKENS, page_count
+
+USUAL_TOKENS = 220
+"""Tokens of a usual text: a prompt of 20 and the 200 that the page generates by default."""
 
 
 def parameter_count(config: GPTJConfig) -> int:
@@ -40,33 +43,45 @@ def kv_bytes_per_token(config: GPTJConfig, precision: str) -> int:
 
 def working_bytes(config: GPTJConfig) -> int:
     """Bytes for activations: a prompt of the full context in float32, its attention scores for 512
-    queries at a time, logits of `MAX_STREAMS_BY_DEFAULT` rows with the sampler's copies, and one
-    layer's weights in 16 bits, which fusing and dequantising need."""
+    queries at a time, and one layer's weights in 16 bits, which fusing and dequantising need."""
     inner = config.n_inner or 4 * config.n_embd
     context = config.n_positions
     activations = 4 * context * (inner + 8 * config.n_embd)
     scores = 2 * 4 * config.n_head * min(512, context) * context
-    logits = 6 * 4 * MAX_STREAMS_BY_DEFAULT * config.vocab_size
     layer = 2 * (4 * config.n_embd**2 + 2 * config.n_embd * inner)
-    return activations + scores + logits + layer
+    return activations + scores + layer
 
 
-def context_bytes(config: GPTJConfig, precision: str) -> int:
-    """Bytes of one full context in the cache."""
-    return config.n_positions * kv_bytes_per_token(config, precision)
+def stream_bytes(config: GPTJConfig) -> int:
+    """Bytes that a stream takes beside the cache: logits, with the sampler's copies."""
+    return 6 * 4 * config.vocab_size
 
 
-def memory_needed(config: GPTJConfig, precision: str, streams: int) -> int:
-    """Bytes for weights, activations and `streams` full contexts."""
+def page_bytes(config: GPTJConfig, precision: str) -> int:
+    """Bytes of a page of the cache."""
+    return PAGE_TOKENS * kv_bytes_per_token(config, precision)
+
+
+def memory_needed(config: GPTJConfig, precision: str, streams: int, tokens: int) -> int:
+    """Bytes for weights, activations and `streams` texts of `tokens` tokens each."""
+    # one page more is nobody's: see `KVCache`
+    cache = (1 + streams * page_count(tokens)) * page_bytes(config, precision)
     fixed = weight_bytes(config, precision) + working_bytes(config)
-    return fixed + streams * context_bytes(config, precision)
+    return fixed + streams * stream_bytes(config) + cache
 
 
-def streams_that_fit(memory: int, *models: tuple[GPTJConfig, str]) -> int:
-    """How many full contexts of each model fit into `memory` bytes beside all of their weights.
+def streams_that_fit(memory: int, tokens: int, *models: tuple[GPTJConfig, str]) -> int:
+    """How many texts of `tokens` tokens of each model fit into `memory` bytes beside all weights.
 
     `models` are configurations with their precisions.
     """
-    fixed = sum(memory_needed(config, precision, 0) for config, precision in models)
-    context = sum(context_bytes(config, precision) for config, precision in models)
-    return max(0, (memory - fixed) // context)
+    fixed = sum(memory_needed(config, precision, 0, 0) for config, precision in models)
+    each = sum(memory_needed(config, precision, 1, tokens) for config, precision in models) - fixed
+    return max(0, (memory - fixed) // each)
+
+
+def tokens_that_fit(memory: int, streams: int, *models: tuple[GPTJConfig, str]) -> int:
+    """How many tokens of `streams` texts fit into `memory` bytes, in whole pages."""
+    fixed = sum(memory_needed(config, precision, streams, 0) for config, precision in models)
+    pages = (memory - fixed) // sum(page_bytes(config, precision) for config, precision in models)
+    return max(0, pages) * PAGE_TOKENS

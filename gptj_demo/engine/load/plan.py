@@ -18,22 +18,27 @@ from gptj_demo.engine.load.families import Description, Family, check_folder
 from gptj_demo.engine.load.folder import file_names
 from gptj_demo.engine.load.hub import HUB_ID, fetch_small_files, names_in
 from gptj_demo.engine.load.memory import (
-    MAX_STREAMS_BY_DEFAULT,
+    USUAL_TOKENS,
     memory_needed,
     streams_that_fit,
+    tokens_that_fit,
     weight_bytes,
 )
 from gptj_demo.engine.machine import Machine, find_machines, gpu_problem
 from gptj_demo.engine.model.base import Shape
 from gptj_demo.hosting import is_on_a_space
+from gptj_demo.pages import PAGE_TOKENS, page_count
 from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, joined, message
 
 GPT_J = "EleutherAI/gpt-j-6b"
 SAMPLE_MODEL = Path(__file__).resolve().parents[3] / "assets" / "sample-model"
 
-STREAMS_WORTH_FLOAT16 = 4
-"""A GPU with room for fewer streams beside a 16-bit model gets it in int8."""
+CONTEXTS_WORTH_FLOAT16 = 4
+"""A GPU with room for fewer full contexts beside a 16-bit model gets it in int8."""
+
+MOST_STREAMS_BY_DEFAULT = {"cpu": 32, "cuda": 256}
+"""Where memory holds more: on a processor, more of them generate no more tokens a second in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,9 @@ class Plan:
     """cpu or cuda."""
     device_name: str
     max_streams: int
-    """KV slots, each of the full context."""
+    """Texts that are generated side by side."""
+    max_tokens: int
+    """Tokens that the KV cache holds, of all texts together; at least one context."""
     reason: Message
     """Why this model in this precision on this device."""
     config: GPTJConfig
@@ -78,7 +85,25 @@ class Plan:
     def why(self) -> Message:
         """Why this model in this precision on this device, and room for how many."""
         context = self.config.n_positions
-        return joined(self.reason, message("why.room", count=self.max_streams, tokens=context))
+        usual, full = self.visitors(min(USUAL_TOKENS, context)), self.visitors(context)
+        room = [message("why.room", count=full, tokens=context)]
+        if usual > full:
+            room.insert(0, message("why.room", count=usual, tokens=USUAL_TOKENS))
+        return joined(self.reason, *room)
+
+    def visitors(self, tokens: int) -> int:
+        """How many texts of so many tokens there is room for at once."""
+        return min(self.max_streams, self.max_tokens // (page_count(tokens) * PAGE_TOKENS))
+
+    def smaller(self) -> Plan | None:
+        """The plan with a quarter less room; None if it has room for a single context."""
+        context = page_count(self.config.n_positions) * PAGE_TOKENS
+        if self.max_tokens == context:
+            return None
+        tokens = max(context, page_count(self.max_tokens * 3 // 4) * PAGE_TOKENS)
+        usual = page_count(min(USUAL_TOKENS, self.config.n_positions)) * PAGE_TOKENS
+        streams = min(self.max_streams, tokens // usual)
+        return replace(self, max_tokens=tokens, max_streams=streams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +154,7 @@ def _how_to_get_gpt_j(machine: Machine) -> Message:
         "why.real_model",
         model=GPT_J,
         download=f"{weight_bytes(config, 'float16') / 1e9:.0f}",
-        memory=f"{memory_needed(config, 'int8', 1) / 1e9:.1f}",
+        memory=f"{memory_needed(config, 'int8', 1, config.n_positions) / 1e9:.1f}",
         free=f"{machine.memory / 1e9:.1f}",
     )
 
@@ -144,7 +169,7 @@ def _plan(
     draft = _plan_draft(machine, settings)
     if settings.draft is not None and draft is None:
         reason = joined(reason, message("why.draft_unused", name=settings.draft))
-    precision, streams = _choose_precision(checkpoint, machine, settings, draft)
+    precision, streams, tokens = _choose_precision(checkpoint, machine, settings, draft)
     if settings.precision != "auto":
         because = message("why.precision_asked", precision=precision)
     elif checkpoint.description.is_eight_bit:
@@ -162,13 +187,14 @@ def _plan(
         device=machine.device,
         device_name=machine.name,
         max_streams=streams,
+        max_tokens=tokens,
         reason=joined(reason, because),
         config=checkpoint.description.config,
         family=checkpoint.description.family,
         is_eight_bit=checkpoint.description.is_eight_bit,
         adapters=adapters,
         speculates=settings.speculation == "auto",
-        draft=None if draft is None else replace(draft, max_streams=streams),
+        draft=draft,
     )
 
 
@@ -184,35 +210,47 @@ def _plan_draft(machine: Machine, settings: Settings) -> Plan | None:
 
 def _choose_precision(
     checkpoint: _Checkpoint, machine: Machine, settings: Settings, draft: Plan | None
-) -> tuple[str, int]:
-    """The first precision that fits, and its streams; raises `Refusal` if none does."""
+) -> tuple[str, int, int]:
+    """The first precision that fits, its streams and the tokens of its cache.
+
+    Raises `Refusal` if none fits.
+    """
     config = checkpoint.description.config
+    context, usual = config.n_positions, min(USUAL_TOKENS, config.n_positions)
     beside = [] if draft is None else [(draft.config, draft.precision)]
-    candidates: list[tuple[str, int]]  # with at least the minimum of streams
+    candidates: list[tuple[str, int]]  # with at least the minimum of full contexts
     if settings.precision != "auto":
         candidates = [(settings.precision, 1)]
     elif checkpoint.description.is_eight_bit:
         candidates = [("int8", 1)]
     elif machine.device == "cuda":
-        candidates = [("float16", STREAMS_WORTH_FLOAT16), ("int8", 1)]
+        candidates = [("float16", CONTEXTS_WORTH_FLOAT16), ("int8", 1)]
     elif Shape.of(config).is_small:
         candidates = [("float32", 1)]
     else:
         candidates = [("int8", 1)]
-    for precision, least in candidates:
-        fitting = streams_that_fit(machine.memory, (config, precision), *beside)
-        if fitting >= (settings.max_streams or least):
-            return precision, settings.max_streams or min(fitting, MAX_STREAMS_BY_DEFAULT)
+    for precision, contexts in candidates:
+        models = (config, precision), *beside
+        fitting = 0
+        if streams_that_fit(machine.memory, context, *models) >= contexts:
+            fitting = streams_that_fit(machine.memory, usual, *models)
+        if fitting >= (settings.max_streams or 1):
+            most = MOST_STREAMS_BY_DEFAULT[machine.device]
+            streams = settings.max_streams or min(fitting, most)
+            fit = tokens_that_fit(machine.memory, streams, *models)
+            # with more, each stream would have more than a context
+            return precision, streams, min(fit, streams * page_count(context) * PAGE_TOKENS)
     if fitting > 0:
         raise Refusal(
-            f"{settings.max_streams} streams of {config.n_positions} tokens do not fit beside "
+            f"{settings.max_streams} streams of {usual} tokens do not fit beside "
             f"{checkpoint.name} in {precision} on {machine.name}: {fitting} do; set max_streams to "
             f"{fitting} or less."
         )
-    needed = memory_needed(config, precision, 1)
-    if precision != "int8" and streams_that_fit(machine.memory, (config, "int8"), *beside) > 0:
+    needed = memory_needed(config, precision, 1, context)
+    fits_in_int8 = streams_that_fit(machine.memory, context, (config, "int8"), *beside) > 0
+    if precision != "int8" and fits_in_int8:
         advice = "set precision to int8, which fits"
-    elif draft is not None and streams_that_fit(machine.memory, (config, precision)) > 0:
+    elif draft is not None and streams_that_fit(machine.memory, context, (config, precision)) > 0:
         advice = f"leave out the draft model {draft.name}, which takes the rest"
     else:
         advice = "free some memory, take a machine with more, or set model to sample"

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gptj_demo.engine.load.errors import Refusal
-from gptj_demo.engine.load.memory import MAX_STREAMS_BY_DEFAULT
 from gptj_demo.engine.load.tokenizer import load_tokenizer
 from gptj_demo.engine.remote.abilities import Abilities, find_abilities
 from gptj_demo.engine.remote.bodies import Bodies
@@ -30,6 +29,7 @@ LOOK_SECONDS = 2.0
 """Between two attempts to reach a server that is not there."""
 CHECK_SECONDS = 10.0
 """Between two looks whether the server is still there."""
+STREAMS_BY_DEFAULT = 32
 SPARE_CONNECTIONS = 4
 """Beside those of the completions; the client sends an eighth more of them than there are slots."""
 
@@ -57,7 +57,7 @@ def serve(settings: Settings, inbox: queue.SimpleQueue[Submit | Cancel], send: S
 
 async def _serve(settings: Settings, inbox: queue.SimpleQueue[Submit | Cancel], send: Send) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for each request
-    streams = settings.max_streams or MAX_STREAMS_BY_DEFAULT
+    streams = settings.max_streams or STREAMS_BY_DEFAULT
     key = settings.url_key
     secret = None if key is None else key.get_secret_value()
     assert settings.url is not None  # `make_backend` has checked it

@@ -33,11 +33,11 @@ def test_the_memory_of_the_draft_model_is_planned(
     plan = make_plan(Settings(model=str(full_size), draft=str(full_size)))
     assert alone.draft is None
     assert plan.draft is not None
-    streams = plan.max_streams
-    assert (plan.draft.precision, plan.draft.max_streams) == ("int8", streams)
-    needed = memory_needed(plan.config, "int8", streams)
-    assert 2 * needed <= 24 * GB < 2 * memory_needed(plan.config, "int8", streams + 1)
-    assert streams < alone.max_streams
+    assert plan.draft.precision == "int8"
+    contexts = plan.visitors(2048)
+    needed = memory_needed(plan.config, "int8", contexts, 2048)
+    assert 2 * needed <= 24 * GB < 2 * memory_needed(plan.config, "int8", contexts + 1, 2048)
+    assert contexts < alone.visitors(2048)
     machine(cpu=9)
     assert "leave out the draft model full-size" in refusal(
         model=str(full_size), draft=str(full_size)

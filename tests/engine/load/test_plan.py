@@ -17,8 +17,12 @@ from gptj_demo.engine.load import (
     plan,
     weight_bytes,
 )
-from gptj_demo.engine.load.memory import kv_bytes_per_token, streams_that_fit
-from gptj_demo.engine.load.plan import GPT_J
+from gptj_demo.engine.load.memory import (
+    kv_bytes_per_token,
+    streams_that_fit,
+    tokens_that_fit,
+)
+from gptj_demo.engine.load.plan import GPT_J, Plan
 from gptj_demo.engine.machine import USABLE_MEMORY
 from gptj_demo.settings import Settings
 from gptj_demo.texts import message
@@ -53,32 +57,85 @@ def test_weights_take_the_bytes_that_are_planned(
     assert weight_bytes(model.config, precision) == taken
 
 
-def test_streams_that_fit_are_those_whose_whole_memory_fits() -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("tokens", [220, 2048])
+def test_streams_that_fit_are_those_whose_whole_memory_fits(precision: str, tokens: int) -> None:
     config = GPTJConfig()
-    for precision in PRECISIONS:
-        for memory in range(0, 64 * GB, 3 * GB):
-            streams = streams_that_fit(memory, (config, precision))
-            assert memory_needed(config, precision, streams + 1) > memory
-            assert streams == 0 or memory_needed(config, precision, streams) <= memory
+    for memory in range(0, 64 * GB, 3 * GB):
+        streams = streams_that_fit(memory, tokens, (config, precision))
+        assert memory_needed(config, precision, streams + 1, tokens) > memory
+        assert streams == 0 or memory_needed(config, precision, streams, tokens) <= memory
+
+
+def test_tokens_that_fit_are_whole_pages_and_no_other_page_fits() -> None:
+    config = GPTJConfig()
+    for memory in range(14 * GB, 64 * GB, 3 * GB):
+        tokens = tokens_that_fit(memory, 7, (config, "float16"))
+        used = memory_needed(config, "float16", 7, 0) + tokens * 448 * 1024
+        assert tokens % 16 == 0
+        assert used <= memory < used + 16 * 448 * 1024
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "precision", "streams"),
+    ("device", "gigabytes", "precision", "usual", "full"),
     [
-        (72, "float16", 32),  # a card of 80 GB: as many streams as are made by default
-        (21, "float16", 8),
-        (14, "int8", 7),  # 16 bits would leave room for one stream alone
-        (9, "int8", 1),
+        ("cpu", 14.4, "int8", 32, 7),  # nine tenths of 16 GB
+        ("gpu", 15.07, "int8", 73, 8),  # a T4
+        ("gpu", 22.66, "float16", 92, 10),  # an A10G
+        ("gpu", 80.64, "float16", 256, 71),  # an A100 or H100
+        ("gpu", 143.04, "float16", 256, 138),  # an H200
     ],
 )
-def test_a_gpu_gets_float16_where_four_streams_fit_and_else_int8(
-    gigabytes: float, precision: str, streams: int, full_size: Path, machine: Any
+def test_a_machine_has_room_for_more_texts_of_usual_length_than_full_contexts(
+    device: str,
+    gigabytes: float,
+    precision: str,
+    usual: int,
+    full: int,
+    full_size: Path,
+    machine: Any,
+) -> None:
+    machine(**{device: gigabytes})
+    plan = make_plan(Settings(model=str(full_size)))
+    assert plan.precision == precision
+    assert (plan.visitors(220), plan.visitors(2048)) == (usual, full)
+    assert plan.max_streams == usual
+    assert plan.max_tokens >= usual * 220
+    assert f"Room for {usual} visitors at once, with 220 tokens each." in str(plan.why)
+    assert f"Room for {full} visitors at once, with 2,048 tokens each." in str(plan.why)
+
+
+def test_more_streams_than_the_default_can_be_asked_for(full_size: Path, machine: Any) -> None:
+    machine(gpu=135)
+    assert make_plan(Settings(model=str(full_size), max_streams=1000)).max_streams == 1000
+
+
+def test_a_plan_with_less_room_goes_down_to_one_context(full_size: Path, machine: Any) -> None:
+    machine(gpu=22)
+    plan: Plan | None = make_plan(Settings(model=str(full_size)))
+    sizes = []
+    while plan is not None:
+        sizes.append((plan.max_streams, plan.max_tokens))
+        plan = plan.smaller()
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == (9, 2048)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "precision"),
+    [
+        (72, "float16"),
+        (21, "float16"),
+        (14, "int8"),  # 16 bits would leave room for one context alone
+        (9, "int8"),
+    ],
+)
+def test_a_gpu_gets_float16_where_four_contexts_fit_and_else_int8(
+    gigabytes: float, precision: str, full_size: Path, machine: Any
 ) -> None:
     machine(gpu=gigabytes)
     plan = make_plan(Settings(model=str(full_size)))
     assert (plan.precision, plan.device) == (precision, "cuda")
-    assert plan.max_streams == pytest.approx(streams, abs=1)
-    assert plan.max_streams <= 32
     assert precision in str(plan.why)
 
 
@@ -90,22 +147,22 @@ def give_gpu(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
 
 
-def test_a_t4_has_room_for_eight_visitors_in_8_bits_and_for_two_in_16(
+def test_a_t4_has_room_for_eight_contexts_in_8_bits_and_for_two_in_16(
     full_size: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of its 15.8 GB, 15.7 are free beside CUDA itself."""
     give_gpu(monkeypatch, 15_700_000_000)
     plan = make_plan(Settings(model=str(full_size)))
-    assert (plan.precision, plan.device_name, plan.max_streams) == ("int8", "a T4", 8)
+    assert (plan.precision, plan.device_name, plan.max_streams) == ("int8", "a T4", 73)
     assert "16 bits would leave too little room" in str(plan.why)
     assert "Room for 8 visitors at once, with 2,048 tokens each." in str(plan.why)
-    assert make_plan(Settings(model=str(full_size), precision="float16")).max_streams == 2
+    assert make_plan(Settings(model=str(full_size), precision="float16")).visitors(2048) == 2
     one = make_plan(Settings(model=str(full_size), max_streams=1))
     assert "Room for 1 visitor at once, with 2,048 tokens each." in str(one.why)
 
 
 @pytest.mark.parametrize(
-    ("free", "streams"),
+    ("free", "contexts"),
     [
         (16 * GB, 2),
         (int(14.58 * 2**30), 2),  # a T4
@@ -113,17 +170,20 @@ def test_a_t4_has_room_for_eight_visitors_in_8_bits_and_for_two_in_16(
         (int(14.7 * GB), 1),  # the least
     ],
 )
-def test_float16_on_a_card_of_16_gb_gets_as_many_streams_as_fit(
-    free: int, streams: int, full_size: Path, monkeypatch: pytest.MonkeyPatch
+def test_float16_on_a_card_of_16_gb_gets_as_many_tokens_as_fit(
+    free: int, contexts: int, full_size: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give_gpu(monkeypatch, free)
     plan = make_plan(Settings(model=str(full_size), precision="float16"))
-    assert (plan.precision, plan.device, plan.max_streams) == ("float16", "cuda", streams)
-    visitors = "2 visitors" if streams == 2 else "1 visitor"
+    assert (plan.precision, plan.device) == ("float16", "cuda")
+    visitors = "2 visitors" if contexts == 2 else "1 visitor"
     assert f"Room for {visitors} at once, with 2,048 tokens each." in str(plan.why)
-    left = int(free * USABLE_MEMORY["cuda"]) - memory_needed(plan.config, "float16", streams)
-    assert 0 <= left < 2048 * kv_bytes_per_token(plan.config, "float16")
+    cache = plan.max_tokens * kv_bytes_per_token(plan.config, "float16")
+    needed = memory_needed(plan.config, "float16", plan.max_streams, 0) + cache
+    left = int(free * USABLE_MEMORY["cuda"]) - needed
+    assert 0 <= left < 16 * kv_bytes_per_token(plan.config, "float16")
     assert make_plan(Settings(model=str(full_size))).precision == "int8"
+    streams = plan.max_streams
     message = refusal(model=str(full_size), precision="float16", max_streams=streams + 1)
     assert f"set max_streams to {streams} or less" in message
 
@@ -135,7 +195,7 @@ def test_float16_on_a_card_of_12_gb_is_refused_with_int8_as_the_way_out(
     message = refusal(model=str(full_size), precision="float16")
     assert "in float16 needs 14.0 GB of memory with one context" in message
     assert "11.5 GB can be used on a T4: set precision to int8, which fits." in message
-    assert make_plan(Settings(model=str(full_size))).max_streams == 4
+    assert make_plan(Settings(model=str(full_size))).visitors(2048) == 4
 
 
 def test_a_processor_gets_float32_for_a_small_model_and_int8_for_a_large_one(
@@ -144,7 +204,8 @@ def test_a_processor_gets_float32_for_a_small_model_and_int8_for_a_large_one(
     assert make_plan(Settings(model=str(tiny))).precision == "float32"
     plan = make_plan(Settings(model=str(full_size)))
     assert (plan.precision, plan.device, plan.device_name) == ("int8", "cpu", "a processor")
-    assert 1 < plan.max_streams < 32
+    assert plan.max_streams == 32
+    assert plan.visitors(2048) < 32
 
 
 def test_a_precision_that_was_asked_for_is_taken(tiny: Path, machine: Any) -> None:
@@ -155,8 +216,8 @@ def test_a_precision_that_was_asked_for_is_taken(tiny: Path, machine: Any) -> No
 def test_more_streams_are_a_reason_for_int8(full_size: Path, machine: Any) -> None:
     machine(gpu=18)
     assert make_plan(Settings(model=str(full_size))).precision == "float16"
-    plan = make_plan(Settings(model=str(full_size), max_streams=6))
-    assert (plan.precision, plan.max_streams) == ("int8", 6)
+    plan = make_plan(Settings(model=str(full_size), max_streams=80))
+    assert (plan.precision, plan.max_streams) == ("int8", 80)
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers_and_advice(
@@ -165,7 +226,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers_and_advice(
     message = refusal(model=str(full_size), precision="float32")
     assert "float32" in message
     assert "16.0 GB" in message
-    assert f"{memory_needed(GPTJConfig(), 'float32', 1) / GB:.1f} GB" in message
+    assert f"{memory_needed(GPTJConfig(), 'float32', 1, 2048) / GB:.1f} GB" in message
     assert "int8" in message
     machine(cpu=4)
     assert "sample" in refusal(model=str(full_size))
@@ -175,10 +236,10 @@ def test_too_many_streams_are_refused_with_the_number_that_fits(
     full_size: Path, machine: Any
 ) -> None:
     message = refusal(model=str(full_size), max_streams=200)
-    fitting = make_plan(Settings(model=str(full_size))).max_streams
-    assert "200" in message
-    assert f"{fitting} or less" in message
+    assert "200 streams of 220 tokens do not fit" in message
+    fitting = int(message.split("set max_streams to ")[1].split()[0])
     assert make_plan(Settings(model=str(full_size), max_streams=fitting)).max_streams == fitting
+    assert f"{fitting} do" in refusal(model=str(full_size), max_streams=fitting + 1)
 
 
 def test_without_a_gpu_auto_is_the_sample_model(sample: Path, machine: Any) -> None:
