@@ -165,6 +165,8 @@ class ModelInfo:
     vocabulary_size: int
     bos_token_id: int
     max_streams: int
+    max_tokens: int
+    """Tokens of the KV cache, of all streams together."""
     why: Message
     """Why this model in this precision on this device, and what fails to be fast, if anything."""
     served: Served | None = None
@@ -257,8 +259,7 @@ class Started:
 class Alternative(NamedTuple):
     """One of the most probable tokens at a place, by the model itself.
 
-    `sampled_logprob` is its log-probability after the controls, None where a control removed it:
-    `removed_by` is that control's name.
+    `sampled_logprob` is that after the controls, None where the control `removed_by` removed it.
     """
 
     token_id: int
@@ -270,9 +271,8 @@ class Alternative(NamedTuple):
 class TokenLogprobs(NamedTuple):
     """How probable a token was: natural logarithms.
 
-    `logprob` is the model's own, normalised over all rows of its head as `GPTJForCausalLM` does;
-    `sampled_logprob` is that after the controls, None for tokens of the prompt; `rank` counts from
-    1, by the model's own.
+    `logprob` is the model's own, over all rows of its head as in `GPTJForCausalLM`, and gives the
+    `rank`, from 1; `sampled_logprob` is that after the controls, None for tokens of the prompt.
     """
 
     logprob: float

@@ -194,7 +194,7 @@ RANKS = [
         "gptj_demo.software",
     ),
     ("gptj_demo.control",),
-    ("gptj_demo.texts",),
+    ("gptj_demo.pages", "gptj_demo.texts"),
 ]
 
 

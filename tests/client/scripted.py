@@ -29,12 +29,15 @@ from tests.client.requests import request
 from tests.engine.checkpoints import TEXT_TOKENS, make_tokenizer
 
 END = TEXT_TOKENS - 1
+CONTEXT = 64
 _END = object()  # of an engine's messages
-TOKENIZER = TokenizerReady(make_tokenizer().to_str(), 64, TEXT_TOKENS, END, (END,), ())
+TOKENIZER = TokenizerReady(make_tokenizer().to_str(), CONTEXT, TEXT_TOKENS, END, (END,), ())
 
 
 def model(**changes: Any) -> ModelInfo:
-    """A model of which nothing is true."""
+    """A model of which nothing is true; each slot has a whole context unless told otherwise."""
+    if "max_streams" in changes:
+        changes = {"max_tokens": changes["max_streams"] * CONTEXT, **changes}
     info = ModelInfo(
         name="scripted",
         revision=None,
@@ -48,10 +51,11 @@ def model(**changes: Any) -> ModelInfo:
         forward_path="eager",
         parameters=1,
         weight_bytes=4,
-        context_length=64,
+        context_length=CONTEXT,
         vocabulary_size=TEXT_TOKENS,
         bos_token_id=END,
         max_streams=2,
+        max_tokens=2 * CONTEXT,
         why=message("status.warming_up"),
     )
     return replace(info, **changes)
@@ -96,9 +100,9 @@ class ScriptedBackend:
         for one in messages:
             self._messages.put(one)
 
-    def load(self, slots: int = 2, precision: str = "float32") -> None:
+    def load(self, slots: int = 2, **changes: Any) -> None:
         """Go through what an engine sends until it is ready."""
-        info = model(precision=precision, max_streams=slots)
+        info = model(max_streams=slots, **changes)
         self.say(TOKENIZER, EngineStatus("ready", message("status.warming_up"), model=info))
 
     def step(self, *events: Any) -> None:

@@ -35,7 +35,7 @@ from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
 from gptj_demo.software import code_version
 from gptj_demo.texts import message
-from tests.client.scripted import TOKENIZER, model
+from tests.client.scripted import CONTEXT, TOKENIZER, model
 from tests.processes import free_port
 from tests.waiting import PATIENCE, eventually
 
@@ -173,7 +173,8 @@ def test_the_slots_are_those_of_all_engines_and_requests_go_to_each(few: Fleet) 
     status = few.next()
     assert isinstance(status, EngineStatus)
     assert status.model is not None
-    assert (status.model.max_streams, status.model.device_name) == (6, "a better one, none")
+    assert (status.model.max_streams, status.model.max_tokens) == (6, 6 * CONTEXT)
+    assert status.model.device_name == "a better one, none"
     few.backend.send(submit(1), None)
     few.backend.send(submit(2), None)
     assert (one.receive(), two.receive()) == (submit(1), submit(2))

@@ -20,6 +20,7 @@ from gptj_demo.protocol import (
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import message
 
+CONTEXT = 2048
 ANNA, BERT = Visitor("anna", "192.0.2.1"), Visitor("bert", "192.0.2.2")
 
 
@@ -34,7 +35,7 @@ def finished(request_id: int, index: int = 0) -> Finished:
 def router(*slots: int) -> Router:
     made = Router()
     for number, count in enumerate(slots):
-        made.add(number, count)
+        made.add(number, count, count * CONTEXT)
     return made
 
 
@@ -153,7 +154,7 @@ def test_old_prefixes_are_forgotten() -> None:
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing, "MOST_VISITORS", 10)
     engines = Router()
-    engines.add(0, 2)
+    engines.add(0, 2, 2 * CONTEXT)
     for number in range(100):
         engines.place(submit(number, range(number, number + 3 * BLOCK)), Visitor(f"v{number}", "a"))
         engines.note(0, finished(number))

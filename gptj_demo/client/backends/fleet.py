@@ -283,14 +283,15 @@ class FleetBackend:
         if not self._was_ready:
             self._was_ready = True
             self._put(engine.tokenizer)
-        if engine.model is not None:
-            self._router.add(engine.number, engine.model.max_streams)
+        if (model := engine.model) is not None:
+            self._router.add(engine.number, model.max_streams, model.max_tokens)
         self._tell_slots()
 
     def _tell_slots(self) -> None:
         models = [one.model for one in self._engines.values() if one.model is not None]
         names = ", ".join(sorted({model.device_name for model in models}))
-        model = replace(models[0], max_streams=self._router.slots, device_name=names)
+        slots, tokens = self._router.slots, self._router.max_tokens
+        model = replace(models[0], max_streams=slots, max_tokens=tokens, device_name=names)
         self._put(EngineStatus("ready", model.why, model=model))
 
     def _end(self, engine: _Engine) -> None:

@@ -94,6 +94,7 @@ class Trail:
 @dataclass(slots=True)
 class _Engine:
     slots: int
+    max_tokens: int
     prefixes: Prefixes
     trails: dict[int, dict[int, Trail]] = field(default_factory=dict)
     """By request and completion: those that have not ended."""
@@ -120,13 +121,18 @@ class Router:
         return sum(engine.slots for engine in self._engines.values())
 
     @property
+    def max_tokens(self) -> int:
+        """The tokens of all engines' KV caches."""
+        return sum(engine.max_tokens for engine in self._engines.values())
+
+    @property
     def load(self) -> int:
         """The completions that all engines have."""
         return sum(engine.load for engine in self._engines.values())
 
-    def add(self, number: int, slots: int) -> None:
+    def add(self, number: int, slots: int, max_tokens: int) -> None:
         """An engine is ready."""
-        self._engines[number] = _Engine(slots, Prefixes(KEPT * slots))
+        self._engines[number] = _Engine(slots, max_tokens, Prefixes(KEPT * slots))
 
     def remove(self, number: int) -> tuple[int, ...]:
         """An engine has ended; returns the requests that it had."""

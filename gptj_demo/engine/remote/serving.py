@@ -17,6 +17,7 @@ from gptj_demo.engine.remote.origin import find_origin
 from gptj_demo.engine.remote.reading import Tokens
 from gptj_demo.engine.remote.requests import Requests
 from gptj_demo.engine.remote.server import Busy, Json, NoAnswer, NoEntry, Rejected, Server
+from gptj_demo.pages import in_pages
 from gptj_demo.protocol import Cancel, EngineStatus, ModelInfo, Submit, TokenizerReady
 from gptj_demo.served import BACKEND, Served
 from gptj_demo.settings import Settings
@@ -157,6 +158,8 @@ def _describe(server: Server, met: _Met, streams: int) -> ModelInfo:
         vocabulary_size=tokenizer.vocabulary_size,
         bos_token_id=tokenizer.bos_token_id,
         max_streams=streams,
+        # the server has an order of its own: each stream can have a whole context
+        max_tokens=streams * in_pages(tokenizer.context_length),
         why=message("why.served", server=server.name),
         served=Served(server.name, met.abilities.lacks),
     )
