@@ -27,7 +27,7 @@ from gptj_demo.engine.load.memory import (
 from gptj_demo.engine.machine import Machine, find_machines, gpu_problem
 from gptj_demo.engine.model.base import Shape
 from gptj_demo.hosting import is_on_a_space
-from gptj_demo.pages import PAGE_TOKENS, page_count
+from gptj_demo.pages import in_pages
 from gptj_demo.settings import Settings
 from gptj_demo.texts import Message, joined, message
 
@@ -93,15 +93,15 @@ class Plan:
 
     def visitors(self, tokens: int) -> int:
         """How many texts of so many tokens there is room for at once."""
-        return min(self.max_streams, self.max_tokens // (page_count(tokens) * PAGE_TOKENS))
+        return min(self.max_streams, self.max_tokens // (in_pages(tokens)))
 
     def smaller(self) -> Plan | None:
         """The plan with a quarter less room; None if it has room for a single context."""
-        context = page_count(self.config.n_positions) * PAGE_TOKENS
+        context = in_pages(self.config.n_positions)
         if self.max_tokens == context:
             return None
-        tokens = max(context, page_count(self.max_tokens * 3 // 4) * PAGE_TOKENS)
-        usual = page_count(min(USUAL_TOKENS, self.config.n_positions)) * PAGE_TOKENS
+        tokens = max(context, in_pages(self.max_tokens * 3 // 4))
+        usual = in_pages(min(USUAL_TOKENS, self.config.n_positions))
         streams = min(self.max_streams, tokens // usual)
         return replace(self, max_tokens=tokens, max_streams=streams)
 
@@ -239,7 +239,7 @@ def _choose_precision(
             streams = settings.max_streams or min(fitting, most)
             fit = tokens_that_fit(machine.memory, streams, *models)
             # with more, each stream would have more than a context
-            return precision, streams, min(fit, streams * page_count(context) * PAGE_TOKENS)
+            return precision, streams, min(fit, streams * in_pages(context))
     if fitting > 0:
         raise Refusal(
             f"{settings.max_streams} streams of {usual} tokens do not fit beside "
