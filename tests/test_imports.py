@@ -87,6 +87,7 @@ RANKS = [
     (
         "gptj_demo.client.backlog",
         "gptj_demo.client.restarts",
+        "gptj_demo.client.shares",
         "gptj_demo.client.visitor",
         "gptj_demo.client.backends.calling",
         "gptj_demo.client.backends.leases",

@@ -1,12 +1,17 @@
 """Which requests may enter the queue, and whose turn it is. Pure: no lock, no loop, no process.
 
-The engine gets about as many completions as it has slots; the others wait here, also those of a
-request that has started. Turns alternate between addresses, then between the visitors of an
-address: the next completion is of the oldest request of the visitor with the fewest completions in
-the engine, of the address with the fewest. One visitor gets at most seven of eight slots, so that
-other visitors find a free one; with `shares_by_address` this holds for an address too, however many
-visitors it names, and it gets half of the slots at most while another address is active: the rows
-of a step cost everybody time.
+The engine gets about as many completions as it has slots and tokens for (see `shares`); the others
+wait here, also those of a request that has started. Turns alternate between addresses, then between
+the visitors of an address: the next completion is of the oldest request of the visitor who takes
+the fewest slots, of the address that takes the fewest. One visitor gets at most seven of eight
+slots, so that other visitors find a free one; with `shares_by_address` this holds for an address
+too, however many visitors it names, and it gets half of the slots at most while another address is
+active: the rows of a step cost everybody time.
+
+No request is overtaken once it is its turn, so small ones cannot keep a large one out for ever. If
+its completion reserves more tokens than are free, it waits for them in the engine, which begins
+completions in the order in which it got them. If they are more than its visitor's share, the
+visitor's other requests wait too.
 
 When an engine ends, its requests are suspended, and the next engine gets them first. A request is a
 suspect if two engines in a row ended before they had generated a token for it: it may be what ends
@@ -16,19 +21,19 @@ every engine is found and harms no other, and a request that was only near is ne
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.client.shares import Capacity, Held, Shares, Usage
+from gptj_demo.pages import Reservation
 from gptj_demo.protocol import Visitor
 from gptj_demo.texts import message
 
-ACTIVE_SECONDS = 60.0
-"""An address is active for so long after its last request began or ended: a person reads and
-writes between two requests."""
+_NOTHING = Reservation(0, 0)
 
 
 @dataclass(slots=True)
@@ -38,6 +43,7 @@ class _Request:
     visitor: Visitor | None
     unsent: int
     in_engine: int = 0
+    reserves: Reservation = _NOTHING  # known once it is ready
     ahead: int | None = None
     """Requests that start before it, as last reported to its stream; None before a report."""
     is_waiting: bool = True  # it has no slot yet
@@ -49,65 +55,17 @@ class _Request:
         """Completions that have not ended."""
         return self.unsent + self.in_engine
 
-
-class _Held:
-    """Completions in the engine, by visitor and by address; None is the process itself."""
-
-    def __init__(self) -> None:
-        self.by_visitor: Counter[str | None] = Counter()
-        self.by_address: Counter[str | None] = Counter()
-
-    def add(self, visitor: Visitor | None, completions: int) -> None:
-        name, address = _named(visitor)
-        self.by_visitor[name] += completions
-        self.by_address[address] += completions
-
-    def of(self, visitor: Visitor | None) -> tuple[int, int]:
-        """The completions of the visitor's address, then those of the visitor."""
-        name, address = _named(visitor)
-        return self.by_address[address], self.by_visitor[name]
-
-
-def _named(visitor: Visitor | None) -> tuple[str | None, str | None]:
-    return (None, None) if visitor is None else (visitor.name, visitor.address)
-
-
-class _Activity:
-    """Which addresses have been active lately."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._seen: dict[str, float] = {}  # when, by address, oldest first
-
-    def note(self, visitor: Visitor | None) -> None:
-        if visitor is not None:
-            self._seen.pop(visitor.address, None)
-            self._seen[visitor.address] = self._clock()
-        self._forget_inactive()
-
-    def others(self, address: str) -> bool:
-        """Whether another address is active."""
-        self._forget_inactive()
-        return any(one != address for one in self._seen)
-
-    def _forget_inactive(self) -> None:
-        oldest = self._clock() - ACTIVE_SECONDS
-        while self._seen and next(iter(self._seen.values())) < oldest:
-            del self._seen[next(iter(self._seen))]
-
-
-def _is_same(one: Visitor, other: Visitor | None, by_address: bool) -> bool:
-    """Whether two requests come from one visitor, or from one address."""
-    if other is None:
-        return False
-    return one.address == other.address if by_address else one.name == other.name
+    def tokens_of(self, further: int) -> int:
+        """Tokens that so many of its completions reserve beside those that the engine has."""
+        tokens = self.reserves.tokens
+        return tokens(self.in_engine + further) - tokens(self.in_engine)
 
 
 class Admission:
     """The open requests, by id; ids grow in the order of arrival.
 
-    `max_waiting` requests may wait in all. `slots` is the number of slots of the newest model, 0
-    before one is known; `is_open` says whether an engine takes requests at present.
+    `max_waiting` requests may wait in all. `capacity` is that of the newest model; `is_open` says
+    whether an engine takes requests at present.
     """
 
     def __init__(
@@ -118,8 +76,7 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_waiting = max_waiting
-        self.shares_by_address = shares_by_address
-        self.slots = 0
+        self.capacity = Capacity()
         self.is_open = False
         self._requests: dict[int, _Request] = {}
         self._waiting: set[int] = set()
@@ -128,30 +85,24 @@ class Admission:
         self._suspended: set[int] = set()
         self._on_trial: set[int] = set()  # suspects that the engine has
         self._places_changed = False
-        self._activity = _Activity(clock)
+        self._shares = Shares(shares_by_address, clock)
 
     @property
-    def slots_per_visitor(self) -> int:
-        """Slots that one visitor gets at most: all but one in eight, if there are at least four."""
-        return self.slots if self.slots < 4 else self.slots - max(1, self.slots // 8)
+    def usage(self) -> Usage:
+        """What the requests that have started hold. What a suspended one held stays its own."""
+        slots, tokens = self.capacity.slots, self.capacity.max_tokens
+        started = list(self._started())
+        running = sum(completions for _, completions in started)
+        reserved = sum(one.reserves.tokens(completions) for one, completions in started)
+        running = min(running, slots) if slots else running
+        return Usage(running, min(reserved, tokens), len(self._waiting))
 
-    @property
-    def running(self) -> int:
-        """Slots that are held: one for each completion in the engine of the started requests.
-
-        Those of a suspended request stay held.
-        """
-        held = sum(
-            one.in_engine or (one.completions if i in self._suspended else 0)
-            for i, one in self._requests.items()
-            if not one.is_waiting
-        )
-        return min(held, self.slots) if self.slots else held
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for a slot."""
-        return len(self._waiting)
+    def _started(self) -> Iterator[tuple[_Request, int]]:
+        """The requests that have started, and how many slots each holds."""
+        for request_id, one in self._requests.items():
+            if not one.is_waiting:
+                is_suspended = request_id in self._suspended
+                yield one, one.in_engine or (one.completions if is_suspended else 0)
 
     def is_submitted(self, request_id: int) -> bool:
         """Whether the engine has a completion of the request."""
@@ -163,12 +114,14 @@ class Admission:
 
     def refusal(self, visitor: Visitor | None) -> RequestRefused | None:
         """Why a new request of the visitor cannot enter the queue now, None if it can."""
-        free = max(0, self.slots - self.running) if self.is_open else 0
-        if self.waiting >= self.max_waiting + free:
-            return RequestRefused("queue_full", message("refused.queue_full", count=self.waiting))
+        running, reserved, count = self.usage
+        taken = math.ceil(self.capacity.taken(running, reserved))
+        free = self.capacity.slots - taken if self.is_open else 0
+        if count >= self.max_waiting + free:
+            return RequestRefused("queue_full", message("refused.queue_full", count=count))
         if visitor is not None:
             waiting = (self._requests[i].visitor for i in self._waiting)
-            own = sum(_is_same(visitor, one, self.shares_by_address) for one in waiting)
+            own = sum(self._shares.are_one(visitor, one) for one in waiting)
             share = max(1, self.max_waiting - self.max_waiting // 4)
             if own >= share + free:
                 return RequestRefused("queue_full", message("refused.your_share", count=own))
@@ -182,16 +135,16 @@ class Admission:
         if refusal is not None:
             raise refusal
         self._requests[request_id] = _Request(visitor, unsent=completions)
-        self._activity.note(visitor)
+        self._shares.note(visitor)
         self._waiting.add(request_id)
         self._places_changed = True
 
-    def mark_ready(self, request_id: int) -> bool:
-        """Note that the request may be submitted; False if it is over or has been ready before."""
+    def mark_ready(self, request_id: int, reserves: Reservation) -> bool:
+        """Note that a request may be submitted; False if it is over or has been ready before."""
         one = self._requests.get(request_id)
         if one is None or one.is_ready:
             return False
-        one.is_ready = True
+        one.is_ready, one.reserves = True, reserves
         self._ready.add(request_id)
         return True
 
@@ -221,7 +174,7 @@ class Admission:
     def leave(self, request_id: int) -> None:
         """Forget a request; unknown ids are ignored."""
         if (one := self._requests.pop(request_id, None)) is not None:
-            self._activity.note(one.visitor)
+            self._shares.note(one.visitor)
             self._places_changed |= request_id in self._waiting
             for ids in (
                 self._waiting,
@@ -286,21 +239,18 @@ class Admission:
         """The requests of the completions to submit now, in this order; they count as submitted.
 
         A request stands in the list once for each completion. The engine gets a few more than it
-        has slots for, so that no slot is empty while the next one travels.
+        has slots and tokens for, so that neither is unused while the next one travels.
         """
         if not self.is_open:
             return []
         held = self._held()
         turns = []
-        while self._ready and held.by_visitor.total() < self.slots + self.slots // 8:
-            if self._on_trial:
+        while held.all.slots < self.capacity.most and not self._on_trial:
+            chosen = self._next(held)
+            if chosen is None:
                 break
-            allowed = [i for i in self._ready if self._may_have_more(self._requests[i], held)]
-            if not allowed:
-                break
-            chosen = min(allowed, key=lambda i: self._turn(i, held))
             one = self._requests[chosen]
-            held.add(one.visitor, 1)
+            held.add(one.visitor, 1, one.tokens_of(1))
             one.unsent -= 1
             one.in_engine += 1
             if not one.unsent:
@@ -312,21 +262,23 @@ class Admission:
             turns.append(chosen)
         return turns
 
-    def _turn(self, request_id: int, held: _Held) -> tuple[Any, ...]:
-        """What orders requests: suspects, those of an ended engine, then by held slots, age."""
+    def _next(self, held: Held) -> int | None:
+        """The request whose turn it is; None if nobody may have more."""
+        ready: Collection[int] = self._ready
+        while ready:
+            chosen = min(ready, key=lambda i: self._turn(i, held))
+            one = self._requests[chosen]
+            if self._shares.allow(one.visitor, one.tokens_of(1), held):
+                return chosen
+            same = self._shares.are_one
+            ready = [i for i in ready if not same(one.visitor, self._requests[i].visitor)]
+        return None
+
+    def _turn(self, request_id: int, held: Held) -> tuple[Any, ...]:
+        """What orders requests: suspects, those of an ended engine, then by taken slots, age."""
         one = self._requests[request_id]
         is_new = request_id not in self._suspended
         return not one.is_suspect, is_new, held.of(one.visitor), request_id
-
-    def _may_have_more(self, one: _Request, held: _Held) -> bool:
-        """Whether its visitor holds less than its share of the slots."""
-        if one.visitor is None:
-            return True
-        by_address, by_visitor = held.of(one.visitor)
-        if not self.shares_by_address:
-            return by_visitor < self.slots_per_visitor
-        has_others = self._activity.others(one.visitor.address)
-        return by_address < (max(1, self.slots // 2) if has_others else self.slots_per_visitor)
 
     def moved(self) -> list[tuple[int, int]]:
         """Each waiting request whose position has changed: its id and the new position."""
@@ -334,11 +286,11 @@ class Admission:
             return []
         self._places_changed = False
         held = self._held()
-        turns: list[tuple[bool, tuple[int, int], int]] = []
+        turns: list[tuple[bool, tuple[float, float], int]] = []
         for request_id in sorted(self._waiting):
             one = self._requests[request_id]
             turns.append((not one.in_engine, held.of(one.visitor), request_id))
-            held.add(one.visitor, one.unsent)
+            held.add(one.visitor, one.unsent, one.tokens_of(one.unsent))
         moved = []
         for ahead, (*_, request_id) in enumerate(sorted(turns)):
             if ahead != self._requests[request_id].ahead:
@@ -346,10 +298,10 @@ class Admission:
                 moved.append((request_id, ahead))
         return moved
 
-    def _held(self) -> _Held:
-        """Completions in the engine."""
-        held = _Held()
+    def _held(self) -> Held:
+        """What is in the engine."""
+        held = Held(self.capacity)
         for request_id in self._submitted:
             one = self._requests[request_id]
-            held.add(one.visitor, one.in_engine)
+            held.add(one.visitor, one.in_engine, one.reserves.tokens(one.in_engine))
         return held

@@ -13,18 +13,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from gptj_demo.client.admission import Admission
 from gptj_demo.client.progress import MOST_DEATHS, Progress
-from gptj_demo.client.prompt import Ready, build_submit
+from gptj_demo.client.prompt import Ready, build_submit, reservation
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.client.shares import Capacity, Usage
 from gptj_demo.client.stream import Stream
 from gptj_demo.protocol import (
     Cancel,
     EngineEvent,
     Finished,
     FinishReason,
+    ModelInfo,
     Reconnecting,
     Started,
     StreamEvent,
@@ -74,18 +77,13 @@ class Dispatcher:
     @property
     def slots_per_visitor(self) -> int:
         """Slots that one visitor gets at most; 0 before a model is known."""
-        return self._admission.slots_per_visitor
+        return self._admission.capacity.of_a_visitor
 
     @property
-    def running(self) -> int:
-        """Slots that are held: one for each completion of the requests that have started."""
+    def usage(self) -> Usage:
+        """What is in use at present."""
         with self._lock:
-            return self._admission.running
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for a slot."""
-        return self._admission.waiting
+            return self._admission.usage
 
     def has_place(self, visitor: Visitor | None) -> bool:
         """Whether a new request of the visitor can enter the queue now."""
@@ -124,7 +122,8 @@ class Dispatcher:
         with self._lock:
             if self.ready is None or self.ready.vocabulary is not ready.vocabulary:
                 return  # `accept` prepares it again
-            if self._admission.mark_ready(stream.request_id):
+            reserves = reservation(stream.submitted, ready.context_length)
+            if self._admission.mark_ready(stream.request_id, reserves):
                 self._progress[stream.request_id] = Progress(stream.submitted)
                 self._fill_slots()
 
@@ -192,11 +191,11 @@ class Dispatcher:
         for stream in late:
             _call_in_loop(stream.loop, self._start_preparing, stream)
 
-    def open(self, ready: Ready, slots: int) -> None:
-        """The engine has loaded its model and has `slots` slots: submit the prepared requests."""
+    def open(self, ready: Ready, model: ModelInfo) -> None:
+        """The engine has loaded its model: submit the prepared requests."""
         with self._lock:
-            self.ready = ready
-            self._admission.slots = slots
+            self.ready = replace(ready, model=model)
+            self._admission.capacity = Capacity(model.max_streams, model.max_tokens)
             self._admission.is_open = True
             self._fill_slots()
 

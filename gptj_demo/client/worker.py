@@ -36,7 +36,6 @@ from gptj_demo.protocol import (
     Refused,
     StepEvents,
     TokenizerReady,
-    Visitor,
 )
 from gptj_demo.returned import Lapsed, Lost
 from gptj_demo.settings import Settings
@@ -70,6 +69,7 @@ class Worker:
         self._request_ids = itertools.count(1)
         self.lease = self._backend.lease  # see `Backend.lease`
         self._dispatcher = Dispatcher(settings, self._backend.send)
+        self.has_place = self._dispatcher.has_place  # see `Dispatcher.has_place`
         self._stopping = threading.Event()
         self._refusal: Message | None = None
         self._restart_policy = Restarts()
@@ -100,8 +100,7 @@ class Worker:
         """Take no new requests; return when those that are open have ended, or after `seconds`."""
         self._dispatcher.close(message("refused.draining"), is_draining=True)
         end = time.monotonic() + seconds
-        checks = self.moderation
-        idle = 0
+        checks, idle = self.moderation, 0
         while idle < DRAIN_IDLE_POLLS and time.monotonic() < end:
             time.sleep(DRAIN_POLL_SECONDS)
             is_open = self.streams_running or self.streams_waiting
@@ -181,24 +180,24 @@ class Worker:
     @property
     def streams_running(self) -> int:
         """Slots that are held: one for each completion of the requests that have started."""
-        return self._dispatcher.running
+        return self._dispatcher.usage.running
+
+    @property
+    def tokens_reserved(self) -> int:
+        """Tokens of the KV cache that they reserve."""
+        return self._dispatcher.usage.reserved
 
     @property
     def streams_waiting(self) -> int:
         """Requests that wait for a slot."""
-        return self._dispatcher.waiting
-
-    def has_place(self, visitor: Visitor | None) -> bool:
-        """Whether a new request of the visitor can enter the queue now."""
-        return self._dispatcher.has_place(visitor)
+        return self._dispatcher.usage.waiting
 
     async def count_tokens(self, text: str) -> int | None:
         """Tokens of a text, None before the tokenizer is loaded; raises `RequestRefused`."""
         return None if self.ready is None else len(await encode(text, self.ready))
 
     async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
-        """The tokens of a text (if `begins`) or of a part of one; raises `RequestRefused`, also
-        before the tokenizer is loaded."""
+        """Tokens of a text (if `begins`) or part of one; raises as `encode`, `require_ready` do."""
         ready = self.require_ready()
         return ready.vocabulary.tokens(await encode(text, ready, begins=begins), text)
 
@@ -301,4 +300,4 @@ class Worker:
         if status.state == "ready" and ready is not None and model is not None:
             if self._died is not None and before is not None and not write_the_same(model, before):
                 self._dispatcher.give_up(self._died)
-            self._dispatcher.open(replace(ready, model=model), model.max_streams)
+            self._dispatcher.open(ready, model)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gptj_demo.client.admission import ACTIVE_SECONDS
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.client.shares import ACTIVE_SECONDS
 from tests.client.test_admission import admission, ask, enter, run
 
 
@@ -47,7 +47,9 @@ def test_200_sessions_of_one_address_leave_a_slot_and_places_in_the_queue() -> N
     submitted: list[int] = []
     refused = 0
     for request_id, visitor in enumerate(sessions(200)):
-        if one.waiting == 48 + 1:  # three quarters of the queue, and one for the slot that is free
+        if (
+            one.usage.waiting == 48 + 1
+        ):  # three quarters of the queue, and one for the slot that is free
             with pytest.raises(RequestRefused, match="49 requests of yours"):
                 enter(one, request_id, visitor)
             refused += 1
@@ -55,7 +57,7 @@ def test_200_sessions_of_one_address_leave_a_slot_and_places_in_the_queue() -> N
         submitted += (turns := ask(one, request_id, visitor))
         for started in turns:
             one.start(started)
-    assert (len(submitted), one.waiting, refused) == (7, 49, 200 - 7 - 49)
+    assert (len(submitted), one.usage.waiting, refused) == (7, 49, 200 - 7 - 49)
     assert ask(one, 1000, "person") == [1000]
     one.start(1000)
     assert ask(one, 1001, "another person") == [1001]  # one more than there are slots

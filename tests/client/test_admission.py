@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -11,18 +11,24 @@ from hypothesis import strategies as st
 
 from gptj_demo.client.admission import Admission
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.client.shares import Capacity
+from gptj_demo.pages import Reservation
 from gptj_demo.protocol import Visitor
+
+CONTEXT = 2048
+"""Tokens of the KV cache for each slot, and of a completion, where a test does not say it."""
 
 
 def admission(
     slots: int = 2,
     max_waiting: int = 100,
+    max_tokens: int | None = None,
     shares_by_address: bool = False,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Admission:
     """An admission with an engine that takes requests."""
     one = Admission(max_waiting, shares_by_address=shares_by_address, clock=clock)
-    one.slots = slots
+    one.capacity = Capacity(slots, slots * CONTEXT if max_tokens is None else max_tokens)
     one.is_open = True
     return one
 
@@ -34,17 +40,25 @@ def enter(one: Admission, request_id: int, visitor: str | None, completions: int
 
 
 def ask(
-    one: Admission, request_id: int, visitor: str | None = None, completions: int = 1
+    one: Admission,
+    request_id: int,
+    visitor: str | None = None,
+    completions: int = 1,
+    tokens: int = CONTEXT,
+    shared: int = 0,
 ) -> list[int]:
-    """Enter a request that is ready at once; the requests of the completions submitted thereby."""
+    """Enter a request that is ready at once; the requests of the completions submitted thereby.
+
+    Each completion reserves `tokens`, and all of them together `shared` beside.
+    """
     enter(one, request_id, visitor, completions)
-    assert one.mark_ready(request_id)
+    assert one.mark_ready(request_id, Reservation(shared, tokens))
     return one.next_turns()
 
 
-def run(one: Admission, request_id: int, visitor: str | None = None) -> None:
+def run(one: Admission, request_id: int, visitor: str | None = None, tokens: int = CONTEXT) -> None:
     """A request that has started."""
-    assert ask(one, request_id, visitor) == [request_id]
+    assert ask(one, request_id, visitor, tokens=tokens) == [request_id]
     one.start(request_id)
 
 
@@ -66,7 +80,7 @@ def test_the_engine_gets_an_eighth_more_than_it_has_slots() -> None:
 def test_nothing_is_submitted_before_an_engine_takes_requests() -> None:
     one = Admission(100)
     assert ask(one, 1) == []
-    one.slots, one.is_open = 2, True
+    one.capacity, one.is_open = Capacity(2, 2 * CONTEXT), True
     assert one.next_turns() == [1]
 
 
@@ -75,9 +89,9 @@ def test_a_request_of_several_completions_counts_for_each() -> None:
     assert ask(one, 1, completions=4) == [1] * 4
     assert ask(one, 2) == []
     one.start(1)
-    assert one.running == 4
+    assert one.usage.running == 4
     assert not one.end_completion(1)
-    assert (one.running, one.next_turns()) == (3, [2])
+    assert (one.usage.running, one.next_turns()) == (3, [2])
 
 
 def test_the_visitor_with_the_fewest_completions_comes_next() -> None:
@@ -100,7 +114,7 @@ def test_the_visitor_with_the_fewest_completions_comes_next() -> None:
 )
 def test_one_visitor_leaves_slots_for_others(slots: int, most: int) -> None:
     one = admission(slots=slots)
-    assert one.slots_per_visitor == most
+    assert one.capacity.of_a_visitor == most
     submitted = [ask(one, request_id, "busy") for request_id in range(slots + 10)]
     assert sum(map(len, submitted)) == (most if slots > 3 else slots)
     if slots > 3:
@@ -153,8 +167,8 @@ def test_a_request_that_left_is_forgotten_wherever_it_was() -> None:
     enter(one, 3, None, 1)
     for request_id in (1, 2, 3, 3, 99):
         one.leave(request_id)
-    assert (one.running, one.waiting, one.next_turns(), one.moved()) == (0, 0, [], [])
-    assert not one.mark_ready(2)
+    assert (one.usage.running, one.usage.waiting, one.next_turns(), one.moved()) == (0, 0, [], [])
+    assert not one.mark_ready(2, Reservation(0, CONTEXT))
 
 
 # ---- one address with many visitors
@@ -166,12 +180,13 @@ class Asked:
 
     visitor: str | None
     completions: int
+    tokens: int  # that each completion reserves
     state: str = "waiting"  # then "submitted", "started", and "suspended" if the engine ends
     sent: int = 0  # completions that the engine has
 
 
 actions = st.one_of(
-    st.tuples(st.just("enter"), st.sampled_from([None, "a", "b", "c"]), st.integers(1, 3)),
+    st.tuples(st.just("enter"), st.sampled_from([None, "a", "b", "c"]), st.integers(1, 30)),
     st.tuples(st.just("start"), st.none(), st.integers(0, 99)),
     st.tuples(st.just("end"), st.none(), st.integers(0, 99)),
     st.tuples(st.just("leave"), st.none(), st.integers(0, 99)),
@@ -179,11 +194,15 @@ actions = st.one_of(
 )
 
 
-@given(slots=st.integers(1, 9), actions=st.lists(actions, max_size=60))
-def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
-    slots: int, actions: list[tuple[str, str | None, int]]
+@given(
+    slots=st.integers(1, 9),
+    max_tokens=st.integers(10, 100),
+    actions=st.lists(actions, max_size=60),
+)
+def test_whatever_happens_room_is_used_and_shared_and_everybody_has_a_turn(
+    slots: int, max_tokens: int, actions: list[tuple[str, str | None, int]]
 ) -> None:
-    one = admission(slots=slots, max_waiting=20)
+    one = admission(slots=slots, max_tokens=max_tokens, max_waiting=20)
     known: dict[int, Asked] = {}
     places: dict[int, int] = {}
 
@@ -211,14 +230,15 @@ def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
 
     for number, (kind, visitor, value) in enumerate(actions):
         if kind == "enter":
+            completions, tokens = 1 + value % 3, 1 + value // 3
             try:
-                enter(one, number, visitor, value)
+                enter(one, number, visitor, completions)
             except RequestRefused:
                 own = [a for a in known.values() if a.state in _WAITING and a.visitor == visitor]
-                assert len(own) >= 15 or one.waiting >= 20
+                assert len(own) >= 15 or one.usage.waiting >= 20
                 continue
-            known[number] = Asked(visitor, value)
-            one.mark_ready(number)
+            known[number] = Asked(visitor, completions, tokens)
+            one.mark_ready(number, Reservation(0, tokens))
         elif kind == "start" and (found := picked(("submitted",), value)) is not None:
             one.start(found)
             known[found].state = "started"
@@ -240,8 +260,8 @@ def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
         places |= dict(one.moved())
         waiting = [i for i, asked in known.items() if asked.state in _WAITING]
         assert sorted(places[i] for i in waiting) == list(range(len(waiting)))
-        assert one.waiting == len(waiting)
-        assert one.running == min(
+        assert one.usage.waiting == len(waiting)
+        assert one.usage.running == min(
             slots,
             sum(
                 a.completions if a.state == "suspended" else a.sent
@@ -249,21 +269,33 @@ def test_whatever_happens_slots_are_used_shared_and_everybody_has_a_turn(
                 if a.state not in _WAITING
             ),
         )
-        total = sum(a.sent for a in known.values())
-        assert total <= slots + slots // 8
-        for name in {a.visitor for a in known.values() if a.sent < a.completions}:
-            # whoever waits does so because the slots are taken, or his share of them
-            own = sum(a.sent for a in known.values() if a.visitor == name)
-            assert total >= slots or (name is not None and own >= one.slots_per_visitor)
+        total = taken(one, known.values())
+        assert sum(a.sent for a in known.values()) <= one.capacity.most
+        longest = max((a.tokens for a in known.values() if a.sent), default=0)
+        assert total < one.capacity.most + max(1, longest * slots / max_tokens)
         for name in {a.visitor for a in known.values()} - {None}:
-            own = sum(a.sent for a in known.values() if a.visitor == name)
-            assert own <= one.slots_per_visitor
+            # whoever waits does so because the room is taken, or his share of it
+            own = [a for a in known.values() if a.visitor == name]
+            share, waits = one.capacity.of_a_visitor, [a for a in own if a.sent < a.completions]
+            sent = sum(a.sent for a in own)
+            assert taken(one, own) <= share or sent == 1
+            if waits and total < slots:
+                assert sent
+                assert any(taken(one, own, further=a) > share for a in waits)
+        if any(a.visitor is None and a.sent < a.completions for a in known.values()):
+            assert total >= slots
     # everybody has a turn in the end
     while known:
         submit()
         found = picked(_IN_ENGINE, 0)
         assert found is not None
         end(found)
+
+
+def taken(one: Admission, requests: Iterable[Asked], further: Asked | None = None) -> float:
+    """Slots that the completions in the engine take, with a further one of a request."""
+    sent = [(asked.sent + (asked is further), asked.tokens) for asked in requests]
+    return one.capacity.taken(sum(n for n, _ in sent), sum(n * tokens for n, tokens in sent))
 
 
 _STATES = ("waiting", "submitted", "started", "suspended")
@@ -279,7 +311,7 @@ def test_the_next_engine_gets_the_requests_of_the_last_one_first() -> None:
     assert one.suspend() == [5, 6]
     assert one.suspended() == [5, 6]
     assert one.next_turns() == []
-    assert one.running == 2  # their slots stay theirs
+    assert one.usage.running == 2  # their slots stay theirs
     one.is_open = True
     assert one.next_turns() == [5, 6]
     assert one.suspended() == []

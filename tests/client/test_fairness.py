@@ -11,9 +11,11 @@ from collections import Counter
 import pytest
 
 from gptj_demo.client.admission import Admission
+from gptj_demo.client.shares import Capacity
 from gptj_demo.engine.scheduler import Scheduler, Sequence
+from gptj_demo.pages import Reservation
 from gptj_demo.protocol import Visitor
-from tests.client.test_admission import admission, ask, run
+from tests.client.test_admission import CONTEXT, admission, ask, run
 
 SLOTS = 4
 BATCH = Visitor("batch", "batch")
@@ -29,7 +31,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.admission = Admission(64)
-        self.admission.slots, self.admission.is_open = SLOTS, True
+        self.admission.capacity, self.admission.is_open = Capacity(SLOTS, SLOTS * CONTEXT), True
         self.scheduler = Scheduler(SLOTS, prefill_budget=16)
         self.ended: Counter[int] = Counter()
         self._sent: Counter[int] = Counter()
@@ -37,7 +39,7 @@ class Engine:
 
     def enter(self, request_id: int, visitor: Visitor, completions: int) -> None:
         self.admission.enter(request_id, visitor, completions)
-        self.admission.mark_ready(request_id)
+        self.admission.mark_ready(request_id, Reservation(0, CONTEXT))
         self.submit()
 
     def submit(self) -> None:
@@ -91,7 +93,7 @@ def test_completions_beyond_the_share_of_a_visitor_come_as_others_end() -> None:
     one = admission(slots=4)
     assert ask(one, 1, "busy", completions=8) == [1] * 3
     one.start(1)
-    assert one.running == 3
+    assert one.usage.running == 3
     assert ask(one, 2, "person") == [2]
     assert ask(one, 3, "another person") == []
     assert not one.end_completion(1)
@@ -103,7 +105,7 @@ def test_completions_beyond_the_share_of_a_visitor_come_as_others_end() -> None:
     assert one.next_turns() == [1] * 3
     one.drop_unsent(1)
     assert [one.end_completion(1) for _ in range(3)] == [False, False, True]
-    assert not one.mark_ready(1)
+    assert not one.mark_ready(1, Reservation(0, CONTEXT))
 
 
 def test_a_request_whose_sent_completions_have_ended_still_waits_for_its_others() -> None:
@@ -113,7 +115,7 @@ def test_a_request_whose_sent_completions_have_ended_still_waits_for_its_others(
     assert ask(one, 3, "person") == []
     assert not one.end_completion(2)
     assert one.next_turns() == [3]
-    assert (one.is_submitted(2), one.running) == (False, 1)
+    assert (one.is_submitted(2), one.usage.running) == (False, 1)
     assert one.suspend() == [1, 3]
     assert one.suspended() == [1, 2, 3]
     one.is_open = True
