@@ -5,7 +5,7 @@ type Controls = Record<string, any>; // by name, as the panel's fields hold them
 interface Model {
   name: string; revision: string | null; is_sample: boolean; precision: string; device: string; device_name: string;
   licence: string | null; adapters: string[];
-  parameters: number; weight_bytes: number; max_streams: number; why: string;
+  parameters: number; weight_bytes: number; max_streams: number; max_tokens: number; why: string;
   served: Served | null; // null where the model is computed by the playground itself
 }
 
@@ -15,7 +15,7 @@ interface Served { // gptj_demo/served.py
 
 interface Status { // gptj_demo/ui/model_status.py
   state: string; detail: string; progress: number | null; context_length: number; streams_running: number;
-  streams_waiting: number; tokens_written: number; engine_memory_bytes: number | null; software: string;
+  streams_waiting: number; tokens_reserved: number; tokens_written: number; engine_memory_bytes: number | null; software: string;
   filter: { kind: string; action: string } | null; takes_reports: boolean;
   is_lent: boolean; // the GPU sleeps between requests
   lease?: string; // what the page holds of it: asleep, waking or awake

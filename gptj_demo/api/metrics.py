@@ -177,8 +177,7 @@ class _State(Collector):
     def collect(self) -> Iterable[Metric]:
         worker = self._worker
         model = worker.model
-        slots = 0 if model is None else model.max_streams
-        context = worker.context_length or 0
+        slots, tokens = (0, 0) if model is None else (model.max_streams, model.max_tokens)
         held = self._metrics.tokens_held
         gauges = {
             "gptj_streams_running": ("Slots that are held.", worker.streams_running),
@@ -187,9 +186,14 @@ class _State(Collector):
             "gptj_requests_open": ("Requests that have not ended.", len(self._metrics._open)),
             "gptj_kv_cache_tokens": ("Tokens whose keys and values are in use.", held),
             "gptj_kv_cache_usage_ratio": (
-                "That as a part of all the slots' room.",
-                held / (slots * context) if slots and context else 0.0,
+                "That as a part of the tokens there are.",
+                held / tokens if tokens else 0.0,
             ),
+            "gptj_kv_cache_tokens_reserved": (
+                "Tokens there is room kept for: all that running requests can come to.",
+                worker.tokens_reserved,
+            ),
+            "gptj_kv_cache_tokens_max": ("Tokens there are.", tokens),
             "gptj_model_ready": ("1 when the model answers.", worker.status.state == "ready"),
         }
         engines = worker.health().engines

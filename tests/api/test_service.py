@@ -53,7 +53,8 @@ def test_metrics_count_every_request_and_token(playground: Playground) -> None:
     assert growth["gptj_token_gap_seconds_count"] == 8
     assert growth['gptj_http_responses_total{path="/v1/completions",status="200"}'] == 1
     assert growth['gptj_http_responses_total{path="/v1/completions",status="400"}'] == 2
-    assert after["gptj_kv_cache_tokens"] == 0
+    assert after["gptj_kv_cache_tokens"] == after["gptj_kv_cache_tokens_reserved"] == 0
+    assert after["gptj_kv_cache_tokens_max"] >= 1024  # at least a whole context
     families = text_string_to_metric_families(playground.http.get("/metrics").text)
     assert all(family.documentation for family in families)
 

@@ -64,6 +64,7 @@ export function mount({ element }) {
       memory: elsewhere ?? t("about.weights", { size: bytes(model.weight_bytes) }) + process,
       context: t("about.context_length", { count: status.context_length }),
       streams: t("about.streams", { running: status.streams_running, streams: model.max_streams }),
+      reserved: t("about.reserved", { reserved: number(status.tokens_reserved), tokens: number(model.max_tokens) }),
     });
   }
 
