@@ -18,9 +18,9 @@ from typing import Any
 
 from gptj_demo.client.admission import Admission
 from gptj_demo.client.progress import MOST_DEATHS, Progress
-from gptj_demo.client.prompt import Ready, build_submit, reservation
+from gptj_demo.client.prompt import Ready, build_submit
 from gptj_demo.client.refusal import RequestRefused
-from gptj_demo.client.shares import Capacity, Usage
+from gptj_demo.client.shares import Capacity, Usage, reservation
 from gptj_demo.client.stream import Stream
 from gptj_demo.protocol import (
     Cancel,

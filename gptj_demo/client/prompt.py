@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from gptj_demo import guidance
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.control_values import InvalidControl
-from gptj_demo.pages import Reservation
 from gptj_demo.protocol import GenerationRequest, ModelInfo, Submit
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.served import Served
@@ -92,12 +91,6 @@ async def build_submit(
         scored_tokens=request.scored_tokens,
         visitor=None if request.visitor is None else request.visitor.name,
     )
-
-
-def reservation(submit: Submit, context_length: int) -> Reservation:
-    """The tokens of the KV cache that a request's completions reserve in the engine."""
-    prompt_tokens = len(submit.prompt_token_ids)
-    return Reservation.of(prompt_tokens, submit.params.max_new_tokens, context_length)
 
 
 def check_served(request: GenerationRequest, served: Served) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gptj_demo.protocol import Visitor
+from gptj_demo.pages import Reservation
+from gptj_demo.protocol import Submit, Visitor
 
 ACTIVE_SECONDS = 60.0
 """An address is active for so long after its last request began or ended: a person reads and
@@ -46,6 +47,12 @@ class Capacity:
         """Slots that completions take if they reserve so many tokens together."""
         worth = tokens * self.slots / self.max_tokens if self.max_tokens else 0.0
         return max(completions, worth)
+
+
+def reservation(submit: Submit, context_length: int) -> Reservation:
+    """The tokens of the KV cache that a request's completions reserve in the engine."""
+    prompt_tokens = len(submit.prompt_token_ids)
+    return Reservation.of(prompt_tokens, submit.params.max_new_tokens, context_length)
 
 
 class Usage(NamedTuple):

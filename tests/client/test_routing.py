@@ -35,7 +35,7 @@ def finished(request_id: int, index: int = 0) -> Finished:
 def router(*slots: int) -> Router:
     made = Router()
     for number, count in enumerate(slots):
-        made.add(number, count, count * CONTEXT)
+        made.add(number, count, count * CONTEXT, CONTEXT)
     return made
 
 
@@ -54,6 +54,22 @@ def test_a_full_engine_gets_nothing_while_another_has_a_free_slot() -> None:
     assert engines.place(submit(3, long), ANNA) == 1
     # without a free slot anywhere, the least overloaded one
     assert [engines.place(submit(i, long), ANNA) for i in (4, 5, 6)] == [1, 0, 0]
+
+
+def test_an_engine_without_the_tokens_gets_nothing_while_another_has_them() -> None:
+    engines = Router()
+    for number in (0, 1):
+        engines.add(number, 8, 2 * CONTEXT, CONTEXT)
+    long = range(10 * BLOCK)
+    assert engines.place(submit(1, long, max_new_tokens=CONTEXT), ANNA) == 0
+    assert engines.place(submit(2, long, max_new_tokens=100), ANNA) == 0
+    assert engines.place(submit(3, long, max_new_tokens=CONTEXT), ANNA) == 1
+    assert engines.place(submit(4, long, max_new_tokens=CONTEXT), ANNA) == 1
+    assert engines.place(submit(5, long, max_new_tokens=16), ANNA) == 0
+    # without room anywhere, the one of which the least is taken
+    assert engines.place(submit(6, long, max_new_tokens=CONTEXT), ANNA) == 0
+    engines.note(1, finished(3))
+    assert engines.place(submit(7, long, max_new_tokens=CONTEXT), ANNA) == 1
 
 
 def test_the_engine_with_the_longest_prefix_gets_the_continued_text() -> None:
@@ -154,7 +170,7 @@ def test_old_prefixes_are_forgotten() -> None:
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing, "MOST_VISITORS", 10)
     engines = Router()
-    engines.add(0, 2, 2 * CONTEXT)
+    engines.add(0, 2, 2 * CONTEXT, CONTEXT)
     for number in range(100):
         engines.place(submit(number, range(number, number + 3 * BLOCK)), Visitor(f"v{number}", "a"))
         engines.note(0, finished(number))

@@ -284,7 +284,8 @@ class FleetBackend:
             self._was_ready = True
             self._put(engine.tokenizer)
         if (model := engine.model) is not None:
-            self._router.add(engine.number, model.max_streams, model.max_tokens)
+            slots, tokens = model.max_streams, model.max_tokens
+            self._router.add(engine.number, slots, tokens, model.context_length)
         self._tell_slots()
 
     def _tell_slots(self) -> None:

@@ -1,9 +1,9 @@
 """Chooses the engine of each request, and knows which engine has which requests.
 
-Pure: no lock, no clock, no process. A request goes to an engine with a free slot if there is one:
-to that with the longest cached prefix of it, else to the one that its visitor used last, else to
-the least busy one. The completions of a request stay on one engine, as it is cancelled and resumed
-as a whole.
+Pure: no lock, no clock, no process. A request goes to an engine with a free slot and room for its
+tokens if there is one: to that with the longest cached prefix of it, else to the one that its
+visitor used last, else to the least busy one. The completions of a request stay on one engine, as
+it is cancelled and resumed as a whole.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from gptj_demo.client.shares import reservation
+from gptj_demo.pages import Reservation
 from gptj_demo.protocol import EngineEvent, Finished, Submit, TokenEvent, Visitor, beginnings
 
 BLOCK = 16
@@ -22,7 +24,7 @@ KEPT = 4
 continued text takes over the slot of its beginning."""
 
 HOME_SHARE = 0.25
-"""A visitor's last engine may be busier than the least busy one by this share of its slots."""
+"""A visitor's last engine may be busier than the least busy one by this share of its room."""
 
 MOST_VISITORS = 10_000
 """Visitors whose last engine is remembered."""
@@ -95,16 +97,30 @@ class Trail:
 class _Engine:
     slots: int
     max_tokens: int
+    context_length: int
     prefixes: Prefixes
+    reservations: dict[int, Reservation] = field(default_factory=dict)
+    """Of the requests in `trails`."""
     trails: dict[int, dict[int, Trail]] = field(default_factory=dict)
     """By request and completion: those that have not ended."""
     load: int = 0
     """Completions that have not ended."""
 
     @property
+    def tokens(self) -> int:
+        """Tokens that they reserve."""
+        reserved = self.reservations
+        return sum(reserved[one].tokens(len(trails)) for one, trails in self.trails.items())
+
+    @property
     def share(self) -> float:
-        """Completions for each slot."""
-        return self.load / self.slots
+        """The part that is taken of its slots or of its tokens, whichever is larger."""
+        return max(self.load / self.slots, self.tokens / self.max_tokens)
+
+    def has_room(self, submit: Submit) -> bool:
+        """Whether a completion of a new request can begin at once."""
+        needed = reservation(submit, self.context_length).tokens(1)
+        return self.load < self.slots and self.tokens + needed <= self.max_tokens
 
 
 class Router:
@@ -130,9 +146,10 @@ class Router:
         """The completions that all engines have."""
         return sum(engine.load for engine in self._engines.values())
 
-    def add(self, number: int, slots: int, max_tokens: int) -> None:
+    def add(self, number: int, slots: int, max_tokens: int, context_length: int) -> None:
         """An engine is ready."""
-        self._engines[number] = _Engine(slots, max_tokens, Prefixes(KEPT * slots))
+        prefixes = Prefixes(KEPT * slots)
+        self._engines[number] = _Engine(slots, max_tokens, context_length, prefixes)
 
     def remove(self, number: int) -> tuple[int, ...]:
         """An engine has ended; returns the requests that it had."""
@@ -153,11 +170,12 @@ class Router:
         hashes = list(prompt.extend(submit.prompt_token_ids))
         number = self._engine_of.get(submit.request_id)
         if number is None:
-            number = self._choose(hashes, visitor)
+            number = self._choose(submit, hashes, visitor)
         if number is None:
             return None
         engine = self._engines[number]
         trails = engine.trails.setdefault(submit.request_id, {})
+        engine.reservations[submit.request_id] = reservation(submit, engine.context_length)
         rest = submit.prompt_token_ids[len(hashes) * BLOCK :]
         resumption = submit.resumption
         if resumption is None:
@@ -190,10 +208,11 @@ class Router:
         elif isinstance(event, Finished) and trails.pop(event.index, None) is not None:
             engine.load -= 1
             if not trails:
-                del engine.trails[event.request_id], self._engine_of[event.request_id]
+                del engine.trails[event.request_id], engine.reservations[event.request_id]
+                del self._engine_of[event.request_id]
 
-    def _choose(self, hashes: list[int], visitor: Visitor | None) -> int | None:
-        free = {n: one for n, one in self._engines.items() if one.load < one.slots}
+    def _choose(self, submit: Submit, hashes: list[int], visitor: Visitor | None) -> int | None:
+        free = {n: one for n, one in self._engines.items() if one.has_room(submit)}
         engines = free or self._engines
         if not engines:
             return None
