@@ -32,7 +32,7 @@ class Engine:
     def __init__(self) -> None:
         self.admission = Admission(64)
         self.admission.capacity, self.admission.is_open = Capacity(SLOTS, SLOTS * CONTEXT), True
-        self.scheduler = Scheduler(SLOTS, prefill_budget=16)
+        self.scheduler = Scheduler(SLOTS, prefill_budget=16, pages=10_000)
         self.ended: Counter[int] = Counter()
         self._sent: Counter[int] = Counter()
         self._running: dict[tuple[int, int], Sequence] = {}
@@ -46,7 +46,8 @@ class Engine:
         for request_id in self.admission.next_turns():
             start = request_id * 1000
             prompt = tuple(range(start, start + PROMPT))
-            sequence = Sequence(request_id, prompt, self._sent[request_id])
+            index = self._sent[request_id]
+            sequence = Sequence(request_id, prompt, index, max_new_tokens=BATCH_TOKENS)
             self._sent[request_id] += 1
             self._running[sequence.key] = sequence
             self.scheduler.add(sequence)
