@@ -44,14 +44,19 @@ class Bench:
     """An engine and its events, by request."""
 
     def __init__(
-        self, *, broken: bool = False, max_streams: int = 4, prefill_budget: int = 16
+        self,
+        *,
+        broken: bool = False,
+        max_streams: int = 4,
+        prefill_budget: int = 16,
+        max_tokens: int | None = None,
     ) -> None:
         model = make_model(seed=4, n_positions=CONTEXT)
         if broken:
             with torch.no_grad():
                 model.transformer.wte.weight[NOT_A_NUMBER] = torch.nan
         self.clock = Clock()
-        runner = Runner(built(model), max_streams, TEXT_TOKENS)
+        runner = Runner(built(model), max_streams, TEXT_TOKENS, max_tokens=max_tokens)
         vocabulary = EngineVocabulary(
             TABLE, TEXT_TOKENS, CONTEXT, bos_token_id=END, eos_token_ids=[END]
         )

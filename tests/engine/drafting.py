@@ -72,8 +72,7 @@ def draft_model(engine: Engine, model: ForwardModel) -> DraftModel:
     """A draft model for an engine that costs nothing."""
     runner = engine._runner
     free = PassCost(seconds=math.inf, row=0.0)
-    slots = engine.max_streams
-    return DraftModel(model, slots, runner.vocabulary, runner._unused, free)
+    return DraftModel(model, runner.cache, runner.vocabulary, runner._unused, free)
 
 
 def speculate(engine: Engine, *drafters: Drafter) -> None:

@@ -76,6 +76,7 @@ class Bench:
         streams: int = 5,
         broken: bool = False,
         n_positions: int = CONTEXT,
+        max_tokens: int | None = None,
     ) -> None:
         model = make_model(seed=4, n_positions=n_positions)
         if broken:
@@ -84,7 +85,7 @@ class Bench:
         model = model.to(DEVICE)
         plain = built(model, "eager" if DEVICE == "cuda" else "auto") if capture is None else None
         self.model = plain or graph_model(model, capture, kernels)
-        self.runner = Runner(self.model, streams, TEXT_TOKENS)
+        self.runner = Runner(self.model, streams, TEXT_TOKENS, max_tokens=max_tokens)
         if isinstance(self.model, GraphModel):
             self.model.graphs = DecodeGraphs(self.model, self.runner.cache, capture, kernels)
         self.engine = Engine(

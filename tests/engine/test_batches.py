@@ -10,7 +10,7 @@ import torch
 
 from gptj_demo.engine.model import Batch, ForwardModel, KVCache
 from gptj_demo.protocol import Finished
-from tests.engine.bench import DRAWN, END, A, B, Bench, C, D, request
+from tests.engine.bench import CONTEXT, DRAWN, END, A, B, Bench, C, D, request
 
 
 def test_each_completion_equals_a_single_request_with_its_seed() -> None:
@@ -39,6 +39,27 @@ def test_several_completions_share_one_prefill(monkeypatch: pytest.MonkeyPatch) 
     bench.run(request(prompt=(A, B, C) * 7, n=4, **DRAWN))
     assert sum(lengths) == 21
     assert [len(bench.tokens(0, index)) for index in range(4)] == [8] * 4
+
+
+@pytest.mark.parametrize("contexts", [1, 2])
+def test_where_memory_is_scarce_texts_wait_and_are_the_same(contexts: int) -> None:
+    shared = (A, B, C, D) * 5
+    requests = [
+        request(n, (*shared, *[A + n % 3] * (n % 7)), n=1 + n % 3, seed=n, **DRAWN)
+        for n in range(12)
+    ]
+    plenty, scarce = Bench(max_streams=8), Bench(max_streams=8, max_tokens=contexts * CONTEXT)
+    for bench in (plenty, scarce):
+        bench.submit(*requests)
+        for _ in range(4):
+            bench.step()
+        bench.cancel(5)
+        bench.run()
+    for one in requests:
+        if one.request_id != 5:
+            for index in range(one.params.n):
+                expected = plenty.tokens(one.request_id, index)
+                assert scarce.tokens(one.request_id, index) == expected
 
 
 def test_cancel_ends_running_and_waiting_completions() -> None:

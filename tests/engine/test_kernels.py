@@ -138,6 +138,18 @@ def test_a_row_gets_the_same_bits_in_any_company_and_order(kernels: Any) -> None
         assert torch.equal(some, whole[order])
 
 
+def test_rows_that_attend_in_parts_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads, head_dim, context = 3, 16, 288
+    stored = paged(randn(9, 2 * heads, context, head_dim, seed=6))
+    queries = randn(5, heads, head_dim, seed=7)
+    places = ints([3, 8, 0, 5, 1]), ints([287, 130, 4, 60, 0])
+    whole = torch_kernels.attend(queries, *places, *stored, context)
+    for positions in (1, 2 * context, 3 * context):
+        monkeypatch.setattr(torch_kernels, "MOST_GATHERED", positions)
+        parts = torch_kernels.attend(queries, *places, *stored, context)
+        assert (parts - whole).abs().max() < 1e-6
+
+
 @NO_TRITON
 def test_triton_reads_nothing_beyond_a_row_s_own_length(triton_kernels: Any) -> None:
     heads, head_dim, context = 2, 9, 160

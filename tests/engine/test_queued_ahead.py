@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gptj_demo.engine.model import Rows
-from tests.engine.graphs import CONTEXT, NOT_A_NUMBER, Bench, recorder, request
+from tests.engine.graphs import CONTEXT, NOT_A_NUMBER, Bench, all_kinds, recorder, request
 
 
 def test_the_next_step_is_queued_before_the_tokens_are_read(
@@ -71,6 +71,15 @@ def test_a_row_that_joins_with_its_prompt_known_already_does_not_disturb_the_oth
             bench.step()
         bench.run(late)
     assert graphs.told == plain.told
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, in Triton's interpreter
+def test_where_memory_is_scarce_pages_serve_others_at_once(kernels: Any) -> None:
+    plain = Bench(streams=8)
+    scarce = Bench(capture=recorder(), kernels=kernels, streams=8, max_tokens=2 * CONTEXT)
+    for bench in (plain, scarce):
+        bench.run(*all_kinds())
+    assert scarce.told == plain.told
 
 
 def test_after_a_cancelled_one_the_slot_serves_the_next() -> None:

@@ -43,7 +43,8 @@ def kv_bytes_per_token(config: GPTJConfig, precision: str) -> int:
 
 def working_bytes(config: GPTJConfig) -> int:
     """Bytes for activations: a prompt of the full context in float32, its attention scores for 512
-    queries at a time, and one layer's weights in 16 bits, which fusing and dequantising need."""
+    queries at a time, and one layer's weights in 16 bits, which fusing and dequantising need.
+    Decode steps need less."""
     inner = config.n_inner or 4 * config.n_embd
     context = config.n_positions
     activations = 4 * context * (inner + 8 * config.n_embd)

@@ -5,7 +5,7 @@ It is itself tested against transformers' `GPTJForCausalLM`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from transformers.activations import ACT2FN
 from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
 from gptj_demo.engine.model.fusing import is_int8, take_ends, take_int8_layers, take_layers
 from gptj_demo.engine.model.int8 import Int8Linear
-from gptj_demo.engine.model.kv_cache import KVCache
+from gptj_demo.engine.model.kv_cache import MOST_GATHERED, KVCache
 from gptj_demo.engine.model.linear import Linear
 from gptj_demo.engine.model.rotary import rotate, rotate_aligned, rotation_table
 from gptj_demo.engine.transfer import upload
@@ -130,17 +130,24 @@ class EagerModel(ForwardModel):
         return self.run_layers(token_ids, self._rotating(positions, attend))
 
     def decode(self, cache: KVCache, rows: Rows) -> torch.Tensor:
-        heads, longest = self.shape.heads, max(rows.positions) + 1
+        heads = self.shape.heads
         positions = upload(rows.positions, torch.int64, self.device)
         slots = upload(rows.slots, torch.int64, self.device)
-        mask = self._mask(positions + 1, longest)
+        parts = []  # rows that attend together, up to the longest of them
+        for part in _parts(rows.positions):
+            longest = max(rows.positions[part]) + 1
+            parts.append((part, longest, self._mask(positions[part] + 1, longest)))
 
         def attend(layer: int, three: torch.Tensor) -> torch.Tensor:
             cache.write(layer, slots, positions, three[:, heads:])
-            keys, values = cache.read(layer, slots, longest)
             query = three[:, :heads, None]  # [rows, heads, 1, head_dim]
-            mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-            return mixed.view(-1, self.shape.d_model)
+            mixed = [
+                F.scaled_dot_product_attention(
+                    query[part], *cache.read(layer, slots[part], longest), attn_mask=mask
+                )
+                for part, longest, mask in parts
+            ]
+            return torch.cat(mixed).view(-1, self.shape.d_model)
 
         token_ids = rows.token_ids
         if not isinstance(token_ids, torch.Tensor):
@@ -179,6 +186,17 @@ class EagerModel(ForwardModel):
         beyond = torch.arange(longest, device=self.device) >= lengths[:, None]
         mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(beyond, -torch.inf)[:, None, None]
+
+
+def _parts(positions: Sequence[int]) -> list[slice]:
+    """Neighbouring rows whose keys and values are gathered together, with those of padding."""
+    parts, begin, longest = [], 0, 0
+    for row, position in enumerate(positions):
+        longest = max(longest, position + 1)
+        if row > begin and (row + 1 - begin) * longest > MOST_GATHERED:
+            parts.append(slice(begin, row))
+            begin, longest = row, position + 1
+    return [*parts, slice(begin, len(positions))]
 
 
 def _joined(product: Product) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -11,6 +11,9 @@ import torch
 from gptj_demo.engine.transfer import upload
 from gptj_demo.pages import PAGE_TOKENS, page_count
 
+MOST_GATHERED = 8192
+"""Positions that are gathered at a time where rows attend together: 0.3 GB of GPT-J in 16 bits."""
+
 Allocate = Callable[[tuple[int, ...]], torch.Tensor]
 """Returns zeros of the given shape."""
 

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 import torch
 import torch.nn.functional as F
 
-from gptj_demo.engine.model.kv_cache import gather
+from gptj_demo.engine.model.kv_cache import MOST_GATHERED, gather
 from gptj_demo.engine.model.rotary import rotate
 from gptj_demo.pages import PAGE_TOKENS
 from gptj_demo.texts import first_line
@@ -136,14 +136,20 @@ def attend(
     """Attention of each row to the positions of its slot, up to its own: [rows, d_model].
 
     `queries` is [rows, heads, head_dim], rotated; the others are as in `rotate_and_store`. No
-    position is beyond `longest`, up to which this copies the slots: it is what is used where there
-    is no Triton. What a row gets that pads the batch means nothing.
+    position is beyond `longest`, up to which this copies the slots, some at a time: it is what is
+    used where there is no Triton. What a row gets that pads the batch means nothing.
     """
-    keys, values = gather(stored, tables, slots.clamp(min=0), longest)
     beyond = torch.arange(longest, device=queries.device) > positions[:, None]
     mask = torch.zeros(beyond.shape, dtype=queries.dtype, device=queries.device)
     mask.masked_fill_(beyond, -torch.inf)
-    mixed = F.scaled_dot_product_attention(
-        queries[:, :, None], keys, values, attn_mask=mask[:, None, None]
-    )
-    return mixed[:, :, 0].flatten(1)
+    slots, each = slots.clamp(min=0), max(1, MOST_GATHERED // longest)
+    parts = [slice(begin, begin + each) for begin in range(0, len(slots), each)]
+    mixed = [
+        F.scaled_dot_product_attention(
+            queries[part, :, None],
+            *gather(stored, tables, slots[part], longest),
+            attn_mask=mask[part, None, None],
+        )
+        for part in parts
+    ]
+    return torch.cat(mixed)[:, :, 0].flatten(1)
