@@ -226,6 +226,7 @@ class Script:
         self._batches = folder / "batches.json"
         self._asked = folder / "asked.jsonl"
         self._score = folder / "score.json"
+        self._silent = folder / "silent"
 
     @property
     def asked(self) -> list[dict[str, Any]]:
@@ -235,9 +236,16 @@ class Script:
     def forget(self) -> None:
         self._asked.write_text("")
 
-    def send(self, batches: list[list[dict[str, Any]]]) -> None:
-        """Answer the requests to come with these records."""
+    def send(self, batches: list[list[dict[str, Any]]], *, falls_silent: bool = False) -> None:
+        """Answer the requests to come with these records.
+
+        Where none of them ends the request, it goes on until it is stopped, or the server sends
+        nothing more, which the page takes for a lost connection some seconds later.
+        """
         self._batches.write_text(json.dumps(batches))
+        self._silent.unlink(missing_ok=True)
+        if falls_silent:
+            self._silent.touch()
 
     def score(self, answer: dict[str, Any]) -> None:
         """Answer what asks for a text's score with this."""

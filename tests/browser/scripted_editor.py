@@ -2,7 +2,8 @@
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
 records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl; the score of a text is
-FOLDER/score.json.
+FOLDER/score.json. A request whose script has no end goes on: as the real server does, this one
+sends empty lines until it is stopped, unless FOLDER/silent exists.
 """
 
 from __future__ import annotations
@@ -18,24 +19,41 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
+from gptj_demo.client.pacing import PAGE
 from gptj_demo.texts import message
 from gptj_demo.ui.assets import serve_assets
 from gptj_demo.ui.branches import Branches
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.page import page_options
 from gptj_demo.ui.results import Results
+from tests.browser.records import ended
 
 PORT, FOLDER = int(sys.argv[1]), Path(sys.argv[2])
+stopped: set[str] = set()
+
+
+def is_end(record: dict[str, Any]) -> bool:
+    """Whether the page reads nothing of the request after this record."""
+    return record["event"] == "refused" or bool(record["event"] == "finished" and record["last"])
 
 
 async def answer(event: gr.EventData) -> AsyncIterator[str]:
     with (FOLDER / "asked.jsonl").open("a") as asked:
         asked.write(json.dumps(event._data) + "\n")
     log = json.dumps({"event": "begin", "id": event.id}) + "\n"
-    for batch in json.loads((FOLDER / "batches.json").read_text()):
+    batches = json.loads((FOLDER / "batches.json").read_text())
+    for batch in batches:
         log += "".join(json.dumps(record) + "\n" for record in batch)
         yield log
         await asyncio.sleep(0.01)
+    if (FOLDER / "silent").exists() or any(is_end(record) for batch in batches for record in batch):
+        return
+    while event.id not in stopped:
+        await asyncio.sleep(PAGE.sign_of_life)
+        log += "\n"
+        yield log
+    end = ended(reason="cancelled", code="end.cancelled", message="Stopped.")
+    yield log + json.dumps(end) + "\n"
 
 
 async def count_tokens(text: str) -> dict[str, Any]:
@@ -47,7 +65,8 @@ async def score(_: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads((FOLDER / "score.json").read_text()))
 
 
-async def stop(_: str) -> bool:
+async def stop(request: str) -> bool:
+    stopped.add(request)
     return True
 
 

@@ -277,7 +277,7 @@ def test_silent_server_is_noticed_and_the_text_kept(scripted: Scripted) -> None:
     person, script = scripted
     person.page.clock.install()
     person.write("Mine")
-    script.send([[said(" and its")]])
+    script.send([[said(" and its")]], falls_silent=True)
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words).to_have_text(" and its")
     person.page.clock.run_for(20_000)

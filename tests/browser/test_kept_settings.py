@@ -57,7 +57,7 @@ def test_a_generation_that_is_lost_is_said_to_be_lost(scripted: tuple[Visitor, S
     person, script = scripted
     person.page.clock.install()
     person.write("Mine")
-    script.send([[{"event": "waiting", "ahead": 3}]])
+    script.send([[{"event": "waiting", "ahead": 3}]], falls_silent=True)
     person.page.keyboard.press("Control+Enter")
     person.page.clock.run_for(20_000)
     expect(person.notice).to_contain_text("goes on when the connection is back")

@@ -182,8 +182,11 @@ def test_a_loop_is_shown_during_the_run_and_can_be_stopped(scripted: Scripted) -
     script.send([[said(LOOP * 8)]])
     person.page.keyboard.press("Control+Enter")
     expect(remark(person)).to_contain_text("begun to repeat itself")
-    expect(remark(person).get_by_role("button", name="Stop here")).to_be_visible()
     expect(person.button("Stop")).to_be_visible()
+    remark(person).get_by_role("button", name="Stop here").click()
+    expect(person.status_line).to_contain_text("Stopped.")
+    expect(remark(person).get_by_role("button", name="Cut back and go on")).to_be_visible()
+    expect(remark(person).get_by_role("button", name="Stop here")).to_be_hidden()
 
 
 def test_cutting_back_while_the_model_writes_stops_it_and_raises_a_control(
