@@ -4,7 +4,8 @@
 import { translated } from "./i18n.js";
 import { newId } from "./id.js";
 
-const SILENT_MS = 15_000; // the server sends something every half second
+const QUIET_MS = 11_000; // the server sends something every half second
+const GRACE_MS = 5000;
 const WATCH_MS = 1000;
 
 export class Run {
@@ -22,6 +23,7 @@ export class Run {
     this.handlers = { records, stop, silent, tick };
     this.read = 0; // characters of the log
     this.lastSign = Date.now();
+    this.quietFrom = /** @type {number | null} */ (null); // when a look first found the server quiet for long
     this.watch = setInterval(() => this.look(), WATCH_MS);
   }
 
@@ -30,6 +32,7 @@ export class Run {
     if (this.isOver) return;
     const log = typeof value === "string" ? value : "";
     this.lastSign = Date.now();
+    this.quietFrom = null;
     // the log of an earlier request can still arrive after this one's: events overlap
     const begin = log.slice(0, log.indexOf("\n") + 1);
     if (!this.begin && begin && JSON.parse(begin).id === this.id) this.begin = begin;
@@ -54,10 +57,13 @@ export class Run {
     this.handlers.stop(this.id).catch(() => {});
   }
 
-  // Repeat a stop, which may have reached the server before the request.
+  // Repeat a stop, which may have reached the server before the request. Where the page was frozen or the computer
+  // slept, this look comes before what the server sent meanwhile: one look does not tell that the server is silent.
   look() {
     if (this.isStopping) this.askToStop();
-    if (Date.now() - this.lastSign > SILENT_MS) this.handlers.silent();
+    const now = Date.now();
+    if (now - this.lastSign > QUIET_MS) this.quietFrom ??= now;
+    if (this.quietFrom !== null && now - this.quietFrom >= GRACE_MS) this.handlers.silent();
     else this.handlers.tick();
   }
 

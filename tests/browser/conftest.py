@@ -191,6 +191,10 @@ class Visitor:
         self.finished()
         assert self.text.startswith(before)
 
+    def freeze(self) -> None:
+        """Stop the page's clock, which is installed, as if the page had been frozen for an hour."""
+        self.page.clock.pause_at(self.page.evaluate("Date.now() / 1000 + 3600"))
+
     def finished(self) -> None:
         expect(self.button("Stop")).to_be_hidden()
         expect(self.page.locator('[data-action="generate"]')).to_be_visible()

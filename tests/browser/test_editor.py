@@ -286,6 +286,18 @@ def test_silent_server_is_noticed_and_the_text_kept(scripted: Scripted) -> None:
     expect(person.prompt).to_be_editable()
 
 
+def test_a_request_goes_on_after_the_page_was_frozen(scripted: Scripted) -> None:
+    person, script = scripted
+    page = person.page
+    page.clock.install()
+    script.send([[said("Still")]])
+    page.keyboard.press("Control+Enter")
+    expect(person.model_words).to_have_text("Still")
+    person.freeze()  # each timer that was due has run once, before what has arrived
+    expect(person.button("Stop")).to_be_visible()
+    expect(person.notice).to_be_hidden()
+
+
 def test_saved_text_is_json_with_every_step(scripted: Scripted) -> None:
     person, script = scripted
     person.write("a")

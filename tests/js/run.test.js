@@ -16,6 +16,11 @@ function begin(t) {
   return { run, calls };
 }
 
+/** One second after another: within one tick every timer sees its end as the time. */
+function wait(t, seconds) {
+  for (let second = 0; second < seconds; second += 1) t.mock.timers.tick(1000);
+}
+
 const line = (record) => `${JSON.stringify(record)}\n`;
 
 test("records are read once, however the log is cut", (t) => {
@@ -62,13 +67,32 @@ test("a stop is asked for until the run ends", (t) => {
   assert.equal(calls.stopped.length, 3);
 });
 
-test("a server that sends nothing for 15 seconds is noticed, one that sends a sign is not", (t) => {
+test("a server that sends nothing for 17 seconds is noticed, one that sends a sign is not", (t) => {
   const { run, calls } = begin(t);
-  t.mock.timers.tick(14_000);
+  wait(t, 14);
   run.receive("");
-  t.mock.timers.tick(15_000);
+  wait(t, 16);
   assert.equal(calls.silent, 0);
-  assert.equal(calls.ticks, 29);
-  t.mock.timers.tick(1000);
+  assert.equal(calls.ticks, 30);
+  wait(t, 1);
+  assert.equal(calls.silent, 1);
+});
+
+test("a page that was frozen takes what the server sent meanwhile", (t) => {
+  const { run, calls } = begin(t);
+  const log = line({ event: "begin", id: run.id });
+  run.receive(log);
+  t.mock.timers.tick(3_600_000); // the timers are due before the events
+  assert.equal(calls.silent, 0);
+  run.receive(log + line({ event: "text", text: "meanwhile" }));
+  wait(t, 16);
+  assert.equal(calls.silent, 0);
+  assert.deepEqual(calls.records.map(({ text }) => text), [undefined, "meanwhile"]);
+});
+
+test("a server that stays silent after the page was frozen is noticed soon", (t) => {
+  const { calls } = begin(t);
+  t.mock.timers.tick(3_600_000);
+  wait(t, 5);
   assert.equal(calls.silent, 1);
 });
