@@ -189,6 +189,13 @@ def test_a_loop_is_shown_during_the_run_and_can_be_stopped(scripted: Scripted) -
     expect(remark(person).get_by_role("button", name="Stop here")).to_be_hidden()
 
 
+def test_a_loop_in_the_last_words_before_a_pause_is_shown(scripted: Scripted) -> None:
+    person, script = scripted
+    script.send([[said(" It was so.")], [said(LOOP * 8)]])
+    person.page.keyboard.press("Control+Enter")
+    expect(remark(person).get_by_role("button", name="Stop here")).to_be_visible()
+
+
 def test_cutting_back_while_the_model_writes_stops_it_and_raises_a_control(
     visitor: Visitor,
 ) -> None:

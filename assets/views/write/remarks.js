@@ -25,7 +25,8 @@ export class Remarks {
     this.editor = editor;
     /** @type {{kind: string, text: string | null, isRunning: boolean} | null} the text that it applies to, null while that grows */
     this.shown = null;
-    this.lastLook = 0;
+    this.lastLook = -Infinity;
+    this.nextLook = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
     this.ignoredRun = -1; // the run whose loop was dismissed
     this.cutsWhenStopped = false;
   }
@@ -83,8 +84,14 @@ export class Remarks {
 
   lookForLoop({ now = false } = {}) {
     const written = this.editor.written();
+    clearTimeout(this.nextLook);
     if (this.ignoredRun === written.runs) return;
-    if (!now && performance.now() - this.lastLook < LOOK_MS) return;
+    const wait = this.lastLook + LOOK_MS - performance.now();
+    if (!now && wait > 0) {
+      // these may be the last words for a while
+      this.nextLook = setTimeout(() => this.editor.isRunning() && this.lookForLoop(), wait);
+      return;
+    }
     this.lastLook = performance.now();
     const loop = this.loopAtEnd();
     const isRunning = this.editor.isRunning();
