@@ -15,6 +15,7 @@ from tests.waiting import eventually
 
 from .conftest import Script, Site, Visitor
 from .records import said
+from .writers import start_endless
 
 Visit = Callable[..., Visitor]
 Scripted = tuple[Visitor, Script]
@@ -278,11 +279,7 @@ def test_about_shows_the_status_and_updates_it(site: Site, visit: Visit, visitor
     reserved = about.locator('[data-of="reserved"]')
     expect(reserved).to_have_text(f"0 of {model['max_tokens']:,}")
     other = visit(site.url)
-    other.endless()
-    other.write("Once upon a time")
-    other.page.keyboard.press("Control+Enter")
-    expect(other.model_words.first).not_to_be_empty()
-    site.pause_engine()
+    start_endless(site, other)
     expect(streams).to_have_text(f"1 of {model['max_streams']}")
     expect(reserved).not_to_have_text(re.compile("^0 of"))
     site.resume_engine()

@@ -22,13 +22,21 @@ def start_endless(site: Site, *people: Visitor, prompt: str = "Once upon a time"
     for person in people:
         person.endless()
         person.write(prompt)
+    pause_amid(site, *people, prompt=prompt)
+
+
+def pause_amid(site: Site, *people: Visitor, prompt: str, completions: int = 1) -> None:
+    """Generate after `prompt`, and pause the engine when all have words and none has ended."""
     while True:
         for person in people:
             person.page.keyboard.press("Control+Enter")
         for person in people:
             expect(person.model_words.first).not_to_be_empty()
+            for card in range(completions - 1):
+                text = person.page.locator(".card:visible .card-text").nth(card)
+                expect(text).not_to_be_empty()
         site.pause_engine()
-        if site.status()["streams_running"] == len(people):
+        if site.status()["streams_running"] == len(people) * completions:
             return
         site.resume_engine()  # a text was complete before the pause
         for person in people:
