@@ -67,6 +67,7 @@ bench-small: .venv/bench.done  ## the sample model against the peers: about an h
 	$(BIN)/python benchmarks/start.py --save
 	$(BIN)/python benchmarks/page.py --save
 	$(BIN)/python benchmarks/grid.py --save
+	$(BIN)/python benchmarks/prefixes.py --save
 
 bench-real-size: .venv/bench.done  ## GPT-J 6B with random weights: 13 GB of disk, 16 GB of memory
 	$(BIN)/python benchmarks/real_size.py --save

@@ -364,6 +364,20 @@ def grid(figures: Mapping[str, Any]) -> str:
     )
 
 
+def prefixes(figures: Mapping[str, Any]) -> str:
+    shared, apart, ratios = (figures[key] for key in ("prefix shared", "prefix apart", "ratios"))
+    rows = [[key, shared[key], apart[key], ratios[key]] for key in shared]
+    return "\n".join(
+        [
+            "## Prompts that begin alike, sample model\n",
+            f"{figures['clients']} requests at once, each with a prefix of "
+            f"{figures['prefix tokens']} tokens: the same one, or each its own. Memory is what the "
+            "process grows by.\n",
+            table(["", "the same", "its own", "its own / the same"], rows),
+        ]
+    )
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "decode": decode,
     "serving": serving,
@@ -379,6 +393,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "start": start,
     "page": page,
     "grid": grid,
+    "prefixes": prefixes,
 }
 
 

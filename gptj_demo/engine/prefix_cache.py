@@ -105,6 +105,10 @@ class PrefixCache:
         self._tree.extend(slot, prompt[:reused])
         return Placement(slot, tuple(self._pages[slot]), reused, source if reused else None, copied)
 
+    def cached(self, prompt: Tokens[int], limit: int) -> int:
+        """The length of the longest prefix of `prompt[:limit]` that a slot holds."""
+        return self._longest(prompt, limit)[0]
+
     def release(self, slot: int, *, keep: bool) -> list[int]:
         """Free a slot; with `keep`, later prompts may reuse its tokens.
 

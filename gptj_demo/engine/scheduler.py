@@ -12,7 +12,8 @@ n + ceil(n / 2) steps, whatever arrives after it.
 
 Prefixes are cached (`prefix_cache`): a slot keeps its tokens after its sequence has ended, and a
 new sequence shares the pages of the longest prefix of its prompt in any slot. So the completions of
-one request share their prompt: one reads it while the others wait.
+one request share their prompt: one reads it while the others wait. A prompt also waits while
+another request reads a prefix of it that takes more than a step.
 """
 
 from __future__ import annotations
@@ -203,24 +204,18 @@ class Scheduler:
         return Step(admitted, cleared, placements, decode, prefill)
 
     def _admit(self) -> tuple[list[Sequence], list[Placement]]:
-        """Admit sequences in their order and give them slots and pages, as long as there are some.
-
-        A completion waits while another one of its request reads a prompt that it can reuse.
-        """
+        """Admit sequences in their order, and give them slots and pages while there are some."""
         admitted: list[Sequence] = []
         placements: list[Placement] = []
-        shared = {one.request_id for one in self._reading if one.reads_shared}
         for sequence in [*self._unplaced.values(), *self._waiting.values()]:
             is_new = sequence.key in self._waiting
             if is_new and len(self._running) == self.max_streams:
                 break
-            if sequence.request_id not in shared:
+            if not any(self._awaits(sequence, reader) for reader in self._reading):
                 placement = self._place(sequence)
                 if placement is None:
                     break  # nothing that came later takes the pages that it waits for
                 placements.append(placement)
-                if sequence in self._reading and sequence.reads_shared:
-                    shared.add(sequence.request_id)
             if is_new:
                 del self._waiting[sequence.key]
                 self._running[sequence.key] = sequence
@@ -232,6 +227,18 @@ class Scheduler:
             else:
                 self._unplaced.pop(sequence.key, None)
         return admitted, placements
+
+    def _awaits(self, sequence: Sequence, reader: Sequence) -> bool:
+        """Whether a sequence without a slot waits for what another one is reading."""
+        if reader.request_id == sequence.request_id:
+            return reader.reads_shared
+        prompt, limit = sequence.prompt_token_ids, sequence.most_reused
+        read = reader.prefilled + self.prefill_budget  # after the next step
+        return (
+            read <= min(limit, reader.prompt_length)
+            and prompt[:read] == reader.prompt_token_ids[:read]
+            and self._cache.cached(prompt, limit) < read
+        )
 
     def _place(self, sequence: Sequence) -> Placement | None:
         """Give a slot and pages to a sequence; None if there are too few pages."""

@@ -159,6 +159,37 @@ def test_removing_a_sibling_that_waits_for_its_reader_frees_no_other_slot() -> N
     assert scheduler.schedule().admitted[0].slot == 1
 
 
+def test_a_prompt_waits_while_another_request_reads_its_long_beginning() -> None:
+    scheduler = Scheduler(max_streams=4, prefill_budget=16, pages=PAGES)
+    first, second = of(1, tuple(range(70))), of(2, (*range(60), 900, 901))
+    unlike = of(3, tuple(range(500, 540)))
+    for item in (first, second, unlike):
+        scheduler.add(item)
+    step = scheduler.schedule()
+    assert [one.slot for one in step.placements] == [first.slot, unlike.slot]
+    while second.slot < 0:
+        run(scheduler)
+    # at most a step's tokens of the common beginning are left to read
+    assert second.reused in range(60 - 16, 61)
+
+
+def test_a_prompt_does_not_wait_for_a_reader_that_is_gone_or_a_prefix_that_is_cached() -> None:
+    scheduler = Scheduler(max_streams=4, prefill_budget=16, pages=PAGES)
+    first, second = of(1, tuple(range(70))), of(2, (*range(60), 900, 901))
+    scheduler.add(first)
+    scheduler.add(second)
+    scheduler.schedule()
+    scheduler.remove(first.key, keep=False)
+    scheduler.schedule()
+    assert (second.slot >= 0, second.reused) == (True, 0)
+    finish(scheduler, of(3, tuple(range(200, 280))))
+    scored, again = of(4, tuple(range(200, 280)), first_scored=1), of(5, tuple(range(200, 280)))
+    scheduler.add(scored)  # reads all of it once more
+    scheduler.add(again)
+    scheduler.schedule()
+    assert (again.slot >= 0, again.reused) == (True, 79)
+
+
 # ---- prefixes
 
 
