@@ -8,7 +8,7 @@ CLIENTS := $(patsubst tests/clients/environments/%.txt,.venv/clients/%.done,$(wi
 
 .PHONY: run space test zerogpu comparisons evaluation clients test-fleet fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
 
-run: .venv/run.done  ## serve the playground on http://127.0.0.1:7860; MODEL=EleutherAI/gpt-j-6b
+run: .venv/compiled.done  ## serve the playground on http://127.0.0.1:7860; MODEL=EleutherAI/gpt-j-6b
 	$(BIN)/python app.py $(if $(MODEL),--model $(MODEL))
 
 space:  ## write the folder to push to a Space: TARGET=zerogpu, cpu or gpu
@@ -95,6 +95,11 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed" if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# the first start takes 10 s without this and 4 s with it
+.venv/compiled.done: .venv/run.done $(wildcard gptj_demo/engine/*.py gptj_demo/engine/*/*.py gptj_demo/engine/*/*/*.py)
+	$(BIN)/python tools/compile_engine.py
 	touch $@
 
 .venv/test.done: .venv/run.done requirements-dev.txt tests/browser/install.py
