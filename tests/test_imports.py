@@ -171,6 +171,7 @@ RANKS = [
         "gptj_demo.engine.transfer",
         "gptj_demo.engine.model.int8",
         "gptj_demo.engine.model.kv_cache",
+        "gptj_demo.engine.page_pool",
         "gptj_demo.engine.model.linear",
         "gptj_demo.engine.model.rotary",
         "gptj_demo.engine.model.cpu.int8_tile",
