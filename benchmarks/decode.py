@@ -6,11 +6,12 @@
 The playground twice: through the worker's interface, with the engine in its own process, as page
 and API use it; and the engine alone, stepped in this process. The peers: transformers' `generate`
 with a `TextIteratorStreamer` (one stream) and in a static batch, CTranslate2's `generate_tokens`
-(one stream) and `generate_batch`. All on the sample model, changed so that it never ends its text.
-Each peer gets its best number of threads, found beforehand for each batch size.
+(one stream) and `generate_batch`, OpenVINO GenAI's continuous batching. All on the sample model, in
+float32, changed so that it never ends its text. Each peer gets its best number of threads, found
+beforehand for each batch size.
 
 Sampling is by temperature alone, which is fastest for CTranslate2; a second table has the page's
-defaults, with top-p. CTranslate2 takes and returns tokens; the others return text.
+defaults, with top-p. CTranslate2 and OpenVINO take and return tokens; the others return text.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 from common import CORES, TOP_P, describe_machine, finish, make_parser, median, note, print_table
+from openvino_client import Exporting, OpenVINO, is_installed, running_openvino, versions
 from peers import CTranslate2, Transformers
 from workload import (
     Prompts,
@@ -52,6 +54,9 @@ CONTEXT_ROWS = (1, 8)
 CONTEXT_STEPS = 16
 CONTINUE_AFTER = 400  # tokens of prompt
 TIMED_TOKENS = 128
+CHECKED_TEXTS, CHECKED_TOKENS = 8, 16
+THREADS = sorted({1, CORES})
+"""What a peer may choose from."""
 
 WORKER = "ours, through the worker"
 ENGINE = "ours, engine alone"
@@ -59,6 +64,7 @@ STREAMER = "generate, with a streamer"
 GENERATE = "generate, static batch"
 CT2_TOKENS = "CTranslate2, generate_tokens"
 CT2_BATCH = "CTranslate2, generate_batch"
+OPENVINO = "OpenVINO GenAI, continuous batching"
 
 PARTS = {
     "the layers": (CompiledModel, "decode"),
@@ -70,19 +76,28 @@ PARTS = {
 class Bench:
     """All contenders, loaded; each is a function of prompts and a number of tokens."""
 
-    def __init__(self, model: Path, worker: Worker, converted: Path, most_streams: int) -> None:
+    def __init__(
+        self,
+        model: Path,
+        worker: Worker,
+        converted: Path,
+        openvino: dict[int, OpenVINO],
+        most_streams: int,
+    ) -> None:
+        """`openvino` has a peer by number of threads, or none where it is not installed."""
         self.worker = worker
         self.engine = load_engine(Settings(model=str(model), max_streams=most_streams))
         self.engine_threads = torch.get_num_threads()
         self.transformers = Transformers.load(model)
-        self.ctranslate2 = {n: CTranslate2(converted, n) for n in sorted({1, CORES})}
+        self.ctranslate2 = {n: CTranslate2(converted, n) for n in THREADS}
+        self.openvino = openvino
         self.prompts = Prompts(write_texts(worker), seed=1)
         self._request_id = 0
         self.top_p = 1.0
 
     def set_top_p(self, top_p: float) -> None:
         self.top_p = self.transformers.top_p = top_p
-        for generator in self.ctranslate2.values():
+        for generator in (*self.ctranslate2.values(), *self.openvino.values()):
             generator.top_p = top_p
 
     # ---- ours
@@ -145,20 +160,21 @@ class Bench:
 
     def contenders(self, streams: int) -> dict[str, Callable[[Sequence[Prompt], int], Any]]:
         """The contenders at a number of streams; peers with their best number of threads."""
-        threads = sorted({1, CORES})
         tried: dict[str, list[Callable[..., Any]]] = {
             WORKER: [self.worker_batch],
             ENGINE: [self.engine_batch],
-            GENERATE: [self.with_threads(n, self.transformers.batch) for n in threads],
-            CT2_BATCH: [self.ctranslate2[n].batch for n in threads],
+            GENERATE: [self.with_threads(n, self.transformers.batch) for n in THREADS],
+            CT2_BATCH: [self.ctranslate2[n].batch for n in THREADS],
         }
+        if self.openvino:
+            tried[OPENVINO] = [self.openvino[n].batch for n in THREADS]
         if streams == 1:
             tried[STREAMER] = [
                 self.with_threads(n, lambda p, t: self.transformers.stream(p[0], t))
-                for n in threads
+                for n in THREADS
             ]
             tried[CT2_TOKENS] = [
-                lambda p, t, one=self.ctranslate2[n]: one.stream(p[0], t) for n in threads
+                lambda p, t, one=self.ctranslate2[n]: one.stream(p[0], t) for n in THREADS
             ]
         prompts = [self.prompts.take(PROMPT_TOKENS) for _ in range(streams)]
         return {name: _fastest(variants, prompts) for name, variants in tried.items()}
@@ -174,6 +190,19 @@ def _fastest(variants: list[Callable[..., Any]], prompts: Sequence[Prompt]) -> C
         return min(times[1:])
 
     return min(variants, key=seconds)
+
+
+def check_openvino(bench: Bench) -> None:
+    """Exits unless its likeliest tokens are those of transformers: then it does the same work."""
+    prompts = torch.tensor([bench.prompts.take(PROMPT_TOKENS) for _ in range(CHECKED_TEXTS)])
+    options = {"max_new_tokens": CHECKED_TOKENS, "do_sample": False, "pad_token_id": 0}
+    expected = bench.transformers.model.generate(
+        prompts, attention_mask=torch.ones_like(prompts), **options
+    )
+    for peer in bench.openvino.values():
+        written = peer.batch(prompts.tolist(), CHECKED_TOKENS, temperature=0.0)
+        if [one.token_ids for one in written] != expected[:, PROMPT_TOKENS:].tolist():
+            raise SystemExit(f"{OPENVINO} does not take the same likeliest tokens")
 
 
 def measure_rates(
@@ -206,6 +235,8 @@ def measure_contexts(bench: Bench, rounds: int) -> dict[str, dict[str, dict[str,
             GENERATE: bench.with_threads(threads[GENERATE], bench.transformers.step_times),
             CT2_BATCH: bench.ctranslate2[threads[CT2_BATCH]].step_times,
         }
+        if bench.openvino:
+            contenders[OPENVINO] = bench.openvino[CORES].step_times
         for context in CONTEXTS:
             note(f"decode: step time at {context} tokens, {rows} rows")
             samples: dict[str, list[float]] = {name: [] for name in contenders}
@@ -270,6 +301,25 @@ def time_parts(bench: Bench, rates: dict[str, dict[str, float]]) -> dict[str, fl
     return {name: round(time, 1) for name, time in parts.items()}
 
 
+@contextlib.contextmanager
+def loaded_openvino(model: Path, streams: int) -> Iterator[dict[int, OpenVINO]]:
+    """The peer by number of threads, in float32; none where it is not installed."""
+    with contextlib.ExitStack() as stack:
+        loaded: dict[int, OpenVINO] = {}
+        if is_installed():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
+            Exporting(model, folder, "fp32").wait()
+            # all prompts of a measurement in its first step, so that only decoding is left
+            batched = max(CONTEXT_ROWS) * CONTEXTS[-1]
+            most = max(*CONTEXT_ROWS, streams)
+            flags = ("--precision", "f32", "--streams", most, "--batched-tokens", batched)
+            for threads in THREADS:
+                given = map(str, (*flags, "--threads", threads))
+                loaded[threads] = stack.enter_context(running_openvino(folder, *given))
+                loaded[threads].wait_until_loaded()
+        yield loaded
+
+
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
@@ -279,11 +329,12 @@ def main() -> None:
     with (
         endless_model() as model,
         tempfile.TemporaryDirectory() as folder,
+        loaded_openvino(model, max(streams)) as openvino,
         running_worker(model=str(model), max_streams=max(streams)) as worker,
     ):
-        bench = Bench(
-            model, worker, CTranslate2.convert(model, Path(folder) / "model"), max(streams)
-        )
+        converted = CTranslate2.convert(model, Path(folder) / "model")
+        bench = Bench(model, worker, converted, openvino, max(streams))
+        check_openvino(bench)
         bench.set_top_p(1.0)
         rates = measure_rates(bench, streams, arguments.tokens, arguments.rounds)
         parts = time_parts(bench, rates)
@@ -322,6 +373,10 @@ def main() -> None:
         },
         f"continued / cold first token after {CONTINUE_AFTER} tokens": continued["share"],
     }
+    if OPENVINO in rates:
+        for count in ("1", most):
+            ratio = rates[WORKER][count] / rates[OPENVINO][count]
+            ratios[f"{count} streams / OpenVINO GenAI"] = ratio
     ratios = {name: round(value, 3) for name, value in ratios.items()}
     print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
     figures = {
@@ -332,7 +387,7 @@ def main() -> None:
         "continue": continued,
         "ratios": ratios,
     }
-    machine = describe_machine("torch", "transformers", "ctranslate2")
+    machine = describe_machine("torch", "transformers", "ctranslate2") | versions()
     finish("decode", figures, machine, save=arguments.save)
 
 

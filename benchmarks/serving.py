@@ -5,10 +5,11 @@
 
 Clients arrive at random times: a Poisson process with a fixed seed. Each client sends its requests
 one after another. Prompts have 20 to 400 tokens and outputs 20 to 200; all contenders get the same
-requests. Ours over the worker's interface and
-over HTTP; the peer is `transformers serve`, with and without `--continuous-batching`. Without it
-requests run one at a time, so it is not measured beyond eight clients. CTranslate2 has no server:
-its figure is one static batch with a request of the mean length per client.
+requests. Ours over the worker's interface and over HTTP; the peer is `transformers serve`, with and
+without `--continuous-batching`. Without it requests run one at a time, so it is not measured beyond
+eight clients. OpenVINO GenAI batches continuously too, without HTTP: it takes and returns tokens.
+CTranslate2 has no server: its figure is one static batch with a request of the mean length per
+client.
 
 Tokens a second count all generated tokens, from the first arrival to the last end. The time to the
 first token starts with the request; gaps are between consecutive tokens of a request.
@@ -42,6 +43,7 @@ from common import (
     percentile,
     print_table,
 )
+from openvino_client import Exporting, OpenVINO, is_installed, running_openvino, versions
 from peers import CTranslate2
 from programs import free_port, running_program
 from tokenizers import Tokenizer
@@ -69,6 +71,7 @@ WORKER = "ours, through the worker"
 HTTP = "ours, over HTTP"
 SERVE = "transformers serve"
 SERVE_BATCHING = "transformers serve --continuous-batching"
+OPENVINO = "OpenVINO GenAI, continuous batching"
 CT2_BATCH = "CTranslate2, static batch"
 
 
@@ -150,6 +153,16 @@ def ask_worker(worker: Worker) -> Ask:
     return ask
 
 
+def ask_openvino(peer: OpenVINO, tokenizer: Tokenizer) -> Ask:
+    async def ask(request: Request) -> Answer:
+        prompt = tokenizer.encode(request.prompt).ids
+        future = peer.submit([prompt], request.new_tokens, seed=request.seed)[0]
+        written = await asyncio.wrap_future(future)
+        return Answer(len(written.token_ids), written.first, written.gaps)
+
+    return ask
+
+
 def ask_http(client: httpx.AsyncClient, url: str, model: str) -> Ask:
     """OpenAI's completions, streamed."""
 
@@ -199,6 +212,20 @@ def running_serve(model: Path, *flags: str) -> Iterator[str]:
         url = f"http://127.0.0.1:{port}"
         program.wait_until_up(f"{url}/health")
         yield url
+
+
+@contextlib.contextmanager
+def loaded_openvino(model: Path, streams: int) -> Iterator[OpenVINO | None]:
+    """The peer in float32; None where it is not installed."""
+    if not is_installed():
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Exporting(model, Path(folder) / "model", "fp32").wait()
+        flags = ("--precision", "f32", "--streams", str(streams))
+        with running_openvino(exported, *flags) as peer:
+            peer.wait_until_loaded()
+            yield peer
 
 
 @contextlib.contextmanager
@@ -278,6 +305,7 @@ def measure_ctranslate2(
 async def measure_all(
     model: Path,
     worker: Worker,
+    tokenizer: Tokenizer,
     rounds: dict[tuple[int, int], list[Client]],
     warm_up: list[Client],
     streams: int,
@@ -297,6 +325,8 @@ async def measure_all(
             for name, flags in ((SERVE, ()), (SERVE_BATCHING, ("--continuous-batching",))):
                 url = programs.enter_context(running_serve(model, *flags))
                 askers[name] = ask_http(client, url, str(model))
+            if (peer := programs.enter_context(loaded_openvino(model, streams))) is not None:
+                askers[OPENVINO] = ask_openvino(peer, tokenizer)
             return await measure(askers, rounds, warm_up)
 
 
@@ -318,7 +348,7 @@ def main() -> None:
             for number in range(arguments.rounds)
         }
         warm_up = make_clients(prompts, tokenizer, WARM_UP_CLIENTS, seed=0)
-        figures = asyncio.run(measure_all(model, worker, rounds, warm_up, streams))
+        figures = asyncio.run(measure_all(model, worker, tokenizer, rounds, warm_up, streams))
         static = measure_ctranslate2(model, prompts, counts, arguments.rounds)
 
     for measure_name in next(iter(figures[WORKER].values())):
@@ -333,17 +363,18 @@ def main() -> None:
     for ours in (WORKER, HTTP):
         for count in counts:
             mine = figures.get(ours, {}).get(str(count))
-            theirs = figures[SERVE_BATCHING][str(count)]
             if mine is None:
                 continue
             rate, first = "tokens a second", "first token ms, p95"
-            ratios[f"{ours}: {rate} / {SERVE_BATCHING}, {count}"] = mine[rate] / theirs[rate]
-            ratios[f"{ours}: {first} / {SERVE_BATCHING}, {count}"] = mine[first] / theirs[first]
+            for name in (SERVE_BATCHING, OPENVINO):
+                if theirs := figures.get(name, {}).get(str(count)):
+                    ratios[f"{ours}: {rate} / {name}, {count}"] = mine[rate] / theirs[rate]
+                    ratios[f"{ours}: {first} / {name}, {count}"] = mine[first] / theirs[first]
             for name, by in static.items():
                 ratios[f"{ours}: {rate} / {name}, {count}"] = mine[rate] / by[str(count)]
     ratios = {name: round(value, 3) for name, value in ratios.items()}
     print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
-    machine = describe_machine("torch", "transformers", "ctranslate2")
+    machine = describe_machine("torch", "transformers", "ctranslate2") | versions()
     result = {"by clients": figures, "static batch, tokens a second": static, "ratios": ratios}
     finish("serving", result, machine, save=arguments.save)
 
