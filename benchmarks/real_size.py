@@ -5,11 +5,12 @@
 
 Random weights in float16 are made in a temporary folder (12 GB, removed afterwards), as safetensors
 and, for a second loading, as `.bin` files. Ours in int8 through the worker, its engine in its own
-process; transformers in bfloat16 and with bitsandbytes' int8, in processes of their own, one after
-the other. Peak memory is anonymous memory, without the page cache. The bandwidth is that of all
-cores reading memory, on small or large pages, whichever is faster, measured before and after each
-contender. Decoding is given as a share of it: bytes of weights that a step reads, times steps a
-second, divided by the bandwidth.
+process; transformers in bfloat16 and with bitsandbytes' int8, and OpenVINO GenAI with weights in
+int8, in processes of their own, one after the other. OpenVINO's weights are exported beforehand,
+which takes 18 GB of disk more. Peak memory is anonymous memory, without the page cache. The
+bandwidth is that of all cores reading memory, on small or large pages, whichever is faster,
+measured before and after each contender. Decoding is given as a share of it: bytes of weights that
+a step reads, times steps a second, divided by the bandwidth.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import asyncio
 import contextlib
 import json
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,10 @@ import numpy as np
 import psutil
 import torch
 from common import ROOT, describe_machine, finish, make_parser, median, note, print_table, rounded
+from openvino_client import Exporting, is_installed, running_openvino, versions
 from random_model import LAYERS, file_bytes, gptj_6b, random_model
 from transformers import GPTJConfig
-from workload import decode_rate, generate, generate_all, random_prompt, sampling
+from workload import Generation, decode_rate, generate_all, random_prompt
 
 from gptj_demo.client import Worker
 from gptj_demo.settings import Settings
@@ -47,16 +51,25 @@ STEPS = 8
 WATCH_SECONDS = 0.02
 BANDWIDTH_BYTES = 2**30
 
-BFLOAT16_MEMORY = 1.15  # memory of transformers in bfloat16, relative to the checkpoint
-
 OURS = "ours, int8"
 BFLOAT16 = "transformers, bfloat16"
-PEERS = {BFLOAT16: "bfloat16", "transformers, bitsandbytes int8": "int8"}
+BITSANDBYTES = "transformers, bitsandbytes int8"
+OPENVINO = "OpenVINO GenAI, int8"
+WEIGHT_BYTES = {OURS: (1, 2), BFLOAT16: (2, 2), BITSANDBYTES: (1, 2), OPENVINO: (1, 1)}
+"""Of a weight of a layer, and of the head."""
+OPENVINO_FLAGS = ("--prefix-caching", "--batched-tokens", "2048", "--cache-gb", "2")
+BY_STREAMS = ("tokens a second", "share of the bandwidth")
 FIRST = f"first token of a prompt of {FIRST_TOKEN_AFTER}, s"
 COLD = f"first token of a prompt of {CONTINUE_AFTER}, s"
 CONTINUED = "first token when that is continued, s"
 STEP = "a step of one stream at {} tokens, ms"
 LOADING_PEAK = "peak memory GB, loading"
+EXPORT = "export before loading, s"
+EXPORTING_PEAK = "peak memory GB, exporting"
+
+# relative to the checkpoint in float16
+NEEDED_MEMORY = {BFLOAT16: 1.15, OPENVINO: 0.7}
+EXPORT_DISK = 2.6  # the checkpoint, OpenVINO's float16 and its int8
 
 
 class MemoryWatch:
@@ -128,40 +141,81 @@ def loading_worker(model: Path) -> Iterator[tuple[Worker, float, MemoryWatch]]:
             worker.stop()
 
 
-def measure_ours(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
+Ask = Callable[[Sequence[tuple[int, ...]], int], Sequence[Generation]]
+"""Prompts and a number of new tokens, to what was generated."""
+
+
+def measure_texts(ask: Ask, streams: Sequence[int], tokens: int, rounds: int) -> dict[str, Any]:
+    """First tokens, steps of one stream by context, and tokens a second by streams."""
     generator = random.Random(0)
-    with loading_worker(model) as (worker, load_seconds, watch):
-        loading_peak = watch.peak
-        assert worker.model is not None
-        rates: dict[str, list[float]] = {}
-        first, cold, warm = [], [], []
-        for _ in range(rounds):
-            prompt = random_prompt(generator, FIRST_TOKEN_AFTER)
-            first.append(asyncio.run(generate(worker, prompt, sampling(1, top_p=1.0))).first)
-            for count in (n for n in STREAMS if n <= worker.model.max_streams):
-                prompts = [random_prompt(generator, DECODE_PROMPT_TOKENS) for _ in range(count)]
-                written = asyncio.run(generate_all(worker, prompts, tokens))
-                rates.setdefault(str(count), []).append(decode_rate(written))
-        for _ in range(rounds):
-            prompt = random_prompt(generator, CONTINUE_AFTER)
-            begun = asyncio.run(generate(worker, prompt, sampling(CONTINUE_TOKENS, top_p=1.0)))
-            longer = (*prompt, *begun.token_ids)
-            cold.append(begun.first)
-            warm.append(asyncio.run(generate(worker, longer, sampling(1, top_p=1.0))).first)
-        steps = {}
-        text = random_prompt(generator, STEP_CONTEXTS[-1])
-        for context in STEP_CONTEXTS:  # each extends the one before, whose prefix is cached
-            one = asyncio.run(generate(worker, text[:context], sampling(STEPS + 1, top_p=1.0)))
-            steps[STEP.format(context)] = 1e3 * median(one.gaps)
+    rates: dict[str, list[float]] = {}
+    first, cold, warm = [], [], []
+    for _ in range(rounds):
+        first.append(ask([random_prompt(generator, FIRST_TOKEN_AFTER)], 1)[0].first)
+        for count in streams:
+            prompts = [random_prompt(generator, DECODE_PROMPT_TOKENS) for _ in range(count)]
+            rates.setdefault(str(count), []).append(decode_rate(ask(prompts, tokens)))
+    for _ in range(rounds):
+        prompt = random_prompt(generator, CONTINUE_AFTER)
+        begun = ask([prompt], CONTINUE_TOKENS)[0]
+        cold.append(begun.first)
+        warm.append(ask([(*prompt, *begun.token_ids)], 1)[0].first)
+    steps = {}
+    text = random_prompt(generator, STEP_CONTEXTS[-1])
+    for context in STEP_CONTEXTS:  # each extends the one before, whose prefix is cached
+        steps[STEP.format(context)] = 1e3 * median(ask([text[:context]], STEPS + 1)[0].gaps)
     return {
-        "load s": load_seconds,
-        LOADING_PEAK: loading_peak / 1e9,
-        "peak memory GB": watch.peak / 1e9,
         FIRST: median(first),
         COLD: median(cold),
         CONTINUED: median(warm),
         **steps,
         "tokens a second": {count: median(values) for count, values in rates.items()},
+    }
+
+
+def measure_ours(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
+    with loading_worker(model) as (worker, load_seconds, watch):
+        loading_peak = watch.peak
+        assert worker.model is not None
+        streams = [n for n in STREAMS if n <= worker.model.max_streams]
+        measured = measure_texts(
+            lambda prompts, new: asyncio.run(generate_all(worker, prompts, new)),
+            streams,
+            tokens,
+            rounds,
+        )
+    return {
+        "load s": load_seconds,
+        LOADING_PEAK: loading_peak / 1e9,
+        "peak memory GB": watch.peak / 1e9,
+        **measured,
+    }
+
+
+def measure_openvino(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="gptj-openvino-") as folder:
+        begin = time.perf_counter()
+        exporting = Exporting(model, Path(folder) / "model", "int8")
+        with MemoryWatch(lambda: exporting.process.pid) as exporter:
+            exported = exporting.wait()
+        export_seconds = time.perf_counter() - begin
+        begin = time.perf_counter()
+        with (
+            running_openvino(exported, *OPENVINO_FLAGS) as peer,
+            MemoryWatch(lambda: peer.process.pid) as watch,
+        ):
+            peer.wait_until_loaded()
+            peer.top_p = 1.0  # as in `generate_all`
+            peer.batch([(1, 2, 3)], 4)  # it packs the weights in its first steps
+            load_seconds, loading_peak = time.perf_counter() - begin, watch.peak
+            measured = measure_texts(peer.batch, STREAMS, tokens, rounds)
+    return {
+        EXPORT: export_seconds,
+        EXPORTING_PEAK: exporter.peak / 1e9,
+        "load s": load_seconds,
+        LOADING_PEAK: loading_peak / 1e9,
+        "peak memory GB": watch.peak / 1e9,
+        **measured,
     }
 
 
@@ -189,12 +243,13 @@ def measure_peer(model: Path, precision: str, tokens: int, rounds: int) -> dict[
     }
 
 
-def bytes_a_step(config: GPTJConfig, precision: str) -> int:
+def bytes_a_step(config: GPTJConfig, name: str) -> int:
     """Weights that a decode step reads: all but the embedding, of which it reads one row."""
     inner = config.n_inner or 4 * config.n_embd
     layers = config.n_layer * (4 * config.n_embd**2 + 2 * config.n_embd * inner)
     head = config.vocab_size * config.n_embd
-    return layers * (1 if precision == "int8" else 2) + 2 * head
+    of_layers, of_head = WEIGHT_BYTES[name]
+    return layers * of_layers + head * of_head
 
 
 def main() -> None:
@@ -203,33 +258,37 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16, help="new tokens a stream; default 16")
     arguments = parser.parse_args()
     config = gptj_6b(arguments.layers)
-    contenders: dict[str, tuple[str, Callable[[Path], dict[str, Any]]]] = {
-        OURS: ("int8", lambda model: measure_ours(model, arguments.tokens, arguments.rounds))
+    tokens, rounds = arguments.tokens, arguments.rounds
+    contenders: dict[str, Callable[[Path], dict[str, Any]]] = {
+        OURS: lambda model: measure_ours(model, tokens, rounds),
+        BFLOAT16: lambda model: measure_peer(model, "bfloat16", tokens, rounds),
+        BITSANDBYTES: lambda model: measure_peer(model, "int8", tokens, rounds),
     }
-    for name, precision in PEERS.items():
-        contenders[name] = (
-            precision,
-            lambda model, precision=precision: measure_peer(
-                model, precision, arguments.tokens, arguments.rounds
-            ),
-        )
-    needed, available = BFLOAT16_MEMORY * file_bytes(config), psutil.virtual_memory().available
-    if available < needed:
-        note(f"{BFLOAT16} needs {needed / 1e9:.0f} GB of memory, more than is free: left out")
-        del contenders[BFLOAT16]
+    if is_installed():
+        contenders[OPENVINO] = lambda model: measure_openvino(model, tokens, rounds)
+    for name in NEEDED_MEMORY.keys() & contenders.keys():
+        needed = NEEDED_MEMORY[name] * file_bytes(config)
+        if psutil.virtual_memory().available < needed:
+            note(f"{name} needs {needed / 1e9:.0f} GB of memory, more than is free: left out")
+            del contenders[name]
+    if OPENVINO in contenders:
+        needed = EXPORT_DISK * file_bytes(config)
+        if shutil.disk_usage(tempfile.gettempdir()).free < needed:
+            note(f"{OPENVINO} needs {needed / 1e9:.0f} GB of disk, more than is free: left out")
+            del contenders[OPENVINO]
     figures: dict[str, dict[str, Any]] = {}
     bandwidths = []
     with random_model(config, "safetensors", "cpu") as model:
         bandwidths.append(measure_bandwidth())
-        for name, (_, measure) in contenders.items():
+        for name, measure in contenders.items():
             note(f"real_size: {name}")
             figures[name] = measure(model)
             bandwidths.append(measure_bandwidth())
     with random_model(config, "bin", "cpu") as model, loading_worker(model) as (_, seconds, watch):
         figures[OURS] |= {"load s, .bin": seconds, f"{LOADING_PEAK}, .bin": watch.peak / 1e9}
     bandwidth = median(bandwidths)
-    for name, (precision, _) in contenders.items():
-        floor = bytes_a_step(config, precision) / bandwidth
+    for name in contenders:
+        floor = bytes_a_step(config, name) / bandwidth
         rates = figures[name]["tokens a second"]
         figures[name]["share of the bandwidth"] = {
             count: rate / int(count) * floor for count, rate in rates.items()
@@ -254,18 +313,19 @@ def main() -> None:
         "by contender": rounded(figures),
         "ratios": ratios,
     }
-    machine = describe_machine("torch", "transformers", "bitsandbytes")
+    machine = describe_machine("torch", "transformers", "bitsandbytes") | versions()
     finish("real_size", result, machine, save=arguments.save)
 
 
 def show(figures: dict[str, dict[str, Any]], bandwidth: float) -> None:
     names = list(figures)
+    whats = dict.fromkeys(what for by in figures.values() for what in by)
     rows = [
         [what, *(figures[name].get(what) for name in names)]
-        for what, value in figures[OURS].items()
-        if isinstance(value, float)
+        for what in whats
+        if what not in BY_STREAMS
     ]
-    for what in ("tokens a second", "share of the bandwidth"):
+    for what in BY_STREAMS:
         rows += [
             [f"{what}, {count} streams", *(figures[name][what].get(str(count)) for name in names)]
             for count in STREAMS
