@@ -22,20 +22,19 @@ from common import RESULTS, ROOT
 DOCS = ROOT / "docs"
 PAGE = DOCS / "benchmarks.md"
 
-COLOURS = {"ours": "#1b6e5a", "other": ("#b0632a", "#4a6fa5", "#8a8a8a", "#9c5b8f")}
+COLOURS = {"ours": "#1b6e5a", "other": ("#b0632a", "#4a6fa5", "#8a8a8a", "#9c5b8f", "#c2a23a")}
 
-Series = Mapping[str, Mapping[str, float]]
-"""Values by name and by x value."""
+Series = Mapping[str, Mapping[str, float]]  # by name and by x value
 
-WAYS = ("inverse CDF", "Gumbel-max")
-"""Ways to draw a token."""
+WAYS = ("inverse CDF", "Gumbel-max")  # to draw a token
 
 INTRODUCTION = """# Benchmarks
 
 Made by `make bench` from its measurements in `benchmarks/results/`. Every benchmark alternates
 between the playground and its peers, in one run, on the same checkpoint, and gives medians. Compare
 the ratios: absolute figures depend on the machine. The sample model is changed so that it never
-ends its text, so all outputs have equal length.
+ends its text, so all outputs have equal length. OpenVINO GenAI has an environment of its own, which
+`make bench` builds, or `make .venv/openvino.done` alone; where it is missing, it is left out.
 """
 
 
@@ -117,7 +116,7 @@ def decode(figures: Mapping[str, Any]) -> str:
     parts = [
         "## Decoding, sample model\n",
         "Tokens a second of all streams, by streams; sampled by temperature alone, prompts of 32 "
-        "tokens included. CTranslate2 and `generate` run static batches of equal length.\n",
+        "tokens included. OpenVINO GenAI batches continuously, the other peers statically.\n",
         plot("decode", rates, "streams", "tokens a second"),
         series_table(rates),
         "With the page's defaults, which have top-p 0.95:\n",
