@@ -172,4 +172,4 @@ def _environment() -> dict[str, str]:
 
 def _tail(said: Any) -> str:
     said.seek(0)
-    return said.read()[-2000:].decode(errors="replace")
+    return str(said.read()[-2000:], errors="replace")
