@@ -112,24 +112,24 @@ class PrefixCache:
     def release(self, slot: int, *, keep: bool) -> list[int]:
         """Free a slot; with `keep`, later prompts may reuse its tokens.
 
-        Returns the pages that nobody holds any more and that may hold NaN.
+        Without, returns those of its pages that nobody holds any more.
         """
         self._held &= ~(1 << slot)
         pages = self._pages[slot]
         self._pool.stop(pages)
-        unsound: list[int] = []
+        freed: list[int] = []
         if keep:
             self._update(slot)
             used = page_count(self._tree.lengths[slot])
             self._pool.drop(pages[used:])
             del pages[used:]
         else:
-            unsound = self._empty_slot(slot)
+            freed = self._empty_slot(slot)
         if self._tree.lengths[slot]:
             self._kept[slot] = None
         else:
             heapq.heappush(self._empty, slot)
-        return unsound
+        return freed
 
     def check_integrity(self) -> None:
         """Raise `RuntimeError` if the pool does not count the slots' pages; for tests."""

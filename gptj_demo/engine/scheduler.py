@@ -23,6 +23,7 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
 from gptj_demo.engine.prefix_cache import MIN_REUSED_TOKENS, Placement, PrefixCache
+from gptj_demo.pages import page_count
 
 SequenceKey = tuple[int, int]
 
@@ -187,7 +188,9 @@ class Scheduler:
             self._unplaced.pop(key, None)
             self._reading.pop(sequence, None)
             if sequence.slot >= 0:
-                self._unsound += self._cache.release(sequence.slot, keep=keep)
+                freed = self._cache.release(sequence.slot, keep=keep)
+                # one more position than it has: a step may have been queued ahead
+                self._unsound += freed[: page_count(sequence.length + 1)]
                 self._by_slot[sequence.slot] = None
             return sequence
         return None

@@ -316,13 +316,13 @@ def test_kept_prefixes_go_where_pages_are_missing_and_the_least_recently_used_fi
 
 def test_pages_that_may_hold_nan_are_cleared_before_anybody_gets_them() -> None:
     scheduler = Scheduler(max_streams=2, prefill_budget=64, pages=4)
-    broken = long(1, 3)
+    broken = long(1, 4)  # of 20 tokens: two of its pages may have been written
     scheduler.add(broken)
     (placement,) = scheduler.schedule().placements
     scheduler.remove(broken.key, keep=False)
     scheduler.add(long(2, 4))
     step = scheduler.schedule()
-    assert sorted(step.cleared) == sorted(placement.pages)
+    assert sorted(step.cleared) == sorted(placement.pages[:2])
     assert scheduler.schedule().cleared == []
 
 

@@ -234,6 +234,9 @@ def _choose_precision(
         fitting = 0
         if streams_that_fit(machine.memory, context, *models) >= contexts:
             fitting = streams_that_fit(machine.memory, usual, *models)
+            # what each stream takes beside the cache must leave one context
+            while tokens_that_fit(machine.memory, fitting, *models) < in_pages(context):
+                fitting -= 1
         if fitting >= (settings.max_streams or 1):
             most = MOST_STREAMS_BY_DEFAULT[machine.device]
             streams = settings.max_streams or min(fitting, most)

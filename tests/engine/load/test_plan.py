@@ -105,6 +105,14 @@ def test_a_machine_has_room_for_more_texts_of_usual_length_than_full_contexts(
     assert f"Room for {full} visitors at once, with 2,048 tokens each." in str(plan.why)
 
 
+def test_the_cache_of_a_plan_holds_a_full_context_at_least(full_size: Path, machine: Any) -> None:
+    for megabytes in range(8_500, 10_500, 50):
+        machine(gpu=megabytes / 1000)
+        plan = make_plan(Settings(model=str(full_size), precision="int8"))
+        assert plan.max_tokens >= 2048
+        assert plan.visitors(2048) >= 1
+
+
 def test_more_streams_than_the_default_can_be_asked_for(full_size: Path, machine: Any) -> None:
     machine(gpu=135)
     assert make_plan(Settings(model=str(full_size), max_streams=1000)).max_streams == 1000
