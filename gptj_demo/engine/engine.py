@@ -67,11 +67,6 @@ class Engine:
         self._scored_texts = ScoredTexts()
 
     @property
-    def max_streams(self) -> int:
-        """Slots of the KV cache."""
-        return self._scheduler.max_streams
-
-    @property
     def is_idle(self) -> bool:
         return self._scheduler.is_idle and not self._compiling
 

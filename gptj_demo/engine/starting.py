@@ -172,11 +172,10 @@ def start_engine(
     while (started := _try_engine(model, draft, plan, vocabulary, report)) is None:
         smaller = plan.smaller() if may_shrink else None
         if smaller is None:
-            streams = "1 stream" if plan.max_streams == 1 else f"{plan.max_streams} streams"
             raise loading.Refusal(
-                f"{plan.name} in {plan.precision} with {streams} ran out of "
-                f"memory on {plan.device_name} while it was tried: free some memory there, set "
-                "max_streams to fewer, or precision to int8."
+                f"{plan.name} in {plan.precision} with a KV cache of {plan.max_tokens} tokens ran "
+                f"out of memory on {plan.device_name} while it was tried: free some memory there, "
+                "set max_streams to fewer, or precision to int8."
             )
         sizes = plan.max_tokens, smaller.max_tokens
         logger.warning("a cache of %d tokens ran out of memory; trying %d", *sizes)

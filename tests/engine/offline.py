@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 
+from gptj_demo.pages import PAGE_TOKENS, page_count
+
 HEADS, HEAD_DIM, ROTARY_DIM, CONTEXT = 16, 256, 64, 2048
 D_MODEL, D_FF = HEADS * HEAD_DIM, 4 * HEADS * HEAD_DIM
 PROCESSORS = {75: 40, 80: 108, 86: 80, 89: 58, 90: 132, 100: 148, 120: 170}
@@ -76,14 +78,15 @@ def launches() -> Iterator[tuple[str, Callable[[], object]]]:
     from gptj_demo.engine.model.cuda import triton_attention, triton_int8
 
     rows, integers = 4, torch.empty(4, dtype=torch.int64)
-    stored = torch.empty(rows, 2 * HEADS, CONTEXT, HEAD_DIM, dtype=torch.float16)
+    tables = torch.empty(rows, page_count(CONTEXT) + 1, dtype=torch.int64)
+    stored = torch.empty(tables.numel(), 2 * HEADS, PAGE_TOKENS, HEAD_DIM, dtype=torch.float16)
     fused = torch.empty(rows, 3 * D_MODEL + D_FF, dtype=torch.float16)
     rotation = torch.empty(CONTEXT, ROTARY_DIM // 2, dtype=torch.complex64)
     rotate = triton_attention.rotate_and_store
-    yield "float16", lambda: rotate(fused, rotation, integers, integers, stored)
+    yield "float16", lambda: rotate(fused, rotation, integers, integers, stored, tables)
     queries = torch.empty(rows, HEADS, HEAD_DIM, dtype=torch.float16)
     attend = triton_attention.attend
-    yield "float16", lambda: attend(queries, integers, integers, stored, CONTEXT)
+    yield "float16", lambda: attend(queries, integers, integers, stored, tables, CONTEXT)
     scale = torch.empty(3 * D_MODEL + D_FF)
     weight_in = torch.empty(3 * D_MODEL + D_FF, D_MODEL, dtype=torch.int8)
     weight_out = torch.empty(D_MODEL, D_FF, dtype=torch.int8)

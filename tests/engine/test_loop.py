@@ -11,6 +11,7 @@ import torch
 from gptj_demo.engine import loop, starting
 from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.load import Refusal, make_plan
+from gptj_demo.pages import PAGE_TOKENS
 from gptj_demo.protocol import EngineStatus
 from gptj_demo.settings import Settings
 from tests.processes import ROOT
@@ -61,19 +62,19 @@ def test_too_little_memory_for_the_trial_is_told_with_what_to_do(
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(starting, "warm_up", run_out)
-    with pytest.raises(Refusal, match=r"sample model in float32 with 3 streams .* set max_streams"):
+    with pytest.raises(Refusal, match=r"with a KV cache of 3072 tokens .* set max_streams"):
         loop.load(Settings(model="sample", max_streams=3), ignore)
 
 
-def test_streams_that_nobody_asked_for_are_fewer_where_the_memory_is_less_than_planned(
+def test_the_cache_is_smaller_where_the_memory_is_less_than_planned(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: list[int] = []
     warm_up = starting.warm_up
 
     def run_out(engine: Engine, prompt_tokens: int) -> None:
-        tried.append(engine.max_streams)
-        if engine.max_streams > 20:
+        tried.append(engine._runner.cache.pages * PAGE_TOKENS)
+        if tried[-1] > 20_000:
             raise torch.OutOfMemoryError
         warm_up(engine, prompt_tokens)
 
@@ -81,13 +82,13 @@ def test_streams_that_nobody_asked_for_are_fewer_where_the_memory_is_less_than_p
     sent: list[object] = []
     caplog.set_level("INFO")
     loop.load(Settings(model="sample"), sent.append)
-    assert tried == [32, 24, 18]
+    assert tried == [32 * 1024, 24 * 1024, 18 * 1024]
     status = sent[-1]
     assert isinstance(status, EngineStatus)
     assert status.model is not None
-    assert status.model.max_streams == 18
-    assert "Room for 18 visitors at once" in str(status.detail)
-    assert "Room for 18 visitors at once" in caplog.text
+    assert (status.model.max_streams, status.model.max_tokens) == (32, 18 * 1024)
+    assert "Room for 18 visitors at once, with 1,024 tokens each." in str(status.detail)
+    assert "Room for 18 visitors at once, with 1,024 tokens each." in caplog.text
 
 
 def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch)
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(starting, "warm_up", run_out)
-    with pytest.raises(Refusal, match="with 1 stream ran out of memory"):
+    with pytest.raises(Refusal, match="with a KV cache of 1024 tokens ran out of memory"):
         loop.load(Settings(model="sample"), ignore)
 
 
