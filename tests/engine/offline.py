@@ -79,7 +79,7 @@ def launches() -> Iterator[tuple[str, Callable[[], object]]]:
 
     rows, integers = 4, torch.empty(4, dtype=torch.int64)
     tables = torch.empty(rows, page_count(CONTEXT) + 1, dtype=torch.int64)
-    stored = torch.empty(tables.numel(), 2 * HEADS, PAGE_TOKENS, HEAD_DIM, dtype=torch.float16)
+    stored = torch.empty(2 * HEADS, tables.numel(), PAGE_TOKENS, HEAD_DIM, dtype=torch.float16)
     fused = torch.empty(rows, 3 * D_MODEL + D_FF, dtype=torch.float16)
     rotation = torch.empty(CONTEXT, ROTARY_DIM // 2, dtype=torch.complex64)
     rotate = triton_attention.rotate_and_store

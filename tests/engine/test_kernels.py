@@ -34,14 +34,14 @@ def paged(slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     order = list(range(count * each))
     random.Random(6).shuffle(order)
     tables = ints(order).view(count, each)
-    pages = slots.new_empty(count * each, heads, PAGE_TOKENS, head_dim)
-    pages[tables] = slots.view(count, heads, each, PAGE_TOKENS, head_dim).transpose(1, 2)
+    pages = slots.new_empty(heads, count * each, PAGE_TOKENS, head_dim)
+    pages[:, tables] = slots.view(count, heads, each, PAGE_TOKENS, head_dim).transpose(0, 1)
     return pages, tables
 
 
 def by_slot(pages: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
     """What `paged` took."""
-    return pages[tables].transpose(1, 2).flatten(2, 3)
+    return pages[:, tables].transpose(0, 1).flatten(2, 3)
 
 
 SHAPES = [  # heads, head_dim, rotary_dim, context, dtype

@@ -27,10 +27,12 @@ def allocate_pages(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 class KVCache:
     """Pages of `PAGE_TOKENS` positions, and for each slot a table of its pages.
 
-    `storage` is [layers, pages, 2 * heads, PAGE_TOKENS, head_dim], keys before values. `tables` is
-    int64 [slots, pages of a context + 1]: the page of each `PAGE_TOKENS` positions of a slot. Slots
-    may share pages (Kwon et al. 2023). Page 0 is nobody's: a table names it where a slot has no
-    page, and it is never NaN, because rows that attend together read up to the longest of them.
+    `storage` is [layers, 2 * heads, pages, PAGE_TOKENS, head_dim], keys before values: a head's
+    neighbouring pages are neighbours in memory, so pages that a slot got together are read as one
+    run. `tables` is int64 [slots, pages of a context + 1]: the page of each `PAGE_TOKENS` positions
+    of a slot. Slots may share pages (Kwon et al. 2023). Page 0 is nobody's: a table names it where
+    a slot has no page, and it is never NaN, because rows that attend together read up to the
+    longest of them.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class KVCache:
         self.pages = max_streams * each if max_tokens is None else max_tokens // PAGE_TOKENS
         """How many there are, without page 0."""
         # the heads of the keys, then those of the values, so that one operation writes both
-        self.storage = allocate((layers, 1 + self.pages, 2 * heads, PAGE_TOKENS, head_dim))
+        self.storage = allocate((layers, 2 * heads, 1 + self.pages, PAGE_TOKENS, head_dim))
         self.tables = torch.zeros(max_streams, each + 1, dtype=torch.int64, device=device)
         if max_tokens is None:
             self.tables[:, :-1] = torch.arange(1, 1 + self.pages, device=device).view(-1, each)
@@ -63,7 +65,7 @@ class KVCache:
         """Give a slot its pages, in the order of its positions; copy a page to another one."""
         if copied is not None:
             source, target = copied
-            self.storage[:, target] = self.storage[:, source]
+            self.storage[:, :, target] = self.storage[:, :, source]
         row = [*pages, *[0] * (self.tables.shape[1] - len(pages))]
         self.tables[slot] = upload(row, torch.int64, self._device)
 
@@ -72,7 +74,7 @@ class KVCache:
     ) -> None:
         """Store one position of each of `slots`: `keys_values` is [rows, 2 * heads, head_dim]."""
         pages = self.tables[slots, positions // PAGE_TOKENS]
-        self.storage[layer][pages, :, positions % PAGE_TOKENS] = keys_values
+        self.storage[layer][:, pages, positions % PAGE_TOKENS] = keys_values.transpose(0, 1)
 
     def read(
         self, layer: int, slots: torch.Tensor, length: int
@@ -82,15 +84,15 @@ class KVCache:
 
     def clear(self, page: int) -> None:
         """Forget what a page holds: a mask would not keep not-a-numbers out."""
-        self.storage[:, page].zero_()
+        self.storage[:, :, page].zero_()
 
 
 def gather(
     stored: torch.Tensor, tables: torch.Tensor, slots: torch.Tensor, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Copies of keys and values from one layer `stored`, [rows, heads, length, head_dim] each."""
-    # [rows, pages, 2 * heads, PAGE_TOKENS, head_dim]
-    pages = stored[tables[slots, : page_count(length)]]
-    heads, head_dim = stored.shape[1] // 2, stored.shape[3]
-    rows = pages.transpose(1, 2).reshape(len(slots), 2 * heads, -1, head_dim)[:, :, :length]
+    # [2 * heads, rows, pages, PAGE_TOKENS, head_dim]
+    pages = stored[:, tables[slots, : page_count(length)]]
+    rows = pages.flatten(2, 3)[:, :, :length].transpose(0, 1)
+    heads = stored.shape[0] // 2
     return rows[:, :heads], rows[:, heads:]

@@ -89,13 +89,13 @@ def _attend(
     """Everything between a layer's two products.
 
     `fused` [.., 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
-    `storage` [pages, 2 * heads, PAGE_TOKENS, head_dim] is the layer's part of the cache and
+    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache and
     `tables` [slots, ..] has the pages of the slots; rows are in the order of their positions where
     they share a slot. `cosines` and `sines` are [context, rotary_dim / 2], `joined`
     [.., d_model + d_ff] takes mixed values and activations, `scores` [context] is room to work in;
     `lanes` and `vectors` make up head_dim.
     """
-    heads, head_dim = storage.shape[1] // 2, storage.shape[3]
+    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
     d_model = heads * head_dim
     scale = np.float32(1.0 / math.sqrt(head_dim))
     for row in range(slots.shape[0]):
@@ -107,7 +107,7 @@ def _attend(
             turned = fused[row, head * head_dim : (head + 1) * head_dim]
             rotate(turned, cosine, sine)
         for head in range(2 * heads):
-            stored = storage[page, head, in_page]
+            stored = storage[head, page, in_page]
             at = d_model + head * head_dim
             made = fused[row, at : at + head_dim]
             for i in range(head_dim):  # a slice that is assigned takes a second to compile

@@ -160,12 +160,12 @@ def _attend(
     """Between a layer's products, for the heads from `begin` to `end` and their share of the MLP.
 
     `fused` [rows, 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
-    `storage` [pages, 2 * heads, PAGE_TOKENS, head_dim] is the layer's part of the cache, the bits
+    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache, the bits
     of bfloat16, and `tables` [slots, ..] has the pages of the slots; rows are in the order of their
     positions where they share a slot. `mixed` [rows, d_model] and `activated` [rows, d_ff] take the
     results.
     """
-    heads, head_dim = storage.shape[1] // 2, storage.shape[3]
+    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
     d_model = heads * head_dim
     d_ff = activated.shape[1]
     scale = np.float32(1.0 / math.sqrt(head_dim))
@@ -181,11 +181,11 @@ def _attend(
             page, in_page = table[position // PAGE_TOKENS], position % PAGE_TOKENS
             rotate(query, cosines[position], sines[position])
             rotate(key, cosines[position], sines[position])
-            _store(key, storage[page, head, in_page])
-            _store(value, storage[page, heads + head, in_page])
+            _store(key, storage[head, page, in_page])
+            _store(value, storage[heads + head, page, in_page])
             peak = np.float32(-np.inf)
             for first_in_page in range(0, position + 1, PAGE_TOKENS):
-                keys = storage[table[first_in_page // PAGE_TOKENS], head]
+                keys = storage[head, table[first_in_page // PAGE_TOKENS]]
                 for j in range(min(PAGE_TOKENS, position + 1 - first_in_page)):
                     at = keys[j]
                     total = np.float32(0.0)
@@ -202,7 +202,7 @@ def _attend(
             out = mixed[row, first : first + head_dim]
             out[:] = 0.0
             for first_in_page in range(0, position + 1, PAGE_TOKENS):
-                values = storage[table[first_in_page // PAGE_TOKENS], heads + head]
+                values = storage[heads + head, table[first_in_page // PAGE_TOKENS]]
                 for j in range(min(PAGE_TOKENS, position + 1 - first_in_page)):
                     share, at = scores[first_in_page + j], values[j]
                     for i in range(head_dim):

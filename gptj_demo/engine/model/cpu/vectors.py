@@ -140,7 +140,7 @@ def dot_keys(
 ) -> Any:
     """out[j] = query @ (key of the position j), for j below `length`; `query` is [width].
 
-    `stored` [pages, heads, PAGE_TOKENS, width] is a layer of the KV cache and `table` has the pages
+    `stored` [heads, pages, PAGE_TOKENS, width] is a layer of the KV cache and `table` has the pages
     of the positions, and one entry more. `lanes` and `vectors` are tuples, of which only the
     lengths matter, known when it is compiled: `width` is their product.
     """
@@ -278,7 +278,7 @@ def _each_position(
 
     def rows_of(number: Any) -> Any:
         page = builder.load(builder.gep(table_at, [number]))
-        return _place(context, builder, stored_type, stored, page, head)
+        return _place(context, builder, stored_type, stored, head, page)
 
     with cgutils.for_range(builder, pages) as page_loop:
         begin = builder.mul(page_loop.index, in_page)

@@ -136,7 +136,7 @@ class DecodeGraphs:
             # the first row of a trial writes at the beginning of the first slot, the others nowhere
             inputs = torch.zeros((3, rows), dtype=torch.int64, device=self._model.device)
             inputs[2, 1:] = -1
-            place = self._cache.storage[:, int(self._cache.tables[0, 0]), :, 0]
+            place = self._cache.storage[:, :, int(self._cache.tables[0, 0]), 0]
             kept = place.clone()
             try:
                 replay, logits = self._capture(lambda: self._forward(inputs, longest))

@@ -106,11 +106,11 @@ def rotate_and_store(
 
     `fused` [rows, 3 * d_model + more] has a row's queries, keys and values before all else,
     `rotation` is complex64 [context, rotary_dim / 2], `slots` and `positions` are int64 [rows], the
-    first slot not negative, `stored` is one layer of the cache, [pages, 2 * heads, PAGE_TOKENS,
+    first slot not negative, `stored` is one layer of the cache, [2 * heads, pages, PAGE_TOKENS,
     head_dim], and `tables` has the slots' pages, [slots, ..]. Returns the queries
     [rows, heads, head_dim].
     """
-    heads, head_dim, rotary_dim = stored.shape[1] // 2, stored.shape[3], 2 * rotation.shape[1]
+    heads, head_dim, rotary_dim = stored.shape[0] // 2, stored.shape[3], 2 * rotation.shape[1]
     pads = slots < 0
     three = fused[:, : 3 * heads * head_dim].view(-1, 3 * heads, head_dim).clone()
     rotate(three[:, : 2 * heads, :rotary_dim], rotation[positions][:, None])
@@ -121,7 +121,7 @@ def rotate_and_store(
         torch.where(pads, positions[0], positions),
     )
     pages = tables[slots, positions // PAGE_TOKENS]
-    stored[pages, :, positions % PAGE_TOKENS] = keys_values
+    stored[:, pages, positions % PAGE_TOKENS] = keys_values.transpose(0, 1)
     return three[:, :heads]
 
 

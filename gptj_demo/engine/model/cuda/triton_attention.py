@@ -178,7 +178,7 @@ def rotate_and_store(
 ) -> torch.Tensor:
     """As `kernels.rotate_and_store`; a padding row's queries are left as they are in memory."""
     rows = fused.shape[0]
-    heads, head_dim = stored.shape[1] // 2, stored.shape[3]
+    heads, head_dim = stored.shape[0] // 2, stored.shape[3]
     queries = fused.new_empty(rows, heads, head_dim)
     _rotate_and_store[(rows, heads)](
         fused,
@@ -189,8 +189,8 @@ def rotate_and_store(
         tables,
         queries,
         fused.stride(0),
-        stored.stride(0),
         stored.stride(1),
+        stored.stride(0),
         tables.stride(0),
         heads,
         HEAD_DIM=head_dim,
@@ -232,8 +232,8 @@ def attend(
         peaks,
         masses,
         head_dim**-0.5,
-        stored.stride(0),
         stored.stride(1),
+        stored.stride(0),
         tables.stride(0),
         heads,
         HEAD_DIM=head_dim,
