@@ -8,6 +8,7 @@ import torch
 
 from gptj_demo.engine.sampling.batch import SamplerBatch
 from gptj_demo.engine.sampling.row import RowSampler
+from gptj_demo.engine.sampling.trace import most_probable
 from gptj_demo.engine.transfer import download, upload
 
 Children = tuple[tuple[int, float], ...]
@@ -37,8 +38,9 @@ def expand(
         if unused is not None:
             logprobs = logprobs.index_fill(1, unused, -torch.inf)
     peak = logits.amax(dim=1)
-    top = logprobs.topk(min(expansion.most, vocabulary), dim=1)
-    ids, values, peaks = download(top.indices), download(top.values), download(peak - peak)
+    top = most_probable(logprobs, min(expansion.most, vocabulary))
+    ids, values = download(top), download(logprobs.gather(1, top))
+    peaks = download(peak - peak)
     floors = [expansion.floors[row.index] for row in rows]
 
     def told() -> list[Children | None]:

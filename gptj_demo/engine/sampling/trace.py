@@ -16,6 +16,8 @@ from gptj_demo.engine.sampling.control import Rows
 from gptj_demo.engine.transfer import download
 from gptj_demo.protocol import Alternative, TokenLogprobs
 
+_SPARE = 4
+
 Told = Callable[[], list[TokenLogprobs]]
 """Waits for what was queued, and gives one entry for each row."""
 
@@ -33,6 +35,17 @@ def score(
     """
     trace = Trace(padded, vocabulary, slice(None), alternatives, unused)
     return trace.told(token_ids, None, None, [alternatives] * len(token_ids))
+
+
+def most_probable(values: torch.Tensor, count: int) -> torch.Tensor:
+    """The ids of each row's `count` largest values, int64 [rows, count]; of equal ones the lowest.
+
+    The order that `topk` gives equal values depends on the rows beside them.
+    """
+    wider = min(count + _SPARE, values.shape[1])  # equal values may stand at the end
+    ids = values.topk(wider, dim=1).indices.sort(dim=1).values
+    order = values.gather(1, ids).sort(dim=1, descending=True, stable=True).indices
+    return ids.gather(1, order)[:, :count]
 
 
 class Trace:
@@ -54,7 +67,7 @@ class Trace:
         # over all rows of the head, as `GPTJForCausalLM` has it
         self._logprobs = part.log_softmax(dim=1)
         count = min(alternatives, vocabulary - (0 if unused is None else len(unused)))
-        self._ids = self._logits.topk(count, dim=1).indices  # [rows, alternatives]
+        self._ids = most_probable(self._logits, count)  # [rows, alternatives]
         self._removed = torch.zeros_like(self._ids)
         self._names: list[str | None] = [None]
 

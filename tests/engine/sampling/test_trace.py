@@ -1,0 +1,23 @@
+"""Which tokens are told as the most probable ones."""
+
+from __future__ import annotations
+
+import torch
+
+from gptj_demo.engine.sampling.trace import most_probable
+
+
+def test_of_equally_probable_tokens_the_lowest_ids_come_first_in_any_company() -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(50):
+        # few values, so that many are equal two by two
+        row = torch.randperm(400, generator=generator).div(2, rounding_mode="floor").float()
+        expected = sorted(range(400), key=lambda token: (-row[token].item(), token))
+        for rows in (1, 3, 16):
+            for count in (1, 2, 5, 20):
+                told = most_probable(row.repeat(rows, 1), count)
+                assert told.tolist() == [expected[:count]] * rows
+
+
+def test_all_tokens_can_be_asked_for() -> None:
+    assert most_probable(torch.tensor([[1.0, 3.0, 1.0]]), 3).tolist() == [[1, 0, 2]]
