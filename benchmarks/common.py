@@ -99,7 +99,7 @@ def finish(
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Rows under a header, columns aligned, numbers rounded."""
-    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
+    cells = [list(header), *([cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     print(f"\n{title}")
     for row in cells:
@@ -128,9 +128,10 @@ def rounded(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def _cell(value: object) -> str:
+def cell(value: object, missing: str = "-") -> str:
+    """A value as a table shows it."""
     if value is None:
-        return "-"
+        return missing
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return str(value)

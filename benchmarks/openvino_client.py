@@ -1,8 +1,8 @@
 """Starts OpenVINO GenAI in an environment of its own and sends it requests.
 
-The environment is `.venv/openvino`, which `make .venv/openvino.done` builds: the exporter,
-optimum-intel, needs an older transformers than the playground. Benchmarks leave this peer out where
-it is not installed. `openvino_peer.py` is the program at the other end.
+`make .venv/openvino.done` builds the environment `.venv/openvino`. It is separate because the
+exporter, optimum-intel, needs an older transformers than the playground. If it is not installed,
+the benchmarks leave this peer out. `openvino_peer.py` is the program that it runs.
 """
 
 from __future__ import annotations

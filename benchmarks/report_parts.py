@@ -9,7 +9,7 @@ import matplotlib as mpl
 mpl.use("svg")
 
 import matplotlib.pyplot as plt
-from common import ROOT
+from common import ROOT, cell
 
 DOCS = ROOT / "docs"
 
@@ -61,15 +61,8 @@ def plot(
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return str(value)
+    joined = (" | ".join(cell(one, missing="") for one in line) for line in lines)
+    return "\n".join(f"| {line} |" for line in joined) + "\n"
 
 
 def series_table(series: Series) -> str:
@@ -86,6 +79,3 @@ def ratios_table(ratios: Mapping[str, float]) -> str:
 def picked(by_name: Mapping[str, Mapping[str, Mapping[str, float]]], what: str) -> Series:
     """One of several measures, by name and count."""
     return {name: {n: by[what] for n, by in counts.items()} for name, counts in by_name.items()}
-
-
-# ---- one function a benchmark: its figures -> Markdown

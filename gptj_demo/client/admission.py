@@ -8,9 +8,9 @@ slots, so that other visitors find a free one; with `shares_by_address` this hol
 too, however many visitors it names, and it gets half of the slots at most while another address is
 active: the rows of a step cost everybody time.
 
-No request is overtaken once it is its turn, so small ones cannot keep a large one out for ever. If
-its completion reserves more tokens than are free, it waits for them in the engine, which begins
-completions in the order in which it got them. If they are more than its visitor's share, the
+A request whose turn has come keeps its place, so small requests cannot delay a large one for ever.
+If its completion reserves more tokens than are free, it waits for them in the engine, which begins
+completions in the order of their arrival. If it reserves more than its visitor's share, the
 visitor's other requests wait too.
 
 When an engine ends, its requests are suspended, and the next engine gets them first. A request is a

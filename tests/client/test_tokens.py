@@ -174,7 +174,7 @@ def test_an_address_has_half_of_the_tokens_while_another_one_is_active() -> None
     submitted = [ask(one, i, f"session {i}@caller", tokens=200) for i in range(6)]
     assert sum(map(len, submitted)) == 2
     now[0] += ACTIVE_SECONDS + 1
-    assert one.next_turns() == [2]  # seven eighths would not hold a fourth
+    assert one.next_turns() == [2]  # a fourth completion of 200 tokens would exceed 700
 
 
 # ---- places in the queue

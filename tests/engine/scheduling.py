@@ -1,4 +1,4 @@
-"""A scheduler's sequences, and steps of a model that only counts."""
+"""Sequences for tests of the scheduler, and a mock model that runs its steps."""
 
 from __future__ import annotations
 

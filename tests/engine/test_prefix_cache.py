@@ -41,7 +41,7 @@ class LinearCache:
         self.times_used = 0
 
     def place(self, prompt: Tokens[int], most_reused: int) -> tuple[int, int, int | None]:
-        """The slot, how many tokens it gets from another one or has, and which one that is."""
+        """The chosen slot, the number of reused tokens, and the slot that holds them."""
         free = [slot for slot in self.slots if not slot.is_held]
         target = min(free, key=lambda slot: (slot.used if slot.tokens else -1, slot.number))
         reused, source = 0, target

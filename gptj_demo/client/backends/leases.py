@@ -179,7 +179,7 @@ class Leases:
             )
 
     def _accept(self) -> None:
-        """Accept the connections of engines until `stop` is called."""
+        """Accept connections from engines until `stop` is called."""
         while True:
             try:
                 connection = self._listener.accept()

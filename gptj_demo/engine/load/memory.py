@@ -54,7 +54,7 @@ def working_bytes(config: GPTJConfig) -> int:
 
 
 def stream_bytes(config: GPTJConfig) -> int:
-    """Bytes that a stream takes beside the cache: logits, with the sampler's copies."""
+    """Bytes of one stream's logits and of the sampler's copies of them."""
     return 6 * 4 * config.vocab_size
 
 

@@ -38,7 +38,7 @@ CONTEXTS_WORTH_FLOAT16 = 4
 """A GPU with room for fewer full contexts beside a 16-bit model gets it in int8."""
 
 MOST_STREAMS_BY_DEFAULT = {"cpu": 32, "cuda": 256}
-"""Where memory holds more: on a processor, more of them generate no more tokens a second in all."""
+"""The most streams by default. More of them would not raise a processor's total tokens a second."""
 
 
 @dataclass(frozen=True, slots=True)

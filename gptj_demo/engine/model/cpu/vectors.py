@@ -266,7 +266,7 @@ def _each_position(
     length: Any,
     width: Any,
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """A loop over the positions below `length` of a slot, page by page.
+    """Loop over the first `length` positions of a slot, page by page.
 
     `arrays` are the layer's pages and the slot's table. Yields the position, the place of its row,
     and that of the row at the same place of the next page.
