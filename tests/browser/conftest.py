@@ -147,6 +147,12 @@ class Visitor:
         self.page.keyboard.press("Control+End")
         self.page.keyboard.type(text)
 
+    def wait_for_end_of_text(self) -> None:
+        """Wait until the end of the text is in view: a remark may come below the sheet, which then
+        shrinks and is scrolled in the next frame."""
+        distance = "s.scrollHeight - s.scrollTop - s.clientHeight"
+        self.page.wait_for_function(f"(s => {distance} < 2)(document.querySelector('.sheet'))")
+
     def set_number(self, label: str, value: str) -> None:
         field = self.page.get_by_label(f"number input for {label}", exact=True)
         field.fill(value)

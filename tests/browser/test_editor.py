@@ -239,10 +239,9 @@ def test_reader_who_scrolls_up_while_words_come_is_left_alone(scripted: Scripted
     person, script = scripted
     sheet = person.page.locator(".sheet")
     answer(person, script, "line\n" * 200)
-    at_end = "s => s.scrollHeight - s.scrollTop - s.clientHeight < 2"
-    assert sheet.evaluate(at_end)
+    person.wait_for_end_of_text()
     answer(person, script, "more\n" * 20, "and more\n" * 20)
-    assert sheet.evaluate(at_end)
+    person.wait_for_end_of_text()
     sheet.evaluate(
         """sheet => new MutationObserver((_, observer) => {
           observer.disconnect();

@@ -128,14 +128,32 @@ def test_the_view_follows_the_words_until_the_person_scrolls_away(scripted: Scri
     script.send([[started()], [said("more\n" * 20)], [said("and more\n" * 20)]])  # and no end
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words.last).to_contain_text("and more")
-    at_end = "s => s.scrollHeight - s.scrollTop - s.clientHeight < 2"
-    assert sheet.evaluate(at_end), "Generate goes to where the words arrive"
+    person.wait_for_end_of_text()  # Generate goes to where the words arrive
     expect(to_end).to_be_hidden()
     sheet.evaluate("s => { s.scrollTop = 0 }")
     expect(to_end).to_be_visible()
     to_end.click()
-    assert sheet.evaluate(at_end)
+    person.wait_for_end_of_text()
     expect(to_end).to_be_hidden()
+
+
+def test_a_sheet_that_shrinks_as_it_scrolls_to_its_end_stays_there(scripted: Scripted) -> None:
+    person, script = scripted
+    script.say("line\n" * 200)
+    person.generate()
+    person.wait_for_end_of_text()
+    sheet = person.page.locator(".sheet")
+    sheet.evaluate("s => { s.scrollTop = 0 }")
+    shrunk = sheet.evaluate(
+        """s => {
+          const { clientHeight } = s;
+          s.scrollTop = s.scrollHeight;
+          s.parentElement.style.paddingBlockEnd = '160px';
+          return clientHeight - s.clientHeight;
+        }"""
+    )
+    assert shrunk > 100
+    person.wait_for_end_of_text()
 
 
 def test_results_below_the_window_are_brought_into_view(site: Site, visitor: Visitor) -> None:

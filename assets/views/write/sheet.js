@@ -17,12 +17,17 @@ export class Sheet {
     this.ink = find(root, ".ink");
     this.area = find(root, ".page textarea", HTMLTextAreaElement);
     this.wasAtEnd = true; // when the sheet shrinks, the end of the text is kept in view
+    this.height = this.box.clientHeight; // [CSS pixels], when it was last observed
     this.scrolled = () => {}; // called when the sheet was scrolled
     this.box.addEventListener("scroll", () => {
-      this.wasAtEnd = this.isAtEnd;
+      // The scroll came before a change of height that the observer below has not seen yet.
+      this.wasAtEnd = this.distanceToEnd(this.height) < END_SLACK_PX;
       this.scrolled();
     });
-    new ResizeObserver(() => this.wasAtEnd && this.toEnd()).observe(this.box);
+    new ResizeObserver(() => {
+      this.height = this.box.clientHeight;
+      if (this.wasAtEnd) this.toEnd();
+    }).observe(this.box);
   }
 
   /** Show pieces in the ink. @param {Piece[]} pieces */
@@ -83,7 +88,12 @@ export class Sheet {
   }
 
   get isAtEnd() {
-    return this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < END_SLACK_PX;
+    return this.distanceToEnd(this.box.clientHeight) < END_SLACK_PX;
+  }
+
+  /** CSS pixels of the text below the view. @param {number} height of the view */
+  distanceToEnd(height) {
+    return this.box.scrollHeight - this.box.scrollTop - height;
   }
 
   toEnd() {
