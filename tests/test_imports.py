@@ -165,6 +165,7 @@ RANKS = [
         "gptj_demo.engine.model.base",
         "gptj_demo.engine.model.fusing",
         "gptj_demo.engine.model.cpu.elementwise",
+        "gptj_demo.engine.model.cpu.int8_products",
     ),
     (
         "gptj_demo.engine.machine",
@@ -174,7 +175,7 @@ RANKS = [
         "gptj_demo.engine.page_pool",
         "gptj_demo.engine.model.linear",
         "gptj_demo.engine.model.rotary",
-        "gptj_demo.engine.model.cpu.int8_tile",
+        "gptj_demo.engine.model.cpu.int8_kernels",
         "gptj_demo.engine.model.cpu.threads",
         "gptj_demo.engine.model.cpu.vectors",
         "gptj_demo.engine.model.cpu",

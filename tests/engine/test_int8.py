@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,13 @@ import torch
 from transformers import BitsAndBytesConfig, GPTJForCausalLM
 
 from gptj_demo.engine.load import SAMPLE_MODEL
-from gptj_demo.engine.model.cpu.int8 import Codes, Matrix, _multiply
+from gptj_demo.engine.model.cpu.int8_products import (
+    HAS_TILES,
+    USES_TILES,
+    Codes,
+    Matrix,
+    multiply,
+)
 from gptj_demo.engine.model.cpu.threads import Threads
 from gptj_demo.engine.model.int8 import Int8Linear, quantize
 from tests.engine.checkpoints import make_checkpoint, make_model
@@ -57,12 +65,15 @@ def test_the_product_is_that_of_the_widened_weights(rows: int) -> None:
     assert (actual.float() - expected).abs().max() < expected.abs().max() / 128
 
 
-def multiply(x: torch.Tensor, linear: Int8Linear, threads: int = 2) -> torch.Tensor:
+def product(
+    x: torch.Tensor, linear: Int8Linear, threads: int = 2, *, in_bytes: bool = False
+) -> torch.Tensor:
     """The compiled product, fp32."""
-    matrix = Matrix.of(linear)
-    out = np.zeros((len(x), len(matrix.scale)), np.float32)
-    codes = Codes.of(x.numpy(), matrix.weight.shape[1])
-    Threads(threads).run(_multiply, len(matrix.scale), 4, *codes, *matrix, out)
+    matrix, workers = Matrix.of(linear), Threads(threads)
+    out = np.full((len(x), matrix.outputs), np.nan, np.float32)
+    codes = Codes.of(x.numpy(), matrix.width, workers, in_bytes=in_bytes)
+    operands = (*codes, matrix.weight, matrix.scale, matrix.bias)
+    workers.run(multiply, matrix.outputs, 32, (operands,), False, out)
     return torch.from_numpy(out)
 
 
@@ -85,17 +96,47 @@ def test_the_compiled_product_has_sixteen_bits_of_each_activation(
     x, linear = an_example(rows, width, outputs, outlier)
     weight = linear.weight.double() * linear.scale[:, None]
     expected = x.double() @ weight.T + linear.bias
-    step = x.abs().amax(dim=1, keepdim=True) / 32767
+    step = x.abs().amax(dim=1, keepdim=True) / 32639
     most = 0.51 * step * weight.abs().sum(dim=1) + 1e-6 * expected.abs().max()
-    assert bool(((multiply(x, linear) - expected).abs() <= most).all())
+    assert bool(((product(x, linear) - expected).abs() <= most).all())
+
+
+@pytest.mark.parametrize("in_bytes", [False, True], ids=["vectors", "bytes"])
+@pytest.mark.parametrize("codes", ["random", "extreme"])
+@pytest.mark.parametrize(
+    ("rows", "width", "outputs"),
+    [(1, 64, 32), (3, 100, 33), (16, 300, 64), (17, 256, 300), (60, 4096, 290)],
+)
+def test_the_sums_are_those_of_the_integers(
+    rows: int, width: int, outputs: int, codes: str, in_bytes: bool
+) -> None:
+    """Vectors multiply 16-bit codes, AMX's tiles, where there are any, the bytes of the codes."""
+    generator = torch.Generator().manual_seed(rows)
+    most = min(32639, (16_000_000 - 32639) // width - 1)
+    weight = torch.randint(-128, 128, (outputs, width), generator=generator)
+    x = torch.randint(-most, most + 1, (rows, width), generator=generator)
+    if codes == "extreme":
+        x = torch.where(x < 0, -most, most)
+        weight = torch.where(weight < 0, -128, 127)
+        weight[0], weight[-1], x[0] = 127, -128, most
+    x[:, 0] = 32639  # so that a code is the number itself
+    weight[:, 0] = 1
+    linear = Int8Linear(weight.to(torch.int8), torch.ones(outputs), None)
+    result = product(x.float(), linear, in_bytes=in_bytes)
+    assert torch.equal(result, (x @ weight.T).float())
+
+
+@pytest.mark.skipif(not HAS_TILES, reason="the processor has no AMX")
+def test_linux_gives_the_tiles() -> None:
+    assert USES_TILES
 
 
 def test_a_row_of_the_compiled_product_does_not_depend_on_its_company_or_the_threads() -> None:
-    x, linear = an_example(20, 320, 50)
-    together = multiply(x, linear)
+    x, linear = an_example(20, 320, 150)
+    together = product(x, linear)
     for rows in (slice(0, 1), slice(3, 5), slice(6, 19)):
         for threads in (1, 2, 5):
-            assert torch.equal(multiply(x[rows].clone(), linear, threads), together[rows])
+            assert torch.equal(product(x[rows].clone(), linear, threads), together[rows])
 
 
 def test_the_largest_sums_fit() -> None:
@@ -103,26 +144,26 @@ def test_the_largest_sums_fit() -> None:
     codes = torch.full((2, width), 127, dtype=torch.int8)
     codes[1] = -128
     x = torch.full((1, width), 3.0)
-    product = multiply(x, Int8Linear(codes, torch.ones(2), None))
-    assert product[0].tolist() == pytest.approx([3.0 * 127 * width, -3.0 * 128 * width], rel=1e-3)
+    result = product(x, Int8Linear(codes, torch.ones(2), None))
+    assert result[0].tolist() == pytest.approx([3.0 * 127 * width, -3.0 * 128 * width], rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_spoils_its_own_row_alone(value: float) -> None:
     x, linear = an_example(3, 64, 8)
-    expected = multiply(x, linear)
+    expected = product(x, linear)
     x[1, 5] = value
     x[2] = 0.0
-    product = multiply(x, linear)
-    assert torch.equal(product[0], expected[0])
-    assert bool(product[1].isnan().all())
-    assert torch.equal(product[2], linear.bias)
+    result = product(x, linear)
+    assert torch.equal(result[0], expected[0])
+    assert bool(result[1].isnan().all())
+    assert torch.equal(result[2], linear.bias)
 
 
 SUM = """
 import torch
-from tests.engine.test_int8 import an_example, multiply
-print(multiply(*an_example(7, 320, 50)).double().sum().item())
+from tests.engine.test_int8 import an_example, product
+print(product(*an_example(7, 320, 150)).double().sum().item())
 """
 
 
@@ -136,7 +177,41 @@ def test_older_processors_compute_the_same(cpu: dict[str, str], tmp_path: Path) 
     done = subprocess.run(
         [sys.executable, "-c", SUM], env=environment, capture_output=True, text=True, check=True
     )
-    assert float(done.stdout) == multiply(*an_example(7, 320, 50)).double().sum().item()
+    assert float(done.stdout) == product(*an_example(7, 320, 150)).double().sum().item()
+
+
+TILES = """
+import numpy as np
+from numba import types, typeof
+from gptj_demo.engine.model.cpu.int8_products import HAS_TILES, Codes, Matrix, Threads, multiply
+from tests.engine.test_int8 import an_example
+assert HAS_TILES
+x, linear = an_example(7, 320, 150)
+matrix = Matrix.of(linear)
+codes = np.zeros((2, 7, 384), np.int8)
+operands = codes, matrix.scale, matrix.weight, matrix.scale, matrix.bias
+signature = typeof((operands,)), types.boolean, typeof(x.numpy()), types.int64, types.int64
+multiply.compile(signature)  # and does not run it
+print(multiply.inspect_asm(signature))
+"""
+
+
+def test_the_products_are_compiled_for_processors_with_amx(tmp_path: Path) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("AMX is a part of x86 processors")
+    features = "+amx-tile,+amx-int8,+avx,+avx2,+avx512f,+avx512bw,+avx512vl,+fma"
+    environment = {
+        **os.environ,
+        "NUMBA_CPU_NAME": "sapphirerapids",
+        "NUMBA_CPU_FEATURES": features,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TILES], env=environment, capture_output=True, text=True, check=True
+    )
+    instructions = Counter(re.findall(r"^\t(\w+)", done.stdout, re.MULTILINE))
+    # two planes of codes by two panels of weights
+    assert [instructions[name] for name in ("ldtilecfg", "tdpbssd", "tilerelease")] == [1, 4, 1]
 
 
 @pytest.fixture(scope="module")

@@ -92,8 +92,8 @@ def _attend(
     `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache and
     `tables` [slots, ..] has the pages of the slots; rows are in the order of their positions where
     they share a slot. `cosines` and `sines` are [context, rotary_dim / 2], `joined`
-    [.., d_model + d_ff] takes mixed values and activations, `scores` [context] is room to work in;
-    `lanes` and `vectors` make up head_dim.
+    [.., d_model + d_ff] takes mixed values and activations, `scores` [1, context] is room to work
+    in; `lanes` and `vectors` make up head_dim.
     """
     heads, head_dim = storage.shape[0] // 2, storage.shape[3]
     d_model = heads * head_dim
@@ -114,19 +114,24 @@ def _attend(
                 stored[i] = made[i]
         length = position + 1
         for head in range(heads):
-            query = fused[row, head * head_dim : (head + 1) * head_dim]
-            dot_keys(query, storage, table, head, length, scores, lanes, vectors)
-            peak = _largest(scores, length)
+            at = head * head_dim
+            query = fused[row : row + 1, at : at + head_dim]
+            dot_keys(query, storage, table, head, 0, length, scores, (0,), lanes, vectors)
+            weights = scores[0]
+            peak = _largest(weights, length)
             mass = np.float32(0.0)
             for j in range(length):
-                weight = exp((scores[j] - peak) * scale)
-                scores[j] = weight
+                weight = exp((weights[j] - peak) * scale)
+                weights[j] = weight
                 mass += weight
-            mixed = joined[row, head * head_dim : (head + 1) * head_dim]
-            mix_values(scores, storage, table, heads + head, length, mixed, lanes, vectors)
+            mixed = joined[row : row + 1, at : at + head_dim]
+            for i in range(head_dim):
+                mixed[0, i] = np.float32(0.0)
+            of_values = heads + head
+            mix_values(scores, storage, table, of_values, 0, length, mixed, (0,), lanes, vectors)
             inverse = np.float32(1.0) / mass
             for i in range(head_dim):
-                mixed[i] *= inverse
+                mixed[0, i] *= inverse
         entering, activated = fused[row, 3 * d_model :], joined[row, d_model:]
         for i in range(d_ff):
             activated[i] = gelu(entering[i])
@@ -239,7 +244,7 @@ class CompiledModel(ForwardModel):
         self._rooms: list[Room] = [
             (
                 *(np.zeros((_TILE, width), dtype=np.float32) for width in widths),
-                np.zeros(rotation.shape[0], dtype=np.float32),
+                np.zeros((1, rotation.shape[0]), dtype=np.float32),
             )
             for _ in range(self._threads.count)
         ]

@@ -4,8 +4,9 @@ Numba leaves it to LLVM which loops become vectors, and keeps sums in memory whe
 out that arrays overlap. Here they stay in registers, and each is made in the order of its terms, by
 fused multiply-adds: so it is the same to the last bit whatever is computed beside it.
 
-All arrays are float32, and contiguous along their last dimension; the weights of `multiply_panel`
-may be the bits of float16 instead, as uint16. Nothing checks their bounds.
+All arrays are float32, and contiguous along their last dimension. The weights of `multiply_panel`
+may be the bits of float16 instead, the KV cache those of bfloat16, both as uint16: what they hold
+is widened when it is loaded. Nothing checks bounds.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ PANEL = 2 * LANES
 
 MOST_ROWS = 8 if _FEATURES.get("avx512f") else 3
 """Rows of it that are: as many as have their sums in registers."""
+
+_REGISTERS = 24 if _FEATURES.get("avx512f") else 6
+"""Vectors of sums that stay in registers."""
 
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
@@ -129,41 +133,56 @@ def _multiply_block(
 @intrinsic
 def dot_keys(
     typing_context: Any,
-    query: Any,
+    queries: Any,
     stored: Any,
     table: Any,
     head: Any,
-    length: Any,
+    begin: Any,
+    end: Any,
     out: Any,
+    rows: Any,
     lanes: Any,
     vectors: Any,
 ) -> Any:
-    """out[j] = query @ (key of the position j), for j below `length`; `query` is [width].
+    """out[row, j] = queries[row] @ (key of the position j), for j from `begin` to `end`.
 
-    `stored` [heads, pages, PAGE_TOKENS, width] is a layer of the KV cache and `table` has the pages
-    of the positions, and one entry more. `lanes` and `vectors` are tuples, of which only the
-    lengths matter, known when it is compiled: `width` is their product.
+    `queries` is [rows, width] and `out` [rows, ..]. `stored` [heads, pages, PAGE_TOKENS, width] is
+    a layer of the KV cache and `table` has the pages of the positions, and one entry more. `rows`,
+    `lanes` and `vectors` are tuples, of which only the lengths matter, known when it is compiled:
+    `width` is the product of the last two.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        query_type, *pages_type, _, _, out_type, lanes_type, vectors_type = signature.args
-        query, *pages, head, length, out, _, _ = arguments
+        query_type, *pages_type, _, _, _, out_type, rows_type, lanes_type, vectors_type = (
+            signature.args
+        )
+        queries, *pages, head, begin, end, out, _, _, _ = arguments
         width, offsets = _offsets(lanes_type, vectors_type)
-        query_at = _place(context, builder, query_type, query)
-        queries = [_load(builder, query_at, offset, lanes_type.count) for offset in offsets]
-        out_at = _place(context, builder, out_type, out)
-        with _each_position(context, builder, pages_type, pages, head, length, width) as place:
+        numbers = [_INDEX(row) for row in range(rows_type.count)]
+        places = [_place(context, builder, query_type, queries, row) for row in numbers]
+        own = [
+            [_load(builder, place, offset, lanes_type.count) for offset in offsets]
+            for place in places
+        ]
+        results = [_place(context, builder, out_type, out, row) for row in numbers]
+        zeros = ir.Constant(ir.VectorType(_FLOAT, lanes_type.count), [0.0] * lanes_type.count)
+        with _each_position(context, builder, pages_type, pages, head, begin, end, width) as place:
             position, key, later = place
             _fetch(builder, later, offsets)
-            total = ir.Constant(ir.VectorType(_FLOAT, lanes_type.count), [0.0] * lanes_type.count)
-            for part, offset in zip(queries, offsets, strict=True):
-                vector = _load(builder, key, offset, lanes_type.count)
-                total = _multiply_add(builder, part, vector, total)
-            builder.store(_sum(builder, total), builder.gep(out_at, [position]))
+            totals = [zeros for _ in numbers]
+            for number, offset in enumerate(offsets):
+                vector = _load_stored(builder, key, offset, lanes_type.count)
+                totals = [
+                    _multiply_add(builder, query[number], vector, total)
+                    for query, total in zip(own, totals, strict=True)
+                ]
+            for total, result in zip(totals, results, strict=True):
+                builder.store(_sum(builder, total), builder.gep(result, [position]))
         return context.get_dummy_value()
 
-    signature = types.void(query, stored, table, types.intp, types.intp, out, lanes, vectors)
-    return signature, generate
+    number = types.intp
+    given = queries, stored, table, number, number, number, out, rows, lanes, vectors
+    return types.void(*given), generate
 
 
 @intrinsic
@@ -173,40 +192,52 @@ def mix_values(
     stored: Any,
     table: Any,
     head: Any,
-    length: Any,
+    begin: Any,
+    end: Any,
     out: Any,
+    rows: Any,
     lanes: Any,
     vectors: Any,
 ) -> Any:
-    """out = weights[:length] @ (the values of the positions); `out` is [width].
+    """out[row] += weights[row, begin:end] @ (the values of the positions); `out` is [rows, width].
 
-    `head` is that of the values. `stored`, `table`, `lanes` and `vectors` are as in `dot_keys`.
+    `head` is that of the values. The other arguments are as in `dot_keys`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        weights_type, *pages_type, _, _, out_type, lanes_type, vectors_type = signature.args
-        weights, *pages, head, length, out, _, _ = arguments
+        weights_type, *pages_type, _, _, _, out_type, rows_type, lanes_type, vectors_type = (
+            signature.args
+        )
+        weights, *pages, head, begin, end, out, _, _, _ = arguments
         width, offsets = _offsets(lanes_type, vectors_type)
-        weights_at = _place(context, builder, weights_type, weights)
-        out_at = _place(context, builder, out_type, out)
-        sums = [_variable(builder, lanes_type.count) for _ in offsets]
-        zeros = ir.Constant(ir.VectorType(_FLOAT, lanes_type.count), [0.0] * lanes_type.count)
-        for total in sums:
-            builder.store(zeros, total)
-        with _each_position(context, builder, pages_type, pages, head, length, width) as place:
-            position, value, later = place
-            weight = builder.load(builder.gep(weights_at, [position]))
-            factor = _spread(builder, weight, lanes_type.count)
-            _fetch(builder, later, offsets)
-            for total, offset in zip(sums, offsets, strict=True):
-                vector = _load(builder, value, offset, lanes_type.count)
-                _accumulate(builder, total, factor, vector)
-        for total, offset in zip(sums, offsets, strict=True):
-            _store(builder, builder.load(total), out_at, offset)
+        numbers = [_INDEX(row) for row in range(rows_type.count)]
+        factors = [_place(context, builder, weights_type, weights, row) for row in numbers]
+        results = [_place(context, builder, out_type, out, row) for row in numbers]
+        together = max(1, _REGISTERS // len(numbers))
+        for first in range(0, len(offsets), together):
+            part = offsets[first : first + together]
+            sums = [[_variable(builder, lanes_type.count) for _ in part] for _ in numbers]
+            places = [(row, at) for row in range(len(numbers)) for at in range(len(part))]
+            for row, at in places:
+                before = _load(builder, results[row], part[at], lanes_type.count)
+                builder.store(before, sums[row][at])
+            with _each_position(
+                context, builder, pages_type, pages, head, begin, end, width
+            ) as place:
+                position, value, later = place
+                _fetch(builder, later, part)
+                read = [_load_stored(builder, value, offset, lanes_type.count) for offset in part]
+                for row, at in places:
+                    weight = builder.load(builder.gep(factors[row], [position]))
+                    factor = _spread(builder, weight, lanes_type.count)
+                    _accumulate(builder, sums[row][at], factor, read[at])
+            for row, at in places:
+                _store(builder, builder.load(sums[row][at]), results[row], part[at])
         return context.get_dummy_value()
 
-    signature = types.void(weights, stored, table, types.intp, types.intp, out, lanes, vectors)
-    return signature, generate
+    number = types.intp
+    given = weights, stored, table, number, number, number, out, rows, lanes, vectors
+    return types.void(*given), generate
 
 
 # ---- pieces of code
@@ -251,6 +282,18 @@ def _load_wide(builder: Any, place: Any, offset: Any) -> Any:
     return builder.fpext(loaded, ir.VectorType(_FLOAT, LANES))
 
 
+def _load_stored(builder: Any, place: Any, offset: Any, lanes: int) -> Any:
+    """Numbers of the KV cache as float32, from float32 or from the bits of bfloat16."""
+    if place.type.pointee == _FLOAT:
+        return _load(builder, place, offset, lanes)
+    pointer = ir.VectorType(ir.IntType(16), lanes).as_pointer()
+    loaded = builder.load(builder.bitcast(builder.gep(place, [offset]), pointer))
+    loaded.align = _HALF_BYTES
+    wide = ir.VectorType(ir.IntType(32), lanes)
+    bits = builder.shl(builder.zext(loaded, wide), ir.Constant(wide, [16] * lanes))
+    return builder.bitcast(bits, ir.VectorType(_FLOAT, lanes))
+
+
 def _store(builder: Any, vector: Any, place: Any, offset: Any) -> None:
     pointer = builder.bitcast(builder.gep(place, [offset]), vector.type.as_pointer())
     builder.store(vector, pointer).align = _FLOAT_BYTES
@@ -263,10 +306,11 @@ def _each_position(
     array_types: list[Any],
     arrays: list[Any],
     head: Any,
-    length: Any,
+    begin: Any,
+    end: Any,
     width: Any,
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """Loop over the first `length` positions of a slot, page by page.
+    """Loop over the positions of a slot from `begin` to `end`, page by page.
 
     `arrays` are the layer's pages and the slot's table. Yields the position, the place of its row,
     and that of the row at the same place of the next page.
@@ -274,20 +318,25 @@ def _each_position(
     (stored_type, table_type), (stored, table) = array_types, arrays
     table_at = _place(context, builder, table_type, table)
     in_page = _INDEX(PAGE_TOKENS)
-    pages = builder.sdiv(builder.add(length, _INDEX(PAGE_TOKENS - 1)), in_page)
+    first_page = builder.sdiv(begin, in_page)
+    pages = builder.sdiv(builder.add(end, _INDEX(PAGE_TOKENS - 1)), in_page)
 
     def rows_of(number: Any) -> Any:
         page = builder.load(builder.gep(table_at, [number]))
         return _place(context, builder, stored_type, stored, head, page)
 
-    with cgutils.for_range(builder, pages) as page_loop:
-        begin = builder.mul(page_loop.index, in_page)
-        rows, later = rows_of(page_loop.index), rows_of(builder.add(page_loop.index, _INDEX(1)))
-        left = builder.sub(length, begin)
-        count = builder.select(builder.icmp_signed("<", left, in_page), left, in_page)
-        with cgutils.for_range(builder, count) as loop:
-            at = builder.mul(loop.index, width)
-            position = builder.add(begin, loop.index)
+    def limited(value: Any, least: Any, most: Any) -> Any:
+        value = builder.select(builder.icmp_signed("<", value, least), least, value)
+        return builder.select(builder.icmp_signed(">", value, most), most, value)
+
+    with cgutils.for_range_slice(builder, first_page, pages, _INDEX(1)) as (number, _):
+        page_begin = builder.mul(number, in_page)
+        rows, later = rows_of(number), rows_of(builder.add(number, _INDEX(1)))
+        from_row = limited(builder.sub(begin, page_begin), _INDEX(0), in_page)
+        to_row = limited(builder.sub(end, page_begin), _INDEX(0), in_page)
+        with cgutils.for_range_slice(builder, from_row, to_row, _INDEX(1)) as (row, _):
+            at = builder.mul(row, width)
+            position = builder.add(page_begin, row)
             yield position, builder.gep(rows, [at]), builder.gep(later, [at])
 
 
