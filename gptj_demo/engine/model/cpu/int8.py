@@ -97,6 +97,52 @@ def _softmax(scores: Any, scale: Any) -> Any:
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
+def _rows_together(slots: Any, positions: Any, row: int) -> int:
+    """_ROWS where the rows from `row` on are neighbours in one slot, else 1."""
+    if row + _ROWS > slots.shape[0]:
+        return 1
+    for i in range(1, _ROWS):
+        if slots[row + i] != slots[row] or positions[row + i] != positions[row] + i:
+            return 1
+    return _ROWS
+
+
+# Functions of their own, so that each is compiled once for each number of rows.
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _dot(
+    queries: Any,
+    stored: Any,
+    table: Any,
+    head: int,
+    begin: int,
+    end: int,
+    out: Any,
+    rows: Any,
+    lanes: Any,
+    vectors: Any,
+) -> None:
+    dot_keys(queries, stored, table, head, begin, end, out, rows, lanes, vectors)
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _mix(
+    weights: Any,
+    stored: Any,
+    table: Any,
+    head: int,
+    begin: int,
+    end: int,
+    out: Any,
+    rows: Any,
+    lanes: Any,
+    vectors: Any,
+) -> None:
+    mix_values(weights, stored, table, head, begin, end, out, rows, lanes, vectors)
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
 def _attend(
     fused: Any,
     storage: Any,
@@ -124,71 +170,39 @@ def _attend(
     rows, d_model, d_ff = slots.shape[0], heads * head_dim, activated.shape[1]
     scale = np.float32(1.0 / math.sqrt(head_dim))
     scores = np.empty((_ROWS, cosines.shape[0]), np.float32)
+    inverses = np.empty(_ROWS, np.float32)
     for head in range(begin, end):
         _rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
         at, of_values = head * head_dim, heads + head
         row = 0
         while row < rows:
-            count, start = 1, positions[row]
-            while (
-                count < _ROWS
-                and row + count < rows
-                and slots[row + count] == slots[row]
-                and positions[row + count] == start + count
-            ):
-                count += 1
-            count = count if count == _ROWS else 1
-            table, together = tables[slots[row]], start + 1
+            count = _rows_together(slots, positions, row)
+            table, own = tables[slots[row]], positions[row] + 1
             queries = fused[row : row + count, at : at + head_dim]
             out = mixed[row : row + count, at : at + head_dim]
             # what all of the rows attend to is read once; a row's sums have the same order
             if count == _ROWS:
-                dot_keys(queries, storage, table, head, 0, together, scores, _MANY, lanes, vectors)
+                _dot(queries, storage, table, head, 0, own, scores, _MANY, lanes, vectors)
             else:
-                dot_keys(queries, storage, table, head, 0, together, scores, _ONE, lanes, vectors)
-            for number in range(1, count):
-                dot_keys(
-                    queries[number:],
-                    storage,
-                    table,
-                    head,
-                    together,
-                    together + number,
-                    scores[number:],
-                    _ONE,
-                    lanes,
-                    vectors,
-                )
-            for number in range(count):
-                for i in range(head_dim):
-                    out[number, i] = np.float32(0.0)
-            inverses = np.empty(_ROWS, np.float32)
-            for number in range(count):
-                inverses[number] = _softmax(scores[number, : together + number], scale)
+                _dot(queries, storage, table, head, 0, own, scores, _ONE, lanes, vectors)
+            for i in range(1, count):
+                last, to = queries[i:], scores[i:]
+                _dot(last, storage, table, head, own, own + i, to, _ONE, lanes, vectors)
+            for i in range(count):
+                inverses[i] = _softmax(scores[i, : own + i], scale)
+            for i in range(count):
+                for j in range(head_dim):  # a slice that is assigned takes long to compile
+                    out[i, j] = np.float32(0.0)
             if count == _ROWS:
-                mix_values(
-                    scores, storage, table, of_values, 0, together, out, _MANY, lanes, vectors
-                )
+                _mix(scores, storage, table, of_values, 0, own, out, _MANY, lanes, vectors)
             else:
-                mix_values(
-                    scores, storage, table, of_values, 0, together, out, _ONE, lanes, vectors
-                )
-            for number in range(1, count):
-                mix_values(
-                    scores[number:],
-                    storage,
-                    table,
-                    of_values,
-                    together,
-                    together + number,
-                    out[number:],
-                    _ONE,
-                    lanes,
-                    vectors,
-                )
-            for number in range(count):
-                for i in range(head_dim):
-                    out[number, i] *= inverses[number]
+                _mix(scores, storage, table, of_values, 0, own, out, _ONE, lanes, vectors)
+            for i in range(1, count):
+                last, to = scores[i:], out[i:]
+                _mix(last, storage, table, of_values, own, own + i, to, _ONE, lanes, vectors)
+            for i in range(count):
+                for j in range(head_dim):
+                    out[i, j] *= inverses[i]
             row += count
     left, right = begin * d_ff // heads, end * d_ff // heads
     for row in range(rows):

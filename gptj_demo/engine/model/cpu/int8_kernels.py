@@ -46,7 +46,7 @@ def allow_tiles() -> bool:
     if not HAS_TILES or sys.platform != "linux":
         return False
     arch_prctl, request, tile_data = 158, 0x1023, 18  # ARCH_REQ_XCOMP_PERM, in asm/prctl.h
-    return ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0
+    return bool(ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0)
 
 
 def _call(builder: Any, name: str, returned: Any, *arguments: Any) -> Any:

@@ -273,7 +273,7 @@ class Matrix(NamedTuple):
     @property
     def width(self) -> int:
         """That of the rows it multiplies, filled up."""
-        return self.weight.shape[1] * QUAD
+        return int(self.weight.shape[1]) * QUAD
 
 
 def _filled(outputs: int) -> int:
