@@ -119,14 +119,12 @@ def test_the_server_stops_as_process_1_of_a_container_and_tells_every_stream(
         eventually(lambda: not is_running(engine))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_whole_group_leaves_the_engine_to_the_server(
-    folder: Path, number: signal.Signals
-) -> None:
+def test_a_signal_to_the_whole_group_leaves_the_engine_to_the_server(folder: Path) -> None:
     with started(folder, ()) as app:
         app.wait_until_ready()
         engine = app.engine
-        engine.send_signal(number)
+        engine.send_signal(signal.SIGINT)
+        engine.send_signal(signal.SIGTERM)
         answer = httpx.post(
             f"{app.url}/v1/completions", json={"prompt": "x", "max_tokens": 1}, timeout=PATIENCE
         )

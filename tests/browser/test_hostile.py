@@ -1,6 +1,6 @@
 """Hundreds of hostile texts at every place of the page that shows a text: none becomes markup.
 
-Each place gets all of them, as names, texts, words of the model and messages, in both languages.
+Each place gets all of them, as names, texts, words of the model and messages.
 Where a place takes one text at a time and asks the server, several texts go together.
 """
 
@@ -42,10 +42,18 @@ def groups(count: int = GROUP) -> list[str]:
     return [" ".join(SOUND[i : i + count]) for i in range(0, len(SOUND), count)]
 
 
-@pytest.fixture(params=["en", "ar"])
-def watched(site: Site, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+@pytest.fixture
+def language() -> str:
+    return "en"
+
+
+in_both_languages = pytest.mark.parametrize("language", ["en", "ar"])
+
+
+@pytest.fixture
+def watched(site: Site, chromium: Browser, language: str) -> Iterator[Page]:
     """A page that notes whatever a text does; after the test it must have done nothing."""
-    context = chromium.new_context(locale=request.param, viewport={"width": 1280, "height": 800})
+    context = chromium.new_context(locale=language, viewport={"width": 1280, "height": 800})
     context.add_init_script(WATCH)
     page = context.new_page()
     page.set_default_timeout(60_000)
@@ -56,7 +64,7 @@ def watched(site: Site, chromium: Browser, request: pytest.FixtureRequest) -> It
     page.goto(site.url)
     expect(page.locator('.top[data-state="ready"]')).to_be_visible()
     expect(page.locator(".editor[data-ready]")).to_be_visible()
-    assert page.evaluate("gptj.language") == request.param
+    assert page.evaluate("gptj.language") == language
     yield page
     page.evaluate("look('at the end')")
     assert page.evaluate("window.seen") == []
@@ -64,6 +72,7 @@ def watched(site: Site, chromium: Browser, request: pytest.FixtureRequest) -> It
     context.close()
 
 
+@in_both_languages
 def test_texts_of_the_editor_and_its_messages(watched: Page) -> None:
     watched.evaluate(
         """async (texts) => {
@@ -173,6 +182,7 @@ def test_branches_of_an_imported_session(watched: Page) -> None:
         watched.evaluate("look('file')")
 
 
+@in_both_languages
 def test_links(watched: Page) -> None:
     """Text, words, model and settings of a link, and the dialogs made of them."""
     for number, text in enumerate(groups(25)):

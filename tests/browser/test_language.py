@@ -168,8 +168,9 @@ def test_a_latin_sentence_would_be_found(site: Site, visit: Visit) -> None:
     assert str(catalogue("en")["control.top_p.help"]) in found
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize(
+    ("scheme", "screen"), [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"]
+)
 def test_no_view_has_a_serious_finding_in_arabic(
     site: Site, visit: Visit, scheme: str, screen: dict[str, Any]
 ) -> None:

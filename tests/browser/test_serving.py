@@ -139,10 +139,10 @@ def test_the_api_tokenizes_any_text_also_where_a_token_is_part_of_a_character(si
 def test_a_person_at_the_page_does_not_wait_behind_a_callers_line(
     model: str, visit: Callable[..., Visitor]
 ) -> None:
-    requests = 100
+    requests = 60
 
     async def ask_for_much() -> None:
-        body = {"prompt": "Once", "max_tokens": 300, "ignore_eos": True}
+        body = {"prompt": "Once", "max_tokens": 100, "ignore_eos": True}
         limits = httpx.Limits(max_connections=requests)
         async with httpx.AsyncClient(base_url=site.url, limits=limits, timeout=None) as client:
             calls = (client.post("/v1/completions", json=body) for _ in range(requests))
@@ -154,7 +154,7 @@ def test_a_person_at_the_page_does_not_wait_behind_a_callers_line(
             float(next(line for line in lines if line.startswith("gptj_requests_open ")).split()[1])
         )
 
-    site = Site(model, "--max-waiting", "200")
+    site = Site(model, "--max-streams", "4", "--max-waiting", "200")
     try:
         site.wait_until_ready()
         person = visit(site.url)

@@ -149,6 +149,11 @@ def larger_model(dtype: torch.dtype) -> GraphModel:
     return graph_model(model.to(DEVICE, dtype), None, torch_kernels)
 
 
+def is_interpreted(kernels: Any) -> bool:
+    """Whether kernels run in Triton's interpreter, where a step takes a hundred times as long."""
+    return DEVICE == "cpu" and kernels is not torch_kernels
+
+
 def all_kinds() -> list[Submit]:
     """Requests of every kind that a step queued ahead might disturb."""
     return [
