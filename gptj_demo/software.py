@@ -61,19 +61,41 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def numba_cache_folder() -> str | None:
-    """A folder for compiled code where the package's own cannot be written; None where it can.
+    """Where compiled code is cached, for each version of its sources another folder.
 
-    It is a folder of the user, as what is cached there is executed.
+    Numba itself looks only at the file of a cached function, and takes it from the cache where just
+    the functions or constants of other files have changed that were compiled into it.
+
+    The folder is in NUMBA_CACHE_DIR, or in the package, or where that cannot be written in a folder
+    of the user, as what is cached there is executed. None where nothing can be written.
     """
-    if "NUMBA_CACHE_DIR" in os.environ or os.access(PACKAGE / "engine", os.W_OK):
-        return None
+    name = f"engine-{_compiled_version()}"
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given:
+        return given if Path(given).name == name else str(Path(given) / name)
+    if os.access(PACKAGE / "engine", os.W_OK):
+        return str(PACKAGE / "engine" / "__pycache__" / name)
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(home) / "gptj-playground" / "numba"
+    folder = Path(home) / "gptj-playground" / "numba" / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
     return str(folder) if os.access(folder, os.W_OK) else None
+
+
+def compiled_sources() -> list[Path]:
+    """The files with what numba compiles."""
+    sources = sorted((PACKAGE / "engine").rglob("*.py"))
+    return [PACKAGE / "pages.py", *(path for path in sources if b"numba" in path.read_bytes())]
+
+
+@cache
+def _compiled_version() -> str:
+    digest = hashlib.sha256()
+    for path in compiled_sources():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _version(name: str) -> str | None:

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from gptj_demo import software
-from gptj_demo.software import computing_sources, numba_cache_folder, without_docstrings
+from gptj_demo.software import (
+    compiled_sources,
+    computing_sources,
+    numba_cache_folder,
+    without_docstrings,
+)
 
 CODE = '''"""Adds."""
 
@@ -34,18 +39,36 @@ def test_what_computes_counts_and_page_and_api_do_not() -> None:
     assert not any(name.startswith(("ui/", "api/", "client/")) for name in names)
 
 
-def test_a_package_that_cannot_be_written_has_its_cache_in_the_users_folder(
+def test_compiled_code_is_cached_for_each_version_of_its_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert numba_cache_folder() is None  # this checkout can be written
+    own = numba_cache_folder()
+    assert own is not None  # this checkout can be written
+    assert Path(own).parent == software.PACKAGE / "engine" / "__pycache__"
+    name = Path(own).name
     access = os.access
     read_only = software.PACKAGE / "engine"
     monkeypatch.setattr(os, "access", lambda p, mode: Path(p) != read_only and access(p, mode))
-    assert numba_cache_folder() == str(tmp_path / "gptj-playground" / "numba")
+    assert numba_cache_folder() == str(tmp_path / "gptj-playground" / "numba" / name)
+    for _ in range(2):  # what the engine sets is inherited by processes that it starts
+        monkeypatch.setenv("NUMBA_CACHE_DIR", numba_cache_folder() or "")
+    assert numba_cache_folder() == str(tmp_path / "gptj-playground" / "numba" / name)
+    changed = tmp_path / "vectors.py"
+    changed.write_text("LANES = 8")
+    monkeypatch.setattr(software, "compiled_sources", lambda: [changed])
+    software._compiled_version.cache_clear()
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
-    assert numba_cache_folder() is None
+    assert Path(numba_cache_folder() or "").parent == Path("/elsewhere")
+    assert Path(numba_cache_folder() or "").name != name
+    software._compiled_version.cache_clear()
+
+
+def test_the_sources_of_compiled_code_are_those_that_numba_reads() -> None:
+    names = {path.relative_to(software.PACKAGE).as_posix() for path in compiled_sources()}
+    cpu = {f"engine/model/cpu/{name}.py" for name in ("vectors", "elementwise", "int8_kernels")}
+    assert names >= {"pages.py", "engine/sampling/compiled.py", *cpu}
 
 
 def test_a_cache_folder_that_cannot_be_made_is_not_used(

@@ -4,7 +4,7 @@
     python tools/compile_engine.py
 
 Loads the sample model and generates a few tokens with it. Numba keeps what it compiles beside the
-engine's modules, or in NUMBA_CACHE_DIR. A change of the modules makes it compile again.
+engine's modules, or in NUMBA_CACHE_DIR, in a folder for each version of them.
 """
 
 from __future__ import annotations

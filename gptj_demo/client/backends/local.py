@@ -22,7 +22,6 @@ from gptj_demo.client.backends.base import EXIT_SECONDS, EngineMessage, Health, 
 from gptj_demo.protocol import Cancel, Submit, Visitor
 from gptj_demo.served import LOST
 from gptj_demo.settings import Settings
-from gptj_demo.software import numba_cache_folder
 from gptj_demo.texts import Message, message
 
 POLL_SECONDS = 1.0  # the longest wait for a message
@@ -113,8 +112,6 @@ def spawn_engine(descriptor: int) -> subprocess.Popen[bytes]:
         "PYTHONPATH": root if not inherited else root + os.pathsep + inherited,
         "DISABLE_SAFETENSORS_CONVERSION": "1",
     }
-    if (folder := numba_cache_folder()) is not None:
-        environment["NUMBA_CACHE_DIR"] = folder
     return subprocess.Popen(
         [sys.executable, "-m", "gptj_demo.engine", str(descriptor)],
         pass_fds=[descriptor],
