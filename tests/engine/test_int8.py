@@ -65,8 +65,16 @@ def test_the_product_is_that_of_the_widened_weights(rows: int) -> None:
     assert (actual.float() - expected).abs().max() < expected.abs().max() / 128
 
 
+@pytest.fixture(params=[False, True], ids=["vectors", "bytes"])
+def in_bytes(request: pytest.FixtureRequest) -> bool:
+    """How codes are multiplied: by vectors, or in bytes, by AMX's tiles where there are any."""
+    if request.param and HAS_TILES and not USES_TILES:
+        pytest.skip("Linux does not give AMX's tiles to this process")
+    return bool(request.param)
+
+
 def product(
-    x: torch.Tensor, linear: Int8Linear, threads: int = 2, *, in_bytes: bool = False
+    x: torch.Tensor, linear: Int8Linear, threads: int = 2, *, in_bytes: bool = USES_TILES
 ) -> torch.Tensor:
     """The compiled product, fp32."""
     matrix, workers = Matrix.of(linear), Threads(threads)
@@ -91,17 +99,16 @@ def an_example(
 @pytest.mark.parametrize("outlier", [1.0, 100.0])
 @pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 33])
 def test_the_compiled_product_has_sixteen_bits_of_each_activation(
-    rows: int, width: int, outputs: int, outlier: float
+    rows: int, width: int, outputs: int, outlier: float, in_bytes: bool
 ) -> None:
     x, linear = an_example(rows, width, outputs, outlier)
     weight = linear.weight.double() * linear.scale[:, None]
     expected = x.double() @ weight.T + linear.bias
     step = x.abs().amax(dim=1, keepdim=True) / 32639
     most = 0.51 * step * weight.abs().sum(dim=1) + 1e-6 * expected.abs().max()
-    assert bool(((product(x, linear) - expected).abs() <= most).all())
+    assert bool(((product(x, linear, in_bytes=in_bytes) - expected).abs() <= most).all())
 
 
-@pytest.mark.parametrize("in_bytes", [False, True], ids=["vectors", "bytes"])
 @pytest.mark.parametrize("codes", ["random", "extreme"])
 @pytest.mark.parametrize(
     ("rows", "width", "outputs"),
@@ -110,7 +117,6 @@ def test_the_compiled_product_has_sixteen_bits_of_each_activation(
 def test_the_sums_are_those_of_the_integers(
     rows: int, width: int, outputs: int, codes: str, in_bytes: bool
 ) -> None:
-    """Vectors multiply 16-bit codes, AMX's tiles, where there are any, the bytes of the codes."""
     generator = torch.Generator().manual_seed(rows)
     most = min(32639, (16_000_000 - 32639) // width - 1)
     weight = torch.randint(-128, 128, (outputs, width), generator=generator)
@@ -131,30 +137,33 @@ def test_linux_gives_the_tiles() -> None:
     assert USES_TILES
 
 
-def test_a_row_of_the_compiled_product_does_not_depend_on_its_company_or_the_threads() -> None:
+def test_a_row_of_the_compiled_product_does_not_depend_on_its_company_or_the_threads(
+    in_bytes: bool,
+) -> None:
     x, linear = an_example(20, 320, 150)
-    together = product(x, linear)
+    together = product(x, linear, in_bytes=in_bytes)
     for rows in (slice(0, 1), slice(3, 5), slice(6, 19)):
         for threads in (1, 2, 5):
-            assert torch.equal(product(x[rows].clone(), linear, threads), together[rows])
+            some = product(x[rows].clone(), linear, threads, in_bytes=in_bytes)
+            assert torch.equal(some, together[rows])
 
 
-def test_the_largest_sums_fit() -> None:
+def test_the_largest_sums_fit(in_bytes: bool) -> None:
     width = 16384
     codes = torch.full((2, width), 127, dtype=torch.int8)
     codes[1] = -128
     x = torch.full((1, width), 3.0)
-    result = product(x, Int8Linear(codes, torch.ones(2), None))
+    result = product(x, Int8Linear(codes, torch.ones(2), None), in_bytes=in_bytes)
     assert result[0].tolist() == pytest.approx([3.0 * 127 * width, -3.0 * 128 * width], rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_spoils_its_own_row_alone(value: float) -> None:
+def test_what_is_no_number_spoils_its_own_row_alone(value: float, in_bytes: bool) -> None:
     x, linear = an_example(3, 64, 8)
-    expected = product(x, linear)
+    expected = product(x, linear, in_bytes=in_bytes)
     x[1, 5] = value
     x[2] = 0.0
-    result = product(x, linear)
+    result = product(x, linear, in_bytes=in_bytes)
     assert torch.equal(result[0], expected[0])
     assert bool(result[1].isnan().all())
     assert torch.equal(result[2], linear.bias)
@@ -167,13 +176,16 @@ print(product(*an_example(7, 320, 150)).double().sum().item())
 """
 
 
-@pytest.mark.parametrize(
-    "cpu", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_NAME": "haswell"}], ids=lambda cpu: str(cpu)
-)
-def test_older_processors_compute_the_same(cpu: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("cpu", "features"), [("generic", ""), ("haswell", "+avx,+avx2,+fma")])
+def test_older_processors_compute_the_same(cpu: str, features: str, tmp_path: Path) -> None:
     if os.uname().machine != "x86_64":
         pytest.skip("these are names of x86 processors")
-    environment = {**os.environ, **cpu, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {
+        **os.environ,
+        "NUMBA_CPU_NAME": cpu,
+        "NUMBA_CPU_FEATURES": features,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
     done = subprocess.run(
         [sys.executable, "-c", SUM], env=environment, capture_output=True, text=True, check=True
     )
@@ -183,7 +195,7 @@ def test_older_processors_compute_the_same(cpu: dict[str, str], tmp_path: Path) 
 TILES = """
 import numpy as np
 from numba import types, typeof
-from gptj_demo.engine.model.cpu.int8_products import HAS_TILES, Codes, Matrix, Threads, multiply
+from gptj_demo.engine.model.cpu.int8_products import HAS_TILES, Matrix, multiply
 from tests.engine.test_int8 import an_example
 assert HAS_TILES
 x, linear = an_example(7, 320, 150)

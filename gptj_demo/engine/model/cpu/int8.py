@@ -249,6 +249,8 @@ class Int8CpuModel(ForwardModel):
         lanes = math.gcd(shape.head_dim, LANES)
         self._head_shape = (0,) * lanes, (0,) * (shape.head_dim // lanes)
         self._threads = Threads(torch.get_num_threads())
+        if USES_TILES:  # which multiply so many rows in about the time of 32 by vectors
+            self.prefill_budget = 128
         logger.info("8-bit products: %s", "AMX's tiles" if USES_TILES else "vectors")
 
     @property

@@ -6,7 +6,7 @@ of 16 bits. AMX's tiles take codes of 8 bits, so a 16-bit code is split into its
 products of both, put together, are the same integers (Intel's "Architecture Instruction Set
 Extensions Programming Reference", chapter on AMX).
 
-Arguments are int64: counts, addresses, and distances in bytes.
+Arguments are int64 unless said otherwise: counts, addresses, and distances in bytes.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def _at(builder: Any, address: Any) -> Any:
     return builder.inttoptr(address, _POINTER)
 
 
-def _fetch_ahead(builder: Any, address: Any) -> None:
-    place = _at(builder, builder.add(address, _I64(_AHEAD)))
+def _fetch(builder: Any, address: Any) -> None:
+    place = _at(builder, address)
     # to read, into the second cache, data
     _call(builder, "llvm.prefetch.p0", _VOID, place, _I32(0), _I32(2), _I32(1))
 
@@ -144,7 +144,7 @@ def multiply_rows(
             places = [(r, v) for r in range(count) for v in vectors]
             running = {place: builder.phi(total) for place in places}
             read = builder.add(weights, builder.mul(quad, _I64(COLUMNS * QUAD)))
-            _fetch_ahead(builder, read)
+            _fetch(builder, builder.add(read, _I64(_AHEAD)))
             widened = []
             for v in vectors:
                 place = _at(builder, builder.add(read, _I64(v * lanes)))
@@ -309,8 +309,9 @@ def multiply_tiles(
                 panel = builder.add(weight, builder.mul(_I64(number), panel_bytes))
                 load(4 + number, plane, row_bytes)
                 load(6 + number, panel, _I64(COLUMNS * QUAD))
+                later = builder.add(panel, builder.mul(panel_bytes, _I64(2)))  # of the next two
                 for line in range(0, COLUMNS * TILE_DEPTH, 64):
-                    _fetch_ahead(builder, builder.add(panel, _I64(line)))
+                    _fetch(builder, builder.add(later, _I64(line)))
             for tile, _ in places:
                 operands = _I8(tile), _I8(4 + tile // 2), _I8(6 + tile % 2)
                 _call(builder, "llvm.x86.tdpbssd", _VOID, *operands)

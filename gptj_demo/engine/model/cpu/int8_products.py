@@ -64,7 +64,7 @@ def _multiply_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, s
     raise NotImplementedError("compiled functions call it")
 
 
-@overload(_multiply_block, inline="never")
+@overload(_multiply_block)
 def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sums: Any) -> Any:
     def by_tiles(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sums: Any) -> Any:
         rows = codes.shape[1] // _tiles_of(codes.shape[1])
@@ -117,6 +117,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
     [panels, width / QUAD, COLUMNS, QUAD], `scale` and `bias` [panels * COLUMNS]; `begin` is a
     multiple of two panels.
     """
+    room = np.zeros(COLUMNS, np.float32)  # for the outputs of a panel that is not filled
     for codes, steps, weight, scale, bias in operands:
         planes, rows, _ = codes.shape
         width = weight.shape[1] * QUAD
@@ -133,9 +134,10 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
                 for panel in range(panels):
                     output = start + panel * COLUMNS
                     of_panel = sums[panel, 0, row:].ctypes.data
-                    added = out[row, output : output + COLUMNS]
-                    is_whole = added.shape[0] == COLUMNS
-                    whole = added if is_whole else np.zeros(COLUMNS, np.float32)
+                    own = out[row, output : output + COLUMNS]
+                    whole = own if own.shape[0] == COLUMNS else room
+                    for column in range(own.shape[0] % COLUMNS):
+                        room[column] = own[column]
                     add_scaled(
                         of_panel,
                         sums.strides[1],
@@ -144,12 +146,10 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
                         scale[output:].ctypes.data,
                         bias[output:].ctypes.data,
                         whole.ctypes.data,
-                        is_added and is_whole,
+                        is_added,
                     )
-                    if not is_whole:
-                        for column in range(added.shape[0]):
-                            before = added[column] if is_added else np.float32(0.0)
-                            added[column] = before + whole[column]
+                    for column in range(own.shape[0] % COLUMNS):
+                        own[column] = room[column]
         is_added = True
 
 
@@ -201,7 +201,7 @@ class Codes(NamedTuple):
     def of(
         cls, x: np.ndarray, width: int, threads: Threads, *, in_bytes: bool = USES_TILES
     ) -> Codes:
-        """x [rows, up to width], filled up with zeros."""
+        """x [at least one row, up to width], filled up with zeros."""
         rows = len(x)
         coded = cls(np.zeros((1, rows, width + _ROW_PADDING), np.int16), np.empty(rows, np.float32))
         threads.run(_encode, rows, _ROWS_TO_ENCODE, x, coded.codes[0], coded.steps)
