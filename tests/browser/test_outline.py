@@ -94,6 +94,20 @@ def test_enter_puts_the_text_into_the_editor_as_a_step(scripted: Scripted) -> No
     assert "Once upon a time, there was" in texts(person.page)["Once upon"]["Once upon a time"]
 
 
+def test_a_key_counts_before_an_imported_tree_is_drawn(scripted: Scripted) -> None:
+    person, _ = scripted
+    person.write("Mine")
+    branches(person).evaluate(
+        """tree => new MutationObserver((_, observer) => {
+          if (!document.querySelector('.told p').textContent.startsWith('Imported')) return;
+          observer.disconnect();
+          tree.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowUp', bubbles: true }));
+        }).observe(document.querySelector('.told'), { subtree: true, childList: true })"""
+    )
+    imported(person, SMALL)
+    expect(chosen(person)).to_have_text("a time")
+
+
 def test_mouse_chooses_opens_and_closes(scripted: Scripted) -> None:
     person, _ = scripted
     imported(person, SMALL)

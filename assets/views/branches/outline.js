@@ -141,7 +141,9 @@ export class Outline {
     const key = Object.hasOwn(this.keys, event.key) ? event.key : letterOf(event);
     if (event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(this.keys, key)) return;
     event.preventDefault();
-    if (this.tree.node(this.chosen)) this.keys[key]();
+    if (!this.tree.node(this.chosen)) return;
+    this.layOut(); // what has changed since the last frame is not drawn yet
+    this.keys[key]();
   }
 
   /** The first click draws the rows anew, so that a second one is not on the same element. @param {MouseEvent} event */
