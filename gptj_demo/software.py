@@ -61,10 +61,10 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def numba_cache_folder() -> str | None:
-    """Where compiled code is cached, for each version of its sources another folder.
+    """Where compiled code is cached: each version of the sources has its own folder.
 
-    Numba itself looks only at the file of a cached function, and takes it from the cache where just
-    the functions or constants of other files have changed that were compiled into it.
+    Numba checks only the file of a cached function. It does not notice changes in other files whose
+    functions or constants were compiled into that function.
 
     The folder is in NUMBA_CACHE_DIR, or in the package, or where that cannot be written in a folder
     of the user, as what is cached there is executed. None where nothing can be written.

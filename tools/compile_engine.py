@@ -3,8 +3,8 @@
 
     python tools/compile_engine.py
 
-Loads the sample model and generates a few tokens with it. Numba keeps what it compiles beside the
-engine's modules, or in NUMBA_CACHE_DIR, in a folder for each version of them.
+Loads the sample model and generates a few tokens with it. Numba caches the compiled code in the
+engine's folder or in NUMBA_CACHE_DIR. Each version of the engine has its own cache.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ slots, so that other visitors find a free one; with `shares_by_address` this hol
 too, however many visitors it names, and it gets half of the slots at most while another address is
 active: the rows of a step cost everybody time.
 
-A request whose turn has come keeps its place, so small requests cannot delay a large one for ever.
+Once a request is next, it stays next, so small requests cannot delay a large one for ever.
 If its completion reserves more tokens than are free, it waits for them in the engine, which begins
 completions in the order of their arrival. If it reserves more than its visitor's share, the
 visitor's other requests wait too.

@@ -148,8 +148,9 @@ class Visitor:
         self.page.keyboard.type(text)
 
     def wait_for_end_of_text(self) -> None:
-        """Wait until the end of the text is in view: a remark may come below the sheet, which then
-        shrinks and is scrolled in the next frame."""
+        """Wait until the end of the text is in view.
+
+        A remark below the sheet makes the sheet smaller, and the next frame scrolls it."""
         distance = "s.scrollHeight - s.scrollTop - s.clientHeight"
         self.page.wait_for_function(f"(s => {distance} < 2)(document.querySelector('.sheet'))")
 

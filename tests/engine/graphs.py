@@ -150,7 +150,7 @@ def larger_model(dtype: torch.dtype) -> GraphModel:
 
 
 def is_interpreted(kernels: Any) -> bool:
-    """Whether kernels run in Triton's interpreter, where a step takes a hundred times as long."""
+    """Whether the kernels run in Triton's interpreter, which is a hundred times slower."""
     return DEVICE == "cpu" and kernels is not torch_kernels
 
 

@@ -1,8 +1,4 @@
-"""The forward pass of a model in 8 bits on a processor: compiled code for all rows of a step.
-
-At GPT-J's real size one stream is 1.7 times and four streams are 6.8 times as fast as bitsandbytes
-(`benchmarks/real_size.py`).
-"""
+"""The forward pass of a model in 8 bits on a processor: compiled code for all rows of a step."""
 
 from __future__ import annotations
 
@@ -107,41 +103,6 @@ def _rows_together(slots: Any, positions: Any, row: int) -> int:
     return _ROWS
 
 
-# Functions of their own, so that each is compiled once for each number of rows.
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def _dot(
-    queries: Any,
-    stored: Any,
-    table: Any,
-    head: int,
-    begin: int,
-    end: int,
-    out: Any,
-    rows: Any,
-    lanes: Any,
-    vectors: Any,
-) -> None:
-    dot_keys(queries, stored, table, head, begin, end, out, rows, lanes, vectors)
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def _mix(
-    weights: Any,
-    stored: Any,
-    table: Any,
-    head: int,
-    begin: int,
-    end: int,
-    out: Any,
-    rows: Any,
-    lanes: Any,
-    vectors: Any,
-) -> None:
-    mix_values(weights, stored, table, head, begin, end, out, rows, lanes, vectors)
-
-
 @njit(error_model="numpy", cache=True, nogil=True)
 def _attend(
     fused: Any,
@@ -182,24 +143,24 @@ def _attend(
             out = mixed[row : row + count, at : at + head_dim]
             # what all of the rows attend to is read once; a row's sums have the same order
             if count == _ROWS:
-                _dot(queries, storage, table, head, 0, own, scores, _MANY, lanes, vectors)
+                dot_keys(queries, storage, table, head, 0, own, scores, _MANY, lanes, vectors)
             else:
-                _dot(queries, storage, table, head, 0, own, scores, _ONE, lanes, vectors)
+                dot_keys(queries, storage, table, head, 0, own, scores, _ONE, lanes, vectors)
             for i in range(1, count):
                 last, to = queries[i:], scores[i:]
-                _dot(last, storage, table, head, own, own + i, to, _ONE, lanes, vectors)
+                dot_keys(last, storage, table, head, own, own + i, to, _ONE, lanes, vectors)
             for i in range(count):
                 inverses[i] = _softmax(scores[i, : own + i], scale)
             for i in range(count):
                 for j in range(head_dim):  # a slice that is assigned takes long to compile
                     out[i, j] = np.float32(0.0)
             if count == _ROWS:
-                _mix(scores, storage, table, of_values, 0, own, out, _MANY, lanes, vectors)
+                mix_values(scores, storage, table, of_values, 0, own, out, _MANY, lanes, vectors)
             else:
-                _mix(scores, storage, table, of_values, 0, own, out, _ONE, lanes, vectors)
+                mix_values(scores, storage, table, of_values, 0, own, out, _ONE, lanes, vectors)
             for i in range(1, count):
                 last, to = scores[i:], out[i:]
-                _mix(last, storage, table, of_values, own, own + i, to, _ONE, lanes, vectors)
+                mix_values(last, storage, table, of_values, own, own + i, to, _ONE, lanes, vectors)
             for i in range(count):
                 for j in range(head_dim):
                     out[i, j] *= inverses[i]

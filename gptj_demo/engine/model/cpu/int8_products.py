@@ -157,7 +157,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
 def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
     """x [rows, width] as `codes` (int16, may be wider) times a step for each row.
 
-    No code and no sum of codes is too large for the products, whatever the weights are.
+    Codes are so small that the 32-bit sums of the products cannot overflow.
     """
     width = x.shape[1]
     for row in range(begin, end):
@@ -236,8 +236,9 @@ class Matrix(NamedTuple):
 
     @classmethod
     def in_halves(cls, weight: torch.Tensor, bias: torch.Tensor) -> Matrix:
-        """A product of which each weight keeps 16 bits: its outputs come as upper and lower halves,
-        to be added, each filled up to whole panels."""
+        """A product with 16-bit weights, as two products of 8 bits: the upper halves of the weights
+        give the first half of the outputs, the lower halves the second, and the caller adds them.
+        Each half is filled up to whole panels."""
         outputs, width = weight.shape
         filled = _filled(outputs)
         matrix = cls._empty(2 * filled, width)
