@@ -37,7 +37,7 @@ USES_TILES = allow_tiles()
 _PART_OUTPUTS = 1024
 """Outputs that a thread takes at a time; half of them are whole panels too."""
 
-_PANELS = 2  # that are multiplied together by tiles
+_PANELS = 2  # that are multiplied together
 
 # The largest code, of which both bytes have a sign, and the most that a row's codes may add up to
 # without their signs: times 128, the largest weight, it stays within 32 bits.
@@ -85,7 +85,7 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
         release_tiles()
 
     def by_vectors(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sums: Any) -> Any:
-        for number in range(sums.shape[0]):
+        for pair in range(0, sums.shape[0], _PANELS):
             for plane in range(codes.shape[0]):
                 for row in range(0, codes.shape[1], ROWS):
                     multiply_rows(
@@ -94,9 +94,11 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
                         plane,
                         row,
                         first,
-                        weight.ctypes.data + (panel + number) * weight.strides[0] + first * COLUMNS,
+                        weight.ctypes.data + (panel + pair) * weight.strides[0] + first * COLUMNS,
+                        weight.strides[0],
                         (end - first) // QUAD,
-                        sums[number, plane, row:].ctypes.data,
+                        sums[pair, plane, row:].ctypes.data,
+                        sums.strides[0],
                     )
 
     return by_tiles if codes.dtype.bitwidth == 8 and HAS_TILES else by_vectors
