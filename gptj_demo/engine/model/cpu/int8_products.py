@@ -47,9 +47,10 @@ _CODES_IN_ALL = 16_000_000
 # Rows of codes begin in different sets of the caches, though widths are powers of two.
 _ROW_PADDING = 64
 
-# Codes that stay in the second cache are read for several panels. More are multiplied in blocks of
-# the width, and the sums of so many outputs are kept meanwhile.
-_CODES_IN_CACHE, _BLOCK, _OUTPUTS_IN_CACHE = 1 << 18, 1024, 256
+# The second cache has room for a block of the codes and for what is fetched ahead of the weights.
+# The width is multiplied in long blocks where all codes stay in the cache. The sums of so many
+# outputs are kept meanwhile.
+_CODES_IN_CACHE, _BLOCK, _LONG_BLOCK, _OUTPUTS_IN_CACHE = 1 << 18, 1024, 4096, 256
 
 _ROWS_TO_ENCODE = 8  # that a thread takes at a time
 _ROWS_TO_PUT = 1024  # of weights, so that temporaries take little memory
@@ -85,7 +86,7 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
         release_tiles()
 
     def by_vectors(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sums: Any) -> Any:
-        for pair in range(0, sums.shape[0], _PANELS):
+        for number in range(sums.shape[0]):
             for plane in range(codes.shape[0]):
                 for row in range(0, codes.shape[1], ROWS):
                     multiply_rows(
@@ -94,11 +95,10 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
                         plane,
                         row,
                         first,
-                        weight.ctypes.data + (panel + pair) * weight.strides[0] + first * COLUMNS,
-                        weight.strides[0],
+                        weight.ctypes.data + (panel + number) * weight.strides[0] + first * COLUMNS,
                         (end - first) // QUAD,
-                        sums[pair, plane, row:].ctypes.data,
-                        sums.strides[0],
+                        weight.strides[0],
+                        sums[number, plane, row:].ctypes.data,
                     )
 
     return by_tiles if codes.dtype.bitwidth == 8 and HAS_TILES else by_vectors
@@ -124,7 +124,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
         planes, rows, _ = codes.shape
         width = weight.shape[1] * QUAD
         fits = rows * width * 2 <= _CODES_IN_CACHE
-        block = width if fits else min(width, _BLOCK)
+        block = min(width, _LONG_BLOCK if fits else _BLOCK)
         for start in range(begin, end, _OUTPUTS_IN_CACHE):
             stop = min(start + _OUTPUTS_IN_CACHE, end)
             panels = (stop - start + COLUMNS * _PANELS - 1) // (COLUMNS * _PANELS) * _PANELS
