@@ -166,6 +166,11 @@ def start_engine(
         model, choice = build_model(weights.model, backend)
     except UnfitBackend as error:
         raise loading.Refusal(str(error)) from None
+    if plan.kv_dtype != "auto" and not model.narrow_cache():
+        raise loading.Refusal(
+            f"kv_dtype is {plan.kv_dtype}, and the forward path {choice.path} keeps keys and "
+            "values in float32: set kv_dtype to auto, or backend to cpu-compiled."
+        )
     draft = _load_draft(plan, model, report)
     report(message("status.warming_up"), None)
     vocabulary = weights.vocabulary()

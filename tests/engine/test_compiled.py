@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPTJConfig, GPTJForCausalLM
 
-from gptj_demo.engine.model import Chunk
+from gptj_demo.engine.model import Chunk, Rows
 from gptj_demo.engine.model.cpu import compiled
 from tests.engine.forward import built
 
@@ -72,3 +72,34 @@ def test_weights_that_are_not_exact_in_float16_stay_float32(
     assert dtypes == ["float32"] * 3
     monkeypatch.setattr(compiled, "_narrow", lambda panels: panels)
     assert torch.equal(kept, logits(make()))
+
+
+@torch.inference_mode()
+def test_a_16_bit_cache_holds_what_a_32_bit_cache_does_rounded() -> None:
+    wide, narrow = (built(make_model(), "cpu-compiled") for _ in range(2))
+    assert narrow.narrow_cache()
+    caches = wide.make_cache(1), narrow.make_cache(1)
+    for model, cache in zip((wide, narrow), caches, strict=True):
+        model.prefill(cache, Chunk(PROMPT, 0, 0))
+    kept, rounded = (cache.storage for cache in caches)
+    assert rounded.dtype == torch.bfloat16
+    assert torch.equal(rounded[0], kept[0].bfloat16())  # further layers see rounded values
+    assert rounded.float().allclose(kept, rtol=0.05, atol=0.05)
+
+
+@torch.inference_mode()
+def test_with_a_16_bit_cache_logits_change_little_and_not_with_the_rows_beside() -> None:
+    wide, narrow = (built(make_model(), "cpu-compiled") for _ in range(2))
+    assert narrow.narrow_cache()
+    cache, alone = narrow.make_cache(2), narrow.make_cache(2)
+    tokens = list(PROMPT)
+    prefilled = narrow.logits(narrow.prefill(cache, Chunk(tokens, 1, 0)))
+    exact = wide.logits(wide.prefill(wide.make_cache(1), Chunk(tokens, 0, 0)))
+    distance = (prefilled.log_softmax(-1) - exact.log_softmax(-1)).abs().max().item()
+    assert 0 < distance < 0.05
+    for position, token in enumerate(tokens):
+        row = Rows([token], [position], [0])
+        decoded = narrow.logits(narrow.decode(alone, row))
+        assert torch.equal(decoded[0], prefilled[position])
+    two = Rows([tokens[-1], tokens[-1]], [0, len(tokens) - 1], [0, 1])
+    assert torch.equal(narrow.logits(narrow.decode(cache, two))[1], prefilled[-1])

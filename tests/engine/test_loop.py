@@ -91,6 +91,13 @@ def test_the_cache_is_smaller_where_the_memory_is_less_than_planned(
     assert "Room for 18 visitors at once, with 1,024 tokens each." in caplog.text
 
 
+def test_a_16_bit_cache_is_refused_where_the_forward_path_has_none() -> None:
+    with pytest.raises(Refusal, match="kv_dtype is bfloat16, and the forward path eager keeps"):
+        loop.load(Settings(model="sample", kv_dtype="bfloat16", backend="eager"), ignore)
+    engine = loop.load(Settings(model="sample", kv_dtype="bfloat16"), ignore)
+    assert engine._runner.cache.storage.dtype == torch.bfloat16
+
+
 def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out(*_: object) -> None:
         raise torch.OutOfMemoryError

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from transformers import GPTJConfig
 
 from gptj_demo.pages import PAGE_TOKENS, page_count
 
 USUAL_TOKENS = 220
 """Tokens of a usual text: a prompt of 20 and the 200 that the page generates by default."""
+
+
+class Footprint(NamedTuple):
+    """What decides how much memory a model takes."""
+
+    config: GPTJConfig
+    precision: str
+    kv_dtype: str = "auto"
+    """That of the keys and values: auto, or bfloat16."""
 
 
 def parameter_count(config: GPTJConfig) -> int:
@@ -36,9 +48,10 @@ def weight_bytes(config: GPTJConfig, precision: str) -> int:
     return _quantized_parameter_count(config) + scales + 2 * _other_parameter_count(config)
 
 
-def kv_bytes_per_token(config: GPTJConfig, precision: str) -> int:
+def kv_bytes_per_token(config: GPTJConfig, precision: str, kv_dtype: str = "auto") -> int:
     """Bytes that one token's keys and values take in the cache, over all layers."""
-    return 2 * config.n_layer * config.n_embd * (4 if precision == "float32" else 2)
+    is_wide = precision == "float32" and kv_dtype == "auto"
+    return 2 * config.n_layer * config.n_embd * (4 if is_wide else 2)
 
 
 def working_bytes(config: GPTJConfig) -> int:
@@ -58,31 +71,32 @@ def stream_bytes(config: GPTJConfig) -> int:
     return 6 * 4 * config.vocab_size
 
 
-def page_bytes(config: GPTJConfig, precision: str) -> int:
+def page_bytes(config: GPTJConfig, precision: str, kv_dtype: str = "auto") -> int:
     """Bytes of a page of the cache."""
-    return PAGE_TOKENS * kv_bytes_per_token(config, precision)
+    return PAGE_TOKENS * kv_bytes_per_token(config, precision, kv_dtype)
 
 
-def memory_needed(config: GPTJConfig, precision: str, streams: int, tokens: int) -> int:
+def memory_needed(
+    config: GPTJConfig, precision: str, streams: int, tokens: int, kv_dtype: str = "auto"
+) -> int:
     """Bytes for weights, activations and `streams` texts of `tokens` tokens each."""
     # one page more is nobody's: see `KVCache`
-    cache = (1 + streams * page_count(tokens)) * page_bytes(config, precision)
+    cache = (1 + streams * page_count(tokens)) * page_bytes(config, precision, kv_dtype)
     fixed = weight_bytes(config, precision) + working_bytes(config)
     return fixed + streams * stream_bytes(config) + cache
 
 
-def streams_that_fit(memory: int, tokens: int, *models: tuple[GPTJConfig, str]) -> int:
-    """How many texts of `tokens` tokens of each model fit into `memory` bytes beside all weights.
-
-    `models` are configurations with their precisions.
-    """
-    fixed = sum(memory_needed(config, precision, 0, 0) for config, precision in models)
-    each = sum(memory_needed(config, precision, 1, tokens) for config, precision in models) - fixed
-    return max(0, (memory - fixed) // each)
+def streams_that_fit(memory: int, tokens: int, *models: Footprint) -> int:
+    """How many texts of `tokens` tokens of each model fit into `memory` bytes beside weights."""
+    fixed = _needed_of_all(models, 0, 0)
+    return max(0, (memory - fixed) // (_needed_of_all(models, 1, tokens) - fixed))
 
 
-def tokens_that_fit(memory: int, streams: int, *models: tuple[GPTJConfig, str]) -> int:
+def tokens_that_fit(memory: int, streams: int, *models: Footprint) -> int:
     """How many tokens of `streams` texts fit into `memory` bytes, in whole pages."""
-    fixed = sum(memory_needed(config, precision, streams, 0) for config, precision in models)
-    pages = (memory - fixed) // sum(page_bytes(config, precision) for config, precision in models)
+    pages = (memory - _needed_of_all(models, streams, 0)) // sum(page_bytes(*m) for m in models)
     return max(0, pages) * PAGE_TOKENS
+
+
+def _needed_of_all(models: Sequence[Footprint], streams: int, tokens: int) -> int:
+    return sum(memory_needed(*model[:2], streams, tokens, model.kv_dtype) for model in models)

@@ -19,6 +19,7 @@ from gptj_demo.engine.load.folder import file_names
 from gptj_demo.engine.load.hub import HUB_ID, fetch_small_files, names_in
 from gptj_demo.engine.load.memory import (
     USUAL_TOKENS,
+    Footprint,
     memory_needed,
     streams_that_fit,
     tokens_that_fit,
@@ -53,6 +54,8 @@ class Plan:
     is_sample: bool
     precision: str
     """float32, float16, bfloat16 or int8."""
+    kv_dtype: str
+    """That of the keys and values: auto, as the forward path has them, or bfloat16."""
     device: str
     """cpu or cuda."""
     device_name: str
@@ -170,6 +173,13 @@ def _plan(
     if settings.draft is not None and draft is None:
         reason = joined(reason, message("why.draft_unused", name=settings.draft))
     precision, streams, tokens = _choose_precision(checkpoint, machine, settings, draft)
+    is_compiled = machine.device == "cpu" and Shape.of(checkpoint.description.config).is_small
+    if settings.kv_dtype != "auto" and precision == "float32" and not is_compiled:
+        raise Refusal(
+            f"kv_dtype is {settings.kv_dtype}, and {checkpoint.name} in float32 on {machine.name} "
+            "keeps keys and values in float32: set kv_dtype to auto, or precision to 16 bits or "
+            "int8."
+        )
     if settings.precision != "auto":
         because = message("why.precision_asked", precision=precision)
     elif checkpoint.description.is_eight_bit:
@@ -178,12 +188,15 @@ def _plan(
         because = message("why.int8_on_gpu")
     else:
         because = message(f"why.{precision}")
+    if settings.kv_dtype != "auto" and precision == "float32":
+        because = joined(because, message("why.kv_dtype", kv_dtype=settings.kv_dtype))
     return Plan(
         name=checkpoint.name,
         source=checkpoint.source,
         revision=checkpoint.revision,
         is_sample=checkpoint.is_sample,
         precision=precision,
+        kv_dtype=settings.kv_dtype,
         device=machine.device,
         device_name=machine.name,
         max_streams=streams,
@@ -202,7 +215,13 @@ def _plan_draft(machine: Machine, settings: Settings) -> Plan | None:
     """The plan of the draft model; None where none is set or no forward path can use it."""
     if settings.draft is None or settings.speculation == "off" or machine.device != "cpu":
         return None
-    own = {"draft": None, "precision": "auto", "revision": None, "max_streams": 1}
+    own = {
+        "draft": None,
+        "precision": "auto",
+        "kv_dtype": "auto",
+        "revision": None,
+        "max_streams": 1,
+    }
     checkpoint_settings = settings.model_copy(update=own)
     checkpoint = _find_checkpoint(settings.draft, checkpoint_settings, "draft")
     return _plan(checkpoint, machine, checkpoint_settings, message("why.asked"))
@@ -217,7 +236,7 @@ def _choose_precision(
     """
     config = checkpoint.description.config
     context, usual = config.n_positions, min(USUAL_TOKENS, config.n_positions)
-    beside = [] if draft is None else [(draft.config, draft.precision)]
+    beside = [] if draft is None else [Footprint(draft.config, draft.precision)]
     candidates: list[tuple[str, int]]  # with at least the minimum of full contexts
     if settings.precision != "auto":
         candidates = [(settings.precision, 1)]
@@ -230,7 +249,7 @@ def _choose_precision(
     else:
         candidates = [("int8", 1)]
     for precision, contexts in candidates:
-        models = (config, precision), *beside
+        models = Footprint(config, precision, settings.kv_dtype), *beside
         fitting = 0
         if streams_that_fit(machine.memory, context, *models) >= contexts:
             fitting = streams_that_fit(machine.memory, usual, *models)
@@ -249,11 +268,12 @@ def _choose_precision(
             f"{checkpoint.name} in {precision} on {machine.name}: {fitting} do; set max_streams to "
             f"{fitting} or less."
         )
-    needed = memory_needed(config, precision, 1, context)
-    fits_in_int8 = streams_that_fit(machine.memory, context, (config, "int8"), *beside) > 0
+    needed = memory_needed(config, precision, 1, context, settings.kv_dtype)
+    alone, in_int8 = models[0], Footprint(config, "int8")
+    fits_in_int8 = streams_that_fit(machine.memory, context, in_int8, *beside) > 0
     if precision != "int8" and fits_in_int8:
         advice = "set precision to int8, which fits"
-    elif draft is not None and streams_that_fit(machine.memory, context, (config, precision)) > 0:
+    elif draft is not None and streams_that_fit(machine.memory, context, alone) > 0:
         advice = f"leave out the draft model {draft.name}, which takes the rest"
     else:
         advice = "free some memory, take a machine with more, or set model to sample"

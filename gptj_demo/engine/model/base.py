@@ -133,6 +133,10 @@ class ForwardModel(ABC):
         self.warm_up_tokens = min(8, shape.context_length - 4)
         """Length of the warm-up prompt."""
 
+    def narrow_cache(self) -> bool:
+        """Keep keys and values in 16 bits from now on; whether they are."""
+        return self.dtype != torch.float32
+
     def make_cache(self, max_streams: int, max_tokens: int | None = None) -> KVCache:
         """A KV cache of the model's shape, in its dtype, on its device; see `KVCache`."""
         return KVCache(

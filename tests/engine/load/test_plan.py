@@ -18,6 +18,7 @@ from gptj_demo.engine.load import (
     weight_bytes,
 )
 from gptj_demo.engine.load.memory import (
+    Footprint,
     kv_bytes_per_token,
     streams_that_fit,
     tokens_that_fit,
@@ -42,6 +43,7 @@ def test_gpt_j_6b_is_counted_as_transformers_counts_it() -> None:
     assert kv_bytes_per_token(config, "float16") == 448 * 1024
     assert kv_bytes_per_token(config, "int8") == 448 * 1024
     assert kv_bytes_per_token(config, "float32") == 896 * 1024
+    assert kv_bytes_per_token(config, "float32", "bfloat16") == 448 * 1024
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -62,7 +64,7 @@ def test_weights_take_the_bytes_that_are_planned(
 def test_streams_that_fit_are_those_whose_whole_memory_fits(precision: str, tokens: int) -> None:
     config = GPTJConfig()
     for memory in range(0, 64 * GB, 3 * GB):
-        streams = streams_that_fit(memory, tokens, (config, precision))
+        streams = streams_that_fit(memory, tokens, Footprint(config, precision))
         assert memory_needed(config, precision, streams + 1, tokens) > memory
         assert streams == 0 or memory_needed(config, precision, streams, tokens) <= memory
 
@@ -70,7 +72,7 @@ def test_streams_that_fit_are_those_whose_whole_memory_fits(precision: str, toke
 def test_tokens_that_fit_are_whole_pages_and_no_other_page_fits() -> None:
     config = GPTJConfig()
     for memory in range(14 * GB, 64 * GB, 3 * GB):
-        tokens = tokens_that_fit(memory, 7, (config, "float16"))
+        tokens = tokens_that_fit(memory, 7, Footprint(config, "float16"))
         used = memory_needed(config, "float16", 7, 0) + tokens * 448 * 1024
         assert tokens % 16 == 0
         assert used <= memory < used + 16 * 448 * 1024
@@ -219,6 +221,29 @@ def test_a_processor_gets_float32_for_a_small_model_and_int8_for_a_large_one(
 def test_a_precision_that_was_asked_for_is_taken(tiny: Path, machine: Any) -> None:
     for precision in PRECISIONS:
         assert make_plan(Settings(model=str(tiny), precision=precision)).precision == precision
+
+
+def test_a_16_bit_cache_holds_twice_as_many_tokens(tiny: Path, machine: Any) -> None:
+    config = GPTJConfig()
+    wide = tokens_that_fit(64 * GB, 1, Footprint(config, "float32"))
+    narrow = tokens_that_fit(64 * GB, 1, Footprint(config, "float32", "bfloat16"))
+    assert narrow == pytest.approx(2 * wide, abs=48)  # a page of each is nobody's
+    plan = make_plan(Settings(model=str(tiny), kv_dtype="bfloat16"))
+    assert "Keys and values are kept in bfloat16." in str(plan.why)
+    assert "Keys and values" not in str(make_plan(Settings(model=str(tiny))).why)
+
+
+def test_a_16_bit_cache_is_refused_where_it_would_stay_in_32(
+    tiny: Path, full_size: Path, machine: Any
+) -> None:
+    assert make_plan(Settings(model=str(full_size), kv_dtype="bfloat16")).precision == "int8"
+    machine(cpu=64)
+    said = refusal(model=str(full_size), precision="float32", kv_dtype="bfloat16")
+    assert "kv_dtype is bfloat16" in said
+    assert "set kv_dtype to auto" in said
+    machine(gpu=16)
+    said = refusal(model=str(tiny), precision="float32", kv_dtype="bfloat16")
+    assert "set kv_dtype to auto" in said
 
 
 def test_more_streams_are_a_reason_for_int8(full_size: Path, machine: Any) -> None:

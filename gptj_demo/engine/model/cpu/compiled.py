@@ -21,7 +21,7 @@ from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.machine import available_cores
 from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
-from gptj_demo.engine.model.cpu.elementwise import exp, gelu, layer_norm, rotate
+from gptj_demo.engine.model.cpu.elementwise import exp, gelu, layer_norm, rotate, store
 from gptj_demo.engine.model.cpu.threads import Threads
 from gptj_demo.engine.model.cpu.vectors import (
     HAS_HALF,
@@ -89,11 +89,11 @@ def _attend(
     """Everything between a layer's two products.
 
     `fused` [.., 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
-    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache and
-    `tables` [slots, ..] has the pages of the slots; rows are in the order of their positions where
-    they share a slot. `cosines` and `sines` are [context, rotary_dim / 2], `joined`
-    [.., d_model + d_ff] takes mixed values and activations, `scores` [1, context] is room to work
-    in; `lanes` and `vectors` make up head_dim.
+    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache, fp32 or
+    the bits of bfloat16, and `tables` [slots, ..] has the pages of the slots; rows are in the order
+    of their positions where they share a slot. `cosines` and `sines` are [context, rotary_dim / 2],
+    `joined` [.., d_model + d_ff] takes mixed values and activations, `scores` [1, context] is room
+    to work in; `lanes` and `vectors` make up head_dim.
     """
     heads, head_dim = storage.shape[0] // 2, storage.shape[3]
     d_model = heads * head_dim
@@ -110,8 +110,7 @@ def _attend(
             stored = storage[head, page, in_page]
             at = d_model + head * head_dim
             made = fused[row, at : at + head_dim]
-            for i in range(head_dim):  # a slice that is assigned takes a second to compile
-                stored[i] = made[i]
+            store(made, stored)
         length = position + 1
         for head in range(heads):
             at = head * head_dim
@@ -125,7 +124,7 @@ def _attend(
                 weights[j] = weight
                 mass += weight
             mixed = joined[row : row + 1, at : at + head_dim]
-            for i in range(head_dim):
+            for i in range(head_dim):  # a slice that is assigned takes a second to compile
                 mixed[0, i] = np.float32(0.0)
             of_values = heads + head
             mix_values(scores, storage, table, of_values, 0, length, mixed, (0,), lanes, vectors)
@@ -258,6 +257,10 @@ class CompiledModel(ForwardModel):
         # a small model is bound by arithmetic; beside other load a pass of one row can seem slow
         return 0.6
 
+    def narrow_cache(self) -> bool:
+        self.dtype = torch.bfloat16
+        return True
+
     def decode(self, cache: KVCache, rows: Rows) -> torch.Tensor:
         positions = np.array(rows.positions)
         work = int(positions.sum()) + _ROW_IN_POSITIONS * len(positions)
@@ -278,7 +281,9 @@ class CompiledModel(ForwardModel):
         Tokens of one slot are neighbours, in the order of their positions.
         """
         hidden = np.empty((len(tokens[0]), self.shape.d_model), dtype=np.float32)
-        pages = cache.storage.numpy(), cache.tables.numpy()
+        is_narrow = cache.storage.dtype == torch.bfloat16
+        stored = cache.storage.view(torch.uint16) if is_narrow else cache.storage
+        pages = stored.numpy(), cache.tables.numpy()
         # a token attends to those before it, so one thread takes all tokens of a slot
         changes = np.flatnonzero(np.diff(tokens[1])).tolist() if is_shared else []
         bounds = [0, *(before + 1 for before in changes), len(hidden)]

@@ -1,4 +1,5 @@
-"""What the compiled paths do between two products: exponentials, norms, rotation, activation."""
+"""What the compiled paths do between two products: exponentials, norms, rotation, activation, and
+putting keys and values into the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import int32, njit
+from llvmlite import ir
+from numba import int32, njit, types
+from numba.extending import intrinsic, overload
 
 from gptj_demo.engine.model.cpu.vectors import as_float
 
@@ -72,3 +75,34 @@ def layer_norm(hidden: Any, weight: Any, bias: Any, epsilon: float, normed: Any)
         )
         for i in range(d_model):
             leaving[i] = (entering[i] - mean) * scale * weight[i] + bias[i]
+
+
+@intrinsic
+def _as_bits(typing_context: Any, x: Any) -> Any:
+    """The int32 with the bits of a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+def store(x: Any, stored: Any) -> None:
+    """Put fp32 into the KV cache: as it is, or as the bits of bfloat16, rounded to the nearest."""
+    raise NotImplementedError("compiled functions call it")
+
+
+@overload(store, inline="always")
+def _choose_store(x: Any, stored: Any) -> Any:
+    def as_it_is(x: Any, stored: Any) -> None:
+        for i in range(x.shape[0]):  # a slice that is assigned takes a second to compile
+            stored[i] = x[i]
+
+    def rounded(x: Any, stored: Any) -> None:
+        for i in range(x.shape[0]):
+            bits = _as_bits(x[i])
+            stored[i] = np.uint16(
+                (bits + int32(0x7FFF) + ((bits >> int32(16)) & int32(1))) >> int32(16)
+            )
+
+    return as_it_is if stored.dtype == types.float32 else rounded

@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from llvmlite import ir
-from numba import int32, njit, types
-from numba.extending import intrinsic
+from numba import njit
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
-from gptj_demo.engine.model.cpu.elementwise import exp, gelu, layer_norm, rotate
+from gptj_demo.engine.model.cpu.elementwise import exp, gelu, layer_norm, rotate, store
 from gptj_demo.engine.model.cpu.int8_products import USES_TILES, Matrix, multiply_into
 from gptj_demo.engine.model.cpu.threads import Threads
 from gptj_demo.engine.model.cpu.vectors import LANES, dot_keys, mix_values
@@ -30,26 +28,6 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _PART_HEADS = 2  # that a thread takes at a time
 _ROWS = 4  # of one slot that attend together
 _ONE, _MANY = (0,), (0,) * _ROWS
-
-
-@intrinsic
-def _as_bits(typing_context: Any, x: Any) -> Any:
-    """The int32 with the bits of a float32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return types.int32(types.float32), generate
-
-
-@njit(inline="always")
-def _store(x: Any, stored: Any) -> None:
-    """fp32 as bfloat16, rounded to the nearest."""
-    for i in range(x.shape[0]):
-        bits = _as_bits(x[i])
-        stored[i] = np.uint16(
-            (bits + int32(0x7FFF) + ((bits >> int32(16)) & int32(1))) >> int32(16)
-        )
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -74,8 +52,8 @@ def _rotate_and_store(
         page, in_page = tables[slots[row], position // PAGE_TOKENS], position % PAGE_TOKENS
         rotate(query, cosines[position], sines[position])
         rotate(key, cosines[position], sines[position])
-        _store(key, storage[head, page, in_page])
-        _store(value, storage[heads + head, page, in_page])
+        store(key, storage[head, page, in_page])
+        store(value, storage[heads + head, page, in_page])
 
 
 @njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
