@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         "auto",
         description="auto, or bfloat16: a small model on a processor then keeps keys and values in "
         "16 bits instead of 32. Long texts are written faster and take half the memory, and the "
-        "probabilities change a little. Other models keep 16 bits already.",
+        "probabilities change a little. A model in 16 or 8 bits keeps 16 bits in any case.",
     )
     backend: str = Field(
         "auto",

@@ -63,11 +63,11 @@ def _is_text(node: ast.AST) -> bool:
 def numba_cache_folder() -> str | None:
     """Where compiled code is cached: each version of the sources has its own folder.
 
-    Numba checks only the file of a cached function. It does not notice changes in other files whose
-    functions or constants were compiled into that function.
+    Numba compares only the file of the cached function. A change in another file, whose functions
+    or constants are part of the compiled code, would leave the old code in use.
 
-    The folder is in NUMBA_CACHE_DIR, or in the package, or where that cannot be written in a folder
-    of the user, as what is cached there is executed. None where nothing can be written.
+    The folder is in NUMBA_CACHE_DIR, or in the package. If the package cannot be written, it is in
+    the user's own cache, because cached code is executed. None if nothing can be written.
     """
     name = f"engine-{_compiled_version()}"
     given = os.environ.get("NUMBA_CACHE_DIR")

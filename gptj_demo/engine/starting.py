@@ -169,7 +169,7 @@ def start_engine(
     if plan.kv_dtype != "auto" and not model.narrow_cache():
         raise loading.Refusal(
             f"kv_dtype is {plan.kv_dtype}, and the forward path {choice.path} keeps keys and "
-            "values in float32: set kv_dtype to auto, or backend to cpu-compiled."
+            "values in float32: set kv_dtype to auto, or precision to bfloat16 or int8."
         )
     draft = _load_draft(plan, model, report)
     report(message("status.warming_up"), None)

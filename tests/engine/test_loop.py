@@ -11,6 +11,7 @@ import torch
 from gptj_demo.engine import loop, starting
 from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.load import Refusal, make_plan
+from gptj_demo.engine.model import select
 from gptj_demo.pages import PAGE_TOKENS
 from gptj_demo.protocol import EngineStatus
 from gptj_demo.settings import Settings
@@ -91,11 +92,17 @@ def test_the_cache_is_smaller_where_the_memory_is_less_than_planned(
     assert "Room for 18 visitors at once, with 1,024 tokens each." in caplog.text
 
 
-def test_a_16_bit_cache_is_refused_where_the_forward_path_has_none() -> None:
-    with pytest.raises(Refusal, match="kv_dtype is bfloat16, and the forward path eager keeps"):
-        loop.load(Settings(model="sample", kv_dtype="bfloat16", backend="eager"), ignore)
+def test_a_small_model_can_keep_keys_and_values_in_16_bits() -> None:
     engine = loop.load(Settings(model="sample", kv_dtype="bfloat16"), ignore)
     assert engine._runner.cache.storage.dtype == torch.bfloat16
+
+
+def test_a_16_bit_cache_is_refused_where_no_code_can_be_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(select, "_compiled_unfit", lambda model: "numba is missing")
+    with pytest.raises(Refusal, match="the forward path eager keeps keys and values in float32"):
+        loop.load(Settings(model="sample", kv_dtype="bfloat16"), ignore)
 
 
 def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ USUAL_TOKENS = 220
 
 
 class Footprint(NamedTuple):
-    """What decides how much memory a model takes."""
+    """The properties of a model that determine the memory it needs."""
 
     config: GPTJConfig
     precision: str

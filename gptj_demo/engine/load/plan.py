@@ -173,12 +173,13 @@ def _plan(
     if settings.draft is not None and draft is None:
         reason = joined(reason, message("why.draft_unused", name=settings.draft))
     precision, streams, tokens = _choose_precision(checkpoint, machine, settings, draft)
-    is_compiled = machine.device == "cpu" and Shape.of(checkpoint.description.config).is_small
+    is_small = Shape.of(checkpoint.description.config).is_small
+    is_compiled = machine.device == "cpu" and is_small and settings.backend != "eager"
     if settings.kv_dtype != "auto" and precision == "float32" and not is_compiled:
         raise Refusal(
             f"kv_dtype is {settings.kv_dtype}, and {checkpoint.name} in float32 on {machine.name} "
-            "keeps keys and values in float32: set kv_dtype to auto, or precision to 16 bits or "
-            "int8."
+            "keeps keys and values in float32: only a small model on the forward path cpu-compiled "
+            "can narrow them. Set kv_dtype to auto, or precision to bfloat16 or int8."
         )
     if settings.precision != "auto":
         because = message("why.precision_asked", precision=precision)

@@ -240,10 +240,12 @@ def test_a_16_bit_cache_is_refused_where_it_would_stay_in_32(
     machine(cpu=64)
     said = refusal(model=str(full_size), precision="float32", kv_dtype="bfloat16")
     assert "kv_dtype is bfloat16" in said
-    assert "set kv_dtype to auto" in said
+    assert "Set kv_dtype to auto" in said
+    said = refusal(model=str(tiny), backend="eager", kv_dtype="bfloat16")
+    assert "Set kv_dtype to auto" in said
     machine(gpu=16)
     said = refusal(model=str(tiny), precision="float32", kv_dtype="bfloat16")
-    assert "set kv_dtype to auto" in said
+    assert "Set kv_dtype to auto" in said
 
 
 def test_more_streams_are_a_reason_for_int8(full_size: Path, machine: Any) -> None:

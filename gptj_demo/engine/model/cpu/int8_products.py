@@ -37,7 +37,7 @@ USES_TILES = allow_tiles()
 _PART_OUTPUTS = 1024
 """Outputs that a thread takes at a time; half of them are whole panels too."""
 
-_PANELS = 2  # that are multiplied together
+_PANELS = 2  # that AMX multiplies together; outputs are padded to whole pairs
 
 # The largest code, of which both bytes have a sign, and the most that a row's codes may add up to
 # without their signs: times 128, the largest weight, it stays within 32 bits.
@@ -47,9 +47,9 @@ _CODES_IN_ALL = 16_000_000
 # Rows of codes begin in different sets of the caches, though widths are powers of two.
 _ROW_PADDING = 64
 
-# The second cache has room for a block of the codes and for what is fetched ahead of the weights.
-# The width is multiplied in long blocks where all codes stay in the cache. The sums of so many
-# outputs are kept meanwhile.
+# Products are computed in blocks of the width, so that a block's codes and the prefetched weights
+# fit into the second-level cache. Blocks are long if all codes fit. The sums of so many outputs are
+# kept until the last block.
 _CODES_IN_CACHE, _BLOCK, _LONG_BLOCK, _OUTPUTS_IN_CACHE = 1 << 18, 1024, 4096, 256
 
 _ROWS_TO_ENCODE = 8  # that a thread takes at a time
@@ -159,7 +159,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
 def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
     """x [rows, width] as `codes` (int16, may be wider) times a step for each row.
 
-    Codes are so small that the 32-bit sums of the products cannot overflow.
+    The codes are limited so that the 32-bit sums of their products cannot overflow.
     """
     width = x.shape[1]
     for row in range(begin, end):
@@ -240,7 +240,7 @@ class Matrix(NamedTuple):
     def in_halves(cls, weight: torch.Tensor, bias: torch.Tensor) -> Matrix:
         """A product with 16-bit weights, as two products of 8 bits: the upper halves of the weights
         give the first half of the outputs, the lower halves the second, and the caller adds them.
-        Each half is filled up to whole panels."""
+        The outputs of each half are padded with zeros to a whole number of panels."""
         outputs, width = weight.shape
         filled = _filled(outputs)
         matrix = cls._empty(2 * filled, width)
