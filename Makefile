@@ -68,6 +68,7 @@ bench-small: .venv/bench.done .venv/openvino.done  ## the sample model against t
 	$(BIN)/python benchmarks/page.py --save
 	$(BIN)/python benchmarks/grid.py --save
 	$(BIN)/python benchmarks/prefixes.py --save
+	$(BIN)/python benchmarks/speculation.py --save
 
 bench-real-size: .venv/bench.done .venv/openvino.done  ## GPT-J 6B with random weights: 31 GB of disk, 16 GB of memory
 	$(BIN)/python benchmarks/real_size.py --save
