@@ -202,14 +202,6 @@ def guidance(figures: Mapping[str, Any]) -> str:
     )
 
 
-SPECULATION = {
-    "sample model, prompt lookup": "Sample model, prompt lookup as it runs by default, "
-    "relative to none. `row cost` is what one more token costs, in passes of one:\n",
-    "sample model, draft model": "Sample model with a draft model as it runs by default, "
-    "relative to none, and the share of drafted tokens that are right if every pass drafts:\n",
-}
-
-
 def speculation(figures: Mapping[str, Any]) -> str:
     parts = ["## Speculation\n"]
     if real := figures.get("int8 at real layer sizes"):
@@ -218,9 +210,24 @@ def speculation(figures: Mapping[str, Any]) -> str:
         rows = [[chance, drafted[chance], speed] for chance, speed in speeds.items()]
         parts.append(title + "that is right with a given chance, speed relative to none:\n")
         parts.append(table(["chance", "drafted a pass", "speed"], rows))
-    for name, title in SPECULATION.items():
-        if name in figures:
-            parts += [title, table(["", "figure"], list(figures[name].items()))]
+    if sample := figures.get("sample model, prompt lookup"):
+        parts += [
+            "Sample model, prompt lookup as it runs by default, speed relative to none. One more "
+            f"token costs {sample['row cost']:.2f} of a pass of one. In int8 at the sizes of 6B it "
+            "costs about 0.05. The last column is computed for that, from the same texts:\n",
+            table(
+                ["text", "speed", "computed for 6B"],
+                [[text, *both.values()] for text, both in sample["texts"].items()],
+            ),
+            "Prose:\n",
+            table(["streams", "speed"], list(sample["prose"].items())),
+        ]
+    if draft := figures.get("sample model, draft model"):
+        parts += [
+            "Sample model with a draft model as it runs by default, relative to none, and the "
+            "share of drafted tokens that are right if every pass drafts:\n",
+            table(["", "figure"], list(draft.items())),
+        ]
     return "\n".join(parts)
 
 

@@ -8,9 +8,10 @@ text and is right with a chance of 0.5, 0.7 or 0.9 drafts a fixed number of toke
 of a few, and nothing at a chance of 0, as prompt lookup then does. The time of a pass over 1 to 9
 tokens of a sequence says what they cost.
 
-On the sample model: prompt lookup as it runs by default, for a list, code and a table at several
-temperatures, and for prose at 1, 8 and 32 streams. With a draft model, by default that of the
-sample model: how often a drafted token is right, what it costs, and the speed as it runs by
+On the sample model: prompt lookup as it runs by default, for a list, code, a table and a Retry at
+several temperatures, and for prose at 1, 8 and 32 streams; and what its drafts would gain if they
+were verified at the cost that they have at GPT-J 6B's sizes. With a draft model, by default that of
+the sample model: how often a drafted token is right, what it costs, and the speed as it runs by
 default. Both engines write the same texts, which is checked, and take turns in running first.
 """
 
@@ -42,11 +43,16 @@ STREAMS = (1, 8, 32)
 SAMPLE_DRAFT = Path(__file__).resolve().parent.parent / "assets" / "sample-draft"
 PARTS = ("real", "sample", "draft")
 TEMPERATURES = (0.0, 0.5, 0.8)
+OPENING = "Once upon a time there was a king who had"
+RETRY = "Retry"
 TEXTS = {
     "list": "".join(f"{n}. The king gave the boy an apple.\n" for n in range(1, 9)),
     "code": "".join(f"if name == 'b{n}': return the_box_of(name, {n})\n" for n in range(1, 9)),
     "table": "".join(f"| gold | {n} | the old king | yes |\n" for n in range(1, 9)),
+    RETRY: OPENING,
 }
+ROW_COST = 0.05
+"""What one more token of a sequence costs in int8 at GPT-J 6B's sizes, in passes of one."""
 
 
 class Timed:
@@ -55,7 +61,7 @@ class Timed:
     def __init__(self, settings: Settings) -> None:
         self.engine = load_engine(settings)
         self.speculation = self.engine._runner.speculation
-        self._request_id = 0
+        self._request_id = self._visitors = 0
 
     def run(
         self,
@@ -64,16 +70,20 @@ class Timed:
         *,
         drafts: bool,
         ends: list[Finished] | None = None,
+        seed: int = 0,
+        visitor: str | None = None,
     ) -> tuple[float, list[list[int]]]:
         """Tokens a second after each one's first, and the tokens of the prompts.
 
-        The last events are added to `ends`.
+        The seeds of the prompts begin with `seed`. The last events are added to `ends`.
         """
         self.engine._runner.speculation = self.speculation if drafts else None
         first = self._request_id + 1
         for number, prompt in enumerate(prompts):
             self._request_id += 1
-            self.engine.submit(Submit(self._request_id, tuple(prompt), params, seed=number))
+            self.engine.submit(
+                Submit(self._request_id, tuple(prompt), params, seed=seed + number, visitor=visitor)
+            )
         texts: dict[int, list[int]] = {}
         begin, at_begin = 0.0, 0
         while not self.engine.is_idle:
@@ -88,18 +98,32 @@ class Timed:
         written = [texts[first + number] for number in range(len(prompts))]
         return (sum(map(len, written)) - at_begin) / seconds, written
 
+    def new_visitor(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> str:
+        """A visitor who has had the prompts continued."""
+        self._visitors += 1
+        visitor = f"visitor {self._visitors}"
+        self.run(prompts, params, drafts=True, visitor=visitor)
+        return visitor
+
 
 def compare(
-    timed: Timed, prompts: Sequence[Sequence[int]], params: SamplingParams, rounds: int
+    timed: Timed,
+    prompts: Sequence[Sequence[int]],
+    params: SamplingParams,
+    rounds: int,
+    *,
+    is_retry: bool = False,
 ) -> float:
     """Speed with drafts relative to without: the median of twice as many runs as rounds.
 
-    The engine that runs first alternates, because the second run is often a little slower.
+    The engine that runs first alternates, because the second run is often a little slower. For a
+    Retry, a visitor has had the prompts continued before, with other seeds.
     """
     ratios = []
     for number in range(2 * rounds):
+        visitor, seed = (timed.new_visitor(prompts, params), 1000) if is_retry else (None, 0)
         ran = {
-            drafts: timed.run(prompts, params, drafts=drafts)
+            drafts: timed.run(prompts, params, drafts=drafts, seed=seed, visitor=visitor)
             for drafts in ((False, True), (True, False))[number % 2]
         }
         (without, expected), (with_drafts, written) = ran[False], ran[True]
@@ -164,20 +188,39 @@ def measure_sample_model(tokens: int, rounds: int) -> dict[str, Any]:
     with endless_model() as folder:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         timed = Timed(Settings(model=str(folder), max_streams=max(STREAMS)))
-    figures: dict[str, Any] = {"row cost": timed.speculation.row_cost}
+    texts: dict[str, dict[str, float]] = {}
     for name, text in TEXTS.items():
-        prompt = tokenizer.encode(text).ids
+        prompts = [tokenizer.encode(text).ids]
         for temperature in TEMPERATURES:
             note(f"speculation: {name} at temperature {temperature}")
             params = SamplingParams(max_new_tokens=tokens, temperature=temperature)
-            figures[f"{name}, temperature {temperature}"] = compare(timed, [prompt], params, rounds)
-    opening = tokenizer.encode("Once upon a time there was a king who had").ids
+            is_retry = name == RETRY
+            texts[f"{name}, temperature {temperature}"] = {
+                "speed": compare(timed, prompts, params, rounds, is_retry=is_retry),
+                "computed": tokens_of_passes(timed, prompts, params, is_retry=is_retry),
+            }
+    streams_of_prose: dict[str, float] = {}
+    opening = tokenizer.encode(OPENING).ids
     for streams in STREAMS:
         note(f"speculation: prose, {streams} streams")
         prompts = [[*opening, 100 + number] for number in range(streams)]
         params = SamplingParams(max_new_tokens=tokens)
-        figures[f"prose, {streams} streams"] = compare(timed, prompts, params, rounds)
-    return figures
+        streams_of_prose[str(streams)] = compare(timed, prompts, params, rounds)
+    return {"row cost": timed.speculation.row_cost, "texts": texts, "prose": streams_of_prose}
+
+
+def tokens_of_passes(
+    timed: Timed, prompts: Sequence[Sequence[int]], params: SamplingParams, *, is_retry: bool
+) -> float:
+    """Tokens in the time of a pass of one, if one more token costs ROW_COST; computed."""
+    before, timed.speculation.row_cost = timed.speculation.row_cost, ROW_COST
+    visitor, seed = (timed.new_visitor(prompts, params), 1000) if is_retry else (None, 0)
+    ends: list[Finished] = []
+    timed.run(prompts, params, drafts=True, ends=ends, seed=seed, visitor=visitor)
+    timed.speculation.row_cost = before
+    drafted, accepted = drafted_by(ends, "lookup")
+    tokens = sum(end.completion_tokens for end in ends)
+    return tokens / (tokens - accepted + ROW_COST * drafted)
 
 
 def measure_draft(draft: Path, tokens: int, rounds: int) -> dict[str, Any]:
@@ -190,7 +233,7 @@ def measure_draft(draft: Path, tokens: int, rounds: int) -> dict[str, Any]:
     by_default = timed.speculation
     _, model = by_default._drafters
     figures: dict[str, Any] = {"a drafted token costs, passes": model.cost(1)}
-    opening = tokenizer.encode("Once upon a time there was a king who had").ids
+    opening = tokenizer.encode(OPENING).ids
     params = SamplingParams(max_new_tokens=tokens)
     for streams in (1, 8):
         note(f"speculation: draft model, {streams} streams")
@@ -242,7 +285,12 @@ def main() -> None:
     if "sample" in parts:
         sample = measure_sample_model(arguments.sample_tokens, arguments.rounds)
         figures["sample model, prompt lookup"] = sample
-        print_table("Sample model, prompt lookup", ["", "with / without"], list(sample.items()))
+        print_table(
+            f"Sample model, prompt lookup; one more token costs {sample['row cost']:.2f} of a pass",
+            ["", "with / without", f"computed for {ROW_COST}"],
+            [[text, *both.values()] for text, both in sample["texts"].items()],
+        )
+        print_table("Prose", ["streams", "with / without"], list(sample["prose"].items()))
     if "draft" in parts:
         drafting = measure_draft(arguments.draft, arguments.sample_tokens, arguments.rounds)
         figures["sample model, draft model"] = drafting
