@@ -97,7 +97,10 @@ class Speculation:
         """The tokens to verify after the newest one of each running sequence."""
         # of a cost: the chance that outweighs it, by the tokens that as much time gives without
         outweighing = _MARGIN * len(rows) / (1 + self.row_cost * (len(rows) - 1))
+        verifying = self.row_cost * outweighing
         proposals = [Proposal([], "") for _ in rows]
+        if verifying > _MOST_LIKELY:
+            return proposals
         chosen: dict[Drafter, list[int]] = {}
         most = []
         for number, (row, sampler) in enumerate(zip(rows, samplers, strict=True)):
@@ -105,7 +108,7 @@ class Speculation:
             left = sampler.params.max_new_tokens - len(row.generated_token_ids)
             most.append(min(MOST_DRAFTED, left - 1, context_length - row.length - 1))
             most_likely = _MOST_LIKELY if sampler.greedy else _MOST_LIKELY_SAMPLED
-            if most[-1] <= 0 or self.row_cost * outweighing > most_likely:
+            if most[-1] <= 0 or verifying > most_likely:
                 continue
 
             gains = [
@@ -115,7 +118,7 @@ class Speculation:
             best = self._drafters[gains.index(max(gains))]
             chosen.setdefault(best, []).append(number)
         for drafter, numbers in chosen.items():
-            least = (self.row_cost + drafter.cost(len(numbers))) * outweighing
+            least = verifying + drafter.cost(len(numbers)) * outweighing
             drafts = drafter.draft(
                 [rows[number] for number in numbers],
                 [samplers[number] for number in numbers],
