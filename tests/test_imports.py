@@ -155,7 +155,7 @@ RANKS = [
     ("gptj_demo.engine.sampling.control",),
     ("gptj_demo.engine.sampling.row",),
     ("gptj_demo.engine.sampling.select",),
-    ("gptj_demo.engine.sampling.numba_code",),
+    ("gptj_demo.engine.sampling.numba_code", "gptj_demo.engine.model.cpu.layers"),
     (
         "gptj_demo.engine.sampling.compiled",
         "gptj_demo.engine.sampling.guides",
@@ -175,6 +175,7 @@ RANKS = [
         "gptj_demo.engine.page_pool",
         "gptj_demo.engine.model.linear",
         "gptj_demo.engine.model.rotary",
+        "gptj_demo.engine.model.cpu.exact",
         "gptj_demo.engine.model.cpu.int8_kernels",
         "gptj_demo.engine.model.cpu.threads",
         "gptj_demo.engine.model.cpu.vectors",

@@ -103,3 +103,23 @@ def test_with_a_16_bit_cache_logits_change_little_and_not_with_the_rows_beside()
         assert torch.equal(decoded[0], prefilled[position])
     two = Rows([tokens[-1], tokens[-1]], [0, len(tokens) - 1], [0, 1])
     assert torch.equal(narrow.logits(narrow.decode(cache, two))[1], prefilled[-1])
+
+
+@pytest.mark.parametrize("length", [33, 50])
+@torch.inference_mode()
+def test_a_prompt_read_by_several_threads_has_the_bits_of_one_and_of_decoding(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [(7 * n) % 100 for n in range(length)]
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(compiled, "available_cores", lambda cores=cores: cores)
+        model = built(make_model(), "cpu-compiled")
+        cache = model.make_cache(2)
+        found.append(model.prefill(cache, Chunk(tokens, 1, 0)))
+        found.append(cache.storage[:, :, cache.tables[1]])
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+    for position, token in enumerate(tokens):
+        decoded = model.decode(cache, Rows([token], [position], [0]))
+        assert torch.equal(decoded[0], found[0][position])

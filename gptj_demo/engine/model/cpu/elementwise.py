@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import int32, njit, types
 from numba.extending import intrinsic, overload
 
+from gptj_demo.engine.model.cpu.exact import multiply_add, sum_of, sum_of_squares
 from gptj_demo.engine.model.cpu.vectors import as_float
 
 _LOG2_E = np.float32(1.44269504)
@@ -26,15 +27,14 @@ def exp(x: Any) -> Any:
     The reduction and polynomial of the Cephes library's `expf`.
     """
     x = max(x, _LEAST_EXPONENT)
-    power = np.floor(x * _LOG2_E + np.float32(0.5))
-    r = x - power * _LN_2_HIGH - power * _LN_2_LOW
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    p = p * r * r + r + np.float32(1.0)
+    power = np.floor(multiply_add(x, _LOG2_E, np.float32(0.5)))
+    r = multiply_add(-power, _LN_2_LOW, multiply_add(-power, _LN_2_HIGH, x))
+    p = multiply_add(np.float32(1.9875691500e-4), r, np.float32(1.3981999507e-3))
+    p = multiply_add(p, r, np.float32(8.3334519073e-3))
+    p = multiply_add(p, r, np.float32(4.1665795894e-2))
+    p = multiply_add(p, r, np.float32(1.6666665459e-1))
+    p = multiply_add(p, r, np.float32(5.0000001201e-1))
+    p = multiply_add(p, r * r, r + np.float32(1.0))
     bits = int32((int32(power) + int32(127)) << int32(23))
     return p * as_float(bits)
 
@@ -42,7 +42,7 @@ def exp(x: Any) -> Any:
 @njit(inline="always")
 def gelu(x: Any) -> Any:
     """GPT-J's activation: x * sigmoid(2 u), by the exponential of a number that is not positive."""
-    u = _GELU * (x + np.float32(0.044715) * x * x * x)
+    u = _GELU * multiply_add(np.float32(0.044715) * x, x * x, x)
     e = exp(-abs(u))
     return x * (np.float32(1.0) if u > 0 else e) / (np.float32(1.0) + e)
 
@@ -52,29 +52,30 @@ def rotate(x: Any, cosine: Any, sine: Any) -> None:
     """Rotary position embedding of one head, in place; see `rotary`."""
     for pair in range(cosine.shape[0]):
         even, odd = x[2 * pair], x[2 * pair + 1]
-        x[2 * pair] = even * cosine[pair] - odd * sine[pair]
-        x[2 * pair + 1] = even * sine[pair] + odd * cosine[pair]
+        x[2 * pair] = multiply_add(even, cosine[pair], -(odd * sine[pair]))
+        x[2 * pair + 1] = multiply_add(even, sine[pair], odd * cosine[pair])
 
 
-@njit(fastmath={"reassoc", "contract", "nsz"}, error_model="numpy", cache=True, nogil=True)
+@njit(fastmath={"nnan", "nsz", "reassoc"}, inline="never", cache=True, nogil=True)
+def largest(scores: Any, length: int) -> Any:
+    """The largest of the first scores; any number where one of them is none, which then shows."""
+    peak = np.float32(-np.inf)
+    for j in range(length):
+        peak = max(peak, scores[j])
+    return peak
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
 def layer_norm(hidden: Any, weight: Any, bias: Any, epsilon: float, normed: Any) -> None:
     """normed[:rows] = the layer norm of `hidden` [rows, d_model], each row by itself."""
     d_model = weight.shape[0]
     for row in range(hidden.shape[0]):
         entering, leaving = hidden[row], normed[row]
-        total = np.float32(0.0)
+        mean = sum_of(entering, d_model) / np.float32(d_model)
+        variance = sum_of_squares(entering, d_model, mean) / np.float32(d_model)
+        scale = np.float32(1.0) / np.float32(math.sqrt(variance + np.float32(epsilon)))
         for i in range(d_model):
-            total += entering[i]
-        mean = total / np.float32(d_model)
-        squares = np.float32(0.0)
-        for i in range(d_model):
-            difference = entering[i] - mean
-            squares += difference * difference
-        scale = np.float32(1.0) / np.float32(
-            math.sqrt(squares / np.float32(d_model) + np.float32(epsilon))
-        )
-        for i in range(d_model):
-            leaving[i] = (entering[i] - mean) * scale * weight[i] + bias[i]
+            leaving[i] = multiply_add((entering[i] - mean) * scale, weight[i], bias[i])
 
 
 @intrinsic

@@ -13,7 +13,15 @@ from numba import njit
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
-from gptj_demo.engine.model.cpu.elementwise import exp, gelu, layer_norm, rotate, store
+from gptj_demo.engine.model.cpu.elementwise import (
+    exp,
+    gelu,
+    largest,
+    layer_norm,
+    rotate,
+    store,
+)
+from gptj_demo.engine.model.cpu.exact import sum_of
 from gptj_demo.engine.model.cpu.int8_products import USES_TILES, Matrix, multiply_into
 from gptj_demo.engine.model.cpu.threads import Threads
 from gptj_demo.engine.model.cpu.vectors import LANES, dot_keys, mix_values
@@ -24,7 +32,6 @@ from gptj_demo.pages import PAGE_TOKENS
 
 logger = logging.getLogger(__name__)
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
 _PART_HEADS = 2  # that a thread takes at a time
 _ROWS = 4  # of one slot that attend together
 _ONE, _MANY = (0,), (0,) * _ROWS
@@ -56,18 +63,13 @@ def _rotate_and_store(
         store(value, storage[heads + head, page, in_page])
 
 
-@njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", cache=True, nogil=True)
 def _softmax(scores: Any, scale: Any) -> Any:
     """Replace scores by exp((score - the largest) * scale); returns 1 / their sum."""
-    peak = np.float32(-np.inf)
+    peak = largest(scores, scores.shape[0])
     for j in range(scores.shape[0]):
-        peak = max(peak, scores[j])
-    mass = np.float32(0.0)
-    for j in range(scores.shape[0]):
-        share = exp((scores[j] - peak) * scale)
-        scores[j] = share
-        mass += share
-    return np.float32(1.0) / mass
+        scores[j] = exp((scores[j] - peak) * scale)
+    return np.float32(1.0) / sum_of(scores, scores.shape[0])
 
 
 @njit(error_model="numpy", cache=True, nogil=True)

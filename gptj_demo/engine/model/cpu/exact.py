@@ -1,0 +1,103 @@
+"""Arithmetic of compiled code that no optimization changes: fused multiply-adds and sums.
+
+Compilers choose between `a * b + c` in one rounding and in two, and the order of a sum, where they
+are allowed to, and choose differently for copies of a function. A prompt's tokens and generated ones
+go through different copies. Functions that use this must not have numba's `fastmath`, which would
+allow it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_LANES = 16
+_FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
+_VECTOR = ir.VectorType(_FLOAT, _LANES)
+
+
+@intrinsic
+def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c of float32, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _fused(builder, *arguments)
+
+    number = types.float32
+    return number(number, number, number), generate
+
+
+@intrinsic
+def sum_of(typing_context: Any, x: Any, length: Any) -> Any:
+    """The sum of the first entries of x, float32 and contiguous, always in the same order."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, length = arguments
+        return _add_up(context, builder, signature.args[0], x, length, builder.fadd)
+
+    return types.float32(x, types.intp), generate
+
+
+@intrinsic
+def sum_of_squares(typing_context: Any, x: Any, length: Any, mean: Any) -> Any:
+    """The sum of (entry - mean)² of the first entries of x, likewise."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, length, mean = arguments
+
+        def add(total: Any, entry: Any) -> Any:
+            means = mean if entry.type == _FLOAT else _spread(builder, mean)
+            difference = builder.fsub(entry, means)
+            return _fused(builder, difference, difference, total)
+
+        return _add_up(context, builder, signature.args[0], x, length, add)
+
+    return types.float32(x, types.intp, types.float32), generate
+
+
+def _add_up(
+    context: Any, builder: Any, kind: Any, x: Any, length: Any, add: Callable[[Any, Any], Any]
+) -> Any:
+    """The lanes of whole vectors, then their sum, then one after another what is left."""
+    array = context.make_array(kind)(context, builder, x)
+    start = cgutils.get_item_pointer(context, builder, kind, array, [_INDEX(0)])
+    whole = builder.and_(length, _INDEX(-_LANES))
+    lanes = cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * _LANES))
+    with cgutils.for_range_slice(builder, _INDEX(0), whole, _INDEX(_LANES)) as (at, _):
+        place = builder.bitcast(builder.gep(start, [at]), _VECTOR.as_pointer())
+        builder.store(add(builder.load(lanes), builder.load(place, align=4)), lanes)
+    total = cgutils.alloca_once_value(builder, _sum(builder, builder.load(lanes)))
+    with cgutils.for_range_slice(builder, whole, length, _INDEX(1)) as (at, _):
+        entry = builder.load(builder.gep(start, [at]))
+        builder.store(add(builder.load(total), entry), total)
+    return builder.load(total)
+
+
+def _sum(builder: Any, vector: Any) -> Any:
+    """The sum of a vector's lanes, halved again and again."""
+    half = _LANES // 2
+    while half:
+        places = [(lane + half) % _LANES for lane in range(_LANES)]
+        indices = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), places)
+        moved = builder.shuffle_vector(vector, ir.Constant(_VECTOR, ir.Undefined), indices)
+        vector = builder.fadd(vector, moved)
+        half //= 2
+    return builder.extract_element(vector, ir.IntType(32)(0))
+
+
+def _spread(builder: Any, number: Any) -> Any:
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    name = "llvm.fma.f32" if a.type == _FLOAT else f"llvm.fma.v{_LANES}f32"
+    signature = ir.FunctionType(a.type, [a.type] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [a, b, c])

@@ -1,0 +1,251 @@
+"""Compiled functions of whole layers in fp32, for `CompiledModel`.
+
+The sums of a row are always computed in the same order. So a row's results are the same to the last
+bit beside any other rows, and a prompt's tokens have the results of generated ones.
+
+A layer has two halves. `enter_layer` computes queries, keys and values, and stores the last two;
+`leave_layer` attends to what is stored. Rows of a prompt may be spread over threads within a half.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from gptj_demo.engine.model.cpu.elementwise import (
+    exp,
+    gelu,
+    largest,
+    layer_norm,
+    rotate,
+    store,
+)
+from gptj_demo.engine.model.cpu.exact import sum_of
+from gptj_demo.engine.model.cpu.vectors import MOST_ROWS, dot_keys, mix_values, multiply_panel
+from gptj_demo.pages import PAGE_TOKENS
+
+TILE = 64
+"""Rows that go through the model together: what they need in between stays in the cache."""
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _multiply(x: Any, rows: int, weight: Any, bias: Any, out: Any) -> None:
+    """out[:rows] = x[:rows] @ weight + bias, as `multiply_panel` has them, panel by panel."""
+    for panel in range(weight.shape[0]):
+        for row in range(0, rows, MOST_ROWS):
+            multiply_panel(x, row, min(MOST_ROWS, rows - row), weight, panel, bias, out)
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _store(
+    fused: Any,
+    storage: Any,
+    tables: Any,
+    slots: Any,
+    positions: Any,
+    cosines: Any,
+    sines: Any,
+) -> None:
+    """Turn queries and keys by their positions, and store keys and values.
+
+    `fused` [.., 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
+    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache, fp32 or
+    the bits of bfloat16, and `tables` [slots, ..] has the pages of the slots. `cosines` and `sines`
+    are [context, rotary_dim / 2].
+    """
+    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
+    d_model = heads * head_dim
+    for row in range(slots.shape[0]):
+        table, position = tables[slots[row]], positions[row]
+        page, in_page = table[position // PAGE_TOKENS], position % PAGE_TOKENS
+        # slices first: indices that are sums would be checked for being negative, one by one
+        cosine, sine = cosines[position], sines[position]
+        for head in range(2 * heads):  # queries, then keys
+            turned = fused[row, head * head_dim : (head + 1) * head_dim]
+            rotate(turned, cosine, sine)
+        for head in range(2 * heads):
+            stored = storage[head, page, in_page]
+            at = d_model + head * head_dim
+            made = fused[row, at : at + head_dim]
+            store(made, stored)
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _attend(
+    fused: Any,
+    storage: Any,
+    tables: Any,
+    slots: Any,
+    positions: Any,
+    joined: Any,
+    scores: Any,
+    lanes: Any,
+    vectors: Any,
+) -> None:
+    """Attention of rows whose keys and values are stored, and the MLP's activation.
+
+    Arguments are as in `_store`. `joined` [.., d_model + d_ff] takes mixed values and activations,
+    `scores` [1, context] is room to work in; `lanes` and `vectors` make up head_dim.
+    """
+    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
+    d_model = heads * head_dim
+    d_ff = joined.shape[1] - d_model
+    scale = np.float32(1.0 / math.sqrt(head_dim))
+    for row in range(slots.shape[0]):
+        table, length = tables[slots[row]], positions[row] + 1
+        for head in range(heads):
+            at = head * head_dim
+            query = fused[row : row + 1, at : at + head_dim]
+            dot_keys(query, storage, table, head, 0, length, scores, (0,), lanes, vectors)
+            weights = scores[0]
+            peak = largest(weights, length)
+            for j in range(length):
+                weights[j] = exp((weights[j] - peak) * scale)
+            mass = sum_of(weights, length)
+            mixed = joined[row : row + 1, at : at + head_dim]
+            for i in range(head_dim):  # a slice that is assigned takes a second to compile
+                mixed[0, i] = np.float32(0.0)
+            of_values = heads + head
+            mix_values(scores, storage, table, of_values, 0, length, mixed, (0,), lanes, vectors)
+            inverse = np.float32(1.0) / mass
+            for i in range(head_dim):
+                mixed[0, i] *= inverse
+        entering, activated = fused[row, 3 * d_model :], joined[row, d_model:]
+        for i in range(d_ff):
+            activated[i] = gelu(entering[i])
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def enter_layer(
+    hidden: Any,
+    slots: Any,
+    positions: Any,
+    norm_weight: Any,
+    norm_bias: Any,
+    weight: Any,
+    bias: Any,
+    storage: Any,
+    tables: Any,
+    cosines: Any,
+    sines: Any,
+    epsilon: float,
+    normed: Any,
+    fused: Any,
+) -> None:
+    """A layer's norm and first product of up to TILE rows of `hidden` [rows, d_model].
+
+    Queries, and what the MLP activates, are left in `fused`; keys and values are stored.
+    """
+    layer_norm(hidden, norm_weight, norm_bias, epsilon, normed)
+    _multiply(normed, hidden.shape[0], weight, bias, fused)
+    _store(fused, storage, tables, slots, positions, cosines, sines)
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def leave_layer(
+    hidden: Any,
+    slots: Any,
+    positions: Any,
+    weight: Any,
+    bias: Any,
+    storage: Any,
+    tables: Any,
+    lanes: Any,
+    vectors: Any,
+    fused: Any,
+    joined: Any,
+    added: Any,
+    scores: Any,
+) -> None:
+    """Attention, activation and second product of rows that have entered, added to `hidden`."""
+    _attend(fused, storage, tables, slots, positions, joined, scores, lanes, vectors)
+    _multiply(joined, hidden.shape[0], weight, bias, added)
+    for row in range(hidden.shape[0]):
+        for i in range(hidden.shape[1]):
+            hidden[row, i] += added[row, i]
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def run_layers(
+    token_ids: Any,
+    slots: Any,
+    positions: Any,
+    embedding: Any,
+    norm_weight: Any,
+    norm_bias: Any,
+    weight_in: Any,
+    bias_in: Any,
+    weight_out: Any,
+    bias_out: Any,
+    storage: Any,
+    tables: Any,
+    cosines: Any,
+    sines: Any,
+    epsilon: float,
+    lanes: Any,
+    vectors: Any,
+    room: Any,
+    hidden: Any,
+) -> None:
+    """All layers, for as many rows at a time as `room` has: see `CompiledModel`."""
+    normed, fused, joined, added, scores = room
+    for begin in range(0, token_ids.shape[0], TILE):
+        end = min(begin + TILE, token_ids.shape[0])
+        part, own_slots, own_positions = hidden[begin:end], slots[begin:end], positions[begin:end]
+        for row in range(end - begin):
+            embedded = embedding[token_ids[begin + row]]
+            for i in range(embedded.shape[0]):
+                part[row, i] = embedded[i]
+        for layer in range(weight_in.shape[0]):
+            enter_layer(
+                part,
+                own_slots,
+                own_positions,
+                norm_weight[layer],
+                norm_bias[layer],
+                weight_in[layer],
+                bias_in[layer],
+                storage[layer],
+                tables,
+                cosines,
+                sines,
+                epsilon,
+                normed,
+                fused,
+            )
+            leave_layer(
+                part,
+                own_slots,
+                own_positions,
+                weight_out[layer],
+                bias_out[layer],
+                storage[layer],
+                tables,
+                lanes,
+                vectors,
+                fused,
+                joined,
+                added,
+                scores,
+            )
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def compute_logits(
+    hidden: Any,
+    norm_weight: Any,
+    norm_bias: Any,
+    epsilon: float,
+    weight: Any,
+    bias: Any,
+    normed: Any,
+    out: Any,
+) -> None:
+    """The last norm and the head: `out` is [rows, panels * PANEL]."""
+    for begin in range(0, hidden.shape[0], TILE):
+        end = min(begin + TILE, hidden.shape[0])
+        layer_norm(hidden[begin:end], norm_weight, norm_bias, epsilon, normed)
+        _multiply(normed, end - begin, weight, bias, out[begin:end])
