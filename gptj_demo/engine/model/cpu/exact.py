@@ -1,9 +1,9 @@
 """Arithmetic of compiled code that no optimization changes: fused multiply-adds and sums.
 
-Compilers choose between `a * b + c` in one rounding and in two, and the order of a sum, where they
-are allowed to, and choose differently for copies of a function. A prompt's tokens and generated ones
-go through different copies. Functions that use this must not have numba's `fastmath`, which would
-allow it again.
+Where they are allowed to, compilers choose between `a * b + c` in one rounding and in two, and the
+order of a sum, and choose differently for copies of a function. A prompt's tokens and generated
+ones go through different copies. Functions that use this must not have numba's `fastmath`, which
+would allow it again.
 """
 
 from __future__ import annotations
