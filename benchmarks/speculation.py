@@ -114,10 +114,10 @@ def compare(
     *,
     is_retry: bool = False,
 ) -> float:
-    """Speed with drafts relative to without: the median of twice as many runs as rounds.
+    """Speed with drafts divided by speed without: the median of 2 * `rounds` pairs of runs.
 
-    The engine that runs first alternates, because the second run is often a little slower. For a
-    Retry, a visitor has had the prompts continued before, with other seeds.
+    The engine that runs first alternates, because the second run is often a little slower. With
+    `is_retry`, the same visitor has generated from the prompts before, with other seeds.
     """
     ratios = []
     for number in range(2 * rounds):

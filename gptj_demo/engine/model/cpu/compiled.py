@@ -116,7 +116,7 @@ class CompiledModel(ForwardModel):
     def _run_halves(
         self, cache: KVCache, token_ids: np.ndarray, slots: np.ndarray, positions: np.ndarray
     ) -> torch.Tensor:
-        """What `_run_layers` does, of one slot: the threads share the rows of half a layer."""
+        """Like `_run_layers`, for tokens of one slot; the threads share each half of a layer."""
         hidden = self._embedding[token_ids]
         storage, tables = _pages(cache)
         fused = np.empty((len(hidden), self._rooms[0][1].shape[1]), np.float32)

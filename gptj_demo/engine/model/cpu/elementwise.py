@@ -13,6 +13,7 @@ from numba.extending import intrinsic, overload
 
 from gptj_demo.engine.model.cpu.exact import multiply_add, sum_of, sum_of_squares
 from gptj_demo.engine.model.cpu.vectors import as_float
+from gptj_demo.pages import PAGE_TOKENS
 
 _LOG2_E = np.float32(1.44269504)
 _LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -107,3 +108,35 @@ def _choose_store(x: Any, stored: Any) -> Any:
             )
 
     return as_it_is if stored.dtype == types.float32 else rounded
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def rotate_and_store(
+    fused: Any,
+    storage: Any,
+    tables: Any,
+    slots: Any,
+    positions: Any,
+    cosines: Any,
+    sines: Any,
+    head: int,
+) -> None:
+    """Rotate a head's queries and keys by their positions, and store its keys and values.
+
+    `fused` [rows, 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
+    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache, fp32 or
+    the bits of bfloat16, and `tables` [slots, ..] has the pages of the slots. `cosines` and `sines`
+    are [context, rotary_dim / 2].
+    """
+    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
+    d_model, at = heads * head_dim, head * head_dim
+    for row in range(slots.shape[0]):
+        position = positions[row]
+        query = fused[row, at : at + head_dim]
+        key = fused[row, d_model + at : d_model + at + head_dim]
+        value = fused[row, 2 * d_model + at : 2 * d_model + at + head_dim]
+        page, in_page = tables[slots[row], position // PAGE_TOKENS], position % PAGE_TOKENS
+        rotate(query, cosines[position], sines[position])
+        rotate(key, cosines[position], sines[position])
+        store(key, storage[head, page, in_page])
+        store(value, storage[heads + head, page, in_page])

@@ -1,4 +1,4 @@
-"""Arithmetic of compiled code that no optimization changes: fused multiply-adds and sums.
+"""Fused multiply-adds and sums for compiled code, with a result that is defined to the last bit.
 
 Where they are allowed to, compilers choose between `a * b + c` in one rounding and in two, and the
 order of a sum, and choose differently for copies of a function. A prompt's tokens and generated
@@ -16,6 +16,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from gptj_demo.engine.model.cpu.llvm import fuse, spread, sum_lanes
+
 _LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, _LANES)
@@ -26,7 +28,7 @@ def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c of float32, rounded once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _fused(builder, *arguments)
+        return fuse(builder, *arguments)
 
     number = types.float32
     return number(number, number, number), generate
@@ -51,9 +53,9 @@ def sum_of_squares(typing_context: Any, x: Any, length: Any, mean: Any) -> Any:
         x, length, mean = arguments
 
         def add(total: Any, entry: Any) -> Any:
-            means = mean if entry.type == _FLOAT else _spread(builder, mean)
+            means = mean if entry.type == _FLOAT else spread(builder, mean, _LANES)
             difference = builder.fsub(entry, means)
-            return _fused(builder, difference, difference, total)
+            return fuse(builder, difference, difference, total)
 
         return _add_up(context, builder, signature.args[0], x, length, add)
 
@@ -71,33 +73,8 @@ def _add_up(
     with cgutils.for_range_slice(builder, _INDEX(0), whole, _INDEX(_LANES)) as (at, _):
         place = builder.bitcast(builder.gep(start, [at]), _VECTOR.as_pointer())
         builder.store(add(builder.load(lanes), builder.load(place, align=4)), lanes)
-    total = cgutils.alloca_once_value(builder, _sum(builder, builder.load(lanes)))
+    total = cgutils.alloca_once_value(builder, sum_lanes(builder, builder.load(lanes)))
     with cgutils.for_range_slice(builder, whole, length, _INDEX(1)) as (at, _):
         entry = builder.load(builder.gep(start, [at]))
         builder.store(add(builder.load(total), entry), total)
     return builder.load(total)
-
-
-def _sum(builder: Any, vector: Any) -> Any:
-    """The sum of a vector's lanes, halved again and again."""
-    half = _LANES // 2
-    while half:
-        places = [(lane + half) % _LANES for lane in range(_LANES)]
-        indices = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), places)
-        moved = builder.shuffle_vector(vector, ir.Constant(_VECTOR, ir.Undefined), indices)
-        vector = builder.fadd(vector, moved)
-        half //= 2
-    return builder.extract_element(vector, ir.IntType(32)(0))
-
-
-def _spread(builder: Any, number: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
-    return builder.shuffle_vector(first, undefined, zeros)
-
-
-def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    name = "llvm.fma.f32" if a.type == _FLOAT else f"llvm.fma.v{_LANES}f32"
-    signature = ir.FunctionType(a.type, [a.type] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [a, b, c])

@@ -13,14 +13,7 @@ from numba import njit
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
-from gptj_demo.engine.model.cpu.elementwise import (
-    exp,
-    gelu,
-    largest,
-    layer_norm,
-    rotate,
-    store,
-)
+from gptj_demo.engine.model.cpu.elementwise import exp, gelu, largest, layer_norm, rotate_and_store
 from gptj_demo.engine.model.cpu.exact import sum_of
 from gptj_demo.engine.model.cpu.int8_products import USES_TILES, Matrix, multiply_into
 from gptj_demo.engine.model.cpu.threads import Threads
@@ -28,39 +21,12 @@ from gptj_demo.engine.model.cpu.vectors import LANES, dot_keys, mix_values
 from gptj_demo.engine.model.fusing import take_ends, take_int8_layers
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.rotary import rotation_table
-from gptj_demo.pages import PAGE_TOKENS
 
 logger = logging.getLogger(__name__)
 
 _PART_HEADS = 2  # that a thread takes at a time
 _ROWS = 4  # of one slot that attend together
 _ONE, _MANY = (0,), (0,) * _ROWS
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def _rotate_and_store(
-    fused: Any,
-    storage: Any,
-    tables: Any,
-    slots: Any,
-    positions: Any,
-    cosines: Any,
-    sines: Any,
-    head: int,
-) -> None:
-    """Rotate a head's queries and keys, and put its keys and values into the cache."""
-    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
-    d_model, at = heads * head_dim, head * head_dim
-    for row in range(slots.shape[0]):
-        position = positions[row]
-        query = fused[row, at : at + head_dim]
-        key = fused[row, d_model + at : d_model + at + head_dim]
-        value = fused[row, 2 * d_model + at : 2 * d_model + at + head_dim]
-        page, in_page = tables[slots[row], position // PAGE_TOKENS], position % PAGE_TOKENS
-        rotate(query, cosines[position], sines[position])
-        rotate(key, cosines[position], sines[position])
-        store(key, storage[head, page, in_page])
-        store(value, storage[heads + head, page, in_page])
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -113,7 +79,7 @@ def _attend(
     scores = np.empty((_ROWS, cosines.shape[0]), np.float32)
     inverses = np.empty(_ROWS, np.float32)
     for head in range(begin, end):
-        _rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
+        rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
         at, of_values = head * head_dim, heads + head
         row = 0
         while row < rows:

@@ -1,7 +1,7 @@
-"""Compiled functions of whole layers in fp32, for `CompiledModel`.
+"""The compiled functions that `CompiledModel` calls: a layer's halves, all layers, the logits.
 
-The sums of a row are always computed in the same order. So a row's results are the same to the last
-bit beside any other rows, and a prompt's tokens have the results of generated ones.
+Each sum has a fixed order. So the results of a row do not depend on the other rows, and a token has
+the same results in a prompt and as a generated token, to the last bit.
 
 A layer has two halves. `enter_layer` computes queries, keys and values, and stores the last two;
 `leave_layer` attends to what is stored. Rows of a prompt may be spread over threads within a half.
@@ -15,17 +15,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from gptj_demo.engine.model.cpu.elementwise import (
-    exp,
-    gelu,
-    largest,
-    layer_norm,
-    rotate,
-    store,
-)
+from gptj_demo.engine.model.cpu.elementwise import exp, gelu, largest, layer_norm, rotate_and_store
 from gptj_demo.engine.model.cpu.exact import sum_of
 from gptj_demo.engine.model.cpu.vectors import MOST_ROWS, dot_keys, mix_values, multiply_panel
-from gptj_demo.pages import PAGE_TOKENS
 
 TILE = 64
 """Rows that go through the model together: what they need in between stays in the cache."""
@@ -37,40 +29,6 @@ def _multiply(x: Any, rows: int, weight: Any, bias: Any, out: Any) -> None:
     for panel in range(weight.shape[0]):
         for row in range(0, rows, MOST_ROWS):
             multiply_panel(x, row, min(MOST_ROWS, rows - row), weight, panel, bias, out)
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def _store(
-    fused: Any,
-    storage: Any,
-    tables: Any,
-    slots: Any,
-    positions: Any,
-    cosines: Any,
-    sines: Any,
-) -> None:
-    """Turn queries and keys by their positions, and store keys and values.
-
-    `fused` [.., 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
-    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache, fp32 or
-    the bits of bfloat16, and `tables` [slots, ..] has the pages of the slots. `cosines` and `sines`
-    are [context, rotary_dim / 2].
-    """
-    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
-    d_model = heads * head_dim
-    for row in range(slots.shape[0]):
-        table, position = tables[slots[row]], positions[row]
-        page, in_page = table[position // PAGE_TOKENS], position % PAGE_TOKENS
-        # slices first: indices that are sums would be checked for being negative, one by one
-        cosine, sine = cosines[position], sines[position]
-        for head in range(2 * heads):  # queries, then keys
-            turned = fused[row, head * head_dim : (head + 1) * head_dim]
-            rotate(turned, cosine, sine)
-        for head in range(2 * heads):
-            stored = storage[head, page, in_page]
-            at = d_model + head * head_dim
-            made = fused[row, at : at + head_dim]
-            store(made, stored)
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -87,8 +45,8 @@ def _attend(
 ) -> None:
     """Attention of rows whose keys and values are stored, and the MLP's activation.
 
-    Arguments are as in `_store`. `joined` [.., d_model + d_ff] takes mixed values and activations,
-    `scores` [1, context] is room to work in; `lanes` and `vectors` make up head_dim.
+    Arguments are as in `rotate_and_store`. `joined` [.., d_model + d_ff] takes mixed values and
+    activations, `scores` [1, context] is room to work in; `lanes` and `vectors` make up head_dim.
     """
     heads, head_dim = storage.shape[0] // 2, storage.shape[3]
     d_model = heads * head_dim
@@ -141,7 +99,8 @@ def enter_layer(
     """
     layer_norm(hidden, norm_weight, norm_bias, epsilon, normed)
     _multiply(normed, hidden.shape[0], weight, bias, fused)
-    _store(fused, storage, tables, slots, positions, cosines, sines)
+    for head in range(storage.shape[0] // 2):
+        rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
 
 
 @njit(error_model="numpy", cache=True, nogil=True)

@@ -20,6 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from gptj_demo.engine.model.cpu.llvm import fuse, spread, sum_lanes
 from gptj_demo.pages import PAGE_TOKENS
 
 _FEATURES = binding.get_host_cpu_features()
@@ -42,8 +43,8 @@ MOST_ROWS = 8 if _FEATURES.get("avx512f") else 3
 _REGISTERS = 24 if _FEATURES.get("avx512f") else 6
 """Vectors of sums that stay in registers."""
 
-# Keys and values that are prefetched stay out of AMD's larger caches, which the weights need more.
-# 3 stands for all caches, 0 for the first alone.
+# The caches that keys and values are prefetched into: 3 for all, 0 for the first alone. AMD's other
+# caches are left to the weights.
 _LOCALITY = 0 if binding.get_host_cpu_name().startswith("znver") else 3
 
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
@@ -126,7 +127,7 @@ def _multiply_block(
         here = builder.mul(loop.index, _INDEX(PANEL))
         vectors = [_load_wide(builder, weights, builder.add(here, lane)) for lane in lanes]
         for row, own in zip(inputs, sums, strict=True):
-            factor = _spread(builder, builder.load(builder.gep(row, [loop.index])), LANES)
+            factor = spread(builder, builder.load(builder.gep(row, [loop.index])), LANES)
             for total, vector in zip(own, vectors, strict=True):
                 _accumulate(builder, total, factor, vector)
     for place, own in zip(places, sums, strict=True):
@@ -177,11 +178,11 @@ def dot_keys(
             for number, offset in enumerate(offsets):
                 vector = _load_stored(builder, key, offset, lanes_type.count)
                 totals = [
-                    _multiply_add(builder, query[number], vector, total)
+                    fuse(builder, query[number], vector, total)
                     for query, total in zip(own, totals, strict=True)
                 ]
             for total, result in zip(totals, results, strict=True):
-                builder.store(_sum(builder, total), builder.gep(result, [position]))
+                builder.store(sum_lanes(builder, total), builder.gep(result, [position]))
         return context.get_dummy_value()
 
     number = types.intp
@@ -233,7 +234,7 @@ def mix_values(
                 read = [_load_stored(builder, value, offset, lanes_type.count) for offset in part]
                 for row, at in places:
                     weight = builder.load(builder.gep(factors[row], [position]))
-                    factor = _spread(builder, weight, lanes_type.count)
+                    factor = spread(builder, weight, lanes_type.count)
                     _accumulate(builder, sums[row][at], factor, read[at])
             for row, at in places:
                 _store(builder, builder.load(sums[row][at]), results[row], part[at])
@@ -354,33 +355,5 @@ def _fetch(builder: Any, row: Any, offsets: list[Any]) -> None:
         builder.call(function, [place, number(0), number(_LOCALITY), number(1)])  # to read, data
 
 
-def _spread(builder: Any, number: Any, lanes: int) -> Any:
-    """A vector of one number."""
-    undefined = ir.Constant(ir.VectorType(_FLOAT, lanes), ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    return builder.shuffle_vector(first, undefined, zeros)
-
-
-def _multiply_add(builder: Any, one: Any, other: Any, added: Any) -> Any:
-    signature = ir.FunctionType(one.type, [one.type] * 3)
-    name = f"llvm.fma.v{one.type.count}f32"
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
-    return builder.call(function, [one, other, added])
-
-
 def _accumulate(builder: Any, total: Any, one: Any, other: Any) -> None:
-    builder.store(_multiply_add(builder, one, other, builder.load(total)), total)
-
-
-def _sum(builder: Any, vector: Any) -> Any:
-    """The sum of a vector's lanes, halved again and again."""
-    lanes = vector.type.count
-    undefined = ir.Constant(vector.type, ir.Undefined)
-    half = lanes // 2
-    while half:
-        moved = [(lane + half) % lanes for lane in range(lanes)]
-        places = ir.Constant(ir.VectorType(ir.IntType(32), lanes), moved)
-        vector = builder.fadd(vector, builder.shuffle_vector(vector, undefined, places))
-        half //= 2
-    return builder.extract_element(vector, ir.IntType(32)(0))
+    builder.store(fuse(builder, one, other, builder.load(total)), total)
