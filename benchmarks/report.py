@@ -206,13 +206,15 @@ def speculation(figures: Mapping[str, Any]) -> str:
     parts = ["## Speculation\n"]
     if real := figures.get("int8 at real layer sizes"):
         speeds, drafted = real["speed, relative"], real["drafted a pass"]
-        title = f"GPT-J 6B's layers in int8, {figures['layers']} of 28. One stream, with a drafter "
+        title = f"One stream in int8, with {figures['layers']} of GPT-J 6B's 28 layers. The tokens "
         rows = [[chance, drafted[chance], speed] for chance, speed in speeds.items()]
-        parts.append(title + "that is right with a given chance, speed relative to none:\n")
+        parts.append(
+            title + "are drafted correctly with the given chance. Speed without drafts is 1:\n"
+        )
         parts.append(table(["chance", "drafted a pass", "speed"], rows))
     if sample := figures.get("sample model, prompt lookup"):
         parts += [
-            "Sample model, prompt lookup as it runs by default, speed relative to none. One more "
+            "Sample model with prompt lookup; speed without drafts is 1. One more "
             f"token costs {sample['row cost']:.2f} of a pass of one. In int8 at the sizes of 6B it "
             "costs about 0.05. The last column is computed for that, from the same texts:\n",
             table(
@@ -224,8 +226,8 @@ def speculation(figures: Mapping[str, Any]) -> str:
         ]
     if draft := figures.get("sample model, draft model"):
         parts += [
-            "Sample model with a draft model as it runs by default, relative to none, and the "
-            "share of drafted tokens that are right if every pass drafts:\n",
+            "Sample model with a draft model. The speed is with the default settings, and without "
+            "drafts it is 1. The share of correct tokens is measured with drafts in each pass:\n",
             table(["", "figure"], list(draft.items())),
         ]
     return "\n".join(parts)
