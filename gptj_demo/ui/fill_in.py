@@ -79,7 +79,7 @@ class FillIn:
             async with aclosing(self._rank(drafts, rest)) as lines:
                 async for line in lines:
                     yield line
-            drafts.sort(key=_merit)
+            drafts = rank(drafts)
         yield "".join(self._told(drafts))
 
     async def _write(self, drafts: list[Draft]) -> AsyncGenerator[str, None]:
@@ -140,7 +140,8 @@ class FillIn:
             said = message("fill.unranked", message=end.message)
             if draft.score is not None:
                 logprob = f"{draft.score.mean_logprob:.2f}".replace("-", "\N{MINUS SIGN}")
-                said = message("fill.chosen", place=place + 1, count=DRAFTS, logprob=logprob)
+                ranked = 1 + next(i for i, one in enumerate(drafts) if one.text == draft.text)
+                said = message("fill.chosen", place=ranked, count=DRAFTS, logprob=logprob)
             lines.append(
                 record(
                     "finished",
@@ -155,6 +156,17 @@ class FillIn:
                 )
             )
         return lines
+
+
+def rank(drafts: list[Draft]) -> list[Draft]:
+    """The drafts, best first; those that repeat the text of a better one follow all others."""
+    texts: set[str] = set()
+    different: list[Draft] = []
+    repeated: list[Draft] = []
+    for draft in sorted(drafts, key=_merit):
+        (repeated if draft.text in texts else different).append(draft)
+        texts.add(draft.text)
+    return different + repeated
 
 
 def _failed(draft: Draft) -> bool:

@@ -71,6 +71,18 @@ def test_a_draft_is_filled_in_that_makes_what_follows_likely(visitor: Visitor) -
     assert person.text.endswith(f".{AFTER}")
 
 
+def test_equal_drafts_share_their_place(visitor: Visitor) -> None:
+    person = visitor
+    person.set_number("Length", "6")
+    person.set_number("Temperature", "0")
+    person.write(BEFORE + AFTER)
+    put_caret(person, len(BEFORE))
+    person.button("Fill in").click()
+    person.finished()
+    expect(person.status_line).to_contain_text("Ranked 1 of 8 drafts")
+    expect(person.page.locator(".results .card")).to_have_count(3)
+
+
 def test_the_persons_words_stay_wherever_a_text_is_to_end(scripted: tuple[Visitor, Script]) -> None:
     person, script = scripted
     drafts = [" went out. He met", " saw it. Then", " slept. Or"]
