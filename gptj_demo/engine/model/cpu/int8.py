@@ -15,6 +15,7 @@ from transformers import GPTJForCausalLM
 from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
 from gptj_demo.engine.model.cpu.elementwise import exp, gelu, largest, layer_norm, rotate_and_store
 from gptj_demo.engine.model.cpu.exact import sum_of
+from gptj_demo.engine.model.cpu.int8_kernels import HAS_LONG_VECTORS
 from gptj_demo.engine.model.cpu.int8_products import USES_TILES, Matrix, multiply_into
 from gptj_demo.engine.model.cpu.threads import Threads
 from gptj_demo.engine.model.cpu.vectors import LANES, dot_keys, mix_values
@@ -156,8 +157,9 @@ class Int8CpuModel(ForwardModel):
         lanes = math.gcd(shape.head_dim, LANES)
         self._head_shape = (0,) * lanes, (0,) * (shape.head_dim // lanes)
         self._threads = Threads(torch.get_num_threads())
-        if USES_TILES:  # which multiply so many rows in about the time of 32 by vectors
-            self.prefill_budget = 128
+        # The others wait for a step, so it is short; but reading the weights should be a small part
+        # of its time. AMX's tiles multiply 128 rows in about the time of 32 by vectors.
+        self.prefill_budget = 128 if USES_TILES else 64 if HAS_LONG_VECTORS else 32
         logger.info("8-bit products: %s", "AMX's tiles" if USES_TILES else "vectors")
 
     @property

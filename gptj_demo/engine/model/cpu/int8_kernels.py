@@ -31,7 +31,10 @@ HAS_TILES = {"+amx-tile", "+amx-int8"} <= set(_FEATURES)
 TILE_ROWS, TILE_DEPTH = 16, 64
 """Rows of codes in a tile, and bytes of each: their part of the width."""
 
-ROWS = 8 if "+avx512bw" in _FEATURES else 3
+HAS_LONG_VECTORS = "+avx512bw" in _FEATURES
+"""Whether vectors have 512 bits, and products of 16-bit integers."""
+
+ROWS = 8 if HAS_LONG_VECTORS else 3
 """Rows whose sums stay in registers."""
 
 # The width is read in two parts at the same time: a single stream uses less of the memory's
@@ -97,7 +100,7 @@ def multiply_rows(
         indices = [plane, first_row, first]
         start = cgutils.get_item_pointer(context, builder, codes_type, array, indices)
         start = builder.ptrtoint(start, _I64)
-        if "+avx512bw" in _FEATURES:  # LLVM makes one instruction of it and the sum, where there is
+        if HAS_LONG_VECTORS:  # LLVM makes one instruction of it and the sum, where there is
             lanes, name = 32, "llvm.x86.avx512.pmaddw.d.512"
         elif "+avx2" in _FEATURES:
             lanes, name = 16, "llvm.x86.avx2.pmadd.wd"
