@@ -156,6 +156,7 @@ RANKS = [
     ("gptj_demo.engine.sampling.row",),
     ("gptj_demo.engine.sampling.select",),
     ("gptj_demo.engine.sampling.numba_code", "gptj_demo.engine.model.cpu.layers"),
+    ("gptj_demo.engine.model.cpu.attention",),
     (
         "gptj_demo.engine.sampling.compiled",
         "gptj_demo.engine.sampling.guides",

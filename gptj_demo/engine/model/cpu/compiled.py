@@ -79,10 +79,7 @@ class CompiledModel(ForwardModel):
         widths = shape.d_model, self._layers[3].shape[1], width, self._layers[5].shape[1]
         self._threads = Threads(available_cores())
         self._rooms: list[Room] = [
-            (
-                *(np.zeros((TILE, width), dtype=np.float32) for width in widths),
-                np.zeros((1, rotation.shape[0]), dtype=np.float32),
-            )
+            tuple(np.zeros((TILE, width), dtype=np.float32) for width in widths)
             for _ in range(self._threads.count)
         ]
 

@@ -73,7 +73,8 @@ def _add_up(
     with cgutils.for_range_slice(builder, _INDEX(0), whole, _INDEX(_LANES)) as (at, _):
         place = builder.bitcast(builder.gep(start, [at]), _VECTOR.as_pointer())
         builder.store(add(builder.load(lanes), builder.load(place, align=4)), lanes)
-    total = cgutils.alloca_once_value(builder, sum_lanes(builder, builder.load(lanes)))
+    sums = sum_lanes(builder, [builder.load(lanes)])
+    total = cgutils.alloca_once_value(builder, builder.extract_element(sums, _INDEX(0)))
     with cgutils.for_range_slice(builder, whole, length, _INDEX(1)) as (at, _):
         entry = builder.load(builder.gep(start, [at]))
         builder.store(add(builder.load(total), entry), total)

@@ -13,12 +13,12 @@ from numba import njit
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
-from gptj_demo.engine.model.cpu.elementwise import exp, gelu, largest, layer_norm, rotate_and_store
-from gptj_demo.engine.model.cpu.exact import sum_of
+from gptj_demo.engine.model.cpu.attention import attend
+from gptj_demo.engine.model.cpu.elementwise import gelu, layer_norm, rotate_and_store
 from gptj_demo.engine.model.cpu.int8_kernels import HAS_LONG_VECTORS
 from gptj_demo.engine.model.cpu.int8_products import USES_TILES, Matrix, multiply_into
 from gptj_demo.engine.model.cpu.threads import Threads
-from gptj_demo.engine.model.cpu.vectors import LANES, dot_keys, mix_values
+from gptj_demo.engine.model.cpu.vectors import LANES
 from gptj_demo.engine.model.fusing import take_ends, take_int8_layers
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.rotary import rotation_table
@@ -26,32 +26,10 @@ from gptj_demo.engine.model.rotary import rotation_table
 logger = logging.getLogger(__name__)
 
 _PART_HEADS = 2  # that a thread takes at a time
-_ROWS = 4  # of one slot that attend together
-_ONE, _MANY = (0,), (0,) * _ROWS
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
-def _softmax(scores: Any, scale: Any) -> Any:
-    """Replace scores by exp((score - the largest) * scale); returns 1 / their sum."""
-    peak = largest(scores, scores.shape[0])
-    for j in range(scores.shape[0]):
-        scores[j] = exp((scores[j] - peak) * scale)
-    return np.float32(1.0) / sum_of(scores, scores.shape[0])
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def _rows_together(slots: Any, positions: Any, row: int) -> int:
-    """_ROWS where the rows from `row` on are neighbours in one slot, else 1."""
-    if row + _ROWS > slots.shape[0]:
-        return 1
-    for i in range(1, _ROWS):
-        if slots[row + i] != slots[row] or positions[row + i] != positions[row] + i:
-            return 1
-    return _ROWS
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def _attend(
+def _between(
     fused: Any,
     storage: Any,
     tables: Any,
@@ -74,44 +52,11 @@ def _attend(
     positions where they share a slot. `lanes` and `vectors` make up head_dim. `mixed`
     [rows, d_model] and `activated` [rows, d_ff] take the results.
     """
-    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
-    rows, d_model, d_ff = slots.shape[0], heads * head_dim, activated.shape[1]
-    scale = np.float32(1.0 / math.sqrt(head_dim))
-    scores = np.empty((_ROWS, cosines.shape[0]), np.float32)
-    inverses = np.empty(_ROWS, np.float32)
+    heads, rows, d_ff = storage.shape[0] // 2, slots.shape[0], activated.shape[1]
+    d_model = heads * storage.shape[3]
     for head in range(begin, end):
         rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
-        at, of_values = head * head_dim, heads + head
-        row = 0
-        while row < rows:
-            count = _rows_together(slots, positions, row)
-            table, own = tables[slots[row]], positions[row] + 1
-            queries = fused[row : row + count, at : at + head_dim]
-            out = mixed[row : row + count, at : at + head_dim]
-            # what all of the rows attend to is read once; a row's sums have the same order
-            if count == _ROWS:
-                dot_keys(queries, storage, table, head, 0, own, scores, _MANY, lanes, vectors)
-            else:
-                dot_keys(queries, storage, table, head, 0, own, scores, _ONE, lanes, vectors)
-            for i in range(1, count):
-                last, to = queries[i:], scores[i:]
-                dot_keys(last, storage, table, head, own, own + i, to, _ONE, lanes, vectors)
-            for i in range(count):
-                inverses[i] = _softmax(scores[i, : own + i], scale)
-            for i in range(count):
-                for j in range(head_dim):  # a slice that is assigned takes long to compile
-                    out[i, j] = np.float32(0.0)
-            if count == _ROWS:
-                mix_values(scores, storage, table, of_values, 0, own, out, _MANY, lanes, vectors)
-            else:
-                mix_values(scores, storage, table, of_values, 0, own, out, _ONE, lanes, vectors)
-            for i in range(1, count):
-                last, to = scores[i:], out[i:]
-                mix_values(last, storage, table, of_values, own, own + i, to, _ONE, lanes, vectors)
-            for i in range(count):
-                for j in range(head_dim):
-                    out[i, j] *= inverses[i]
-            row += count
+    attend(fused, storage, tables, slots, positions, lanes, vectors, mixed, begin, end)
     left, right = begin * d_ff // heads, end * d_ff // heads
     for row in range(rows):
         entering = fused[row, 3 * d_model + left : 3 * d_model + right]
@@ -193,7 +138,7 @@ class Int8CpuModel(ForwardModel):
         for number, (norm, first, attention, mlp) in enumerate(self._layers):
             multiply_into(fused, self._threads, (self._normed(rows, norm), first))
             self._threads.run(
-                _attend, heads, _PART_HEADS, fused, stored[number], *at, mixed, activated
+                _between, heads, _PART_HEADS, fused, stored[number], *at, mixed, activated
             )
             both = (mixed, attention), (activated, mlp)
             multiply_into(rows, self._threads, *both, is_added=True)

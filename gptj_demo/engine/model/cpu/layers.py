@@ -9,15 +9,13 @@ A layer has two halves. `enter_layer` computes queries, keys and values, and sto
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 from numba import njit
 
-from gptj_demo.engine.model.cpu.elementwise import exp, gelu, largest, layer_norm, rotate_and_store
-from gptj_demo.engine.model.cpu.exact import sum_of
-from gptj_demo.engine.model.cpu.vectors import MOST_ROWS, dot_keys, mix_values, multiply_panel
+from gptj_demo.engine.model.cpu.attention import attend
+from gptj_demo.engine.model.cpu.elementwise import gelu, layer_norm, rotate_and_store
+from gptj_demo.engine.model.cpu.vectors import MOST_ROWS, multiply_panel
 
 TILE = 64
 """Rows that go through the model together: what they need in between stays in the cache."""
@@ -29,51 +27,6 @@ def _multiply(x: Any, rows: int, weight: Any, bias: Any, out: Any) -> None:
     for panel in range(weight.shape[0]):
         for row in range(0, rows, MOST_ROWS):
             multiply_panel(x, row, min(MOST_ROWS, rows - row), weight, panel, bias, out)
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def _attend(
-    fused: Any,
-    storage: Any,
-    tables: Any,
-    slots: Any,
-    positions: Any,
-    joined: Any,
-    scores: Any,
-    lanes: Any,
-    vectors: Any,
-) -> None:
-    """Attention of rows whose keys and values are stored, and the MLP's activation.
-
-    Arguments are as in `rotate_and_store`. `joined` [.., d_model + d_ff] takes mixed values and
-    activations, `scores` [1, context] is room to work in; `lanes` and `vectors` make up head_dim.
-    """
-    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
-    d_model = heads * head_dim
-    d_ff = joined.shape[1] - d_model
-    scale = np.float32(1.0 / math.sqrt(head_dim))
-    for row in range(slots.shape[0]):
-        table, length = tables[slots[row]], positions[row] + 1
-        for head in range(heads):
-            at = head * head_dim
-            query = fused[row : row + 1, at : at + head_dim]
-            dot_keys(query, storage, table, head, 0, length, scores, (0,), lanes, vectors)
-            weights = scores[0]
-            peak = largest(weights, length)
-            for j in range(length):
-                weights[j] = exp((weights[j] - peak) * scale)
-            mass = sum_of(weights, length)
-            mixed = joined[row : row + 1, at : at + head_dim]
-            for i in range(head_dim):  # a slice that is assigned takes a second to compile
-                mixed[0, i] = np.float32(0.0)
-            of_values = heads + head
-            mix_values(scores, storage, table, of_values, 0, length, mixed, (0,), lanes, vectors)
-            inverse = np.float32(1.0) / mass
-            for i in range(head_dim):
-                mixed[0, i] *= inverse
-        entering, activated = fused[row, 3 * d_model :], joined[row, d_model:]
-        for i in range(d_ff):
-            activated[i] = gelu(entering[i])
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -117,10 +70,17 @@ def leave_layer(
     fused: Any,
     joined: Any,
     added: Any,
-    scores: Any,
 ) -> None:
-    """Attention, activation and second product of rows that have entered, added to `hidden`."""
-    _attend(fused, storage, tables, slots, positions, joined, scores, lanes, vectors)
+    """Attention, activation and second product of rows that have entered, added to `hidden`.
+
+    What the second product multiplies is put together in `joined` [.., d_model + d_ff].
+    """
+    heads, d_model = storage.shape[0] // 2, hidden.shape[1]
+    attend(fused, storage, tables, slots, positions, lanes, vectors, joined, 0, heads)
+    for row in range(hidden.shape[0]):
+        entering, activated = fused[row, 3 * d_model :], joined[row, d_model:]
+        for i in range(activated.shape[0]):
+            activated[i] = gelu(entering[i])
     _multiply(joined, hidden.shape[0], weight, bias, added)
     for row in range(hidden.shape[0]):
         for i in range(hidden.shape[1]):
@@ -150,7 +110,7 @@ def run_layers(
     hidden: Any,
 ) -> None:
     """All layers, for as many rows at a time as `room` has: see `CompiledModel`."""
-    normed, fused, joined, added, scores = room
+    normed, fused, joined, added = room
     for begin in range(0, token_ids.shape[0], TILE):
         end = min(begin + TILE, token_ids.shape[0])
         part, own_slots, own_positions = hidden[begin:end], slots[begin:end], positions[begin:end]
@@ -188,7 +148,6 @@ def run_layers(
                 fused,
                 joined,
                 added,
-                scores,
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -14,7 +15,7 @@ def spread(builder: Any, number: Any, lanes: int) -> Any:
     """A vector of one number."""
     undefined = ir.Constant(ir.VectorType(ir.FloatType(), lanes), ir.Undefined)
     first = builder.insert_element(undefined, number, _INDEX(0))
-    zeros = ir.Constant(ir.VectorType(_INDEX, lanes), [0] * lanes)
+    zeros = ir.Constant(_indices(lanes), [0] * lanes)
     return builder.shuffle_vector(first, undefined, zeros)
 
 
@@ -26,14 +27,60 @@ def fuse(builder: Any, one: Any, other: Any, added: Any) -> Any:
     return builder.call(function, [one, other, added])
 
 
-def sum_lanes(builder: Any, vector: Any) -> Any:
-    """The sum of a vector's lanes, halved again and again."""
-    lanes = vector.type.count
-    undefined = ir.Constant(vector.type, ir.Undefined)
+def sum_lanes(builder: Any, vectors: list[Any]) -> Any:
+    """A vector of the sum of each vector's lanes. The number of vectors is a power of two, and at
+    most that of their lanes.
+
+    Each sum adds the halves of what there is, again and again, whatever is summed beside it.
+    """
+    kind, count = vectors[0].type, len(vectors)
+
+    def add_halves(joined: list[Any], lower: list[int], upper: list[int]) -> Any:
+        one, *other = joined
+        undefined = ir.Constant(one.type, ir.Undefined)
+        halves = [
+            builder.shuffle_vector(
+                one, other[0] if other else undefined, ir.Constant(_indices(len(lanes)), lanes)
+            )
+            for lanes in (lower, upper)
+        ]
+        return builder.fadd(*halves)
+
+    def keep_lower(joined: list[list[int]], lower: list[int], upper: list[int]) -> list[int]:
+        lanes = [number for one in joined for number in one]
+        return [lanes[lane] for lane in lower]
+
+    # which sum comes out in which lane: so the vectors go in in the order that puts them right
+    taken = _fold([[number] * kind.count for number in range(count)], kind.count, keep_lower)
+    ordered = [vectors[taken.index(number)] for number in range(count)]
+    return _fold(ordered, kind.count, add_halves)
+
+
+def _fold(vectors: list[Any], lanes: int, join: Callable[..., Any]) -> Any:
+    """Join the lower and upper halves of vectors, of two together while there are several.
+
+    The lanes are taken so that processors have one instruction for it: in any order down to a half
+    of four, and below within each four.
+    """
     half = lanes // 2
     while half:
-        moved = [(lane + half) % lanes for lane in range(lanes)]
-        places = ir.Constant(ir.VectorType(_INDEX, lanes), moved)
-        vector = builder.fadd(vector, builder.shuffle_vector(vector, undefined, places))
-        half //= 2
-    return builder.extract_element(vector, _INDEX(0))
+        chunk = lanes if half >= 4 else min(4, lanes)
+        together = min(2, len(vectors))
+        lower, upper = (
+            [
+                vector * lanes + begin + lane
+                for begin in range(0, lanes, chunk)
+                for vector in range(together)
+                for lane in range(chunk)
+                if (lane & half != 0) == is_upper
+            ]
+            for is_upper in (False, True)
+        )
+        pairs = len(vectors) // together
+        vectors = [join(vectors[number::pairs], lower, upper) for number in range(pairs)]
+        lanes, half = len(lower), half // 2
+    return vectors[0]
+
+
+def _indices(count: int) -> ir.VectorType:
+    return ir.VectorType(_INDEX, count)

@@ -11,8 +11,7 @@ is widened when it is loaded. Nothing checks bounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
@@ -43,12 +42,18 @@ MOST_ROWS = 8 if _FEATURES.get("avx512f") else 3
 _REGISTERS = 24 if _FEATURES.get("avx512f") else 6
 """Vectors of sums that stay in registers."""
 
+_SUMS = 16 if _FEATURES.get("avx512f") else 4
+"""Of them, those whose lanes are added together."""
+
+_VECTORS_AHEAD = 64
+"""Of keys, that are prefetched together: a processor has room for some requests."""
+
 # The caches that keys and values are prefetched into: 3 for all, 0 for the first alone. AMD's other
 # caches are left to the weights.
 _LOCALITY = 0 if binding.get_host_cpu_name().startswith("znver") else 3
 
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
-_FLOAT_BYTES, _HALF_BYTES = 4, 2
+_FLOAT_BYTES, _HALF_BYTES, _LINE_BYTES = 4, 2, 64
 
 
 @intrinsic
@@ -171,18 +176,23 @@ def dot_keys(
         ]
         results = [_place(context, builder, out_type, out, row) for row in numbers]
         zeros = ir.Constant(ir.VectorType(_FLOAT, lanes_type.count), [0.0] * lanes_type.count)
-        with _each_position(context, builder, pages_type, pages, head, begin, end, width) as place:
-            position, key, later = place
-            _fetch(builder, later, offsets)
-            totals = [zeros for _ in numbers]
+
+        def dot(position: Any, keys: list[Any], later: list[Any]) -> None:
+            totals = [[zeros for _ in keys] for _ in numbers]
             for number, offset in enumerate(offsets):
-                vector = _load_stored(builder, key, offset, lanes_type.count)
-                totals = [
-                    fuse(builder, query[number], vector, total)
-                    for query, total in zip(own, totals, strict=True)
-                ]
-            for total, result in zip(totals, results, strict=True):
-                builder.store(sum_lanes(builder, total), builder.gep(result, [position]))
+                for at, key in enumerate(keys):
+                    _fetch(builder, later[at], offset)
+                    vector = _load_stored(builder, key, offset, lanes_type.count)
+                    for query, of_row in zip(own, totals, strict=True):
+                        of_row[at] = fuse(builder, query[number], vector, of_row[at])
+            for of_row, result in zip(totals, results, strict=True):
+                _store(builder, sum_lanes(builder, of_row), result, position)
+
+        together = max(1, min(_SUMS // len(numbers), lanes_type.count, PAGE_TOKENS))
+        while together > 1 and together * len(offsets) > _VECTORS_AHEAD:
+            together //= 2
+        place = pages_type, pages, head, begin, end, width
+        _each_position(context, builder, *place, dot, together)
         return context.get_dummy_value()
 
     number = types.intp
@@ -226,16 +236,25 @@ def mix_values(
             for row, at in places:
                 before = _load(builder, results[row], part[at], lanes_type.count)
                 builder.store(before, sums[row][at])
-            with _each_position(
-                context, builder, pages_type, pages, head, begin, end, width
-            ) as place:
-                position, value, later = place
-                _fetch(builder, later, part)
-                read = [_load_stored(builder, value, offset, lanes_type.count) for offset in part]
+
+            def mix(
+                position: Any,
+                values: list[Any],
+                later: list[Any],
+                part: list[Any] = part,
+                sums: list[list[Any]] = sums,
+                places: list[tuple[int, int]] = places,
+            ) -> None:
+                for at in part:
+                    _fetch(builder, later[0], at)
+                read = [_load_stored(builder, values[0], at, lanes_type.count) for at in part]
                 for row, at in places:
                     weight = builder.load(builder.gep(factors[row], [position]))
                     factor = spread(builder, weight, lanes_type.count)
                     _accumulate(builder, sums[row][at], factor, read[at])
+
+            place = pages_type, pages, head, begin, end, width
+            _each_position(context, builder, *place, mix)
             for row, at in places:
                 _store(builder, builder.load(sums[row][at]), results[row], part[at])
         return context.get_dummy_value()
@@ -304,7 +323,6 @@ def _store(builder: Any, vector: Any, place: Any, offset: Any) -> None:
     builder.store(vector, pointer).align = _FLOAT_BYTES
 
 
-@contextmanager
 def _each_position(
     context: Any,
     builder: Any,
@@ -314,11 +332,14 @@ def _each_position(
     begin: Any,
     end: Any,
     width: Any,
-) -> Iterator[tuple[Any, Any, Any]]:
+    visit: Callable[[Any, list[Any], list[Any]], None],
+    together: int = 1,
+) -> None:
     """Loop over the positions of a slot from `begin` to `end`, page by page.
 
-    `arrays` are the layer's pages and the slot's table. Yields the position, the place of its row,
-    and that of the row at the same place of the next page.
+    `arrays` are the layer's pages and the slot's table. `visit` gets the first of `together`
+    positions, the places of their rows, and those of the rows at the same places of the next page;
+    at the end of the positions or of a page, it gets them one by one.
     """
     (stored_type, table_type), (stored, table) = array_types, arrays
     table_at = _place(context, builder, table_type, table)
@@ -339,20 +360,32 @@ def _each_position(
         rows, later = rows_of(number), rows_of(builder.add(number, _INDEX(1)))
         from_row = limited(builder.sub(begin, page_begin), _INDEX(0), in_page)
         to_row = limited(builder.sub(end, page_begin), _INDEX(0), in_page)
-        with cgutils.for_range_slice(builder, from_row, to_row, _INDEX(1)) as (row, _):
-            at = builder.mul(row, width)
-            position = builder.add(page_begin, row)
-            yield position, builder.gep(rows, [at]), builder.gep(later, [at])
+        loops = [(from_row, to_row, 1)]
+        if together > 1:
+            left = builder.srem(builder.sub(to_row, from_row), _INDEX(together))
+            whole = builder.sub(to_row, left)
+            loops = [(from_row, whole, together), (whole, to_row, 1)]
+        for start, stop, count in loops:
+            with cgutils.for_range_slice(builder, start, stop, _INDEX(count)) as (row, _):
+                places = [builder.mul(builder.add(row, _INDEX(at)), width) for at in range(count)]
+                visit(
+                    builder.add(page_begin, row),
+                    [builder.gep(rows, [place]) for place in places],
+                    [builder.gep(later, [place]) for place in places],
+                )
 
 
-def _fetch(builder: Any, row: Any, offsets: list[Any]) -> None:
-    """Have a row that is needed a little later brought into the cache."""
+def _fetch(builder: Any, row: Any, offset: Any) -> None:
+    """Have a part of a row that is needed a little later brought into the cache, if a line of the
+    cache begins there."""
+    number_bytes = _FLOAT_BYTES if row.type.pointee == _FLOAT else _HALF_BYTES
+    if offset.constant * number_bytes % _LINE_BYTES:
+        return
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
     function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
-    for offset in offsets:
-        place = builder.bitcast(builder.gep(row, [offset]), byte)
-        builder.call(function, [place, number(0), number(_LOCALITY), number(1)])  # to read, data
+    place = builder.bitcast(builder.gep(row, [offset]), byte)
+    builder.call(function, [place, number(0), number(_LOCALITY), number(1)])  # to read, data
 
 
 def _accumulate(builder: Any, total: Any, one: Any, other: Any) -> None:
