@@ -4,7 +4,8 @@ Each sum has a fixed order. So the results of a row do not depend on the other r
 the same results in a prompt and as a generated token, to the last bit.
 
 A layer has two halves. `enter_layer` computes queries, keys and values, and stores the last two;
-`leave_layer` attends to what is stored. Rows of a prompt may be spread over threads within a half.
+`leave_layer` attends to what is stored. Tokens of a prompt may be spread over threads: all of them
+must have entered a layer before one of them leaves it.
 """
 
 from __future__ import annotations
