@@ -43,10 +43,10 @@ _REGISTERS = 24 if _FEATURES.get("avx512f") else 6
 """Vectors of sums that stay in registers."""
 
 _SUMS = 16 if _FEATURES.get("avx512f") else 4
-"""Of them, those whose lanes are added together."""
+"""Dot products that are computed together: their lanes are added up in fewer instructions."""
 
 _VECTORS_AHEAD = 64
-"""Of keys, that are prefetched together: a processor has room for some requests."""
+"""Vectors of keys that are prefetched at once, at most: processors keep few requests waiting."""
 
 # The caches that keys and values are prefetched into: 3 for all, 0 for the first alone. AMD's other
 # caches are left to the weights.
