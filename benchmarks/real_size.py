@@ -5,12 +5,13 @@
 
 Random weights in float16 are made in a temporary folder (12 GB, removed afterwards), as safetensors
 and, for a second loading, as `.bin` files. Ours in int8 through the worker, its engine in its own
-process; transformers in bfloat16 and with bitsandbytes' int8, and OpenVINO GenAI with weights in
-int8, in processes of their own, one after the other. OpenVINO's weights are exported beforehand,
-which takes 18 GB of disk more. Peak memory is anonymous memory, without the page cache. The
-bandwidth is that of all cores reading memory, on small or large pages, whichever is faster,
-measured before and after each contender. Decoding is given as a share of it: bytes of weights that
-a step reads, times steps a second, divided by the bandwidth.
+process; OpenVINO GenAI with weights in int8; transformers in bfloat16 and with bitsandbytes' int8.
+All run in processes of their own. Ours and OpenVINO are loaded together and asked in turns, since
+the bandwidth of a shared machine changes; transformers' follow one after the other. OpenVINO's
+weights are exported beforehand, which takes 18 GB of disk more. Peak memory is anonymous memory,
+without the page cache. The bandwidth is that of all cores reading memory, on small or large pages,
+whichever is faster, measured before and after each. Decoding is given as a share of it: bytes of
+weights that a step reads, times steps a second, divided by the bandwidth.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -55,6 +56,8 @@ OURS = "ours, int8"
 BFLOAT16 = "transformers, bfloat16"
 BITSANDBYTES = "transformers, bitsandbytes int8"
 OPENVINO = "OpenVINO GenAI, int8"
+PRECISIONS = {BFLOAT16: "bfloat16", BITSANDBYTES: "int8"}
+"""Of transformers' contenders, as its script has them."""
 WEIGHT_BYTES = {OURS: (1, 2), BFLOAT16: (2, 2), BITSANDBYTES: (1, 2), OPENVINO: (1, 1)}
 """Of a weight of a layer, and of the head."""
 OPENVINO_FLAGS = ("--prefix-caching", "--batched-tokens", "2048", "--cache-gb", "2")
@@ -67,8 +70,8 @@ LOADING_PEAK = "peak memory GB, loading"
 EXPORT = "export before loading, s"
 EXPORTING_PEAK = "peak memory GB, exporting"
 
-# relative to the checkpoint in float16
-NEEDED_MEMORY = {BFLOAT16: 1.15, OPENVINO: 0.7}
+# relative to the checkpoint in float16; OpenVINO beside ours
+NEEDED_MEMORY = {BFLOAT16: 1.15, OPENVINO: 1.5}
 EXPORT_DISK = 2.6  # the checkpoint, OpenVINO's float16 and its int8
 
 
@@ -141,64 +144,39 @@ def loading_worker(model: Path) -> Iterator[tuple[Worker, float, MemoryWatch]]:
             worker.stop()
 
 
-Ask = Callable[[Sequence[tuple[int, ...]], int], Sequence[Generation]]
-"""Prompts and a number of new tokens, to what was generated."""
+class Contender(NamedTuple):
+    """A model that is loaded.
+
+    `ask` takes prompts and a number of new tokens, and returns what was generated; `most_streams`
+    of them at a time.
+    """
+
+    ask: Callable[[Sequence[tuple[int, ...]], int], Sequence[Generation]]
+    most_streams: int
 
 
-def measure_texts(ask: Ask, streams: Sequence[int], tokens: int, rounds: int) -> dict[str, Any]:
-    """First tokens, steps of one stream by context, and tokens a second by streams."""
-    generator = random.Random(0)
-    rates: dict[str, list[float]] = {}
-    first, cold, warm = [], [], []
-    for _ in range(rounds):
-        first.append(ask([random_prompt(generator, FIRST_TOKEN_AFTER)], 1)[0].first)
-        for count in streams:
-            prompts = [random_prompt(generator, DECODE_PROMPT_TOKENS) for _ in range(count)]
-            rates.setdefault(str(count), []).append(decode_rate(ask(prompts, tokens)))
-    for _ in range(rounds):
-        prompt = random_prompt(generator, CONTINUE_AFTER)
-        begun = ask([prompt], CONTINUE_TOKENS)[0]
-        cold.append(begun.first)
-        warm.append(ask([(*prompt, *begun.token_ids)], 1)[0].first)
-    steps = {}
-    text = random_prompt(generator, STEP_CONTEXTS[-1])
-    for context in STEP_CONTEXTS:  # each extends the one before, whose prefix is cached
-        steps[STEP.format(context)] = 1e3 * median(ask([text[:context]], STEPS + 1)[0].gaps)
-    return {
-        FIRST: median(first),
-        COLD: median(cold),
-        CONTINUED: median(warm),
-        **steps,
-        "tokens a second": {count: median(values) for count, values in rates.items()},
-    }
-
-
-def measure_ours(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
+@contextlib.contextmanager
+def running_ours(model: Path, figures: dict[str, Any]) -> Iterator[Contender]:
+    """Ours; puts the time and memory that it takes into `figures`."""
     with loading_worker(model) as (worker, load_seconds, watch):
-        loading_peak = watch.peak
+        figures |= {"load s": load_seconds, LOADING_PEAK: watch.peak / 1e9}
         assert worker.model is not None
-        streams = [n for n in STREAMS if n <= worker.model.max_streams]
-        measured = measure_texts(
+        yield Contender(
             lambda prompts, new: asyncio.run(generate_all(worker, prompts, new)),
-            streams,
-            tokens,
-            rounds,
+            worker.model.max_streams,
         )
-    return {
-        "load s": load_seconds,
-        LOADING_PEAK: loading_peak / 1e9,
-        "peak memory GB": watch.peak / 1e9,
-        **measured,
-    }
+        figures["peak memory GB"] = watch.peak / 1e9
 
 
-def measure_openvino(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
+@contextlib.contextmanager
+def running_exported(model: Path, figures: dict[str, Any]) -> Iterator[Contender]:
+    """OpenVINO with the model that it has exported, likewise."""
     with tempfile.TemporaryDirectory(prefix="gptj-openvino-") as folder:
         begin = time.perf_counter()
         exporting = Exporting(model, Path(folder) / "model", "int8")
         with MemoryWatch(lambda: exporting.process.pid) as exporter:
             exported = exporting.wait()
-        export_seconds = time.perf_counter() - begin
+        figures |= {EXPORT: time.perf_counter() - begin, EXPORTING_PEAK: exporter.peak / 1e9}
         begin = time.perf_counter()
         with (
             running_openvino(exported, *OPENVINO_FLAGS) as peer,
@@ -207,16 +185,53 @@ def measure_openvino(model: Path, tokens: int, rounds: int) -> dict[str, Any]:
             peer.wait_until_loaded()
             peer.top_p = 1.0  # as in `generate_all`
             peer.batch([(1, 2, 3)], 4)  # it packs the weights in its first steps
-            load_seconds, loading_peak = time.perf_counter() - begin, watch.peak
-            measured = measure_texts(peer.batch, STREAMS, tokens, rounds)
-    return {
-        EXPORT: export_seconds,
-        EXPORTING_PEAK: exporter.peak / 1e9,
-        "load s": load_seconds,
-        LOADING_PEAK: loading_peak / 1e9,
-        "peak memory GB": watch.peak / 1e9,
-        **measured,
-    }
+            figures |= {"load s": time.perf_counter() - begin, LOADING_PEAK: watch.peak / 1e9}
+            yield Contender(peer.batch, max(STREAMS))
+            figures["peak memory GB"] = watch.peak / 1e9
+
+
+RUNNING = {OURS: running_ours, OPENVINO: running_exported}
+
+
+def measure_in_turns(
+    model: Path, names: Sequence[str], tokens: int, rounds: int
+) -> dict[str, dict[str, Any]]:
+    """By contender: first tokens, steps of one stream by context, and tokens a second by streams.
+
+    Each question is asked to all contenders before the next.
+    """
+    figures: dict[str, dict[str, Any]] = {name: {} for name in names}
+    rates: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    times: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    generator = random.Random(0)
+    with contextlib.ExitStack() as stack:
+        running = {name: stack.enter_context(RUNNING[name](model, figures[name])) for name in names}
+        for _ in range(rounds):
+            prompt = random_prompt(generator, FIRST_TOKEN_AFTER)
+            for name, one in running.items():
+                times[name].setdefault(FIRST, []).append(one.ask([prompt], 1)[0].first)
+            for count in STREAMS:
+                prompts = [random_prompt(generator, DECODE_PROMPT_TOKENS) for _ in range(count)]
+                for name, one in running.items():
+                    if count <= one.most_streams:
+                        rate = decode_rate(one.ask(prompts, tokens))
+                        rates[name].setdefault(str(count), []).append(rate)
+        for _ in range(rounds):
+            prompt = random_prompt(generator, CONTINUE_AFTER)
+            for name, one in running.items():
+                begun = one.ask([prompt], CONTINUE_TOKENS)[0]
+                times[name].setdefault(COLD, []).append(begun.first)
+                continued = one.ask([(*prompt, *begun.token_ids)], 1)[0]
+                times[name].setdefault(CONTINUED, []).append(continued.first)
+        text = random_prompt(generator, STEP_CONTEXTS[-1])
+        for context in STEP_CONTEXTS:  # each extends the one before, whose prefix is cached
+            for name, one in running.items():
+                gaps = one.ask([text[:context]], STEPS + 1)[0].gaps
+                times[name][STEP.format(context)] = [1e3 * gap for gap in gaps]
+    for name, own in figures.items():
+        own |= {what: median(values) for what, values in times[name].items()}
+        own["tokens a second"] = {count: median(values) for count, values in rates[name].items()}
+    return figures
 
 
 def measure_peer(model: Path, precision: str, tokens: int, rounds: int) -> dict[str, Any]:
@@ -259,31 +274,28 @@ def main() -> None:
     arguments = parser.parse_args()
     config = gptj_6b(arguments.layers)
     tokens, rounds = arguments.tokens, arguments.rounds
-    contenders: dict[str, Callable[[Path], dict[str, Any]]] = {
-        OURS: lambda model: measure_ours(model, tokens, rounds),
-        BFLOAT16: lambda model: measure_peer(model, "bfloat16", tokens, rounds),
-        BITSANDBYTES: lambda model: measure_peer(model, "int8", tokens, rounds),
-    }
-    if is_installed():
-        contenders[OPENVINO] = lambda model: measure_openvino(model, tokens, rounds)
-    for name in NEEDED_MEMORY.keys() & contenders.keys():
+    contenders = [OURS, *([OPENVINO] if is_installed() else []), BFLOAT16, BITSANDBYTES]
+    for name in NEEDED_MEMORY.keys() & set(contenders):
         needed = NEEDED_MEMORY[name] * file_bytes(config)
         if psutil.virtual_memory().available < needed:
             note(f"{name} needs {needed / 1e9:.0f} GB of memory, more than is free: left out")
-            del contenders[name]
+            contenders.remove(name)
     if OPENVINO in contenders:
         needed = EXPORT_DISK * file_bytes(config)
         if shutil.disk_usage(tempfile.gettempdir()).free < needed:
             note(f"{OPENVINO} needs {needed / 1e9:.0f} GB of disk, more than is free: left out")
-            del contenders[OPENVINO]
-    figures: dict[str, dict[str, Any]] = {}
-    bandwidths = []
+            contenders.remove(OPENVINO)
     with random_model(config, "safetensors", "cpu") as model:
+        bandwidths = [measure_bandwidth()]
+        in_turns = [name for name in contenders if name in RUNNING]
+        note(f"real_size: {' and '.join(in_turns)}")
+        figures = measure_in_turns(model, in_turns, tokens, rounds)
         bandwidths.append(measure_bandwidth())
-        for name, measure in contenders.items():
-            note(f"real_size: {name}")
-            figures[name] = measure(model)
-            bandwidths.append(measure_bandwidth())
+        for name in contenders:
+            if name in PRECISIONS:
+                note(f"real_size: {name}")
+                figures[name] = measure_peer(model, PRECISIONS[name], tokens, rounds)
+                bandwidths.append(measure_bandwidth())
     with random_model(config, "bin", "cpu") as model, loading_worker(model) as (_, seconds, watch):
         figures[OURS] |= {"load s, .bin": seconds, f"{LOADING_PEAK}, .bin": watch.peak / 1e9}
     bandwidth = median(bandwidths)
