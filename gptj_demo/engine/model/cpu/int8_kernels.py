@@ -37,10 +37,15 @@ HAS_LONG_VECTORS = "+avx512bw" in _FEATURES
 ROWS = 8 if HAS_LONG_VECTORS else 3
 """Rows whose sums stay in registers."""
 
-# The width is read in two parts at the same time: a single stream uses less of the memory's
-# bandwidth. Each cache line is prefetched once for each vector in it: the processor drops some
-# prefetches while it waits for other lines.
+FEW_ROWS = 2 if HAS_LONG_VECTORS else 0
+"""For up to so many rows, weights are read in the order in which they lie."""
+
+# For more, two parts of the width are read at the same time: a single stream uses less of the
+# memory's bandwidth if it is interrupted by arithmetic.
 _PARTS = 2
+
+BYTES_AHEAD = 8192
+"""How far ahead weights are prefetched that are read in their order."""
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _POINTER = ir.PointerType()
@@ -80,18 +85,18 @@ def multiply_rows(
     first: Any,
     weights: Any,
     quads: Any,
-    following: Any,
+    ahead: Any,
     sums: Any,
 ) -> Any:
     """Add the products of `rows` rows, 1 to ROWS, and a panel to int32 [rows, COLUMNS].
 
     Multiplies `quads` * QUAD entries of each row, a multiple of TILE_DEPTH, from `first` on;
     `codes` is an array of int16 or int8 [planes, rows, ..], `weights` and `sums` are addresses,
-    and what is read next is `following` bytes after `weights`.
+    and what lies `ahead` bytes further is prefetched.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rows, codes, plane, first_row, first, weights, quads, following, sums = arguments
+        rows, codes, plane, first_row, first, weights, quads, ahead, sums = arguments
         codes_type = signature.args[1]
         code_bytes = codes_type.dtype.bitwidth // 8
         code_type = ir.IntType(8 * code_bytes)
@@ -148,7 +153,10 @@ def multiply_rows(
             running = {(r, v): builder.phi(total) for r in range(count) for v in vectors}
             last = dict(running)
             for number in range(_PARTS):
-                at = builder.add(quad, builder.mul(part, _I64(number)))
+                if count <= FEW_ROWS:
+                    at = builder.add(builder.mul(quad, _I64(_PARTS)), _I64(number))
+                else:
+                    at = builder.add(quad, builder.mul(part, _I64(number)))
                 at_code = builder.mul(at, _I64(QUAD * code_bytes))
                 at_weight = builder.add(weights, builder.mul(at, _I64(COLUMNS * QUAD)))
                 rows_of_codes = [
@@ -156,7 +164,8 @@ def multiply_rows(
                 ]
                 for v in vectors:
                     read = builder.add(at_weight, _I64(v * lanes))
-                    _fetch(builder, builder.add(read, following))
+                    # once for each vector: the processor drops some while it waits for others
+                    _fetch(builder, builder.add(read, ahead))
                     narrow = builder.load(
                         _at(builder, read), align=1, typ=ir.VectorType(_I8, lanes)
                     )

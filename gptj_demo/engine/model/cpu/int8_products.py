@@ -16,7 +16,9 @@ from numba import njit
 from numba.extending import overload
 
 from gptj_demo.engine.model.cpu.int8_kernels import (
+    BYTES_AHEAD,
     COLUMNS,
+    FEW_ROWS,
     HAS_TILES,
     QUAD,
     ROWS,
@@ -48,8 +50,8 @@ _CODES_IN_ALL = 16_000_000
 _ROW_PADDING = 64
 
 # Products are computed in blocks of the width, so that a block's codes and the prefetched weights
-# fit into the second-level cache. Blocks are long if all codes fit. The sums of so many outputs are
-# kept until the last block.
+# fit into the second-level cache. Blocks are long if all codes fit; for few rows the whole width is
+# one. The sums of so many outputs are kept until the last block.
 _CODES_IN_CACHE, _BLOCK, _LONG_BLOCK, _OUTPUTS_IN_CACHE = 1 << 18, 1024, 4096, 256
 
 _ROWS_TO_ENCODE = 8  # that a thread takes at a time
@@ -86,6 +88,8 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
         release_tiles()
 
     def by_vectors(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sums: Any) -> Any:
+        # for more rows it is the next panel, as the present one may be read again
+        ahead = BYTES_AHEAD if codes.shape[1] <= FEW_ROWS else weight.strides[0]
         for number in range(sums.shape[0]):
             for plane in range(codes.shape[0]):
                 for row in range(0, codes.shape[1], ROWS):
@@ -97,7 +101,7 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
                         first,
                         weight.ctypes.data + (panel + number) * weight.strides[0] + first * COLUMNS,
                         (end - first) // QUAD,
-                        weight.strides[0],
+                        ahead,
                         sums[number, plane, row:].ctypes.data,
                     )
 
@@ -124,7 +128,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
         planes, rows, _ = codes.shape
         width = weight.shape[1] * QUAD
         fits = rows * width * 2 <= _CODES_IN_CACHE
-        block = min(width, _LONG_BLOCK if fits else _BLOCK)
+        block = min(width, _LONG_BLOCK if fits else _BLOCK) if rows > FEW_ROWS else width
         for start in range(begin, end, _OUTPUTS_IN_CACHE):
             stop = min(start + _OUTPUTS_IN_CACHE, end)
             panels = (stop - start + COLUMNS * _PANELS - 1) // (COLUMNS * _PANELS) * _PANELS
