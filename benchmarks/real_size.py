@@ -206,6 +206,8 @@ def measure_in_turns(
     generator = random.Random(0)
     with contextlib.ExitStack() as stack:
         running = {name: stack.enter_context(RUNNING[name](model, figures[name])) for name in names}
+        for one in running.values():  # while another was loaded, this one's memory got cold
+            one.ask([random_prompt(generator, FIRST_TOKEN_AFTER)], STEPS)
         for _ in range(rounds):
             prompt = random_prompt(generator, FIRST_TOKEN_AFTER)
             for name, one in running.items():
@@ -268,7 +270,7 @@ def bytes_a_step(config: GPTJConfig, name: str) -> int:
 
 
 def main() -> None:
-    parser = make_parser(__doc__, rounds=2)
+    parser = make_parser(__doc__, rounds=3)
     parser.add_argument("--layers", type=int, default=LAYERS, help="fewer than 28 for a trial")
     parser.add_argument("--tokens", type=int, default=16, help="new tokens a stream; default 16")
     arguments = parser.parse_args()
