@@ -114,7 +114,8 @@ def real_size(figures: Mapping[str, Any]) -> str:
             "## GPT-J 6B on a CPU\n",
             f"Random weights, {figures['layers']} layers, read from float16 as safetensors and "
             f".bin. Memory reads at {figures['bandwidth GB a second']} GB a second. Ours and "
-            "OpenVINO were asked in turns. Peak memory is the process's anonymous memory, without the page cache.\n",
+            "OpenVINO were asked in turns. Peak memory is the process's anonymous memory, without "
+            "the page cache.\n",
             plot("real-size", rates, "streams", "tokens a second"),
             _by_contender(by_contender),
             ratios_table(figures["ratios"]),
