@@ -9,8 +9,8 @@ process; OpenVINO GenAI with weights in int8; transformers in bfloat16 and with 
 All run in processes of their own. Ours and OpenVINO are loaded together and asked in turns, since
 the bandwidth of a shared machine changes; transformers' follow one after the other. OpenVINO's
 weights are exported beforehand, which takes 18 GB of disk more. Peak memory is anonymous memory,
-without the page cache. The bandwidth is that of all cores reading memory, on small or large pages,
-whichever is faster, measured before and after each. Decoding is given as a share of it: bytes of
+without the page cache. All cores together measure the bandwidth of memory before and after each
+contender; the faster of small and large pages counts. The share of the bandwidth is the bytes of
 weights that a step reads, times steps a second, divided by the bandwidth.
 """
 

@@ -226,8 +226,8 @@ def speculation(figures: Mapping[str, Any]) -> str:
         ]
     if draft := figures.get("sample model, draft model"):
         parts += [
-            "Sample model with a draft model. The speed is with the default settings, and without "
-            "drafts it is 1. The share of correct tokens is measured with drafts in each pass:\n",
+            "Sample model with a draft model. Speed is relative to no drafts, with the default "
+            "settings. The share of correct tokens is measured with drafts in each pass:\n",
             table(["", "figure"], list(draft.items())),
         ]
     return "\n".join(parts)

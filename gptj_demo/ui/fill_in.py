@@ -159,7 +159,7 @@ class FillIn:
 
 
 def rank(drafts: list[Draft]) -> list[Draft]:
-    """The drafts, best first; those that repeat the text of a better one follow all others."""
+    """Sort drafts by score, best first. Drafts with the text of a better one come last."""
     texts: set[str] = set()
     different: list[Draft] = []
     repeated: list[Draft] = []

@@ -36,14 +36,14 @@ from gptj_demo.engine.model.rotary import rotation_table
 _PRODUCTS = (2, 4)
 """Places of the products' weights in `LayerWeights`."""
 
-Room = tuple[np.ndarray, ...]
-"""What a thread works in."""
+Workspace = tuple[np.ndarray, ...]
+"""Arrays for the intermediate results of one thread."""
 
-# When several threads save time: in a decode step by the positions that are read, as many of which
-# as said take as long as a row's products; in the head by the rows, and in a prompt by its tokens.
+# A decode step uses several threads from this much work on, counted in KV positions that are read.
+# The matmuls of one row cost about as much as 256 positions.
 _ROW_IN_POSITIONS, _WORK_FOR_THREADS = 256, 1800
-_ROWS_FOR_THREADS = 8
-_TOKENS_FOR_THREADS = 20
+_ROWS_FOR_THREADS = 8  # the head uses several threads from so many rows on
+_TOKENS_FOR_THREADS = 20  # and a prompt from so many tokens on
 _BLOCK = 8  # tokens of a prompt that are multiplied together
 _LEAST_ROWS_A_THREAD = 2
 
@@ -78,7 +78,7 @@ class CompiledModel(ForwardModel):
         self._head_shape = (0,) * lanes, (0,) * (shape.head_dim // lanes)
         widths = shape.d_model, self._layers[3].shape[1], width, self._layers[5].shape[1]
         self._threads = Threads(available_cores())
-        self._rooms: list[Room] = [
+        self._workspaces: list[Workspace] = [
             tuple(np.zeros((TILE, width), dtype=np.float32) for width in widths)
             for _ in range(self._threads.count)
         ]
@@ -115,17 +115,17 @@ class CompiledModel(ForwardModel):
     ) -> torch.Tensor:
         """Like `_run_layers`, for tokens of one slot that the threads share.
 
-        Once all tokens have entered a layer, a thread can take its part through the rest of it and
-        into the next layer.
+        The threads wait for each other once a layer: attention needs the keys and values of all
+        earlier tokens.
         """
         hidden = self._embedding[token_ids]
         storage, tables = _pages(cache)
-        fused = np.empty((len(hidden), self._rooms[0][1].shape[1]), np.float32)
+        fused = np.empty((len(hidden), self._workspaces[0][1].shape[1]), np.float32)
         norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out = self._layers
         layers = len(weight_in)
 
-        def run(layer: int, begin: int, end: int, room: Room) -> None:
-            normed, _, joined, added = room
+        def run(layer: int, begin: int, end: int, workspace: Workspace) -> None:
+            normed, _, joined, added = workspace
             rows = hidden[begin:end], slots[begin:end], positions[begin:end]
             if layer > 0:
                 leave_layer(
@@ -174,7 +174,7 @@ class CompiledModel(ForwardModel):
         changes = np.flatnonzero(np.diff(tokens[1])).tolist() if is_shared else []
         bounds = [0, *(before + 1 for before in changes), len(hidden)]
 
-        def run(first_slot: int, end_slot: int, room: Room) -> None:
+        def run(first_slot: int, end_slot: int, workspace: Workspace) -> None:
             begin, end = bounds[first_slot], bounds[end_slot]
             run_layers(
                 *(array[begin:end] for array in tokens),
@@ -184,7 +184,7 @@ class CompiledModel(ForwardModel):
                 *self._rotation,
                 self.shape.epsilon,
                 *self._head_shape,
-                room,
+                workspace,
                 hidden[begin:end],
             )
 
@@ -195,13 +195,13 @@ class CompiledModel(ForwardModel):
         rows = hidden.numpy()
         out = np.empty((len(rows), len(self._head[1])), dtype=np.float32)
 
-        def run(begin: int, end: int, room: Room) -> None:
+        def run(begin: int, end: int, workspace: Workspace) -> None:
             compute_logits(
                 rows[begin:end],
                 *self._norm,
                 self.shape.epsilon,
                 *self._head,
-                room[0],
+                workspace[0],
                 out[begin:end],
             )
 
@@ -213,15 +213,15 @@ class CompiledModel(ForwardModel):
         each = -(-rows // self._threads.count) if is_shared else rows
         return max(each, _LEAST_ROWS_A_THREAD)
 
-    def _share(self, run: Callable[[int, int, Room], None], rows: int, each: int) -> None:
+    def _share(self, run: Callable[[int, int, Workspace], None], rows: int, each: int) -> None:
         """Run all rows, or slots, by threads that take some at a time."""
 
         def run_part(begin: int, end: int) -> None:
-            room = self._rooms.pop()  # there is one for each thread
+            workspace = self._workspaces.pop()  # there is one for each thread
             try:
-                run(begin, end, room)
+                run(begin, end, workspace)
             finally:
-                self._rooms.append(room)
+                self._workspaces.append(workspace)
 
         self._threads.run(run_part, rows, each)
 

@@ -36,7 +36,7 @@ def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def sum_of(typing_context: Any, x: Any, length: Any) -> Any:
-    """The sum of the first entries of x, float32 and contiguous, always in the same order."""
+    """Sum the first `length` entries of x (float32, contiguous) in a fixed order."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, length = arguments
@@ -47,7 +47,7 @@ def sum_of(typing_context: Any, x: Any, length: Any) -> Any:
 
 @intrinsic
 def sum_of_squares(typing_context: Any, x: Any, length: Any, mean: Any) -> Any:
-    """The sum of (entry - mean)² of the first entries of x, likewise."""
+    """Sum (entry - mean)² over the first `length` entries of x in the same order."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, length, mean = arguments

@@ -46,11 +46,8 @@ def _between(
 ) -> None:
     """Between a layer's products, for the heads from `begin` to `end` and their share of the MLP.
 
-    `fused` [rows, 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
-    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache, the bits
-    of bfloat16, and `tables` [slots, ..] has the pages of the slots; rows are in the order of their
-    positions where they share a slot. `lanes` and `vectors` make up head_dim. `mixed`
-    [rows, d_model] and `activated` [rows, d_ff] take the results.
+    Arguments are as in `rotate_and_store` and `attend`. `activated` [rows, d_ff] takes the MLP's
+    activations.
     """
     heads, rows, d_ff = storage.shape[0] // 2, slots.shape[0], activated.shape[1]
     d_model = heads * storage.shape[3]

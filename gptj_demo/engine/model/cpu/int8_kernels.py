@@ -38,14 +38,14 @@ ROWS = 8 if HAS_LONG_VECTORS else 3
 """Rows whose sums stay in registers."""
 
 FEW_ROWS = 2 if HAS_LONG_VECTORS else 0
-"""For up to so many rows, weights are read in the order in which they lie."""
+"""Up to this many rows read the weights sequentially."""
 
-# For more, two parts of the width are read at the same time: a single stream uses less of the
-# memory's bandwidth if it is interrupted by arithmetic.
+# More rows read two parts of the width at the same time. With their arithmetic between the loads, a
+# single stream would use less of the memory bandwidth.
 _PARTS = 2
 
 BYTES_AHEAD = 8192
-"""How far ahead weights are prefetched that are read in their order."""
+"""Prefetch distance of sequential reads."""
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _POINTER = ir.PointerType()

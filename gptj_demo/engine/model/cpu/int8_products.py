@@ -49,9 +49,9 @@ _CODES_IN_ALL = 16_000_000
 # Rows of codes begin in different sets of the caches, though widths are powers of two.
 _ROW_PADDING = 64
 
-# Products are computed in blocks of the width, so that a block's codes and the prefetched weights
-# fit into the second-level cache. Blocks are long if all codes fit; for few rows the whole width is
-# one. The sums of so many outputs are kept until the last block.
+# Products are computed in blocks of the width, so that the codes of a block and the prefetched
+# weights fit into the L2 cache. Blocks are longer if all codes fit. Up to FEW_ROWS rows use one
+# block for the whole width. The sums of _OUTPUTS_IN_CACHE outputs are kept until the last block.
 _CODES_IN_CACHE, _BLOCK, _LONG_BLOCK, _OUTPUTS_IN_CACHE = 1 << 18, 1024, 4096, 256
 
 _ROWS_TO_ENCODE = 8  # that a thread takes at a time

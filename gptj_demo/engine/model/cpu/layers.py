@@ -107,11 +107,11 @@ def run_layers(
     epsilon: float,
     lanes: Any,
     vectors: Any,
-    room: Any,
+    workspace: Any,
     hidden: Any,
 ) -> None:
-    """All layers, for as many rows at a time as `room` has: see `CompiledModel`."""
-    normed, fused, joined, added = room
+    """All layers, for as many rows at a time as `workspace` has: see `CompiledModel`."""
+    normed, fused, joined, added = workspace
     for begin in range(0, token_ids.shape[0], TILE):
         end = min(begin + TILE, token_ids.shape[0])
         part, own_slots, own_positions = hidden[begin:end], slots[begin:end], positions[begin:end]

@@ -28,10 +28,11 @@ def fuse(builder: Any, one: Any, other: Any, added: Any) -> Any:
 
 
 def sum_lanes(builder: Any, vectors: list[Any]) -> Any:
-    """A vector of the sum of each vector's lanes. The number of vectors is a power of two, and at
-    most that of their lanes.
+    """Sum the lanes of each vector; lane i of the result is the sum of `vectors[i]`.
 
-    Each sum adds the halves of what there is, again and again, whatever is summed beside it.
+    The number of vectors is a power of two, at most the number of lanes. Each sum adds the upper
+    half of the lanes to the lower half until one lane is left, so its order does not depend on the
+    other vectors.
     """
     kind, count = vectors[0].type, len(vectors)
 
@@ -50,17 +51,17 @@ def sum_lanes(builder: Any, vectors: list[Any]) -> Any:
         lanes = [number for one in joined for number in one]
         return [lanes[lane] for lane in lower]
 
-    # which sum comes out in which lane: so the vectors go in in the order that puts them right
+    # `_fold` permutes the sums, so pass the vectors in the order that undoes this
     taken = _fold([[number] * kind.count for number in range(count)], kind.count, keep_lower)
     ordered = [vectors[taken.index(number)] for number in range(count)]
     return _fold(ordered, kind.count, add_halves)
 
 
 def _fold(vectors: list[Any], lanes: int, join: Callable[..., Any]) -> Any:
-    """Join the lower and upper halves of vectors, of two together while there are several.
+    """Join the lower half of the lanes with the upper half until one lane is left for each vector.
 
-    The lanes are taken so that processors have one instruction for it: in any order down to a half
-    of four, and below within each four.
+    While there are several vectors, two are joined into one. Halves of fewer than four lanes stay
+    within groups of four lanes, because x86 has single shuffle instructions for these.
     """
     half = lanes // 2
     while half:
