@@ -39,40 +39,62 @@ def attend(
     The first five arguments are as `rotate_and_store` has left them; rows are in the order of their
     positions where they share a slot. `lanes` and `vectors` make up head_dim.
     """
-    heads, head_dim = storage.shape[0] // 2, storage.shape[3]
+    head_dim = storage.shape[3]
     scale = np.float32(1.0 / math.sqrt(head_dim))
     scores = np.empty((_TOGETHER, tables.shape[1] * PAGE_TOKENS), np.float32)
     inverses = np.empty(_TOGETHER, np.float32)
     for head in range(begin, end):
-        at, of_values = head * head_dim, heads + head
+        at = head * head_dim
         row = 0
         while row < slots.shape[0]:
             count = _rows_together(slots, positions, row)
             table, own = tables[slots[row]], positions[row] + 1
             queries = fused[row : row + count, at : at + head_dim]
             out = mixed[row : row + count, at : at + head_dim]
+            place = storage, table, head, own
             if count == _TOGETHER:
-                dot_keys(queries, storage, table, head, 0, own, scores, _MANY, lanes, vectors)
+                _attend_together(
+                    queries, place, scale, _MANY, lanes, vectors, scores, inverses, out
+                )
             else:
-                dot_keys(queries, storage, table, head, 0, own, scores, _ONE, lanes, vectors)
-            for i in range(1, count):
-                last, to = queries[i:], scores[i:]
-                dot_keys(last, storage, table, head, own, own + i, to, _ONE, lanes, vectors)
-            for i in range(count):
-                inverses[i] = _softmax(scores[i, : own + i], scale)
-                for j in range(head_dim):  # a slice that is assigned takes long to compile
-                    out[i, j] = np.float32(0.0)
-            if count == _TOGETHER:
-                mix_values(scores, storage, table, of_values, 0, own, out, _MANY, lanes, vectors)
-            else:
-                mix_values(scores, storage, table, of_values, 0, own, out, _ONE, lanes, vectors)
-            for i in range(1, count):
-                last, to = scores[i:], out[i:]
-                mix_values(last, storage, table, of_values, own, own + i, to, _ONE, lanes, vectors)
-            for i in range(count):
-                for j in range(head_dim):
-                    out[i, j] *= inverses[i]
+                _attend_together(queries, place, scale, _ONE, lanes, vectors, scores, inverses, out)
             row += count
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def _attend_together(
+    queries: Any,
+    place: Any,
+    scale: Any,
+    rows: Any,
+    lanes: Any,
+    vectors: Any,
+    scores: Any,
+    inverses: Any,
+    out: Any,
+) -> None:
+    """The attention of one head for as many neighbouring rows as the tuple `rows` has entries.
+
+    `place` is the layer's storage, the slot's table, the head, and the positions that the first row
+    attends to; each later row attends to one more.
+    """
+    storage, table, head, own = place
+    count, of_values = len(rows), storage.shape[0] // 2 + head
+    dot_keys(queries, storage, table, head, 0, own, scores, rows, lanes, vectors)
+    for i in range(1, count):
+        last, to = queries[i:], scores[i:]
+        dot_keys(last, storage, table, head, own, own + i, to, _ONE, lanes, vectors)
+    for i in range(count):
+        inverses[i] = _softmax(scores[i, : own + i], scale)
+        for j in range(out.shape[1]):  # a slice that is assigned takes long to compile
+            out[i, j] = np.float32(0.0)
+    mix_values(scores, storage, table, of_values, 0, own, out, rows, lanes, vectors)
+    for i in range(1, count):
+        last, to = scores[i:], out[i:]
+        mix_values(last, storage, table, of_values, own, own + i, to, _ONE, lanes, vectors)
+    for i in range(count):
+        for j in range(out.shape[1]):
+            out[i, j] *= inverses[i]
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
