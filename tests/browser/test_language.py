@@ -163,9 +163,12 @@ def test_no_latin_sentence_is_left(site: Site, arab: Visitor) -> None:
 
 
 def test_a_latin_sentence_would_be_found(site: Site, visit: Visit) -> None:
-    found = latin(visit(site.url).page)
+    page = visit(site.url).page
+    help_text = str(catalogue("en")["control.top_p.help"])
+    expect(page.get_by_text(help_text)).to_be_visible()
+    found = latin(page)
     assert str(catalogue("en")["editor.write_the_last_continuation"]) in found
-    assert str(catalogue("en")["control.top_p.help"]) in found
+    assert help_text in found
 
 
 @pytest.mark.parametrize(
