@@ -5,7 +5,7 @@ type Controls = Record<string, any>; // by name, as the panel's fields hold them
 interface Model {
   name: string; revision: string | null; is_sample: boolean; precision: string; device: string; device_name: string;
   licence: string | null; adapters: string[];
-  parameters: number; weight_bytes: number; max_streams: number; max_tokens: number; why: string;
+  parameters: number; weight_bytes: number; max_num_seqs: number; max_tokens: number; why: string;
   served: Served | null; // null where the model is computed by the playground itself
 }
 

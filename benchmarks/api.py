@@ -129,11 +129,11 @@ def measure(model: Path, streams: int, queued: int, rounds: int) -> dict[str, An
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     slots = str(streams + SPARE)
-    flags = ("--model", str(model), "--server-port", str(port), "--max-streams", slots)
+    flags = ("--model", str(model), "--server-port", str(port), "--max-num-seqs", slots)
     rates: dict[str, list[float]] = {"worker": [], "HTTP, streams": [], "HTTP, whole": []}
     for number in range(rounds):
         note(f"api: tokens a second, round {number + 1}")
-        with running_worker(model=str(model), max_streams=streams + SPARE) as worker:
+        with running_worker(model=str(model), max_num_seqs=streams + SPARE) as worker:
             asyncio.run(over_worker(worker, streams))
             rates["worker"].append(asyncio.run(over_worker(worker, streams)))
         with running_program(

@@ -112,10 +112,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     with endless_model() as folder:
-        with running_worker(model=str(folder), max_streams=16) as worker:
+        with running_worker(model=str(folder), max_num_seqs=16) as worker:
             texts = write_texts(worker)
         prompts = Prompts(texts, seed=3)
-        engine = load_engine(Settings(model=str(folder), max_streams=32))
+        engine = load_engine(Settings(model=str(folder), max_num_seqs=32))
         order = random.Random(5)
         times: dict[str, list[float]] = {name: [] for name in CASES}
         firsts: dict[str, list[float]] = {"n = 1": [], "n = 8": [], "8 requests": []}

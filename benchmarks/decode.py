@@ -86,7 +86,7 @@ class Bench:
     ) -> None:
         """`openvino` has a peer by number of threads, or none where it is not installed."""
         self.worker = worker
-        self.engine = load_engine(Settings(model=str(model), max_streams=most_streams))
+        self.engine = load_engine(Settings(model=str(model), max_num_seqs=most_streams))
         self.engine_threads = torch.get_num_threads()
         self.transformers = Transformers.load(model)
         self.ctranslate2 = {n: CTranslate2(converted, n) for n in THREADS}
@@ -330,7 +330,7 @@ def main() -> None:
         endless_model() as model,
         tempfile.TemporaryDirectory() as folder,
         loaded_openvino(model, max(streams)) as openvino,
-        running_worker(model=str(model), max_streams=max(streams)) as worker,
+        running_worker(model=str(model), max_num_seqs=max(streams)) as worker,
     ):
         converted = CTranslate2.convert(model, Path(folder) / "model")
         bench = Bench(model, worker, converted, openvino, max(streams))

@@ -135,7 +135,7 @@ def measure_ours(
 
     generator = random.Random(0)
     begin = time.perf_counter()
-    settings = {"model": str(model), "precision": precision, "max_streams": max(STREAMS)}
+    settings = {"model": str(model), "precision": precision, "max_num_seqs": max(STREAMS)}
     with GpuMemoryWatch(device) as watch, running_worker(**settings) as worker:
         load_seconds = time.perf_counter() - begin
         assert worker.model is not None

@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     together, apart = [], []
     with endless_model(SAMPLE_MODEL) as model:
-        site = Site(str(model), "--max-streams", "32")
+        site = Site(str(model), "--max-num-seqs", "32")
         try:
             site.wait_until_ready()
             client = Client(site.url, verbose=False)

@@ -101,10 +101,10 @@ def main() -> None:
     arguments = parser.parse_args()
     cases = [PLAIN, *MATCHES, ONE]
     with endless_model() as folder:
-        with running_worker(model=str(folder), max_streams=16) as worker:
+        with running_worker(model=str(folder), max_num_seqs=16) as worker:
             texts = write_texts(worker)
         prompts = Prompts(texts, seed=3)
-        engine = load_engine(Settings(model=str(folder), max_streams=32))
+        engine = load_engine(Settings(model=str(folder), max_num_seqs=32))
         order = random.Random(5)
         times: dict[str, list[float]] = {name: [] for name in cases}
         firsts: dict[str, list[float]] = {name: [] for name in cases if name != ONE}

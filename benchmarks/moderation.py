@@ -87,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "patterns.txt"
         path.write_text("\n".join(PATTERNS))
-        asyncio.run(measure(Settings(model="sample", max_streams=STREAMS, filter=str(path))))
+        asyncio.run(measure(Settings(model="sample", max_num_seqs=STREAMS, filter=str(path))))
 
 
 if __name__ == "__main__":

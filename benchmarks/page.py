@@ -211,7 +211,7 @@ def measure(browser: Browser, model: str, visitors: int, rounds: int) -> dict[st
     figures: dict[str, float] = {}
     begin = time.perf_counter()
     slots = str(max(32, visitors))
-    site = Site(model, "--max-streams", slots, "--trusted-proxies", "127.0.0.1")
+    site = Site(model, "--max-num-seqs", slots, "--trusted-proxies", "127.0.0.1")
     try:
         wait_for(lambda: answers(site.url))
         page = browser.new_context().new_page()

@@ -43,7 +43,7 @@ def main() -> None:
     clients, prefix = arguments.clients, arguments.prefix
     measured: dict[str, list[tuple[float, list[float]]]] = {"shared": [], "apart": []}
     with endless_model(SAMPLE_MODEL) as model:
-        settings = Settings(model=str(model), max_streams=clients, speculation="off")
+        settings = Settings(model=str(model), max_num_seqs=clients, speculation="off")
         for turn in range(arguments.rounds):
             note(f"round {turn + 1} of {arguments.rounds}")
             for name, rounds in measured.items():

@@ -163,7 +163,7 @@ def running_ours(model: Path, figures: dict[str, Any]) -> Iterator[Contender]:
         assert worker.model is not None
         yield Contender(
             lambda prompts, new: asyncio.run(generate_all(worker, prompts, new)),
-            worker.model.max_streams,
+            worker.model.max_num_seqs,
         )
         figures["peak memory GB"] = watch.peak / 1e9
 

@@ -232,7 +232,7 @@ def loaded_openvino(model: Path, streams: int) -> Iterator[OpenVINO | None]:
 def running_playground(model: Path, streams: int) -> Iterator[str | None]:
     """`python app.py`; its address, None where it has no `/v1/completions`."""
     port = free_port()
-    flags = ("--model", str(model), "--server-port", str(port), "--max-streams", str(streams))
+    flags = ("--model", str(model), "--server-port", str(port), "--max-num-seqs", str(streams))
     with running_program("app.py", *flags) as program:
         url = f"http://127.0.0.1:{port}"
         program.wait_until_up(url)
@@ -338,7 +338,7 @@ def main() -> None:
     streams = max(32, *counts)
     with (
         endless_model() as model,
-        running_worker(model=str(model), max_streams=streams) as worker,
+        running_worker(model=str(model), max_num_seqs=streams) as worker,
     ):
         tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         prompts = Prompts(write_texts(worker), seed=2)

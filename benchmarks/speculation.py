@@ -134,7 +134,7 @@ def compare(
 
 def measure_real_size(layers: int, tokens: int, rounds: int) -> dict[str, Any]:
     with random_model(gptj_6b(layers), "safetensors", "cpu") as folder:
-        settings = Settings(model=str(folder), precision="int8", max_streams=1)
+        settings = Settings(model=str(folder), precision="int8", max_num_seqs=1)
         timed = Timed(settings)
     runner = timed.engine._runner
     passes = {str(count): pass_ms(runner, count) for count in PASS_TOKENS}
@@ -187,7 +187,7 @@ def measure_sample_model(tokens: int, rounds: int) -> dict[str, Any]:
 
     with endless_model() as folder:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        timed = Timed(Settings(model=str(folder), max_streams=max(STREAMS)))
+        timed = Timed(Settings(model=str(folder), max_num_seqs=max(STREAMS)))
     texts: dict[str, dict[str, float]] = {}
     for name, text in TEXTS.items():
         prompts = [tokenizer.encode(text).ids]
@@ -229,7 +229,7 @@ def measure_draft(draft: Path, tokens: int, rounds: int) -> dict[str, Any]:
 
     with endless_model() as folder:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        timed = Timed(Settings(model=str(folder), draft=str(draft), max_streams=8))
+        timed = Timed(Settings(model=str(folder), draft=str(draft), max_num_seqs=8))
     by_default = timed.speculation
     _, model = by_default._drafters
     figures: dict[str, Any] = {"a drafted token costs, passes": model.cost(1)}

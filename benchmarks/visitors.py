@@ -81,7 +81,7 @@ def running_site(name: str, model: Path, visitors: int) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     if name == OURS:
-        flags = ["--max-streams", str(max(32, visitors)), "--server-port", str(port)]
+        flags = ["--max-num-seqs", str(max(32, visitors)), "--server-port", str(port)]
         command = ["app.py", "--model", str(model), *flags]
     else:
         command = ["benchmarks/usual_space.py", str(model), str(port)]

@@ -164,7 +164,7 @@ class ModelInfo:
     context_length: int
     vocabulary_size: int
     bos_token_id: int
-    max_streams: int
+    max_num_seqs: int
     max_tokens: int
     """Tokens of the KV cache, of all streams together."""
     why: Message

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         description="A small model with the same tokenizer that drafts such tokens: a folder or a "
         "hub id. By default drafts come from the texts alone.",
     )
-    max_streams: int | None = Field(
+    max_num_seqs: int | None = Field(
         None,
         ge=1,
         le=2048,

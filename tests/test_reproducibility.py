@@ -38,7 +38,7 @@ Completion = tuple[str, tuple[int, ...], str]  # text, token ids, finish reason
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
-    worker = Worker(Settings(model="sample", max_streams=STREAMS, max_waiting=10_000))
+    worker = Worker(Settings(model="sample", max_num_seqs=STREAMS, max_waiting=10_000))
     worker.start()
     yield worker
     worker.stop()
@@ -191,7 +191,7 @@ def test_the_first_start_has_the_results_of_all_later_ones(
 
     results = []
     for _ in range(2):
-        worker = Worker(Settings(model="sample", max_streams=2))
+        worker = Worker(Settings(model="sample", max_num_seqs=2))
         worker.start()
         try:
             results.append(asyncio.run(asyncio.wait_for(scenario(worker), PATIENCE)))

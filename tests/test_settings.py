@@ -61,7 +61,7 @@ def test_gradios_own_variables_keep_their_meaning(monkeypatch: pytest.MonkeyPatc
     ("name", "value", "said"),
     [
         ("GPTJ_PRECISION", "float12", "'float32', 'float16', 'bfloat16' or 'int8'"),
-        ("GPTJ_MAX_STREAMS", "0", "greater than or equal to 1"),
+        ("GPTJ_MAX_NUM_SEQS", "0", "greater than or equal to 1"),
         ("GRADIO_SERVER_PORT", "70000", "less than or equal to 65535"),
     ],
 )

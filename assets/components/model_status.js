@@ -67,7 +67,7 @@ export function mount({ element, server }) {
           device: model.device_name,
           context: status.context_length ?? 0,
           running: status.streams_running,
-          streams: model.max_streams,
+          streams: model.max_num_seqs,
           waiting: status.streams_waiting,
         })
       : "";

@@ -177,7 +177,7 @@ class _State(Collector):
     def collect(self) -> Iterable[Metric]:
         worker = self._worker
         model = worker.model
-        slots, tokens = (0, 0) if model is None else (model.max_streams, model.max_tokens)
+        slots, tokens = (0, 0) if model is None else (model.max_num_seqs, model.max_tokens)
         held = self._metrics.tokens_held
         gauges = {
             "gptj_streams_running": ("Slots that are held.", worker.streams_running),

@@ -195,7 +195,7 @@ class Dispatcher:
         """The engine has loaded its model: submit the prepared requests."""
         with self._lock:
             self.ready = replace(ready, model=model)
-            self._admission.capacity = Capacity(model.max_streams, model.max_tokens)
+            self._admission.capacity = Capacity(model.max_num_seqs, model.max_tokens)
             self._admission.is_open = True
             self._fill_slots()
 

@@ -206,7 +206,7 @@ async def score_continuations(
     params = make_params(controls)
     check_fits(worker, prompts, continuation, params.truncate)
     model = worker.model
-    most = MOST_STREAMS if model is None else min(MOST_STREAMS, model.max_streams)
+    most = MOST_STREAMS if model is None else min(MOST_STREAMS, model.max_num_seqs)
     limit = 1 if shares_prefix(prompts) else most
     waiting = deque(range(len(prompts)))
     running: dict[asyncio.Task[ContinuationScore], int] = {}

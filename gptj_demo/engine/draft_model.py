@@ -62,9 +62,9 @@ class DraftModel(Drafter):
         self._model = model
         self._vocabulary = vocabulary
         self._unused = unused
-        self._cache = model.make_cache(target.max_streams, target.pages * PAGE_TOKENS)
+        self._cache = model.make_cache(target.max_num_seqs, target.pages * PAGE_TOKENS)
         # the tokens of each slot whose keys and values the cache holds
-        self._held: list[list[int]] = [[] for _ in range(target.max_streams)]
+        self._held: list[list[int]] = [[] for _ in range(target.max_num_seqs)]
         self._records: dict[Sequence, _Record] = {}
         self._usual_rates = dict(_FIRST_RATES)
         model.prefill(self._cache, Chunk([0] * _MOST_PENDING, 0, 0))  # compiles what it needs

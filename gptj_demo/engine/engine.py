@@ -59,7 +59,7 @@ class Engine:
         self._runner = runner
         self._vocabulary = vocabulary
         self._clock = clock
-        self._scheduler = Scheduler(runner.cache.max_streams, prefill_budget, runner.cache.pages)
+        self._scheduler = Scheduler(runner.cache.max_num_seqs, prefill_budget, runner.cache.pages)
         self._requests: dict[int, Running] = {}
         self._guides = vocabulary.guides()
         # completions whose grammar is being compiled, by index

@@ -71,7 +71,7 @@ def load(settings: Settings, send: Callable[[object], None]) -> Lent:
     except BaseException as error:
         raise refusing(settings.model, error) from error
     model = weights.info(path.name, message("why.lent"))
-    return Lent(weights, model, may_shrink=settings.max_streams is None)
+    return Lent(weights, model, may_shrink=settings.max_num_seqs is None)
 
 
 # ---- in the process of a lease

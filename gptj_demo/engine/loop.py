@@ -55,7 +55,7 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         if has_compiled():
             send(Compiled())
         weights = load_weights(plan, report, send)
-        may_shrink = settings.max_streams is None
+        may_shrink = settings.max_num_seqs is None
         engine, model = start_engine(weights, report, settings.backend, may_shrink)
     except (loading.Refusal, BrokenPipeError, ConnectionResetError, SystemExit):
         raise

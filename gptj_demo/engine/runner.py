@@ -58,7 +58,7 @@ class Runner:
     def __init__(
         self,
         model: ForwardModel,
-        max_streams: int,
+        max_num_seqs: int,
         vocabulary: int,
         unused_token_ids: Rows[int] = (),
         max_tokens: int | None = None,
@@ -72,7 +72,7 @@ class Runner:
         self._unused = (
             upload(unused_token_ids, torch.int64, model.device) if unused_token_ids else None
         )
-        self.cache = model.make_cache(max_streams, max_tokens)
+        self.cache = model.make_cache(max_num_seqs, max_tokens)
         self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
         # the queued step: each row's index in its logits

@@ -145,18 +145,18 @@ class Step:
 
 
 class Scheduler:
-    """`max_streams` slots that share `pages` pages, and at most `prefill_budget` prompt tokens a
+    """`max_num_seqs` slots that share `pages` pages, and at most `prefill_budget` prompt tokens a
     step. A full context must fit into the pages."""
 
-    def __init__(self, max_streams: int, prefill_budget: int, pages: int) -> None:
-        self.max_streams = max_streams
+    def __init__(self, max_num_seqs: int, prefill_budget: int, pages: int) -> None:
+        self.max_num_seqs = max_num_seqs
         self.prefill_budget = prefill_budget
         self._waiting: OrderedDict[SequenceKey, Sequence] = OrderedDict()
         self._running: dict[SequenceKey, Sequence] = {}
         self._unplaced: dict[SequenceKey, Sequence] = {}  # running, but without a slot yet
         self._reading: dict[Sequence, None] = {}  # with a slot, and a prompt to read
-        self._by_slot: list[Sequence | None] = [None] * max_streams
-        self._cache = PrefixCache(max_streams, pages, self._computed)
+        self._by_slot: list[Sequence | None] = [None] * max_num_seqs
+        self._cache = PrefixCache(max_num_seqs, pages, self._computed)
         self._unsound: list[int] = []  # free pages that may hold NaN
         self._times_admitted = 0
         self._turns_of_oldest = 0  # steps before the oldest prompt may be passed over again
@@ -212,7 +212,7 @@ class Scheduler:
         placements: list[Placement] = []
         for sequence in [*self._unplaced.values(), *self._waiting.values()]:
             is_new = sequence.key in self._waiting
-            if is_new and len(self._running) == self.max_streams:
+            if is_new and len(self._running) == self.max_num_seqs:
                 break
             if not any(self._awaits(sequence, reader) for reader in self._reading):
                 placement = self._place(sequence)
@@ -295,7 +295,7 @@ class Scheduler:
         held = {slot: one for slot, one in enumerate(self._by_slot) if one is not None}
         placed = {one.slot: one for one in self._running.values() if one.slot >= 0}
         free = self._cache.free
-        if held != placed or free != self.max_streams - len(held):
+        if held != placed or free != self.max_num_seqs - len(held):
             raise RuntimeError(
                 f"slots held: {sorted(held)}, by sequences: {sorted(placed)}, free: {free}"
             )

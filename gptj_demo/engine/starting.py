@@ -77,7 +77,7 @@ class Weights:
             context_length=tokenizer.context_length,
             vocabulary_size=tokenizer.vocabulary_size,
             bos_token_id=tokenizer.bos_token_id,
-            max_streams=plan.max_streams,
+            max_num_seqs=plan.max_num_seqs,
             max_tokens=plan.max_tokens,
             why=joined(plan.why, *(one for one in said if one is not None)),
         )
@@ -134,7 +134,7 @@ def compile_code(plan: loading.Plan, backend: str, report: Report) -> None:
         is_large = plan.draft.precision == "int8"
         make = loading.make_stand_in if is_large else partial(loading.load_model, report=report)
         draft, _ = build_model(make(plan.draft))
-    few = replace(plan, max_streams=2, max_tokens=2 * plan.config.n_positions)
+    few = replace(plan, max_num_seqs=2, max_tokens=2 * plan.config.n_positions)
     _build(model, draft, few, vocabulary, report)
 
 
@@ -180,7 +180,7 @@ def start_engine(
             raise loading.Refusal(
                 f"{plan.name} in {plan.precision} with a KV cache of {plan.max_tokens} tokens ran "
                 f"out of memory on {plan.device_name} while it was tried: free some memory there, "
-                "set max_streams to fewer, or precision to int8."
+                "set max_num_seqs to fewer, or precision to int8."
             )
         sizes = plan.max_tokens, smaller.max_tokens
         logger.warning("a cache of %d tokens ran out of memory; trying %d", *sizes)
@@ -245,7 +245,7 @@ def _build(
 ) -> tuple[Engine, Message | None]:
     """An engine that has answered a request, and why it decodes slower than planned, if it does."""
     unused = sorted(vocabulary.unused_token_ids)
-    runner = Runner(model, plan.max_streams, vocabulary.size, unused, plan.max_tokens)
+    runner = Runner(model, plan.max_num_seqs, vocabulary.size, unused, plan.max_tokens)
     engine = Engine(runner, vocabulary, model.prefill_budget)
     slower = runner.prepare(report)
     if plan.speculates:

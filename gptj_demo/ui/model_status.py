@@ -49,7 +49,7 @@ def describe_status(worker: Worker) -> dict[str, Any]:
             "device_name": model.device_name,
             "parameters": model.parameters,
             "weight_bytes": model.weight_bytes,
-            "max_streams": model.max_streams,
+            "max_num_seqs": model.max_num_seqs,
             "max_tokens": model.max_tokens,
             "why": str(model.why),
             "served": None if model.served is None else asdict(model.served),

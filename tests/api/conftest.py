@@ -18,7 +18,7 @@ class Playground(App):
     """`python app.py` with the sample model, and an HTTP client for it."""
 
     def __init__(self, *flags: str, environment: dict[str, str] | None = None) -> None:
-        options = ("--model", "sample", "--max-streams", str(SLOTS))
+        options = ("--model", "sample", "--max-num-seqs", str(SLOTS))
         super().__init__(*options, *flags, environment=environment)
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
 

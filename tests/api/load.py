@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--clients", type=int, default=64)
     arguments = parser.parse_args()
-    playground = Playground("--max-streams", "16", "--max-waiting", "80")
+    playground = Playground("--max-num-seqs", "16", "--max-waiting", "80")
     try:
         playground.wait_until_ready()
         result = storm(playground, arguments.clients, arguments.seconds)

@@ -84,7 +84,7 @@ def test_leaving_while_waiting_in_line_gives_the_place_back(
 
 
 def test_a_full_queue_is_429_with_retry_after() -> None:
-    playground = Playground("--max-waiting", "1", "--max-streams", "1")
+    playground = Playground("--max-waiting", "1", "--max-num-seqs", "1")
 
     def ask_twice() -> None:
         for stream in (False, True):

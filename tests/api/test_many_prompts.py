@@ -26,7 +26,7 @@ PROMPTS = [f"prompt {number}" for number in range(128)]
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """Four slots; three requests may wait, two of them of one visitor."""
     folder = make_checkpoint(tmp_path_factory.mktemp("tiny"))
-    worker = Worker(Settings(model=str(folder), max_streams=4, max_waiting=3))
+    worker = Worker(Settings(model=str(folder), max_num_seqs=4, max_waiting=3))
     worker.start()
     eventually(lambda: worker.status.state == "ready")
     yield worker

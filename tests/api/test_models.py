@@ -19,7 +19,7 @@ MODEL = ModelInfo(
     name="GPT-J 6B", revision=None, is_sample=False, maker="EleutherAI", licence=None,
     adapters=(), precision="float16", device="cuda",
     device_name="none", forward_path="eager", parameters=1, weight_bytes=1, context_length=2048,
-    vocabulary_size=50400, bos_token_id=50256, max_streams=1, max_tokens=2048,
+    vocabulary_size=50400, bos_token_id=50256, max_num_seqs=1, max_tokens=2048,
     why=message("why.asked"),
 )  # fmt: skip
 SAMPLE = replace(MODEL, name="sample model", is_sample=True)

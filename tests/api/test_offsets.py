@@ -38,7 +38,7 @@ def write_odd_tokenizer(path: Path) -> None:
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     folder = make_checkpoint(tmp_path_factory.mktemp("odd"), vocab_size=MASK + 1)
     write_odd_tokenizer(folder / "tokenizer.json")
-    worker = Worker(Settings(model=str(folder), max_streams=2))
+    worker = Worker(Settings(model=str(folder), max_num_seqs=2))
     worker.start()
     eventually(lambda: worker.status.state == "ready")
     yield worker

@@ -71,7 +71,7 @@ def model() -> str:
 
 @pytest.fixture(scope="package")
 def running_site(model: str) -> Iterator[Site]:
-    site = Site(model, "--max-streams", "4", "--max-waiting", "2")
+    site = Site(model, "--max-num-seqs", "4", "--max-waiting", "2")
     try:
         site.wait_until_ready()
         yield site

@@ -275,17 +275,17 @@ def test_about_shows_the_status_and_updates_it(site: Site, visit: Visit, visitor
     expect(about.locator('[data-of="precision"]')).to_have_text(model["precision"])
     expect(about.locator('[data-of="memory"]')).to_contain_text(re.compile(r"[1-9]\d* [MG]B of we"))
     streams = about.locator('[data-of="streams"]')
-    expect(streams).to_have_text(f"0 of {model['max_streams']}")
+    expect(streams).to_have_text(f"0 of {model['max_num_seqs']}")
     reserved = about.locator('[data-of="reserved"]')
     expect(reserved).to_have_text(f"0 of {model['max_tokens']:,}")
     other = visit(site.url)
     start_endless(site, other)
-    expect(streams).to_have_text(f"1 of {model['max_streams']}")
+    expect(streams).to_have_text(f"1 of {model['max_num_seqs']}")
     expect(reserved).not_to_have_text(re.compile("^0 of"))
     site.resume_engine()
     expect(about.locator('[data-of="rate"]')).to_have_text(re.compile(r"^[1-9][\d.]* tokens a sec"))
     other.finished()
-    expect(streams).to_have_text(f"0 of {model['max_streams']}")
+    expect(streams).to_have_text(f"0 of {model['max_num_seqs']}")
 
 
 def test_about_has_an_address_and_links_to_what_programs_use(site: Site, visitor: Visitor) -> None:

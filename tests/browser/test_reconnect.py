@@ -19,7 +19,7 @@ PROMPT = "Once upon a time"
 @pytest.fixture
 def own_site(model: str) -> Iterator[Site]:
     """A playground whose web process the test may kill."""
-    site = Site(model, "--max-streams", "2")
+    site = Site(model, "--max-num-seqs", "2")
     try:
         site.wait_until_ready()
         yield site

@@ -154,7 +154,7 @@ def test_a_person_at_the_page_does_not_wait_behind_a_callers_line(
             float(next(line for line in lines if line.startswith("gptj_requests_open ")).split()[1])
         )
 
-    site = Site(model, "--max-streams", "4", "--max-waiting", "200")
+    site = Site(model, "--max-num-seqs", "4", "--max-waiting", "200")
     try:
         site.wait_until_ready()
         person = visit(site.url)

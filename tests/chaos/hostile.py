@@ -51,7 +51,7 @@ class LoggedApp(App):
 
     def __init__(self, log: Path) -> None:
         self.log = log
-        super().__init__("--model", "sample", "--max-streams", "8", "--max-waiting", "200")
+        super().__init__("--model", "sample", "--max-num-seqs", "8", "--max-waiting", "200")
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

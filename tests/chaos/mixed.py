@@ -58,7 +58,7 @@ class Site:
     """The playground under test; its web process may be replaced."""
 
     def __init__(self) -> None:
-        self.app = App("--model", "sample", "--max-streams", "16", "--max-waiting", "200")
+        self.app = App("--model", "sample", "--max-num-seqs", "16", "--max-waiting", "200")
         self.faulty_until = 0.0
         """Until when connections may break or be refused, by the monotonic clock."""
 

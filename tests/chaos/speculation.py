@@ -58,7 +58,7 @@ def main() -> None:
         if isinstance(message, TokenizerReady):
             tokenizers.append(message)
 
-    engine = load(Settings(model="sample", max_streams=STREAMS, speculation="off"), send)
+    engine = load(Settings(model="sample", max_num_seqs=STREAMS, speculation="off"), send)
     ready = as_ready(tokenizers[0])
 
     async def build() -> list[Submit]:

@@ -156,7 +156,7 @@ def main() -> None:
     arguments = parser.parse_args()
     number = signal.SIGSTOP if arguments.stop else signal.SIGKILL
     watch.SILENCE = SILENCE
-    worker = Worker(Settings(model="sample", max_streams=STREAMS, max_waiting=10_000))
+    worker = Worker(Settings(model="sample", max_num_seqs=STREAMS, max_waiting=10_000))
     worker.start()
     begin = time.monotonic()
     try:

@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def worker(folder: Path) -> Iterator[Worker]:
     """Two slots, and three requests may wait."""
-    worker = Worker(Settings(model=str(folder), max_streams=2, max_waiting=3))
+    worker = Worker(Settings(model=str(folder), max_num_seqs=2, max_waiting=3))
     worker.start()
     run(until(lambda: worker.status.state == "ready"))
     yield worker

@@ -36,8 +36,8 @@ TOKENIZER = TokenizerReady(make_tokenizer().to_str(), CONTEXT, TEXT_TOKENS, END,
 
 def model(**changes: Any) -> ModelInfo:
     """A model of which nothing is true; each slot has a whole context unless told otherwise."""
-    if "max_streams" in changes:
-        changes = {"max_tokens": changes["max_streams"] * CONTEXT, **changes}
+    if "max_num_seqs" in changes:
+        changes = {"max_tokens": changes["max_num_seqs"] * CONTEXT, **changes}
     info = ModelInfo(
         name="scripted",
         revision=None,
@@ -54,7 +54,7 @@ def model(**changes: Any) -> ModelInfo:
         context_length=CONTEXT,
         vocabulary_size=TEXT_TOKENS,
         bos_token_id=END,
-        max_streams=2,
+        max_num_seqs=2,
         max_tokens=2 * CONTEXT,
         why=message("status.warming_up"),
     )
@@ -102,7 +102,7 @@ class ScriptedBackend:
 
     def load(self, slots: int = 2, **changes: Any) -> None:
         """Go through what an engine sends until it is ready."""
-        info = model(max_streams=slots, **changes)
+        info = model(max_num_seqs=slots, **changes)
         self.say(TOKENIZER, EngineStatus("ready", message("status.warming_up"), model=info))
 
     def step(self, *events: Any) -> None:

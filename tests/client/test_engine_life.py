@@ -81,7 +81,7 @@ def tokens(events: list[StreamEvent]) -> list[tuple[int, str, object]]:
 
 
 def test_requests_made_while_the_model_loads_wait_and_are_answered_in_order(folder: Path) -> None:
-    worker = Worker(Settings(model=str(folder), max_streams=1))
+    worker = Worker(Settings(model=str(folder), max_num_seqs=1))
 
     async def scenario() -> None:
         streams = [worker.stream(request(seed=seed)) for seed in range(3)]

@@ -64,7 +64,7 @@ class Engine:
 
     def load(self, slots: int = 2, tokenizer: TokenizerReady = TOKENIZER, **changes: Any) -> None:
         self.send(tokenizer, EngineStatus("loading", message("status.warming_up")))
-        info = model(max_streams=slots, **changes)
+        info = model(max_num_seqs=slots, **changes)
         self.send(EngineStatus("ready", message("status.warming_up"), model=info))
 
     def send(self, *messages: object) -> None:
@@ -143,7 +143,7 @@ class Fleet:
         """Read to the next status that says how many slots there are."""
         while not (isinstance(got := self.next(), EngineStatus) and got.model is not None):
             pass
-        return got.model.max_streams
+        return got.model.max_num_seqs
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_the_slots_are_those_of_all_engines_and_requests_go_to_each(few: Fleet) 
     status = few.next()
     assert isinstance(status, EngineStatus)
     assert status.model is not None
-    assert (status.model.max_streams, status.model.max_tokens) == (6, 6 * CONTEXT)
+    assert (status.model.max_num_seqs, status.model.max_tokens) == (6, 6 * CONTEXT)
     assert status.model.device_name == "a better one, none"
     few.backend.send(submit(1), None)
     few.backend.send(submit(2), None)

@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def worker(folder: Path) -> Iterator[Worker]:
     """Two slots, and room for one to wait: less than what is asked at once."""
-    worker = Worker(Settings(model=str(folder), max_streams=2, max_waiting=1))
+    worker = Worker(Settings(model=str(folder), max_num_seqs=2, max_waiting=1))
     worker.start()
 
     async def ready() -> None:

@@ -28,7 +28,7 @@ from tests.client.requests import (
 @pytest.fixture(scope="module")
 def wide_worker(folder: Path) -> Iterator[Worker]:
     """Four slots, of which one visitor alone gets three, and room for eight to wait."""
-    worker = Worker(Settings(model=str(folder), max_streams=4, max_waiting=8))
+    worker = Worker(Settings(model=str(folder), max_num_seqs=4, max_waiting=8))
     worker.start()
     run(until(lambda: worker.status.state == "ready"))
     yield worker
@@ -102,7 +102,7 @@ def test_one_visitor_does_not_fill_the_line(wide_worker: Worker) -> None:
 
 
 def test_many_sessions_of_one_address_leave_a_slot_on_a_public_playground(folder: Path) -> None:
-    worker = Worker(Settings(model=str(folder), max_streams=4, max_waiting=8, limits="public"))
+    worker = Worker(Settings(model=str(folder), max_num_seqs=4, max_waiting=8, limits="public"))
     worker.start()
 
     async def scenario() -> None:

@@ -47,7 +47,7 @@ class Bench:
         self,
         *,
         broken: bool = False,
-        max_streams: int = 4,
+        max_num_seqs: int = 4,
         prefill_budget: int = 16,
         max_tokens: int | None = None,
     ) -> None:
@@ -56,7 +56,7 @@ class Bench:
             with torch.no_grad():
                 model.transformer.wte.weight[NOT_A_NUMBER] = torch.nan
         self.clock = Clock()
-        runner = Runner(built(model), max_streams, TEXT_TOKENS, max_tokens=max_tokens)
+        runner = Runner(built(model), max_num_seqs, TEXT_TOKENS, max_tokens=max_tokens)
         vocabulary = EngineVocabulary(
             TABLE, TEXT_TOKENS, CONTEXT, bos_token_id=END, eos_token_ids=[END]
         )

@@ -91,10 +91,10 @@ class FakeModel:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def make_cache(self, max_streams: int, max_tokens: int | None = None) -> KVCache:
+    def make_cache(self, max_num_seqs: int, max_tokens: int | None = None) -> KVCache:
         return KVCache(
             layers=1,
-            max_streams=max_streams,
+            max_num_seqs=max_num_seqs,
             context_length=self.shape.context_length,
             heads=1,
             head_dim=2,

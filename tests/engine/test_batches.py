@@ -15,7 +15,7 @@ from tests.engine.bench import CONTEXT, DRAWN, END, A, B, Bench, C, D, request
 
 def test_each_completion_equals_a_single_request_with_its_seed() -> None:
     """Also where there are more of them than slots, and where seeds pass the largest one."""
-    bench = Bench(max_streams=2)
+    bench = Bench(max_num_seqs=2)
     first = 2**32 - 2
     bench.run(request(0, (A, B), n=5, seed=first, **DRAWN))
     assert [bench.end(0, index).seed for index in range(5)] == [first, first + 1, 0, 1, 2]
@@ -48,7 +48,7 @@ def test_where_memory_is_scarce_texts_wait_and_are_the_same(contexts: int) -> No
         request(n, (*shared, *[A + n % 3] * (n % 7)), n=1 + n % 3, seed=n, **DRAWN)
         for n in range(12)
     ]
-    plenty, scarce = Bench(max_streams=8), Bench(max_streams=8, max_tokens=contexts * CONTEXT)
+    plenty, scarce = Bench(max_num_seqs=8), Bench(max_num_seqs=8, max_tokens=contexts * CONTEXT)
     for bench in (plenty, scarce):
         bench.submit(*requests)
         for _ in range(4):
@@ -63,7 +63,7 @@ def test_where_memory_is_scarce_texts_wait_and_are_the_same(contexts: int) -> No
 
 
 def test_cancel_ends_running_and_waiting_completions() -> None:
-    bench = Bench(max_streams=2)
+    bench = Bench(max_num_seqs=2)
     bench.submit(request(0, n=3, **DRAWN), request(1, **DRAWN))
     for _ in range(3):
         bench.step()
@@ -135,7 +135,7 @@ def test_a_request_gives_the_same_events_alone_and_in_a_mixed_batch() -> None:
         )
         for number, values in enumerate(kinds)
     ]
-    together = Bench(max_streams=8)
+    together = Bench(max_num_seqs=8)
     together.run(*requests)
     for one in requests:
         alone = Bench()

@@ -48,7 +48,7 @@ def grown(
 ) -> LikelyTree:
     """A tree whose steps have as many rows as there are slots, or more."""
     model = built(case.make())
-    runner = Runner(model, max_streams=streams, vocabulary=case.vocabulary)
+    runner = Runner(model, max_num_seqs=streams, vocabulary=case.vocabulary)
     vocabulary = EngineVocabulary(
         [b"x"] * case.vocabulary,
         case.vocabulary,

@@ -156,7 +156,7 @@ def usual_tokens(model: GPTJForCausalLM, prompts: list[Ids], vocabulary: int) ->
 
 
 def run(case: Case, end_of_text: int, requests: list[Submit]) -> dict[int, list[int]]:
-    runner = Runner(built(case.make()), max_streams=16, vocabulary=case.vocabulary)
+    runner = Runner(built(case.make()), max_num_seqs=16, vocabulary=case.vocabulary)
     table = [b"x"] * case.vocabulary
     vocabulary = EngineVocabulary(
         table, case.vocabulary, 1 << 20, bos_token_id=0, eos_token_ids=[end_of_text]

@@ -128,7 +128,7 @@ def test_rows_beside_it_are_as_they_are_alone() -> None:
     plain = [request(n, (A, B), seed=n, **DRAWN) for n in range(3)]
     alone = Bench()
     alone.run(*plain)
-    beside = Bench(max_streams=5)
+    beside = Bench(max_num_seqs=5)
     beside.run(request(9, **regex("[A-Z]{12}")), *plain, request(8, **regex("(AB)*")))
     assert [beside.tokens(n) for n in range(3)] == [alone.tokens(n) for n in range(3)]
 

@@ -98,7 +98,7 @@ def test_int8_is_refused_where_a_gpu_is_lent(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_weights_alone_are_moved_and_the_model_is_described() -> None:
     sent: list[object] = []
-    loaded = lent.load(Settings(model="sample", max_streams=2), sent.append)
-    assert loaded.model.max_streams == 2
+    loaded = lent.load(Settings(model="sample", max_num_seqs=2), sent.append)
+    assert loaded.model.max_num_seqs == 2
     assert "A GPU is lent" in str(loaded.model.why)
     assert all(p.device == torch.device("cpu") for p in loaded.weights.model.parameters())

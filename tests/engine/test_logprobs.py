@@ -38,7 +38,7 @@ class Outcome:
 
 
 def run(case: Case, requests: list[Submit]) -> dict[int, Outcome]:
-    runner = Runner(built(case.make()), max_streams=4, vocabulary=case.vocabulary)
+    runner = Runner(built(case.make()), max_num_seqs=4, vocabulary=case.vocabulary)
     table = [b"xy"] * case.vocabulary
     vocabulary = EngineVocabulary(
         table, case.vocabulary, runner.model.shape.context_length, bos_token_id=0, eos_token_ids=()

@@ -27,7 +27,7 @@ def ignore(message: object) -> None:
 
 
 def test_a_prompt_of_the_whole_context_can_be_tried() -> None:
-    settings = Settings(model="sample", max_streams=1)
+    settings = Settings(model="sample", max_num_seqs=1)
     engine = loop.load(settings, ignore)
     starting.warm_up(engine, make_plan(settings).config.n_positions - 4)
     assert engine.is_idle
@@ -39,7 +39,7 @@ from gptj_demo.engine.compilation import compiled_functions
 from gptj_demo.engine.load import make_plan
 from gptj_demo.settings import Settings
 
-settings = Settings(model="sample", precision="int8", max_streams=3)
+settings = Settings(model="sample", precision="int8", max_num_seqs=3)
 count = lambda: sum(len(one.signatures) for one in compiled_functions())
 starting.compile_code(make_plan(settings), settings.backend, lambda *_: None)
 before = count()
@@ -63,8 +63,8 @@ def test_too_little_memory_for_the_trial_is_told_with_what_to_do(
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(starting, "warm_up", run_out)
-    with pytest.raises(Refusal, match=r"with a KV cache of 3072 tokens .* set max_streams"):
-        loop.load(Settings(model="sample", max_streams=3), ignore)
+    with pytest.raises(Refusal, match=r"with a KV cache of 3072 tokens .* set max_num_seqs"):
+        loop.load(Settings(model="sample", max_num_seqs=3), ignore)
 
 
 def test_the_cache_is_smaller_where_the_memory_is_less_than_planned(
@@ -87,7 +87,7 @@ def test_the_cache_is_smaller_where_the_memory_is_less_than_planned(
     status = sent[-1]
     assert isinstance(status, EngineStatus)
     assert status.model is not None
-    assert (status.model.max_streams, status.model.max_tokens) == (32, 18 * 1024)
+    assert (status.model.max_num_seqs, status.model.max_tokens) == (32, 18 * 1024)
     assert "Room for 18 visitors at once, with 1,024 tokens each." in str(status.detail)
     assert "Room for 18 visitors at once, with 1,024 tokens each." in caplog.text
 

@@ -40,7 +40,7 @@ def test_nan_in_a_prompt_ends_only_that_request_with_an_error(
     values: dict[str, Any],
 ) -> None:
     expected = sound_tokens(*neighbours())
-    bench = Bench(broken=True, max_streams=8)
+    bench = Bench(broken=True, max_num_seqs=8)
     first, second = neighbours()
     bench.submit(first)
     bench.step()
@@ -76,7 +76,7 @@ def test_nan_in_a_prompt_that_is_only_scored_ends_with_an_error() -> None:
 @pytest.mark.parametrize("ends_how", ["prompt", "continuation", "scored", "cancelled"])
 def test_the_slot_of_a_request_with_nan_is_clean_for_the_next(ends_how: str) -> None:
     """They attend beside longer rows, so that they look past their own tokens."""
-    bench = Bench(broken=True, max_streams=2, prefill_budget=8)
+    bench = Bench(broken=True, max_num_seqs=2, prefill_budget=8)
     long = [A, NOT_A_NUMBER] + [B] * 38
     if ends_how == "prompt":
         bench.run(request(0, long), request(9, long))
@@ -100,7 +100,7 @@ def test_the_slot_of_a_request_with_nan_is_clean_for_the_next(ends_how: str) -> 
 
 
 def test_a_request_cancelled_just_before_nan_leaves_its_slot_clean() -> None:
-    bench = Bench(broken=True, max_streams=2)
+    bench = Bench(broken=True, max_num_seqs=2)
     bench.submit(
         request(0, [C] * 40, writes=(A, NOT_A_NUMBER, B)),
         request(9, (A, B) * 20, max_new_tokens=20, ignore_eos=True),

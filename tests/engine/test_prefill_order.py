@@ -16,8 +16,8 @@ class TimedModel:
     A step takes 20 ms and 2 ms more for each prompt token, as a model on a CPU about does.
     """
 
-    def __init__(self, prefill_budget: int, max_streams: int = 8) -> None:
-        self.scheduler = Scheduler(max_streams, prefill_budget, PAGES)
+    def __init__(self, prefill_budget: int, max_num_seqs: int = 8) -> None:
+        self.scheduler = Scheduler(max_num_seqs, prefill_budget, PAGES)
         self.now = 0
         self.steps = 0
         self.first_token: dict[int, tuple[int, int]] = {}  # by request: (steps, milliseconds)
@@ -70,7 +70,7 @@ def test_the_second_of_two_long_prompts_does_not_slow_the_first() -> None:
 
 
 def test_a_stream_of_short_prompts_delays_a_long_one_by_half_at_most() -> None:
-    model = TimedModel(prefill_budget=32, max_streams=1000)
+    model = TimedModel(prefill_budget=32, max_num_seqs=1000)
     model.scheduler.add(distinct(1, 2000))
     waits = []
     request_id = 1
@@ -125,7 +125,7 @@ def chunks_of(step: Step) -> list[tuple[int, int, int]]:
 
 
 def test_what_a_short_prompt_leaves_of_the_budget_goes_to_others_that_fit() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=8, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=8, pages=PAGES)
     scheduler.add(distinct(1, 30))
     scheduler.schedule()
     for request_id in (2, 3, 4):

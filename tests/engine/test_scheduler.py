@@ -10,7 +10,7 @@ from tests.engine.scheduling import PAGES, of, run, sequence
 
 
 def test_a_sequence_is_prefilled_then_decodes_one_token_a_step() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=8, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=8, pages=PAGES)
     scheduler.add(sequence(1, prompt_length=5))
     first = scheduler.schedule()
     assert [(c.start, c.end, c.is_last) for c in first.prefill] == [(0, 5, True)]
@@ -21,7 +21,7 @@ def test_a_sequence_is_prefilled_then_decodes_one_token_a_step() -> None:
 
 
 def test_a_new_sequence_joins_while_others_decode() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=8, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=8, pages=PAGES)
     scheduler.add(sequence(1))
     assert run(scheduler) == [1]
     scheduler.add(sequence(2))
@@ -29,7 +29,7 @@ def test_a_new_sequence_joins_while_others_decode() -> None:
 
 
 def test_a_long_prompt_is_read_in_chunks_between_the_decode_steps_of_others() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=4, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=4, pages=PAGES)
     scheduler.add(sequence(1))
     run(scheduler)
     scheduler.add(sequence(2, prompt_length=10))
@@ -42,7 +42,7 @@ def test_a_long_prompt_is_read_in_chunks_between_the_decode_steps_of_others() ->
 
 
 def test_short_prompts_share_the_budget_of_a_step_and_are_never_cut_for_it() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=8, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=8, pages=PAGES)
     for request_id in (1, 2, 3):
         scheduler.add(sequence(request_id, prompt_length=3))
     step = scheduler.schedule()
@@ -59,7 +59,7 @@ def test_short_prompts_share_the_budget_of_a_step_and_are_never_cut_for_it() -> 
 def test_a_prompt_is_cut_at_the_same_places_in_any_company(
     length: int, budget: int, company: list[int]
 ) -> None:
-    scheduler = Scheduler(max_streams=6, prefill_budget=budget, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=6, prefill_budget=budget, pages=PAGES)
     for request_id, other in enumerate(company):
         scheduler.add(sequence(request_id, other))
     scheduler.add(of(99, (7,) * length))
@@ -74,7 +74,7 @@ def test_a_prompt_is_cut_at_the_same_places_in_any_company(
 
 
 def test_waiting_sequences_are_admitted_in_the_order_of_their_arrival() -> None:
-    scheduler = Scheduler(max_streams=1, prefill_budget=8, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=1, prefill_budget=8, pages=PAGES)
     for request_id in (3, 1, 2):
         scheduler.add(sequence(request_id))
     order = []
@@ -87,7 +87,7 @@ def test_waiting_sequences_are_admitted_in_the_order_of_their_arrival() -> None:
 
 
 def test_removing_frees_the_slot_and_forgets_the_sequence() -> None:
-    scheduler = Scheduler(max_streams=1, prefill_budget=8, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=1, prefill_budget=8, pages=PAGES)
     scheduler.add(sequence(1))
     scheduler.add(sequence(2))
     scheduler.schedule()
@@ -100,7 +100,7 @@ def test_removing_frees_the_slot_and_forgets_the_sequence() -> None:
 
 
 def test_rows_are_ordered_by_slot_and_the_lowest_free_slot_is_used_first() -> None:
-    scheduler = Scheduler(max_streams=3, prefill_budget=99, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=3, prefill_budget=99, pages=PAGES)
     for request_id in (1, 2, 3):
         scheduler.add(sequence(request_id))
     run(scheduler)
@@ -113,7 +113,7 @@ def test_rows_are_ordered_by_slot_and_the_lowest_free_slot_is_used_first() -> No
 
 
 @given(
-    max_streams=st.integers(1, 4),
+    max_num_seqs=st.integers(1, 4),
     budget=st.integers(1, 6),
     events=st.lists(
         st.one_of(
@@ -125,9 +125,9 @@ def test_rows_are_ordered_by_slot_and_the_lowest_free_slot_is_used_first() -> No
     ),
 )
 def test_whatever_comes_slots_add_up_and_every_sequence_gets_its_tokens(
-    max_streams: int, budget: int, events: list[tuple[str, int]]
+    max_num_seqs: int, budget: int, events: list[tuple[str, int]]
 ) -> None:
-    scheduler = Scheduler(max_streams, budget, PAGES)
+    scheduler = Scheduler(max_num_seqs, budget, PAGES)
     alive: dict[int, Sequence] = {}
     for number, (kind, value) in enumerate(events):
         if kind == "add":

@@ -29,7 +29,7 @@ def copies(step: Step) -> list[tuple[int, int, int]]:
 
 
 def test_siblings_wait_for_the_one_that_reads_and_take_its_prompt_over() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=12, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=12, pages=PAGES)
     for item in siblings(1, 3):
         scheduler.add(item)
     assert run(scheduler) == []
@@ -42,7 +42,7 @@ def test_siblings_wait_for_the_one_that_reads_and_take_its_prompt_over() -> None
 
 
 def test_a_sibling_that_gets_its_slot_late_takes_the_prompt_from_whoever_has_it() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=32, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=32, pages=PAGES)
     for item in siblings(1, 3):
         scheduler.add(item)
     run(scheduler)
@@ -53,14 +53,14 @@ def test_a_sibling_that_gets_its_slot_late_takes_the_prompt_from_whoever_has_it(
 
 
 def test_siblings_of_a_prompt_too_short_to_reuse_do_not_wait_for_each_other() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=32, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=32, pages=PAGES)
     for item in siblings(1, 4, prompt_length=5):
         scheduler.add(item)
     assert [chunk.sequence.index for chunk in scheduler.schedule().prefill] == [0, 1, 2, 3]
 
 
 def test_removing_a_sibling_that_waits_for_its_reader_frees_no_other_slot() -> None:
-    scheduler = Scheduler(max_streams=3, prefill_budget=16, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=3, prefill_budget=16, pages=PAGES)
     reader, sibling = siblings(1, 2, prompt_length=40)
     for item in (reader, sequence(2, 3), sequence(3, 3)):
         scheduler.add(item)
@@ -76,7 +76,7 @@ def test_removing_a_sibling_that_waits_for_its_reader_frees_no_other_slot() -> N
 
 
 def test_a_prompt_waits_while_another_request_reads_its_long_beginning() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=16, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=16, pages=PAGES)
     first, second = of(1, tuple(range(70))), of(2, (*range(60), 900, 901))
     unlike = of(3, tuple(range(500, 540)))
     for item in (first, second, unlike):
@@ -90,7 +90,7 @@ def test_a_prompt_waits_while_another_request_reads_its_long_beginning() -> None
 
 
 def test_a_prompt_does_not_wait_for_a_reader_that_is_gone_or_a_prefix_that_is_cached() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=16, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=16, pages=PAGES)
     first, second = of(1, tuple(range(70))), of(2, (*range(60), 900, 901))
     scheduler.add(first)
     scheduler.add(second)
@@ -110,7 +110,7 @@ def test_a_prompt_does_not_wait_for_a_reader_that_is_gone_or_a_prefix_that_is_ca
 
 
 def test_a_text_that_goes_on_reads_only_what_is_new() -> None:
-    scheduler = Scheduler(max_streams=3, prefill_budget=64, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=3, prefill_budget=64, pages=PAGES)
     first = sequence(1, prompt_length=20)
     finish(scheduler, first, tokens=5)
     whole = (*first.prompt_token_ids, *first.generated_token_ids, 77, 78)
@@ -124,7 +124,7 @@ def test_a_text_that_goes_on_reads_only_what_is_new() -> None:
 
 
 def test_the_same_prompt_again_decodes_at_once() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=64, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=64, pages=PAGES)
     finish(scheduler, sequence(1, prompt_length=20))
     again = sequence(2, prompt_length=20)
     scheduler.add(again)
@@ -133,7 +133,7 @@ def test_the_same_prompt_again_decodes_at_once() -> None:
 
 
 def test_a_beginning_is_copied_from_a_sequence_that_still_writes() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=64, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=64, pages=PAGES)
     first = sequence(1, prompt_length=20)
     scheduler.add(first)
     run(scheduler)
@@ -146,7 +146,7 @@ def test_a_beginning_is_copied_from_a_sequence_that_still_writes() -> None:
 
 
 def test_a_long_text_is_not_lost_to_one_that_shares_only_its_beginning() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=64, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=64, pages=PAGES)
     finish(scheduler, sequence(1, prompt_length=40))
     other = of(2, (*range(10), 900, 901))
     scheduler.add(other)
@@ -154,7 +154,7 @@ def test_a_long_text_is_not_lost_to_one_that_shares_only_its_beginning() -> None
 
 
 def test_the_slot_that_was_freed_longest_ago_is_overwritten_first() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=64, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=64, pages=PAGES)
     for request_id in (1, 2):
         finish(scheduler, of(request_id, (request_id,) * 20))
     finish(scheduler, of(3, (3,) * 20))
@@ -165,7 +165,7 @@ def test_the_slot_that_was_freed_longest_ago_is_overwritten_first() -> None:
 
 
 def test_what_is_unsound_is_not_kept() -> None:
-    scheduler = Scheduler(max_streams=1, prefill_budget=64, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=1, prefill_budget=64, pages=PAGES)
     item = sequence(1, prompt_length=20)
     scheduler.add(item)
     scheduler.schedule()
@@ -177,7 +177,7 @@ def test_what_is_unsound_is_not_kept() -> None:
 
 
 def test_a_prompt_whose_own_probabilities_are_wanted_is_read_whole() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=64, pages=PAGES)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=64, pages=PAGES)
     finish(scheduler, sequence(1, prompt_length=20))
     scored = of(2, tuple(range(20)), first_scored=1)
     scheduler.add(scored)
@@ -216,7 +216,7 @@ class Cache:
 
 
 @given(
-    max_streams=st.integers(1, 4),
+    max_num_seqs=st.integers(1, 4),
     budget=st.integers(1, 30),
     pages=st.integers(5, 30),  # five are the most that one sequence needs
     prompts=st.lists(
@@ -227,13 +227,13 @@ class Cache:
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
 )
 def test_whatever_is_reused_each_slot_holds_exactly_the_tokens_before_the_next(
-    max_streams: int,
+    max_num_seqs: int,
     budget: int,
     pages: int,
     prompts: list[tuple[int, int, int, int]],
     lengths: list[int],
 ) -> None:
-    scheduler, cache = Scheduler(max_streams, budget, pages), Cache(max_streams, pages)
+    scheduler, cache = Scheduler(max_num_seqs, budget, pages), Cache(max_num_seqs, pages)
     wanted: dict[tuple[int, int], int] = {}
     waiting = list(enumerate(prompts))
     while waiting or not scheduler.is_idle:
@@ -265,7 +265,7 @@ def long(request_id: int, pages: int) -> Sequence:
 
 
 def test_a_sequence_waits_until_pages_for_all_its_tokens_are_free() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=64, pages=10)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=64, pages=10)
     for item in (long(1, 4), long(2, 4), long(3, 4)):
         scheduler.add(item)
     assert [one.request_id for one in scheduler.schedule().admitted] == [1, 2]
@@ -275,7 +275,7 @@ def test_a_sequence_waits_until_pages_for_all_its_tokens_are_free() -> None:
 
 
 def test_a_short_sequence_does_not_take_the_pages_that_an_earlier_one_waits_for() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=64, pages=10)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=64, pages=10)
     for item in (long(1, 8), long(2, 6), long(3, 2)):
         scheduler.add(item)
     assert [one.request_id for one in scheduler.schedule().admitted] == [1]
@@ -286,7 +286,7 @@ def test_a_short_sequence_does_not_take_the_pages_that_an_earlier_one_waits_for(
 def test_completions_hold_the_whole_pages_of_their_prompt_once() -> None:
     # 40 tokens: two whole pages are shared, and the third one is copied
     prompt = tuple(range(40))
-    scheduler = Scheduler(max_streams=4, prefill_budget=64, pages=3 + 3 * 2)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=64, pages=3 + 3 * 2)
     for index in range(4):
         scheduler.add(Sequence(1, prompt, index, max_new_tokens=10))
     run(scheduler)
@@ -298,7 +298,7 @@ def test_completions_hold_the_whole_pages_of_their_prompt_once() -> None:
 
 
 def test_kept_prefixes_go_where_pages_are_missing_and_the_least_recently_used_first() -> None:
-    scheduler = Scheduler(max_streams=4, prefill_budget=64, pages=8)
+    scheduler = Scheduler(max_num_seqs=4, prefill_budget=64, pages=8)
     for request_id in (1, 2):
         finish(scheduler, Sequence(request_id, (request_id,) * 32, max_new_tokens=16))
     used = Sequence(3, (1,) * 32, max_new_tokens=16)
@@ -315,7 +315,7 @@ def test_kept_prefixes_go_where_pages_are_missing_and_the_least_recently_used_fi
 
 
 def test_pages_that_may_hold_nan_are_cleared_before_anybody_gets_them() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=64, pages=4)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=64, pages=4)
     broken = long(1, 4)  # of 20 tokens: two of its pages may have been written
     scheduler.add(broken)
     (placement,) = scheduler.schedule().placements
@@ -327,7 +327,7 @@ def test_pages_that_may_hold_nan_are_cleared_before_anybody_gets_them() -> None:
 
 
 def test_a_page_that_another_sequence_shares_is_not_cleared() -> None:
-    scheduler = Scheduler(max_streams=2, prefill_budget=64, pages=10)
+    scheduler = Scheduler(max_num_seqs=2, prefill_budget=64, pages=10)
     first, second = sequence(1, 40), sequence(2, 40)
     finish_reading(scheduler, first)
     scheduler.add(second)

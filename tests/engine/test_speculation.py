@@ -76,14 +76,14 @@ def make_drafters(name: str, bench: Bench, texts: Texts) -> list[Drafter]:
 @pytest.fixture(scope="module")
 def expected() -> dict[int, list[Any]]:
     """The events of the requests without speculation, alone."""
-    return alone(Bench(max_streams=1).engine, make_requests())
+    return alone(Bench(max_num_seqs=1).engine, make_requests())
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
 def test_all_events_are_those_without_speculation_in_a_storm(
     name: str, expected: dict[int, list[Any]]
 ) -> None:
-    bench = Bench(max_streams=6)
+    bench = Bench(max_num_seqs=6)
     speculate(bench.engine, *make_drafters(name, bench, texts_of(expected)))
     actual = in_a_storm(bench.engine, make_requests(), 8, random.Random(2))
     for number, events in expected.items():
@@ -118,7 +118,7 @@ def test_a_draft_model_that_is_the_model_itself_is_always_right(
 
     Only what it drafts beyond the end of a text is rejected. Three requests run at a time.
     """
-    bench = Bench(max_streams=3)
+    bench = Bench(max_num_seqs=3)
     twin = draft_model(bench.engine, built(make_model(seed=4, n_positions=CONTEXT)))
     speculate(bench.engine, twin)
     requests = make_requests()[::3]
@@ -147,7 +147,7 @@ def test_a_draft_model_that_is_the_model_itself_is_always_right(
 def test_rejected_tokens_are_in_no_cached_prefix() -> None:
     """Neither while the sequence runs nor after its end."""
     text = [A, B, C, D] * 4
-    bench = Bench(max_streams=2)
+    bench = Bench(max_num_seqs=2)
     speculate(bench.engine, Scripted({(0, 0): text}, TEXT_TOKENS, 1.0, length=8))
     bench.submit(request(0, PROMPT, **{**DRAWN, "max_new_tokens": 12}))
     for _ in range(4):

@@ -59,7 +59,7 @@ async def write_all(worker: Worker) -> None:
 
 
 def main() -> None:
-    worker = Worker(Settings(model="sample", max_streams=2))
+    worker = Worker(Settings(model="sample", max_num_seqs=2))
     worker.start()
     try:
         asyncio.run(write_all(worker))

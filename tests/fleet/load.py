@@ -43,7 +43,7 @@ LIVES = (2.0, 6.0)  # seconds from the first token after a kill to the next kill
 @contextmanager
 def fleet(engines: str | None, slots: int, count: int = 1) -> Iterator[Worker]:
     """A worker whose first `count` engines are ready; `engines` None is an engine without Ray."""
-    settings = Settings(model="sample", engines=engines, max_streams=slots, max_waiting=10_000)
+    settings = Settings(model="sample", engines=engines, max_num_seqs=slots, max_waiting=10_000)
     worker = Worker(settings)
     worker.start()
     try:

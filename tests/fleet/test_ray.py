@@ -50,7 +50,7 @@ def test_engines_are_added_and_ended_under_load_and_continued_texts_are_cached(
 
 
 def test_the_whole_program_runs_on_ray_and_ends_with_it() -> None:
-    app = App("--model", "sample", "--engines", "1", "--max-streams", "4")
+    app = App("--model", "sample", "--engines", "1", "--max-num-seqs", "4")
     try:
         app.wait_until_ready()
         ray = psutil.Process(app.process.pid).children(recursive=True)

@@ -44,7 +44,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 def test_a_caller_has_its_tokens_once_however_many_servers_there_are(redis: Redis) -> None:
     flags = (
-        "--model", "sample", "--max-streams", "2", "--tokens-per-minute", "300",
+        "--model", "sample", "--max-num-seqs", "2", "--tokens-per-minute", "300",
         "--limits-storage", f"redis://127.0.0.1:{redis.port}/0",
     )  # fmt: skip
     apps = [App(*flags), App(*flags)]

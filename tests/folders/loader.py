@@ -62,7 +62,7 @@ def main() -> None:
 
     for line in sys.stdin:
         request = json.loads(line)
-        settings = Settings(model=request["folder"], precision=request["precision"], max_streams=1)
+        settings = Settings(model=request["folder"], precision=request["precision"], max_num_seqs=1)
         gc.collect()
         forget_peak()
         began = time.monotonic()

@@ -28,7 +28,7 @@ PRECISION = "float16" if REAL else "float32"
 """The real package names a GPU, for which the weights are loaded in 16 bits."""
 LEASE_SECONDS = 600
 REAL_PATH = ("--precision", PRECISION, "--backend", "eager")
-FLAGS = ("--max-streams", "16", "--trusted-proxies", "127.0.0.1")
+FLAGS = ("--max-num-seqs", "16", "--trusted-proxies", "127.0.0.1")
 
 
 class Playground(App):

@@ -63,7 +63,7 @@ export function mount({ element }) {
       device: model.device_name === model.device ? model.device : `${model.device_name} (${model.device})`,
       memory: elsewhere ?? t("about.weights", { size: bytes(model.weight_bytes) }) + process,
       context: t("about.context_length", { count: status.context_length }),
-      streams: t("about.streams", { running: status.streams_running, streams: model.max_streams }),
+      streams: t("about.streams", { running: status.streams_running, streams: model.max_num_seqs }),
       reserved: t("about.reserved", { reserved: number(status.tokens_reserved), tokens: number(model.max_tokens) }),
     });
   }

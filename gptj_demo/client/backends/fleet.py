@@ -284,7 +284,7 @@ class FleetBackend:
             self._was_ready = True
             self._put(engine.tokenizer)
         if (model := engine.model) is not None:
-            slots, tokens = model.max_streams, model.max_tokens
+            slots, tokens = model.max_num_seqs, model.max_tokens
             self._router.add(engine.number, slots, tokens, model.context_length)
         self._tell_slots()
 
@@ -292,7 +292,7 @@ class FleetBackend:
         models = [one.model for one in self._engines.values() if one.model is not None]
         names = ", ".join(sorted({model.device_name for model in models}))
         slots, tokens = self._router.slots, self._router.max_tokens
-        model = replace(models[0], max_streams=slots, max_tokens=tokens, device_name=names)
+        model = replace(models[0], max_num_seqs=slots, max_tokens=tokens, device_name=names)
         self._put(EngineStatus("ready", model.why, model=model))
 
     def _end(self, engine: _Engine) -> None:

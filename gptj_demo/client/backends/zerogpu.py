@@ -124,7 +124,7 @@ class ZeroGpuBackend:
             _let_pay(visitor)
             lend(address, number, seconds)
 
-        self._leases = Leases(charge, explain, put, model.weight_bytes, model.max_streams)
+        self._leases = Leases(charge, explain, put, model.weight_bytes, model.max_num_seqs)
         logger.info("%s", model.why)
         put(EngineStatus("ready", model.why, model=model))
 

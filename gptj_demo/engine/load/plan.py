@@ -59,7 +59,7 @@ class Plan:
     device: str
     """cpu or cuda."""
     device_name: str
-    max_streams: int
+    max_num_seqs: int
     """Texts that are generated side by side."""
     max_tokens: int
     """Tokens that the KV cache holds, of all texts together; at least one context."""
@@ -96,7 +96,7 @@ class Plan:
 
     def visitors(self, tokens: int) -> int:
         """How many texts of so many tokens there is room for at once."""
-        return min(self.max_streams, self.max_tokens // (in_pages(tokens)))
+        return min(self.max_num_seqs, self.max_tokens // (in_pages(tokens)))
 
     def smaller(self) -> Plan | None:
         """The plan with a quarter less room; None if it has room for a single context."""
@@ -105,8 +105,8 @@ class Plan:
             return None
         tokens = max(context, in_pages(self.max_tokens * 3 // 4))
         usual = in_pages(min(USUAL_TOKENS, self.config.n_positions))
-        streams = min(self.max_streams, tokens // usual)
-        return replace(self, max_tokens=tokens, max_streams=streams)
+        streams = min(self.max_num_seqs, tokens // usual)
+        return replace(self, max_tokens=tokens, max_num_seqs=streams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def _plan(
         kv_dtype=settings.kv_dtype,
         device=machine.device,
         device_name=machine.name,
-        max_streams=streams,
+        max_num_seqs=streams,
         max_tokens=tokens,
         reason=joined(reason, because),
         config=checkpoint.description.config,
@@ -221,7 +221,7 @@ def _plan_draft(machine: Machine, settings: Settings) -> Plan | None:
         "precision": "auto",
         "kv_dtype": "auto",
         "revision": None,
-        "max_streams": 1,
+        "max_num_seqs": 1,
     }
     checkpoint_settings = settings.model_copy(update=own)
     checkpoint = _find_checkpoint(settings.draft, checkpoint_settings, "draft")
@@ -257,17 +257,17 @@ def _choose_precision(
             # what each stream takes beside the cache must leave one context
             while tokens_that_fit(machine.memory, fitting, *models) < in_pages(context):
                 fitting -= 1
-        if fitting >= (settings.max_streams or 1):
+        if fitting >= (settings.max_num_seqs or 1):
             most = MOST_STREAMS_BY_DEFAULT[machine.device]
-            streams = settings.max_streams or min(fitting, most)
+            streams = settings.max_num_seqs or min(fitting, most)
             fit = tokens_that_fit(machine.memory, streams, *models)
             # with more, each stream would have more than a context
             return precision, streams, min(fit, streams * in_pages(context))
     if fitting > 0:
         raise Refusal(
-            f"{settings.max_streams} streams of {usual} tokens do not fit beside "
-            f"{checkpoint.name} in {precision} on {machine.name}: {fitting} do; set max_streams to "
-            f"{fitting} or less."
+            f"{settings.max_num_seqs} streams of {usual} tokens do not fit beside "
+            f"{checkpoint.name} in {precision} on {machine.name}: {fitting} do; set max_num_seqs "
+            f"to {fitting} or less."
         )
     needed = memory_needed(config, precision, 1, context, settings.kv_dtype)
     alone, in_int8 = models[0], Footprint(config, "int8")

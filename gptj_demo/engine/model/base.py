@@ -137,11 +137,11 @@ class ForwardModel(ABC):
         """Keep keys and values in 16 bits from now on; whether they are."""
         return self.dtype != torch.float32
 
-    def make_cache(self, max_streams: int, max_tokens: int | None = None) -> KVCache:
+    def make_cache(self, max_num_seqs: int, max_tokens: int | None = None) -> KVCache:
         """A KV cache of the model's shape, in its dtype, on its device; see `KVCache`."""
         return KVCache(
             layers=self.shape.layers,
-            max_streams=max_streams,
+            max_num_seqs=max_num_seqs,
             context_length=self.shape.context_length,
             heads=self.shape.heads,
             head_dim=self.shape.head_dim,

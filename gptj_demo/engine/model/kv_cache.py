@@ -39,7 +39,7 @@ class KVCache:
         self,
         *,
         layers: int,
-        max_streams: int,
+        max_num_seqs: int,
         context_length: int,
         heads: int,
         head_dim: int,
@@ -48,16 +48,16 @@ class KVCache:
         max_tokens: int | None = None,
     ) -> None:
         """With `max_tokens` the slots have no pages yet; without, each has those of a context."""
-        self.max_streams = max_streams
+        self.max_num_seqs = max_num_seqs
         self.context_length = context_length
         self._heads = heads
         self._device = device
         each = page_count(context_length)
-        self.pages = max_streams * each if max_tokens is None else max_tokens // PAGE_TOKENS
+        self.pages = max_num_seqs * each if max_tokens is None else max_tokens // PAGE_TOKENS
         """How many there are, without page 0."""
         # the heads of the keys, then those of the values, so that one operation writes both
         self.storage = allocate((layers, 2 * heads, 1 + self.pages, PAGE_TOKENS, head_dim))
-        self.tables = torch.zeros(max_streams, each + 1, dtype=torch.int64, device=device)
+        self.tables = torch.zeros(max_num_seqs, each + 1, dtype=torch.int64, device=device)
         if max_tokens is None:
             self.tables[:, :-1] = torch.arange(1, 1 + self.pages, device=device).view(-1, each)
 

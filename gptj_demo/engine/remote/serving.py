@@ -58,7 +58,7 @@ def serve(settings: Settings, inbox: queue.SimpleQueue[Submit | Cancel], send: S
 
 async def _serve(settings: Settings, inbox: queue.SimpleQueue[Submit | Cancel], send: Send) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for each request
-    streams = settings.max_streams or STREAMS_BY_DEFAULT
+    streams = settings.max_num_seqs or STREAMS_BY_DEFAULT
     key = settings.url_key
     secret = None if key is None else key.get_secret_value()
     assert settings.url is not None  # `make_backend` has checked it
@@ -157,7 +157,7 @@ def _describe(server: Server, met: _Met, streams: int) -> ModelInfo:
         context_length=tokenizer.context_length,
         vocabulary_size=tokenizer.vocabulary_size,
         bos_token_id=tokenizer.bos_token_id,
-        max_streams=streams,
+        max_num_seqs=streams,
         # the server has an order of its own: each stream can have a whole context
         max_tokens=streams * in_pages(tokenizer.context_length),
         why=message("why.served", server=server.name),

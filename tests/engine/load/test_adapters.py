@@ -173,7 +173,7 @@ def test_an_adapter_and_its_base_come_from_the_hub(
 
 def test_the_model_says_which_adapters_it_has(tiny: Path, adapter: Path) -> None:
     sent: list[Any] = []
-    load_engine(Settings(model=str(tiny), adapter=f"{adapter}=0.5", max_streams=1), sent.append)
+    load_engine(Settings(model=str(tiny), adapter=f"{adapter}=0.5", max_num_seqs=1), sent.append)
     infos = [one.model for one in sent if isinstance(one, EngineStatus) and one.model is not None]
     info = infos[-1]
     assert info.adapters == ("adapter=0.5",)

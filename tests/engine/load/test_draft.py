@@ -62,7 +62,7 @@ def test_another_vocabulary_is_refused(tiny: Path, draft: Path, tmp_path: Path) 
     text = tokenizer.to_str().replace('"ĠA":', '"ĠZZ":').replace('"A":', '"AZ":')
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     with pytest.raises(Refusal) as caught:
-        load(Settings(model=str(tiny), draft=str(folder), max_streams=2), lambda _: None)
+        load(Settings(model=str(tiny), draft=str(folder), max_num_seqs=2), lambda _: None)
     assert str(caught.value) == (
         f"The draft model other has another vocabulary than tiny (token {A} differs): set draft to "
         "a model with the same tokenizer."
@@ -73,7 +73,7 @@ def test_a_loaded_draft_model_drafts_and_changes_no_text(tiny: Path, draft: Path
     texts = []
     for settings in ({"speculation": "off"}, {"draft": str(draft)}):
         sent: list[object] = []
-        engine = load(Settings(model=str(tiny), max_streams=2, **settings), sent.append)
+        engine = load(Settings(model=str(tiny), max_num_seqs=2, **settings), sent.append)
         if (speculation := engine._runner.speculation) is not None:  # every draft pays
             speculation.row_cost = speculation._drafters[-1]._token_cost = 0.0  # type: ignore[attr-defined]
         engine.submit(request(1, (A, B, C), **{**DRAWN, "max_new_tokens": 24}))

@@ -111,7 +111,7 @@ def test_texts_end_where_generate_ends_them(
     model = GPTJForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ends = tokenizer.eos_token_id if case.startswith("the tokenizer") else None
-    engine = load(Settings(model=str(folder), max_streams=len(PROMPTS)), ignore)
+    engine = load(Settings(model=str(folder), max_num_seqs=len(PROMPTS)), ignore)
     ended = 0
     for request_id, prompt in enumerate(PROMPTS):
         params = SamplingParams(max_new_tokens=TOKENS, temperature=0)
@@ -136,7 +136,7 @@ def test_what_generate_would_apply_and_the_playground_does_not_is_said(
     settings = {"eos_token_id": END, "forced_eos_token_id": END, "bad_words_ids": [[5]]}
     (folder / "generation_config.json").write_text(json.dumps(settings))
     statuses: list[Any] = []
-    load(Settings(model=str(folder), max_streams=1), statuses.append)
+    load(Settings(model=str(folder), max_num_seqs=1), statuses.append)
     assert "bad_words_ids, forced_eos_token_id" in str(statuses[-1].detail)
 
 
@@ -146,4 +146,4 @@ def test_a_model_without_any_end_or_beginning_is_refused(tmp_path: Path, machine
     values = json.loads(path.read_text()) | {"bos_token": None, "eos_token": None}
     path.write_text(json.dumps(values))
     with pytest.raises(Exception, match="no token to begin or end a text"):
-        load(Settings(model=str(folder), max_streams=1), ignore)
+        load(Settings(model=str(folder), max_num_seqs=1), ignore)

@@ -101,7 +101,7 @@ def test_a_machine_has_room_for_more_texts_of_usual_length_than_full_contexts(
     plan = make_plan(Settings(model=str(full_size)))
     assert plan.precision == precision
     assert (plan.visitors(220), plan.visitors(2048)) == (usual, full)
-    assert plan.max_streams == usual
+    assert plan.max_num_seqs == usual
     assert plan.max_tokens >= usual * 220
     assert f"Room for {usual} visitors at once, with 220 tokens each." in str(plan.why)
     assert f"Room for {full} visitors at once, with 2,048 tokens each." in str(plan.why)
@@ -117,7 +117,7 @@ def test_the_cache_of_a_plan_holds_a_full_context_at_least(full_size: Path, mach
 
 def test_more_streams_than_the_default_can_be_asked_for(full_size: Path, machine: Any) -> None:
     machine(gpu=135)
-    assert make_plan(Settings(model=str(full_size), max_streams=1000)).max_streams == 1000
+    assert make_plan(Settings(model=str(full_size), max_num_seqs=1000)).max_num_seqs == 1000
 
 
 def test_a_plan_with_less_room_goes_down_to_one_context(full_size: Path, machine: Any) -> None:
@@ -125,7 +125,7 @@ def test_a_plan_with_less_room_goes_down_to_one_context(full_size: Path, machine
     plan: Plan | None = make_plan(Settings(model=str(full_size)))
     sizes = []
     while plan is not None:
-        sizes.append((plan.max_streams, plan.max_tokens))
+        sizes.append((plan.max_num_seqs, plan.max_tokens))
         plan = plan.smaller()
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == (9, 2048)
@@ -163,11 +163,11 @@ def test_a_t4_has_room_for_eight_contexts_in_8_bits_and_for_two_in_16(
     """Of its 15.8 GB, 15.7 are free beside CUDA itself."""
     give_gpu(monkeypatch, 15_700_000_000)
     plan = make_plan(Settings(model=str(full_size)))
-    assert (plan.precision, plan.device_name, plan.max_streams) == ("int8", "a T4", 73)
+    assert (plan.precision, plan.device_name, plan.max_num_seqs) == ("int8", "a T4", 73)
     assert "16 bits would leave too little room" in str(plan.why)
     assert "Room for 8 visitors at once, with 2,048 tokens each." in str(plan.why)
     assert make_plan(Settings(model=str(full_size), precision="float16")).visitors(2048) == 2
-    one = make_plan(Settings(model=str(full_size), max_streams=1))
+    one = make_plan(Settings(model=str(full_size), max_num_seqs=1))
     assert "Room for 1 visitor at once, with 2,048 tokens each." in str(one.why)
 
 
@@ -189,13 +189,13 @@ def test_float16_on_a_card_of_16_gb_gets_as_many_tokens_as_fit(
     visitors = "2 visitors" if contexts == 2 else "1 visitor"
     assert f"Room for {visitors} at once, with 2,048 tokens each." in str(plan.why)
     cache = plan.max_tokens * kv_bytes_per_token(plan.config, "float16")
-    needed = memory_needed(plan.config, "float16", plan.max_streams, 0) + cache
+    needed = memory_needed(plan.config, "float16", plan.max_num_seqs, 0) + cache
     left = int(free * USABLE_MEMORY["cuda"]) - needed
     assert 0 <= left < 16 * kv_bytes_per_token(plan.config, "float16")
     assert make_plan(Settings(model=str(full_size))).precision == "int8"
-    streams = plan.max_streams
-    message = refusal(model=str(full_size), precision="float16", max_streams=streams + 1)
-    assert f"set max_streams to {streams} or less" in message
+    streams = plan.max_num_seqs
+    message = refusal(model=str(full_size), precision="float16", max_num_seqs=streams + 1)
+    assert f"set max_num_seqs to {streams} or less" in message
 
 
 def test_float16_on_a_card_of_12_gb_is_refused_with_int8_as_the_way_out(
@@ -214,7 +214,7 @@ def test_a_processor_gets_float32_for_a_small_model_and_int8_for_a_large_one(
     assert make_plan(Settings(model=str(tiny))).precision == "float32"
     plan = make_plan(Settings(model=str(full_size)))
     assert (plan.precision, plan.device, plan.device_name) == ("int8", "cpu", "a processor")
-    assert plan.max_streams == 32
+    assert plan.max_num_seqs == 32
     assert plan.visitors(2048) < 32
 
 
@@ -251,8 +251,8 @@ def test_a_16_bit_cache_is_refused_where_it_would_stay_in_32(
 def test_more_streams_are_a_reason_for_int8(full_size: Path, machine: Any) -> None:
     machine(gpu=18)
     assert make_plan(Settings(model=str(full_size))).precision == "float16"
-    plan = make_plan(Settings(model=str(full_size), max_streams=80))
-    assert (plan.precision, plan.max_streams) == ("int8", 80)
+    plan = make_plan(Settings(model=str(full_size), max_num_seqs=80))
+    assert (plan.precision, plan.max_num_seqs) == ("int8", 80)
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers_and_advice(
@@ -270,18 +270,18 @@ def test_what_does_not_fit_is_refused_with_both_numbers_and_advice(
 def test_too_many_streams_are_refused_with_the_number_that_fits(
     full_size: Path, machine: Any
 ) -> None:
-    message = refusal(model=str(full_size), max_streams=200)
+    message = refusal(model=str(full_size), max_num_seqs=200)
     assert "200 streams of 220 tokens do not fit" in message
-    fitting = int(message.split("set max_streams to ")[1].split()[0])
-    assert make_plan(Settings(model=str(full_size), max_streams=fitting)).max_streams == fitting
-    assert f"{fitting} do" in refusal(model=str(full_size), max_streams=fitting + 1)
+    fitting = int(message.split("set max_num_seqs to ")[1].split()[0])
+    assert make_plan(Settings(model=str(full_size), max_num_seqs=fitting)).max_num_seqs == fitting
+    assert f"{fitting} do" in refusal(model=str(full_size), max_num_seqs=fitting + 1)
 
 
 def test_without_a_gpu_auto_is_the_sample_model(sample: Path, machine: Any) -> None:
     plan = make_plan(Settings(model="auto"))
     assert plan.is_sample
     assert (plan.name, plan.source, plan.revision) == ("sample model", str(sample), None)
-    assert (plan.precision, plan.device, plan.max_streams) == ("float32", "cpu", 32)
+    assert (plan.precision, plan.device, plan.max_num_seqs) == ("float32", "cpu", 32)
     assert "GPU" in str(plan.why)
     command = "make run MODEL=EleutherAI/gpt-j-6b: it downloads 12 GB once and needs 8.4 GB"
     assert command in str(plan.why)
@@ -296,7 +296,7 @@ def test_a_space_without_a_gpu_serves_gpt_j_in_8_bits(
     machine(cpu=14.4)  # nine tenths of 16 GB
     plan = make_plan(Settings(model="auto"))
     assert (plan.name, plan.precision, plan.device) == ("GPT-J 6B", "int8", "cpu")
-    assert plan.max_streams >= 4
+    assert plan.max_num_seqs >= 4
     assert "The memory of this Space has room for GPT-J 6B." in str(plan.why)
     assert make_plan(Settings(model="sample")).is_sample
 

@@ -55,7 +55,7 @@ def test_it_reads_and_writes_as_transformers_does(name: str, tmp_path: Path) -> 
         adapter=str(adapter) if adapter.is_dir() else None,
         precision="float32",
         backend="eager",
-        max_streams=1,
+        max_num_seqs=1,
     )
     engine = load(settings, sent.append)
     (ready,) = (one for one in sent if isinstance(one, TokenizerReady))

@@ -78,7 +78,7 @@ def buckets(largest: int, smallest: int = 1) -> list[int]:
 
 
 class DecodeGraphs:
-    """Decodes one token for each of up to `cache.max_streams` rows, by graphs."""
+    """Decodes one token for each of up to `cache.max_num_seqs` rows, by graphs."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class DecodeGraphs:
         self._model, self._cache = model, cache
         self._capture = capture or CudaCapture()
         self._kernels = kernels or find_triton() or torch_kernels
-        self._rows = buckets(cache.max_streams)
+        self._rows = buckets(cache.max_num_seqs)
         # plain torch reads as far as the longest row of a bucket, Triton each row's own positions
         smallest = _SHORTEST if self._kernels is torch_kernels else cache.context_length
         self._lengths = buckets(cache.context_length, smallest)
