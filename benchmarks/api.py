@@ -94,9 +94,9 @@ def first_words(person: Any) -> float:
     job = person.submit("The old woman", max_new_tokens=20, api_name="/generate")
     while not job.outputs():
         time.sleep(0.001)
-    told = time.perf_counter() - begin
+    elapsed = time.perf_counter() - begin
     job.result()
-    return told
+    return elapsed
 
 
 async def beside_a_caller(url: str, person: Any, queued: int, times: int) -> list[float]:
@@ -110,12 +110,12 @@ async def beside_a_caller(url: str, person: Any, queued: int, times: int) -> lis
         ]
         try:
             await asyncio.sleep(1.0)
-            told = []
+            seconds = []
             for _ in range(times):
-                told.append(await asyncio.to_thread(first_words, person))
+                seconds.append(await asyncio.to_thread(first_words, person))
                 if sum(not task.done() for task in tasks) < queued // 3:
                     break
-            return told
+            return seconds
         finally:
             for task in tasks:
                 task.cancel()
@@ -152,7 +152,7 @@ def measure(model: Path, streams: int, queued: int, rounds: int) -> dict[str, An
                 beside = asyncio.run(beside_a_caller(url, person, queued, 9))
     return {
         "streams": streams,
-        "tokens a second": {name: round(median(told), 1) for name, told in rates.items()},
+        "tokens a second": {name: round(median(measured), 1) for name, measured in rates.items()},
         "queued": queued,
         "first words ms, alone": round(1e3 * median(alone), 1),
         "first words ms, beside the caller": round(1e3 * median(beside), 1),

@@ -2,7 +2,7 @@
 
     .venv/openvino/bin/python benchmarks/openvino_peer.py FOLDER [--threads 2] [--precision f32]
 
-Started by `openvino_client.py`. The first line on standard output tells that the model is loaded.
+Started by `openvino_client.py`. The first line on standard output says that the model is loaded.
 From then on each line on standard input is a list of requests that begin together, each
 `{"id", "prompt", "tokens", "temperature", "top_p", "seed"}`; `prompt` is a list of token ids, and
 temperature 0 takes the likeliest tokens. A request may be sent while others run: it joins their

@@ -143,7 +143,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The model that answers, as the page and the API tell it."""
+    """The model that answers, as the page and the API describe it."""
 
     name: str
     revision: str | None

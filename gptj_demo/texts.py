@@ -60,7 +60,7 @@ class Message:
 
 
 class MessageError(Exception):
-    """An error that is told to a person."""
+    """An error whose message a person sees."""
 
     def __init__(self, message: Message) -> None:
         super().__init__(str(message))

@@ -154,7 +154,7 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def describe(name: str, training: Training, corpora: dict[str, np.ndarray]) -> dict[str, str]:
-    """Return what the model card tells about the model and its training."""
+    """Return what the model card says about the model and its training."""
     return {
         "title": TITLES[name],
         "purpose": PURPOSES[name],

@@ -196,7 +196,7 @@ def in_our_terms(body: bytes) -> bytes:
     if not isinstance(values, dict):
         return body
     ours: dict[str, Any] = {}
-    told: dict[str, str] = {}  # the field that said it, by our name
+    set_by: dict[str, str] = {}  # the given field, by our name
     for given, value in values.items():
         name = given if (given, value) in OTHER_MEANING else ALIASES.get(given, given)
         if name in NEUTRAL and (value is None or NEUTRAL[name](value)):
@@ -209,13 +209,13 @@ def in_our_terms(body: bytes) -> bytes:
             value = _read_list(value)  # as text-generation-webui's clients write it
         if name in MEANING and type(value) is int:
             name, value = MEANING[name].get(value, (name, value))
-        if name in told and ours[name] != value:
+        if name in set_by and ours[name] != value:
             raise ApiError(
                 400,
-                f"{told[name]} and {given} are one parameter and say different things: leave one "
+                f"{set_by[name]} and {given} are one parameter and say different things: leave one "
                 "out.",
                 code="invalid_value",
                 param=given,
             )
-        ours[name], told[name] = value, given
+        ours[name], set_by[name] = value, given
     return body if ours == values else json.dumps(ours).encode()

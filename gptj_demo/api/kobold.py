@@ -69,14 +69,14 @@ class Kobold:
         results: dict[int, dict[str, Any]] = {}
 
         async def collect() -> None:
-            async for pieces in told:
+            async for pieces in batches:
                 for piece in pieces:
                     result = results.setdefault(piece.index, {"text": "", "finish_reason": None})
                     result["text"] += piece.text
                     result["finish_reason"] = piece.finish_reason
 
         async with AsyncExitStack() as resources:
-            told = await self._begin(resources, request)
+            batches = await self._begin(resources, request)
             await unless_caller_leaves(request, collect())
             return JSONResponse({"results": [results[index] for index in sorted(results)]})
 
@@ -85,8 +85,8 @@ class Kobold:
 
         async def events() -> AsyncGenerator[bytes, None]:
             try:
-                async with aclosing(told):
-                    async for pieces in told:
+                async with aclosing(batches):
+                    async for pieces in batches:
                         if not pieces:
                             yield KEEP_ALIVE
                         for piece in pieces:
@@ -96,7 +96,7 @@ class Kobold:
                 yield encode(error.body)
 
         async with AsyncExitStack() as resources:
-            told = await self._begin(resources, request, is_stream=True)
+            batches = await self._begin(resources, request, is_stream=True)
             return EventStream(events(), resources.pop_all())
 
     async def abort(self, request: Request) -> Response:
@@ -139,8 +139,8 @@ async def _pieces(
     completions: Completions, abort: asyncio.Event
 ) -> AsyncGenerator[list[Piece], None]:
     """The new pieces as they arrive, until the end or an abort."""
-    async with aclosing(completions.pieces()) as told:
-        async for pieces in told:
+    async with aclosing(completions.pieces()) as batches:
+        async for pieces in batches:
             yield pieces
             if abort.is_set():
                 return

@@ -125,16 +125,16 @@ class Mcp:
                     code="not_found",
                 )
             arguments = json.dumps(params.arguments or {}).encode()
-            told = await tool.run(Call(arguments, request.scope[CALLER], request, report))
+            result = await tool.run(Call(arguments, request.scope[CALLER], request, report))
         except (ApiError, RequestRefused) as error:
             refusal = of_refusal(error) if isinstance(error, RequestRefused) else error
             return _failed(refusal.message)
         except Exception as error:
             logger.error("a tool failed: %s", describe_failure(error))
             return _failed(FAILED)
-        text = json.dumps(told, ensure_ascii=False)
+        text = json.dumps(result, ensure_ascii=False)
         return types.CallToolResult(
-            content=[types.TextContent(type="text", text=text)], structured_content=told
+            content=[types.TextContent(type="text", text=text)], structured_content=result
         )
 
 

@@ -90,14 +90,14 @@ class OpenAI:
 
             if body.stream:
                 options = body.stream_options or StreamOptions.model_construct()
-                told = events(
+                stream = events(
                     completions,
                     envelope,
                     include_usage=options.include_usage,
                     continuous_usage=options.continuous_usage_stats,
                     timings=bool(body.timings),
                 )
-                return EventStream(told, resources.pop_all())
+                return EventStream(stream, resources.pop_all())
             choices = await unless_caller_leaves(request, completions.whole())
             times = {"timings": completions.timings} if body.timings else {}
             return JSONResponse(envelope(choices=choices, usage=completions.usage.json(), **times))

@@ -95,8 +95,8 @@ async def events(
         return {"usage": completions.usage.json() if continuous_usage else None}
 
     try:
-        async with aclosing(completions.pieces()) as told:
-            async for pieces in told:
+        async with aclosing(completions.pieces()) as batches:
+            async for pieces in batches:
                 if not pieces:
                     yield KEEP_ALIVE
                 for choice in completions.chunks(pieces):

@@ -20,5 +20,5 @@ def add_to_span(fields: Mapping[str, Any]) -> None:
     """Add the fields of a line of the access log to the span of the present request."""
     from opentelemetry import trace
 
-    told = {name: one for name, one in fields.items() if one is not None}
-    trace.get_current_span().set_attributes({f"gptj.{name}": one for name, one in told.items()})
+    attributes = {f"gptj.{name}": one for name, one in fields.items() if one is not None}
+    trace.get_current_span().set_attributes(attributes)

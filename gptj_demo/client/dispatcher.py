@@ -210,9 +210,9 @@ class Dispatcher:
                 stream = self._streams.get(request_id)
                 if stream is None:
                     continue
-                told = self._progress[request_id].add(event, now)
-                if told is not None:
-                    deliveries.append((stream, told))
+                forwarded = self._progress[request_id].add(event, now)
+                if forwarded is not None:
+                    deliveries.append((stream, forwarded))
                 if isinstance(event, Started):
                     self._admission.start(request_id)
                     continue

@@ -53,7 +53,7 @@ class Progress:
     """The events of one request, from all engines that worked on it.
 
     `deaths` counts the engines that ended since the last new token. `cancelled` is set by the
-    owner when it has told the engine to end the request.
+    owner when it has asked the engine to end the request.
     """
 
     def __init__(self, submit: Submit) -> None:

@@ -170,8 +170,8 @@ async def leave_out_each(
     """
     ids = await encode_prompt(worker, text)
     check_fits(worker, [ids], continuation, truncate)
-    room = worker.require_ready().context_length - len(continuation.token_ids)
-    dropped = max(0, len(ids) - room)
+    available = worker.require_ready().context_length - len(continuation.token_ids)
+    dropped = max(0, len(ids) - available)
     if dropped:  # otherwise leaving a part out would let truncated words back in
         ids = ids[dropped:]
         start = (await worker.tokenize(text))[dropped].start

@@ -5,9 +5,9 @@ the row's controls with the noise of the same seed, position and ids. So the two
 same token wherever their probabilities are alike (Leviathan, Kalman and Matias 2023, with common
 random numbers in place of rejection sampling).
 
-What the cache holds is compared with a row's tokens at each draft. So nothing has to tell it of
-rejected tokens and ends: it is cut back to what agrees and reads the rest. Its pages are those of
-the large model's cache, shared in the same way.
+Each draft compares the cache with the row's tokens, cuts it back to the common prefix and reads
+the rest. So rejected tokens and ended rows need no notification. Its pages are those of the large
+model's cache, shared in the same way.
 """
 
 from __future__ import annotations

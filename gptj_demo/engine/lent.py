@@ -82,7 +82,7 @@ _engine: Engine | None = None  # kept for the next lease that this process gets
 def serve(lent: Lent, address: str, lease: int, seconds: float) -> None:
     """Answer requests over the socket at `address` until none is left, or `seconds` are over.
 
-    The first message names the lease. Requests that are not over at the end are told nothing: the
+    The first message names the lease. Requests that are not over at the end get no event: the
     web process hands them to the next lease.
     """
     global _engine

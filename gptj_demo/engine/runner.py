@@ -32,7 +32,7 @@ from gptj_demo.engine.sampling import (
     expand,
     score,
 )
-from gptj_demo.engine.sampling.trace import Told
+from gptj_demo.engine.sampling.trace import LogprobsReader
 from gptj_demo.engine.scheduler import PrefillChunk, Sequence, SequenceKey, Step
 from gptj_demo.engine.speculation import Drafted, Proposal, Speculation
 from gptj_demo.engine.transfer import download, upload
@@ -167,7 +167,7 @@ class Runner:
         # where the rows stand in the logits
         *places, end = itertools.accumulate((1 + len(one.token_ids) for one in drafts), initial=0)
         self._drafted = Drafted.of(rows, drafts, places, logits)
-        queued: list[tuple[list[TokenLogprobs], Told]] = []
+        queued: list[tuple[list[TokenLogprobs], LogprobsReader]] = []
         scored: list[tuple[Sequence, list[TokenLogprobs]]] = []
         for chunk, computed_chunk in zip(step.prefill, batch.chunks, strict=True):
             begin, end = end, end + computed_chunk.wanted
@@ -186,8 +186,8 @@ class Runner:
             for number in reversed(expanding):
                 del rows[number], places[number]
         sampled = self._sample_rows(rows, places, logits) if rows else []
-        for scores, told in queued:
-            scores += told()
+        for scores, read in queued:
+            scores += read()
         for sequence, scores in scored:
             if scores and math.isfinite(sum(score.logprob for score in scores)):
                 self._read.add(sequence.key)
@@ -207,8 +207,8 @@ class Runner:
             part = logits[upload([place for _, place in own], torch.int64, logits.device)]
             queued.append((own, expand(samplers, part, self.vocabulary, self._unused)))
         expanded = []
-        for own, told in queued:
-            for (row, _), children in zip(own, told(), strict=True):
+        for own, read in queued:
+            for (row, _), children in zip(own, read(), strict=True):
                 row.prefilled = row.given_length
                 self._read.add(row.key)
                 self._samplers[row.key].broken = children is None
@@ -250,7 +250,7 @@ class Runner:
 
     def _score(
         self, chunk: PrefillChunk, logits: torch.Tensor
-    ) -> list[tuple[list[TokenLogprobs], Told]]:
+    ) -> list[tuple[list[TokenLogprobs], LogprobsReader]]:
         """Queue the scores of the tokens that follow the chunk's tokens, with their positions."""
         alternatives, scores = self._scores[chunk.sequence.key]
         first = max(chunk.start + 1, chunk.sequence.first_scored)

@@ -174,13 +174,13 @@ def build_batch(worker: Worker) -> None:
             grid, numbers = make_part(asked)
             comparison = Comparison(worker, grid, by_session(browser), is_patient=True)
             under_way[request_id] = comparison
-            told_at = 0.0
+            last_sent = 0.0
             async with aclosing(comparison.updates()) as updates:
-                async for news in updates:
-                    ended = [_describe(comparison, numbers, one) for one in news if "end" in one]
-                    if not ended and time.monotonic() - told_at < GRID.sign_of_life:
+                async for records in updates:
+                    ended = [_describe(comparison, numbers, one) for one in records if "end" in one]
+                    if not ended and time.monotonic() - last_sent < GRID.sign_of_life:
                         continue
-                    told_at = time.monotonic()
+                    last_sent = time.monotonic()
                     tokens = sum(outcome["tokens"] for outcome in comparison.outcomes)
                     log += record("rows", tokens=tokens, cells=ended)
                     yield log

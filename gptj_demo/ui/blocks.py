@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class PageBlocks(gr.Blocks):
-    """Blocks whose functions fail without telling the log what their inputs were.
+    """Blocks whose functions do not log their inputs when they fail.
 
     Gradio makes a component for each argument and answer of a function without a view, and its
     page builds all of them for every visitor. Here they are neither laid out nor waited for; calls

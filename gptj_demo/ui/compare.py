@@ -181,13 +181,13 @@ def build_compare(worker: Worker) -> None:
             log += record("grid", **_describe_grid(grid, _for_page))
             comparison = Comparison(worker, grid, by_session(browser))
             under_way[comparison_id] = comparison
-            told_at = time.monotonic()
+            last_sent = time.monotonic()
             async with aclosing(comparison.updates()) as updates:
-                async for news in updates:
-                    if not news and time.monotonic() - told_at < GRID.sign_of_life:
+                async for records in updates:
+                    if not records and time.monotonic() - last_sent < GRID.sign_of_life:
                         continue
-                    told_at = time.monotonic()
-                    log += record("cells", cells=news) if news else "\n"  # keep-alive
+                    last_sent = time.monotonic()
+                    log += record("cells", cells=records) if records else "\n"  # keep-alive
                     yield log
             yield log + record("end")
         except Exception as error:

@@ -80,11 +80,11 @@ class Comparison:
         """
         try:
             while True:
-                news = await self._open_next()
+                records = await self._open_next()
                 for index, stream in list(self._open.items()):
                     if stream.has_events or stream.over:
-                        news += await self._hear(index, stream)
-                yield news
+                        records += await self._read_events(index, stream)
+                yield records
                 if not self._open and not self._queued:
                     return
                 await asyncio.sleep(self._pause)
@@ -106,13 +106,13 @@ class Comparison:
             stopped = [self._end(index, "cancelled", **why) for index in self._queued]
             self._queued.clear()
             return stopped
-        news = []
+        records = []
         while self._queued and self._wanted < max(1, self._free):
             index = self._queued.popleft()
             cell = self._grid.cells[index]
             if cell.params is None:
                 why = (cell.message or BROKEN).described()
-                news.append(self._end(index, "error", **why))
+                records.append(self._end(index, "error", **why))
                 continue
             prompt = self._grid.prompts[cell.prompt]
             continues = self._has_begun and not self._is_patient
@@ -129,11 +129,11 @@ class Comparison:
                     break
                 if refusal.kind == "unavailable" and self._is_patient:
                     raise
-                news.append(self._end(index, "error", **refusal.message.described()))
+                records.append(self._end(index, "error", **refusal.message.described()))
             else:
                 self._has_begun = True
-                news += self._told(index, events)
-        return news
+                records += self._records_of(index, events)
+        return records
 
     @property
     def _wanted(self) -> int:
@@ -145,14 +145,14 @@ class Comparison:
     def _free(self) -> int:
         return self._worker.slots_per_visitor - self._worker.streams_running
 
-    async def _hear(self, index: int, stream: Stream) -> list[dict[str, Any]]:
+    async def _read_events(self, index: int, stream: Stream) -> list[dict[str, Any]]:
         try:
-            return self._told(index, await stream.drain(0))
+            return self._records_of(index, await stream.drain(0))
         except RequestRefused as refusal:
             self._leave(index)
             return [self._end(index, "error", **refusal.message.described())]
 
-    def _told(self, index: int, events: list[StreamEvent]) -> list[dict[str, Any]]:
+    def _records_of(self, index: int, events: list[StreamEvent]) -> list[dict[str, Any]]:
         outcome = self.outcomes[index]
         changed: dict[str, Any] = {}
         for event in events:

@@ -80,10 +80,10 @@ class FillIn:
                 async for line in lines:
                     yield line
             drafts = rank(drafts)
-        yield "".join(self._told(drafts))
+        yield "".join(self._final_records(drafts))
 
     async def _write(self, drafts: list[Draft]) -> AsyncGenerator[str, None]:
-        """Write the drafts; tells how many tokens they have."""
+        """Write the drafts; yield records with their number of tokens."""
         request = GenerationRequest(self._prompt, self._params, self._visitor)
         written = 0
         async with aclosing(self._worker.stream(request)) as stream:
@@ -119,15 +119,15 @@ class FillIn:
         scores = score_continuations(
             self._worker, prompts, rest, visitor=self._visitor, truncate="left", continues=True
         )
-        async with aclosing(scores) as told:
-            async for one in told:
+        async with aclosing(scores):
+            async for one in scores:
                 if one is not None:
                     drafts[one[0]].score = one[1]
                 yield "\n"
                 if self._is_cancelled:
                     return
 
-    def _told(self, drafts: list[Draft]) -> list[str]:
+    def _final_records(self, drafts: list[Draft]) -> list[str]:
         """The records of the best drafts, best first."""
         total = sum(one.end.completion_tokens for one in drafts if one.end is not None)
         lines = []

@@ -212,7 +212,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
             lease = held
             lines += record("lease", state=held.state, seconds_left=held.seconds_left)
         tokens: defaultdict[int, list[Any]] = defaultdict(list)
-        news: dict[int, None] = {}  # completions with events in this batch
+        changed: dict[int, None] = {}  # completions with events in this batch
         drafting = None
         marked: list[str] = []  # lines that follow the text
         for event in events:
@@ -237,7 +237,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                 case Drafting():
                     drafting = event
                 case TokenEvent():
-                    news[event.index] = None
+                    changed[event.index] = None
                     written[event.index] += 1
                     alone[event.index] += event.filtered_away
                     if event.logprobs is not None:
@@ -253,7 +253,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                             )
                         )
                 case Passage():
-                    news[event.index] = None
+                    changed[event.index] = None
                     if event.untokened and params.logprobs is not None:
                         if before := tokens.pop(event.index, None):
                             lines += record("tokens", index=event.index, tokens=before)
@@ -261,13 +261,13 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
                     if event.kind == "marked":
                         marked.append(record("marked", index=event.index, text=event.sentence))
                 case Finished():
-                    news[event.index] = None
+                    changed[event.index] = None
         if drafting is not None:
             rate.add(drafting.tokens - rate.tokens)
             lines += record("drafting", tokens=rate.tokens, rate=rate.per_second)
         if params.candidates == params.n:
             rate.add(written.total() - rate.tokens)
-        for index in news:
+        for index in changed:
             lines += record(
                 "text",
                 index=index,
@@ -279,7 +279,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
             if tokens[index]:
                 lines += record("tokens", index=index, tokens=tokens[index])
         lines += "".join(marked)
-        ends = [finished for index in news if (finished := finished_of(events, index))]
+        ends = [finished for index in changed if (finished := finished_of(events, index))]
         for finished in ends:
             lines += record(
                 "finished",

@@ -136,8 +136,8 @@ async def _events_for(
 def _generate(worker: Worker) -> Callable[..., AsyncIterator[str]]:
     async def generate(*values: Any) -> AsyncIterator[str]:
         text = ""
-        async with aclosing(_events_for(worker, values)) as told:
-            async for _, events in told:
+        async with aclosing(_events_for(worker, values)) as updates:
+            async for _, events in updates:
                 text += text_of(events)
                 finished = finished_of(events)
                 if finished is not None and finished.is_failure:
@@ -155,8 +155,8 @@ def _generate(worker: Worker) -> Callable[..., AsyncIterator[str]]:
 def _complete(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
     async def complete(*values: Any) -> AsyncIterator[dict[str, Any]]:
         answer: dict[str, Any] = {"completions": [], "prompt": None}
-        async with aclosing(_events_for(worker, values)) as told:
-            async for stream, events in told:
+        async with aclosing(_events_for(worker, values)) as updates:
+            async for stream, events in updates:
                 _add_to(answer, worker, stream, events)
                 yield {**answer, "completions": [_as_it_is(one) for one in answer["completions"]]}
 

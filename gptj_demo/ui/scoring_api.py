@@ -130,8 +130,8 @@ def compare_prompts_function(worker: Worker) -> Callable[..., Any]:
                 worker, ids, fixed, visitor=by_address(caller), truncate=truncate,
                 alternatives=count,
             )  # fmt: skip
-            async with aclosing(scores) as told:
-                async for one in told:
+            async with aclosing(scores):
+                async for one in scores:
                     if one is not None:
                         place, score = one
                         described = describe_continuation(worker, score)
@@ -168,8 +168,8 @@ def attribute_function(worker: Worker) -> Callable[..., Any]:
             scores = score_continuations(
                 worker, plan.prompts, fixed, visitor=by_address(caller), truncate=truncate
             )
-            async with aclosing(scores) as told:
-                found = {one[0]: one[1] async for one in told if one is not None}
+            async with aclosing(scores):
+                found = {one[0]: one[1] async for one in scores if one is not None}
         whole = found[0]
         answer: dict[str, Any] = {"dropped_tokens": plan.dropped_tokens, "parts": []}
         for place, text in enumerate(plan.parts, start=1):

@@ -29,7 +29,7 @@ SAMPLE_FOLDER = "assets/sample-model"
 MAX_ADDRESS = 1000  # characters
 BESIDE_ALL = {"max_new_tokens": MAX_NEW_TOKENS, "echo": True, "must_match_text": "x"}
 """Values that cannot contradict another control."""
-MAX_TOLD = 40  # characters of an unknown name in a message
+MAX_QUOTED = 40  # characters of an unknown name in a message
 
 
 class Share(ModuleHTML):
@@ -119,10 +119,10 @@ def check(values: Any) -> dict[str, Any]:
             checked[control.name] = page_value(control, getattr(params, control.name))
     unknown = [str(name) for name in given if name not in checked]
     if unknown:
-        name = quoted(unknown[0][:MAX_TOLD])
+        name = quoted(unknown[0][:MAX_QUOTED])
         problems.append(message("link.unknown_control", name=name, count=len(unknown)))
-    told = [problem.described() for problem in problems]
-    return {"values": checked, "problems": told, "wrong": wrong}
+    described = [problem.described() for problem in problems]
+    return {"values": checked, "problems": described, "wrong": wrong}
 
 
 def _describe(control: Control) -> dict[str, Any]:
@@ -138,10 +138,10 @@ async def _snippets(worker: Worker, prompt: str, params: Any, address: str) -> l
     """The code for the model that is loaded; raises `RequestRefused`."""
     tokens = await worker.count_tokens(prompt)
     context = worker.context_length
-    room = None if tokens is None or context is None else max(1, context - max(1, tokens))
-    if params.truncate == "left" and context is not None and room is not None:
-        room = max(room, min(params.max_new_tokens, context // 2))
-    snippets = make_snippets(prompt, params, place_of(worker, address), room)
+    remaining = None if tokens is None or context is None else max(1, context - max(1, tokens))
+    if params.truncate == "left" and context is not None and remaining is not None:
+        remaining = max(remaining, min(params.max_new_tokens, context // 2))
+    snippets = make_snippets(prompt, params, place_of(worker, address), remaining)
     return [snippet._asdict() for snippet in snippets]
 
 

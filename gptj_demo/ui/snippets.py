@@ -60,11 +60,11 @@ class Snippet(NamedTuple):
 
 
 def make_snippets(
-    prompt: str, params: SamplingParams, place: Place, room: int | None = None
+    prompt: str, params: SamplingParams, place: Place, remaining: int | None = None
 ) -> tuple[Snippet, ...]:
     """The code that continues `prompt` with these controls, in four ways.
 
-    `room` is the number of tokens left in the context after the prompt, None if unknown.
+    `remaining` is the number of tokens left in the context after the prompt, None if unknown.
     """
     return (
         Snippet("openai", "Python, openai", "python", _openai(prompt, params, place)),
@@ -74,7 +74,7 @@ def make_snippets(
             "transformers",
             "Python, transformers",
             "python",
-            _transformers(prompt, params, place, room),
+            _transformers(prompt, params, place, remaining),
         ),
     )
 
@@ -247,7 +247,7 @@ def _gradio(prompt: str, params: SamplingParams, place: Place) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _transformers(prompt: str, params: SamplingParams, place: Place, room: int | None) -> str:
+def _transformers(prompt: str, params: SamplingParams, place: Place, remaining: int | None) -> str:
     samples = params.temperature > 0 and params.max_new_tokens > 0
     eight_bits = place.precision not in _DTYPES
     lines = [
@@ -302,7 +302,7 @@ def _transformers(prompt: str, params: SamplingParams, place: Place, room: int |
             "print(logprobs.gather(1, input_ids[0, 1:, None]).sum().item())",
         ]
     if params.max_new_tokens:
-        lines += ["", *_generate_with_transformers(params, samples, room)]
+        lines += ["", *_generate_with_transformers(params, samples, remaining)]
     return "\n".join(lines) + "\n"
 
 
@@ -315,7 +315,7 @@ def _merging(adapter: str) -> str:
 
 
 def _generate_with_transformers(
-    params: SamplingParams, samples: bool, room: int | None
+    params: SamplingParams, samples: bool, remaining: int | None
 ) -> Iterator[str]:
     """The call of `generate` with its comments, and the code that prints the texts."""
     for control in CONTROLS:
@@ -329,7 +329,7 @@ def _generate_with_transformers(
     if samples and params.seed is not None:
         yield "# the random numbers are others than the playground's, and so are the words"
         yield f"set_seed({params.seed})"
-    yield from _call("outputs = model.generate", list(_arguments(params, samples, room)))
+    yield from _call("outputs = model.generate", list(_arguments(params, samples, remaining)))
     yield "for output in outputs:"
     yield "    tokens = output[input_ids.shape[1] :].tolist()"
     if params.stop_token_ids:
@@ -343,12 +343,13 @@ def _generate_with_transformers(
     yield "    print(text)"
 
 
-def _arguments(params: SamplingParams, samples: bool, room: int | None) -> Iterator[str]:
+def _arguments(params: SamplingParams, samples: bool, remaining: int | None) -> Iterator[str]:
     """The arguments of transformers' `generate`."""
     yield "input_ids"
     yield "attention_mask=torch.ones_like(input_ids)"
-    if room is not None and params.max_new_tokens > room:
-        yield f"max_new_tokens={max(1, room)}"  # the playground ends at the full context by itself
+    if remaining is not None and params.max_new_tokens > remaining:
+        # the playground ends at the full context by itself
+        yield f"max_new_tokens={max(1, remaining)}"
     else:
         yield f"max_new_tokens={params.max_new_tokens}"
     yield f"do_sample={samples}"

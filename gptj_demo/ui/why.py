@@ -57,8 +57,8 @@ def build_why(worker: Worker) -> None:
 
     async def ask(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
         asked, request_id = read_asked(event._data)
-        tell = _attribute if asked.get("what") == "attribute" else _compare
-        lines = tell(worker, asked, by_session(browser))
+        score = _attribute if asked.get("what") == "attribute" else _compare
+        lines = score(worker, asked, by_session(browser))
         async with aclosing(logs.write(request_id, lines)) as written:
             async for log in written:
                 yield log
@@ -104,9 +104,9 @@ async def _compare(
         truncate=truncate,
         alternatives=ALTERNATIVES,
     )
-    async with aclosing(scores) as told:
+    async with aclosing(scores):
         yield record("continuation", as_generated=continuation.as_generated)
-        async for one in told:
+        async for one in scores:
             yield (
                 "\n"  # keep-alive
                 if one is None
@@ -127,13 +127,13 @@ async def _attribute(
     scores = score_continuations(
         worker, plan.prompts, continuation, visitor=visitor, truncate=truncate
     )
-    async with aclosing(scores) as told:
+    async with aclosing(scores):
         tokens = [
             {"token_id": token_id, "text": worker.token_text(token_id)}
             for token_id in continuation.token_ids
         ]
         yield record("parts", parts=plan.parts, tokens=tokens, dropped_tokens=plan.dropped_tokens)
-        async for one in told:
+        async for one in scores:
             if one is None:
                 yield "\n"
                 continue

@@ -49,8 +49,8 @@ def build_write(worker: Worker) -> None:
         text = str(text)
         try:
             hint = prompt_hint(text)
-            told = None if hint is None else hint.described()
-            return {"tokens": await worker.count_tokens(text), "hint": told}
+            described = None if hint is None else hint.described()
+            return {"tokens": await worker.count_tokens(text), "hint": described}
         except RequestRefused as refusal:
             return {"tokens": None, **refusal.message.described()}
 
@@ -117,8 +117,8 @@ def build_write(worker: Worker) -> None:
             if "fill" in asked:
                 filling = FillIn(worker, prompt, str(asked["fill"]), params, visitor)
                 open_streams[request_id] = filling
-                async with aclosing(filling.records()) as told:
-                    async for lines in told:
+                async with aclosing(filling.records()) as updates:
+                    async for lines in updates:
                         log += lines
                         yield log
                 return

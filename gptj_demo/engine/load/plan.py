@@ -89,10 +89,10 @@ class Plan:
         """Why this model in this precision on this device, and room for how many."""
         context = self.config.n_positions
         usual, full = self.visitors(min(USUAL_TOKENS, context)), self.visitors(context)
-        room = [message("why.room", count=full, tokens=context)]
+        capacities = [message("why.room", count=full, tokens=context)]
         if usual > full:
-            room.insert(0, message("why.room", count=usual, tokens=USUAL_TOKENS))
-        return joined(self.reason, *room)
+            capacities.insert(0, message("why.room", count=usual, tokens=USUAL_TOKENS))
+        return joined(self.reason, *capacities)
 
     def visitors(self, tokens: int) -> int:
         """How many texts of so many tokens there is room for at once."""

@@ -98,7 +98,7 @@ async def find_abilities(server: Server, model: str, tokens: Tokens) -> Abilitie
 
 
 async def find_fields(server: Server) -> frozenset[str] | None:
-    """The fields of a request that the server knows, None where it does not tell.
+    """The fields of a request that the server knows, None where it lists none.
 
     vLLM, SGLang and this program describe them by OpenAPI, llama.cpp's server by its settings.
     """

@@ -146,10 +146,10 @@ class SamplerBatch:
             tokens = self._choose(adjusted, scaled, steps)
         for control in (*self._processors, *self._filters):
             control.observe(tokens, scaled)
-        told = None
+        read_logprobs = None
         if trace is not None:
             wanted = [self.rows[number].params.logprobs or 0 for number in self._wanting]
-            told = trace.told(tokens, scaled, self._greedy, wanted)
+            read_logprobs = trace.queue_logprobs(tokens, scaled, self._greedy, wanted)
         read_emptied = None if emptied is None else download(emptied)
         chosen = read(tokens.masked_fill(broken, -1))
         for row, token in zip(self.rows, chosen, strict=True):
@@ -157,7 +157,9 @@ class SamplerBatch:
         endings = [row.guide.ended if row.guide else None for row in self.rows]
         for control in self._processors:
             control.note(chosen)
-        logprobs = {} if told is None else dict(zip(self._wanting, told(), strict=True))
+        logprobs = {}
+        if read_logprobs is not None:
+            logprobs = dict(zip(self._wanting, read_logprobs(), strict=True))
         is_emptied = read_emptied() if read_emptied else [False] * len(chosen)
         return [
             Sampled(token, logprobs.get(number), is_emptied[number])

@@ -43,11 +43,11 @@ def expand(
     peaks = download(peak - peak)
     floors = [expansion.floors[row.index] for row in rows]
 
-    def told() -> list[Children | None]:
+    def read() -> list[Children | None]:
         answers = zip(ids(), values(), floors, peaks(), strict=True)
         return [_children(*answer) for answer in answers]
 
-    return told
+    return read
 
 
 def _controlled(

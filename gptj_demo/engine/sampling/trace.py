@@ -18,8 +18,8 @@ from gptj_demo.protocol import Alternative, TokenLogprobs
 
 _SPARE = 4
 
-Told = Callable[[], list[TokenLogprobs]]
-"""Waits for what was queued, and gives one entry for each row."""
+LogprobsReader = Callable[[], list[TokenLogprobs]]
+"""Waits for the queued copies and returns one entry for each row."""
 
 
 def score(
@@ -28,13 +28,13 @@ def score(
     token_ids: torch.Tensor,
     alternatives: int,
     unused: torch.Tensor | None = None,
-) -> Told:
+) -> LogprobsReader:
     """How probable the model finds given tokens, one for each row of logits: a prompt's.
 
     `padded` is fp32 [rows, padded_vocabulary], `token_ids` [rows].
     """
     trace = Trace(padded, vocabulary, slice(None), alternatives, unused)
-    return trace.told(token_ids, None, None, [alternatives] * len(token_ids))
+    return trace.queue_logprobs(token_ids, None, None, [alternatives] * len(token_ids))
 
 
 def most_probable(values: torch.Tensor, count: int) -> torch.Tensor:
@@ -83,17 +83,18 @@ class Trace:
         self._removed.masked_fill_(gone & (self._removed == 0), len(self._names))
         self._names.append(name)
 
-    def told(
+    def queue_logprobs(
         self,
         tokens: torch.Tensor,
         scaled: torch.Tensor | None,
         greedy: torch.Tensor | None,
         wanted: Sequence[int],
-    ) -> Told:
-        """Of the chosen `tokens` of all rows; `scaled` is what the filters left to draw from.
+    ) -> LogprobsReader:
+        """Queue the log-probabilities of the chosen `tokens` of all rows.
 
-        `greedy` says which rows took the most probable token instead; None where nothing was
-        sampled. `wanted` is the number of alternatives each traced row is told.
+        `scaled` is what the filters left to draw from. `greedy` says which rows took the most
+        probable token instead; None where nothing was sampled. `wanted` is the number of
+        alternatives that each traced row gets.
         """
         chosen = tokens[self._rows][:, None]
         logits = self._logits.gather(1, chosen)
@@ -132,12 +133,12 @@ class Trace:
             )
             return TokenLogprobs(own, None, rank, tuple(alternatives))
         after, after_others = numbers[1 + count], numbers[2 + count :]
-        told = []
+        listed = []
         for place in range(min(wanted, count)):
             left: float | None = after_others[place]
             name = None
             if left == -math.inf:
                 # what no filter removed, greedy decoding did
                 left, name = None, self._names[removed[place]] or "temperature"
-            told.append(Alternative(ids[place], others[place], left, name))
-        return TokenLogprobs(own, after, rank, tuple(told))
+            listed.append(Alternative(ids[place], others[place], left, name))
+        return TokenLogprobs(own, after, rank, tuple(listed))
