@@ -19,10 +19,10 @@ interface Status { // gptj_demo/ui/model_status.py
   filter: { kind: string; action: string } | null; takes_reports: boolean;
   is_lent: boolean; // the GPU sleeps between requests
   lease?: string; // what the page holds of it: asleep, waking or awake
-  model: Model | null; texts: { detail: Told; why: Told | null };
+  model: Model | null; texts: { detail: ServerMessage; why: ServerMessage | null };
 }
 
-type Told = import("./core/i18n.js").Told; // a server's message
+type ServerMessage = import("./core/i18n.js").ServerMessage; // a server's message
 
 type Piece = [text: string, run: number]; // run 0 is the person
 type Place = [from: number, to: number];

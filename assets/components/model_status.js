@@ -8,7 +8,7 @@ import { switchOffLacking } from "./lacking.js";
 import { offerLanguages } from "./language.js";
 import { markTab } from "./page.js";
 import { offerThemes } from "./theme.js";
-import { t, told } from "../core/i18n.js";
+import { messageText, t } from "../core/i18n.js";
 
 const FAST_MS = 500;
 const CALM_MS = 5000;
@@ -54,12 +54,12 @@ export function mount({ element, server }) {
       const gpu = status.is_lent ? ` · ${t(LEASES[lease.state], { seconds: lease.seconds_left ?? 0 })}` : "";
       showState(state, text, null, gpu);
     } else {
-      showState(state, told(status.texts.detail), status.progress);
+      showState(state, messageText(status.texts.detail), status.progress);
     }
     document.body.classList.toggle("is-sample", Boolean(model?.is_sample));
     $(".filter-note").hidden = !status.filter;
     $(".sample-note").hidden = !model?.is_sample;
-    $(".model-why").textContent = told((model && status.texts.why) || status.texts.detail);
+    $(".model-why").textContent = messageText((model && status.texts.why) || status.texts.detail);
     $(".sizes").textContent = model
       ? t(model.served ? "top.served" : "top.sizes", {
           parameters: rounded(model.parameters / 1e6, model.parameters < 1e8 ? 1 : 0),

@@ -1,7 +1,7 @@
 // The page's texts in the visitor's language, from the server's catalogue (gptj_demo/texts.py defines the
 // syntax). boot.js has chosen the language.
 
-/** @typedef {{code: string, values: Record<string, any>, message?: string}} Told what the server tells a person */
+/** @typedef {{code: string, values: Record<string, any>, message?: string}} ServerMessage a message of the server: its text key, values and English sentence */
 /** @typedef {string | Record<string, string>} Entry a text, or its plural forms */
 
 const PLACEHOLDER = /\{\{|\}\}|\{(\w+)\}/g;
@@ -36,7 +36,7 @@ function template(key, values) {
 /** @param {any} value a text, a number, or a message of its own @returns {string} */
 function written(value) {
   if (typeof value === "number") return numbers.format(value);
-  const text = typeof value === "object" ? told(value) : String(value);
+  const text = typeof value === "object" ? messageText(value) : String(value);
   return isRightToLeft ? ISOLATE + text + END_OF_ISOLATE : text;
 }
 
@@ -58,13 +58,13 @@ export function nodes(key, values) {
   return [...parts, text.slice(end)];
 }
 
-/** The sentence of a server's message. @param {Told} message @returns {string} */
-export const told = ({ code, values, message }) => (Object.hasOwn(texts, code) ? t(code, values) : (message ?? code));
+/** The sentence of a server's message. @param {ServerMessage} message @returns {string} */
+export const messageText = ({ code, values, message }) => (Object.hasOwn(texts, code) ? t(code, values) : (message ?? code));
 
 /** A server's answer, or a record of a log, with its messages in the visitor's language. @template {any} T @param {T} answer @returns {T} */
 export function translated(answer) {
   const record = /** @type {any} */ (answer);
-  if (typeof record?.code === "string" && "message" in record) record.message = told(record);
+  if (typeof record?.code === "string" && "message" in record) record.message = messageText(record);
   if (Array.isArray(record?.cells)) for (const { end } of record.cells) translated(end);
   return answer;
 }

@@ -86,13 +86,13 @@ export function fingerprint(text) {
 export async function makeLink(given, page) {
   const { isEarlier, ...content } = given;
   const base = `${page}${LINK_MARK}${isEarlier ? EARLIER_VERSION : LINK_VERSION}.`;
-  const room = MAX_LINK - base.length;
+  const available = MAX_LINK - base.length;
   /** @type {{words: boolean, settings: string[], characters: number}} */
   const left = { words: false, settings: [], characters: 0 };
   /** @type {LinkContent} */
   let kept = content;
   let bytes = await deflate(kept);
-  const fits = () => lengthOfBase64(bytes) <= room;
+  const fits = () => lengthOfBase64(bytes) <= available;
   if (!fits() && kept.words !== undefined) {
     const { words, ...rest } = kept;
     kept = { ...rest, hash: fingerprint(words), length: words.length };
@@ -102,14 +102,14 @@ export async function makeLink(given, page) {
   if (!fits()) {
     const { text, controls, model, memory } = content;
     const settings = Object.entries(controls).sort(([, a], [, b]) => String(a).length - String(b).length);
-    while (settings.length && lengthOfBase64(await deflate(Object.fromEntries(settings))) > room / 2) {
+    while (settings.length && lengthOfBase64(await deflate(Object.fromEntries(settings))) > available / 2) {
       left.settings.push(...settings.splice(-1).map(([name]) => name));
     }
     const withEnd = (/** @type {number} */ length) => ({ text: tail(text, length), controls: Object.fromEntries(settings), model, ...(memory ? { memory } : {}) });
     let [low, high] = [0, text.length];
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);
-      if (lengthOfBase64(await deflate(withEnd(middle))) <= room) low = middle;
+      if (lengthOfBase64(await deflate(withEnd(middle))) <= available) low = middle;
       else high = middle - 1;
     }
     kept = withEnd(low);

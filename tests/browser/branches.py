@@ -122,12 +122,12 @@ def chosen(person: Visitor) -> Locator:
     return person.page.locator('.tree-row[aria-selected="true"] .words')
 
 
-def told(person: Visitor) -> Locator:
-    return person.page.locator(".told p")
+def notice(person: Visitor) -> Locator:
+    return person.page.locator(".branches-notice p")
 
 
 def imported(person: Visitor, given: dict[str, Any]) -> Locator:
     outline = branches(person)
     bring(person, given)
-    expect(told(person)).to_have_text("Imported session.json as a session of its own.")
+    expect(notice(person)).to_have_text("Imported session.json as a session of its own.")
     return outline

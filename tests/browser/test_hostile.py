@@ -178,7 +178,7 @@ def test_branches_of_an_imported_session(watched: Page) -> None:
     for bad in (b"[1", json.dumps({**given, "version": "<img data-hostile>"}).encode(),
                 json.dumps({**given, "nodes": [{"id": "<img>"}]}).encode()):  # fmt: skip
         watched.locator(".import-file").set_input_files({**file, "buffer": bad})
-        expect(watched.locator(".told p")).not_to_be_empty()
+        expect(watched.locator(".branches-notice p")).not_to_be_empty()
         watched.evaluate("look('file')")
 
 
@@ -255,18 +255,18 @@ def test_the_status_line_and_about(watched: Page) -> None:
             state["real"] = route.fetch().json()
         text, real = state["text"], state["real"]
         detail = {"code": text, "values": {"why": text}, "message": text}
-        told = {
+        status = {
             **real,
             "detail": text,
             "software": text,
             "texts": {"detail": detail, "why": detail},
         }
         if state["loads"]:
-            told |= {"state": "loading", "progress": 0.5}
+            status |= {"state": "loading", "progress": 0.5}
         names = ("name", "revision", "licence", "precision", "device", "device_name", "why")
         strange = {**dict.fromkeys(names, text), "adapters": [text]}
-        told["model"] = {**real["model"], "is_sample": False, **strange}
-        route.fulfill(json=told)
+        status["model"] = {**real["model"], "is_sample": False, **strange}
+        route.fulfill(json=status)
 
     watched.route("**/component_server/", answer)
     watched.evaluate("gptj.show('about')")

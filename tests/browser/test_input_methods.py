@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import CDPSession, expect
 
-from .branches import SMALL, branches, chosen, imported, told
+from .branches import SMALL, branches, chosen, imported, notice
 from .conftest import Script, Visitor
 from .records import ended, said, started
 
@@ -120,9 +120,9 @@ def test_undo_in_the_tree_brings_back_first_what_was_pruned(scripted: Scripted) 
     tree = imported(person, SMALL)
     tree.focus()
     person.page.keyboard.press("Delete")
-    expect(told(person)).to_contain_text("Pruned")
+    expect(notice(person)).to_contain_text("Pruned")
     press(person, "я", "KeyZ")
-    expect(told(person)).to_contain_text("is back")
+    expect(notice(person)).to_contain_text("is back")
 
 
 def test_keys_that_are_typed_while_the_model_writes_are_put_in_after_it(

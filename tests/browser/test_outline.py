@@ -15,10 +15,10 @@ from .branches import (
     imported,
     large,
     node,
+    notice,
     row,
     session,
     texts,
-    told,
     written_by_model,
 )
 from .conftest import Script, Visitor
@@ -99,10 +99,12 @@ def test_a_key_counts_before_an_imported_tree_is_drawn(scripted: Scripted) -> No
     person.write("Mine")
     branches(person).evaluate(
         """tree => new MutationObserver((_, observer) => {
-          if (!document.querySelector('.told p').textContent.startsWith('Imported')) return;
+          const { textContent } = document.querySelector('.branches-notice p');
+          if (!textContent.startsWith('Imported')) return;
           observer.disconnect();
           tree.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowUp', bubbles: true }));
-        }).observe(document.querySelector('.told'), { subtree: true, childList: true })"""
+        }).observe(
+          document.querySelector('.branches-notice'), { subtree: true, childList: true })"""
     )
     imported(person, SMALL)
     expect(chosen(person)).to_have_text("a time")
@@ -135,7 +137,7 @@ def test_star_name_and_prune_and_pruning_is_undone(scripted: Scripted) -> None:
     expect(outline).to_be_focused()
     expect(row(person, "a hill").locator(".name")).to_have_text(HOSTILE)
     press("Delete")
-    expect(told(person)).to_have_text("Pruned 2 branches.")
+    expect(notice(person)).to_have_text("Pruned 2 branches.")
     assert texts(person.page) == {"Once upon": {"Once upon a time": {}}}
     expect(chosen(person)).to_have_text("a time")
     person.button("Undo").click()

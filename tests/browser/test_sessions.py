@@ -17,9 +17,9 @@ from .branches import (
     generate,
     imported,
     node,
+    notice,
     session,
     texts,
-    told,
 )
 from .conftest import Script, Visitor
 from .records import said
@@ -97,8 +97,8 @@ def test_what_cannot_be_imported_gets_a_sentence_and_costs_nothing(scripted: Scr
     branches(person)
     for given, sentence in BAD_FILES.values():
         bring(person, given)
-        expect(told(person)).to_contain_text(sentence)
-        expect(told(person)).to_contain_text("Your text is as it was.")
+        expect(notice(person)).to_contain_text(sentence)
+        expect(notice(person)).to_contain_text("Your text is as it was.")
     assert person.text == "Mine"
     assert texts(person.page) == {"Mine": {}}
 
@@ -159,7 +159,7 @@ def test_sessions_are_listed_named_opened_duplicated_and_deleted(scripted: Scrip
     expect(open_sessions(person)).to_have_count(3)
     person.button("Delete “The second (copy)”").click()
     expect(person.prompt).to_have_value("")
-    expect(told(person)).to_have_text("Deleted “The second (copy)”.")
+    expect(notice(person)).to_have_text("Deleted “The second (copy)”.")
     person.button("Undo").click()
     expect(person.prompt).to_have_value("Second text")
     expect(open_sessions(person)).to_have_count(3)
@@ -207,18 +207,18 @@ def test_two_tabs_with_one_session_become_two_sessions(scripted: Scripted) -> No
     second.close()
 
 
-def fill_storage(person: Visitor, room: int) -> None:
-    """Leave so many characters of room in the browser's storage of this page."""
+def fill_storage(person: Visitor, free: int) -> None:
+    """Leave so many free characters in the browser's storage of this page."""
     person.page.evaluate(
-        """room => {
+        """free => {
           const put = Storage.prototype.setItem;
           Storage.prototype.setItem = function (key, value) {
-            if (this === localStorage && value.length > room)
+            if (this === localStorage && value.length > free)
               throw new DOMException("full", "QuotaExceededError");
             put.call(this, key, value);
           };
         }""",
-        room,
+        free,
     )
 
 
@@ -278,7 +278,7 @@ def test_no_session_is_put_under_words_that_arrive(scripted: Scripted) -> None:
     person.write("First text")
     open_sessions(person)
     person.button("Delete “First text”").click()
-    expect(told(person)).to_have_text("Deleted “First text”.")
+    expect(notice(person)).to_have_text("Deleted “First text”.")
     person.page.evaluate("gptj.show('write')")
     person.write("Second")
     script.send([[{"event": "waiting", "ahead": 3}], [said(" arrives")]])
@@ -286,7 +286,7 @@ def test_no_session_is_put_under_words_that_arrive(scripted: Scripted) -> None:
     expect(person.model_words).to_have_text(" arrives")
     branches(person)
     person.button("Undo").click()
-    expect(told(person)).to_contain_text("The model is writing")
+    expect(notice(person)).to_contain_text("The model is writing")
     whole = person.page.evaluate("gptj.sessions.export('json').content")
     refused = person.page.evaluate(
         "text => gptj.sessions.import(new File([text], 'a.json')).catch(({ message }) => message)",

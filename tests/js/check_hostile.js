@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { labelOf, nodes, t, told } from "../../assets/core/i18n.js";
+import { labelOf, messageText, nodes, t } from "../../assets/core/i18n.js";
 import { makeLink, readLink } from "../../assets/core/link.js";
 import { fillScaffold } from "../../assets/core/scaffolds.js";
 import { fromFile, fromSaved, newSession, toFile, toSaved } from "../../assets/core/session_file.js";
@@ -62,7 +62,7 @@ for (const text of texts) {
   assert.ok(filled.endsWith(" {constructor} {toString}"));
   assert.ok(stop.endsWith("\\n{constructor}"));
   assert.equal(typeof done, "string");
-  assert.equal(told({ code: text, values: {}, message: text }), text);
+  assert.equal(messageText({ code: text, values: {}, message: text }), text);
   assert.equal(labelOf(text), text);
   assert.ok(t("run.seed", { seed: text }).includes(text));
   assert.ok(nodes("run.seed", { seed: text }).includes(text));

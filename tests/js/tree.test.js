@@ -14,7 +14,7 @@ function outline(tree, id = tree.root.id, depth = 0) {
   });
 }
 
-/** One request of the model, each of whose completions is told whole. */
+/** One request of the model, each of whose completions arrives whole. */
 function generate(tree, prompt, texts, { kind = "generate", run = 1, at } = {}) {
   tree.begin({ prompt, at, kind, run });
   tree.expect(texts.length);

@@ -2,7 +2,7 @@
 // button is in the editor's menu and hidden where nobody takes reports.
 
 import { tail } from "../../core/characters.js";
-import { t, told } from "../../core/i18n.js";
+import { messageText, t } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
 import { editorsField, finder, onPress } from "../dom.js";
 import { openDialog } from "../share/menu.js";
@@ -47,7 +47,7 @@ export function mount({ element, props, server }) {
     send.disabled = true;
     const silent = { kept: false, code: "share.no_answer", values: {} };
     const answer = await server.report({ ...content, reason: reason.value }).catch(() => silent);
-    note.textContent = told(answer);
+    note.textContent = messageText(answer);
     if (answer.kept) content = null;
     else show();
   }

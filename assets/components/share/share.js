@@ -2,7 +2,7 @@
 // opened link are in the editor's .brought. A link's content is untrusted and is shown as text only.
 
 import { emit, on } from "../../core/events.js";
-import { labelOf, t, told } from "../../core/i18n.js";
+import { labelOf, messageText, t } from "../../core/i18n.js";
 import { LINK_MARK, UnreadableLink, makeLink, readLink } from "../../core/link.js";
 import { sessions } from "../../core/sessions.js";
 import { isInitial, state, useControls } from "../../core/state.js";
@@ -181,7 +181,7 @@ export function mount({ element, props, server }) {
     history.replaceState(history.state, "", location.pathname + location.search);
   }
 
-  /** @param {LinkContent} content @param {{values: Controls, problems: Told[], wrong: string[]}} checked */
+  /** @param {LinkContent} content @param {{values: Controls, problems: ServerMessage[], wrong: string[]}} checked */
   function bring(content, { values, problems, wrong }) {
     const own = editorsText();
     const { text, words = "", model, isEarlier, memory = null } = content;
@@ -205,7 +205,7 @@ export function mount({ element, props, server }) {
     else if (own && own !== text + words) said.push(t("share.undo_own"));
     emit("to-start"); // where a reader begins
     say({ text: said.join(" "), canReplay: content.words !== undefined || content.hash !== undefined });
-    if (problems.length) emit("notice", `${t("link.problems")} ${problems.map(told).join(" ")}`);
+    if (problems.length) emit("notice", `${t("link.problems")} ${problems.map(messageText).join(" ")}`);
   }
 
   // ---- an opened link and its replay

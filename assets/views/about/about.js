@@ -5,7 +5,7 @@ import { find, setText } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
 import { number, rateText, rounded } from "../../core/format.js";
-import { t, told } from "../../core/i18n.js";
+import { messageText, t } from "../../core/i18n.js";
 
 const REFRESH_MS = 2000;
 /** @type {Record<string, string>} */
@@ -37,7 +37,7 @@ export function mount({ element }) {
   /** @param {Status} status */
   function show(status) {
     const { model, state } = status;
-    find(element, ".about-why").textContent = told((model && state === "ready" && status.texts.why) || status.texts.detail);
+    find(element, ".about-why").textContent = messageText((model && state === "ready" && status.texts.why) || status.texts.detail);
     const filter = find(element, ".about-filter");
     filter.hidden = !status.filter;
     if (status.filter) {

@@ -102,8 +102,8 @@ export function mount({ element }) {
   /** @param {string} text @param {(() => void) | null} [undo] */
   function say(text, undo = null) {
     takeBack = undo;
-    $(".told").hidden = false;
-    $(".told p").textContent = text;
+    $(".branches-notice").hidden = false;
+    $(".branches-notice p").textContent = text;
     $('[data-action="take-back"]').hidden = !undo;
   }
 
@@ -117,8 +117,8 @@ export function mount({ element }) {
   }
 
   function dismiss() {
-    $(".told").hidden = true;
-    $(".told p").textContent = "";
+    $(".branches-notice").hidden = true;
+    $(".branches-notice p").textContent = "";
     takeBack = null;
   }
 
@@ -138,7 +138,7 @@ export function mount({ element }) {
       say(t("branches.settings_used"));
     },
     "take-back": unlessWriting(takeItBack),
-    "dismiss-told": dismiss,
+    "dismiss-notice": dismiss,
     "new-session": unlessWriting(() => sessions.begin()),
     import: unlessWriting(() => $(".import-file").click()),
     export({ dataset }) {

@@ -20,8 +20,8 @@ export class Outline {
     this.$ = finder(root);
     this.view = view;
     this.box = this.$(".tree");
-    this.room = this.box.appendChild(make("div", "tree-room"));
-    this.room.setAttribute("role", "presentation");
+    this.content = this.box.appendChild(make("div", "tree-content"));
+    this.content.setAttribute("role", "presentation");
     this.rows = /** @type {import("./layout.js").Row[]} */ ([]);
     this.chosen = /** @type {string | null} */ (null); // the id of the chosen node
     this.closed = /** @type {Set<string>} */ (new Set());
@@ -59,7 +59,7 @@ export class Outline {
 
   layOut() {
     this.rows = layOut(this.tree, this);
-    this.room.style.height = `${this.rows.length * ROW}px`;
+    this.content.style.height = `${this.rows.length * ROW}px`;
   }
 
   drawRows() {
@@ -69,7 +69,7 @@ export class Outline {
     const first = Math.max(0, Math.floor(box.scrollTop / ROW) - SPARE_ROWS);
     const last = Math.ceil((box.scrollTop + box.clientHeight) / ROW) + SPARE_ROWS;
     const view = { tree, chosen, indent };
-    this.room.replaceChildren(...rows.slice(first, last).map((row, i) => drawRow(row, first + i, view)));
+    this.content.replaceChildren(...rows.slice(first, last).map((row, i) => drawRow(row, first + i, view)));
     const active = this.rowOf(chosen);
     if (active >= first && active < last) box.setAttribute("aria-activedescendant", `branch-row-${active}`);
     else box.removeAttribute("aria-activedescendant");
@@ -148,7 +148,7 @@ export class Outline {
 
   /** The first click draws the rows anew, so that a second one is not on the same element. @param {MouseEvent} event */
   click(event) {
-    const row = this.rows[Math.floor((event.clientY - this.room.getBoundingClientRect().top) / ROW)];
+    const row = this.rows[Math.floor((event.clientY - this.content.getBoundingClientRect().top) / ROW)];
     const id = (row?.node ?? row?.fold?.[0])?.id;
     if (!row || !id) return;
     if (!row.node) {

@@ -3,10 +3,10 @@
 
 import { find, finder, make, makeButton, setText } from "../../components/dom.js";
 import { signed } from "../../core/format.js";
-import { labelOf, t, told, valueText } from "../../core/i18n.js";
+import { labelOf, messageText, t, valueText } from "../../core/i18n.js";
 
 /**
- * @typedef {string | import("../../core/i18n.js").Told} Part a visitor's own words, or a text of the page
+ * @typedef {string | import("../../core/i18n.js").ServerMessage} Part a visitor's own words, or a text of the page
  * @typedef {[label: Part, value: Part][]} Heading
  * @typedef {{row: number, column: number, prompt: number, settings: Controls, state: string, text: string, tokens: number,
  *            drafted_tokens?: number, dropped_tokens?: number, ahead?: number, end: any}} GridCell
@@ -182,7 +182,7 @@ export class Cells {
 export const headingOf = (grid, cell) => [...grid.rows[cell.row], ...grid.columns[cell.column]];
 
 /** @param {Part} part */
-export const wordsOf = (part) => (typeof part === "string" ? part : told(part));
+export const wordsOf = (part) => (typeof part === "string" ? part : messageText(part));
 
 /** Labels and values beside each other, neither able to turn the other's direction. @param {HTMLElement} node @param {Heading} heading */
 function writeHeading(node, heading, otherwise = "") {

@@ -5,7 +5,7 @@ import { bringIntoView, finder, isComposing, isDialogOpen, isRunKey, isTextField
 import { shownView } from "../../components/page.js";
 import { tail as endOf } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
-import { t, told } from "../../core/i18n.js";
+import { messageText, t } from "../../core/i18n.js";
 import { newId } from "../../core/id.js";
 import * as pending from "../../core/pending.js";
 import { sessions } from "../../core/sessions.js";
@@ -38,7 +38,7 @@ export function mount({ element, trigger, props, server, watch }) {
   const several = $('[data-control="n"]', HTMLSelectElement);
 
   const ends = /** @type {Map<string, any>} */ (new Map()); // how requests ended, by the texts that they made
-  /** @type {{text: string, tokens: number | null, hint?: Told | null, message?: string} | null} */
+  /** @type {{text: string, tokens: number | null, hint?: ServerMessage | null, message?: string} | null} */
   let counted = null; // the last count, and the text that it is of
   let noticed = /** @type {string | null} */ (null); // the text that the notice is about
   let isHealing = false; // whether the controls turn token healing on
@@ -266,7 +266,7 @@ export function mount({ element, trigger, props, server, watch }) {
     update(button("keep-seed"), { hidden: !end });
     if (end) setText(button("keep-seed"), t("run.seed", { seed: String(end.seed) }));
     atCaret.show();
-    const hint = isRunning || isHealing || !known?.hint ? "" : told(known.hint);
+    const hint = isRunning || isHealing || !known?.hint ? "" : messageText(known.hint);
     setText($(".hint"), ahead.text ? t("editor.typed_ahead", { text: endOf(ahead.text, SHOWN_AHEAD) }) : hint);
     update($(".hint"), { title: hint });
     update(button("heal"), { hidden: !hint });

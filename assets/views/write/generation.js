@@ -16,7 +16,7 @@ import { advance, newProgress } from "./progress.js";
 
 const MOST_TOKENS = 2048; // of a request
 const LOST = t("editor.lost");
-const STOPPED_UNHEARD = t("editor.no_answer");
+const STOPPED_UNANSWERED = t("editor.no_answer");
 
 export class Generation {
   /**
@@ -88,7 +88,7 @@ export class Generation {
     this.run = new Run({
       records: (records) => this.read(records),
       stop: (id) => this.server.stop(id),
-      silent: () => this.end({ reason: "error", message: this.run?.isStopping ? STOPPED_UNHEARD : LOST, isLost: !this.run?.isStopping }),
+      silent: () => this.end({ reason: "error", message: this.run?.isStopping ? STOPPED_UNANSWERED : LOST, isLost: !this.run?.isStopping }),
       tick: this.editor.progress,
     });
     this.progress = newProgress();

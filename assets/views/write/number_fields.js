@@ -43,7 +43,7 @@ export function mendNumberFields(fields) {
     document.execCommand("insertText", false, put ?? "");
   });
 
-  let isNoticed = false; // whether the notice tells that a value was corrected
+  let isNoticed = false; // whether the notice says that a value was corrected
   // A field that is empty for a moment keeps the control's value.
   on("input", (input, _field, event) => {
     if (isNoticed) emit("notice", "");

@@ -1,7 +1,7 @@
 // The status line's messages on the text's length, the request, and its end.
 
 import { rateText } from "../../core/format.js";
-import { t, told } from "../../core/i18n.js";
+import { messageText, t } from "../../core/i18n.js";
 
 /** @param {{phase: string, total: number, tokens: number, rate?: number, ahead?: number, completions?: number, candidates?: number}} run @param {Status | null} status */
 export function describeRunning(run, status) {
@@ -24,7 +24,7 @@ export function describeRunning(run, status) {
     case "reconnecting":
       return t("run.reconnecting");
     default:
-      if (status && status.state !== "ready") return t("run.waiting_for_model", { detail: told(status.texts.detail) });
+      if (status && status.state !== "ready") return t("run.waiting_for_model", { detail: messageText(status.texts.detail) });
       if (status?.lease === "waking" && !run.ahead) return t("run.waking");
       return run.ahead ? t("run.ahead", { count: run.ahead }) : t("run.starting");
   }
@@ -68,6 +68,8 @@ export function describeCount(tokens, context, { isRunning, unread }) {
   if (unread && !isRunning) return t("editor.unread", { tokens: t("count.tokens", { count: tokens }), count: unread });
   if (!context) return t("count.tokens", { count: tokens });
   if (isRunning || unread) return t("editor.count", { tokens, context });
-  const room = context - tokens;
-  return room > 0 ? t("editor.count_room", { tokens, context, room }) : t("editor.count_full", { tokens, context });
+  const remaining = context - tokens;
+  return remaining > 0
+    ? t("editor.count_remaining", { tokens, context, remaining })
+    : t("editor.count_full", { tokens, context });
 }
