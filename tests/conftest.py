@@ -39,14 +39,14 @@ _COMPARISONS = pytest.StashKey[dict[str, Comparison]]()
 def record(request: pytest.FixtureRequest) -> Record:
     """`record(name, value, limit, count=1)` notes a comparison and fails where it is over.
 
-    `value` is a difference or a statistic, of which the largest under a name is told at the end
-    of `pytest -m comparison`; `count` says how many comparisons it stands for. The limit of a name
-    is always the same.
+    `value` is a difference or a statistic; `pytest -m comparison` prints the largest of each name
+    at the end. `count` says how many comparisons it stands for. The limit of a name is always the
+    same.
     """
-    told = request.config.stash.setdefault(_COMPARISONS, {})
+    comparisons = request.config.stash.setdefault(_COMPARISONS, {})
 
     def note(name: str, value: float, limit: float, count: int = 1) -> None:
-        known = told.setdefault(name, Comparison(value, limit, 0))
+        known = comparisons.setdefault(name, Comparison(value, limit, 0))
         known.largest = max(known.largest, value)
         known.count += count
         assert value <= limit, f"{name}: {value} is over the limit, {limit}"
@@ -58,12 +58,12 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """The comparisons as one table, where exactly these were asked for."""
-    told = config.stash.get(_COMPARISONS, {})
-    if config.option.markexpr != "comparison" or not told:
+    comparisons = config.stash.get(_COMPARISONS, {})
+    if config.option.markexpr != "comparison" or not comparisons:
         return
-    width = max(len(name) for name in told)
+    width = max(len(name) for name in comparisons)
     terminalreporter.section("comparisons")
     terminalreporter.line(f"{'':{width}}  {'compared':>10}  {'largest':>10}  {'limit':>10}")
-    for name, comparison in told.items():
+    for name, comparison in comparisons.items():
         numbers = (f"{value:>10.4g}" for value in (comparison.largest, comparison.limit))
         terminalreporter.line(f"{name:{width}}  {comparison.count:>10,}  {'  '.join(numbers)}")

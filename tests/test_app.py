@@ -37,30 +37,30 @@ def test_small_answers_are_sent_at_once() -> None:
     assert asyncio.run(connect()) != 0
 
 
-def test_an_address_of_another_machine_is_told_in_a_sentence() -> None:
-    told = _listen("192.0.2.1", 0)  # set apart for documentation: nobody has it
-    assert isinstance(told, str)
-    assert "192.0.2.1 port 0 cannot be listened on" in told
+def test_an_address_of_another_machine_is_reported_in_a_sentence() -> None:
+    message = _listen("192.0.2.1", 0)  # set apart for documentation: nobody has it
+    assert isinstance(message, str)
+    assert "192.0.2.1 port 0 cannot be listened on" in message
 
 
-def test_a_port_in_use_is_told_with_what_to_do() -> None:
+def test_a_port_in_use_is_reported_with_what_to_do() -> None:
     first = _listen("127.0.0.1", 0)
     assert isinstance(first, socket.socket)
     first.listen()
     with first:
-        told = _listen("127.0.0.1", first.getsockname()[1])
-    assert isinstance(told, str)
-    assert "--server-port" in told
+        message = _listen("127.0.0.1", first.getsockname()[1])
+    assert isinstance(message, str)
+    assert "--server-port" in message
 
 
-def test_a_second_program_that_starts_at_the_same_moment_is_told_too() -> None:
+def test_a_second_program_that_starts_at_the_same_moment_gets_a_message_too() -> None:
     """The first one has not begun to serve: it only has the socket."""
     first = _listen("127.0.0.1", 0)
     assert isinstance(first, socket.socket)
     with first:
-        told = _listen("127.0.0.1", first.getsockname()[1])
-    assert isinstance(told, str)
-    assert "is in use by another program" in told
+        message = _listen("127.0.0.1", first.getsockname()[1])
+    assert isinstance(message, str)
+    assert "is in use by another program" in message
 
 
 @pytest.mark.parametrize(

@@ -133,11 +133,11 @@ def test_the_updates_add_up_to_the_final_state() -> None:
         worker = ScriptedWorker()
         compared = comparison(worker)
         texts, ends = dict.fromkeys(range(7), ""), {}
-        async for news in compared.updates():
-            for told in news:
-                texts[told["cell"]] += told.get("text", "")
-                if "end" in told:
-                    ends[told["cell"]] = told["end"]
+        async for records in compared.updates():
+            for record in records:
+                texts[record["cell"]] += record.get("text", "")
+                if "end" in record:
+                    ends[record["cell"]] = record["end"]
             for stream in list(worker.open)[:1]:
                 stream.finish()
         assert list(texts.values()) == [one["text"] for one in compared.outcomes]

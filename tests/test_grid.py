@@ -234,9 +234,9 @@ def test_any_form_is_parsed_or_refused_with_a_message(form: Any) -> None:
     try:
         grid = read_form(form, seed=0)
     except InvalidGrid as wrong:
-        told = str(wrong)
+        text = str(wrong)
     else:
-        told = "a comparison"
+        text = "a comparison"
         assert 1 <= len(grid.cells) <= MAX_CELLS
-    assert told
-    told.encode()  # what is not text could not be sent
+    assert text
+    text.encode()  # what is not text could not be sent

@@ -1,4 +1,4 @@
-"""What Gradio's page is told to build."""
+"""What Gradio's page builds."""
 
 from __future__ import annotations
 

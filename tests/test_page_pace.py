@@ -1,4 +1,4 @@
-"""How often a page is told what is new: at once until the first words, then in small batches."""
+"""How often a page gets events: at once until the first words, then in small batches."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def pauses_after(
 ) -> list[float]:
     """Seconds of the pause after each batch but the last; 0 where there is none."""
     pauses = [0.0] * len(script)
-    told = 0
+    batches_read = 0
 
     async def pause(seconds: float) -> None:
-        pauses[told - 1] = seconds
+        pauses[batches_read - 1] = seconds
 
     async def read() -> None:
-        nonlocal told
+        nonlocal batches_read
         worker: Any = SimpleNamespace(streams_running=streams, streams_waiting=0)
         stream: Any = ScriptedStream(*script)
         async for _ in generation.batches(worker, stream):
-            told += 1
+            batches_read += 1
 
     monkeypatch.setattr(generation, "asyncio", SimpleNamespace(sleep=pause))
     asyncio.run(read())
-    assert told == len(script)
+    assert batches_read == len(script)
     return pauses[:-1]
 
 
@@ -76,7 +76,7 @@ def test_words_that_came_with_the_start_are_followed_by_a_pause(
 
 
 @pytest.mark.parametrize("event", [Waiting(generation.NEXT), Drafting(7)])
-def test_what_may_come_often_is_told_in_turns(
+def test_what_may_come_often_is_sent_in_turns(
     event: StreamEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = pauses_after(monkeypatch, [event], [END], streams=100)

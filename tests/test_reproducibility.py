@@ -121,13 +121,13 @@ async def storm(worker: Worker, requests: list[GenerationRequest]) -> list[list[
     """The requests in random order among others that are cancelled; the engine is killed once."""
     generator = random.Random(7)
     results: dict[int, list[Completion]] = {}
-    room = asyncio.Semaphore(2 * STREAMS)
+    slots = asyncio.Semaphore(2 * STREAMS)
     killed = False
 
     async def one(number: int) -> None:
         nonlocal killed
         while number not in results:
-            async with room:
+            async with slots:
                 result = await complete(worker, requests[number])
             if result is not None:
                 results[number] = result
@@ -137,7 +137,7 @@ async def storm(worker: Worker, requests: list[GenerationRequest]) -> list[list[
                 os.kill(worker.engine_pid, signal.SIGKILL)
 
     async def abandoned(request: GenerationRequest, events: int) -> None:
-        async with room:
+        async with slots:
             await cancel_after(worker, request, events)
 
     others = make_requests(CANCELLED, seed=99)

@@ -267,6 +267,6 @@ def test_a_bias_without_a_number_is_refused_with_an_example() -> None:
         read_written(BY_NAME["logit_bias"], ["dragon"])
 
 
-def test_the_table_can_be_told_as_json() -> None:
+def test_the_table_can_be_written_as_json() -> None:
     schema = SamplingParams.model_json_schema(mode="serialization")
     assert json.loads(json.dumps(schema))["properties"].keys() == BY_NAME.keys()

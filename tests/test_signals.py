@@ -189,7 +189,7 @@ def test_running_requests_end_and_new_ones_are_refused_while_the_server_drains(
         assert app.process.wait(PATIENCE) == 0
 
 
-def test_requests_that_do_not_end_in_time_are_told(folder: Path) -> None:
+def test_requests_that_do_not_end_in_time_get_an_error(folder: Path) -> None:
     app = App("--model", str(folder), "--drain-seconds", "0.5")
     try:
         app.wait_until_ready()

@@ -111,8 +111,8 @@ def test_help_lists_every_control_with_the_text_of_the_table() -> None:
         after = text.split(f" {control.flag} ", 2)[-1]
         assert control.help in after
         if isinstance(control.default, (int, float)) and control.kind != "flag":
-            told = after[after.index(control.help) + len(control.help) :]
-            assert told.startswith(f" Default: {control.default}.")
+            rest = after[after.index(control.help) + len(control.help) :]
+            assert rest.startswith(f" Default: {control.default}.")
 
 
 # ---- one process for many commands

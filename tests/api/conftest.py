@@ -33,7 +33,7 @@ class Playground(App):
         return list(answer.json()["choices"])
 
     def metrics(self) -> dict[str, float]:
-        """What /metrics tells, by name and labels."""
+        """What /metrics returns, by name and labels."""
         lines = self.http.get("/metrics").text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
@@ -42,9 +42,9 @@ class Playground(App):
         """Wait until nothing runs or waits; the metrics then."""
 
         def idle() -> dict[str, float] | None:
-            told = self.metrics()
+            metrics = self.metrics()
             names = ("gptj_requests_open", "gptj_streams_running", "gptj_requests_waiting")
-            return None if any(told[name] for name in names) else told
+            return None if any(metrics[name] for name in names) else metrics
 
         return dict(eventually(idle))
 

@@ -120,15 +120,15 @@ def main() -> None:
         result = storm(playground, arguments.clients, arguments.seconds)
     finally:
         playground.stop()
-    told = result.metrics
+    metrics = result.metrics
     print(f"{result.ended} ended, {result.left} left, {result.refused} refused")
     print(f"{len(result.failures)} failures {result.failures[:3]}")
     print("resident, MB:", *(round(size / 2**20, 1) for size in result.memory))
     print("descriptors before and after:", *result.descriptors)
     print("threads before and after:", *result.threads)
-    for name in sorted(told):
+    for name in sorted(metrics):
         if name.startswith(("gptj_requests", "gptj_streams", "gptj_kv", "gptj_completion_tokens")):
-            print(f"{name} {told[name]:g}")
+            print(f"{name} {metrics[name]:g}")
 
 
 if __name__ == "__main__":

@@ -111,8 +111,8 @@ def test_a_full_queue_is_429_with_retry_after() -> None:
         playground.wait_until_ready()
         playground.pause_engine()
         asyncio.run(scenario())
-        told = playground.wait_until_idle()
-        assert told['gptj_requests_total{outcome="queue_full"}'] == 2
+        metrics = playground.wait_until_idle()
+        assert metrics['gptj_requests_total{outcome="queue_full"}'] == 2
         playground.resume_engine()
         assert playground.complete().status_code == 200
     finally:

@@ -39,13 +39,13 @@ def test_with_probabilities_a_stream_has_one_token_a_chunk(
     texts, tokens, offsets = ["", ""], [[], []], [[], []]  # type: ignore[var-annotated]
     for chunk in chunks(playground, **body):
         (choice,) = chunk["choices"]
-        told = choice["logprobs"]
-        assert len(told["tokens"]) <= 1
+        logprobs = choice["logprobs"]
+        assert len(logprobs["tokens"]) <= 1
         texts[choice["index"]] += choice["text"]
-        tokens[choice["index"]] += told["tokens"]
-        offsets[choice["index"]] += told["text_offset"]
-        if told["tokens"] and not told["tokens"][0].startswith("bytes:"):
-            assert choice["text"] in (told["tokens"][0], ""), choice
+        tokens[choice["index"]] += logprobs["tokens"]
+        offsets[choice["index"]] += logprobs["text_offset"]
+        if logprobs["tokens"] and not logprobs["tokens"][0].startswith("bytes:"):
+            assert choice["text"] in (logprobs["tokens"][0], ""), choice
     for index, choice in enumerate(whole):
         assert texts[index] == choice["text"]
         assert tokens[index] == choice["logprobs"]["tokens"]
@@ -61,14 +61,14 @@ def test_the_prompts_probabilities_are_those_of_echo(playground: Playground) -> 
     ids = ids_of(playground, PROMPT)
     assert len(probable) == len(ids)
     assert probable[0] is None
-    for token_id, told, number, top in zip(
+    for token_id, entries, number, top in zip(
         ids, probable, *(echoed["logprobs"][name] for name in ("token_logprobs", "top_logprobs")),
         strict=False,
     ):  # fmt: skip
-        if told is not None:
-            assert told[str(token_id)]["logprob"] == number
-            assert {one["decoded_token"]: one["logprob"] for one in told.values()} == top
-            assert sorted(one["rank"] for one in told.values())[:2] == [1, 2]
+        if entries is not None:
+            assert entries[str(token_id)]["logprob"] == number
+            assert {one["decoded_token"]: one["logprob"] for one in entries.values()} == top
+            assert sorted(one["rank"] for one in entries.values())[:2] == [1, 2]
     (fewer,) = playground.choices(
         PROMPT, max_tokens=4, seed=1, prompt_logprobs=3, logprobs=0, echo=True
     )
@@ -78,7 +78,7 @@ def test_the_prompts_probabilities_are_those_of_echo(playground: Playground) -> 
     assert (scored["text"], len(scored["prompt_logprobs"])) == ("", len(ids))
 
 
-def test_token_ids_are_told_where_asked_for(playground: Playground) -> None:
+def test_token_ids_are_returned_where_asked_for(playground: Playground) -> None:
     body = {"max_tokens": 8, "seed": 5, "return_token_ids": True, "ignore_eos": True}
     (choice,) = playground.choices(PROMPT, **body)
     assert choice["prompt_token_ids"] == ids_of(playground, PROMPT)
@@ -131,7 +131,7 @@ def test_only_the_last_tokens_of_a_prompt_are_read_if_asked(playground: Playgrou
     )
 
 
-def test_times_are_told_where_asked_for(playground: Playground) -> None:
+def test_times_are_returned_where_asked_for(playground: Playground) -> None:
     answer = playground.complete(PROMPT, max_tokens=5, timings=True, ignore_eos=True).json()
     times, usage = answer["timings"], answer["usage"]
     assert times["prompt_n"] + times["cache_n"] == usage["prompt_tokens"]
@@ -154,15 +154,15 @@ def test_times_are_between_the_events() -> None:
     }  # fmt: skip
 
 
-def test_drafted_tokens_of_all_completions_are_told() -> None:
+def test_drafted_tokens_of_all_completions_are_counted() -> None:
     timings = Timings()
     for index, (drafted, accepted) in enumerate(((5, 3), (4, 0))):
         end = Finished(1, "length", message("end.model"), "", 8, 6, 0, index)
         drafts = Drafts("lookup", drafted, accepted), Drafts("model", 2, 1)
         timings.note(replace(end, drafts=drafts))
-    told = timings.json(read=8, cached=0, written=12)
-    assert (told["draft_n"], told["draft_n_accepted"]) == (13, 5)
-    assert told["drafters"] == {
+    fields = timings.json(read=8, cached=0, written=12)
+    assert (fields["draft_n"], fields["draft_n_accepted"]) == (13, 5)
+    assert fields["drafters"] == {
         "lookup": {"draft_n": 9, "draft_n_accepted": 3},
         "model": {"draft_n": 4, "draft_n_accepted": 2},
     }

@@ -16,13 +16,13 @@ def test_clients_that_come_and_go_leave_nothing_behind(playground: Playground) -
     assert result.failures == []
     assert result.ended > 20
     assert result.left > 5
-    told = result.metrics
-    growth = {name: told[name] - before.get(name, 0.0) for name in told}
+    metrics = result.metrics
+    growth = {name: metrics[name] - before.get(name, 0.0) for name in metrics}
     ends = sum(n for name, n in growth.items() if name.startswith("gptj_requests_total"))
     assert growth["gptj_requests_received_total"] == ends
     assert growth["gptj_requests_received_total"] >= result.ended + result.left
     assert growth['gptj_requests_total{outcome="error"}'] == 0
-    assert told["gptj_kv_cache_tokens"] == told["gptj_requests_waiting"] == 0
+    assert metrics["gptj_kv_cache_tokens"] == metrics["gptj_requests_waiting"] == 0
     assert result.descriptors[1] <= result.descriptors[0] + 4
     assert result.threads[1] <= result.threads[0] + 2
 

@@ -66,10 +66,10 @@ def test_a_client_lists_four_tools(playground: Playground, mode: str) -> None:
 @both
 def test_generate_writes_what_the_completions_do(playground: Playground, mode: str) -> None:
     body = {"max_tokens": 12, "seed": 3, "n": 2, "top_k": 20}
-    told = call(playground, "generate", mode, prompt=PROMPT, **body)
+    answer = call(playground, "generate", mode, prompt=PROMPT, **body)
     texts = [choice["text"] for choice in playground.choices(PROMPT, **body)]
-    assert [choice["text"] for choice in told["choices"]] == texts
-    assert told["usage"]["completion_tokens"] <= 24
+    assert [choice["text"] for choice in answer["choices"]] == texts
+    assert answer["usage"]["completion_tokens"] <= 24
 
 
 @both
@@ -85,11 +85,12 @@ def test_score_and_compare_give_the_numbers_of_the_api(playground: Playground, m
 
 
 def test_alternatives_are_the_most_probable_next_tokens(playground: Playground) -> None:
-    told = call(playground, "alternatives", prompt=PROMPT, count=5)["alternatives"]
+    alternatives = call(playground, "alternatives", prompt=PROMPT, count=5)["alternatives"]
     (choice,) = playground.choices(PROMPT, max_tokens=1, temperature=0, logprobs=5)
-    assert {one["token"]: one["logprob"] for one in told} == choice["logprobs"]["top_logprobs"][0]
-    assert [one["probability"] for one in told] == sorted(
-        (one["probability"] for one in told), reverse=True
+    (top,) = choice["logprobs"]["top_logprobs"]
+    assert {one["token"]: one["logprob"] for one in alternatives} == top
+    assert [one["probability"] for one in alternatives] == sorted(
+        (one["probability"] for one in alternatives), reverse=True
     )
 
 

@@ -62,56 +62,56 @@ def complete(
     return choice["text"], choice["logprobs"]
 
 
-def check_offsets(text: str, told: dict[str, Any]) -> None:
+def check_offsets(text: str, logprobs: dict[str, Any]) -> None:
     """Every token that is a text of its own stands at its offset."""
-    for token, offset in zip(told["tokens"], told["text_offset"], strict=True):
+    for token, offset in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):
         if not token.startswith("bytes:") and token != END_OF_TEXT:
             assert text[offset:].lstrip(" ").startswith(token.lstrip(" ")), (token, offset)
 
 
 def test_echo_gives_the_places_in_the_text(worker: Worker) -> None:
-    text, told = complete(worker, "ab é<mask>  c", max_new_tokens=0)
+    text, logprobs = complete(worker, "ab é<mask>  c", max_new_tokens=0)
     assert text == "ab é<mask>  c"
-    assert told["tokens"][0] == END_OF_TEXT
-    places = dict(zip(told["tokens"], told["text_offset"], strict=True))
+    assert logprobs["tokens"][0] == END_OF_TEXT
+    places = dict(zip(logprobs["tokens"], logprobs["text_offset"], strict=True))
     assert places[END_OF_TEXT] == 0
     assert places["<mask>"] == 4
-    assert told["text_offset"][-1] == 12
-    check_offsets(text, told)
+    assert logprobs["text_offset"][-1] == 12
+    check_offsets(text, logprobs)
 
 
 def test_what_follows_begins_where_the_prompt_ends(worker: Worker) -> None:
     prompt = "ab <mask>   "
-    text, told = complete(worker, prompt)
-    assert told["text_offset"][-3] == len(prompt)
-    check_offsets(text, told)
+    text, logprobs = complete(worker, prompt)
+    assert logprobs["text_offset"][-3] == len(prompt)
+    check_offsets(text, logprobs)
 
 
 def test_offsets_of_a_truncated_prompt_count_from_the_whole_prompt(worker: Worker) -> None:
     prompt = "x" * 90 + "<mask>  " + "yz"
-    text, told = complete(worker, prompt, max_new_tokens=0, truncate="left")
-    assert len(told["tokens"]) == 64
-    places = dict(zip(told["tokens"], told["text_offset"], strict=True))
+    text, logprobs = complete(worker, prompt, max_new_tokens=0, truncate="left")
+    assert len(logprobs["tokens"]) == 64
+    places = dict(zip(logprobs["tokens"], logprobs["text_offset"], strict=True))
     assert places["<mask>"] == 90
-    check_offsets(text, told)
+    check_offsets(text, logprobs)
 
 
 def test_a_healed_token_begins_where_it_began_in_the_prompt(worker: Worker) -> None:
     prompt = "ab<mask>  "
-    text, told = complete(worker, prompt, token_healing=True, max_new_tokens=2)
-    first = told["tokens"].index("<mask>")
-    assert told["text_offset"][first : first + 2] == [2, len(prompt)]
+    text, logprobs = complete(worker, prompt, token_healing=True, max_new_tokens=2)
+    first = logprobs["tokens"].index("<mask>")
+    assert logprobs["text_offset"][first : first + 2] == [2, len(prompt)]
     assert text.startswith(prompt)
-    _, told = complete(worker, "a", echo=False, token_healing=True, max_new_tokens=2)
-    assert told["text_offset"][0] == 0, "the space before it is not in the text"
+    _, logprobs = complete(worker, "a", echo=False, token_healing=True, max_new_tokens=2)
+    assert logprobs["text_offset"][0] == 0, "the space before it is not in the text"
 
 
 def test_token_ids_are_the_text_that_they_stand_for(worker: Worker) -> None:
     vocabulary = worker.vocabulary
     assert vocabulary is not None
     ids = (END, *vocabulary.encode("aé"), MASK, *vocabulary.encode(" b"))
-    text, told = complete(worker, ids, max_new_tokens=0)
+    text, logprobs = complete(worker, ids, max_new_tokens=0)
     assert text == END_OF_TEXT + "aé<mask> b"
-    assert told["text_offset"][:2] == [0, len(END_OF_TEXT)]
-    places = dict(zip(told["tokens"], told["text_offset"], strict=True))
+    assert logprobs["text_offset"][:2] == [0, len(END_OF_TEXT)]
+    places = dict(zip(logprobs["tokens"], logprobs["text_offset"], strict=True))
     assert places["<mask>"] == len(END_OF_TEXT) + 2

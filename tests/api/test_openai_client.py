@@ -123,16 +123,16 @@ def test_best_of_gives_the_likeliest(client: openai.OpenAI, model: str) -> None:
 
 def test_logprobs_stand_beside_their_tokens(client: openai.OpenAI, model: str) -> None:
     choice = complete(client, model, logprobs=5, temperature=0).choices[0]
-    told = choice.logprobs
-    assert "".join(told.tokens) == choice.text
-    assert len(told.tokens) == len(told.token_logprobs) == len(told.text_offset) == 12
+    logprobs = choice.logprobs
+    assert "".join(logprobs.tokens) == choice.text
+    assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.text_offset) == 12
     for token, logprob, top in zip(
-        told.tokens, told.token_logprobs, told.top_logprobs, strict=True
+        logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True
     ):
         assert top[token] == logprob == max(top.values())  # greedy takes the likeliest
         assert len(top) == 5
         assert sum(map(math.exp, top.values())) <= 1.0001
-    for token, offset in zip(told.tokens, told.text_offset, strict=True):
+    for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
         assert (PROMPT + choice.text)[offset:].startswith(token)
 
 
@@ -222,11 +222,11 @@ def test_prompts_of_every_kind_and_several_at_once(
 def test_characters_of_several_tokens_keep_their_places(client: openai.OpenAI, model: str) -> None:
     prompt = "A 🦊 and a 漢字."
     choice = complete(client, model, prompt, echo=True, logprobs=1, max_tokens=0).choices[0]
-    told = choice.logprobs
+    logprobs = choice.logprobs
     assert choice.text == prompt
-    assert any(token.startswith("bytes:\\xf0") for token in told.tokens)
-    assert told.text_offset == sorted(told.text_offset)
-    for token, offset in zip(told.tokens, told.text_offset, strict=True):
+    assert any(token.startswith("bytes:\\xf0") for token in logprobs.tokens)
+    assert logprobs.text_offset == sorted(logprobs.text_offset)
+    for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
         if not token.startswith("bytes:"):
             assert prompt[offset:].startswith(token)
         else:
@@ -330,8 +330,8 @@ def test_a_death_of_the_engine_is_not_noticed_by_the_client(
     for index, choice in enumerate(whole):
         own = [one.choices[0] for one in chunks if one.choices[0].index == index]
         assert "".join(one.text for one in own) == choice.text
-        told = [number for one in own for number in one.logprobs.token_logprobs]
-        assert told == choice.logprobs.token_logprobs
+        logprobs = [number for one in own for number in one.logprobs.token_logprobs]
+        assert logprobs == choice.logprobs.token_logprobs
         assert own[-1].finish_reason == "length"
     assert playground.metrics()["gptj_requests_resumed_total"] == resumed + 1
 

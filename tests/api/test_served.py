@@ -47,10 +47,10 @@ def test_the_words_are_those_of_the_other_playground(
     for event in events:
         if isinstance(event, TokenEvent | Finished):
             texts[event.index] += event.text
-    told = playground.choices(PROMPT, max_tokens=24, n=2, seed=1, **controls)
-    assert texts == [choice["text"] for choice in told]
+    choices = playground.choices(PROMPT, max_tokens=24, n=2, seed=1, **controls)
+    assert texts == [choice["text"] for choice in choices]
     ends = sorted((event.index, event.reason) for event in events if isinstance(event, Finished))
-    assert ends == [(choice["index"], choice["finish_reason"]) for choice in told]
+    assert ends == [(choice["index"], choice["finish_reason"]) for choice in choices]
 
 
 def test_probabilities_are_those_of_the_other_playground(
@@ -63,7 +63,7 @@ def test_probabilities_are_those_of_the_other_playground(
     assert found == choice["logprobs"]["token_logprobs"]
 
 
-def test_the_model_is_told_with_its_server_and_what_that_lacks(
+def test_the_model_is_described_with_its_server_and_what_that_lacks(
     served: Worker, playground: Playground
 ) -> None:
     model = served.model

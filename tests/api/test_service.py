@@ -13,14 +13,14 @@ TEXT = "Once upon a 漢字 🦊.\n"
 
 
 def test_tokens_there_and_back(playground: Playground) -> None:
-    told = playground.http.post("/tokenize", json={"prompt": TEXT}).json()
-    assert told["count"] == len(told["tokens"]) == len(told["token_strs"])
-    assert told["max_model_len"] >= 512
-    assert told["byte_offsets"][0] == 0
-    assert told["byte_offsets"] == sorted(told["byte_offsets"])
-    back = playground.http.post("/detokenize", json={"tokens": told["tokens"]}).json()
+    answer = playground.http.post("/tokenize", json={"prompt": TEXT}).json()
+    assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
+    assert answer["max_model_len"] >= 512
+    assert answer["byte_offsets"][0] == 0
+    assert answer["byte_offsets"] == sorted(answer["byte_offsets"])
+    back = playground.http.post("/detokenize", json={"tokens": answer["tokens"]}).json()
     assert back == {"prompt": TEXT}
-    half = playground.http.post("/detokenize", json={"tokens": told["tokens"][:-3]}).json()
+    half = playground.http.post("/detokenize", json={"tokens": answer["tokens"][:-3]}).json()
     assert "\ufffd" in half["prompt"] or TEXT.startswith(half["prompt"])
     wrong = playground.http.post("/detokenize", json={"tokens": [10**9]})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "tokens")
@@ -133,10 +133,10 @@ def test_pipeline_clouds_requests_are_answered_in_its_shape(playground: Playgrou
         return playground.http.post("/v2/runs", json=body)
 
     answer = run(response_length=64, remove_input=False, temperature=0.9, top_k=50, seed=1)
-    told = answer.json()
+    result = answer.json()
     assert answer.status_code == 200, answer.text
-    assert told["run_state"] == "completed"
-    text = told["result_preview"][0][0]
+    assert result["run_state"] == "completed"
+    text = result["result_preview"][0][0]
     assert text.startswith(prompt)
     assert len(text) > len(prompt) + 64
     continued = run(response_length=64, remove_input=True, temperature=0.9, top_k=50, seed=1)

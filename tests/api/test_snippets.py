@@ -143,7 +143,7 @@ def texts_of(code: dict[str, str]) -> dict[str, list[str]]:
 
 
 def expected(playground: Playground, prompt: str, settings: Settings) -> list[str]:
-    """The same with all controls told one by one."""
+    """The same with each control given by itself."""
     values = make_params(settings).model_dump()
     values["max_tokens"] = values.pop("max_new_tokens")
     values["logit_bias"] = settings.get("logit_bias", {})
@@ -209,10 +209,10 @@ def test_a_prompt_that_nearly_fills_the_context(playground: Playground, client: 
     code = code_for(client, prompt, {**settings, "truncate": "left"}, playground.url)
     assert run_python(code["transformers"])[1] == wanted[0] + "\n"
     tokens = playground.http.post("/tokenize", json={"prompt": prompt}).json()["count"]
-    room = 1024 - tokens
-    assert room < 100, "the prompt is too short for this test"
+    remaining = 1024 - tokens
+    assert remaining < 100, "the prompt is too short for this test"
     code = code_for(client, prompt, settings, playground.url)
-    assert f"max_new_tokens={room}" in code["transformers"]
+    assert f"max_new_tokens={remaining}" in code["transformers"]
     assert run_python(code["transformers"])[1] == expected(playground, prompt, settings)[0] + "\n"
 
 
@@ -257,8 +257,8 @@ def test_what_a_playground_with_keys_and_another_machine_needs() -> None:
     assert 'api_key="YOUR KEY"' in code["openai"]
     assert "Authorization: Bearer YOUR KEY" in curl_words(code["curl"])
     assert 'auth=("NAME", "PASSWORD")' in code["gradio_client"]
-    for told in ('revision="float16"', "dtype=torch.float16", 'device_map="cuda"'):
-        assert told in code["transformers"]
+    for argument in ('revision="float16"', "dtype=torch.float16", 'device_map="cuda"'):
+        assert argument in code["transformers"]
     eight = {
         one.name: one.code
         for one in make_snippets("P", make_params({}), replace(place, precision="int8"))

@@ -231,7 +231,7 @@ def visitor(site: Site, visit: Callable[..., Visitor]) -> Visitor:
 
 
 class Script:
-    """What an editor with no model behind it is told: batches of records, one after another."""
+    """The records that an editor without a model gets, in batches."""
 
     def __init__(self, folder: Path) -> None:
         self._batches = folder / "batches.json"

@@ -32,11 +32,11 @@ def test_the_api_scores_a_text_as_the_openai_route_does(site: Site) -> None:
     client = Client(site.url, verbose=False)
     text = "Once upon a time there was a king. <b>${x}</b> 漢"
     score = client.predict(text, count=3, api_name="/score")
-    told = openai_logprobs(site, text)
+    logprobs = openai_logprobs(site, text)
     assert "logprob" not in score["tokens"][0]
-    assert told["token_logprobs"][0] is None
+    assert logprobs["token_logprobs"][0] is None
     ours = [token["logprob"] for token in score["tokens"][1:]]
-    assert ours == pytest.approx(told["token_logprobs"][1:], abs=1e-4)
+    assert ours == pytest.approx(logprobs["token_logprobs"][1:], abs=1e-4)
     assert score["sum_logprob"] == pytest.approx(sum(ours), abs=1e-3)
     assert score["perplexity"] == pytest.approx(math.exp(-sum(ours) / len(ours)), rel=1e-4)
     first = len(score["tokens"][0]["text"].encode())
@@ -78,8 +78,8 @@ def test_alternatives_lists_next_tokens_and_the_filters_that_removed_them(site: 
     removed = {other["text"]: other["removed_by"] for other in others}
     assert removed.get(" king", "bad_words") == "bad_words"
     assert "top_k" in removed.values()
-    told = openai_logprobs(site, prompt + others[0]["text"], logprobs=6)
-    assert told["token_logprobs"][-1] == pytest.approx(others[0]["logprob"], abs=1e-4)
+    logprobs = openai_logprobs(site, prompt + others[0]["text"], logprobs=6)
+    assert logprobs["token_logprobs"][-1] == pytest.approx(others[0]["logprob"], abs=1e-4)
     for count in (0, 21):
         with pytest.raises(Exception, match="count must be a whole number from 1 to 20"):
             client.predict(prompt, count=count, api_name="/alternatives")
@@ -97,10 +97,10 @@ def test_the_api_ranks_prompts_and_attributes_parts(site: Site) -> None:
     assert sorted(one["index"] for one in ranked) == [0, 1, 2]
     for one in (one for one in ranked if one["prompt"]):
         length = len(one["tokens"])
-        told = openai_logprobs(site, one["prompt"] + " a king")["token_logprobs"][-length:]
-        assert [token["logprob"] for token in one["tokens"]] == pytest.approx(told, abs=1e-4)
-        assert one["mean_logprob"] == pytest.approx(sum(told) / length, abs=1e-4)
-        bits = -sum(told) / math.log(2) / len(" a king")
+        expected = openai_logprobs(site, one["prompt"] + " a king")["token_logprobs"][-length:]
+        assert [token["logprob"] for token in one["tokens"]] == pytest.approx(expected, abs=1e-4)
+        assert one["mean_logprob"] == pytest.approx(sum(expected) / length, abs=1e-4)
+        bits = -sum(expected) / math.log(2) / len(" a king")
         assert one["bits_per_byte"] == pytest.approx(bits, abs=1e-4)
 
     answer = client.predict(prompts[1], " a king", api_name="/attribute")

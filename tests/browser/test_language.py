@@ -183,8 +183,8 @@ def test_no_view_has_a_serious_finding_in_arabic(
         page.locator(f'[data-goes-to="{view}"]').click()
         expect(page.locator(f"#view-{view}")).to_be_visible()
         assert audit(page) == [], view
-        width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert width <= room, view
+        width, available = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width <= available, view
 
 
 def test_the_arrows_of_branches_point_the_arabic_way(arab: Visitor) -> None:

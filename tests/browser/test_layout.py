@@ -125,9 +125,9 @@ def test_sliders_and_pressed_buttons_are_seen_in_forced_colours(visitor: Visitor
     page.keyboard.press("ArrowRight")
     ring = slider.evaluate(
         """node => { const { outlineStyle, outlineWidth, outlineOffset } = getComputedStyle(node);
-        const room = node.getBoundingClientRect().left
+        const space = node.getBoundingClientRect().left
           - document.getElementById('controls').getBoundingClientRect().left;
-        return [outlineStyle, parseFloat(outlineWidth) + parseFloat(outlineOffset) <= room]; }"""
+        return [outlineStyle, parseFloat(outlineWidth) + parseFloat(outlineOffset) <= space]; }"""
     )
     assert ring == ["solid", True]
     moves = "node => getComputedStyle(node).transitionDuration"

@@ -218,8 +218,8 @@ def test_an_allowed_site_frames_the_page_and_others_do_not(
 def test_nothing_of_the_page_breaks_the_policy(visitor: Visitor) -> None:
     """Every view, its dialogs and a generation, without one violation in the console."""
     page = visitor.page
-    told: list[str] = []
-    page.on("console", lambda message: told.append(message.text))
+    console: list[str] = []
+    page.on("console", lambda message: console.append(message.text))
     missing: list[str] = []
     page.on("response", lambda r: missing.append(r.url) if r.status in (403, 404, 415) else None)
     page.reload()
@@ -235,7 +235,7 @@ def test_nothing_of_the_page_breaks_the_policy(visitor: Visitor) -> None:
     visitor.button("View code").click()
     expect(page.locator(".code code")).to_contain_text("import")
     page.keyboard.press("Escape")
-    assert not [text for text in told if "Content Security Policy" in text]
+    assert not [text for text in console if "Content Security Policy" in text]
     assert not missing
 
 

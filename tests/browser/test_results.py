@@ -1,4 +1,4 @@
-"""What a request gave besides the text: told by a script, with words that no model would say."""
+"""What a request returns besides the text, with scripted records."""
 
 from __future__ import annotations
 
@@ -200,8 +200,8 @@ def test_the_table_shows_both_probabilities_and_alternatives(
     person, script = scripted
     removed = alternative(" a\n", -2.302585, None, removed_by="top_p")
     kept = alternative("the", -0.693147, 0.0, token_id=1)
-    told = token("the", -0.693147, sampled_logprob=0.0, rank=1234, alternatives=[kept, removed])
-    ask(person, script, [[started(), said("the"), tokens(told)], [ended()]])
+    entry = token("the", -0.693147, sampled_logprob=0.0, rank=1234, alternatives=[kept, removed])
+    ask(person, script, [[started(), said("the"), tokens(entry)], [ended()]])
     expect(rows(person)).to_have_count(0)
     person.page.get_by_text("Token probabilities").click()
     expect(rows(person)).to_have_count(1)
@@ -230,9 +230,9 @@ def test_rows_are_added_while_one_looks_on_and_never_twice(scripted: Scripted) -
 
 def test_the_tokens_of_each_completion_can_be_chosen(scripted: Scripted) -> None:
     person, script = scripted
-    told = [tokens(token(f"t{i}"), index=i) for i in range(3)]
+    records = [tokens(token(f"t{i}"), index=i) for i in range(3)]
     batches = three("one", "three", "five")
-    ask(person, script, [*batches[:-1], told, batches[-1]])
+    ask(person, script, [*batches[:-1], records, batches[-1]])
     person.page.get_by_text("Token probabilities").click()
     expect(rows(person).locator("td").first).to_have_text("t0")
     person.page.get_by_label("of completion").select_option("3")

@@ -110,9 +110,9 @@ def test_complete_returns_the_details_of_several_completions(site: Site) -> None
             assert one["mean_logprob"] == pytest.approx(mean, abs=1e-4)
     score = answer["prompt"]
     assert "".join(token["text"] for token in score["tokens"]) == prompt
-    told = [token["logprob"] for token in score["tokens"][1:]]
-    assert score["sum_logprob"] == pytest.approx(sum(told), abs=1e-4)
-    assert score["perplexity"] == pytest.approx(math.exp(-sum(told) / len(told)), rel=1e-3)
+    logprobs = [token["logprob"] for token in score["tokens"][1:]]
+    assert score["sum_logprob"] == pytest.approx(sum(logprobs), abs=1e-4)
+    assert score["perplexity"] == pytest.approx(math.exp(-sum(logprobs) / len(logprobs)), rel=1e-3)
     alone = client.predict(prompt, seed=8, **options, api_name="/generate")
     assert alone == answer["completions"][1]["text"]
     with pytest.raises(Exception, match=r"Best of \(best_of\) is 1, which is less than"):

@@ -148,10 +148,10 @@ def test_a_changed_setting_or_model_is_found_out_and_said(
     content["model"] |= {"name": HOSTILE, "precision": "int8", "software": "0"}
     other = visit(site.url + packed(content))
     replay(other)
-    told = brought(other)
-    expect(told).to_contain_text("the precision (int8 there, float32 here)")
-    expect(told).to_contain_text(f"the model ({HOSTILE[:39]}… there, sample model here)")
-    expect(told).to_contain_text("the version of the playground")
+    message = brought(other)
+    expect(message).to_contain_text("the precision (int8 there, float32 here)")
+    expect(message).to_contain_text(f"the model ({HOSTILE[:39]}… there, sample model here)")
+    expect(message).to_contain_text("the version of the playground")
     assert other.dialogs == []
 
 

@@ -121,7 +121,7 @@ def test_ink_on_every_colour_can_be_read(scripted: Scripted, theme: str) -> None
                 ink,
             )
             assert contrast(luminance(of_ink), luminance(colour)) >= 4.5
-    assert lightness == sorted(lightness, reverse=theme == "light"), "told by lightness too"
+    assert lightness == sorted(lightness, reverse=theme == "light"), "they differ in lightness too"
     least = {"light": 1.1, "dark": 1.2}[theme]
     for one, other in pairwise(lightness):
         assert contrast(one, other) >= least, "neighbouring steps differ"

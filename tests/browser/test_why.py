@@ -28,9 +28,9 @@ def logprobs_of(site: Site, text: str, last: str) -> list[float]:
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        told = json.load(answer)["choices"][0]["logprobs"]
+        logprobs = json.load(answer)["choices"][0]["logprobs"]
     start = len(text) - len(last)
-    pairs = zip(told["text_offset"], told["token_logprobs"], strict=True)
+    pairs = zip(logprobs["text_offset"], logprobs["token_logprobs"], strict=True)
     return [logprob for offset, logprob in pairs if offset >= start]
 
 
@@ -135,8 +135,8 @@ def test_a_continuation_is_taken_from_the_editor_and_an_edit_of_the_prompt_compa
             expect(pieces.nth(place)).to_have_class(name)
     most = max(range(len(changes)), key=lambda i: abs(changes[i]))
     pieces.nth(most).hover()
-    told = why.detail.inner_text()
-    assert factor(told) == pytest.approx(math.exp(changes[most]), rel=0.1)
+    detail = why.detail.inner_text()
+    assert factor(detail) == pytest.approx(math.exp(changes[most]), rel=0.1)
     colours = pieces.evaluate_all("all => all.map((one) => getComputedStyle(one).backgroundColor)")
     assert colours[most] != "rgba(0, 0, 0, 0)"
 
@@ -151,14 +151,14 @@ def test_generated_tokens_are_used_if_the_editor_has_them(
     visitor.generate()
     why = Why(visitor).open()
     visitor.button("Take from the editor").click()
-    told = why.page.locator(".why-progress")
-    expect(told).to_contain_text("those that the model wrote")
+    progress = why.page.locator(".why-progress")
+    expect(progress).to_contain_text("those that the model wrote")
     why.page.get_by_role("button", name="Write", exact=True).click()
     visitor.generate()  # other words, and the editor's request is another
     why.open()
     why.score(FOX)
     expect(why.lines).to_have_count(2)
-    expect(told).to_contain_text("those that the model wrote")
+    expect(progress).to_contain_text("those that the model wrote")
     assert "times" in why.title() or "just as likely" in why.title()
 
 
@@ -217,8 +217,8 @@ def test_each_part_is_left_out_in_turn(why: Why, site: Site) -> None:
     expect(tokens.last).to_have_attribute("aria-selected", "true")
     expect(parts.last).to_have_attribute("aria-selected", "false")
     parts.last.hover()
-    told = factor(detail.inner_text())
-    assert told == pytest.approx(math.exp(without[-1] - whole[-1]), rel=0.1)
+    ratio = factor(detail.inner_text())
+    assert ratio == pytest.approx(math.exp(without[-1] - whole[-1]), rel=0.1)
     why.page.get_by_label("Leave out in turn").select_option("sentences")
     why.attribute()
     expect(parts).to_have_count(1)
@@ -341,7 +341,7 @@ def test_by_keyboard_alone(why: Why) -> None:
     keyboard.press("Control+Enter")
     expect(why.lines).to_have_count(1)
     why.done()
-    assert why.person.text == ""  # the editor has not heard it
+    assert why.person.text == ""  # the editor did not get the keys
     why.prompt.focus()
     keyboard.press("Control+End")
     keyboard.type(" not")

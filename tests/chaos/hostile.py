@@ -4,7 +4,7 @@
 
 The requests go to every route of the API, every function of the page in each of the ways to call
 it, and to the bare socket. Values are of wrong types, out of range, huge, deeply nested, not
-Unicode, or markup. Each answer must have a status below 500, or be 503; no answer may tell an
+Unicode, or markup. Each answer must have a status below 500, or be 503; no answer may show an
 error of the playground's own; afterwards the same two processes must run, with nothing open and no
 traceback in the log. Prints the counts and one line
 of JSON last; the exit code is 1 where this does not hold.

@@ -4,7 +4,7 @@
 
 Visitors use the page's functions; callers the API, whole and streamed; batches have 16 prompts.
 Some leave in the middle, some read slowly, some send nonsense. Meanwhile the engine is killed and
-suspended, the web process is told to end and is killed, writing files fails, and memory runs short.
+suspended, the web process is terminated and killed, writing files fails, and memory runs short.
 Every text that arrives is compared with the one that the same request has alone. Prints a report
 and one line of JSON last; the exit code is 1 where a promise was broken.
 """
@@ -32,7 +32,7 @@ from tests.processes import App, is_running
 from tests.waiting import PATIENCE, eventually
 
 MODELS_WORK = 24  # different requests
-ANSWER_SECONDS = 120.0  # within which each request must have ended or been told
+ANSWER_SECONDS = 120.0  # within which each request must have ended or been refused
 SETTLE_SECONDS = 5.0  # after a restart of the web process, in which answers may still be lost
 FREE_MEMORY = 2 * 2**30  # what the shortage leaves
 NONSENSE = (b"", b"{", b"[]", b'{"prompt": 1}', b'{"prompt": "x", "temperature": "hot"}', b"\xff")
@@ -92,7 +92,7 @@ class Chaos:
         if answer.status_code == 200:
             self.compare(number, answer.json()["choices"][0]["text"])
         else:
-            self.told(answer.status_code, answer.text)
+            self.note_refusal(answer.status_code, answer.text)
 
     async def streamed(self, client: httpx.AsyncClient) -> None:
         number = self.generator.randrange(len(self.bodies))
@@ -100,7 +100,7 @@ class Chaos:
         text = ""
         async with client.stream("POST", "/v1/completions", json=body) as response:
             if response.status_code != 200:
-                self.told(response.status_code, (await response.aread()).decode())
+                self.note_refusal(response.status_code, (await response.aread()).decode())
                 return
             async for line in response.aiter_lines():
                 if line == "data: [DONE]":
@@ -109,7 +109,7 @@ class Chaos:
                 if line.startswith("data: "):
                     event = json.loads(line[6:])
                     if "error" in event:
-                        self.told(503, event["error"]["message"])
+                        self.note_refusal(503, event["error"]["message"])
                         return
                     text += event["choices"][0]["text"]
         self.lost("a stream ended without a word")
@@ -121,13 +121,13 @@ class Chaos:
         if answer.status_code == 200:
             self.counts["batches answered"] += len(answer.json()["choices"]) == len(prompts)
         else:
-            self.told(answer.status_code, answer.text)
+            self.note_refusal(answer.status_code, answer.text)
 
     async def visitor(self, client: httpx.AsyncClient) -> None:
         call = "/gradio_api/call/v2/generate"
         asked = await client.post(call, json={"prompt": "The king", "max_new_tokens": 60})
         if asked.status_code != 200:
-            self.told(asked.status_code, asked.text)
+            self.note_refusal(asked.status_code, asked.text)
             return
         event = asked.json()["event_id"]
         async with client.stream("GET", f"{call}/{event}") as stream:
@@ -176,8 +176,8 @@ class Chaos:
         else:
             self.broken.append(f"request {number} has another text")
 
-    def told(self, status: int, why: str) -> None:
-        self.counts[f"told, status {status}"] += 1
+    def note_refusal(self, status: int, why: str) -> None:
+        self.counts[f"refused, status {status}"] += 1
         if status not in (429, 503):
             self.broken.append(f"status {status}: {why[:200]}")
         elif status == 503 and not self.site.may_fail and "memory" not in why:

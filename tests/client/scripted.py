@@ -35,7 +35,7 @@ TOKENIZER = TokenizerReady(make_tokenizer().to_str(), CONTEXT, TEXT_TOKENS, END,
 
 
 def model(**changes: Any) -> ModelInfo:
-    """A model of which nothing is true; each slot has a whole context unless told otherwise."""
+    """A made-up model; each slot has a whole context unless `changes` say otherwise."""
     if "max_num_seqs" in changes:
         changes = {"max_tokens": changes["max_num_seqs"] * CONTEXT, **changes}
     info = ModelInfo(
@@ -62,7 +62,7 @@ def model(**changes: Any) -> ModelInfo:
 
 
 class ScriptedBackend:
-    """An engine that sends what a test tells it to."""
+    """An engine that sends the events of a test."""
 
     def __init__(self) -> None:
         self.lives = self.kills = 0

@@ -81,7 +81,7 @@ class Engine:
 
     @property
     def is_dismissed(self) -> bool:
-        """Whether its host has been told to end it."""
+        """Whether its host was asked to end it."""
         try:
             while self.control.poll(0):
                 assert self.control.recv() == READY

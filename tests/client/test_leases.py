@@ -261,6 +261,6 @@ class Refusal(Exception):
     ],
 )
 def test_errors_of_the_lender_in_words(error: Exception, kind: str, words: str) -> None:
-    told, why = explain(error)
-    assert told == kind
+    explained, why = explain(error)
+    assert explained == kind
     assert words in str(why)

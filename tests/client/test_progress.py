@@ -79,7 +79,7 @@ def test_a_completion_that_has_ended_is_not_resumed() -> None:
     assert list(resumption.written) == [1]
 
 
-def test_the_second_engines_start_is_not_told_and_its_time_counts_from_the_first() -> None:
+def test_the_second_engines_start_is_not_forwarded_and_its_time_counts_from_the_first() -> None:
     progress = Progress(submit())
     assert progress.add(Started(1, 2), 1.0) is not None
     assert progress.add(Started(1, 2), 5.0) is None
@@ -91,15 +91,15 @@ def test_the_second_engines_start_is_not_told_and_its_time_counts_from_the_first
 def test_probabilities_are_summed_and_kept_from_those_who_did_not_ask() -> None:
     progress = Progress(submit())
     progress.add(Started(1, 2), 0.0)
-    told = progress.add(token(4, logprobs=probable(-1.5, -0.5)), 0.0)
-    assert told == token(4)
+    forwarded = progress.add(token(4, logprobs=probable(-1.5, -0.5)), 0.0)
+    assert forwarded == token(4)
     progress.add(token(5, logprobs=probable(-2.0, -0.25)), 0.0)
     resumption = resumed(progress, 0.0).resumption
     assert resumption is not None
     assert resumption.written[0] == Written((4, 5), (-0.5, -0.25), -3.5)
 
 
-def test_probabilities_are_told_to_those_who_asked() -> None:
+def test_probabilities_are_sent_to_those_who_asked() -> None:
     event = token(4, logprobs=probable(-1.5, None))
     assert Progress(submit(logprobs=0)).add(event, 0.0) is event
 

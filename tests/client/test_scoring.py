@@ -92,11 +92,11 @@ def test_the_scores_are_those_of_transformers(worker: Worker, folder: Path) -> N
             with torch.inference_mode():
                 logprobs = model(ids).logits[0, len(before) - 1 : -1].log_softmax(dim=-1)
             wanted = logprobs.gather(1, torch.tensor(fixed.token_ids)[:, None])[:, 0]
-            told = torch.tensor([one.logprob for one in score.logprobs])
-            torch.testing.assert_close(told, wanted, atol=1e-4, rtol=0)
+            scored = torch.tensor([one.logprob for one in score.logprobs])
+            torch.testing.assert_close(scored, wanted, atol=1e-4, rtol=0)
             assert score.token_ids == fixed.token_ids
             assert score.prompt_tokens == len(before)
-            assert [len(one.alternatives) for one in score.logprobs] == [3] * len(told)
+            assert [len(one.alternatives) for one in score.logprobs] == [3] * len(scored)
             assert score.sum_logprob == pytest.approx(float(wanted.sum()), abs=1e-3)
             assert score.mean_logprob == pytest.approx(float(wanted.mean()), abs=1e-4)
             size = len(b" there was a king")

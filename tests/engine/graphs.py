@@ -66,7 +66,7 @@ def recorder() -> Recorder:
 
 
 class Bench:
-    """An engine with graphs, or without, and what it told."""
+    """An engine with or without graphs, and its events."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Bench:
         return self.model.graphs
 
     @property
-    def told(self) -> dict[tuple[int, int], tuple[list[int], str, str]]:
+    def results(self) -> dict[tuple[int, int], tuple[list[int], str, str]]:
         """By request and completion: tokens, text, why it ended."""
         tokens: dict[tuple[int, int], list[int]] = {}
         texts: dict[tuple[int, int], str] = {}

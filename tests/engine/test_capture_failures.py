@@ -29,7 +29,7 @@ def test_where_capture_fails_decoding_goes_on_without_and_says_why(
     assert reason in caplog.text
     for bench in (plain, failed):
         bench.run(*all_kinds())
-    assert failed.told == plain.told
+    assert failed.results == plain.results
 
 
 def test_where_a_later_capture_fails_nothing_is_lost() -> None:
@@ -45,7 +45,7 @@ def test_where_a_later_capture_fails_nothing_is_lost() -> None:
             bench.step()
         bench.run(request(1, 8), request(2, 30))
     assert recorded.captured == [1]
-    assert failed.told == plain.told
+    assert failed.results == plain.results
 
 
 @NO_GPU
@@ -63,4 +63,4 @@ def test_where_the_gpu_refuses_to_capture_decoding_goes_on(
     for bench in (plain, failed):
         bench.run(*all_kinds())
     assert failed.graphs.failure is not None
-    assert failed.told == plain.told
+    assert failed.results == plain.results

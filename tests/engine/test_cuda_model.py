@@ -50,10 +50,12 @@ def triton(monkeypatch: pytest.MonkeyPatch) -> Triton:
 
 def prepare(model: CudaModel) -> list[str]:
     """Prepares the model; what was reported meanwhile."""
-    told: list[str] = []
+    details: list[str] = []
     model._capture = recorder()
-    assert model.prepare(model.make_cache(2), lambda text, progress: told.append(str(text))) is None
-    return told
+    assert (
+        model.prepare(model.make_cache(2), lambda text, progress: details.append(str(text))) is None
+    )
+    return details
 
 
 def test_8_bit_kernels_are_compiled_before_graphs_are_captured(
@@ -69,9 +71,9 @@ def test_8_bit_kernels_are_compiled_before_graphs_are_captured(
     assert model.prefill_budget == 256
     caplog.set_level(logging.INFO)
     model.head.widened = lambda x: x.float()  # type: ignore[method-assign]  # needs a GPU
-    told = prepare(model)
-    assert told[:4] == [f"Compiling GPU kernels, {done} of 4" for done in range(4)]
-    assert told[4] == "Capturing graphs, 0 of 2"
+    details = prepare(model)
+    assert details[:4] == [f"Compiling GPU kernels, {done} of 4" for done in range(4)]
+    assert details[4] == "Capturing graphs, 0 of 2"
     every_row_count = [
         ("sum", 1),
         ("pair", 1),

@@ -59,9 +59,9 @@ def test_a_stop_string_ends_a_completion_and_is_not_shown() -> None:
     )
 
 
-@pytest.mark.parametrize("room", [0, 1])
-def test_one_token_follows_a_prompt_that_fills_the_context(room: int) -> None:
-    prompt = ([A, B, C, D, B] * CONTEXT)[: CONTEXT - room]
+@pytest.mark.parametrize("remaining", [0, 1])
+def test_one_token_follows_a_prompt_that_fills_the_context(remaining: int) -> None:
+    prompt = ([A, B, C, D, B] * CONTEXT)[: CONTEXT - remaining]
     bench = Bench()
     bench.run(request(prompt=prompt, max_new_tokens=9, ignore_eos=True, echo=True, logprobs=1))
     with torch.no_grad():
@@ -70,8 +70,8 @@ def test_one_token_follows_a_prompt_that_fills_the_context(room: int) -> None:
     assert (bench.end(0).reason, bench.end(0).message.code) == ("length", "end.context")
     (scored,) = [one for one in bench.events[0] if isinstance(one, PromptScored)]
     expected = logits[0, :-1].log_softmax(dim=-1).gather(1, torch.tensor(prompt[1:])[:, None])
-    told = torch.tensor([one.logprob for one in scored.logprobs[1:] if one is not None])
-    assert torch.allclose(told, expected[:, 0], atol=1e-5)
+    logprobs = torch.tensor([one.logprob for one in scored.logprobs[1:] if one is not None])
+    assert torch.allclose(logprobs, expected[:, 0], atol=1e-5)
 
 
 def test_min_new_tokens_delays_end_tokens_but_not_stop_strings() -> None:
@@ -157,10 +157,10 @@ def test_the_likeliest_token_is_taken_when_the_controls_leave_none() -> None:
         "the model's most probable token was taken."
     )
     assert "controls" not in str(bench.end(1).message)
-    told = bench.token_events(3)[0].logprobs
-    assert told is not None
-    assert told.sampled_logprob == 0.0
-    assert [other.removed_by for other in told.alternatives] == [None] + ["bad_words"] * 4
+    logprobs = bench.token_events(3)[0].logprobs
+    assert logprobs is not None
+    assert logprobs.sampled_logprob == 0.0
+    assert [other.removed_by for other in logprobs.alternatives] == [None] + ["bad_words"] * 4
 
 
 def test_no_repeat_ngram_size_1_can_leave_no_token() -> None:

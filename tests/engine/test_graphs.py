@@ -45,8 +45,8 @@ def test_every_kind_of_request_gets_what_it_gets_without_graphs(kernels: Any) ->
             if waiting and generator.random() < 0.3:
                 bench.submit(waiting.pop(0))
             bench.step()
-    assert len(plain.told) == sum(request.params.n for request in requests)
-    assert graphs.told == plain.told
+    assert len(plain.results) == sum(request.params.n for request in requests)
+    assert graphs.results == plain.results
     assert graphs.graphs.failure is None
 
 
@@ -64,14 +64,15 @@ def test_each_number_of_rows_is_captured_once_and_what_is_missing_is_padded() ->
 
 
 def test_preparing_captures_all_and_reports() -> None:
-    recorded, told = recorder(), list[tuple[str, float | None]]()
+    recorded, reports = recorder(), list[tuple[str, float | None]]()
     bench = Bench(capture=recorded, streams=6)
     before = bench.runner.cache.storage.clone()
     assert (
-        bench.runner.prepare(lambda detail, progress: told.append((str(detail), progress))) is None
+        bench.runner.prepare(lambda detail, progress: reports.append((str(detail), progress)))
+        is None
     )
     assert recorded.captured == [6, 4, 2, 1]
-    assert told[1] == ("Capturing graphs, 1 of 4", 0.25)
+    assert reports[1] == ("Capturing graphs, 1 of 4", 0.25)
     assert torch.equal(bench.runner.cache.storage, before)
     bench.run(*(request(n, 4) for n in range(6)))
     assert len(recorded.captured) == 4
@@ -86,7 +87,7 @@ def test_without_triton_a_graph_is_for_rows_of_about_a_length() -> None:
     assert recorded.captured == [1, 1, 1]
     plain = Bench(streams=1, n_positions=600)
     plain.run(request(0, 250, max_new_tokens=20), request(1, 560, max_new_tokens=2))
-    assert bench.told == plain.told
+    assert bench.results == plain.results
 
 
 def test_rows_that_pad_the_batch_store_nothing(kernels: Any) -> None:

@@ -18,7 +18,7 @@ from tests.processes import ROOT
 
 
 @cache
-def told() -> dict[str, dict[str, str]]:
+def findings() -> dict[str, dict[str, str]]:
     """What `host_waits` found, in a process whose torch has a fake device."""
     ran = subprocess.run(
         [sys.executable, "-m", "tests.engine.host_waits"],
@@ -33,11 +33,11 @@ def told() -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("name", [*ON, "log-probabilities", "all controls", "steps of the runner"])
 def test_no_step_makes_the_host_wait(name: str) -> None:
-    assert not told()["waits"][name]
+    assert not findings()["waits"][name]
 
 
 def test_each_kind_of_wait_is_noticed() -> None:
-    caught = told()["caught"]
+    caught = findings()["caught"]
     assert set(caught) == {"mask", "number", "up", "down", "index"}
     assert all(caught.values()), caught
 

@@ -29,7 +29,7 @@ CLOSE = 1e-4
 
 
 class Outcome:
-    """All that the engine told of one request."""
+    """The events of one request."""
 
     def __init__(self) -> None:
         self.scored: PromptScored | None = None
@@ -66,24 +66,24 @@ def reference(model: GPTJForCausalLM, token_ids: tuple[int, ...]) -> torch.Tenso
 
 
 def largest_difference(
-    told: TokenLogprobs, expected: torch.Tensor, token_id: int, vocabulary: int, count: int
+    entry: TokenLogprobs, expected: torch.Tensor, token_id: int, vocabulary: int, count: int
 ) -> float:
     """Of the token and the alternatives; ranks and their order are checked on the way."""
     usable = expected[:vocabulary]
-    assert len(told.alternatives) == min(count, vocabulary)
-    assert all(other.token_id < vocabulary for other in told.alternatives)
-    likeliest = usable.sort(descending=True).values[: len(told.alternatives)]
-    listed = torch.tensor([other.token_id for other in told.alternatives], dtype=torch.long)
+    assert len(entry.alternatives) == min(count, vocabulary)
+    assert all(other.token_id < vocabulary for other in entry.alternatives)
+    likeliest = usable.sort(descending=True).values[: len(entry.alternatives)]
+    listed = torch.tensor([other.token_id for other in entry.alternatives], dtype=torch.long)
     assert len(set(listed.tolist())) == len(listed)
     # as the likeliest are listed by value, ones that are equal but for rounding may trade places
-    values = torch.tensor([other.logprob for other in told.alternatives])
-    differences = [abs(told.logprob - float(usable[token_id]))]
+    values = torch.tensor([other.logprob for other in entry.alternatives])
+    differences = [abs(entry.logprob - float(usable[token_id]))]
     differences += (values - likeliest).abs().tolist()
     differences += (values - usable[listed]).abs().tolist()
     slack = 2 * CLOSE
     above = int((usable > usable[token_id] + slack).sum())
     level = int((usable >= usable[token_id] - slack).sum())
-    assert above + 1 <= told.rank <= level
+    assert above + 1 <= entry.rank <= level
     return max(differences)
 
 
@@ -127,11 +127,11 @@ def test_logprobs_are_those_of_the_model_in_fp32(record: Record, name: str) -> N
         scored = outcome.scored
         assert scored.token_ids == prompt
         assert scored.logprobs[0] is None
-        for place, told in enumerate(scored.logprobs[1:], start=1):
-            assert told is not None
-            assert told.sampled_logprob is None
+        for place, entry in enumerate(scored.logprobs[1:], start=1):
+            assert entry is not None
+            assert entry.sampled_logprob is None
             before = expected[place - 1]
-            off = largest_difference(told, before, prompt[place], case.vocabulary, count)
+            off = largest_difference(entry, before, prompt[place], case.vocabulary, count)
             record(f"log-probabilities of prompts: {name}", off, CLOSE)
         for place, token in enumerate(outcome.tokens, start=len(prompt)):
             assert token.logprobs is not None
@@ -176,9 +176,9 @@ def test_a_prompt_of_one_token_has_no_perplexity() -> None:
 def test_ids_that_pad_the_head_count_in_the_sum_but_are_never_listed() -> None:
     logits = torch.zeros(2, 10)
     logits[:, 6:] = 5.0  # the likeliest by far
-    told = score(logits, 6, torch.tensor([0, 5]), alternatives=20)()
+    entries = score(logits, 6, torch.tensor([0, 5]), alternatives=20)()
     normalizer = math.log(6 + 4 * math.exp(5.0))
-    for one in told:
+    for one in entries:
         assert sorted(other.token_id for other in one.alternatives) == list(range(6))
         assert one.logprob == pytest.approx(-normalizer)
         assert one.rank == 1
@@ -186,7 +186,7 @@ def test_ids_that_pad_the_head_count_in_the_sum_but_are_never_listed() -> None:
 
 # ---- after the controls
 
-SMALL = 18  # ids, fewer than the alternatives that can be told: all of them are
+SMALL = 18  # ids, fewer than the most alternatives: all are listed
 ROWS: dict[str, Row] = {
     "logit_bias": Row(logit_bias=(((3,), 4.0), ((2, 5), -3.0))),
     "repetition_penalty": Row({"repetition_penalty": 1.5}),
@@ -260,18 +260,18 @@ def test_what_the_controls_leave_of_each_alternative_and_which_one_removed_it(
     both = logits.repeat_interleave(2, dim=0)
     sampled = SamplerBatch(samplers, SMALL, torch.device("cpu")).sample(both, steps)
     for number, (name, row) in enumerate(zip(ROWS, asked, strict=True)):
-        told = sampled[2 * number].logprobs
+        entry = sampled[2 * number].logprobs
         assert sampled[2 * number + 1].logprobs is None
-        assert told is not None
+        assert entry is not None
         expected = follow(row, logits[number, :SMALL])
         left = expected.scores.double().log_softmax(dim=0)
         if row.params.temperature == 0:
             likeliest = int(expected.adjusted.argmax())
             left = torch.full_like(left, -math.inf)
             left[likeliest] = 0.0
-        assert len(told.alternatives) == SMALL
+        assert len(entry.alternatives) == SMALL
         own = logits[number].log_softmax(dim=0)
-        for other in told.alternatives:
+        for other in entry.alternatives:
             after = float(left[other.token_id])
             assert other.logprob == pytest.approx(float(own[other.token_id]), abs=1e-5)
             if after > -math.inf:
@@ -285,14 +285,14 @@ def test_what_the_controls_leave_of_each_alternative_and_which_one_removed_it(
                 assert other.removed_by == expected.removed_by.get(other.token_id, "temperature")
         probabilities = [
             math.exp(other.sampled_logprob)
-            for other in told.alternatives
+            for other in entry.alternatives
             if other.sampled_logprob is not None
         ]
         record("probabilities after the controls: sum but one", abs(sum(probabilities) - 1), 1e-5)
         token_id = sampled[2 * number].token_id
         assert token_id is not None
-        assert told.sampled_logprob == pytest.approx(float(left[token_id]), abs=CLOSE)
-        assert told.alternatives[told.rank - 1].token_id == token_id
+        assert entry.sampled_logprob == pytest.approx(float(left[token_id]), abs=CLOSE)
+        assert entry.alternatives[entry.rank - 1].token_id == token_id
 
 
 def test_every_filter_is_named_somewhere() -> None:

@@ -56,7 +56,7 @@ def test_the_code_is_compiled_before_the_weights_of_an_int8_model_are_loaded() -
     assert before == after > 0
 
 
-def test_too_little_memory_for_the_trial_is_told_with_what_to_do(
+def test_too_little_memory_for_the_trial_is_reported_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run_out(*_: object) -> None:

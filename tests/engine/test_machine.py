@@ -137,7 +137,7 @@ def test_a_card_that_torch_has_no_code_for_is_named_and_not_used(
         ("No CUDA GPUs are available", None),
     ],
 )
-def test_a_gpu_that_does_not_start_is_told_from_none(
+def test_a_gpu_that_does_not_start_differs_from_none(
     error: str, code: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
@@ -152,7 +152,7 @@ def test_a_gpu_that_does_not_start_is_told_from_none(
     assert "DSA" not in str(problem)
 
 
-def test_a_torch_without_cuda_beside_a_driver_is_told(
+def test_a_torch_without_cuda_beside_a_driver_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

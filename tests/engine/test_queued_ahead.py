@@ -54,10 +54,10 @@ def test_nothing_is_launched_for_a_row_that_is_known_to_end_and_once_for_one_tha
     full = Bench(capture=(plain := recorder()))
     full.run(request(0, CONTEXT - 4, max_new_tokens=20))
     assert len(plain.launched) == 3
-    tokens = wanted.told[0, 0][0]
+    tokens = wanted.results[0, 0][0]
     stopped = Bench(capture=(recorded := recorder()))
     stopped.run(request(0, 5, max_new_tokens=20, stop_token_ids=(tokens[3],)))
-    assert stopped.told[0, 0][0] == tokens[: tokens.index(tokens[3])]
+    assert stopped.results[0, 0][0] == tokens[: tokens.index(tokens[3])]
     assert len(recorded.launched) == tokens.index(tokens[3]) + 1
 
 
@@ -65,7 +65,7 @@ def test_a_row_with_probabilities_does_not_keep_steps_from_being_queued() -> Non
     plain, graphs = Bench(), Bench(capture=(recorded := recorder()))
     for bench in (plain, graphs):
         bench.run(request(0, 5, max_new_tokens=6, logprobs=1), request(1, 9, max_new_tokens=6))
-    assert graphs.told == plain.told
+    assert graphs.results == plain.results
     assert len(recorded.launched) == 5  # each step once: none was computed again
 
 
@@ -78,7 +78,7 @@ def test_a_row_that_joins_with_its_prompt_known_already_does_not_disturb_the_oth
         for _ in range(6):
             bench.step()
         bench.run(late)
-    assert graphs.told == plain.told
+    assert graphs.results == plain.results
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, in Triton's interpreter
@@ -88,7 +88,7 @@ def test_where_memory_is_scarce_pages_serve_others_at_once(kernels: Any) -> None
     requests = all_kinds()[:: 4 if is_interpreted(kernels) else 1]
     for bench in (plain, scarce):
         bench.run(*requests)
-    assert scarce.told == plain.told
+    assert scarce.results == plain.results
 
 
 def test_after_a_cancelled_one_the_slot_serves_the_next() -> None:
@@ -99,7 +99,7 @@ def test_after_a_cancelled_one_the_slot_serves_the_next() -> None:
             bench.step()
         bench.events += bench.engine.cancel(0)
         bench.run(request(2, (*request(0, 10).prompt_token_ids, 1, 2), max_new_tokens=20))
-    assert graphs.told == plain.told
+    assert graphs.results == plain.results
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, in Triton's interpreter
@@ -113,6 +113,6 @@ def test_numbers_that_break_down_touch_nobody_else(kernels: Any, temperature: fl
         bench.run(request(1, 7, temperature=temperature, logit_bias=bias))
         for number in range(2, 3 if is_interpreted(kernels) else 8):  # whoever gets the slot then
             bench.run(request(number, number), request(10 + number, 30))
-    assert graphs.told == plain.told
-    assert "broke down" in str(graphs.told[1, 0][2])
+    assert graphs.results == plain.results
+    assert "broke down" in str(graphs.results[1, 0][2])
     assert not graphs.runner.cache.storage.isnan().any()

@@ -55,7 +55,7 @@ def events_by_step(what: Submit) -> list[list[EngineEvent]]:
     return steps
 
 
-def told(progress: Progress, steps: list[list[EngineEvent]]) -> list[EngineEvent]:
+def delivered(progress: Progress, steps: list[list[EngineEvent]]) -> list[EngineEvent]:
     """What a stream gets of these steps."""
     kept = (progress.add(event, 0.0) for step in steps for event in step)
     return [event for event in kept if event is not None]
@@ -87,11 +87,11 @@ def resumed(progress: Progress, now: float) -> Submit:
 
 def check(what: Submit) -> None:
     whole = events_by_step(what)
-    expected = comparable(told(Progress(what), whole))
+    expected = comparable(delivered(Progress(what), whole))
     for cut in range(len(whole)):
         progress = Progress(what)
-        before = told(progress, whole[:cut])
-        after = told(progress, events_by_step(resumed(progress, 0.0)))
+        before = delivered(progress, whole[:cut])
+        after = delivered(progress, events_by_step(resumed(progress, 0.0)))
         assert comparable(before + after) == expected, cut
 
 
@@ -104,7 +104,7 @@ def test_a_resumed_request_goes_on_as_if_nothing_had_happened(kind: str) -> None
 @pytest.mark.parametrize("kind", ["several", "best of, mirostat", "echo", "healed"])
 def test_completions_that_come_later_are_those_of_the_whole_request(kind: str) -> None:
     what = request(1, PROMPT, **{**DRAWN, "n": 2, **KINDS[kind]})
-    expected = comparable(told(Progress(what), events_by_step(what)))
+    expected = comparable(delivered(Progress(what), events_by_step(what)))
     count = what.params.candidates
     for later in (1, 3, 99):  # the steps of the first completion before the next one comes
         progress = Progress(what)
@@ -114,9 +114,9 @@ def test_completions_that_come_later_are_those_of_the_whole_request(kind: str) -
             bench.submit(progress.next_part(1, 0.0))
             for _ in range(later):
                 if not bench.engine.is_idle:
-                    got += told(progress, [bench.engine.step()])
+                    got += delivered(progress, [bench.engine.step()])
         while not bench.engine.is_idle:
-            got += told(progress, [bench.engine.step()])
+            got += delivered(progress, [bench.engine.step()])
         assert comparable(got) == expected, later
 
 
@@ -131,7 +131,7 @@ def test_text_that_was_held_back_is_not_lost() -> None:
 def test_the_time_before_the_end_of_an_engine_counts() -> None:
     what = request(1, max_time=10.0, max_new_tokens=30)
     progress = Progress(what)
-    told(progress, events_by_step(what)[:3])
+    delivered(progress, events_by_step(what)[:3])
     bench = Bench()
     bench.run(resumed(progress, 11.0))
     end = bench.end(1)
@@ -141,13 +141,13 @@ def test_the_time_before_the_end_of_an_engine_counts() -> None:
 
 def test_a_resumed_request_beside_others_gets_the_same() -> None:
     whats = [request(number, PROMPT, **DRAWN, seed=number) for number in range(1, 5)]
-    alone = [comparable(told(Progress(what), events_by_step(what))) for what in whats]
+    alone = [comparable(delivered(Progress(what), events_by_step(what))) for what in whats]
     halves = []
     bench = Bench()
     for what in whats:
         progress = Progress(what)
-        halves.append((progress, told(progress, events_by_step(what)[:4])))
+        halves.append((progress, delivered(progress, events_by_step(what)[:4])))
     bench.run(*(resumed(progress, 0.0) for progress, _ in halves))
     for (progress, before), what, expected in zip(halves, whats, alone, strict=True):
-        after = told(progress, [bench.events[what.request_id]])
+        after = delivered(progress, [bench.events[what.request_id]])
         assert comparable(before + after) == expected

@@ -39,7 +39,7 @@ def arguments(kind: str, where: str) -> dict[str, Any]:
 
 def main() -> None:
     kind, where = sys.argv[1:]
-    told = lm_eval.simple_evaluate(
+    evaluation = lm_eval.simple_evaluate(
         **arguments(kind, where),
         tasks=TASKS,
         task_manager=TaskManager(include_path=str(FOLDER), include_defaults=False),
@@ -48,9 +48,9 @@ def main() -> None:
     )
     samples = {
         task: [sample["resps"] for sample in sorted(rows, key=lambda row: row["doc_id"])]
-        for task, rows in told["samples"].items()
+        for task, rows in evaluation["samples"].items()
     }
-    json.dump({"results": told["results"], "samples": samples}, sys.stdout)
+    json.dump({"results": evaluation["results"], "samples": samples}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -65,15 +65,15 @@ def test_the_harness_gets_the_same_from_the_api_as_from_the_checkpoint(tmp_path:
     theirs = run_harness("hf", str(ROOT / "assets" / "sample-model"), tmp_path)
     largest = 0.0
     for task, least in (("playground_stories", 8), ("playground_choices", 32)):
-        got, wanted = (numbers(told["samples"][task]) for told in (ours, theirs))
+        got, wanted = (numbers(results["samples"][task]) for results in (ours, theirs))
         assert len(got) == len(wanted) >= least
         largest = max(largest, *(abs(a - b) for a, b in zip(got, wanted, strict=True)))
     print(f"largest difference of a log-likelihood: {largest:.2e}")
     assert largest <= LIMIT
     sentences = "playground_sentences"
     assert ours["samples"][sentences] == theirs["samples"][sentences]
-    for told in (ours, theirs):
-        assert told["results"][sentences]["exact_match,none"] == 1.0
+    for results in (ours, theirs):
+        assert results["results"][sentences]["exact_match,none"] == 1.0
     choices = "playground_choices"
     for metric in ("acc,none", "acc_norm,none"):
         assert ours["results"][choices][metric] == theirs["results"][choices][metric]

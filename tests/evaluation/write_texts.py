@@ -40,8 +40,10 @@ async def write(worker: Worker, prompt: str, **params: Any) -> str:
 async def write_all(worker: Worker) -> None:
     stories, choices, sentences = [], [], []
     for seed, beginning in enumerate(BEGINNINGS):
-        told = await write(worker, beginning, max_new_tokens=420, seed=seed, ignore_eos=True)
-        story = (beginning + told).replace("<|endoftext|>", "\n")
+        continuation = await write(
+            worker, beginning, max_new_tokens=420, seed=seed, ignore_eos=True
+        )
+        story = (beginning + continuation).replace("<|endoftext|>", "\n")
         stories.append({"text": story})
         context = " ".join(story.split(" ")[:40])
         ends = [

@@ -201,7 +201,7 @@ async def speed(worker: Worker, streams: int, seconds: float) -> dict[str, float
 
 def compare_speeds() -> dict[str, Any]:
     """One engine without Ray, and two and four with it, in turns on the same cores."""
-    told: dict[str, Any] = {}
+    speeds: dict[str, Any] = {}
     scaling.UP_SECONDS = math.inf  # the number of engines is chosen here
     with fleet(None, 32) as one, fleet("2..4", 16, 2) as several:
         placement: Any = several._backend
@@ -214,7 +214,7 @@ def compare_speeds() -> dict[str, Any]:
             for _ in range(ROUNDS):
                 for worker, got in zip((one, several), rounds.values(), strict=True):
                     got.append(asyncio.run(speed(worker, STREAMS, ROUND_SECONDS)))
-            told[f"speed with {engines}"] = {
+            speeds[f"speed with {engines}"] = {
                 name: {key: statistics.median(one[key] for one in got) for key in got[0]}
                 for name, got in rounds.items()
             }
@@ -222,8 +222,8 @@ def compare_speeds() -> dict[str, Any]:
                 b["tokens a second"] / a["tokens a second"]
                 for a, b in zip(*rounds.values(), strict=True)
             ]
-            told[f"speed with {engines}"]["ratios"] = [round(ratio, 3) for ratio in ratios]
-    return told
+            speeds[f"speed with {engines}"]["ratios"] = [round(ratio, 3) for ratio in ratios]
+    return speeds
 
 
 def figures(report: Report) -> dict[str, Any]:
@@ -237,26 +237,26 @@ def figures(report: Report) -> dict[str, Any]:
 
 def main() -> None:
     parts = sys.argv[1:] or ["speed", "survival", "scaling", "prefixes"]
-    told: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if "speed" in parts:
-        told |= compare_speeds()
-        print(json.dumps(told), flush=True)
+        results |= compare_speeds()
+        print(json.dumps(results), flush=True)
     if "survival" in parts:
         with fleet("2", 16, 2) as worker:
-            told["survival"] = asyncio.run(survive(worker, STREAMS, 120, KINDS))
-        print(json.dumps(told), flush=True)
+            results["survival"] = asyncio.run(survive(worker, STREAMS, 120, KINDS))
+        print(json.dumps(results), flush=True)
     if "scaling" in parts:
         scaling.UP_SECONDS, scaling.DOWN_SECONDS = 2.0, 15.0
         with fleet("1..3", 8) as worker:
-            told["scaling"] = asyncio.run(scale(worker, 3, 8, KINDS))
-        print(json.dumps(told), flush=True)
+            results["scaling"] = asyncio.run(scale(worker, 3, 8, KINDS))
+        print(json.dumps(results), flush=True)
     if "prefixes" in parts:
         with fleet("4", 8, 4) as worker:
-            told["prefixes"] = asyncio.run(continue_texts(worker, 16, 8))
-        print(json.dumps(told), flush=True)
+            results["prefixes"] = asyncio.run(continue_texts(worker, 16, 8))
+        print(json.dumps(results), flush=True)
     lost = [
         part
-        for part in told.values()
+        for part in results.values()
         if part.get("streams that differ") or part.get("streams with an error")
     ]
     sys.exit(1 if lost else 0)

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
 def test_every_stream_ends_with_its_text_while_engines_are_killed() -> None:
     with fleet("2", 8, 2) as worker:
-        told = asyncio.run(survive(worker, 16, 20, 12))
-        print(told)
-        assert told["engines killed"] >= 3
-        assert told["times a stream was resumed"] > 0
-        assert (told["streams that differ"], told["streams with an error"]) == (0, 0)
+        result = asyncio.run(survive(worker, 16, 20, 12))
+        print(result)
+        assert result["engines killed"] >= 3
+        assert result["times a stream was resumed"] > 0
+        assert (result["streams that differ"], result["streams with an error"]) == (0, 0)
     eventually(lambda: not engines_of(psutil.Process()))
 
 
@@ -38,15 +38,15 @@ def test_engines_are_added_and_ended_under_load_and_continued_texts_are_cached(
     monkeypatch.setattr(scaling, "UP_SECONDS", 1.0)
     monkeypatch.setattr(scaling, "DOWN_SECONDS", 10.0)
     with fleet("1..3", 8) as worker:
-        told = asyncio.run(scale(worker, 3, 8, 12))
-        print(told)
-        assert max(told["engines ready, in turn"]) == 3
-        assert told["engines ready, in turn"][-1] == 1
-        assert (told["streams that differ"], told["streams with an error"]) == (0, 0)
+        result = asyncio.run(scale(worker, 3, 8, 12))
+        print(result)
+        assert max(result["engines ready, in turn"]) == 3
+        assert result["engines ready, in turn"][-1] == 1
+        assert (result["streams that differ"], result["streams with an error"]) == (0, 0)
     with fleet("3", 8, 3) as worker:
-        told = asyncio.run(continue_texts(worker, 8, 4))
-        print(told)
-        assert told["cached"] >= 0.95
+        result = asyncio.run(continue_texts(worker, 8, 4))
+        print(result)
+        assert result["cached"] >= 0.95
 
 
 def test_the_whole_program_runs_on_ray_and_ends_with_it() -> None:

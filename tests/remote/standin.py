@@ -1,6 +1,6 @@
 """A small completions server that behaves like one of those that people have.
 
-It writes the tokens that it is told to write, in vLLM's way, in llama.cpp's, or in the plain way of
+It writes the tokens of its script, in vLLM's way, in llama.cpp's, or in the plain way of
 OpenAI; it can be busy, refuse a key, break a stream off, and be stopped and started again.
 """
 
@@ -43,7 +43,7 @@ class StandIn:
         self.kind, self.script, self.finish = kind, script, finish
         self.tokenizer = make_tokenizer()
         self.asked: list[dict[str, Any]] = []
-        self.busy = 0  # requests that are told to come again
+        self.busy = 0  # requests to refuse, to be sent again
         self.breaks_after: int | None = None  # tokens, once
         self.pauses = False  # after the first token
         self.is_left = threading.Event()  # a caller has gone before the end

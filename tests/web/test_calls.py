@@ -146,7 +146,7 @@ def test_only_json_of_a_bounded_size_is_read(
         assert (answer.status_code, "detail" in answer.json()) == (status, True)
 
 
-def test_a_large_body_is_refused_though_its_length_is_not_told(site: WholeSite) -> None:
+def test_a_large_body_is_refused_though_its_length_is_not_given(site: WholeSite) -> None:
     async def parts() -> AsyncIterator[bytes]:
         for _ in range(5):
             yield b" " * 2**20
@@ -220,9 +220,9 @@ def test_no_text_of_a_request_reaches_the_log(capfd: pytest.CaptureFixture[str])
                         "Mcp-Method": MARKER,
                     }
                     playground.http.post("/mcp", json=message, headers=headers)
-        told = {"logprobs": 2, "prompt_logprobs": 2, "stop": [MARKER], "ignore_eos": True}
+        options = {"logprobs": 2, "prompt_logprobs": 2, "stop": [MARKER], "ignore_eos": True}
         for stream in (False, True):
-            playground.complete(MARKER, echo=True, max_tokens=4, stream=stream, **told)
+            playground.complete(MARKER, echo=True, max_tokens=4, stream=stream, **options)
         assert MARKER not in playground.http.get("/metrics").text
         assert playground.http.get("/readyz").status_code == 200
     finally:

@@ -1,4 +1,4 @@
-"""What the log tells of a failure: its kind and place, never the message."""
+"""What the log has of a failure: its kind and place, never the message."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def failure() -> Exception:
 
 
 def test_a_failure_is_described_without_its_message() -> None:
-    told = describe_failure(failure())
-    assert SECRET not in told
-    assert "ValueError at test_failures.py:" in told
-    assert "because of KeyError at test_failures.py:" in told
-    assert "failure" in told
-    assert "\n" not in told
+    description = describe_failure(failure())
+    assert SECRET not in description
+    assert "ValueError at test_failures.py:" in description
+    assert "because of KeyError at test_failures.py:" in description
+    assert "failure" in description
+    assert "\n" not in description
 
 
 def test_the_log_shows_no_message_of_an_exception() -> None:

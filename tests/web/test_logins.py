@@ -160,8 +160,8 @@ def test_metrics_have_a_key_of_their_own(
     settings: dict[str, str], caller: int, monitor: int, none: int
 ) -> None:
     access = Access(Settings(**settings))  # type: ignore[arg-type]
-    told = [metrics_status(access, key) for key in ("caller", "monitor", None)]
-    assert told == [caller, monitor, none]
+    statuses = [metrics_status(access, key) for key in ("caller", "monitor", None)]
+    assert statuses == [caller, monitor, none]
     if settings and "caller" not in settings.get("api_keys", ""):
         expected = 200 if not access.needs_key else 401
         assert status_of(access, "monitor", "192.0.2.9") == expected  # it opens nothing else

@@ -128,8 +128,8 @@ SERVER_FUNCTIONS = {
     "check_settings": "checks the settings of a link",
     "write_code": "writes the code that the dialog shows",
     "plan": "lists the cells of a grid or the parts of a prompt",
-    "read_file": "tells the rows of a file whose text the page sends; it opens none",
-    "plan_batch": "tells what a batch of rows would ask",
+    "read_file": "returns the rows of a file whose text the page sends; it opens none",
+    "plan_batch": "returns what a batch of rows would ask",
     "stop_batch": "ends a part of a batch whose random id the caller knows",
 }
 
@@ -231,13 +231,13 @@ def test_an_error_has_one_of_two_forms(
     """OpenAI's on the routes of the API, else one sentence in the form of FastAPI's."""
     answer = site.ask(method, path, json=body)
     assert answer.status_code == status
-    told = answer.json()
+    content = answer.json()
     if is_api(path):
-        assert told.keys() == {"error"}
-        assert told["error"].keys() == {"message", "type", "param", "code"}
+        assert content.keys() == {"error"}
+        assert content["error"].keys() == {"message", "type", "param", "code"}
     else:
-        assert told.keys() == {"detail"}
-        assert isinstance(told["detail"], str)
+        assert content.keys() == {"detail"}
+        assert isinstance(content["detail"], str)
     assert "TheVisitorsWords" not in answer.text
 
 
@@ -252,11 +252,11 @@ def test_every_function_that_can_be_called_is_known(site: WholeSite) -> None:
 def test_the_configuration_holds_no_path_of_this_machine(site: WholeSite) -> None:
     import os
 
-    told = site.ask("GET", "/config").text + site.ask("GET", "/").text
+    served = site.ask("GET", "/config").text + site.ask("GET", "/").text
     home = os.path.expanduser("~")
     for path in {os.getcwd(), *([] if home == "/" else [home])}:
-        assert f'"{path}' not in told
-        assert f"{path}/" not in told
+        assert f'"{path}' not in served
+        assert f"{path}/" not in served
 
 
 def test_no_websocket_is_open(site: WholeSite) -> None:

@@ -99,9 +99,9 @@ def test_a_visitor_without_quota_reads_how_much_is_missing_and_when_it_is_back(
 def test_the_status_says_that_the_gpu_is_lent(zerogpu: OnZeroGpu, ordinary: Playground) -> None:
     for playground, is_lent in ((zerogpu, True), (ordinary, False)):
         event = playground.http.post("/gradio_api/call/status", json={"data": []}).json()
-        told = playground.http.get(f"/gradio_api/call/status/{event['event_id']}").text
-        assert f'"is_lent": {str(is_lent).lower()}' in told
-        assert ("A GPU is lent for each visitor" in told) is is_lent
+        status = playground.http.get(f"/gradio_api/call/status/{event['event_id']}").text
+        assert f'"is_lent": {str(is_lent).lower()}' in status
+        assert ("A GPU is lent for each visitor" in status) is is_lent
 
 
 NOTE_MODEL_LINES = """() => {

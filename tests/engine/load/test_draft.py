@@ -85,7 +85,7 @@ def test_a_loaded_draft_model_drafts_and_changes_no_text(tiny: Path, draft: Path
         status = sent[-1]
         assert isinstance(status, EngineStatus)
         assert status.model is not None
-        is_told = "The draft model small drafts tokens" in str(status.model.why)
-        assert is_told == ("draft" in settings)
+        is_reported = "The draft model small drafts tokens" in str(status.model.why)
+        assert is_reported == ("draft" in settings)
     assert texts[0] == texts[1]
     assert drafted_by(events, "model")[0] > 0

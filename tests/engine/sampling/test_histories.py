@@ -42,7 +42,7 @@ def test_ngrams_are_forbidden_as_by_transformers(tokens: tuple[int, ...], size: 
         assert added(history.changes()).tolist() == expected.tolist()
 
 
-def test_an_ngram_that_comes_often_is_told_once() -> None:
+def test_an_ngram_that_comes_often_is_listed_once() -> None:
     history = NoRepeatNgram(1)
     for _ in range(100):
         history.add(3)

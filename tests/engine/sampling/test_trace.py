@@ -1,4 +1,4 @@
-"""Which tokens are told as the most probable ones."""
+"""Which tokens are the most probable ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def test_of_equally_probable_tokens_the_lowest_ids_come_first_in_any_company() -
         expected = sorted(range(400), key=lambda token: (-row[token].item(), token))
         for rows in (1, 3, 16):
             for count in (1, 2, 5, 20):
-                told = most_probable(row.repeat(rows, 1), count)
-                assert told.tolist() == [expected[:count]] * rows
+                ids = most_probable(row.repeat(rows, 1), count)
+                assert ids.tolist() == [expected[:count]] * rows
 
 
 def test_all_tokens_can_be_asked_for() -> None:
