@@ -37,12 +37,11 @@ HAS_LONG_VECTORS = "+avx512bw" in _FEATURES
 ROWS = 8 if HAS_LONG_VECTORS else 3
 """Rows whose sums stay in registers."""
 
-FEW_ROWS = 2 if HAS_LONG_VECTORS else 0
-"""Up to this many rows read the weights sequentially."""
+IS_SEQUENTIAL = HAS_LONG_VECTORS
+"""Whether `multiply_rows` reads a panel in order. Shorter vectors need more instructions between
+the loads, so they read the two halves of a panel at the same time to use more of the bandwidth."""
 
-# More rows read two parts of the width at the same time. With their arithmetic between the loads, a
-# single stream would use less of the memory bandwidth.
-_PARTS = 2
+_PARTS = 2  # quads that are multiplied in one turn of the loop
 
 BYTES_AHEAD = 8192
 """Prefetch distance of sequential reads."""
@@ -69,10 +68,11 @@ def _at(builder: Any, address: Any) -> Any:
     return builder.inttoptr(address, _POINTER)
 
 
-def _fetch(builder: Any, address: Any) -> None:
+def _fetch(builder: Any, address: Any, locality: int) -> None:
+    """Prefetch a line: `locality` 3 is the first cache, 2 the second."""
+    to_read, data = _I32(0), _I32(1)
     place = _at(builder, address)
-    # to read, into the second cache, data
-    _call(builder, "llvm.prefetch.p0", _VOID, place, _I32(0), _I32(2), _I32(1))
+    _call(builder, "llvm.prefetch.p0", _VOID, place, to_read, _I32(locality), data)
 
 
 @intrinsic
@@ -153,7 +153,7 @@ def multiply_rows(
             running = {(r, v): builder.phi(total) for r in range(count) for v in vectors}
             last = dict(running)
             for number in range(_PARTS):
-                if count <= FEW_ROWS:
+                if IS_SEQUENTIAL:
                     at = builder.add(builder.mul(quad, _I64(_PARTS)), _I64(number))
                 else:
                     at = builder.add(quad, builder.mul(part, _I64(number)))
@@ -165,7 +165,7 @@ def multiply_rows(
                 for v in vectors:
                     read = builder.add(at_weight, _I64(v * lanes))
                     # once for each vector: the processor drops some while it waits for others
-                    _fetch(builder, builder.add(read, ahead))
+                    _fetch(builder, builder.add(read, ahead), 3 if IS_SEQUENTIAL else 2)
                     narrow = builder.load(
                         _at(builder, read), align=1, typ=ir.VectorType(_I8, lanes)
                     )
@@ -337,7 +337,7 @@ def multiply_tiles(
                 load(6 + number, panel, _I64(COLUMNS * QUAD))
                 later = builder.add(panel, builder.mul(panel_bytes, _I64(2)))  # of the next two
                 for line in range(0, COLUMNS * TILE_DEPTH, 64):
-                    _fetch(builder, builder.add(later, _I64(line)))
+                    _fetch(builder, builder.add(later, _I64(line)), 2)
             for tile, _ in places:
                 operands = _I8(tile), _I8(4 + tile // 2), _I8(6 + tile % 2)
                 _call(builder, "llvm.x86.tdpbssd", _VOID, *operands)

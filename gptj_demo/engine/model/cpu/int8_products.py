@@ -18,8 +18,8 @@ from numba.extending import overload
 from gptj_demo.engine.model.cpu.int8_kernels import (
     BYTES_AHEAD,
     COLUMNS,
-    FEW_ROWS,
     HAS_TILES,
+    IS_SEQUENTIAL,
     QUAD,
     ROWS,
     TILE_DEPTH,
@@ -50,8 +50,8 @@ _CODES_IN_ALL = 16_000_000
 _ROW_PADDING = 64
 
 # Products are computed in blocks of the width, so that the codes of a block and the prefetched
-# weights fit into the L2 cache. Blocks are longer if all codes fit. Up to FEW_ROWS rows use one
-# block for the whole width. The sums of _OUTPUTS_IN_CACHE outputs are kept until the last block.
+# weights fit into the L2 cache. Blocks are longer if all codes fit, and there is only one where
+# the weights are read once. The sums of _OUTPUTS_IN_CACHE outputs are kept until the last block.
 _CODES_IN_CACHE, _BLOCK, _LONG_BLOCK, _OUTPUTS_IN_CACHE = 1 << 18, 1024, 4096, 256
 
 _ROWS_TO_ENCODE = 8  # that a thread takes at a time
@@ -88,8 +88,8 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
         release_tiles()
 
     def by_vectors(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sums: Any) -> Any:
-        # for more rows it is the next panel, as the present one may be read again
-        ahead = BYTES_AHEAD if codes.shape[1] <= FEW_ROWS else weight.strides[0]
+        # for more rows the panel is read again, so the next one is prefetched
+        ahead = BYTES_AHEAD if _reads_once(codes.shape[1]) else weight.strides[0]
         for number in range(sums.shape[0]):
             for plane in range(codes.shape[0]):
                 for row in range(0, codes.shape[1], ROWS):
@@ -109,6 +109,12 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
 
 
 @njit
+def _reads_once(rows: int) -> bool:
+    """Whether the weights are read in their order, once."""
+    return IS_SEQUENTIAL and rows <= ROWS
+
+
+@njit
 def _tiles_of(rows: int) -> int:
     """Over how many tiles rows are spread."""
     return (rows + TILE_ROWS - 1) // TILE_ROWS
@@ -123,12 +129,12 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
     [panels, width / QUAD, COLUMNS, QUAD], `scale` and `bias` [panels * COLUMNS]; `begin` is a
     multiple of two panels.
     """
-    room = np.zeros(COLUMNS, np.float32)  # for the outputs of a panel that is not filled
+    unfilled = np.zeros(COLUMNS, np.float32)  # outputs of the last panel
     for codes, steps, weight, scale, bias in operands:
         planes, rows, _ = codes.shape
         width = weight.shape[1] * QUAD
         fits = rows * width * 2 <= _CODES_IN_CACHE
-        block = min(width, _LONG_BLOCK if fits else _BLOCK) if rows > FEW_ROWS else width
+        block = width if _reads_once(rows) else min(width, _LONG_BLOCK if fits else _BLOCK)
         for start in range(begin, end, _OUTPUTS_IN_CACHE):
             stop = min(start + _OUTPUTS_IN_CACHE, end)
             panels = (stop - start + COLUMNS * _PANELS - 1) // (COLUMNS * _PANELS) * _PANELS
@@ -141,9 +147,9 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
                     output = start + panel * COLUMNS
                     of_panel = sums[panel, 0, row:].ctypes.data
                     own = out[row, output : output + COLUMNS]
-                    whole = own if own.shape[0] == COLUMNS else room
+                    whole = own if own.shape[0] == COLUMNS else unfilled
                     for column in range(own.shape[0] % COLUMNS):
-                        room[column] = own[column]
+                        unfilled[column] = own[column]
                     add_scaled(
                         of_panel,
                         sums.strides[1],
@@ -155,7 +161,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
                         is_added,
                     )
                     for column in range(own.shape[0] % COLUMNS):
-                        own[column] = room[column]
+                        own[column] = unfilled[column]
         is_added = True
 
 
