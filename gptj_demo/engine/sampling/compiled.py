@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import int32, int64, njit, uint64
 
-from gptj_demo.engine.model.cpu.elementwise import exp
+from gptj_demo.engine.model.cpu.elementwise import exp, largest, order
 from gptj_demo.engine.model.cpu.vectors import as_double, as_float
 from gptj_demo.engine.sampling import noise
 
@@ -28,12 +28,6 @@ _UPPER = np.uint64(2**noise.BITS - 2 ** (noise.BITS - noise.SHIFTS[2]))
 _ONE = np.uint64(np.float64(1.0).view(np.uint64))  # the bits of 1.0
 _BLOCK = 256
 """Token ids whose noise is looked at together: most blocks hold no candidate."""
-
-
-@njit(cache=True, nogil=True)
-def _order(bits: Any) -> Any:
-    """An integer that is larger where the float32 of these bits is; and back from it."""
-    return int32(bits ^ ((bits >> int32(31)) & int32(0x7FFFFFFF)))
 
 
 @njit(fastmath=_FAST, cache=True, nogil=True)
@@ -59,7 +53,7 @@ def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
     """The k-th largest of a row; `keys` is room for as many integers."""
     bits = scaled.view(np.int32)
     for i in range(scaled.shape[0]):
-        keys[i] = _order(bits[i])
+        keys[i] = order(bits[i])
     low, high = -(1 << 31), (1 << 31) - 1
     while low < high:
         middle = (low + high + 1) >> 1
@@ -67,7 +61,7 @@ def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
             low = middle
         else:
             high = middle - 1
-    return as_float(_order(int32(low)))
+    return as_float(order(int32(low)))
 
 
 @njit(cache=True, nogil=True)
@@ -92,7 +86,7 @@ def _nucleus(
     low, high = (1 << 31) - 1, -(1 << 31)
     for i in range(size):
         if weights[i] >= too_small and weights[i] > 0 and scaled[i] >= least:
-            key = _order(bits[i])
+            key = order(bits[i])
             near[count], keys[count] = weights[i], key
             count += 1
             low, high = min(low, key), max(high, key)
@@ -102,7 +96,7 @@ def _nucleus(
             high = middle
         else:
             low = middle + 1
-    return as_float(_order(int32(high)))
+    return as_float(order(int32(high)))
 
 
 @njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
@@ -111,15 +105,6 @@ def _weigh(scaled: Any, peak: Any, weights: Any) -> None:
     for i in range(scaled.shape[0]):
         below = scaled[i] - peak
         weights[i] = exp(below) if below > _LEAST else np.float32(0.0)
-
-
-@njit(cache=True, nogil=True)
-def _largest(row: Any) -> Any:
-    """The largest of a row; as integers, since only those become vectors here."""
-    bits, peak = row.view(np.int32), int32(-(1 << 31))
-    for i in range(bits.shape[0]):
-        peak = max(peak, _order(bits[i]))
-    return as_float(_order(peak))
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -134,7 +119,7 @@ def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) ->
     keys = np.empty(size, np.int32)
     for row in range(scaled.shape[0]):
         values = scaled[row]
-        peak = _largest(values)
+        peak = largest(values)
         out[0, row] = out[1, row] = _NONE
         if top_k[row] < size:
             out[0, row] = _kth_largest(values, keys, top_k[row])
@@ -234,7 +219,7 @@ def draw(
     for row in range(logits.shape[0]):
         entering, values = logits[row, :vocabulary], scaled[0]
         if temperature[row] == 0:
-            peak = _largest(entering)
+            peak = largest(entering)
             tokens[row] = 0
             for i in range(vocabulary):
                 if entering[i] == peak:
@@ -245,7 +230,7 @@ def draw(
             values[i] = entering[i] / temperature[row]
         one = slice(row, row + 1)
         thresholds(scaled, top_k[one], top_p[one], log_min_p[one], limits)
-        _weigh(values, _largest(values), weights)
+        _weigh(values, largest(values), weights)
         least = max(limits[0, 0], limits[1, 0], limits[2, 0])
         if least > _NONE:
             for i in range(vocabulary):

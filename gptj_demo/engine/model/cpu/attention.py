@@ -100,7 +100,7 @@ def _attend_together(
 @njit(error_model="numpy", cache=True, nogil=True)
 def _softmax(scores: Any, scale: Any) -> Any:
     """Replace scores by exp((score - the largest) * scale); returns 1 / their sum."""
-    peak = largest(scores, scores.shape[0])
+    peak = largest(scores)
     for j in range(scores.shape[0]):
         scores[j] = exp((scores[j] - peak) * scale)
     return np.float32(1.0) / sum_of(scores, scores.shape[0])

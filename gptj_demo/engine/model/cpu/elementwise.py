@@ -57,13 +57,28 @@ def rotate(x: Any, cosine: Any, sine: Any) -> None:
         x[2 * pair + 1] = multiply_add(even, sine[pair], odd * cosine[pair])
 
 
-@njit(fastmath={"nnan", "nsz", "reassoc"}, inline="never", cache=True, nogil=True)
-def largest(scores: Any, length: int) -> Any:
-    """The largest of the first scores; any number where one of them is none, which then shows."""
-    peak = np.float32(-np.inf)
-    for j in range(length):
-        peak = max(peak, scores[j])
-    return peak
+@njit(cache=True, nogil=True)
+def order(bits: Any) -> Any:
+    """An integer that is larger where the float32 of these bits is; and back from it."""
+    return int32(bits ^ ((bits >> int32(31)) & int32(0x7FFFFFFF)))
+
+
+@njit(cache=True, nogil=True)
+def largest(x: Any) -> Any:
+    """The largest entry of x; as integers, since only those become vectors here."""
+    bits, peak = x.view(np.int32), int32(-(1 << 31))
+    for i in range(bits.shape[0]):
+        peak = max(peak, order(bits[i]))
+    return as_float(order(peak))
+
+
+@njit(cache=True, nogil=True)
+def largest_size(x: Any) -> Any:
+    """The largest |entry| of x, as integers too."""
+    bits, peak = x.view(np.int32), int32(0)
+    for i in range(bits.shape[0]):
+        peak = max(peak, bits[i] & int32(0x7FFFFFFF))
+    return as_float(peak)
 
 
 @njit(error_model="numpy", cache=True, nogil=True)

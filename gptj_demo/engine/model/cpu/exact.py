@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gptj_demo.engine.model.cpu.llvm import fuse, spread, sum_lanes
+from gptj_demo.engine.model.cpu.llvm import fuse, positive, spread, sum_lanes
 
 _LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
@@ -41,6 +41,21 @@ def sum_of(typing_context: Any, x: Any, length: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, length = arguments
         return _add_up(context, builder, signature.args[0], x, length, builder.fadd)
+
+    return types.float32(x, types.intp), generate
+
+
+@intrinsic
+def sum_of_sizes(typing_context: Any, x: Any, length: Any) -> Any:
+    """Sum |entry| over the first `length` entries of x in the same order."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, length = arguments
+
+        def add(total: Any, entry: Any) -> Any:
+            return builder.fadd(total, positive(builder, entry))
+
+        return _add_up(context, builder, signature.args[0], x, length, add)
 
     return types.float32(x, types.intp), generate
 

@@ -15,6 +15,8 @@ import torch
 from numba import njit
 from numba.extending import overload
 
+from gptj_demo.engine.model.cpu.elementwise import largest_size
+from gptj_demo.engine.model.cpu.exact import sum_of_sizes
 from gptj_demo.engine.model.cpu.int8_kernels import (
     BYTES_AHEAD,
     COLUMNS,
@@ -56,7 +58,6 @@ _CODES_IN_CACHE, _BLOCK, _LONG_BLOCK, _OUTPUTS_IN_CACHE = 1 << 18, 1024, 4096, 2
 
 _ROWS_TO_ENCODE = 8  # that a thread takes at a time
 _ROWS_TO_PUT = 1024  # of weights, so that temporaries take little memory
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def _multiply_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sums: Any) -> Any:
@@ -165,7 +166,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
         is_added = True
 
 
-@njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", cache=True, nogil=True)
 def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
     """x [rows, width] as `codes` (int16, may be wider) times a step for each row.
 
@@ -174,11 +175,7 @@ def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
     width = x.shape[1]
     for row in range(begin, end):
         entries, coded = x[row], codes[row]
-        largest, total = np.float32(0.0), np.float32(0.0)
-        for i in range(width):
-            size = abs(entries[i])
-            largest = max(largest, size)
-            total += size
+        largest, total = largest_size(entries), sum_of_sizes(entries, width)
         step = max(largest / _LARGEST_CODE, total / np.float32(_CODES_IN_ALL - width))
         if not math.isfinite(total):
             steps[row] = np.nan  # what is no number makes none of what comes of it

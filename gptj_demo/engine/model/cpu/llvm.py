@@ -21,10 +21,21 @@ def spread(builder: Any, number: Any, lanes: int) -> Any:
 
 def fuse(builder: Any, one: Any, other: Any, added: Any) -> Any:
     """one * other + added, rounded once, of numbers or vectors."""
-    name = "f32" if one.type == ir.FloatType() else f"v{one.type.count}f32"
-    signature = ir.FunctionType(one.type, [one.type] * 3)
-    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.fma.{name}")
-    return builder.call(function, [one, other, added])
+    return _call(builder, "fma", one, other, added)
+
+
+def positive(builder: Any, one: Any) -> Any:
+    """|one| of a number or a vector."""
+    return _call(builder, "fabs", one)
+
+
+def _call(builder: Any, name: str, *arguments: Any) -> Any:
+    """An operation of LLVM whose result has the type of its arguments."""
+    kind = arguments[0].type
+    suffix = "f32" if kind == ir.FloatType() else f"v{kind.count}f32"
+    signature = ir.FunctionType(kind, [kind] * len(arguments))
+    full = f"llvm.{name}.{suffix}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, full), arguments)
 
 
 def sum_lanes(builder: Any, vectors: list[Any]) -> Any:
