@@ -67,7 +67,7 @@ class DraftModel(Drafter):
         self._held: list[list[int]] = [[] for _ in range(target.max_num_seqs)]
         self._records: dict[Sequence, _Record] = {}
         self._usual_rates = dict(_FIRST_RATES)
-        model.prefill(self._cache, Chunk([0] * _MOST_PENDING, 0, 0))  # compiles what it needs
+        model.prefill(self._cache, Chunk([0] * _MOST_PENDING, 0, 0, 0))  # compiles what it needs
         own = measure_passes(model, self._cache)
         self._token_cost = own.seconds / passes.seconds
         self._row_cost = own.row
@@ -147,7 +147,7 @@ class DraftModel(Drafter):
         pending = tokens[len(held) :]
         read = min(budget, len(pending) - 1) if len(pending) > _MOST_PENDING else 0
         if read:
-            self._model.prefill(self._cache, Chunk(pending[:read], row.slot, len(held)))
+            self._model.prefill(self._cache, Chunk(pending[:read], row.slot, len(held), 0))
             held += pending[:read]
         return pending[read:], read
 

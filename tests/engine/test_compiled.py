@@ -29,7 +29,7 @@ def make_model() -> GPTJForCausalLM:
 def logits(model: GPTJForCausalLM) -> torch.Tensor:
     small = built(model, "cpu-compiled")
     with torch.inference_mode():
-        hidden = small.prefill(small.make_cache(1), Chunk(PROMPT, 0, 0))
+        hidden = small.prefill(small.make_cache(1), Chunk(PROMPT, 0, 0, len(PROMPT)))
         return torch.cat((small.logits(hidden), small.logits(hidden[-1:])))
 
 
@@ -93,8 +93,8 @@ def test_with_a_16_bit_cache_logits_change_little_and_not_with_the_rows_beside()
     assert narrow.narrow_cache()
     cache, alone = narrow.make_cache(2), narrow.make_cache(2)
     tokens = list(PROMPT)
-    prefilled = narrow.logits(narrow.prefill(cache, Chunk(tokens, 1, 0)))
-    exact = wide.logits(wide.prefill(wide.make_cache(1), Chunk(tokens, 0, 0)))
+    prefilled = narrow.logits(narrow.prefill(cache, Chunk(tokens, 1, 0, len(tokens))))
+    exact = wide.logits(wide.prefill(wide.make_cache(1), Chunk(tokens, 0, 0, len(tokens))))
     distance = (prefilled.log_softmax(-1) - exact.log_softmax(-1)).abs().max().item()
     assert 0 < distance < 0.05
     for position, token in enumerate(tokens):
@@ -116,7 +116,7 @@ def test_a_prompt_read_by_several_threads_has_the_bits_of_one_and_of_decoding(
         monkeypatch.setattr(compiled, "available_cores", lambda cores=cores: cores)
         model = built(make_model(), "cpu-compiled")
         cache = model.make_cache(2)
-        found.append(model.prefill(cache, Chunk(tokens, 1, 0)))
+        found.append(model.prefill(cache, Chunk(tokens, 1, 0, length)))
         found.append(cache.storage[:, :, cache.tables[1]])
     assert torch.equal(found[0], found[2])
     assert torch.equal(found[1], found[3])

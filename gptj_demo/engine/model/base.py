@@ -180,7 +180,7 @@ class ForwardModel(ABC):
         for chunk in batch.chunks:
             hidden = self.prefill(cache, chunk)
             if chunk.wanted:
-                wanted.append(hidden[-chunk.wanted :])
+                wanted.append(hidden)
         return wanted
 
     @abstractmethod
@@ -189,7 +189,7 @@ class ForwardModel(ABC):
 
     @abstractmethod
     def prefill(self, cache: KVCache, chunk: Chunk) -> torch.Tensor:
-        """Hidden states [length, d_model] before the last norm."""
+        """Hidden states [wanted, d_model] of the last tokens, before the last norm."""
 
     @abstractmethod
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

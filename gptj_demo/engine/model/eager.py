@@ -127,7 +127,8 @@ class EagerModel(ForwardModel):
             return mixed[0].transpose(0, 1).flatten(1)  # [length, d_model]
 
         token_ids = upload(chunk.token_ids, torch.int64, self.device)
-        return self.run_layers(token_ids, self._rotating(positions, attend))
+        hidden = self.run_layers(token_ids, self._rotating(positions, attend))
+        return hidden[length - chunk.wanted :]
 
     def decode(self, cache: KVCache, rows: Rows) -> torch.Tensor:
         heads = self.shape.heads

@@ -100,24 +100,28 @@ class CompiledModel(ForwardModel):
         positions = np.array(rows.positions)
         work = int(positions.sum()) + _ROW_IN_POSITIONS * len(positions)
         tokens = np.array(rows.token_ids), np.array(rows.slots), positions
-        return self._run_layers(cache, tokens, is_shared=work >= _WORK_FOR_THREADS)
+        return self._run_layers(cache, tokens, len(positions), is_shared=work >= _WORK_FOR_THREADS)
 
     def prefill(self, cache: KVCache, chunk: Chunk) -> torch.Tensor:
         token_ids = np.array(chunk.token_ids)
         positions = np.arange(chunk.start, chunk.start + len(token_ids))
         slots = np.full_like(positions, chunk.slot)
+        tokens = token_ids, slots, positions
         if self._threads.count > 1 and len(token_ids) >= _TOKENS_FOR_THREADS:
-            return self._run_by_layer(cache, token_ids, slots, positions)
-        return self._run_layers(cache, (token_ids, slots, positions), is_shared=False)
+            hidden = self._run_by_layer(cache, tokens, chunk.wanted)
+        else:
+            hidden = self._run_layers(cache, tokens, chunk.wanted, is_shared=False)
+        return hidden[len(token_ids) - chunk.wanted :]
 
     def _run_by_layer(
-        self, cache: KVCache, token_ids: np.ndarray, slots: np.ndarray, positions: np.ndarray
+        self, cache: KVCache, tokens: tuple[np.ndarray, ...], wanted: int
     ) -> torch.Tensor:
         """Like `_run_layers`, for tokens of one slot that the threads share.
 
         The threads wait for each other once a layer: attention needs the keys and values of all
         earlier tokens.
         """
+        token_ids, slots, positions = tokens
         hidden = self._embedding[token_ids]
         storage, tables = _pages(cache)
         fused = np.empty((len(hidden), self._workspaces[0][1].shape[1]), np.float32)
@@ -126,22 +130,27 @@ class CompiledModel(ForwardModel):
 
         def run(layer: int, begin: int, end: int, workspace: Workspace) -> None:
             normed, _, joined, added = workspace
-            rows = hidden[begin:end], slots[begin:end], positions[begin:end]
+            first_wanted = min(max(len(hidden) - wanted, begin), end)
             if layer > 0:
+                leaving = slice(first_wanted if layer == layers else begin, end)
                 leave_layer(
-                    *rows,
+                    hidden[leaving],
+                    slots[leaving],
+                    positions[leaving],
                     weight_out[layer - 1],
                     bias_out[layer - 1],
                     storage[layer - 1],
                     tables,
                     *self._head_shape,
-                    fused[begin:end],
+                    fused[leaving],
                     joined,
                     added,
                 )
             if layer < layers:
                 enter_layer(
-                    *rows,
+                    hidden[begin:end],
+                    slots[begin:end],
+                    positions[begin:end],
                     norm_weight[layer],
                     norm_bias[layer],
                     weight_in[layer],
@@ -150,6 +159,7 @@ class CompiledModel(ForwardModel):
                     tables,
                     *self._rotation,
                     self.shape.epsilon,
+                    first_wanted - begin if layer == layers - 1 else 0,
                     normed,
                     fused[begin:end],
                 )
@@ -162,11 +172,12 @@ class CompiledModel(ForwardModel):
         return torch.from_numpy(hidden)
 
     def _run_layers(
-        self, cache: KVCache, tokens: tuple[np.ndarray, ...], *, is_shared: bool
+        self, cache: KVCache, tokens: tuple[np.ndarray, ...], wanted: int, *, is_shared: bool
     ) -> torch.Tensor:
         """Hidden states [tokens, d_model] before the last norm, of (token ids, slots, positions).
 
-        Tokens of one slot are neighbours, in the order of their positions.
+        Only the last `wanted` ones are computed to the end. Tokens of one slot are neighbours, in
+        the order of their positions.
         """
         hidden = np.empty((len(tokens[0]), self.shape.d_model), dtype=np.float32)
         pages = _pages(cache)
@@ -184,6 +195,7 @@ class CompiledModel(ForwardModel):
                 *self._rotation,
                 self.shape.epsilon,
                 *self._head_shape,
+                max(len(hidden) - wanted - begin, 0),
                 workspace,
                 hidden[begin:end],
             )

@@ -41,21 +41,33 @@ def _between(
     vectors: Any,
     mixed: Any,
     activated: Any,
+    stored_only: int,
     begin: int,
     end: int,
 ) -> None:
     """Between a layer's products, for the heads from `begin` to `end` and their share of the MLP.
 
     Arguments are as in `rotate_and_store` and `attend`. `activated` [rows, d_ff] takes the MLP's
-    activations.
+    activations. The keys and values of the first `stored_only` rows are stored, and no more.
     """
     heads, rows, d_ff = storage.shape[0] // 2, slots.shape[0], activated.shape[1]
     d_model = heads * storage.shape[3]
     for head in range(begin, end):
         rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
-    attend(fused, storage, tables, slots, positions, lanes, vectors, mixed, begin, end)
+    attend(
+        fused[stored_only:],
+        storage,
+        tables,
+        slots[stored_only:],
+        positions[stored_only:],
+        lanes,
+        vectors,
+        mixed[stored_only:],
+        begin,
+        end,
+    )
     left, right = begin * d_ff // heads, end * d_ff // heads
-    for row in range(rows):
+    for row in range(stored_only, rows):
         entering = fused[row, 3 * d_model + left : 3 * d_model + right]
         leaving = activated[row, left:right]
         for i in range(right - left):
@@ -110,19 +122,26 @@ class Int8CpuModel(ForwardModel):
 
     def decode(self, cache: KVCache, rows: Rows) -> torch.Tensor:
         tokens = torch.as_tensor(rows.token_ids), np.array(rows.slots), np.array(rows.positions)
-        return self._run_layers(cache, *tokens)
+        return self._run_layers(cache, *tokens, len(rows.positions))
 
     def prefill(self, cache: KVCache, chunk: Chunk) -> torch.Tensor:
         positions = np.arange(chunk.start, chunk.start + len(chunk.token_ids))
         slots = np.full_like(positions, chunk.slot)
-        return self._run_layers(cache, torch.tensor(chunk.token_ids), slots, positions)
+        token_ids = torch.tensor(chunk.token_ids)
+        return self._run_layers(cache, token_ids, slots, positions, chunk.wanted)
 
     def _run_layers(
-        self, cache: KVCache, token_ids: torch.Tensor, slots: np.ndarray, positions: np.ndarray
+        self,
+        cache: KVCache,
+        token_ids: torch.Tensor,
+        slots: np.ndarray,
+        positions: np.ndarray,
+        wanted: int,
     ) -> torch.Tensor:
-        """fp32 hidden states [tokens, d_model] before the last norm.
+        """fp32 hidden states [wanted, d_model] of the last tokens, before the last norm.
 
-        Tokens of one slot are in the order of their positions.
+        Tokens of one slot are in the order of their positions. Of the others, the last layer
+        computes the keys and values only.
         """
         hidden = F.embedding(token_ids, self._embedding).float()
         rows = hidden.numpy()
@@ -132,14 +151,18 @@ class Int8CpuModel(ForwardModel):
         mixed = np.empty_like(rows)
         fused = np.empty((len(rows), self._widths[0]), np.float32)
         activated = np.empty((len(rows), self._widths[1]), np.float32)
+        keys_and_values = range(self.shape.d_model, 3 * self.shape.d_model)
         for number, (norm, first, attention, mlp) in enumerate(self._layers):
-            multiply_into(fused, self._threads, (self._normed(rows, norm), first))
-            self._threads.run(
-                _between, heads, _PART_HEADS, fused, stored[number], *at, mixed, activated
-            )
-            both = (mixed, attention), (activated, mlp)
-            multiply_into(rows, self._threads, *both, is_added=True)
-        return hidden
+            unwanted = len(rows) - wanted if number == len(self._layers) - 1 else 0
+            normed = self._normed(rows, norm)
+            some, others = normed[:unwanted], normed[unwanted:]
+            multiply_into(fused[:unwanted], self._threads, (some, first), outputs=keys_and_values)
+            multiply_into(fused[unwanted:], self._threads, (others, first))
+            to = mixed, activated, unwanted
+            self._threads.run(_between, heads, _PART_HEADS, fused, stored[number], *at, *to)
+            both = (mixed[unwanted:], attention), (activated[unwanted:], mlp)
+            multiply_into(rows[unwanted:], self._threads, *both, is_added=True)
+        return hidden[len(rows) - wanted :]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         halves = np.empty((len(hidden), self._head.outputs), np.float32)

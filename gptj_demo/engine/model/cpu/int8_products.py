@@ -291,14 +291,27 @@ def _filled(outputs: int) -> int:
 
 
 def multiply_into(
-    out: np.ndarray, threads: Threads, *products: tuple[np.ndarray, Matrix], is_added: bool = False
+    out: np.ndarray,
+    threads: Threads,
+    *products: tuple[np.ndarray, Matrix],
+    is_added: bool = False,
+    outputs: range | None = None,
 ) -> None:
-    """out = the sum of x @ matrix, and of `out` if `is_added`.
+    """out = the sum of x @ matrix, and of `out` if `is_added`; nothing where there are no rows.
 
-    Each x is [rows, width], `out` [rows, outputs], fp32.
+    Each x is [rows, width], `out` [rows, outputs], fp32. Where only some `outputs` are needed, some
+    around them may be computed too.
     """
+    if not len(out):
+        return
     operands = tuple(
         (*Codes.of(x, matrix.width, threads), matrix.weight, matrix.scale, matrix.bias)
         for x, matrix in products
     )
-    threads.run(multiply, out.shape[1], _PART_OUTPUTS // len(products), operands, is_added, out)
+    needed = outputs or range(out.shape[1])
+    first = needed.start // (_PANELS * COLUMNS) * (_PANELS * COLUMNS)
+
+    def run(begin: int, end: int) -> None:
+        multiply(operands, is_added, out, first + begin, first + end)
+
+    threads.run(run, needed.stop - first, _PART_OUTPUTS // len(products))

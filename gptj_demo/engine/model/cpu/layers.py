@@ -16,18 +16,18 @@ from numba import njit
 
 from gptj_demo.engine.model.cpu.attention import attend
 from gptj_demo.engine.model.cpu.elementwise import gelu, layer_norm, rotate_and_store
-from gptj_demo.engine.model.cpu.vectors import MOST_ROWS, multiply_panel
+from gptj_demo.engine.model.cpu.vectors import MOST_ROWS, PANEL, multiply_panel
 
 TILE = 64
 """Rows that go through the model together: what they need in between stays in the cache."""
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
-def _multiply(x: Any, rows: int, weight: Any, bias: Any, out: Any) -> None:
-    """out[:rows] = x[:rows] @ weight + bias, as `multiply_panel` has them, panel by panel."""
-    for panel in range(weight.shape[0]):
-        for row in range(0, rows, MOST_ROWS):
-            multiply_panel(x, row, min(MOST_ROWS, rows - row), weight, panel, bias, out)
+def _multiply(x: Any, first: int, end: int, weight: Any, panels: Any, bias: Any, out: Any) -> None:
+    """Rows `first` to `end` of out = x @ weight + bias, and of that the panels (first, end)."""
+    for panel in range(panels[0], panels[1]):
+        for row in range(first, end, MOST_ROWS):
+            multiply_panel(x, row, min(MOST_ROWS, end - row), weight, panel, bias, out)
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -44,15 +44,20 @@ def enter_layer(
     cosines: Any,
     sines: Any,
     epsilon: float,
+    stored_only: int,
     normed: Any,
     fused: Any,
 ) -> None:
     """A layer's norm and first product of up to TILE rows of `hidden` [rows, d_model].
 
-    Queries, and what the MLP activates, are left in `fused`; keys and values are stored.
+    Queries, and what the MLP activates, are left in `fused`; keys and values are stored. The first
+    `stored_only` rows do not leave the layer, so only their keys and values are computed.
     """
+    rows, d_model, panels = hidden.shape[0], hidden.shape[1], weight.shape[0]
     layer_norm(hidden, norm_weight, norm_bias, epsilon, normed)
-    _multiply(normed, hidden.shape[0], weight, bias, fused)
+    keys_and_values = d_model // PANEL, (3 * d_model + PANEL - 1) // PANEL
+    _multiply(normed, 0, stored_only, weight, keys_and_values, bias, fused)
+    _multiply(normed, stored_only, rows, weight, (0, panels), bias, fused)
     for head in range(storage.shape[0] // 2):
         rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
 
@@ -82,7 +87,7 @@ def leave_layer(
         entering, activated = fused[row, 3 * d_model :], joined[row, d_model:]
         for i in range(activated.shape[0]):
             activated[i] = gelu(entering[i])
-    _multiply(joined, hidden.shape[0], weight, bias, added)
+    _multiply(joined, 0, hidden.shape[0], weight, (0, weight.shape[0]), bias, added)
     for row in range(hidden.shape[0]):
         for i in range(hidden.shape[1]):
             hidden[row, i] += added[row, i]
@@ -107,10 +112,14 @@ def run_layers(
     epsilon: float,
     lanes: Any,
     vectors: Any,
+    stored_only: int,
     workspace: Any,
     hidden: Any,
 ) -> None:
-    """All layers, for as many rows at a time as `workspace` has: see `CompiledModel`."""
+    """All layers, for as many rows at a time as `workspace` has: see `CompiledModel`.
+
+    The first `stored_only` rows do not leave the last layer: nobody reads their results.
+    """
     normed, fused, joined, added = workspace
     for begin in range(0, token_ids.shape[0], TILE):
         end = min(begin + TILE, token_ids.shape[0])
@@ -120,6 +129,8 @@ def run_layers(
             for i in range(embedded.shape[0]):
                 part[row, i] = embedded[i]
         for layer in range(weight_in.shape[0]):
+            is_last = layer == weight_in.shape[0] - 1
+            first = min(max(stored_only - begin, 0), end - begin) if is_last else 0
             enter_layer(
                 part,
                 own_slots,
@@ -133,20 +144,21 @@ def run_layers(
                 cosines,
                 sines,
                 epsilon,
+                first,
                 normed,
                 fused,
             )
             leave_layer(
-                part,
-                own_slots,
-                own_positions,
+                part[first:],
+                own_slots[first:],
+                own_positions[first:],
                 weight_out[layer],
                 bias_out[layer],
                 storage[layer],
                 tables,
                 lanes,
                 vectors,
-                fused,
+                fused[first:],
                 joined,
                 added,
             )
@@ -167,4 +179,4 @@ def compute_logits(
     for begin in range(0, hidden.shape[0], TILE):
         end = min(begin + TILE, hidden.shape[0])
         layer_norm(hidden[begin:end], norm_weight, norm_bias, epsilon, normed)
-        _multiply(normed, end - begin, weight, bias, out[begin:end])
+        _multiply(normed, 0, end - begin, weight, (0, weight.shape[0]), bias, out[begin:end])
