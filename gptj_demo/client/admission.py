@@ -1,22 +1,22 @@
 """Which requests may enter the queue, and whose turn it is. Pure: no lock, no loop, no process.
 
-The engine gets about as many completions as it has slots and tokens for (see `shares`); the others
-wait here, also those of a request that has started. Turns alternate between addresses, then between
-the visitors of an address: the next completion is of the oldest request of the visitor who takes
-the fewest slots, of the address that takes the fewest. One visitor gets at most seven of eight
-slots, so that other visitors find a free one; with `shares_by_address` this holds for an address
-too, however many visitors it names, and it gets half of the slots at most while another address is
-active: the rows of a step cost everybody time.
+The engine gets about as many completions as fit into its slots and tokens (see `shares`). The
+others wait here, even if their request has started. Turns alternate between addresses, then between
+the visitors of an address: the next turn goes to the address with the fewest taken slots, then to
+its visitor with the fewest, then to that visitor's oldest request. One visitor gets at most seven
+of eight slots, so that other visitors find a free one. With `shares_by_address`, the limit also
+applies to an address, however many visitors it names. An address then gets at most half of the
+slots while another address is active, because each row makes a step slower for everybody.
 
-Once a request is next, it stays next, so small requests cannot delay a large one for ever.
-If its completion reserves more tokens than are free, it waits for them in the engine, which begins
+Once a request is next, it stays next, so small requests cannot delay a large one for ever. If its
+completion reserves more tokens than are free, it waits for them in the engine, which begins
 completions in the order of their arrival. If it reserves more than its visitor's share, the
 visitor's other requests wait too.
 
 When an engine ends, its requests are suspended, and the next engine gets them first. A request is a
-suspect if two engines in a row ended before they had generated a token for it: it may be what ends
-them. The next engine gets suspects first, each alone until it has a token. So a request that ends
-every engine is found and harms no other, and a request that was only near is never taken for it.
+suspect if two engines in a row ended before they had generated a token for it: it may be the cause.
+The next engine gets suspects first, each alone until it has a token. So a request that ends every
+engine is found and harms no other request, and no other request is blamed for it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NOTHING = Reservation(0, 0)
 
 @dataclass(slots=True)
 class _Request:
-    """An open request; of its completions that have not ended, the engine has not got `unsent`."""
+    """An open request. The engine does not have `unsent` of its completions that have not ended."""
 
     visitor: Visitor | None
     unsent: int
@@ -56,7 +56,7 @@ class _Request:
         return self.unsent + self.in_engine
 
     def tokens_of(self, further: int) -> int:
-        """Tokens that so many of its completions reserve beside those that the engine has."""
+        """Tokens that `further` completions reserve in addition to those in the engine."""
         tokens = self.reserves.tokens
         return tokens(self.in_engine + further) - tokens(self.in_engine)
 
@@ -89,7 +89,7 @@ class Admission:
 
     @property
     def usage(self) -> Usage:
-        """What the requests that have started hold. What a suspended one held stays its own."""
+        """What the started requests hold. A suspended request keeps what it held."""
         slots, tokens = self.capacity.slots, self.capacity.max_tokens
         started = list(self._started())
         running = sum(completions for _, completions in started)
@@ -156,7 +156,7 @@ class Admission:
             self._places_changed = True
 
     def end_completion(self, request_id: int) -> bool:
-        """Note that one completion in the engine has ended; whether it was the request's last."""
+        """Note that a completion in the engine has ended; returns whether it was the last one."""
         self.start(request_id)
         one = self._requests[request_id]
         one.in_engine -= 1
@@ -167,7 +167,7 @@ class Admission:
         return not one.completions
 
     def drop_unsent(self, request_id: int) -> None:
-        """Forget the completions of a request that the engine has not got; it has others."""
+        """Forget a request's completions that the engine does not have; it has others of it."""
         self._requests[request_id].unsent = 0
         self._ready.discard(request_id)
 
@@ -201,14 +201,14 @@ class Admission:
         self._ready.update(had)
         self._suspended.update(had)
         if only is None:
-            # those that the engine had no completion of are not resumed, but depend on it too
+            # started requests without a completion there are not resumed, but need an engine too
             self._suspended.update(i for i, one in self._requests.items() if not one.is_waiting)
         self._submitted.difference_update(had)
         self._on_trial.difference_update(had)
         return had
 
     def suspended(self) -> list[int]:
-        """The requests that an ended engine had begun and that no other one has got yet."""
+        """The requests that an ended engine had begun and that no other engine has yet."""
         return sorted(self._suspended)
 
     def all(self) -> list[int]:
@@ -226,7 +226,7 @@ class Admission:
         self._requests[request_id].is_suspect = True
 
     def clear(self, request_id: int) -> bool:
-        """Note that an engine generated something for the request; whether it was a suspect."""
+        """Note that an engine generated something for it; returns whether it was a suspect."""
         if request_id not in self._on_trial:
             return False
         self._on_trial.remove(request_id)
@@ -236,10 +236,11 @@ class Admission:
     # ---- whose turn it is
 
     def next_turns(self) -> list[int]:
-        """The requests of the completions to submit now, in this order; they count as submitted.
+        """The request ids of the completions to submit now, in order; these count as submitted.
 
-        A request stands in the list once for each completion. The engine gets a few more than it
-        has slots and tokens for, so that neither is unused while the next one travels.
+        The list has the id of a request once for each completion. The engine gets a few more
+        completions than fit into its slots and tokens, so that none of these is unused while the
+        next completion is on its way.
         """
         if not self.is_open:
             return []
@@ -263,7 +264,7 @@ class Admission:
         return turns
 
     def _next(self, held: Held) -> int | None:
-        """The request whose turn it is; None if nobody may have more."""
+        """The request whose turn it is; None if no visitor may have more."""
         ready: Collection[int] = self._ready
         while ready:
             chosen = min(ready, key=lambda i: self._turn(i, held))
@@ -275,7 +276,7 @@ class Admission:
         return None
 
     def _turn(self, request_id: int, held: Held) -> tuple[Any, ...]:
-        """What orders requests: suspects, those of an ended engine, then by taken slots, age."""
+        """The sort key: suspects, then requests of an ended engine, then by taken slots and age."""
         one = self._requests[request_id]
         is_new = request_id not in self._suspended
         return not one.is_suspect, is_new, held.of(one.visitor), request_id

@@ -14,7 +14,7 @@ milliseconds."""
 
 EVENT_BYTES = 300
 ALTERNATIVE_BYTES = 150
-"""What an event and an alternative take as Python objects."""
+"""Bytes that an event and an alternative take as Python objects."""
 
 
 class Backlog:

@@ -133,7 +133,7 @@ class Dispatcher:
             if self._admission.is_submitted(stream.request_id):
                 progress = self._progress[stream.request_id]
                 progress.cancelled = True
-                self._send_cancel(stream)  # the engine sends the last events of its own
+                self._send_cancel(stream)  # the engine sends the last events of those that it has
                 unsent = progress.drop_unsent()
                 self._admission.drop_unsent(stream.request_id)
                 ended = _ends(stream, progress, unsent, "cancelled", why)
@@ -166,7 +166,7 @@ class Dispatcher:
         self._send(Cancel(stream.request_id), stream.request.visitor)
 
     def _end(self, request_id: int, reason: FinishReason, why: Message) -> list[Delivery]:
-        """Forget a request; its last events, which no engine will send. With the lock held."""
+        """Forget a request; returns its last events, which no engine sends. With the lock held."""
         stream = self._streams.pop(request_id, None)
         if stream is None:
             return []
@@ -231,11 +231,11 @@ class Dispatcher:
     def suspend(
         self, why: Message, only: Iterable[int] | None = None, *, is_shared: bool = True
     ) -> None:
-        """The engine has ended, and `why`: its requests wait for the next one.
+        """Suspend the requests of an engine that has ended: they wait for the next one.
 
-        `only` are the requests of the engine that ended, if there are others; `is_shared` says
-        whether visitors shared it. A request that was cancelled ends. One that got nothing from the
-        last engines ends with an error.
+        `why` says how the engine ended. `only` are its requests, if there are other engines;
+        `is_shared` says whether visitors shared it. A cancelled request ends. A request that got no
+        token from the last engines ends with an error.
         """
         deliveries: list[Delivery] = []
         with self._lock:

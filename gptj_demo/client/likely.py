@@ -1,9 +1,9 @@
 """The most probable continuations of a prompt, as a tree of tokens.
 
-The tree has the most probable of all continuations, of whatever length: a continuation is never
-more probable than its beginning, so the best of those whose beginnings are known is always the next
-one. The engine expands up to 32 of them in a step, the next one and those that are likely to follow
-it; each step is a request of the visitor, so other visitors get their turns between two steps.
+The tree holds the most probable continuations of any length. A continuation is never more probable
+than its beginning, so the most probable of the known continuations is always the next node. In one
+step the engine expands up to 32 continuations: the next one and those that are likely to follow it.
+Each step is a request of the visitor, so other visitors get their turns between two steps.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One token of the tree, and with its parents the continuation that it ends.
+    """One token of the tree; the path from the root to it is a continuation.
 
     `logprob` is the token's log-probability after its parent, `total` that of the whole
     continuation. `ends` says that the token ends a text. The root has no token.
@@ -93,7 +93,7 @@ class Node:
 
 @dataclass(slots=True)
 class LikelyTree:
-    """Grows the tree: expand what `batch` returns, give the answers to `add`, and `take`.
+    """Grows the tree: expand the nodes of `batch`, pass the answers to `add`, then call `take`.
 
     `ends` are tokens that end a text. Independent of the engine.
     """
@@ -145,7 +145,7 @@ class LikelyTree:
                 heapq.heappop(self._best)
 
     def take(self) -> list[Node]:
-        """The nodes that are certain to be the next ones of the tree; they enter it."""
+        """Move the nodes that are certain to come next into the tree; returns them."""
         new = []
         while self._known and not self._newest_is_open and len(self.taken) < self.limits.nodes:
             _, _, node = heapq.heappop(self._known)
@@ -168,7 +168,7 @@ class LikelyTree:
 
 
 def covered(nodes: Sequence[Node]) -> list[float]:
-    """For 1, 2, 3 tokens, and so on: the probability of all continuations that the tree has.
+    """The total probability of the tree's continuations of 1 token, of 2 tokens, and so on.
 
     A continuation that ended earlier counts as one of each later length.
     """
@@ -182,7 +182,7 @@ def covered(nodes: Sequence[Node]) -> list[float]:
 
 
 def controls_of_a_tree(params: SamplingParams) -> SamplingParams:
-    """The controls without those that a tree cannot follow."""
+    """The controls, with those switched off that a tree does not support."""
     off = {
         one.name: one.default if one.off is None else one.off
         for one in CONTROLS
@@ -194,7 +194,7 @@ def controls_of_a_tree(params: SamplingParams) -> SamplingParams:
 def fit_prompt(
     worker: Worker, token_ids: Sequence[int], limits: Limits, truncate: str
 ) -> tuple[tuple[int, ...], Limits]:
-    """The prompt's tokens that are read, and limits of a tree that fits behind them.
+    """The prompt's tokens that are read, and limits of a tree that fits after them.
 
     Raises `RequestRefused`.
     """
@@ -222,8 +222,8 @@ async def grow(
     """The new nodes of the tree after each step, the most probable first.
 
     `token_ids` and `limits` fit (see `fit_prompt`). Without `params` the probabilities are the
-    model's own, with them those that the controls leave. Yields an empty list after half a second
-    without an answer. Raises `RequestRefused`, also if the engine failed.
+    model's own; with `params` they are those after the controls. Yields an empty list after half a
+    second without an answer. Raises `RequestRefused`, also if the engine failed.
     """
     if worker.moderation is not None:
         raise RequestRefused("invalid", message("likely.filtered"))
@@ -254,7 +254,7 @@ async def grow(
 
 
 def described(vocabulary: Vocabulary, node: Node, before: bytes = b"") -> dict[str, Any]:
-    """A node of a tree as JSON for page and API; `before` is text that belongs to it as well.
+    """A node of a tree as JSON for page and API; `before` is put before its text.
 
     `text` is the whole continuation, without a token that ends it and without the bytes of a
     character that is not complete.

@@ -1,6 +1,6 @@
-"""Text that the model reads besides the visitor's: a memory before all of it, a note near its end.
+"""Text that the model reads besides the visitor's: a memory before it and a note near its end.
 
-A window that slides leaves out the beginning of the text, never the memory.
+A sliding window drops the beginning of the text, never the memory.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ MAX_MEMORY = 4000
 MAX_NOTE = 1000
 MAX_LINES = 20
 USUAL_LINES = 3
-"""Characters of memory and note, and how many lines above the end the note can stand."""
+"""Limits of memory and note in characters, and of the note's place in lines from the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is read besides a text. The note stands before the last `lines` lines of the text."""
+    """A memory and a note. The note is read before the last `lines` lines of the text."""
 
     text: str = ""
     note: str = ""
@@ -30,7 +30,7 @@ class Memory:
 
     @classmethod
     def read(cls, given: Any) -> Memory:
-        """A memory from untrusted data; what it cannot hold is left out."""
+        """A memory from untrusted data; values that are invalid or too long are dropped or cut."""
         given = given if isinstance(given, dict) else {}
         text, note, lines = given.get("text"), given.get("note"), given.get("lines")
         is_count = isinstance(lines, int) and not isinstance(lines, bool)
@@ -66,8 +66,8 @@ class Memory:
 class Remembered:
     """A prompt with its memory as token ids.
 
-    `dropped` of the tokens of text and note were left out; they end at `end`, a position in the
-    text in characters.
+    `dropped` tokens of text and note were left out. `end` is where they end: a position in the
+    text, in characters.
     """
 
     token_ids: tuple[int, ...]
@@ -80,8 +80,8 @@ async def remember(
 ) -> Remembered:
     """The tokens that are read for a text; raises `RequestRefused`.
 
-    If it `leaves_out` the beginning of a text that is too long, that of the text goes, not the
-    memory, which can take up to half of what is read.
+    With `leaves_out`, the beginning of a text that is too long is dropped, but not the memory,
+    which can take up to half of the tokens that are read.
     """
     before = tuple(await encode(memory.before, ready)) if memory.before else ()
     body = memory.with_note(text)

@@ -1,4 +1,4 @@
-"""What a request has sent to its engine and received, so that another engine can go on.
+"""Records what a request has sent to its engine and received, so that another engine can continue.
 
 The random numbers of a token depend on the seed and the position alone, and the controls on the
 tokens so far. So the tokens are all that the next engine needs; the text is the one that the first
@@ -23,7 +23,7 @@ from gptj_demo.protocol import (
 )
 
 MOST_DEATHS = 3
-"""Engines that may end one after another without a new token of a request before it is given up."""
+"""How many engines may end in a row without a new token for a request before it is given up."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class _Completion:
 
     @classmethod
     def of(cls, written: Written) -> _Completion:
-        """A completion that begins with what is written."""
+        """A completion that begins with `written`."""
         return cls(list(written.token_ids), list(written.sampled_logprobs))
 
     def written(self) -> Written:
@@ -74,7 +74,7 @@ class Progress:
         return self._started is not None
 
     def add(self, event: EngineEvent, now: float) -> EngineEvent | None:
-        """Take note of an event, at `now` in seconds; returns what the stream is to have of it."""
+        """Record an event, at `now` in seconds; returns the event for the stream, or None."""
         match event:
             case TokenEvent(index=index, logprobs=logprobs):
                 self.deaths = 0
@@ -86,7 +86,7 @@ class Progress:
                 completion.sum_logprob = (completion.sum_logprob or 0.0) + logprobs.logprob
                 if logprobs.sampled_logprob is not None:
                     completion.sampled_logprobs.append(logprobs.sampled_logprob)
-                # some controls need them for a resumption, where the caller wants none
+                # some controls need them for a resumption, even if the caller wants none
                 wanted = self._submit.params.logprobs is not None
                 return event if wanted else event._replace(logprobs=None)
             case Started():
@@ -121,6 +121,6 @@ class Progress:
         return replace(self._submit, resumption=Resumption(written, elapsed, self._is_scored))
 
     def drop_unsent(self) -> list[int]:
-        """The completions that no engine has, which never will get one."""
+        """Drop the completions that no engine has; returns their indexes."""
         dropped, self._unsent = self._unsent, []
         return dropped

@@ -22,8 +22,8 @@ TOKENIZE_IN_THREAD_FROM = 20_000  # characters; shorter texts take less than a t
 class Ready:
     """Properties of the model, known once its tokenizer is loaded.
 
-    `context_length` limits the tokens of prompt and completion together, but for the one token
-    after a prompt of that length; `model` is None until the weights have been loaded once.
+    `context_length` limits the tokens of prompt and completion together. One more token can follow
+    a prompt of that length. `model` is None until the weights have been loaded once.
     """
 
     vocabulary: Vocabulary
@@ -94,7 +94,7 @@ async def build_submit(
 
 
 def check_served(request: GenerationRequest, served: Served) -> None:
-    """Raise `RequestRefused` for what the server that computes the model does not have."""
+    """Raise `RequestRefused` if the request needs what the server of the model does not have."""
     if request.expansion is not None:
         raise RequestRefused("invalid", message("refused.no_tree", server=served.server))
     control = served.missing(request.params)

@@ -10,9 +10,9 @@ RESTART_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, by failures since 
 class Restarts:
     """The policy for one worker's engines; `failures` counts them since the last that was ready.
 
-    An engine that was ready once is always started again. Until then a failure may be a fault of
-    the model's files or of the settings, which another start would repeat, so the second end of the
-    same kind is final.
+    Once an engine has been ready, engines are always started again. Before that, a failure may be a
+    fault of the model's files or of the settings, which another start would repeat, so the second
+    end of the same kind is final.
     """
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ class ContinuationScore:
 
     @property
     def mean_logprob(self) -> float:
-        """A token."""
+        """The mean per token."""
         return self.sum_logprob / len(self.logprobs)
 
     @property
@@ -198,9 +198,9 @@ async def score_continuations(
 ) -> AsyncGenerator[tuple[int, ContinuationScore] | None, None]:
     """The continuation's score after each prompt, with the prompt's index, as they arrive.
 
-    The engine reads the prompts together. `continues` is that of their requests. Yields None after
-    half a second without a score. Raises `RequestRefused`, and `InvalidControl` for `truncate` or
-    `alternatives`.
+    The engine reads the prompts together. `continues` says that the first request continues one
+    that has begun. Yields None after half a second without a score. Raises `RequestRefused`, and
+    `InvalidControl` for `truncate` or `alternatives`.
     """
     controls = {"max_new_tokens": 0, "echo": True, "logprobs": alternatives, "truncate": truncate}
     params = make_params(controls)

@@ -1,9 +1,8 @@
-"""What the engine can hold, what it holds and for whom. Pure.
+"""Counts what the engine can hold, and what it holds for each visitor. Pure.
 
-An engine has slots and a KV cache, and either can be what is scarce. Both are counted in slots, by
-one rule: completions take a slot each, or as many slots as their tokens are worth together if that
-is more. A slot is worth its part of the cache. So where each slot has a whole context, completions
-are all that counts.
+An engine can run out of slots or of tokens in the KV cache. One rule counts both in slots:
+completions take one slot each or, if that is more, as many slots as their share of the cache
+amounts to. So if each slot has a whole context, only the number of completions counts.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from gptj_demo.pages import Reservation
 from gptj_demo.protocol import Submit, Visitor
 
 ACTIVE_SECONDS = 60.0
-"""An address is active for so long after its last request began or ended: a person reads and
-writes between two requests."""
+"""How long an address is active after its last request began or ended. A person reads and writes
+between two requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +120,14 @@ class Shares:
         self._seen: dict[str, float] = {}  # when each address was active, oldest first
 
     def note(self, visitor: Visitor | None) -> None:
-        """The visitor's address is active now."""
+        """Note that the visitor's address is active now."""
         if visitor is not None:
             self._seen.pop(visitor.address, None)
             self._seen[visitor.address] = self._clock()
         self._forget_inactive()
 
     def are_one(self, visitor: Visitor | None, other: Visitor | None) -> bool:
-        """Whether both share what one of them gets; the process itself has no limit."""
+        """Whether both have one share together; the process itself (None) has no limit."""
         if visitor is None or other is None:
             return False
         if self._is_by_address:
@@ -136,7 +135,7 @@ class Shares:
         return visitor.name == other.name
 
     def allow(self, visitor: Visitor | None, tokens: int, held: Held) -> bool:
-        """Whether a completion more, of so many tokens, is within the share, or the only one."""
+        """Whether one more completion, of so many tokens, is within the share, or the only one."""
         if visitor is None:
             return True
         part = held.address(visitor) if self._is_by_address else held.visitor(visitor)

@@ -25,7 +25,7 @@ from gptj_demo.texts import message
 
 
 class Port(Protocol):
-    """What a stream needs of the worker."""
+    """The interface of the worker for streams."""
 
     def register(self, stream: Stream) -> None:
         """Enter the queue; the first event comes before this returns. Raises `RequestRefused`."""

@@ -7,12 +7,13 @@ from gptj_demo.protocol import EngineStatus, Heartbeat
 SILENCE = 60.0
 """Seconds without any message after which an engine that was ready counts as hung."""
 SILENCE_WHILE_LOADING = 600.0
-"""Before that, since reading large files and compiling can hold up the thread that reports.
+"""The limit before that: reading large files and compiling can block the thread that reports.
 
-Once an engine has been ready, the next one may be silent for `TIMES_THE_LONGEST` the longest
-silence while that one loaded, and for `SILENCE` at least."""
+Once an engine has been ready, the limit for the next one is `TIMES_THE_LONGEST` times the longest
+silence while that engine loaded, but at least `SILENCE`.
+"""
 STEP = 300.0
-"""Seconds that a step may take, or `TIMES_THE_LONGEST` the longest step so far if that is more."""
+"""Seconds that a step may take, or `TIMES_THE_LONGEST` times the longest step if that is more."""
 TIMES_THE_LONGEST = 20.0
 
 
@@ -30,7 +31,7 @@ class Watch:
         )
         self._longest_loading = 0.0  # silence so far
         self._longest_step = 0.0
-        self._step = 0.0  # what the present step has taken, at the last heartbeat
+        self._step = 0.0  # seconds that the present step had taken at the last heartbeat
 
     def note(self, message: object, now: float) -> None:
         """Take note of a message from the engine."""
@@ -49,7 +50,7 @@ class Watch:
             self._step = step
 
     def hung_for(self, now: float) -> float | None:
-        """Seconds for which the engine has done nothing, if they are too many."""
+        """Seconds for which the engine has done nothing; None while it does not count as hung."""
         silence = now - self._last
         if silence > (SILENCE if self.is_ready else self._while_loading):
             return silence

@@ -46,9 +46,9 @@ logger = logging.getLogger(__name__)
 
 DRAIN_POLL_SECONDS = 0.05
 DRAIN_IDLE_POLLS = 4
-"""Looks in a row that must find nothing open: between two parts of a request there is a gap."""
+"""Polls in a row that must find no open request: there is a gap between two parts of a request."""
 MOST_FAILURES = 3
-"""Engines that may end before they are ready until the streams that wait for one end."""
+"""How many engines may end before they are ready until the streams that wait for one are ended."""
 
 
 class Worker:
@@ -184,7 +184,7 @@ class Worker:
 
     @property
     def tokens_reserved(self) -> int:
-        """Tokens of the KV cache that they reserve."""
+        """Tokens of the KV cache that the started requests reserve."""
         return self._dispatcher.usage.reserved
 
     @property
@@ -216,10 +216,10 @@ class Worker:
             self._ended.set()
 
     def _run_engine(self) -> float:
-        """One life of the engine; returns the seconds until the next."""
+        """Run the engine until it ends; returns the seconds until the next start."""
         watch = self._watch = Watch(time.monotonic(), self._watch)
         hung: Message | None = None
-        is_planned = False  # whether the engine ends to be started again
+        is_planned = False  # whether the engine is ended only to be restarted
         try:
             self._backend.start()
             if self._stopping.is_set():  # `stop` may have run before this engine was set

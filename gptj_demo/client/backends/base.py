@@ -1,4 +1,4 @@
-"""What the worker needs of a way to run engines."""
+"""The interface between the worker and a way to run engines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gptj_demo.returned import Lapsed, Lost
 from gptj_demo.texts import Message
 
 EXIT_SECONDS = 1.0
-"""What `wait` gives an engine to end by itself; it has nothing to save."""
+"""How long `wait` lets an engine end by itself; it has nothing to save."""
 
 
 EngineMessage = (
@@ -32,9 +32,9 @@ EngineMessage = (
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """What a visitor holds of a GPU that is lent for seconds at a time.
+    """A visitor's lease of a GPU that is lent for seconds at a time.
 
-    `seconds_left` of the lease are left while it is awake.
+    `seconds_left` is what is left of the lease while it is awake.
     """
 
     state: Literal["asleep", "waking", "awake"]
@@ -43,8 +43,11 @@ class LeaseState:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether an engine is there: its process id, None where it has none here or has ended, and
-    how many engines are ready where there can be several."""
+    """Whether an engine is running.
+
+    `process_id` is None if the engine has ended or has no process on this machine. `engines` is the
+    number of ready engines, None unless there can be several.
+    """
 
     process_id: int | None
     engines: int | None = None
@@ -72,8 +75,8 @@ class Backend(Protocol):
         """
 
     def events(self) -> Generator[EngineMessage | None, None, None]:
-        """What the engine sends, until nothing more can come from it; None after about a second
-        without anything."""
+        """The engine's messages, until it can send no more; yields None after about a second
+        without one."""
 
     def wait(self) -> Message:
         """Wait until the engine has ended, and end it if it does not; returns how it ended."""
@@ -82,10 +85,10 @@ class Backend(Protocol):
         """Whether an engine is there."""
 
     def lease(self, visitor: Visitor | None) -> LeaseState | None:
-        """What the visitor holds of a lent GPU; None where the engine is always there."""
+        """The visitor's lease of a GPU; None for a backend whose engine always runs."""
 
     def stop(self) -> None:
         """Have the engine end; returns at once, and `events` ends soon."""
 
     def kill(self) -> None:
-        """End an engine that does nothing any more, without its help; `events` ends soon."""
+        """Kill an engine that hangs; `events` ends soon."""

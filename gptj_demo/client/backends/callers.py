@@ -1,4 +1,4 @@
-"""Takes the calls of hosts and their engines, and brings the two calls of an engine together."""
+"""Accepts the connections of hosts and their engines, and pairs the two that belong together."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 KEY_BYTES = 32
 MOST_HOSTS = 64
-"""Hosts that have called and whose engines have not."""
+"""The most hosts that may be connected while their engines are not."""
 
 Serve = Callable[[int, str, Connection, Connection], None]
-"""Serves an engine until it ends: its number, its machine, the host's connection, its own."""
+"""Serves an engine until it ends; takes its number, its machine, its host's connection, its own."""
 
 
 class Callers:
@@ -39,7 +39,7 @@ class Callers:
         self._is_stopped = False
 
     def listen(self, host: str) -> Offer:
-        """Listen on the address; what hosts need for their calls."""
+        """Listen on the address; returns what hosts need to connect."""
         listener = socket.create_server((host, 0))
         with self._lock:
             if self._is_stopped:
@@ -52,7 +52,7 @@ class Callers:
         return Offer(host, listener.getsockname()[1], self._key, code_version())
 
     def stop(self) -> None:
-        """Take no more calls."""
+        """Accept no more connections."""
         with self._lock:
             self._is_stopped = True
             while self._hosts:
@@ -70,7 +70,7 @@ class Callers:
                 ).start()
 
     def _meet(self, calling: socket.socket) -> None:
-        """Take one call; that of an engine for as long as it lives."""
+        """Handle one connection; an engine's connection is served until the engine ends."""
         try:
             connection, first = answer(calling, self._key)
         except (OSError, EOFError, AuthenticationError) as error:

@@ -1,11 +1,11 @@
 """How an engine on another machine connects to the web process, at both ends.
 
-Its host there calls twice over TCP, each time proving that it has the key: first for itself
-(`Hello`, answered by `Welcome` or a sentence), then for the engine, whose process inherits the
-second connection, so that the messages pass nobody else. On the first one the web process says
-that the engine is ready (`READY`), and the host says how it ended (an exit code). The web process
-ends the engine by closing the first connection. Nothing is encrypted: the network between them must
-be trusted, as that of a Ray cluster is.
+The engine's host connects twice over TCP and proves each time that it has the key. On the first
+connection it sends `Hello` and gets `Welcome` or an error message. Later the web process sends
+`READY` on it when the engine is ready, and the host sends the engine's exit code. The web process
+ends the engine by closing the first connection. The engine's process inherits the second
+connection, so its messages pass through no other process. Nothing is encrypted: the network must be
+trusted, like that of a Ray cluster.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 
 CALL_SECONDS = 10
-"""For each message of a call."""
+"""The time limit for each message of the handshake."""
 READY = "ready"
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
-"""A machine that is gone is noticed after 30 seconds, where the system has these options."""
+"""The loss of a machine is noticed after 30 seconds, where the system has these options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A host calls: the name of its machine, and the version of its code."""
+    """The first message of a host: the name of its machine and the version of its code."""
 
     node: str
     code: str
@@ -45,13 +45,13 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The number with which the host's engine calls."""
+    """The answer to `Hello`: the number that the host's engine sends when it connects."""
 
     number: int
 
 
 def call(offer: Offer, first: object) -> Connection:
-    """Call the web process, and say `first`; raises `OSError` or `AuthenticationError`."""
+    """Connect to the web process and send `first`; raises `OSError` or `AuthenticationError`."""
     connection = Client((offer.host, offer.port), authkey=offer.key)
     _configure(connection)
     connection.send(first)
@@ -59,12 +59,12 @@ def call(offer: Offer, first: object) -> Connection:
 
 
 def answer(calling: socket.socket, key: bytes) -> tuple[Connection, object]:
-    """The connection of a caller that has the key, and what it said first; raises `OSError`,
+    """Check a caller's key; returns its connection and its first message. Raises `OSError`,
     `EOFError` or `AuthenticationError`."""
     connection = Connection(calling.detach())
     try:
         _configure(connection)
-        _limit(connection, CALL_SECONDS)  # a caller that says nothing holds no thread
+        _limit(connection, CALL_SECONDS)  # a silent caller must not block the thread
         deliver_challenge(connection, key)
         answer_challenge(connection, key)
         first = connection.recv()
@@ -76,7 +76,7 @@ def answer(calling: socket.socket, key: bytes) -> tuple[Connection, object]:
 
 
 def hang_up(connection: Connection) -> None:
-    """End a connection at once, also where another process or thread uses it."""
+    """End a connection at once, even if another process or thread uses it."""
     with (
         contextlib.suppress(OSError),
         socket.socket(fileno=os.dup(connection.fileno())) as ours,

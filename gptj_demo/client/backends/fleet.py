@@ -1,8 +1,8 @@
 """Runs several engines, which connect over TCP from wherever a placement starts them.
 
-An engine that ends hands its requests back as `Lapsed`, so they go on in another one. A life of
-this backend lasts as long as one of its engines is ready: when the last one ends, the worker
-suspends all requests and starts the next life, which engines that are loading then belong to.
+When an engine ends, its requests are reported as `Lapsed` and continue in another engine. A life of
+this backend lasts as long as one of its engines is ready. When the last one ends, the worker
+suspends all requests and starts the next life. Engines that are still loading then belong to it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from gptj_demo.texts import Message, first_line, message
 logger = logging.getLogger(__name__)
 
 EXIT_CODE_SECONDS = 0.5
-"""How long a host may take to say how its engine ended."""
+"""How long to wait for a host to send its engine's exit code."""
 
 _END = object()
 
@@ -59,14 +59,13 @@ class Placement(Protocol):
     """Starts hosts of engines (`host.Host`) on machines."""
 
     def connect(self) -> str:
-        """Reach the machines; returns the address of this one that they can call. Raises what
-        went wrong."""
+        """Connect to the machines; returns the address of this one for them. Raises any error."""
 
     def place(self, offer: Offer, engines: int) -> None:
-        """Start so many hosts, with this offer; returns at once."""
+        """Start `engines` hosts with this offer; returns at once."""
 
     def scale(self, engines: int) -> None:
-        """Have so many hosts; returns at once."""
+        """Change the number of hosts to `engines`; returns at once."""
 
     def stop(self) -> None:
         """End all hosts."""
@@ -74,19 +73,19 @@ class Placement(Protocol):
 
 @dataclass(slots=True)
 class _Engine:
-    """An engine that is connected; `control` goes to its host."""
+    """A connected engine; `control` is the connection to its host."""
 
     number: int
     node: str
     control: Connection
     connection: Connection
     outbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
-    """A thread of its own sends it: a full buffer of a hung engine holds up nobody else."""
+    """A separate thread sends it, so the full buffer of a hung engine blocks no other engine."""
     tokenizer: TokenizerReady | None = None
     model: ModelInfo | None = None  # once it is ready
-    how: Message | None = None  # it ended, where that is known here
+    how: Message | None = None  # how it ended, if that is known here
     is_dismissed: bool = False
-    """It is not to be used, for a reason that is not its end."""
+    """Whether the fleet does not want to use it. Its end is then no error."""
 
 
 class FleetBackend:
@@ -102,10 +101,10 @@ class FleetBackend:
         self._engines: dict[int, _Engine] = {}
         self._router = Router()
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._is_open = False  # within a life
-        self._was_ready = False  # an engine, in this life
-        self._how = message("exit.not_started")  # the last engine ended
-        self._compiled_on: set[str] = set()  # machines whose engines were started again for it
+        self._is_open = False  # whether a life is running
+        self._was_ready = False  # whether an engine was, in this life
+        self._how = message("exit.not_started")  # of the last engine that ended
+        self._compiled_on: set[str] = set()  # machines whose engines were restarted after compiling
         self._stops = threading.Thread(target=placement.stop, name="placement")
 
     # ---- see `base.Backend`
@@ -142,7 +141,7 @@ class FleetBackend:
             if received is _END:
                 return
             if received is None and self._engines:
-                received = Heartbeat(None)  # each engine is watched here
+                received = Heartbeat(None)  # this class itself watches each engine
             yield received
             if (now := time.monotonic()) >= checked + POLL_SECONDS:
                 checked = now
@@ -175,7 +174,7 @@ class FleetBackend:
             self._stops.start()
 
     def kill(self) -> None:
-        """No engine has been there for too long: have them started anew."""
+        """Start all engines again, because none has been connected for too long."""
         with self._lock:
             self._end_life()
             offer, wanted = self._offer, self._scaling.wanted
@@ -185,7 +184,7 @@ class FleetBackend:
     # ---- engines
 
     def _begin(self) -> None:
-        """Reach the machines and have engines started; in a thread of its own."""
+        """Connect to the machines and start the engines; runs in a thread of its own."""
         try:
             self._offer = self._callers.listen(self._placement.connect())
             self._placement.place(self._offer, self._scaling.wanted)
@@ -194,7 +193,7 @@ class FleetBackend:
             self._refuse(first_line(error))
 
     def _serve(self, number: int, node: str, control: Connection, connection: Connection) -> None:
-        """Serve one engine for as long as it lives; in a thread of its own."""
+        """Serve one engine until it ends; runs in a thread of its own."""
         engine = _Engine(number, node, control, connection)
         engine.outbox.put(self._settings)
         with self._lock:
@@ -209,11 +208,11 @@ class FleetBackend:
             logger.error("a message cannot be read: %s", type(error).__name__)
         hang_up(connection)
         engine.outbox.put(_END)
-        writer.join()  # before the connection's number can be another one's
+        writer.join()  # before the file descriptor can be reused
         self._end(engine)
 
     def _read(self, engine: _Engine) -> None:
-        """Take an engine's messages until it ends, hangs or is not wanted."""
+        """Read an engine's messages until it ends, hangs or is dismissed."""
         watch = Watch(time.monotonic())
         with contextlib.suppress(EOFError, OSError):
             while engine.how is None and not engine.is_dismissed:
@@ -254,7 +253,7 @@ class FleetBackend:
                         self._refuse(why)
 
     def _on_ready(self, engine: _Engine, model: ModelInfo) -> None:
-        """Use an engine from now on, if it writes what the others do; with the lock held."""
+        """Use an engine if it writes the same text as the others; with the lock held."""
         others = (one for one in self._engines.values() if one.model is not None)
         other = next(others, None)
         if other is not None and not (
@@ -296,7 +295,7 @@ class FleetBackend:
         self._put(EngineStatus("ready", model.why, model=model))
 
     def _end(self, engine: _Engine) -> None:
-        """Let go of an engine; its requests go on in others, or wait for the next life."""
+        """Remove an engine; its requests continue in others, or wait for the next life."""
         how = engine.how or _exit_of(engine)
         with self._lock:
             del self._engines[engine.number]
@@ -327,7 +326,7 @@ class FleetBackend:
         self._messages.put(received)
 
     def _check(self, now: float) -> None:
-        """See to the number of engines, once a second."""
+        """Adjust the number of engines, once a second."""
         with self._lock:
             ready = sum(engine.model is not None for engine in self._engines.values())
             slots = self._router.slots // ready if ready and self._is_open else 0
@@ -345,7 +344,7 @@ def _without_secrets(settings: Settings) -> Settings:
 
 
 def _write(engine: _Engine) -> None:
-    """Send what an engine is to get, until it has ended."""
+    """Send the messages of an engine's outbox until the engine has ended."""
     with contextlib.suppress(OSError):
         while (sent := engine.outbox.get()) is not _END:
             engine.connection.send(sent)

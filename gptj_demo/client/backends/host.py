@@ -1,7 +1,7 @@
 """Runs one engine on a machine of a cluster, and connects it to the web process.
 
-A Ray Serve deployment of `Host` is a fleet: Serve places its replicas on machines, starts another
-one where `check_health` fails, and ends those that are too many.
+A Ray Serve deployment of `Host` is a fleet: Serve places its replicas on machines, replaces those
+whose `check_health` fails, and ends surplus ones.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from gptj_demo.software import code_version
 logger = logging.getLogger(__name__)
 
 CALLING_SECONDS = 60.0
-"""For how long a web process that does not answer is called."""
+"""How long to retry while the web process does not answer."""
 
 
 class Host:
     """One engine, from its start until it or the web process ends.
 
-    Returns when the engine is ready, so that an update ends no old engine before; raises
-    `RuntimeError` if it ends before. `give_up` is called where the web process cannot be reached,
-    `leave` where the engine ends later.
+    The constructor returns when the engine is ready, so that an update does not end an old engine
+    too early. It raises `RuntimeError` if the engine ends before that. `give_up` is called if the
+    web process cannot be reached, `leave` if the engine ends later.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Host:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ready = threading.Event()
         self._ended: str | None = None
-        # The kernel ends an engine with the thread that started it, so that has its own.
+        # The kernel ends an engine with the thread that started it, so a separate thread starts it.
         threading.Thread(target=self._run, name="engine", daemon=True).start()
         self._is_ready.wait()
         self.check_health()
@@ -88,7 +88,7 @@ class Host:
         return code
 
     def _call(self) -> Connection:
-        """Call the web process, for a while if it does not answer; raises `OSError`."""
+        """Connect to the web process, retrying for `CALLING_SECONDS`; raises `OSError`."""
         hello = Hello(socket.gethostname(), code_version())
         end = time.monotonic() + CALLING_SECONDS
         while True:
@@ -102,7 +102,7 @@ class Host:
             time.sleep(1)
 
     def _obey(self, control: Connection) -> None:
-        """Read what the web process says; end the engine when it hangs up."""
+        """Read the messages of the web process; end the engine when it closes the connection."""
         with contextlib.suppress(EOFError, OSError):
             while control.recv() == READY:
                 self._is_ready.set()

@@ -1,8 +1,8 @@
-"""One lease of a GPU for each visitor that has something to ask, and the messages to and from it.
+"""One lease of a GPU for each visitor with open requests, and the messages to and from its engine.
 
-A lease is a call of a function that the lender charges to the visitor: it runs an engine in a
-process of its own until the visitor's requests are over, or the seconds that it was asked for. All
-requests of the visitor share it. The engine connects to a socket here, and names its lease.
+A lease is a function call that the lender charges to the visitor. It runs an engine in a process of
+its own until the visitor's requests have ended, or the requested seconds are over. All requests of
+the visitor share it. The engine connects to a socket here and sends the number of its lease.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ GATHER_SECONDS = 0.05
 comparison arrive together."""
 
 SHORTEST, LONGEST = 10, 60
-"""Seconds that a lease can have. Whoever asks for less waits less; a text that is not complete goes
-on in the next lease."""
+"""Limits of a lease, in seconds. A shorter lease is granted sooner; a text that is not complete at
+its end continues in the next lease."""
 
 LOAD_BYTES_PER_SECOND = 2e9
-"""At which the weights travel from the disk to the GPU, before the engine's seconds begin."""
+"""How fast the weights are read from the disk to the GPU, before the engine's seconds begin."""
 BUILD_SECONDS = 5.0
-"""What the engine takes to its first step."""
+"""How long the engine takes until its first step."""
 STEP_BYTES_PER_SECOND = 450e9
-"""At which a step reads the weights: half of what half an RTX Pro 6000 can."""
+"""How fast a step reads the weights: half the bandwidth of half an RTX Pro 6000."""
 SHORTEST_STEP = 1 / 60
 PREFILL_TOKENS_PER_SECOND = 2000
 
 NOTHING = message("lease.nothing")
 
 Lend = Callable[[Visitor | None, str, int, int], None]
-"""Runs a lease for a visitor: the address of the socket, the lease's number, its seconds. Returns
-when it has ended, raises what went wrong."""
+"""Runs a lease for a visitor. Takes the address of the socket, the lease's number and its seconds.
+Returns when the lease has ended; raises any error."""
 
 
 @dataclass(slots=True)
 class _Lease:
-    """The lease of a visitor, from the first request until its process has let go of the GPU."""
+    """The lease of a visitor, from the first request until its process has released the GPU."""
 
     number: int
     visitor: Visitor | None
@@ -114,7 +114,7 @@ class Leases:
                 self._withdraw(lease, sent.request_id)
 
     def state(self, visitor: Visitor | None) -> LeaseState:
-        """What the visitor holds at present."""
+        """The present state of the visitor's lease."""
         with self._lock:
             lease = self._by_visitor.get(None if visitor is None else visitor.name)
             if lease is None:
@@ -129,7 +129,7 @@ class Leases:
         with self._lock:
             for lease in self._by_number.values():
                 if lease.connection is not None:
-                    # a shut-down, as forked processes may have copies of the descriptor
+                    # closing is not enough: forked processes may have copies of the descriptor
                     with (
                         contextlib.suppress(OSError),
                         socket.socket(fileno=os.dup(lease.connection.fileno())) as ours,
@@ -139,7 +139,7 @@ class Leases:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _withdraw(self, lease: _Lease, request_id: int) -> None:
-        """End a request that no engine has got yet; with the lock held."""
+        """End a request that no engine has yet; with the lock held."""
         submits = [one for one in lease.unsent if one.request_id == request_id]
         if not submits:
             return  # an ending engine has it, and it will be sent again or end
@@ -155,7 +155,7 @@ class Leases:
         self._put(StepEvents(ends))
 
     def _run(self, lease: _Lease) -> None:
-        """One lease, in a thread of its own."""
+        """Run one lease; in a thread of its own."""
         self._stopping.wait(GATHER_SECONDS)
         with self._lock:
             lease.seconds = lease_seconds(lease.unsent, self._weight_bytes, self._slots)
@@ -195,7 +195,7 @@ class Leases:
             with self._lock:
                 lease = self._by_number.get(number)
                 if lease is None or not lease.left or self._stopping.is_set():
-                    connection.close()  # nobody wants anything any more
+                    connection.close()  # no request is open any more
                     continue
                 lease.connection = connection
                 lease.ends = time.monotonic() + lease.seconds

@@ -1,8 +1,9 @@
 """Runs the engine as a child process, over a socket pair.
 
-The engine is a program of its own (`python -m gptj_demo.engine`), so that the page is up while the
-weights load, a crash of the model ends no page, and the model's loop shares no interpreter lock
-with the open streams. If this process dies in any way, the socket closes and the engine ends.
+The engine is a program of its own (`python -m gptj_demo.engine`), so that the page works while the
+weights load, a crash of the model does not end the page, and the model's loop does not share the
+interpreter lock with the open streams. If this process dies in any way, the socket closes and the
+engine ends.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ class LocalBackend:
         return None
 
     def stop(self) -> None:
-        connection = self._connection  # without the lock: a send that hangs must not hold this up
+        connection = self._connection  # without the lock: a send that hangs must not block this
         if connection is not None:
-            # a shut-down wakes the thread that reads, which closing the descriptor would not
+            # a shutdown wakes the reading thread; closing the descriptor would not
             with (
                 contextlib.suppress(OSError),
                 socket.socket(fileno=os.dup(connection.fileno())) as ours,

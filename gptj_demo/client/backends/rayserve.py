@@ -1,6 +1,6 @@
 """Places the engines of a fleet on the machines of a Ray cluster, by Ray Serve.
 
-Serve starts a replica (`host.Host`) for each engine and another one where a replica, its machine or
+Serve starts a replica (`host.Host`) for each engine, and replaces it if the replica, its machine or
 its engine ends. No message of a request goes through Ray.
 """
 
@@ -32,10 +32,10 @@ ROOT = Path(__file__).resolve().parents[3]
 DEPLOYMENT = "engine"
 LOCAL = "127.0.0.1"
 NOTICE_SECONDS = 1.0
-"""After this time at most, Serve notices that an engine has ended: the replica ends with it, as
-Serve waits for a third failure of one that lives."""
+"""The longest time until Serve notices that an engine has ended. The replica ends with its engine,
+because Serve replaces a live replica only after its third failed check."""
 OBJECT_STORE_BYTES = 80 * 2**20
-"""The least that Ray takes; nothing is stored in it here."""
+"""The minimum that Ray accepts; nothing is stored in it here."""
 STOP_SECONDS = 4.0
 STARTS = 3
 """Attempts to start Ray."""
@@ -67,7 +67,7 @@ class RayServe:
         self._serve: Any = None
 
     def connect(self) -> str:
-        # A thread that lives on: the kernel ends Ray's processes with the one that started them.
+        # The thread must not end: the kernel ends Ray's processes with the one that started them.
         threading.Thread(target=self._work, name="ray", daemon=True).start()
         return str(self._do(self._connect).result())
 
@@ -82,7 +82,7 @@ class RayServe:
             self._do(self._end).exception(STOP_SECONDS)
 
     def _do(self, order: Callable[[], object]) -> Future[object]:
-        """Have Ray's thread do something."""
+        """Run a function in Ray's thread; returns a future."""
         future: Future[object] = Future()
         self._orders.put((future, order))
         return future
@@ -114,7 +114,7 @@ class RayServe:
                     **alone,
                 )
                 break
-            except Exception:  # on a busy machine Ray's own limits of time are too short
+            except Exception:  # on a busy machine Ray's own time limits are too short
                 ray.shutdown()
                 if attempt == STARTS:
                     raise
@@ -148,15 +148,15 @@ class RayServe:
         )
 
     def _scale(self, engines: int) -> None:
-        # As Serve's dashboard does for its HTTP API, which a Ray on one machine has not. To deploy
-        # again would replace every replica.
+        # Serve's dashboard does the same for its HTTP API, but there is no dashboard on a single
+        # machine. A second deployment would replace every replica.
         common = importlib.import_module("ray.serve._private.common")
         controller = self._ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
         deployment = common.DeploymentID(DEPLOYMENT, self._name)
         self._ray.get(controller.update_deployment_replicas.remote(deployment, engines))
 
     def _resources(self) -> dict[str, float]:
-        """What one engine takes of the cluster."""
+        """The resources of the cluster that one engine takes."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(node.get("GPU") for node in nodes):
             return {"num_gpus": 1, "num_cpus": 1}
@@ -168,11 +168,11 @@ class RayServe:
 
 
 def _delete(name: str) -> None:
-    """End an application whose web process is gone, so that it holds no machine; in a replica."""
+    """End an application whose web process is gone, to release its machines; runs in a replica."""
     serve: Any = importlib.import_module("ray.serve")
     serve.delete(name, _blocking=False)
 
 
 def _report(placed: Future[object]) -> None:
-    if (error := placed.exception()) is not None:  # the engines that there are go on
+    if (error := placed.exception()) is not None:  # the running engines go on
         logger.error("Ray Serve did not place engines: %s", error)

@@ -1,9 +1,9 @@
 """Chooses the engine of each request, and knows which engine has which requests.
 
 Pure: no lock, no clock, no process. A request goes to an engine with a free slot and room for its
-tokens if there is one: to that with the longest cached prefix of it, else to the one that its
-visitor used last, else to the least busy one. The completions of a request stay on one engine, as
-it is cancelled and resumed as a whole.
+tokens, if there is one. The router prefers the engine with the longest cached prefix of the prompt,
+then the one that the visitor used last, then the least busy one. The completions of a request stay
+on one engine, because a request is cancelled and resumed as a whole.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ BLOCK = 16
 """Tokens of a prefix that are compared at once."""
 
 KEPT = 4
-"""Sequences that an engine is taken to have cached, times its slots. Each slot keeps one, and a
-continued text takes over the slot of its beginning."""
+"""How many sequences an engine is assumed to have cached, times its slots. Each slot keeps one, and
+a continued text takes over the slot of its beginning."""
 
 HOME_SHARE = 0.25
-"""A visitor's last engine may be busier than the least busy one by this share of its room."""
+"""A visitor's last engine is preferred until it is busier than the least busy one by this share of
+its room."""
 
 MOST_VISITORS = 10_000
 """Visitors whose last engine is remembered."""
@@ -100,21 +101,21 @@ class _Engine:
     context_length: int
     prefixes: Prefixes
     reservations: dict[int, Reservation] = field(default_factory=dict)
-    """Of the requests in `trails`."""
+    """By request, for the requests in `trails`."""
     trails: dict[int, dict[int, Trail]] = field(default_factory=dict)
-    """By request and completion: those that have not ended."""
+    """By request and completion, for completions that have not ended."""
     load: int = 0
     """Completions that have not ended."""
 
     @property
     def tokens(self) -> int:
-        """Tokens that they reserve."""
+        """Tokens that these completions reserve."""
         reserved = self.reservations
         return sum(reserved[one].tokens(len(trails)) for one, trails in self.trails.items())
 
     @property
     def share(self) -> float:
-        """The part that is taken of its slots or of its tokens, whichever is larger."""
+        """The taken share of its slots or of its tokens, whichever is larger."""
         return max(self.load / self.slots, self.tokens / self.max_tokens)
 
     def has_room(self, submit: Submit) -> bool:

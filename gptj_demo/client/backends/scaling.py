@@ -8,12 +8,12 @@ from collections import deque
 from gptj_demo.settings import InvalidSettings
 
 BUSY = 0.75
-"""The share of the slots that is to be busy. Above it an engine is added, which takes a while to
-load; as more is submitted than there are slots, full engines have more than 1."""
+"""The target share of busy slots. Above it an engine is added, which takes a while to load. The
+share of full engines is above 1, because more completions are submitted than there are slots."""
 UP_SECONDS = 5.0
-"""For how long engines must be missing before more are started."""
+"""How long there must be too few engines before more are started."""
 DOWN_SECONDS = 300.0
-"""For how long they must be too many before some are ended: loading them again takes minutes."""
+"""How long there must be too many before some are ended: loading them again takes minutes."""
 MOST_ENGINES = 64
 
 
@@ -33,13 +33,13 @@ def engine_range(text: str) -> tuple[int, int]:
 
 
 class Scaling:
-    """The number of engines that follows the busy slots, between `fewest` and `most`."""
+    """Adapts the number of engines to the busy slots, between `fewest` and `most`."""
 
     def __init__(self, fewest: int, most: int) -> None:
         self.wanted = fewest
         self._fewest, self._most = fewest, most
         self._began: float | None = None
-        self._needs: deque[tuple[float, int]] = deque()  # the last ones, with their times
+        self._needs: deque[tuple[float, int]] = deque()  # the latest needs, with their times
 
     def update(self, busy: int, slots: int, now: float) -> int:
         """The number of engines wanted, where `busy` slots are held and an engine has `slots`."""

@@ -1,8 +1,8 @@
 """Runs the engine on Hugging Face's ZeroGPU: a GPU is lent for the seconds that a visitor needs it.
 
-The weights are loaded in this process, where the `spaces` package packs them onto the disk; a lease
-is a call of a function that it decorates (`leases.py`, `engine/lent.py`). Between leases the engine
-sleeps, which is no failure.
+The weights are loaded in this process, where the `spaces` package packs them onto the disk. A lease
+is a call of a function that this package decorates (`leases.py`, `engine/lent.py`). Between leases
+no engine runs, which is not a failure.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _TITLES: dict[str, tuple[RefusalKind, str]] = {
 class ZeroGpuBackend:
     """The engine in leases of a GPU; see `base.Backend`.
 
-    Make it in the main thread, before Gradio is imported: the `spaces` package wants to be first.
+    Make it in the main thread, before Gradio is imported: `spaces` must be imported first.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -149,7 +149,7 @@ class _Headers(dict[str, str]):
 
 
 def _let_pay(visitor: Visitor | None) -> None:
-    """Name the visitor whose quota the calls of this thread are charged to."""
+    """Set the visitor whose quota is charged for the calls of this thread."""
     from gradio.context import LocalContext
 
     token = None if visitor is None else visitor.gpu_quota

@@ -1,6 +1,6 @@
 """Checks what the model writes, sentence by sentence, before anybody sees it.
 
-Off without the setting `filter`. `Moderation` is what the worker has of it.
+Off without the setting `filter`. The worker uses it through `Moderation`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Moderation:
 
 
 def make_moderation(settings: Settings) -> Moderation | None:
-    """What the settings ask for, None without a filter; raises `InvalidSettings`."""
+    """The configured moderation, None without a filter; raises `InvalidSettings`."""
     if settings.filter is None:
         return None
     return Moderation(_make_filter(settings, settings.filter), settings.filter_action)

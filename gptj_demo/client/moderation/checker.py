@@ -15,7 +15,7 @@ from gptj_demo.client.moderation.verdict import FAILED, Filter, FilterError, Ver
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 5.0  # the longest wait for a verdict once the filter runs
-PAUSE_SECONDS = 5.0  # after a failure, in which all texts count as failed
+PAUSE_SECONDS = 5.0  # after a failure; all texts count as failed meanwhile
 MAX_BATCH = 32
 
 _Question = tuple[str, "Future[Verdict]"]
@@ -112,6 +112,6 @@ class Checker:
 
     def _fail(self, error: Exception) -> None:
         self._down_until = time.monotonic() + self._pause
-        # words of other errors can quote the text, or an address with a password
+        # messages of other errors can quote the text, or an address with a password
         why = str(error) if isinstance(error, FilterError) else type(error).__name__
         logger.error("the filter failed: %s; until it works, no sentence passes", why)

@@ -18,8 +18,8 @@ LOAD_SECONDS = 180.0
 class Classifier:
     """Flags texts to which the model gives one of `labels` with at least `threshold`.
 
-    `source` is a folder or a hub id. Without `labels`: the second of two labels, and every label of
-    a model that gives several at once. `seconds` is the longest wait for an answer.
+    `source` is a folder or a hub id. Without `labels` it uses the second of two labels, or all
+    labels of a multi-label model. `seconds` is the longest wait for an answer.
     """
 
     kind = "classifier"
@@ -41,7 +41,7 @@ class Classifier:
         environment = {
             **os.environ,
             "PYTHONPATH": root if not inherited else root + os.pathsep + inherited,
-            "OMP_NUM_THREADS": "1",  # the model that writes needs the cores
+            "OMP_NUM_THREADS": "1",  # the language model needs the cores
         }
         with theirs:
             self._process = subprocess.Popen(
@@ -56,7 +56,7 @@ class Classifier:
             self._connection.send(self._settings)
             refusal = self._receive(LOAD_SECONDS)
         except (OSError, EOFError, FilterError):
-            self.stop()  # else its late answer would be read as that to the first check
+            self.stop()  # else its late answer would be taken for the answer to the first check
             raise
         if refusal is not None:
             self.stop()

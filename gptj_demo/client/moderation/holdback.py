@@ -1,7 +1,7 @@
 """Holds back the text of one completion until its sentences have been checked. Pure: no asyncio.
 
-Text is given out in sentences, and a token's event no sooner than the whole text of the token, so
-that ids and log-probabilities give away nothing either.
+Text is released sentence by sentence. A token's event is released only with the whole text of the
+token, so that ids and log-probabilities reveal no unchecked text.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from gptj_demo.texts import joined, message
 
 Action = Literal["hold", "mark", "end"]
 WINDOW = 600
-"""Characters that are held back at most. A sentence that has not ended by then is checked, and at
-most half of it is shown: so each stretch of half the window is checked in one piece."""
+"""The most characters that are held back. A longer sentence is checked in windows of this size.
+After each check at most half of the window is shown, so every stretch of half a window is checked
+in one piece."""
 
 
 @dataclass(slots=True)
 class _Token:
     """A held token: its event's text is `start` to `end` of the completion.
 
-    `known` is the end of the text up to which it can be given out: tokens without a text of their
-    own wait for the text of a later one. None while that is not there.
+    The token can be released with the text up to `known`. A token without text waits for the text
+    of a later token; `known` is None until that arrives.
     """
 
     event: TokenEvent
@@ -36,7 +37,8 @@ class _Token:
 
 
 class Holdback:
-    """One completion. `add` its events, and while `next` gives a text, `decide` about it.
+    """Holds back one completion: `add` its events, and while `next` returns a text, `decide` about
+    it.
 
     `context` is the unfinished sentence at the end of the prompt: the first check includes it.
     """
@@ -60,11 +62,11 @@ class Holdback:
         self.has_ended = False
         """Whether the filter has ended the completion; it needs no more tokens."""
         self.is_done = False
-        """Whether its `Finished` has been given out."""
+        """Whether its `Finished` has been released."""
 
     @property
     def needs_no_more(self) -> bool:
-        """Whether nothing more of the engine's work for this completion is wanted."""
+        """Whether the engine need not continue this completion."""
         return self.has_ended or self._finished is not None
 
     def add(self, event: TokenEvent | Finished) -> None:
@@ -102,7 +104,7 @@ class Holdback:
         return self._context + self._text[: self._checked]
 
     def decide(self, verdict: Verdict) -> list[StreamEvent]:
-        """What can be shown after the check of the text that `next` returned."""
+        """The events to show after the check of the text that `next` returned."""
         self._context = ""
         if not verdict.flagged:
             return self._show(self._cut)
@@ -149,7 +151,7 @@ class Holdback:
         return [*rest, replace(finished, text=self._tail, message=why)]
 
     def _align(self, least: int, most: int) -> int:
-        """The last end of a token from `least` to `most`, else the nearer of what is allowed."""
+        """The last token end from `least` to `most`, or `least` if there is none."""
         ends = [
             token.end - self._from
             for token in self._tokens
@@ -158,9 +160,9 @@ class Holdback:
         return ends[-1] if ends else least
 
     def _show(self, length: int, may_be_tail: bool = True) -> list[StreamEvent]:
-        """Give out the first `length` characters and the tokens that end there.
+        """Release the first `length` characters and the tokens that end there.
 
-        The last event has the end of the text if that has no token and `may_be_tail`.
+        Text at the end that has no token goes into the last event, if `may_be_tail`.
         """
         events: list[StreamEvent] = []
         at, to = self._from, self._from + length
@@ -195,7 +197,7 @@ class Holdback:
         return events
 
     def _leave_out(self, length: int, verdict: Verdict) -> list[StreamEvent]:
-        """Put a placeholder in the place of the first `length` characters."""
+        """Replace the first `length` characters with a placeholder."""
         text, to = self._text[:length], self._from + length
         while self._tokens and self._tokens[0].start < to:
             self._without_token = max(self._without_token, self._tokens.popleft().end)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 class ModeratedStream(Stream):
     """A stream in which each completion holds back what has not been checked.
 
-    `context` is the text before the completions, of which the unfinished sentence counts.
+    `context` is the text before the completions; only its unfinished last sentence is used.
     """
 
     def __init__(self, *given: Any, checker: Checker, action: Action, context: str) -> None:
@@ -50,7 +50,7 @@ class ModeratedStream(Stream):
                 super()._pass_on([event])
 
     def _advance(self, index: int) -> None:
-        """Begin a check if there is a text to check, else pass on the end if that has come."""
+        """Begin a check if there is a text to check, else pass on the end if it has arrived."""
         held = self._held[index]
         if (text := held.next()) is not None:
             self._checks[index] = asyncio.ensure_future(self._check(index, text))
@@ -61,7 +61,7 @@ class ModeratedStream(Stream):
         held = self._held[index]
         try:
             verdict = await self._checker.judge(text)
-        except Exception:  # a stream must not go silent, nor show what was not checked
+        except Exception:  # a stream must neither hang nor show unchecked text
             logger.exception("the check of a sentence failed")
             verdict = FAILED
         del self._checks[index]

@@ -14,10 +14,10 @@ _MAX_LABEL = 60
 
 
 class Patterns:
-    """Flags texts in which one of the patterns occurs, whatever the case of letters.
+    """Flags texts in which one of the patterns occurs, ignoring case.
 
-    Before the search a text gets Unicode's compatible forms (NFKC), invisible characters are taken
-    out, and each stretch of space and line ends becomes one space.
+    Before the search a text is normalized (Unicode NFKC), invisible characters are removed, and
+    each run of white space becomes one space.
     """
 
     kind = "patterns"

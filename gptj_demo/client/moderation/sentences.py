@@ -39,7 +39,7 @@ def first_end(text: str) -> End | None:
 
 
 def last_part(text: str) -> str:
-    """What follows the last sentence that has ended: empty if the text ends with one."""
+    """The text after the last complete sentence; empty if the text ends with one."""
     while (end := first_end(text)) is not None:
         text = text[end.space :]
     # an end at the end of the text has no space after it yet

@@ -1,4 +1,4 @@
-"""What a filter says of a text, and what a filter is."""
+"""The verdict of a filter on a text, and the interface of filters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a text may not be shown as it is; `label` is the filter's own word for why.
+    """Whether a text may not be shown as it is; `label` is the filter's own name for the reason.
 
     `failed` says that the filter gave no answer, which counts as flagged.
     """
