@@ -74,8 +74,9 @@ class Shape:
 class Rows:
     """One token for each of several slots, ordered by slot.
 
-    A model that `verifies` takes several of a slot, at consecutive positions in their order.
-    `token_ids` may be an int64 tensor [rows] on the model's device, which avoids a host sync.
+    A model that `verifies` takes several tokens of a slot, at consecutive positions in ascending
+    order. `token_ids` may be an int64 tensor [rows] on the model's device, which avoids a host
+    sync.
     """
 
     token_ids: Sequence[int] | torch.Tensor
@@ -120,7 +121,7 @@ class ForwardModel(ABC):
 
     @property
     def least_row_cost(self) -> float:
-        """What one more row costs at least, as a part of a pass of one row."""
+        """The least cost of one more row, as a part of a pass of one row."""
         return 0.0
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
@@ -134,7 +135,7 @@ class ForwardModel(ABC):
         """Length of the warm-up prompt."""
 
     def narrow_cache(self) -> bool:
-        """Keep keys and values in 16 bits from now on; whether they are."""
+        """Keep keys and values in 16 bits from now on; returns whether they are in 16 bits."""
         return self.dtype != torch.float32
 
     def make_cache(self, max_num_seqs: int, max_tokens: int | None = None) -> KVCache:

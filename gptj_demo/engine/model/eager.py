@@ -190,7 +190,7 @@ class EagerModel(ForwardModel):
 
 
 def _parts(positions: Sequence[int]) -> list[slice]:
-    """Neighbouring rows whose keys and values are gathered together, with those of padding."""
+    """Slices of neighbouring rows whose keys and values, with padding, are gathered together."""
     parts, begin, longest = [], 0, 0
     for row, position in enumerate(positions):
         longest = max(longest, position + 1)

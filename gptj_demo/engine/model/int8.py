@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from typing_extensions import Self
 
-# Up to here torch's int8 kernel is faster; beyond, a 16-bit
-# product of widened weights. GPT-J 6B's q, k, v, fc_in on two cores: 6 against 130 ms at one row,
-# 60 against 99 at 32, 116 each at 64.
+# Up to this many rows torch's int8 kernel is faster; beyond, a 16-bit product of widened weights.
+# GPT-J 6B's q, k, v, fc_in on two cores: 6 against 130 ms at one row, 60 against 99 at 32, 116 each
+# at 64.
 _ROWS_OF_BYTE_KERNEL = 48
 
 
@@ -31,7 +31,7 @@ def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # copies fp32 weights too: they may be mapped from a file, and are scaled in place below
         part = weight[begin : begin + _ROWS_TO_QUANTIZE].to(torch.float32, copy=True)
         most = torch.linalg.vector_norm(part, torch.inf, dim=1)
-        # keeps rows of zeros
+        # rows of zeros stay zeros
         part *= (127.0 / most.clamp(min=torch.finfo(most.dtype).tiny))[:, None].clamp(max=1e38)
         codes[begin : begin + _ROWS_TO_QUANTIZE] = part.round_()
         largest[begin : begin + _ROWS_TO_QUANTIZE] = most

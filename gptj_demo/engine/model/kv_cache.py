@@ -30,8 +30,8 @@ class KVCache:
     `storage` is [layers, 2 * heads, pages, PAGE_TOKENS, head_dim], keys before values: a head's
     neighbouring pages are neighbours in memory, so pages that a slot got together are read as one
     run. `tables` is int64 [slots, pages of a context + 1]: the page of each `PAGE_TOKENS` positions
-    of a slot. Slots may share pages (Kwon et al. 2023). Page 0 is nobody's: a table names it where
-    a slot has no page, and it is never NaN, because rows that attend together read up to the
+    of a slot. Slots may share pages (Kwon et al. 2023). Page 0 belongs to no slot: a table names it
+    where a slot has no page. It never holds NaN, because rows that attend together read up to the
     longest of them.
     """
 
@@ -47,14 +47,14 @@ class KVCache:
         device: torch.device,
         max_tokens: int | None = None,
     ) -> None:
-        """With `max_tokens` the slots have no pages yet; without, each has those of a context."""
+        """With `max_tokens` the slots have no pages yet; else each has the pages of a context."""
         self.max_num_seqs = max_num_seqs
         self.context_length = context_length
         self._heads = heads
         self._device = device
         each = page_count(context_length)
         self.pages = max_num_seqs * each if max_tokens is None else max_tokens // PAGE_TOKENS
-        """How many there are, without page 0."""
+        """The number of pages, without page 0."""
         # the heads of the keys, then those of the values, so that one operation writes both
         self.storage = allocate((layers, 2 * heads, 1 + self.pages, PAGE_TOKENS, head_dim))
         self.tables = torch.zeros(max_num_seqs, each + 1, dtype=torch.int64, device=device)
@@ -83,7 +83,7 @@ class KVCache:
         return gather(self.storage[layer], self.tables, slots, length)
 
     def clear(self, page: int) -> None:
-        """Forget what a page holds: a mask would not keep not-a-numbers out."""
+        """Fill a page with zeros: an attention mask would not keep NaN out."""
         self.storage[:, :, page].zero_()
 
 

@@ -57,7 +57,7 @@ def _cuda_unfit(model: GPTJForCausalLM) -> str | None:
 
 
 def _compiled_unfit(model: GPTJForCausalLM) -> str | None:
-    """The needs of every compiled path: a CPU, GPT-J's activation, numba."""
+    """Why no compiled path fits, or None: each needs a CPU, GPT-J's activation and numba."""
     if not _is_on_cpu(model):
         return "the model is not on a processor"
     activation = model.config.activation_function

@@ -1,7 +1,7 @@
 """Attention over the keys and values of the pages, for the rows of a step.
 
-Neighbouring rows of one slot attend together, so that what all of them attend to is read once. The
-sums of a row have the same order in any case, so its results are the same to the last bit.
+Neighbouring rows of one slot attend together, so that the keys and values that they share are read
+once. A row's sums have the same order either way, so its results are the same to the last bit.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def attend(
 ) -> None:
     """The attention of the heads from `begin` to `end`, into `mixed` [rows, at least d_model].
 
-    The first five arguments are as `rotate_and_store` has left them; rows are in the order of their
-    positions where they share a slot. `lanes` and `vectors` make up head_dim.
+    The first five arguments are as `rotate_and_store` has left them; rows of one slot are in the
+    order of their positions. The product of the lengths of `lanes` and `vectors` is head_dim.
     """
     head_dim = storage.shape[3]
     scale = np.float32(1.0 / math.sqrt(head_dim))
@@ -86,7 +86,7 @@ def _attend_together(
         dot_keys(last, storage, table, head, own, own + i, to, _ONE, lanes, vectors)
     for i in range(count):
         inverses[i] = _softmax(scores[i, : own + i], scale)
-        for j in range(out.shape[1]):  # a slice that is assigned takes long to compile
+        for j in range(out.shape[1]):  # an assignment to a slice takes long to compile
             out[i, j] = np.float32(0.0)
     mix_values(scores, storage, table, of_values, 0, own, out, rows, lanes, vectors)
     for i in range(1, count):

@@ -4,8 +4,8 @@ For a small model the cost of a step is dispatch: about thirty operations a laye
 Here all layers are one function, compiled by numba: a step of the sample model takes 0.3 ms instead
 of the 4.6 ms of transformers (`benchmarks/decode.py`, two cores of an AMD EPYC).
 
-A step's rows are shared by the threads, slot by slot. The tokens of a prompt need each other's keys
-and values, so they are shared layer by layer.
+A step's rows are divided among the threads slot by slot. The tokens of a prompt need each other's
+keys and values, so they are divided layer by layer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Workspace = tuple[np.ndarray, ...]
 # The matmuls of one row cost about as much as 256 positions.
 _ROW_IN_POSITIONS, _WORK_FOR_THREADS = 256, 1800
 _ROWS_FOR_THREADS = 8  # the head uses several threads from so many rows on
-_TOKENS_FOR_THREADS = 20  # and a prompt from so many tokens on
+_TOKENS_FOR_THREADS = 20  # a prompt uses several threads from so many tokens on
 _BLOCK = 8  # tokens of a prompt that are multiplied together
 _LEAST_ROWS_A_THREAD = 2
 
@@ -89,7 +89,7 @@ class CompiledModel(ForwardModel):
 
     @property
     def least_row_cost(self) -> float:
-        # a small model is bound by arithmetic; beside other load a pass of one row can seem slow
+        # a small model is bound by arithmetic; under other load a pass of one row can seem slow
         return 0.6
 
     def narrow_cache(self) -> bool:
@@ -226,7 +226,7 @@ class CompiledModel(ForwardModel):
         return max(each, _LEAST_ROWS_A_THREAD)
 
     def _share(self, run: Callable[[int, int, Workspace], None], rows: int, each: int) -> None:
-        """Run all rows, or slots, by threads that take some at a time."""
+        """Run all rows, or slots, on the threads, which take `each` at a time."""
 
         def run_part(begin: int, end: int) -> None:
             workspace = self._workspaces.pop()  # there is one for each thread
@@ -259,7 +259,7 @@ def _pack(weight: torch.Tensor, bias: torch.Tensor) -> tuple[np.ndarray, np.ndar
 def _narrow(panels: np.ndarray) -> np.ndarray:
     """The bits of `panels` in float16 where that is exact, as it is for weights stored in float16.
 
-    A step of one row takes as long as its weights take to arrive from the cache or memory.
+    A step of one row is bound by reading the weights from the cache or memory.
     """
     if not HAS_HALF:
         return panels

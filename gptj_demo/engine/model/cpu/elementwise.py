@@ -1,5 +1,5 @@
-"""What the compiled paths do between two products: exponentials, norms, rotation, activation, and
-putting keys and values into the cache."""
+"""The operations of the compiled paths between two products: exponentials, norms, rotation,
+activation, and storing keys and values in the cache."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def exp(x: Any) -> Any:
 
 @njit(inline="always")
 def gelu(x: Any) -> Any:
-    """GPT-J's activation: x * sigmoid(2 u), by the exponential of a number that is not positive."""
+    """GPT-J's activation: x * sigmoid(2 u), computed from exp(-|2 u|)."""
     u = _GELU * multiply_add(np.float32(0.044715) * x, x * x, x)
     e = exp(-abs(u))
     return x * (np.float32(1.0) if u > 0 else e) / (np.float32(1.0) + e)
@@ -59,13 +59,13 @@ def rotate(x: Any, cosine: Any, sine: Any) -> None:
 
 @njit(cache=True, nogil=True)
 def order(bits: Any) -> Any:
-    """An integer that is larger where the float32 of these bits is; and back from it."""
+    """Map a float32's bits to an integer in the same order; the function is its own inverse."""
     return int32(bits ^ ((bits >> int32(31)) & int32(0x7FFFFFFF)))
 
 
 @njit(cache=True, nogil=True)
 def largest(x: Any) -> Any:
-    """The largest entry of x; as integers, since only those become vectors here."""
+    """The largest entry of x, compared as integers, because only those are vectorized here."""
     bits, peak = x.view(np.int32), int32(-(1 << 31))
     for i in range(bits.shape[0]):
         peak = max(peak, order(bits[i]))
@@ -74,7 +74,7 @@ def largest(x: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def largest_size(x: Any) -> Any:
-    """The largest |entry| of x, as integers too."""
+    """The largest |entry| of x, also compared as integers."""
     bits, peak = x.view(np.int32), int32(0)
     for i in range(bits.shape[0]):
         peak = max(peak, bits[i] & int32(0x7FFFFFFF))
@@ -112,7 +112,7 @@ def store(x: Any, stored: Any) -> None:
 @overload(store, inline="always")
 def _choose_store(x: Any, stored: Any) -> Any:
     def as_it_is(x: Any, stored: Any) -> None:
-        for i in range(x.shape[0]):  # a slice that is assigned takes a second to compile
+        for i in range(x.shape[0]):  # an assignment to a slice takes a second to compile
             stored[i] = x[i]
 
     def rounded(x: Any, stored: Any) -> None:
@@ -138,10 +138,10 @@ def rotate_and_store(
 ) -> None:
     """Rotate a head's queries and keys by their positions, and store its keys and values.
 
-    `fused` [rows, 3 * d_model + d_ff] holds queries, keys, values and what the MLP activates;
-    `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the cache, fp32 or
-    the bits of bfloat16, and `tables` [slots, ..] has the pages of the slots. `cosines` and `sines`
-    are [context, rotary_dim / 2].
+    `fused` [rows, 3 * d_model + d_ff] holds queries, keys, values and the MLP's inputs to its
+    activation; `storage` [2 * heads, pages, PAGE_TOKENS, head_dim] is the layer's part of the
+    cache, fp32 or the bits of bfloat16, and `tables` [slots, ..] has the pages of the slots.
+    `cosines` and `sines` are [context, rotary_dim / 2].
     """
     heads, head_dim = storage.shape[0] // 2, storage.shape[3]
     d_model, at = heads * head_dim, head * head_dim

@@ -1,9 +1,9 @@
 """Fused multiply-adds and sums for compiled code, with a result that is defined to the last bit.
 
-Where they are allowed to, compilers choose between `a * b + c` in one rounding and in two, and the
-order of a sum, and choose differently for copies of a function. A prompt's tokens and generated
-ones go through different copies. Functions that use this must not have numba's `fastmath`, which
-would allow it again.
+If allowed, a compiler chooses whether `a * b + c` is rounded once or twice, and the order of a sum.
+It can choose differently for each copy of a function, and a prompt's tokens and generated tokens go
+through different copies. Functions that use this must not have numba's `fastmath`, which would
+allow these choices again.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def sum_of_squares(typing_context: Any, x: Any, length: Any, mean: Any) -> Any:
 def _add_up(
     context: Any, builder: Any, kind: Any, x: Any, length: Any, add: Callable[[Any, Any], Any]
 ) -> Any:
-    """The lanes of whole vectors, then their sum, then one after another what is left."""
+    """Sum whole vectors lane by lane, then the lanes, then the remaining entries one by one."""
     array = context.make_array(kind)(context, builder, x)
     start = cgutils.get_item_pointer(context, builder, kind, array, [_INDEX(0)])
     whole = builder.and_(length, _INDEX(-_LANES))

@@ -25,7 +25,7 @@ from gptj_demo.engine.model.rotary import rotation_table
 
 logger = logging.getLogger(__name__)
 
-_PART_HEADS = 2  # that a thread takes at a time
+_PART_HEADS = 2  # heads that a thread takes at a time
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -45,10 +45,10 @@ def _between(
     begin: int,
     end: int,
 ) -> None:
-    """Between a layer's products, for the heads from `begin` to `end` and their share of the MLP.
+    """The work between a layer's products for the heads `begin` to `end` and their MLP share.
 
     Arguments are as in `rotate_and_store` and `attend`. `activated` [rows, d_ff] takes the MLP's
-    activations. The keys and values of the first `stored_only` rows are stored, and no more.
+    activations. For the first `stored_only` rows, only keys and values are stored.
     """
     heads, rows, d_ff = storage.shape[0] // 2, slots.shape[0], activated.shape[1]
     d_model = heads * storage.shape[3]
@@ -111,8 +111,8 @@ class Int8CpuModel(ForwardModel):
         lanes = math.gcd(shape.head_dim, LANES)
         self._head_shape = (0,) * lanes, (0,) * (shape.head_dim // lanes)
         self._threads = Threads(torch.get_num_threads())
-        # The others wait for a step, so it is short; but reading the weights should be a small part
-        # of its time. AMX's tiles multiply 128 rows in about the time of 32 by vectors.
+        # Other streams wait for a step, so it is short; but reading the weights should be a small
+        # part of its time. AMX's tiles multiply 128 rows in about the time of 32 by vectors.
         self.prefill_budget = 128 if USES_TILES else 64 if HAS_LONG_VECTORS else 32
         logger.info("8-bit products: %s", "AMX's tiles" if USES_TILES else "vectors")
 
@@ -140,8 +140,8 @@ class Int8CpuModel(ForwardModel):
     ) -> torch.Tensor:
         """fp32 hidden states [wanted, d_model] of the last tokens, before the last norm.
 
-        Tokens of one slot are in the order of their positions. Of the others, the last layer
-        computes the keys and values only.
+        Tokens of one slot are in the order of their positions. For the other tokens, the last layer
+        computes only keys and values.
         """
         hidden = F.embedding(token_ids, self._embedding).float()
         rows = hidden.numpy()

@@ -1,10 +1,10 @@
-"""The inner loops of the 8-bit products: exact sums of integers, by the best instructions.
+"""The inner loops of the 8-bit products: exact sums of integers, by the fastest instructions.
 
-Weights lie in panels of COLUMNS outputs, [panels, width / QUAD, COLUMNS, QUAD]: what an output
-multiplies with QUAD neighbours of a row lies together. Vector instructions multiply them with codes
-of 16 bits. AMX's tiles take codes of 8 bits, so a 16-bit code is split into its two bytes: the
-products of both, put together, are the same integers (Intel's "Architecture Instruction Set
-Extensions Programming Reference", chapter on AMX).
+Weights are stored in panels of COLUMNS outputs, [panels, width / QUAD, COLUMNS, QUAD]: an output's
+weights for QUAD neighbouring inputs are adjacent. Vector instructions multiply them with codes of
+16 bits. AMX's tiles take codes of 8 bits, so a 16-bit code is split into its two bytes: the
+products of both, combined, are the same integers (Intel's "Architecture Instruction Set Extensions
+Programming Reference", chapter on AMX).
 
 Arguments are int64 unless said otherwise: counts, addresses, and distances in bytes.
 """
@@ -32,7 +32,7 @@ TILE_ROWS, TILE_DEPTH = 16, 64
 """Rows of codes in a tile, and bytes of each: their part of the width."""
 
 HAS_LONG_VECTORS = "+avx512bw" in _FEATURES
-"""Whether vectors have 512 bits, and products of 16-bit integers."""
+"""Whether the processor multiplies 512-bit vectors of 16-bit integers."""
 
 ROWS = 8 if HAS_LONG_VECTORS else 3
 """Rows whose sums stay in registers."""
@@ -52,7 +52,7 @@ _VOID = ir.VoidType()
 
 
 def allow_tiles() -> bool:
-    """Ask Linux for AMX's registers, for all threads of this process; whether it gave them."""
+    """Ask Linux for AMX's registers for all threads of this process; returns whether it agrees."""
     if not HAS_TILES or sys.platform != "linux":
         return False
     arch_prctl, request, tile_data = 158, 0x1023, 18  # ARCH_REQ_XCOMP_PERM, in asm/prctl.h
@@ -69,7 +69,7 @@ def _at(builder: Any, address: Any) -> Any:
 
 
 def _fetch(builder: Any, address: Any, locality: int) -> None:
-    """Prefetch a line: `locality` 3 is the first cache, 2 the second."""
+    """Prefetch a cache line into the L1 cache (`locality` 3) or the L2 cache (2)."""
     to_read, data = _I32(0), _I32(1)
     place = _at(builder, address)
     _call(builder, "llvm.prefetch.p0", _VOID, place, to_read, _I32(locality), data)
@@ -91,8 +91,8 @@ def multiply_rows(
     """Add the products of `rows` rows, 1 to ROWS, and a panel to int32 [rows, COLUMNS].
 
     Multiplies `quads` * QUAD entries of each row, a multiple of TILE_DEPTH, from `first` on;
-    `codes` is an array of int16 or int8 [planes, rows, ..], `weights` and `sums` are addresses,
-    and what lies `ahead` bytes further is prefetched.
+    `codes` is an array of int16 or int8 [planes, rows, ..], `weights` and `sums` are addresses, and
+    the weights `ahead` bytes further are prefetched.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -105,7 +105,7 @@ def multiply_rows(
         indices = [plane, first_row, first]
         start = cgutils.get_item_pointer(context, builder, codes_type, array, indices)
         start = builder.ptrtoint(start, _I64)
-        if HAS_LONG_VECTORS:  # LLVM makes one instruction of it and the sum, where there is
+        if HAS_LONG_VECTORS:  # LLVM fuses it with the addition if the processor can
             lanes, name = 32, "llvm.x86.avx512.pmaddw.d.512"
         elif "+avx2" in _FEATURES:
             lanes, name = 16, "llvm.x86.avx2.pmadd.wd"
@@ -124,7 +124,7 @@ def multiply_rows(
             return shuffle(vector, list(range(first, vector.type.count, 2)))
 
         def products(a: Any, b: Any) -> Any:
-            """int16 by int16, neighbours added."""
+            """Multiply int16 by int16 and add neighbouring products."""
             if name:
                 return _call(builder, name, total, a, b)
             first, second = (
@@ -134,7 +134,7 @@ def multiply_rows(
             return builder.add(first, second)
 
         def load_codes(address: Any) -> Any:
-            """QUAD codes of a row, again and again."""
+            """A vector of QUAD codes of a row, repeated."""
             kind = ir.VectorType(code_type, QUAD)
             loaded = builder.load(_at(builder, address), align=1, typ=kind)
             if code_type != _I16:
@@ -164,7 +164,7 @@ def multiply_rows(
                 ]
                 for v in vectors:
                     read = builder.add(at_weight, _I64(v * lanes))
-                    # once for each vector: the processor drops some while it waits for others
+                    # for each vector: the processor drops some prefetches while others are pending
                     _fetch(builder, builder.add(read, ahead), 3 if IS_SEQUENTIAL else 2)
                     narrow = builder.load(
                         _at(builder, read), align=1, typ=ir.VectorType(_I8, lanes)
@@ -214,10 +214,10 @@ def add_scaled(
     out: Any,
     is_added: Any,
 ) -> Any:
-    """out[:COLUMNS] = sums * (step * scale) + bias, fp32 but for the sums, and `out` if `is_added`.
+    """out[:COLUMNS] = sums * (step * scale) + bias, plus `out` if `is_added`; fp32 except the sums.
 
-    Of the `planes` of int32 sums, each counts 256 times the next. `step` is a number, the others
-    are addresses.
+    Each of the `planes` of int32 sums counts 256 times the next. `step` is a number; the other
+    operands are addresses.
     """
     wide = ir.VectorType(_I32, COLUMNS)
     real = ir.VectorType(ir.FloatType(), COLUMNS)
@@ -335,7 +335,7 @@ def multiply_tiles(
                 panel = builder.add(weight, builder.mul(_I64(number), panel_bytes))
                 load(4 + number, plane, row_bytes)
                 load(6 + number, panel, _I64(COLUMNS * QUAD))
-                later = builder.add(panel, builder.mul(panel_bytes, _I64(2)))  # of the next two
+                later = builder.add(panel, builder.mul(panel_bytes, _I64(2)))  # the next two panels
                 for line in range(0, COLUMNS * TILE_DEPTH, 64):
                     _fetch(builder, builder.add(later, _I64(line)), 2)
             for tile, _ in places:

@@ -41,22 +41,22 @@ USES_TILES = allow_tiles()
 _PART_OUTPUTS = 1024
 """Outputs that a thread takes at a time; half of them are whole panels too."""
 
-_PANELS = 2  # that AMX multiplies together; outputs are padded to whole pairs
+_PANELS = 2  # panels that AMX multiplies together; outputs are padded to whole pairs
 
-# The largest code, of which both bytes have a sign, and the most that a row's codes may add up to
-# without their signs: times 128, the largest weight, it stays within 32 bits.
+# The largest code that splits into two signed bytes, and the largest sum of a row's absolute codes:
+# times 128, the largest weight, it stays within 32 bits.
 _LARGEST_CODE = np.float32(32639)
 _CODES_IN_ALL = 16_000_000
 
-# Rows of codes begin in different sets of the caches, though widths are powers of two.
+# Rows of codes begin in different cache sets, although widths are powers of two.
 _ROW_PADDING = 64
 
 # Products are computed in blocks of the width, so that the codes of a block and the prefetched
-# weights fit into the L2 cache. Blocks are longer if all codes fit, and there is only one where
-# the weights are read once. The sums of _OUTPUTS_IN_CACHE outputs are kept until the last block.
+# weights fit into the L2 cache. Blocks are longer if all codes fit, and there is only one if the
+# weights are read once. The sums of _OUTPUTS_IN_CACHE outputs are kept until the last block.
 _CODES_IN_CACHE, _BLOCK, _LONG_BLOCK, _OUTPUTS_IN_CACHE = 1 << 18, 1024, 4096, 256
 
-_ROWS_TO_ENCODE = 8  # that a thread takes at a time
+_ROWS_TO_ENCODE = 8  # rows that a thread takes at a time
 _ROWS_TO_PUT = 1024  # of weights, so that temporaries take little memory
 
 
@@ -111,13 +111,13 @@ def _choose_block(codes: Any, first: Any, end: Any, weight: Any, panel: Any, sum
 
 @njit
 def _reads_once(rows: int) -> bool:
-    """Whether the weights are read in their order, once."""
+    """Whether the weights are read once, in order."""
     return IS_SEQUENTIAL and rows <= ROWS
 
 
 @njit
 def _tiles_of(rows: int) -> int:
-    """Over how many tiles rows are spread."""
+    """The number of tiles for so many rows."""
     return (rows + TILE_ROWS - 1) // TILE_ROWS
 
 
@@ -125,12 +125,12 @@ def _tiles_of(rows: int) -> int:
 def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> None:
     """out[:, begin:end] = codes * steps @ (weight * scale).T + bias, summed over `operands`.
 
-    With `is_added`, that is added to `out`. `codes` int16 [1, rows, width + ..] or the bytes of the
-    same codes, int8 [2, rows, ..], `steps` [rows], `weight` int8
+    With `is_added`, the result is added to `out`. `codes` int16 [1, rows, width + ..] or the bytes
+    of the same codes, int8 [2, rows, ..], `steps` [rows], `weight` int8
     [panels, width / QUAD, COLUMNS, QUAD], `scale` and `bias` [panels * COLUMNS]; `begin` is a
     multiple of two panels.
     """
-    unfilled = np.zeros(COLUMNS, np.float32)  # outputs of the last panel
+    unfilled = np.zeros(COLUMNS, np.float32)  # for the outputs of an incomplete last panel
     for codes, steps, weight, scale, bias in operands:
         planes, rows, _ = codes.shape
         width = weight.shape[1] * QUAD
@@ -168,7 +168,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
 
 @njit(error_model="numpy", cache=True, nogil=True)
 def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
-    """x [rows, width] as `codes` (int16, may be wider) times a step for each row.
+    """Encode x [rows, width] as `codes` (int16, may be wider) times a step for each row.
 
     The codes are limited so that the 32-bit sums of their products cannot overflow.
     """
@@ -178,8 +178,8 @@ def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
         largest, total = largest_size(entries), sum_of_sizes(entries, width)
         step = max(largest / _LARGEST_CODE, total / np.float32(_CODES_IN_ALL - width))
         if not math.isfinite(total):
-            steps[row] = np.nan  # what is no number makes none of what comes of it
-        elif step < np.float32(1e-35):  # all but nothing, and its inverse would be infinite
+            steps[row] = np.nan  # NaN and infinity make the whole row NaN
+        elif step < np.float32(1e-35):  # almost zero: its inverse would be infinite
             coded[:] = 0
             steps[row] = np.float32(0.0)
         else:
@@ -191,7 +191,7 @@ def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
 
 @njit(error_model="numpy", cache=True, nogil=True)
 def _split(codes: Any, planes: Any, begin: int, end: int) -> None:
-    """Codes [rows, ..] as bytes [2, rows, ..] with signs: 256 * planes[0] + planes[1]."""
+    """Split codes [rows, ..] into signed bytes [2, rows, ..]: 256 * planes[0] + planes[1]."""
     for row in range(begin, end):
         coded, upper, lower = codes[row], planes[0, row], planes[1, row]
         for i in range(coded.shape[0]):
@@ -210,22 +210,22 @@ class Codes(NamedTuple):
     def of(
         cls, x: np.ndarray, width: int, threads: Threads, *, in_bytes: bool = USES_TILES
     ) -> Codes:
-        """x [at least one row, up to width], filled up with zeros."""
+        """Encode x [at least one row, up to width], padded with zeros."""
         rows = len(x)
         coded = cls(np.zeros((1, rows, width + _ROW_PADDING), np.int16), np.empty(rows, np.float32))
         threads.run(_encode, rows, _ROWS_TO_ENCODE, x, coded.codes[0], coded.steps)
         if not in_bytes:
             return coded
-        tiles = -(-rows // TILE_ROWS)  # each of as many rows
+        tiles = -(-rows // TILE_ROWS)  # with the same number of rows each
         planes = np.zeros((2, tiles * -(-rows // tiles), width + _ROW_PADDING), np.int8)
         threads.run(_split, rows, _ROWS_TO_ENCODE, coded.codes[0], planes)
         return cls(planes, coded.steps)
 
 
 class Matrix(NamedTuple):
-    """A product's weights, scales and biases as `multiply` takes them, and its outputs' number.
+    """A product's weights, scales and biases as `multiply` takes them, and its number of outputs.
 
-    The weights lie in memory of numpy's, which asks for large pages: they are read a third faster.
+    numpy allocates the weights, because it asks for huge pages: they are read a third faster.
     """
 
     weight: np.ndarray
@@ -271,7 +271,7 @@ class Matrix(NamedTuple):
         return cls(weight, scale, bias, outputs)
 
     def _put(self, part: torch.Tensor, begin: int) -> None:
-        """Take over the weights of some outputs, int8 [outputs, width]; `begin` begins a panel."""
+        """Store the weights of some outputs, int8 [outputs, width]; a panel starts at `begin`."""
         outputs, width = part.shape
         quads = self.weight.shape[1]
         filled = np.zeros((_filled(outputs), quads * QUAD), np.int8)
@@ -282,7 +282,7 @@ class Matrix(NamedTuple):
 
     @property
     def width(self) -> int:
-        """That of the rows it multiplies, filled up."""
+        """The padded width of the rows that it multiplies."""
         return int(self.weight.shape[1]) * QUAD
 
 
@@ -297,9 +297,9 @@ def multiply_into(
     is_added: bool = False,
     outputs: range | None = None,
 ) -> None:
-    """out = the sum of x @ matrix, and of `out` if `is_added`; nothing where there are no rows.
+    """out = the sum of x @ matrix, plus `out` if `is_added`; does nothing if there are no rows.
 
-    Each x is [rows, width], `out` [rows, outputs], fp32. Where only some `outputs` are needed, some
+    Each x is [rows, width], `out` [rows, outputs], fp32. If only some `outputs` are needed, a few
     around them may be computed too.
     """
     if not len(out):

@@ -19,12 +19,12 @@ from gptj_demo.engine.model.cpu.elementwise import gelu, layer_norm, rotate_and_
 from gptj_demo.engine.model.cpu.vectors import MOST_ROWS, PANEL, multiply_panel
 
 TILE = 64
-"""Rows that go through the model together: what they need in between stays in the cache."""
+"""Rows that go through the model together, so that their intermediate results stay in the cache."""
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
 def _multiply(x: Any, first: int, end: int, weight: Any, panels: Any, bias: Any, out: Any) -> None:
-    """Rows `first` to `end` of out = x @ weight + bias, and of that the panels (first, end)."""
+    """Compute rows `first` to `end` of out = x @ weight + bias, only in the panels (first, end)."""
     for panel in range(panels[0], panels[1]):
         for row in range(first, end, MOST_ROWS):
             multiply_panel(x, row, min(MOST_ROWS, end - row), weight, panel, bias, out)
@@ -50,8 +50,8 @@ def enter_layer(
 ) -> None:
     """A layer's norm and first product of up to TILE rows of `hidden` [rows, d_model].
 
-    Queries, and what the MLP activates, are left in `fused`; keys and values are stored. The first
-    `stored_only` rows do not leave the layer, so only their keys and values are computed.
+    Queries and the MLP's inputs to its activation are left in `fused`; keys and values are stored.
+    The first `stored_only` rows do not leave the layer, so only their keys and values are computed.
     """
     rows, d_model, panels = hidden.shape[0], hidden.shape[1], weight.shape[0]
     layer_norm(hidden, norm_weight, norm_bias, epsilon, normed)
@@ -79,7 +79,7 @@ def leave_layer(
 ) -> None:
     """Attention, activation and second product of rows that have entered, added to `hidden`.
 
-    What the second product multiplies is put together in `joined` [.., d_model + d_ff].
+    The inputs of the second product are gathered in `joined` [.., d_model + d_ff].
     """
     heads, d_model = storage.shape[0] // 2, hidden.shape[1]
     attend(fused, storage, tables, slots, positions, lanes, vectors, joined, 0, heads)
@@ -118,7 +118,7 @@ def run_layers(
 ) -> None:
     """All layers, for as many rows at a time as `workspace` has: see `CompiledModel`.
 
-    The first `stored_only` rows do not leave the last layer: nobody reads their results.
+    The first `stored_only` rows do not leave the last layer, because their results are not used.
     """
     normed, fused, joined, added = workspace
     for begin in range(0, token_ids.shape[0], TILE):

@@ -1,4 +1,4 @@
-"""Threads that share a compiled kernel's work, and sleep where there is none."""
+"""Threads that share a compiled kernel's work, and sleep when there is none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Threads:
-    """Shares a kernel's work among threads, which take the parts as they get free.
+    """Divides a kernel's work among threads; a thread that is free takes the next part.
 
-    The one that asks works too, and does everything where the others find no free core.
+    The calling thread works too, and does everything if the others find no free core.
     """
 
     def __init__(self, count: int) -> None:

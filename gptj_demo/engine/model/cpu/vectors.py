@@ -1,12 +1,12 @@
 """Inner loops over vectors of numbers, written as LLVM code for numba's functions.
 
-Numba leaves it to LLVM which loops become vectors, and keeps sums in memory where it cannot rule
-out that arrays overlap. Here they stay in registers, and each is made in the order of its terms, by
-fused multiply-adds: so it is the same to the last bit whatever is computed beside it.
+Numba lets LLVM choose which loops become vectors, and keeps sums in memory if arrays may overlap.
+Here sums stay in registers. Each adds its terms in order by fused multiply-adds, so it is the same
+to the last bit whatever else is computed.
 
 All arrays are float32, and contiguous along their last dimension. The weights of `multiply_panel`
-may be the bits of float16 instead, the KV cache those of bfloat16, both as uint16: what they hold
-is widened when it is loaded. Nothing checks bounds.
+may be the bits of float16 instead, the KV cache those of bfloat16, both as uint16: the numbers are
+widened when they are loaded. Nothing checks bounds.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ HAS_HALF = bool(_FEATURES.get("f16c"))
 """Whether the processor widens vectors of float16 in one instruction."""
 
 LANES = 16
-"""Numbers in a vector; LLVM makes several of one where the processor's are shorter."""
+"""Numbers in a vector; LLVM splits it if the processor's vectors are shorter."""
 
 PANEL = 2 * LANES
 """Columns of a product that are computed together."""
 
 MOST_ROWS = 8 if _FEATURES.get("avx512f") else 3
-"""Rows of it that are: as many as have their sums in registers."""
+"""Rows of a product that are computed together: their sums fit into registers."""
 
 _REGISTERS = 24 if _FEATURES.get("avx512f") else 6
 """Vectors of sums that stay in registers."""
@@ -46,9 +46,9 @@ _SUMS = 16 if _FEATURES.get("avx512f") else 4
 """Dot products that are computed together: their lanes are added up in fewer instructions."""
 
 _VECTORS_AHEAD = 64
-"""Vectors of keys that are prefetched at once, at most: processors keep few requests waiting."""
+"""The most vectors of keys that are prefetched at once: processors can queue few requests."""
 
-# The caches that keys and values are prefetched into: 3 for all, 0 for the first alone. AMD's other
+# The caches that keys and values are prefetched into: 3 for all, 0 for only the first. AMD's other
 # caches are left to the weights.
 _LOCALITY = 0 if binding.get_host_cpu_name().startswith("znver") else 3
 
@@ -87,7 +87,7 @@ def multiply_panel(
     bias: Any,
     out: Any,
 ) -> Any:
-    """`rows` rows and one panel of `out` = x @ weight + bias.
+    """Compute `rows` rows and one panel of `out` = x @ weight + bias.
 
     `x` is [rows, depth], `weight` [panels, depth, PANEL], `bias` [panels * PANEL], `out`
     [rows, panels * PANEL]; `rows` is 1 to MOST_ROWS. Weights in float16 are widened when they are
@@ -121,7 +121,7 @@ def multiply_panel(
 def _multiply_block(
     builder: Any, inputs: list[Any], weights: Any, depth: Any, biases: Any, places: list[Any]
 ) -> None:
-    """What `multiply_panel` does for a number of rows that is known: `inputs` and `places`."""
+    """The code of `multiply_panel` for a fixed number of rows: `inputs` and `places`."""
     lanes = [_INDEX(lane) for lane in range(0, PANEL, LANES)]
     sums = [[_variable(builder, LANES) for _ in lanes] for _ in inputs]
     for at, lane in enumerate(lanes):
@@ -157,9 +157,9 @@ def dot_keys(
     """out[row, j] = queries[row] @ (key of the position j), for j from `begin` to `end`.
 
     `queries` is [rows, width] and `out` [rows, ..]. `stored` [heads, pages, PAGE_TOKENS, width] is
-    a layer of the KV cache and `table` has the pages of the positions, and one entry more. `rows`,
-    `lanes` and `vectors` are tuples, of which only the lengths matter, known when it is compiled:
-    `width` is the product of the last two.
+    a layer of the KV cache and `table` has the pages of the positions, and one entry more. Only the
+    lengths of the tuples `rows`, `lanes` and `vectors` matter, as compile-time constants: `width`
+    is the product of the last two.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -216,7 +216,7 @@ def mix_values(
 ) -> Any:
     """out[row] += weights[row, begin:end] @ (the values of the positions); `out` is [rows, width].
 
-    `head` is that of the values. The other arguments are as in `dot_keys`.
+    `head` is the index of the values' head in `stored`. The other arguments are as in `dot_keys`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -280,7 +280,7 @@ def _length(context: Any, builder: Any, array_type: Any, array: Any, dimension: 
 
 
 def _offsets(lanes_type: Any, vectors_type: Any) -> tuple[Any, list[Any]]:
-    """The width of a row of so many vectors, and where they begin in it."""
+    """The width of a row of vectors, and the offset of each vector in it."""
     lanes, vectors = lanes_type.count, vectors_type.count
     return _INDEX(lanes * vectors), [_INDEX(lanes * number) for number in range(vectors)]
 
@@ -338,8 +338,8 @@ def _each_position(
     """Loop over the positions of a slot from `begin` to `end`, page by page.
 
     `arrays` are the layer's pages and the slot's table. `visit` gets the first of `together`
-    positions, the places of their rows, and those of the rows at the same places of the next page;
-    at the end of the positions or of a page, it gets them one by one.
+    positions, the addresses of their rows, and those of the rows at the same places of the next
+    page. It gets the remaining positions of a page one by one.
     """
     (stored_type, table_type), (stored, table) = array_types, arrays
     table_at = _place(context, builder, table_type, table)
@@ -376,8 +376,7 @@ def _each_position(
 
 
 def _fetch(builder: Any, row: Any, offset: Any) -> None:
-    """Have a part of a row that is needed a little later brought into the cache, if a line of the
-    cache begins there."""
+    """Prefetch a part of a row that is needed a little later, if a cache line begins there."""
     number_bytes = _FLOAT_BYTES if row.type.pointee == _FLOAT else _HALF_BYTES
     if offset.constant * number_bytes % _LINE_BYTES:
         return

@@ -1,13 +1,13 @@
 """Decode steps as captured CUDA graphs: the whole forward pass launched as one.
 
-A graph is captured for a number of rows, of which there are few (`buckets`); what is missing to the
-next one is padded with rows that have no slot. Everything that changes from step to step, tokens,
-positions and slots, stands in one tensor on the device, which each launch writes anew.
+Graphs are captured for a few numbers of rows (`buckets`); a batch is padded to the next one with
+rows that have no slot. All inputs that change from step to step (tokens, positions and slots) are
+in one tensor on the device, which each launch overwrites.
 
-Reproducibility: in a graph each row goes the same way whatever the others are, so a row's
-logits are the same to the last bit in any company of the same bucket, in any order, with Triton's
-kernels. Between buckets the library's products may sum in different orders, which shows in the
-last digits; so does the longest row of a batch where Triton is missing.
+Reproducibility: with Triton's kernels, a graph computes each row in the same way whatever the
+others are, so a row's logits are the same to the last bit in any batch of the same bucket, in any
+order. Between buckets the library's products may sum in different orders, which changes the last
+digits. Without Triton, the longest row of a batch can change them too.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from gptj_demo.texts import first_line, message
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST = 256  # positions; without Triton, graphs are for twice as many each
+_SHORTEST = 256  # positions; without Triton, lengths are in buckets too, from this one on
 
 Forward = Callable[[], torch.Tensor]
 Capture = Callable[[Forward], tuple[Callable[[], None], torch.Tensor]]
-"""From a forward pass over fixed tensors: what repeats it, and the tensor it writes each time."""
+"""Captures a forward pass over fixed tensors; returns its replay and the output tensor."""
 
 
 class CudaCapture:
-    """Captures into one pool of memory, as the graphs never run side by side."""
+    """Captures into one memory pool, because the graphs never run at the same time."""
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
-        # what is compiled, chosen or allocated at the first call must not be captured
+        # the first call compiles, chooses and allocates things, which must not be captured
         current = torch.cuda.current_stream()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(current)
@@ -69,7 +69,7 @@ class _Graph:
 
 
 def buckets(largest: int, smallest: int = 1) -> list[int]:
-    """`smallest`, and twice as much each time, up to `largest`, which is the last."""
+    """`smallest`, then twice as much each time, and `largest` as the last one."""
     found = []
     while smallest < largest:
         found.append(smallest)
@@ -91,7 +91,7 @@ class DecodeGraphs:
         self._capture = capture or CudaCapture()
         self._kernels = kernels or find_triton() or torch_kernels
         self._rows = buckets(cache.max_num_seqs)
-        # plain torch reads as far as the longest row of a bucket, Triton each row's own positions
+        # plain torch reads every row up to the bucket's length, Triton only the row's own positions
         smallest = _SHORTEST if self._kernels is torch_kernels else cache.context_length
         self._lengths = buckets(cache.context_length, smallest)
         self._graphs: dict[tuple[int, int], _Graph] = {}
@@ -100,7 +100,7 @@ class DecodeGraphs:
 
     @torch.inference_mode()
     def prepare(self, report: Report) -> None:
-        """Capture a graph for each number of rows, the largest first: it makes the pool's size."""
+        """Capture a graph for each number of rows, the largest first: it sets the pool's size."""
         for done, rows in enumerate(reversed(self._rows)):
             total = len(self._rows)
             report(message("status.capturing", done=done, total=total), done / total)
@@ -109,9 +109,9 @@ class DecodeGraphs:
 
     @torch.inference_mode()
     def launch(self, batch: Rows) -> torch.Tensor | None:
-        """Queue a step on the device; fp32 logits [rows, padded_vocabulary], the caller's own.
+        """Queue a step on the device; returns a copy of the fp32 logits [rows, padded_vocabulary].
 
-        None, and nothing has happened, where there is no graph for so many rows (see `failure`).
+        Returns None and does nothing if there is no graph for so many rows (see `failure`).
         """
         token_ids, positions, slots = batch.token_ids, batch.positions, batch.slots
         rows = len(slots)
@@ -133,7 +133,8 @@ class DecodeGraphs:
     def _graph(self, rows: int, longest: int) -> _Graph | None:
         key = rows, longest
         if key not in self._graphs and self.failure is None:
-            # the first row of a trial writes at the beginning of the first slot, the others nowhere
+            # in the capture, the first row writes at the start of the first slot, the others
+            # nowhere
             inputs = torch.zeros((3, rows), dtype=torch.int64, device=self._model.device)
             inputs[2, 1:] = -1
             place = self._cache.storage[:, :, int(self._cache.tables[0, 0]), 0]
@@ -141,7 +142,7 @@ class DecodeGraphs:
             try:
                 replay, logits = self._capture(lambda: self._forward(inputs, longest))
                 self._graphs[key] = _Graph(inputs, replay, logits)
-            except Exception as error:  # a driver, a library, memory: decoding goes on without
+            except Exception as error:  # of the driver, a library or memory: decode without graphs
                 self.failure = f"CUDA graphs cannot be captured ({first_line(error)})"
                 logger.warning("%s", self.failure, exc_info=True)
             place.copy_(kept)

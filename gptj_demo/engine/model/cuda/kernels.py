@@ -1,7 +1,7 @@
 """The operations of a captured decode step that no library has, in Triton or in plain torch.
 
-Both read lengths and slots from the device, so that a step which is captured once serves all later
-ones. A row whose slot is negative only pads the batch: nothing is stored for it.
+Both read lengths and slots from the device, so that one captured step serves all later ones. A row
+with a negative slot only pads the batch: nothing is stored for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gptj_demo.texts import first_line
 logger = logging.getLogger(__name__)
 
 INT8_INPUTS_MULTIPLE = 16
-"""Triton's 8-bit products take as many inputs as a multiple of this: rows of codes are aligned."""
+"""The inputs of Triton's 8-bit products must be a multiple of this, so that rows are aligned."""
 
 
 class Kernels(Protocol):
@@ -52,7 +52,7 @@ class Kernels(Protocol):
 
 
 class TritonKernels(Kernels, Protocol):
-    """What the module `triton_kernels` has besides: see `triton_int8`."""
+    """The other functions of the module `triton_kernels`: see `triton_int8`."""
 
     def most_int8_rows(self, device: torch.device) -> int:
         """Rows up to which `int8_sum` reads each weight about once."""
@@ -73,10 +73,9 @@ class TritonKernels(Kernels, Protocol):
 
 @functools.cache
 def find_triton() -> TritonKernels | None:
-    """The Triton kernels, where they are installed and run on this GPU; the log says why not.
+    """The Triton kernels, if they are installed and run on this GPU; else the log says why not.
 
-    Triton compiles at run time, for which it needs a C compiler too: one product shows whether all
-    is there.
+    Triton compiles at run time and needs a C compiler for it, so one product is computed as a test.
     """
     if not torch.cuda.is_available():
         return None
@@ -88,7 +87,7 @@ def find_triton() -> TritonKernels | None:
         ones = torch.ones(16, device="cuda")
         if not torch.equal(triton_kernels.int8_sum([(x, weight, ones)], ones), x + 1):
             raise RuntimeError("its product is wrong")
-    except Exception as error:  # whatever it is, there is another way
+    except Exception as error:  # after any error, other kernels are used
         logger.warning("Triton's kernels cannot be used: %s", first_line(error))
         return None
     return cast(TritonKernels, triton_kernels)
@@ -102,13 +101,12 @@ def rotate_and_store(
     stored: torch.Tensor,
     tables: torch.Tensor,
 ) -> torch.Tensor:
-    """Rotary positions for queries and keys, which go with the values into the cache.
+    """Rotate queries and keys by their positions, and store keys and values in the cache.
 
-    `fused` [rows, 3 * d_model + more] has a row's queries, keys and values before all else,
-    `rotation` is complex64 [context, rotary_dim / 2], `slots` and `positions` are int64 [rows], the
-    first slot not negative, `stored` is one layer of the cache, [2 * heads, pages, PAGE_TOKENS,
-    head_dim], and `tables` has the slots' pages, [slots, ..]. Returns the queries
-    [rows, heads, head_dim].
+    `fused` [rows, 3 * d_model + more] has a row's queries, keys and values first, `rotation` is
+    complex64 [context, rotary_dim / 2], `slots` and `positions` are int64 [rows], the first slot
+    not negative, `stored` is one layer of the cache, [2 * heads, pages, PAGE_TOKENS, head_dim], and
+    `tables` has the slots' pages, [slots, ..]. Returns the queries [rows, heads, head_dim].
     """
     heads, head_dim, rotary_dim = stored.shape[0] // 2, stored.shape[3], 2 * rotation.shape[1]
     pads = slots < 0
@@ -136,8 +134,8 @@ def attend(
     """Attention of each row to the positions of its slot, up to its own: [rows, d_model].
 
     `queries` is [rows, heads, head_dim], rotated; the others are as in `rotate_and_store`. No
-    position is beyond `longest`, up to which this copies the slots, some at a time: it is what is
-    used where there is no Triton. What a row gets that pads the batch means nothing.
+    position is beyond `longest`. This copies the slots up to there, some at a time; it is used if
+    there is no Triton. The result of a padding row has no meaning.
     """
     beyond = torch.arange(longest, device=queries.device) > positions[:, None]
     mask = torch.zeros(beyond.shape, dtype=queries.dtype, device=queries.device)

@@ -27,15 +27,16 @@ from gptj_demo.texts import Message, joined, message
 logger = logging.getLogger(__name__)
 
 _LARGE_CARD = 100
-"""Multiprocessors from which on a GPU prefills 512 tokens a step. 512 tokens of GPT-J 6B are 6.2
-TFLOP: by data sheet a dozen milliseconds on an H100, 40 on an A100. Cards with fewer
-multiprocessors (A10G, L4, T4) have a quarter to a tenth of the rate and get a quarter; in 8 bits
-half, because each chunk widens all weights again: on a T4, by its data sheet, 60 ms, more than
-the products of 128 tokens take. Nothing of this has been measured on a GPU."""
+"""GPUs with at least this many multiprocessors prefill 512 tokens a step. 512 tokens of GPT-J 6B
+are 6.2 TFLOP: by the data sheets, about 12 ms on an H100 and 40 ms on an A100. Cards with fewer
+multiprocessors (A10G, L4, T4) have a quarter to a tenth of the rate and prefill a quarter of the
+tokens. In 8 bits they prefill half, because each chunk widens all weights again: by its data sheet,
+this takes a T4 60 ms, more than the products of 128 tokens. None of this has been measured on a
+GPU."""
 
 
 class CudaLinear(Linear):
-    """A product whose fp32 sums are kept where fp32 is asked for."""
+    """A product that can also return its sums in fp32."""
 
     def widened(self, x: torch.Tensor) -> torch.Tensor:
         """[rows, in] -> fp32 [rows, out], without rounding to 16 bits between."""
@@ -61,7 +62,8 @@ class CudaInt8Linear(Int8Linear):
         return _CudaInt8Pair(attention, mlp)
 
     def _widened(self, dtype: torch.dtype) -> torch.Tensor:
-        """Scaled before the product, whose sums would not fit into float16; and rounded once."""
+        """The weights in `dtype`, rounded once. They are scaled before the product, because its
+        sums would not fit into float16 otherwise."""
         triton = find_triton()
         if triton is not None and self.weight.shape[1] % INT8_INPUTS_MULTIPLE == 0:
             return triton.widen(self.weight, self.scale, dtype)
@@ -150,7 +152,7 @@ class CudaModel(GraphModel):
         multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
         small_card = 256 if self._is_int8 else 128
         self.prefill_budget = 512 if multiprocessors >= _LARGE_CARD else small_card
-        # no request needs more room for activations: if there is none, that shows at the start
+        # no request needs more memory for activations, so a lack of memory shows at the start
         self.warm_up_tokens = max(1, self.shape.context_length - 4)
 
     def allocate(self, shape: tuple[int, ...]) -> torch.Tensor:

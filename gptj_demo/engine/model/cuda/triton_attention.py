@@ -1,8 +1,8 @@
 """Triton kernels of a decode step's attention over the KV cache.
 
-Reproducibility: nothing here depends on which rows stand beside each other. A row's positions are
-cut into parts of `PART` from its own beginning, whatever the lengths of the others, and the parts
-are put together in one order.
+Reproducibility: a row's result does not depend on the other rows. Its positions are split into
+parts of `PART` from its own beginning, whatever the lengths of the others, and the parts are
+combined in a fixed order.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import triton.language as tl
 from gptj_demo.pages import PAGE_TOKENS
 
 PART = 128
-"""Positions of a row that one program attends to; the parts are put together afterwards."""
+"""Positions of a row that one program attends to; the parts are combined afterwards."""
 
-_POSITIONS = tl.constexpr(32)  # of a part, looked at together
-_PARTS = tl.constexpr(8)  # put together at a time
+_POSITIONS = tl.constexpr(32)  # positions of a part that are loaded together
+_PARTS = tl.constexpr(8)  # parts that are combined at a time
 
 
 @triton.jit
@@ -163,7 +163,7 @@ def _put_together(
         mass = mass * faded + tl.sum(weights * part_masses, axis=0)
         total = total * faded + tl.sum(weights[:, None] * part_totals, axis=0)
         peak = higher
-    # rows that only pad the batch have no mass: zeros
+    # padding rows have no mass and get zeros
     total = tl.where(slot < 0, 0.0, total / tl.where(slot < 0, 1.0, mass))
     tl.store(output + (row * heads + head) * HEAD_DIM + d, total, mask=inside)
 
@@ -218,7 +218,7 @@ def attend(
     rows, heads, head_dim = queries.shape
     parts = triton.cdiv(longest, PART)
     block = triton.next_power_of_2(head_dim)
-    # what `_attend_part` leaves out, `_put_together` does not read
+    # `_put_together` does not read the parts that `_attend_part` leaves out
     mixed = queries.new_empty((rows, heads, parts, head_dim), dtype=torch.float32)
     peaks = queries.new_empty((rows, heads, parts), dtype=torch.float32)
     masses = torch.empty_like(peaks)

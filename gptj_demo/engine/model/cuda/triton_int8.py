@@ -2,12 +2,12 @@
 
 Two kernels multiply. `_multiply_by_lanes` is for one row, and for GPUs without tensor cores that
 Triton can use (a T4): each lane converts its codes once and multiplies them with up to four rows.
-`_multiply_by_dot` is for more rows, on tensor cores. Where a product has too few programs to keep
-a GPU busy, its inputs are divided into parts (split-K), whose sums `_add_parts` adds.
+`_multiply_by_dot` is for more rows, on tensor cores. Where a product has too few programs to keep a
+GPU busy, its inputs are divided into parts (split-K), and `_add_parts` adds the sums of the parts.
 
-Reproducibility: a product sums over its inputs in an order that the number of rows and the GPU
-decide. The sums of parts are added in their order, without atomic operations, and nothing is tuned
-while it runs. So the same rows in a batch of the same size give the same bits, wherever they stand.
+Reproducibility: the number of rows and the GPU determine the order in which a product sums over its
+inputs. The sums of parts are added in order, without atomic operations, and nothing is tuned at run
+time. So a row gives the same bits at every place in any batch of the same size.
 
 The instructions and registers in the comments were counted in code that was compiled offline
 (Triton 3.7, ptxas); nothing here has been timed on a GPU.
@@ -27,24 +27,23 @@ Factors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 _MOST_ROWS = 64  # one program holds all of them
 # Four rows take 6.9 instructions a weight and widening moves 5 bytes a weight, so that on a T4, by
-# its data sheet, bytes pay up to about 32 rows.
+# its data sheet, reading bytes pays up to about 32 rows.
 _MOST_ROWS_WITHOUT_DOT = 32
 _LANES = tl.constexpr(64)  # two warps share an output, so that adding up their lanes costs little
-_WORDS = tl.constexpr(2)  # of four codes a lane: with its 8 activations in 16 bits, one load each
-_WARPS_WANTED = 16  # a multiprocessor, from which on enough loads are under way to keep it busy
+_WORDS = tl.constexpr(2)  # words of four codes a lane: one load, like the 8 activations in 16 bits
+_WARPS_WANTED = 16  # per multiprocessor, so that enough loads are in flight to keep it busy
 _MOST_PARTS = 8
 _LEAST_INPUTS = 1024  # of a part
-_SUMS = tl.constexpr(128)  # that a program of `_add_parts` makes
+_SUMS = tl.constexpr(128)  # sums that a program of `_add_parts` computes
 
 
 @triton.jit
 def _unpack(words, BY_BITS: tl.constexpr):
     """The four int8 codes of each 32-bit word in fp32, exactly.
 
-    Converting a byte takes one instruction, of which some GPUs finish 16 a clock and
+    Converting a byte takes one instruction, and some GPUs finish 16 of these a clock and
     multiprocessor. On those that read about as many codes, two of the four are made by setting
-    bits: a byte in the lowest bits of 2**23 stands for as many more, and flipping its highest bit
-    adds 128.
+    bits: a byte in the lowest bits of 2**23 adds its value, and flipping its highest bit adds 128.
     """
     words = words.to(tl.uint32, bitcast=True)
     first = words.to(tl.int8).to(tl.float32)
@@ -60,7 +59,7 @@ def _unpack(words, BY_BITS: tl.constexpr):
 
 @triton.jit
 def _every_fourth(x):
-    """[lanes, 4 * words] -> four of [lanes, words], what is multiplied with each code of a word."""
+    """[lanes, 4 * words] -> four of [lanes, words]: the factors of each code of a word."""
     even, odd = tl.split(tl.reshape(x, [_LANES, _WORDS, 2, 2]))
     first, third = tl.split(even)
     second, fourth = tl.split(odd)
@@ -95,7 +94,7 @@ def _multiply_by_lanes(
     lane = tl.arange(0, _LANES)
     word = lane[:, None] * _WORDS + tl.arange(0, _WORDS)[None, :]
     at = lane[:, None] * (4 * _WORDS) + tl.arange(0, 4 * _WORDS)[None, :]
-    # beyond the last output its weights are read again, so that no mask is needed
+    # beyond the last output, its weights are read again, so that no mask is needed
     last = tl.minimum(out, out_features - 1).to(tl.int64)[:, None, None]
     words += last * (in_features // 4) + word[None, :, :]
     begin = part * part_inputs
@@ -136,8 +135,8 @@ def _multiply_by_lanes(
 def _widen(codes, dtype: tl.constexpr):
     """int8 to floating point, exactly, by setting bits.
 
-    A byte in the lowest bits of 1024 in fp16 (2**23 in fp32) stands for as many more; flipping its
-    highest bit adds 128, so that negative ones come out in order.
+    A byte in the lowest bits of 1024 in fp16 (2**23 in fp32) adds its value. Flipping its highest
+    bit adds 128, so that negative codes stay in order.
     """
     codes = codes.to(tl.uint8, bitcast=True)
     if dtype == tl.float16:
@@ -169,8 +168,8 @@ def _multiply_by_dot(
     weights = weight + out.to(tl.int64)[:, None] * in_features
     begin = part * part_inputs
     end = tl.minimum(begin + part_inputs, in_features)
-    # the weights are the left factor, which tensor cores take from registers, where bytes become
-    # the activations' type; the activations are the right one
+    # the weights are the left factor: tensor cores take it from registers, where the bytes are
+    # converted to the activations' type; the activations are the right factor
     total = tl.zeros([OUT, ROWS], tl.float32)
     for first in range(begin, end, IN):
         at = first + tl.arange(0, IN)
@@ -251,7 +250,7 @@ def _blocks(rows: int, dtype: torch.dtype, by_dot: bool) -> _Blocks:
 
 
 def _part_inputs(blocks: _Blocks, out_features: int, in_features: int, processors: int) -> int:
-    """Inputs of a part: all, or as many as give each of the multiprocessors enough warps."""
+    """Inputs of a part: all, or fewer, so that each of the multiprocessors gets enough warps."""
     warps = triton.cdiv(out_features, blocks.out) * blocks.warps
     parts = 1
     while parts < _MOST_PARTS and 3 * parts * warps < 2 * processors * _WARPS_WANTED:
@@ -267,7 +266,7 @@ def most_int8_rows(device: torch.device) -> int:
 
 
 def int8_row_counts(device: torch.device) -> list[int]:
-    """Numbers of rows that need kernels of their own: up to each of them, one kernel is used."""
+    """The largest number of rows of each kernel; it serves all numbers above the previous one."""
     return [1, 16, 32, _MOST_ROWS] if _has_dot(device) else [1, 2, _MOST_ROWS_WITHOUT_DOT]
 
 
