@@ -31,10 +31,10 @@ Read = Callable[[torch.Tensor], list[int]]  # int64 [rows] -> the same on the ho
 
 
 class Sampled(NamedTuple):
-    """What sampling made of one row.
+    """The result of sampling for one row.
 
-    `token_id` is None where its logits were not numbers, and where no token can follow, as `ended`
-    says then.
+    `token_id` is None if the logits were NaN or infinite, or if no token can follow, which `ended`
+    then explains.
     """
 
     token_id: int | None
@@ -44,11 +44,11 @@ class Sampled(NamedTuple):
 
 
 class Controlled(NamedTuple):
-    """What the controls made of the logits, [rows, vocabulary]: -inf where one removed the token.
+    """The logits after the controls, [rows, vocabulary]: -inf where a control removed the token.
 
-    `adjusted` is after the processors, of which greedy rows take the most probable token;
-    `scaled`, after the filters, is what the other rows draw from, None where there are none.
-    `emptied` says in which rows no token was left, bool [rows], None where none can be empty.
+    `adjusted` is after the processors; greedy rows take its most probable token. `scaled` is after
+    the filters; the other rows draw from it. It is None if there are no other rows. `emptied`, bool
+    [rows], says in which rows no token was left; None if no row can be empty.
     """
 
     adjusted: torch.Tensor
@@ -100,14 +100,14 @@ class SamplerBatch:
 
         wanting = {number for number, row in enumerate(self.rows) if row.wants_logprobs}
         for control in (*self._processors, *self._filters):
-            if control.keeps_state:  # its rows can be resumed only with them
+            if control.keeps_state:  # its rows can be resumed only with log-probabilities
                 wanting.update(control.users.numbers)
         self._wanting = sorted(wanting)
         self._wanting_index = index_of(self._wanting, len(self.rows), device)
         self._alternatives = max((row.params.logprobs or 0 for row in self.rows), default=0)
 
     def _controls(self, names: Iterable[str], numbers: Sequence[int]) -> Iterable[Control]:
-        """The controls of these names for those of the rows that use them."""
+        """The controls of these names, each for the rows that use it."""
         for name in names:
             effect = EFFECTS[name]
             using = [number for number in numbers if effect.uses(self.rows[number])]
@@ -120,15 +120,15 @@ class SamplerBatch:
         """One token for each row.
 
         `logits` is fp32 [rows, padded_vocabulary]; ids past the vocabulary are never chosen.
-        `steps[row]` says how many tokens the row has generated so far. `read` brings the tokens to
-        the host, -1 where a row's logits were not numbers, and may use them on the device before.
-        It is the only place where the host waits for the device.
+        `steps[row]` says how many tokens the row has generated so far. `read` copies the tokens to
+        the host, -1 for rows whose logits were NaN or infinite, and may first use them on the
+        device. It is the only place where the host waits for the device.
         """
         padded, logits = logits, logits[:, : self.vocabulary]
         if self._unused is not None:
             logits = logits.index_fill(1, self._unused, -torch.inf)
-        peak = logits.amax(dim=1)  # not a number where one of them is not
-        broken = (peak - peak) != 0  # neither is infinity minus infinity
+        peak = logits.amax(dim=1)  # NaN if one of them is NaN
+        broken = (peak - peak) != 0  # also true for infinity, as inf - inf is NaN
         trace = None
         if self._wanting:
             trace = Trace(
@@ -168,10 +168,10 @@ class SamplerBatch:
             for number, (token, ended) in enumerate(zip(chosen, endings, strict=True))
         ]
 
-    # ---- logits to what is left of them
+    # ---- applying the controls
 
     def controlled(self, logits: torch.Tensor, steps: Sequence[int]) -> Controlled:
-        """The controls at work on `logits`, fp32 [rows, vocabulary], which stay as they are."""
+        """Apply the controls to `logits`, fp32 [rows, vocabulary], without changing these."""
         adjusted, emptied = self._adjust(logits, steps, None)
         scaled = None if self._all_greedy else self._scale(adjusted, steps, None)
         return Controlled(adjusted, scaled, emptied)
@@ -179,7 +179,7 @@ class SamplerBatch:
     def _adjust(
         self, logits: torch.Tensor, steps: Sequence[int], trace: Trace | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The logits after the processors, and which rows they emptied, where they may."""
+        """The logits after the processors, and which rows they emptied; None if they empty none."""
         if not self._processors:
             return logits, None
         adjusted = logits.clone()
@@ -190,13 +190,13 @@ class SamplerBatch:
         if not self._may_empty:
             return adjusted, None
         empty = adjusted.amax(dim=1) == -torch.inf
-        # the model's most probable token stays, of those that the binding controls allow
+        # an emptied row keeps the model's most probable token that the binding controls allow
         allowed = logits
         for control in self._processors:
             if control.is_binding:
                 allowed = allowed.clone() if allowed is logits else allowed
                 control.apply(allowed, steps)
-        if allowed is not logits:  # two of them can contradict each other
+        if allowed is not logits:  # two binding controls can contradict each other
             none_left = allowed.amax(dim=1, keepdim=True) == -torch.inf
             allowed = torch.where(none_left, logits, allowed)
         likeliest = allowed.argmax(dim=1, keepdim=True)
@@ -218,7 +218,7 @@ class SamplerBatch:
                 trace.note(control.name, scaled)
         return scaled
 
-    # ---- what is left to a token
+    # ---- choosing a token
 
     def _choose(
         self, adjusted: torch.Tensor, scaled: torch.Tensor | None, steps: Sequence[int]
@@ -232,7 +232,7 @@ class SamplerBatch:
         return tokens
 
     def _draw(self, scaled: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
-        """Gumbel-max over what the filters leave: see `noise`."""
+        """Gumbel-max over the logits after the filters: see `noise`."""
         if self._everyday is not None:
             return self._everyday.draw(scaled, keys)
         assert self._increments is not None
@@ -240,6 +240,6 @@ class SamplerBatch:
         return noise.draw(scaled.softmax(dim=1), on_device[:, None], self._increments)
 
     def _keys(self, steps: Sequence[int]) -> np.ndarray:
-        """uint64 [rows]: by the position that the drawn token gets in its sequence."""
+        """The noise keys of the positions that the drawn tokens get: uint64 [rows]."""
         positions = [row.position(step) for row, step in zip(self.rows, steps, strict=True)]
         return noise.position_keys(self._noise_keys, positions)

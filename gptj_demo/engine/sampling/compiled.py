@@ -1,7 +1,7 @@
 """Temperature, top-k, top-p, min-p and the draw on the CPU, compiled: one call for all rows.
 
-Thresholds are found without sorting: the range of the numbers, as integers, is halved until one is
-left. Each row is computed by itself, so its token does not depend on the other rows.
+Thresholds are found without sorting, by bisection over the numbers as integers. Each row is
+computed by itself, so its token does not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gptj_demo.engine.model.cpu.elementwise import exp, largest, order
 from gptj_demo.engine.model.cpu.vectors import as_double, as_float
 from gptj_demo.engine.sampling import noise
 
-_LEAST = np.float32(-87.0)  # what is further below the peak has no weight: exp is 0 in float32
+_LEAST = np.float32(-87.0)  # further below the peak the weight is 0: exp underflows in float32
 _NONE = np.float32(-np.inf)
 _FAST = {"reassoc", "contract", "nsz"}
 
@@ -24,10 +24,10 @@ _FACTOR_1, _FACTOR_2 = (np.uint64(factor) for factor in noise.FACTORS)
 _SHIFT_1, _SHIFT_2, _SHIFT_3 = (np.uint64(shift) for shift in noise.SHIFTS)
 _TO_BITS, _UNIT = np.uint64(64 - noise.BITS), 2.0**-noise.BITS
 _UPPER = np.uint64(2**noise.BITS - 2 ** (noise.BITS - noise.SHIFTS[2]))
-"""Those of a uniform's bits that the last step of the hash does not change."""
+"""The bits of a uniform that the last step of the hash does not change."""
 _ONE = np.uint64(np.float64(1.0).view(np.uint64))  # the bits of 1.0
 _BLOCK = 256
-"""Token ids whose noise is looked at together: most blocks hold no candidate."""
+"""Token ids that are searched together for a candidate: most blocks have none."""
 
 
 @njit(fastmath=_FAST, cache=True, nogil=True)
@@ -50,7 +50,7 @@ def _number_from(keys: Any, limit: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
-    """The k-th largest of a row; `keys` is room for as many integers."""
+    """The k-th largest of a row; `keys` is a buffer for as many integers."""
     bits = scaled.view(np.int32)
     for i in range(scaled.shape[0]):
         keys[i] = order(bits[i])
@@ -68,10 +68,10 @@ def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
 def _nucleus(
     scaled: Any, weights: Any, least: Any, top_p: Any, light_last: bool, near: Any, keys: Any
 ) -> Any:
-    """The least value that top-p keeps, where top-k left the values from `least` on.
+    """The least value that top-p keeps, if top-k keeps the values of at least `least`.
 
-    `light_last` says that a lighter token never has a larger value. `near` and `keys` are room for
-    as many numbers as the row has.
+    `light_last` says that a lighter token never has a larger value. `near` and `keys` are buffers
+    as long as the row.
     """
     size = scaled.shape[0]
     mass: Any = 0.0
@@ -109,7 +109,7 @@ def _weigh(scaled: Any, peak: Any, weights: Any) -> None:
 
 @njit(error_model="numpy", cache=True, nogil=True)
 def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) -> None:
-    """What top-k, top-p and min-p keep is at least `out` [3, rows]; -inf where a row keeps all.
+    """Set `out` [3, rows] to the least values that top-k, top-p and min-p keep; -inf to keep all.
 
     `scaled` is fp32 [rows, vocabulary]; `top_k` [rows] is the vocabulary's size where it is off,
     `top_p` [rows] 1, and `log_min_p` [rows] -inf.
@@ -149,7 +149,7 @@ def _output(key: Any, index: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _heaviest(bits: Any) -> Any:
-    """The largest of some weights by their bits: ordered as they are, for none is negative."""
+    """The largest weight, by the bits: these have the same order, as no weight is negative."""
     heaviest = int32(0)
     for i in range(bits.shape[0]):
         heaviest = max(heaviest, bits[i])
@@ -158,7 +158,7 @@ def _heaviest(bits: Any) -> Any:
 
 @njit(error_model="numpy", cache=True, nogil=True)
 def _has_candidate(weights: Any, key: Any, best: Any) -> Any:
-    """Whether a token of a block, whose first output is that after `key`, can score below `best`.
+    """Whether a token of a block can score below `best`; the block's first output follows `key`.
 
     -log(u) is at least 1 - u, so the score is at least (1 - u) / weight, which needs no logarithm.
     """
@@ -180,7 +180,7 @@ def _race(weights: Any, key: Any) -> int:
     best, chosen = np.inf, 0
     for start in range(0, weights.shape[0], _BLOCK):
         stop = min(start + _BLOCK, weights.shape[0])
-        # 1 - u is half a unit or more, so that what weighs too little cannot win
+        # 1 - u is at least half a unit, so tokens with too little weight cannot win
         if _heaviest(bits[start:stop]) * best <= 0.5 * _UNIT:
             continue
         if not _has_candidate(weights[start:stop], key + uint64(start) * _GAMMA, best):

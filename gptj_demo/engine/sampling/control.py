@@ -1,4 +1,4 @@
-"""What a control is: an object that changes the logits of all rows of a batch that use it.
+"""The base of the controls: objects that change the logits of the rows of a batch that use them.
 
 A control is one class in `sampling/controls/`, found there by its name, and one row of the table in
 `gptj_demo/sampling.py`.
@@ -39,7 +39,7 @@ class Users:
         return len(self.rows)
 
     def values(self, name: str) -> list[Any]:
-        """What the rows have set a control to."""
+        """The rows' values of a control."""
         return [getattr(row.params, name) for row in self.rows]
 
     def column(self, name: str) -> torch.Tensor:
@@ -47,10 +47,10 @@ class Users:
         return upload(self.values(name), torch.float32, self.device)[:, None]
 
     def stack(self, name: str, make: Callable[[RowSampler], torch.Tensor]) -> torch.Tensor:
-        """What the rows hold on the device under a name, in one tensor, [rows, ...].
+        """Stack the tensors that the rows hold on the device under a name: [rows, ...].
 
-        What a row holds becomes a view of it: what is written to it is there when the row joins
-        another batch. `make` is for rows that hold nothing yet.
+        Each row then holds a view of the stack, so changes to the stack are kept when the row joins
+        another batch. `make` makes the tensor of a row that holds none yet.
         """
         held = [row.held[name] if name in row.held else make(row) for row in self.rows]
         stacked = torch.stack(held)
@@ -103,9 +103,9 @@ class Filter(Control):
 
     @abstractmethod
     def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
-        """Which tokens go, bool [users, vocabulary], by their logits `scaled` [users, vocabulary].
+        """The tokens to remove, bool [users, vocabulary], by the logits `scaled` of the same shape.
 
-        Not all of a row.
+        Never all tokens of a row.
         """
 
     def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:

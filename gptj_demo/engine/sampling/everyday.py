@@ -94,7 +94,7 @@ class Everyday:
         return self._draw(logits, limits, vocabulary, keys)
 
     def draw(self, scaled: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
-        """Draw from what all filters have left, fp32 [rows, vocabulary], in the same way."""
+        """Draw in the same way from the logits after all filters, fp32 [rows, vocabulary]."""
         return self._draw(scaled, self._neutral, scaled.shape[1], keys)
 
     def _draw(

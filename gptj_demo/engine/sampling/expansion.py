@@ -24,7 +24,7 @@ def expand(
     """Queue the expansion of the rows of one request; the result waits for it.
 
     `padded` is fp32 [rows, padded_vocabulary]; ids past the vocabulary and `unused` are left out.
-    The answer is None for a row whose logits were not numbers.
+    The answer is None for a row whose logits were NaN or infinite.
     """
     expansion = rows[0].request.expansion
     assert expansion is not None
@@ -65,13 +65,13 @@ def _controlled(
         taken = left.adjusted.argmax(dim=1, keepdim=True)  # greedy: all on one token
         logprobs = torch.full_like(logits, -torch.inf).scatter_(1, taken, 0.0)
     ended = [number for number, row in enumerate(rows) if row.guide and row.guide.ended]
-    if ended:  # nothing can follow what matches
+    if ended:  # nothing can follow a text that matches
         logprobs[upload(ended, torch.int64, logits.device)] = -torch.inf
     return logprobs
 
 
 def _children(ids: list[int], values: list[float], floor: float, peak: float) -> Children | None:
-    """The pairs from the floor on; `peak` is 0 if the logits were numbers."""
+    """The pairs from the floor on; `peak` is 0 if the logits were finite."""
     if peak != 0:
         return None
     pairs = zip(ids, values, strict=True)

@@ -1,8 +1,8 @@
-"""Which tokens keep a text on the way to what it must match: one `Guide` a completion.
+"""Finds the tokens after which a text can still match: one `Guide` for each completion.
 
 Two threads do the work while the model computes: one compiles grammars, the other moves the guides
-of a step past their new tokens. llguidance releases the interpreter lock in both. Where another
-engine goes on with a completion, its guide is made anew from the tokens so far.
+of a step past their new tokens. llguidance releases the interpreter lock in both. If another engine
+continues a completion, its guide is made again from the tokens so far.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Ended(NamedTuple):
 
 
 class Guide:
-    """What one completion may go on with: `added` and `ended`, valid after `wait`."""
+    """The tokens that can follow in one completion: `added` and `ended`, valid after `wait`."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class Guide:
     ) -> None:
         """`ends` are the tokens that end the text. `only` are all allowed tokens, if not empty.
 
-        `rests` are the allowed first tokens of a healed prompt, if not empty, with the tokens of
-        their bytes that must match.
+        `rests`, if not empty, has the allowed first tokens of a healed prompt, each with tokens for
+        those of its bytes that must match.
         """
         self.guides = guides
         self.matcher = matcher
@@ -84,7 +84,7 @@ class Guide:
         self._pending = work
 
     def consume(self, token_ids: Sequence[int]) -> None:
-        """Take tokens into account, all at once; `allow` comes after it."""
+        """Take tokens into account, all at once; call `allow` after it."""
         if self._rests and token_ids:
             first, *others = token_ids
             token_ids = (*self._rests[first], *others)
@@ -100,8 +100,8 @@ class Guide:
     def allow(self, allowed: np.ndarray, matches: bool, added: np.ndarray) -> None:
         """Set which tokens can follow, and whether the text `matches` as it is.
 
-        `allowed`, bool [vocabulary], is the matcher's mask. `added`, fp32 [vocabulary], is made of
-        it by `_added`. Both arrays become the guide's own.
+        `allowed`, bool [vocabulary], is the matcher's mask. `added`, fp32 [vocabulary], is `_added`
+        of it. The guide keeps and changes both arrays.
         """
         if self.matcher.is_error():
             said = self.matcher.get_error().splitlines() or [""]
@@ -121,7 +121,7 @@ class Guide:
             self.end("unmet", message("end.unmet", control=control_named("must_match").called))
 
     def end(self, reason: FinishReason, why: Message) -> None:
-        """Let the text end here."""
+        """End the text here."""
         self.ended = Ended(reason, why)
         self.added = np.zeros(self.guides.size, dtype=np.float32)
 
@@ -132,13 +132,13 @@ class Guides:
     def __init__(
         self, table: Sequence[bytes], size: int, eos_token_ids: Iterable[int], never: Iterable[int]
     ) -> None:
-        """`table` has the bytes of each id below `size`; `never` are ids that are no text."""
+        """`table` has the bytes of each id below `size`; `never` are ids that have no text."""
         self.size = size
         self._eos_token_ids = frozenset(eos_token_ids)
         no_text = {*self._eos_token_ids, *never}
         self._table = [b"" if i in no_text else table[i] for i in range(size)]
         self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
-        # their threads start with the first guide: a process may fork before
+        # their threads start with the first guide, because a process may fork before that
         self._compiling = DeepStackPool(1, thread_name_prefix="compile-grammars")
         self._advancing = ThreadPoolExecutor(1, thread_name_prefix="advance-guides")
 
@@ -149,10 +149,10 @@ class Guides:
         healed: bytes,
         first: Sequence[int],
     ) -> Future[dict[int, Guide]]:
-        """The guides of a request's completions, by index, after what is `written` of them.
+        """The guides of a request's completions, by index, after the tokens `written` so far.
 
-        The result raises `GrammarError` where there are none. With token healing the first token is
-        one of `first`, whose bytes begin with `healed`; what stands after these must match.
+        The future raises `GrammarError` if there is no grammar. With token healing the first token
+        is one of `first`, whose bytes begin with `healed`; the bytes after these must match.
         """
         return self._compiling.submit(self._start, params, written, healed, first)
 
@@ -195,7 +195,7 @@ class Guides:
     def _rests(
         self, matcher: LLMatcher, healed: bytes, first: Sequence[int]
     ) -> dict[int, Sequence[int]]:
-        """Those of `first` whose bytes after `healed` can begin a match, with tokens of these."""
+        """Those of `first` whose bytes after `healed` can begin a match, with their tokens."""
         rests: dict[int, Sequence[int]] = {}
         for token_id in first:
             data = self._table[token_id]
@@ -229,13 +229,13 @@ class Guides:
                 if not guide.is_plain:
                     guide.consume([token])
             self._allow(guides)
-        except BaseException as error:  # a panic of llguidance is no `Exception`
+        except BaseException as error:  # a panic of llguidance is not an `Exception`
             for guide in guides:
                 guide.end("unmet", message("end.too_complex", why=type(error).__name__))
 
     def _allow(self, guides: Sequence[Guide]) -> None:
-        """Set what can follow in some completions."""
-        words = self.size // _WORD_BITS + 1  # one bit more than the vocabulary
+        """Set the tokens that can follow in some completions."""
+        words = self.size // _WORD_BITS + 1  # one more bit: whether the text matches
         masks = np.zeros((len(guides), words), dtype=np.uint32)
         places = [(guide.matcher, place) for place, guide in enumerate(guides)]
         self._executor.unsafe_compute_mask_ptr(
@@ -243,13 +243,13 @@ class Guides:
         )
         bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little").view(bool)
         allowed, matches = bits[:, : self.size], bits[:, self.size].tolist()
-        added = _added(allowed)  # of all at once: a step waits for it
+        added = _added(allowed)  # for all at once, because a step waits for it
         for number, guide in enumerate(guides):
             guide.allow(allowed[number], matches[number], added[number])
 
 
 def _added(allowed: np.ndarray) -> np.ndarray:
-    """What is added to the logits: fp32, -inf for what is not allowed."""
+    """The numbers to add to the logits: fp32, -inf for tokens that are not allowed."""
     return np.where(allowed, np.float32(0), np.float32(-np.inf))
 
 

@@ -1,4 +1,4 @@
-"""What the tokens so far forbid or penalise: the controls that look at sequences of tokens.
+"""The controls that look at sequences of tokens: they forbid or penalise repetitions, for example.
 
 Each object follows one row: `add` takes a token, and `changes` lists what is added to the logits of
 the next token. Only rows that use such a control have one. The work for a token does not grow with
@@ -15,7 +15,7 @@ import numpy as np
 
 Changes = list[tuple[int, float]]  # token id, what is added to its logit
 
-# repetitions are followed back so far at most, as in DRY's publication: the power must stay finite
+# the longest repetition that is measured, as in DRY's publication: the power must stay finite
 _DRY_LONGEST_MATCH = 50
 
 
@@ -27,7 +27,7 @@ class History(Protocol):
         ...
 
     def changes(self) -> Changes:
-        """What the tokens so far do to the logits of the next one."""
+        """The changes to the logits of the next token."""
         ...
 
 
@@ -53,7 +53,7 @@ class NoRepeatNgram:
 
 
 class SequenceBias:
-    """Biases on the last token of a sequence where the others stand before it.
+    """Biases on the last token of a sequence, if the others come before it.
 
     As transformers' SequenceBiasLogitsProcessor for sequences of two tokens or more.
     """
@@ -103,7 +103,7 @@ class DontRepeatYourself:
         tokens = self._tokens[: self._count]
         if not self._count or int(tokens[-1]) in self._breakers:
             return []
-        # places where the last token stands already, and how far back the text agrees there
+        # earlier places of the last token, and how many tokens up to there match the text's end
         places = np.flatnonzero(tokens[:-1] == tokens[-1])
         if not len(places):
             return []

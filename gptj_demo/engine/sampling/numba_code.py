@@ -1,4 +1,4 @@
-"""Which of sampling's work compiled code does: that on a processor, where there is numba."""
+"""Chooses whether compiled code does the sampling: on a processor, if numba is available."""
 
 from __future__ import annotations
 

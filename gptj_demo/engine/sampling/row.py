@@ -1,4 +1,4 @@
-"""What sampling knows of one completion: its controls, its random numbers, its tokens so far."""
+"""The sampling state of one completion: its controls, its random numbers, its tokens so far."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RowSampler:
         self.params = params
         self.index = index
         self.greedy = params.temperature == 0
-        self.broken = False  # whether its logits were not numbers
+        self.broken = False  # whether its logits were NaN or infinite
         self.seed = (request.seed + index) % 2**32
         self.noise_key = noise.request_key(self.seed, noise.DRAW)
         self.eos_token_ids = list(eos_token_ids)
@@ -42,7 +42,7 @@ class RowSampler:
         self.wants_logprobs = params.logprobs is not None or params.candidates > params.n
         self.generated_token_ids = list(written.token_ids)
         self.resumed_logprobs = written.sampled_logprobs
-        """Of the tokens of an earlier engine, after the controls."""
+        """Log-probabilities, after the controls, of the tokens of an earlier engine."""
         self.held: dict[str, torch.Tensor] = {}
         """What a control keeps on the device between tokens, by its name; see `Users.stack`."""
         self.guide: Guide | None = None
@@ -66,7 +66,7 @@ class RowSampler:
             history.add(token_id)
 
     def history(self, name: str, make: Callable[[], History]) -> History:
-        """What a control of this name keeps of the tokens so far, made at its first use."""
+        """The history that a control of this name keeps of the tokens, made at its first use."""
         history = self._histories.get(name)
         if history is None:
             history = self._histories[name] = make()

@@ -14,15 +14,15 @@ _UNIT = 2**40
 """Weights are counted in units of 2**-40: the sum over 2**22 tokens fits in 63 bits."""
 _DIGIT = 11
 _SHIFTS = (22, 11, 0)  # three digits of 11 bits hold the 32 bits of a float
-_BINS = 2**_DIGIT + 2  # a digit's, between those of smaller and of larger numbers
+_BINS = 2**_DIGIT + 2  # one for each value of a digit, one for smaller and one for larger numbers
 
 
 def smallest_kept(values: torch.Tensor, weights: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """The largest number whose weight, with that of all larger ones, is `share` of all: [rows, 1].
+    """The largest value that, with all larger ones, has `share` of the total weight: [rows, 1].
 
-    `values` and `weights` are fp32 [rows, vocabulary], the weights between 0 and 1; `share` is
-    fp32 [rows, 1]. At least one token is kept. It is a radix selection: a histogram of the weights
-    by the upper bits of the values says which upper bits the number has, and so on for the others.
+    `values` and `weights` are fp32 [rows, vocabulary], the weights between 0 and 1; `share` is fp32
+    [rows, 1]. At least one token is kept. It is a radix selection: a histogram of the weights by
+    the upper bits of the values gives the upper bits of the result, and so on for the other bits.
     """
     if compiled := compiled_code(values.device):
         kept = torch.empty_like(share)
@@ -31,7 +31,7 @@ def smallest_kept(values: torch.Tensor, weights: torch.Tensor, share: torch.Tens
     keys = _ordered(values).long()  # [rows, vocabulary]
     units = (weights * _UNIT).long()
     total = units.sum(dim=1, keepdim=True)
-    # fp64 has 53 bits: of a total above 2**53 the last ones are rounded, 2**-53 of it
+    # fp64 has 53 bits: a total above 2**53 is rounded, by 2**-53 of it
     wanted = (total * share.double()).ceil().long().minimum(total).clamp(min=1)
     found = torch.full_like(total, -(2**31))  # the number, as far as its bits are known
     bins = torch.empty_like(units)  # used three times: a new tensor costs more than the work on it

@@ -1,4 +1,4 @@
-"""Controls that change a few logits by the tokens so far, which the host keeps."""
+"""Controls that change a few logits depending on the tokens so far, which the host keeps."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from gptj_demo.engine.sampling.control import Control, Users
 from gptj_demo.engine.sampling.histories import History
 from gptj_demo.engine.transfer import upload
 
-Places = tuple[tuple[torch.Tensor, ...], torch.Tensor]  # (rows, tokens), and what is added there
+Places = tuple[tuple[torch.Tensor, ...], torch.Tensor]  # (rows, tokens), and values to add there
 
 
 class SequenceControl(Control):
-    """A control that adds to logits what the histories of its users say."""
+    """A control that adds the changes of its users' histories to the logits."""
 
     def __init__(self, users: Users, histories: Sequence[tuple[int, History]]) -> None:
-        """`histories` are those of rows, by their number in the batch."""
+        """`histories` are the histories of rows, each with the row's number in the batch."""
         super().__init__(users)
         self._histories = histories
 

@@ -1,8 +1,8 @@
 """How probable tokens were: by the model itself, and after the controls.
 
 `Trace` follows the most probable tokens of each row through the stages of the sampler and notes
-which one removed them; `score` is the same for a text that is given, where nothing is sampled.
-Both queue their results, so that the host need not wait for the device in the midst of a step.
+which one removed them. `score` does the same for a given text, without sampling. Both queue their
+results, so that the host need not wait for the device in the middle of a step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def score(
     alternatives: int,
     unused: torch.Tensor | None = None,
 ) -> LogprobsReader:
-    """How probable the model finds given tokens, one for each row of logits: a prompt's.
+    """The probabilities of a prompt's tokens by the model, one for each row of logits.
 
     `padded` is fp32 [rows, padded_vocabulary], `token_ids` [rows].
     """
@@ -38,9 +38,9 @@ def score(
 
 
 def most_probable(values: torch.Tensor, count: int) -> torch.Tensor:
-    """The ids of each row's `count` largest values, int64 [rows, count]; of equal ones the lowest.
+    """The ids of each row's `count` largest values, int64 [rows, count]; of equal ones, the lowest.
 
-    The order that `topk` gives equal values depends on the rows beside them.
+    In `topk` the order of equal values depends on the other rows.
     """
     wider = min(count + _SPARE, values.shape[1])  # equal values may stand at the end
     ids = values.topk(wider, dim=1).indices.sort(dim=1).values
@@ -49,7 +49,7 @@ def most_probable(values: torch.Tensor, count: int) -> torch.Tensor:
 
 
 class Trace:
-    """The most probable tokens of some rows by the model itself, and what became of them."""
+    """The model's most probable tokens of some rows, and the controls that removed them."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Trace:
         self._rows = rows
         part = padded[rows]
         self._logits = part[:, :vocabulary]
-        if unused is not None:  # these are no alternatives
+        if unused is not None:  # unused ids are not alternatives
             self._logits = self._logits.index_fill(1, unused, -torch.inf)
         # over all rows of the head, as `GPTJForCausalLM` has it
         self._logprobs = part.log_softmax(dim=1)
@@ -72,11 +72,11 @@ class Trace:
         self._names: list[str | None] = [None]
 
     def note(self, name: str, logits: torch.Tensor) -> None:
-        """Note what the control `name` has removed: what is -inf now and was not before."""
+        """Note which tokens the control `name` has removed: those whose logits became -inf."""
         self._note(name, logits[self._rows].gather(1, self._ids) == -torch.inf)
 
     def note_below(self, name: str, logits: torch.Tensor, threshold: torch.Tensor) -> None:
-        """Note what the control `name` will remove: what is below `threshold`, [rows, 1]."""
+        """Note which tokens the control `name` will remove: those below `threshold`, [rows, 1]."""
         self._note(name, logits[self._rows].gather(1, self._ids) < threshold[self._rows])
 
     def _note(self, name: str, gone: torch.Tensor) -> None:
@@ -92,9 +92,9 @@ class Trace:
     ) -> LogprobsReader:
         """Queue the log-probabilities of the chosen `tokens` of all rows.
 
-        `scaled` is what the filters left to draw from. `greedy` says which rows took the most
-        probable token instead; None where nothing was sampled. `wanted` is the number of
-        alternatives that each traced row gets.
+        `scaled` are the logits after the filters. `greedy` says which rows took the most probable
+        token instead; None where nothing was sampled. `wanted` is the number of alternatives that
+        each traced row gets.
         """
         chosen = tokens[self._rows][:, None]
         logits = self._logits.gather(1, chosen)
@@ -138,7 +138,7 @@ class Trace:
             left: float | None = after_others[place]
             name = None
             if left == -math.inf:
-                # what no filter removed, greedy decoding did
+                # if no filter removed it, greedy decoding did
                 left, name = None, self._names[removed[place]] or "temperature"
             listed.append(Alternative(ids[place], others[place], left, name))
         return TokenLogprobs(own, after, rank, tuple(listed))

@@ -1,4 +1,4 @@
-"""Nothing but the given tokens."""
+"""Allows only the given tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is added to the logits of given tokens, or of given sequences of tokens."""
+"""Adds biases to the logits of given tokens, or of given sequences of tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Biases = Sequence[tuple[tuple[int, ...], float]]
 class LogitBias(SequenceControl):
     """Adds a number to the logit of a token, as OpenAI's `logit_bias` does.
 
-    For a sequence of tokens, it is added to the last token where the others stand before it, as
+    For a sequence of tokens, it is added to the last token if the others come before it, as
     transformers' SequenceBiasLogitsProcessor does.
     """
 
@@ -42,7 +42,7 @@ class LogitBias(SequenceControl):
 
     @classmethod
     def biases(cls, row: RowSampler) -> Biases:
-        """Sequences of tokens and what is added."""
+        """Sequences of tokens and their biases."""
         return row.request.logit_bias
 
     def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:

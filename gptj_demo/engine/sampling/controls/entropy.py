@@ -57,7 +57,7 @@ def _not_first(scaled: torch.Tensor) -> torch.Tensor:
 
 
 def _entropy(probabilities: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
-    """Natural units, [rows, 1]; removed tokens count nothing."""
+    """The entropy in nats, [rows, 1]; removed tokens do not count."""
     terms = probabilities * log_probabilities
-    # how a sum is cut for several threads depends on the rows; in fp64 that is lost in rounding
+    # the number of rows decides how threads split a sum; in fp64 rounding hides the difference
     return -terms.nansum(dim=1, keepdim=True, dtype=torch.float64).float()

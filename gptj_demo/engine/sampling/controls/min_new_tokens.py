@@ -1,4 +1,4 @@
-"""No end of the text before so many tokens."""
+"""Prevents the end of the text before a given number of tokens."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ _BITS = -1 / math.log(2)
 class Mirostat(Filter):
     """Basu et al. 2020, version 2, as in llama.cpp.
 
-    Tokens are dropped whose surprise, -log2 of the probability, is more than a limit mu. It begins
-    at twice the target tau; after each token it is lowered by eta times what the surprise of the
-    token is above tau. That surprise is the one with which the token was drawn.
+    Removes the tokens whose surprise, -log2 of the probability, is above a limit mu. mu begins at
+    twice the target tau. After each token it decreases by eta * (surprise - tau), with the surprise
+    at which the token was drawn.
     """
 
     name = "mirostat"
@@ -53,5 +53,5 @@ class Mirostat(Filter):
 
 
 def _surprise(scaled: torch.Tensor) -> torch.Tensor:
-    """Of each token, in bits: [users, vocabulary]."""
+    """The surprise of each token, in bits: [users, vocabulary]."""
     return scaled.log_softmax(dim=1).mul_(_BITS)

@@ -1,4 +1,4 @@
-"""Nothing but what can become a text that matches."""
+"""Allows only tokens after which the text can still match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No sequence of so many tokens twice."""
+"""Prevents repeated sequences of a given number of tokens."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from gptj_demo.engine.transfer import upload
 class RepetitionPenalty(Control):
     """Keskar et al. 2019, as transformers' RepetitionPenaltyLogitsProcessor.
 
-    With `repetition_penalty_range` it is that of the last tokens alone.
+    With `repetition_penalty_range` only the last tokens count.
     """
 
     name = "repetition_penalty"
@@ -27,7 +27,7 @@ class RepetitionPenalty(Control):
 
     def _seen_by(self, row: RowSampler) -> torch.Tensor:
         """The tokens of prompt and continuation that count."""
-        # those of 0 are all of them
+        # a range of 0 is all tokens
         counting = _tokens(row)[-row.params.repetition_penalty_range :]
         return _counts(counting, (), self.users) > 0
 
@@ -54,7 +54,7 @@ class RepetitionPenalty(Control):
 
 
 class FrequencyPenalty(Control):
-    """OpenAI's, by how often a token stands in the continuation."""
+    """OpenAI's penalty, by how often a token is in the continuation."""
 
     name = "frequency_penalty"
 
@@ -75,7 +75,7 @@ class FrequencyPenalty(Control):
 
 
 class PresencePenalty(FrequencyPenalty):
-    """OpenAI's, the same however often a token stands in the continuation."""
+    """OpenAI's penalty, the same however often a token is in the continuation."""
 
     name = "presence_penalty"
 
@@ -89,7 +89,7 @@ def _tokens(row: RowSampler) -> tuple[int, ...]:
 
 
 def _counts(prompt: Sequence[int], generated: Sequence[int], users: Users) -> torch.Tensor:
-    """How often each token stands in a text: fp32 [vocabulary]."""
+    """How often each token is in a text: fp32 [vocabulary]."""
     counts = torch.zeros(users.vocabulary, device=users.device)
     if not prompt and not generated:
         return counts

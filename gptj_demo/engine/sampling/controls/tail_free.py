@@ -9,7 +9,7 @@ import torch
 from gptj_demo.engine.sampling.control import Filter, Users
 
 _UNIT = 2**40  # curvatures are summed as integers, so that a sum is the same on every device
-_FLAT = 1e-6  # where all curvatures sum to no more, each counts the same, as in llama.cpp
+_FLAT = 1e-6  # if all curvatures sum to no more, they count the same, as in llama.cpp
 
 
 class TailFree(Filter):

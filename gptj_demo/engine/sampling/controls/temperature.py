@@ -9,8 +9,8 @@ import torch
 from gptj_demo.engine.sampling.control import Control, Users
 
 LOWEST = 1e-30
-"""A temperature that fp32 cannot divide by gives what a little larger one gives: the most probable
-token."""
+"""Lower temperatures, by which fp32 may be unable to divide, are raised to this one: both give the
+most probable token."""
 
 
 class Temperature(Control):

@@ -1,4 +1,4 @@
-"""The first token begins with the characters that were taken back from the prompt."""
+"""The first token begins with the characters that were removed from the prompt."""
 
 from __future__ import annotations
 
