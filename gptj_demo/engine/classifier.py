@@ -1,7 +1,7 @@
 """The process of the moderation filter: `python -m gptj_demo.engine.classifier FD`.
 
-It gets (source, labels, threshold), answers None or why it cannot work, and then answers each list
-of texts with a list that has, for each text, the label it is flagged with or None.
+It receives (source, labels, threshold) and answers None, or why it cannot work. Then it answers
+each list of texts with a list: for each text the label that it is flagged with, or None.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Flagger:
         """The label that each text is flagged with, None where it is not."""
         longest = min(MAX_TOKENS, int(self._tokenizer.model_max_length))
         found: list[str | None] = []
-        for text in texts:  # alone: padding would change the numbers
+        for text in texts:  # one at a time: padding would change the numbers
             given = self._tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
             logits = self._model(**given).logits[0].float()
             shares = logits.sigmoid() if self._gives_several else logits.softmax(dim=0)
             share, label = max((float(shares[i]), self._names[i]) for i in self._flagged)
-            # a share that is no number is no assurance
+            # NaN counts as flagged
             found.append(None if share < self._threshold else label)
         return found
 

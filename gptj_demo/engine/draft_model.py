@@ -28,12 +28,12 @@ from gptj_demo.engine.speculation import MOST_DRAFTED, Drafter, PassCost, measur
 from gptj_demo.pages import PAGE_TOKENS
 
 _MOST_READ = 128
-"""Tokens that a step reads to catch up with texts, at most: the other rows wait for them."""
+"""The most tokens that a step reads to catch up with texts; the other rows wait for them."""
 _MOST_PENDING = MOST_DRAFTED + 1
-"""Tokens of a row that are decoded together; more are read as a prompt is."""
+"""The most tokens of a row that are decoded together; more are prefilled."""
 
 _FIRST_RATES = {True: 0.7, False: 0.6}
-"""How often a drafted token is right as long as no text has said, greedy or not."""
+"""The first estimate of how often a drafted token is right, by whether the row is greedy."""
 _LEARNING_RATE, _USUAL_LEARNING_RATE = 0.1, 0.02
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 32, 512
 """Tokens between two trials of a row whose drafts do not pay; each pause is twice the last one."""
@@ -86,7 +86,7 @@ class DraftModel(Drafter):
         budget = _MOST_READ
         for row, sampler, limit, draft in zip(rows, samplers, most, drafts, strict=True):
             record = self._record(row, sampler)
-            # the last one is drawn from the logits after the one before it
+            # the last token needs no position: it is drawn from the logits of the token before it
             limit = min(limit, self._model.shape.context_length - row.length + 1)
             length = record.length(len(row.generated_token_ids), limit, least)
             if length <= 0:
@@ -116,7 +116,7 @@ class DraftModel(Drafter):
             self._learn(row, record)
 
     def _record(self, row: Sequence, sampler: RowSampler) -> _Record:
-        """What is known of a row's drafts, the last one included."""
+        """The record of a row's drafts, including the last one."""
         record = self._records.get(row)
         if record is None:
             rate = self._usual_rates[sampler.greedy]
@@ -125,7 +125,7 @@ class DraftModel(Drafter):
         return record
 
     def _learn(self, row: Sequence, record: _Record) -> None:
-        """Compare the last draft with the tokens that came."""
+        """Compare the last draft with the tokens that were generated."""
         came = row.generated_token_ids[record.start :]
         for drafted, token_id in zip(record.drafted, came, strict=False):
             is_right = drafted == token_id
@@ -137,9 +137,11 @@ class DraftModel(Drafter):
         record.drafted = []
 
     def _catch_up(self, row: Sequence, budget: int) -> tuple[list[int], int]:
-        """The tokens of a row that the cache does not hold, and how many were just read.
+        """Prefill a row if many tokens are pending; returns those still pending and how many it
+        read.
 
-        At least the newest one is left: its logits are wanted.
+        Pending tokens are those that the cache does not hold. At least the newest one is left,
+        because its logits are needed.
         """
         held = self._held[row.slot]
         tokens = [*row.prompt_token_ids, *row.generated_token_ids]
@@ -179,7 +181,7 @@ class DraftModel(Drafter):
 
 @dataclass(slots=True)
 class _Record:
-    """How often drafts of a row are right, and the last one, which began after `start` tokens."""
+    """How often a row's drafts are right, and its last draft, made after `start` tokens."""
 
     is_greedy: bool
     rate: float

@@ -29,7 +29,7 @@ def ended_after(
     context_length: int,
     elapsed: float,
 ) -> tuple[FinishReason, Message] | None:
-    """The reason for which the text ends with its newest token, or None. The token stays in it.
+    """Why the text ends with its newest token, which stays in it; None if it does not end.
 
     `stopped_by` is the stop string that it holds, `generated` counts the tokens of the completion,
     `length` those of prompt and completion; `elapsed` is the time since the start, in seconds.

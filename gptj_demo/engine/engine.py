@@ -1,4 +1,4 @@
-"""All requests of the process over one model: takes them in and turns each step into events."""
+"""Runs all requests of the process on one model: accepts them and turns each step into events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gptj_demo.texts import Message, message
 
 _MOST_EXPONENT = 700.0  # exp of more overflows a float
 _COMPILING_SECONDS = 0.01
-"""An engine that has nothing else to do waits so long for a grammar before it reads its inbox."""
+"""How long an idle engine waits for a grammar before it reads its inbox."""
 
 Clock = Callable[[], float]  # seconds
 
@@ -47,7 +47,7 @@ class Running:
 
 
 class Engine:
-    """All requests of the process over one model."""
+    """Runs all requests of the process on one model."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Engine:
         return events
 
     def cancel(self, request_id: int) -> list[Finished]:
-        """End a request; the last events of its completions, none if it is already over."""
+        """End a request; returns its completions' last events, none if it has already ended."""
         running = self._requests.get(request_id)
         if running is None:
             return []
@@ -142,7 +142,7 @@ class Engine:
         return [self._end(c, "cancelled", stopped) for c in list(running.completions.values())]
 
     def step(self) -> list[EngineEvent]:
-        """One step of the model for all running requests; the events it made."""
+        """Run one step of the model for all running requests; returns the events."""
         events = self._take_compiled() if self._compiling else []
         step = self._scheduler.schedule()
         now = self._clock()

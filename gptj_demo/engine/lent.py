@@ -3,7 +3,7 @@
 The web process loads the weights once (`load`) and never touches the GPU. For each lease the
 `spaces` package forks it, or takes a process that it forked before, and calls `serve` there: that
 process builds its engine from the inherited weights and answers over a socket, like the engine
-process elsewhere, until nobody has asked for anything for a second.
+process elsewhere, until it has had no request for a second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gptj_demo.texts import Message, message
 HOLD_SECONDS = 1.0
 """How long a lease is kept without a request: the next one of a visitor often follows at once."""
 
-PARENT_SECONDS = 1.0  # between two looks whether the web process is still there
+PARENT_SECONDS = 1.0  # between two checks that the web process still exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Lent:
 def load(settings: Settings, send: Callable[[object], None]) -> Lent:
     """Load the weights in this process, reporting progress; raises `loading.Refusal`.
 
-    In 16 bits and without graphs: nothing may be compiled or captured in a lease, whose seconds
-    the visitor pays for.
+    The model is in 16 bits and without CUDA graphs, because the visitor pays for the seconds of a
+    lease: nothing may be compiled or captured in it.
     """
     try:
         report = reporting(send)
@@ -58,9 +58,9 @@ def load(settings: Settings, send: Callable[[object], None]) -> Lent:
                 "int8 is not used on ZeroGPU, where there is room for 16 bits: set precision to "
                 "auto or float16."
             )
-        # the package intercepts moves to the GPU, and nothing that makes tensors there
+        # the package intercepts moves to the GPU, but not the creation of tensors there
         weights = load_weights(plan, report, send, device="cpu")
-        for parameter in weights.model.parameters():  # and nothing else: it is packed as it is
+        for parameter in weights.model.parameters():  # only parameters: all else is packed as it is
             parameter.data = parameter.data.to(plan.device)
         backend = "eager" if on_gpu and settings.backend == "auto" else settings.backend
         path, _ = choose_path(weights.model, backend)
@@ -92,7 +92,7 @@ def serve(lent: Lent, address: str, lease: int, seconds: float) -> None:
     with Client(address, "AF_UNIX") as connection:
         connection.send(lease)
         if _engine is None:
-            # the pools that the web process used do not work in a fork of it
+            # the web process's thread pools do not work in a fork
             torch.set_num_threads(1)
             path = lent.model.forward_path
             _engine, _ = start_engine(lent.weights, _silent, path, lent.may_shrink)
@@ -105,7 +105,7 @@ def _silent(detail: Message, progress: float | None) -> None:
 
 def _answer(engine: Engine, connection: Connection, deadline: float) -> None:
     """Serve the connection; the engine is idle at the end."""
-    requests: set[int] = set()  # that may have tokens left to write
+    requests: set[int] = set()  # those that may not have ended
     try:
         while time.monotonic() < deadline:
             left = deadline - time.monotonic()
@@ -123,18 +123,18 @@ def _answer(engine: Engine, connection: Connection, deadline: float) -> None:
             if events:
                 connection.send(StepEvents(tuple(events)))
     except (EOFError, OSError):
-        return  # the web process wants no more of it
+        return  # the web process has closed the connection
     finally:
         for request_id in requests:
             engine.cancel(request_id)
 
 
 def _leave_parent() -> None:
-    """Give up what a fork shares with the web process, and end when that ends.
+    """Release the inherited sockets of the web process, and end when that process ends.
 
-    Its sockets would stay open here: clients would wait for an end that does not come, and the port
-    would stay taken. They are replaced by /dev/null and not closed: a closed number could be given
-    to a new file while an object of the web process still refers to it.
+    If they stayed open here, clients would wait for ever and the port would stay taken. They are
+    replaced by /dev/null instead of closed: a new file could get the number of a closed one while
+    an object of the web process still refers to it.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in map(int, os.listdir("/proc/self/fd")):

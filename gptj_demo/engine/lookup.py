@@ -1,8 +1,8 @@
-"""Drafts by prompt lookup: what followed the last tokens where they stood before.
+"""Drafts by prompt lookup: the tokens that followed an earlier occurrence of the last tokens.
 
-They are looked for in the text itself and in those that the same visitor has had before: other
-branches, and what Retry replaced. No model is asked, so it costs next to nothing. It pays in lists,
-tables, code and loops, and at low temperatures (Saxena 2023, "Prompt Lookup Decoding").
+It searches the text itself and earlier texts of the same visitor: other branches, and texts that
+Retry replaced. It runs no model, so it costs almost nothing. It pays in lists, tables, code and
+loops, and at low temperatures (Saxena 2023, "Prompt Lookup Decoding").
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from gptj_demo.engine.scheduler import Sequence
 from gptj_demo.engine.speculation import Drafter
 
 _MATCHED = 3
-"""Tokens that must stand in a text before."""
+"""How many of the last tokens must occur earlier."""
 _MOST_MATCHED = 16
-"""Tokens by which places are compared."""
+"""The most tokens by which earlier occurrences are compared."""
 _KEPT_TEXTS, _KEPT_IN_ALL = 8, 64
-"""Texts that are kept of a visitor after their ends, and of all visitors."""
+"""How many ended texts are kept for each visitor, and for all visitors."""
 
 _FIRST_RATES = (0.15, 0.4, 0.6, 0.75, 0.85)
-"""How often the next token is right after so many that were right, as long as a text says nothing
-else. The last is for all larger numbers."""
+"""The first estimates of how often a prediction is right, by the number of right predictions before
+it. The last one is for all larger numbers."""
 _LEARNING_RATE = 0.15
 
 
 class PromptLookup(Drafter):
     """Finds drafts in the prompt and the continuation of each sequence, and in earlier ones.
 
-    Texts of one visitor never say anything about those of another one.
+    Texts of one visitor are never used for those of another visitor.
     """
 
     name = "lookup"
 
     def __init__(self) -> None:
         self._texts: dict[Sequence, Text] = {}
-        # of each visitor, by name; the one whose text has ended last comes last
+        # by visitor's name; the visitor whose text ended last comes last
         self._ended: OrderedDict[str, deque[Text]] = OrderedDict()
 
     def chance(self, row: Sequence, sampler: RowSampler) -> float:
@@ -81,18 +81,18 @@ class PromptLookup(Drafter):
 
 
 class Text:
-    """The tokens of one sequence, and what they say about the next ones.
+    """The tokens of one sequence, and predictions of the next ones.
 
-    Each new token is compared with the predicted one, whether it was drafted or not. So the rates
-    at which predictions are right cost nothing to learn.
+    Each new token is compared with the predicted one, whether it was drafted or not, so learning
+    how often predictions are right costs nothing.
     """
 
     def __init__(self, others: Iterable[Text] = ()) -> None:
         """`others` are texts that may have the same runs of tokens, newest first."""
         self.others = others
         self._tokens: list[int] = []
-        self._ends: dict[tuple[int, ...], int] = {}  # where the last run of tokens ends, by the run
-        self._read = self._tokens  # the text in which the predicted token stands
+        self._ends: dict[tuple[int, ...], int] = {}  # where the last occurrence of a run ends
+        self._read = self._tokens  # the text that has the predicted token
         self._source = -1  # its place there; -1 if no token is predicted
         self._right = 0  # predictions in a row that were right
         self._rates = list(_FIRST_RATES)
@@ -126,7 +126,7 @@ class Text:
         self._ends[run] = len(tokens)
 
     def _find(self, run: tuple[int, ...]) -> None:
-        """Predict what followed where the most of the last tokens stood before."""
+        """Predict the token that followed the longest earlier match of the last tokens."""
         most = 0
         for text in (self, *self.others):
             place = text._ends.get(run, len(text._tokens))
@@ -139,7 +139,7 @@ class Text:
                 self._right = max(0, agreeing - _MATCHED)
 
     def _agreeing(self, tokens: list[int], place: int) -> int:
-        """How many of the last tokens stand before a place of another text too."""
+        """How many of the last tokens equal the tokens before `place` in `tokens`."""
         agreeing, most = 0, min(_MOST_MATCHED, place, len(self._tokens))
         while agreeing < most and tokens[place - 1 - agreeing] == self._tokens[-1 - agreeing]:
             agreeing += 1
@@ -160,6 +160,6 @@ class Text:
             if chance < least or (beyond >= 0 and tokens is not self._tokens):
                 break
             level += 1
-            # what repeats itself goes on in its own draft
+            # past the end of the text, the draft continues with its own tokens
             drafted.append(tokens[place] if beyond < 0 else drafted[beyond])
         return drafted

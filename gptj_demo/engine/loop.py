@@ -59,7 +59,7 @@ def load(settings: Settings, send: Callable[[object], None]) -> Engine:
         engine, model = start_engine(weights, report, settings.backend, may_shrink)
     except (loading.Refusal, BrokenPipeError, ConnectionResetError, SystemExit):
         raise
-    except BaseException as error:  # a panic of the libraries written in Rust is no `Exception`
+    except BaseException as error:  # a panic in a Rust library is not an `Exception`
         raise refusing(settings.model, error) from error
     if has_compiled():
         send(Compiled())

@@ -26,7 +26,7 @@ USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
 CUDA's libraries. A T4 with 15.7 GB free then holds GPT-J 6B in int8 with eight full contexts."""
 
 ZEROGPU_MEMORY = 48 * 10**9
-"""Bytes of a loan's part of the card; CUDA names the whole card's."""
+"""Bytes of the part of the card that is lent; CUDA reports those of the whole card."""
 
 _ROOT = Path("/")
 

@@ -1,4 +1,4 @@
-"""Counts who holds the pages of the KV cache. Independent of torch and of tokens."""
+"""Counts which slots hold the pages of the KV cache. Independent of torch and of tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 class PagePool:
-    """`pages` pages, numbered from 1, which several slots may hold; some of them run."""
+    """`pages` pages, numbered from 1. Several slots may hold a page; some of the slots run."""
 
     def __init__(self, pages: int) -> None:
         self.pages = pages
@@ -22,7 +22,7 @@ class PagePool:
         return len(self._free)
 
     def can_run(self, shared: Sequence[int], count: int) -> bool:
-        """Whether one more slot can run with `count` pages, some shared, if none is kept."""
+        """Whether another slot can run with `count` pages, some `shared`, if no prefix is kept."""
         in_use = sum(self._running[page] > 0 for page in shared)
         return self._in_use + count - in_use <= self.pages
 
@@ -31,26 +31,26 @@ class PagePool:
         return self._holders[page] == 1
 
     def take(self, count: int) -> list[int]:
-        """Free pages for a slot that runs."""
+        """Take free pages for a running slot."""
         taken = [self._free.pop() for _ in range(count)]
         self.run(taken)
         return taken
 
     def run(self, pages: Iterable[int]) -> None:
-        """One more slot, which runs, holds these pages."""
+        """Note that one more running slot holds these pages."""
         for page in pages:
             self._holders[page] += 1
             self._running[page] += 1
             self._in_use += self._running[page] == 1
 
     def stop(self, pages: Iterable[int]) -> None:
-        """A slot that holds these pages does not run any more."""
+        """Note that a slot that holds these pages no longer runs."""
         for page in pages:
             self._running[page] -= 1
             self._in_use -= self._running[page] == 0
 
     def drop(self, pages: Iterable[int]) -> list[int]:
-        """A slot that does not run holds these pages no more; those that are free now."""
+        """Note that a stopped slot no longer holds these pages; returns those that are free now."""
         freed = []
         for page in pages:
             self._holders[page] -= 1

@@ -3,7 +3,7 @@
 A slot keeps its tokens after its sequence has ended, so a new prompt can reuse the longest prefix
 in any slot: whole pages are shared by reference, and the rest of a page is copied. A radix tree
 over the tokens of all slots finds that prefix; a look-up is linear in the prompt and independent of
-the number of slots. Where pages are missing, kept prefixes go, the least recently used first.
+the number of slots. If pages are missing, kept prefixes are evicted, the least recently used first.
 Independent of torch and of requests.
 """
 
@@ -61,10 +61,10 @@ class PrefixCache:
     def place(self, prompt: Tokens[int], most_reused: int, length: int) -> Placement | None:
         """Take a free slot with pages for `length` tokens, which begin with `prompt`.
 
-        None, and nothing has happened, if running sequences hold too many pages. There must be a
-        free slot. Empty ones come first, lowest number first, which keeps rows together; then the
-        least recently used one. At most `most_reused` tokens are reused: the logits after later
-        ones are wanted.
+        Returns None and changes nothing if running sequences hold too many pages. There must be a
+        free slot. Empty slots come first, lowest number first, which keeps rows together; then the
+        least recently used slot. At most `most_reused` tokens are reused, because the logits of
+        later tokens are needed.
         """
         reused, source = self._longest(prompt, most_reused)
         if reused < MIN_REUSED_TOKENS:
@@ -86,7 +86,7 @@ class PrefixCache:
         partly = self._pages[source][len(shared)] if reused % PAGE_TOKENS else None
         new: list[int] = []
         if slot == source and partly is not None and self._pool.is_own(partly):
-            self._pages[slot].remove(partly)  # goes on in its place
+            self._pages[slot].remove(partly)  # the slot keeps writing to it
             self._pool.run([partly])
             self._pool.drop([partly])
             new, partly = [partly], None
@@ -112,7 +112,7 @@ class PrefixCache:
     def release(self, slot: int, *, keep: bool) -> list[int]:
         """Free a slot; with `keep`, later prompts may reuse its tokens.
 
-        Without, returns those of its pages that nobody holds any more.
+        Without it, returns those of its pages that no slot holds any more.
         """
         self._held &= ~(1 << slot)
         pages = self._pages[slot]
@@ -137,7 +137,7 @@ class PrefixCache:
         self._pool.check_integrity(self._pages, [self._pages[slot] for slot in held])
 
     def _empty_slot(self, slot: int) -> list[int]:
-        """Forget a slot's tokens and drop its pages; those that nobody holds any more."""
+        """Forget a slot's tokens and drop its pages; returns those that no slot holds any more."""
         self._tree.clear(slot)
         pages, self._pages[slot] = self._pages[slot], []
         return self._pool.drop(pages)
@@ -152,7 +152,7 @@ class PrefixCache:
                 return length, next(_bits(slots), -1)
 
     def _update(self, slot: int) -> bool:
-        """Add the slot's newly computed tokens to the tree; whether there were any."""
+        """Add the slot's newly computed tokens to the tree; returns whether there were any."""
         new = self._computed(slot, self._tree.lengths[slot])
         self._tree.extend(slot, new)
         return bool(new)

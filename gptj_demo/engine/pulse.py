@@ -1,4 +1,4 @@
-"""The heartbeat of the engine process: a thread of its own says once a second that it lives."""
+"""The heartbeat of the engine process: a thread of its own sends it once a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS = 1.0
 
 
 class Pulse:
-    """Sends `Heartbeat`s from its start until the process ends or nobody listens."""
+    """Sends `Heartbeat`s from its start until the process ends or the connection is closed."""
 
     def __init__(self, send: Callable[[object], None]) -> None:
         self._send = send
@@ -28,11 +28,11 @@ class Pulse:
         self._step_began = time.monotonic()
 
     def end_step(self) -> None:
-        """Note that it has ended."""
+        """Note that the step has ended."""
         self._step_began = None
 
     def _beat(self) -> None:
-        with contextlib.suppress(OSError):  # the web process is gone, and so is this one soon
+        with contextlib.suppress(OSError):  # the web process is gone, and this one ends soon
             while True:
                 began = self._step_began
                 self._send(Heartbeat(None if began is None else time.monotonic() - began))

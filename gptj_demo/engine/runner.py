@@ -8,7 +8,7 @@ controls that read the text so far stay exact.
 
 On a processor drafted tokens are decoded beside the newest token of their row. Each is sampled only
 after the tokens before it, by the same controls and the same noise as without a draft, so a draft
-changes no text. What the cache holds of rejected tokens is written again before it is read.
+changes no text. The keys and values of rejected tokens are overwritten before they are read.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class Runner:
         self.cache = model.make_cache(max_num_seqs, max_tokens)
         self._samplers: dict[SequenceKey, RowSampler] = {}
         self._batch: SamplerBatch | None = None
-        # the queued step: each row's index in its logits
+        # the step that is queued ahead: each row's index in its logits, and the logits
         self._ahead: tuple[dict[Sequence, int], torch.Tensor] | None = None
-        # of prompts to score: the number of alternatives per token, and the scores so far
+        # for each prompt to score: the number of alternatives per token, and the scores so far
         self._scores: dict[SequenceKey, tuple[int, list[TokenLogprobs]]] = {}
-        # sequences that were read and generate nothing, and whose logits were finite
+        # sequences that generate nothing and were read with finite logits
         self._read: set[SequenceKey] = set()
         self.speculation: Speculation | None = None
         self._drafted = Drafted({}, torch.empty(0))
@@ -104,7 +104,7 @@ class Runner:
             self._scores[sequence.key] = (sampler.params.logprobs or 0, [])
 
     def remove(self, sequence: Sequence) -> bool:
-        """Forget a completion that is over; whether its keys and values can be reused."""
+        """Forget a completion that has ended; returns whether its keys and values can be reused."""
         sampler = self._samplers.pop(sequence.key)
         self._scores.pop(sequence.key, None)
         if self.speculation is not None:
@@ -117,7 +117,7 @@ class Runner:
 
     @torch.inference_mode()
     def run(self, step: Step) -> StepResult:
-        """One step; tokens are appended to their sequences."""
+        """Run one step; appends the tokens to their sequences."""
         for page in step.cleared:
             self.cache.clear(page)
         for placement in step.placements:
@@ -139,9 +139,10 @@ class Runner:
 
     @torch.inference_mode()
     def verify(self, rows: Rows[Sequence]) -> list[tuple[Sequence, Sampled]]:
-        """The next tokens of those of the rows whose newest token was drafted.
+        """The next token of each row whose newest token agrees with its draft.
 
-        `rows` are those of the last tokens that go on; to be called until it returns none.
+        `rows` are the rows of the previous result that have not ended. Call it until it returns
+        nothing.
         """
         agreeing, places = self._drafted.agreeing(rows)
         if not agreeing:
@@ -164,7 +165,7 @@ class Runner:
         All copies to the host are queued before it waits for the first.
         """
         rows = list(step.decode)
-        # where the rows stand in the logits
+        # the rows' indices in the logits
         *places, end = itertools.accumulate((1 + len(one.token_ids) for one in drafts), initial=0)
         self._drafted = Drafted.of(rows, drafts, places, logits)
         queued: list[tuple[list[TokenLogprobs], LogprobsReader]] = []
@@ -199,7 +200,7 @@ class Runner:
     def _expand(
         self, rows: list[tuple[Sequence, int]], logits: torch.Tensor
     ) -> list[tuple[Sequence, Children | None]]:
-        """What can follow each row; a row stands beside its index in the logits."""
+        """The tokens that can follow each row; `rows` has each row with its index in the logits."""
         queued = []
         for _, group in itertools.groupby(rows, key=lambda one: one[0].request_id):
             own = list(group)

@@ -1,4 +1,4 @@
-"""Scores of texts that were read lately, so that of a text that begins alike only the rest is read.
+"""Keeps the scores of recent texts: if a text begins like one of them, only its rest is read.
 
 Independent of torch and of the KV cache.
 """
@@ -32,7 +32,7 @@ class ScoredTexts:
         if first_scored(request) != 1:
             return []
         known = self.find(request.prompt_token_ids, request.params.logprobs or 0)
-        # at least the last token is scored: its logits show whether all before it is sound
+        # at least the last token is scored: its logits show whether there is NaN before it
         return known[: max(0, len(request.prompt_token_ids) - 2)]
 
     def note(self, scored: PromptScored, alternatives: int) -> None:
@@ -42,7 +42,7 @@ class ScoredTexts:
             self.keep(scored.token_ids, alternatives, scores)
 
     def find(self, token_ids: tuple[int, ...], alternatives: int) -> list[TokenLogprobs]:
-        """The scores of the longest beginning of a text that is known; can be empty."""
+        """The scores of the longest known prefix of a text; can be empty."""
         best: Key | None = None
         longest = 1
         for key in self._texts:

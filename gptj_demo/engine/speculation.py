@@ -1,9 +1,8 @@
 """Drafts tokens that the model may generate next, where verifying them saves time.
 
-A pass over several tokens of a sequence takes little longer than one over a single token where the
-weights' way from memory is what takes the time. The tokens after the newest one are guessed, and
-the runner keeps those that it would have generated. So drafts decide about speed and never about
-tokens.
+If reading the weights from memory takes most of the time, a pass over several tokens of a sequence
+takes little longer than a pass over one. Drafters guess the tokens after the newest one, and the
+runner keeps those that it would have generated. So drafts change the speed and never the tokens.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from gptj_demo.engine.scheduler import Sequence
 from gptj_demo.pages import page_count
 
 MOST_DRAFTED = 8
-"""Tokens that are verified after one, at most."""
+"""The most tokens that are verified after the newest one."""
 
 _MARGIN = 1.5
-"""A token is verified if its chance is this much above the one at which time is neither lost nor
-saved: sampling in several rounds takes time too."""
+"""A token is verified if its chance is this many times the break-even chance: sampling in several
+rounds takes time too."""
 _MOST_LIKELY = 0.9
 _MOST_LIKELY_SAMPLED = 0.7
-"""Chances that drafts reach too rarely for the work of looking for them, where the likeliest token
-is taken and where tokens are drawn."""
+"""No draft is made if it would need a higher chance than this, for greedy rows and for sampled
+rows: drafts reach it too rarely."""
 _LEAST_ROW_COST = 0.03
-"""A row costs more on every processor; a measurement beside other programs can say less."""
+"""The least cost of a row on any processor; a measurement beside other programs can be lower."""
 _MEASURED_ROWS = 1, 5
 _MEASURED_POSITION = 256
 _MEASURED_SECONDS, _LEAST_ROUNDS = 0.4, 2
@@ -46,7 +45,7 @@ class Drafter(ABC):
     """Guesses the next tokens of sequences."""
 
     name: ClassVar[str]
-    """What metrics call it."""
+    """Its name in metrics."""
 
     def cost(self, rows: int) -> float:
         """The time of drafting a token for one of so many rows, as a part of a pass of one row."""
@@ -74,7 +73,7 @@ class Drafter(ABC):
 
 
 class Proposal(NamedTuple):
-    """The tokens to verify after the newest one of a row, and who drafted them."""
+    """The tokens to verify after the newest one of a row, and the name of their drafter."""
 
     token_ids: list[int]
     drafter: str
@@ -95,7 +94,8 @@ class Speculation:
         self, rows: Rows[Sequence], samplers: Rows[RowSampler], context_length: int
     ) -> list[Proposal]:
         """The tokens to verify after the newest one of each running sequence."""
-        # of a cost: the chance that outweighs it, by the tokens that as much time gives without
+        # a cost times this is the chance that outweighs it, given the tokens that the same time
+        # yields without drafts
         outweighing = _MARGIN * len(rows) / (1 + self.row_cost * (len(rows) - 1))
         verifying = self.row_cost * outweighing
         proposals = [Proposal([], "") for _ in rows]
@@ -104,7 +104,7 @@ class Speculation:
         chosen: dict[Drafter, list[int]] = {}
         most = []
         for number, (row, sampler) in enumerate(zip(rows, samplers, strict=True)):
-            # after as many as are drafted, one more token follows
+            # one more token follows the drafted ones
             left = sampler.params.max_new_tokens - len(row.generated_token_ids)
             most.append(min(MOST_DRAFTED, left - 1, context_length - row.length - 1))
             most_likely = _MOST_LIKELY if sampler.greedy else _MOST_LIKELY_SAMPLED
@@ -142,7 +142,7 @@ class Speculation:
 
 @dataclass(slots=True)
 class Draft:
-    """The tokens of a draft that are not sampled yet; `place` is that of the logits before them."""
+    """A draft's tokens that are not sampled yet; `place` is the index of the logits before them."""
 
     token_ids: list[int]
     place: int
@@ -172,7 +172,7 @@ class Drafted(NamedTuple):
         return cls(kept, logits)
 
     def agreeing(self, rows: Rows[Sequence]) -> tuple[list[Sequence], list[int]]:
-        """Those of the rows whose newest token is the drafted one, and where their logits stand."""
+        """The rows whose newest token is the drafted one, and the indices of their next logits."""
         agreeing, places = [], []
         for row in rows if self.drafts else ():
             draft = self.drafts.pop(row, None)
@@ -187,7 +187,7 @@ class Drafted(NamedTuple):
 
 
 class PassCost(NamedTuple):
-    """The seconds of a pass of one row, and what one more row of a slot adds, as a part of it."""
+    """The seconds of a pass of one row, and the cost of one more row of a slot as a part of it."""
 
     seconds: float
     row: float
@@ -195,7 +195,7 @@ class PassCost(NamedTuple):
 
 @torch.inference_mode()
 def measure_passes(model: ForwardModel, cache: KVCache) -> PassCost:
-    """What passes of the model cost.
+    """Measure the cost of the model's passes.
 
     Writes to the first slot and the first pages, which must be empty. Passes of one row and of
     several alternate, and the fastest of each counts.

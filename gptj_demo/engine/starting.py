@@ -100,7 +100,7 @@ def reporting(send: Send) -> Report:
 def refusing(model: str, error: BaseException) -> loading.Refusal:
     """The refusal of a model that cannot be loaded because of `error`.
 
-    Whatever goes wrong while loading is a refusal: the files, the settings and the machine would be
+    Every error while loading is a refusal, because the files, the settings and the machine would be
     the same at the next start.
     """
     logger.debug("loading failed", exc_info=error)
@@ -155,10 +155,10 @@ def load_weights(
 def start_engine(
     weights: Weights, report: Report, backend: str, may_shrink: bool
 ) -> tuple[Engine, ModelInfo]:
-    """An engine that has answered a request, and the model that it has.
+    """An engine that has answered a request, and a description of its model.
 
-    Takes the weights over. With `may_shrink` it has room for fewer than planned where the memory is
-    less than planned. Raises `loading.Refusal`.
+    Takes the weights over. With `may_shrink`, its KV cache is smaller than planned if there is less
+    memory than planned. Raises `loading.Refusal`.
     """
     plan = weights.plan
     use_cores(weights.model)

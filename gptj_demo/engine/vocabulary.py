@@ -37,7 +37,7 @@ class EngineVocabulary:
         self._sorted: list[tuple[bytes, int]] | None = None
 
     def guides(self) -> Guides:
-        """Guides to what texts must match, for these tokens."""
+        """The guides of texts that must match something, for these tokens."""
         never = self.unused_token_ids | self.special_token_ids
         return Guides(self.table, self.size, self.eos_token_ids, never)
 

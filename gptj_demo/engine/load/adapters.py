@@ -31,15 +31,15 @@ _OTHER_KINDS = (
     "use_bdlora",
     "use_qalora",
 )
-"""Fields with which peft makes something else than weights that can be added to the model's."""
+"""Fields of adapters that are not just changes to add to the model's weights."""
 
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Beginnings of init_lora_weights with which peft changes the base model before the training."""
+"""Prefixes of init_lora_weights for which peft changes the base model before the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter, of which the configuration is read and the weights are not."""
+    """The configuration of a LoRA adapter; its weights are not read yet."""
 
     name: str
     """The hub id, or the folder's name: its path is private."""
@@ -48,7 +48,7 @@ class Adapter:
     folder: Path
     """The local folder, or the snapshot of the hub id."""
     weight: float
-    """How much of the change that it makes is applied: 1 is what was trained."""
+    """The factor on the adapter's change; 1 is the change that was trained."""
     base: str | None
     """The base model that it names."""
     rank: int
@@ -67,14 +67,14 @@ class Adapter:
         return self.rank_pattern.get(_key_of(self.rank_pattern, module), self.rank)
 
     def scale_of(self, module: str) -> float:
-        """What the product of a module's matrices is multiplied with."""
+        """The factor on the product of a module's matrices."""
         rank = self.rank_of(module)
         alpha = self.alpha_pattern.get(_key_of(self.alpha_pattern, module), self.alpha)
         return alpha / (math.sqrt(rank) if self.is_rank_stabilized else rank)
 
 
 def find_adapters(setting: str) -> tuple[Adapter, ...]:
-    """The adapters of the setting, hub ids and folders with `=WEIGHT` behind, separated by commas.
+    """The adapters of the setting, hub ids and folders, some with `=WEIGHT`, separated by commas.
 
     For a hub id it fetches the configuration and the list of files. Raises `Refusal`.
     """
@@ -115,7 +115,7 @@ def _weighted(part: str) -> tuple[str, float]:
         weight = float(written)
     except ValueError:
         weight = math.nan
-    if not abs(weight) <= MOST_WEIGHT:  # or it is not a number
+    if not abs(weight) <= MOST_WEIGHT:  # or it is NaN
         raise Refusal(
             f"The weight of the adapter {source} is {shown(written)}, and must be a number from "
             f"-{MOST_WEIGHT:g} to {MOST_WEIGHT:g}."

@@ -12,10 +12,10 @@ from gptj_demo.engine.load.errors import shown
 from gptj_demo.engine.load.folder import wrong_value
 
 MOST = 1_000_000
-"""The largest size that is taken; whether a model of these sizes fits is the plan's to say."""
+"""The largest size that is accepted; the plan decides whether a model of these sizes fits."""
 
 SIZES = {"vocab_size": 1, "n_positions": 8, "n_embd": 1, "n_layer": 1, "n_head": 1, "n_inner": 1}
-"""The least value of each size. A shorter context has no room for the request that warms up."""
+"""The least value of each size. A shorter context has no room for the warm-up request."""
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id")
 

@@ -1,4 +1,4 @@
-"""Weights that bitsandbytes saved in 8 bits, and those in 8 or 4 bits that are not read."""
+"""Reads weights that bitsandbytes saved in 8 bits, and refuses other weights in 8 or 4 bits."""
 
 from __future__ import annotations
 

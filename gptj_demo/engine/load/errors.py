@@ -5,7 +5,7 @@ from __future__ import annotations
 from gptj_demo.texts import lines_of, quoted
 
 MOST_CHARACTERS = 1000
-"""Of a refusal; what is quoted from a file can be as long as the file."""
+"""The longest refusal; a quotation from a file could be as long as the file."""
 
 _KINDS = {
     bool: "true or false",

@@ -44,9 +44,9 @@ class Family:
 
     name: str
     maker: str
-    """Whose account on the hub has the original models."""
+    """The hub account that has the original models."""
     licence: str
-    """Of the original models' weights."""
+    """The licence of the original models' weights."""
     joins_projections: bool = False
     """Whether query, key and value are one tensor; see `projections.py`."""
 

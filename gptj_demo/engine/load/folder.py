@@ -1,4 +1,4 @@
-"""Reads the files of a checkpoint's folder: none from outside of it, and none without a bound."""
+"""Reads the files of a checkpoint's folder: only inside the folder, and only up to a size limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from gptj_demo.engine.load.errors import Refusal, kind_of, last_line
 
 MOST_BYTES = 32_000_000
-"""Of a file that is read whole; GPT-J's largest, tokenizer.json, has 1.4 MB."""
+"""The size limit of a file that is read whole; GPT-J's largest, tokenizer.json, has 1.4 MB."""
 
 
 def file_names(folder: Path) -> set[str]:
@@ -70,5 +70,5 @@ def unreadable(model: str, name: str, why: str) -> Refusal:
 
 
 def wrong_value(model: str, name: str, why: str) -> Refusal:
-    """The refusal of a file that can be read and holds a value that it must not."""
+    """The refusal of a readable file with an invalid value."""
     return Refusal(f"The {name} of {model} has a wrong value: {why}.")

@@ -24,7 +24,7 @@ Report = Callable[[Message, float | None], None]
 """Receives what is being done, and the progress from 0 to 1 if known."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[\w.-]+")
-"""What the id of a repository looks like."""
+"""The form of a repository's id."""
 
 
 def fetch_small_files(
@@ -61,7 +61,7 @@ def fetch_weights(source: str, revision: str | None, report: Report) -> Path:
 
 
 def names_in(repository: str, folder: Path) -> set[str]:
-    """The files of a snapshot, or those of it that are here if the list was never fetched."""
+    """The files of a snapshot, or only the local ones if the list was never fetched."""
     return set(hub_sizes(repository, folder)) or file_names(folder)
 
 
@@ -97,7 +97,7 @@ def fetch_files(source: str, folder: Path, names: Sequence[str], report: Report)
                 report(message("status.downloading", done=done, total=round(total / 1e6)), progress)
 
         def update_transfer(self, n: float | None = 1) -> None:
-            """Bytes received, before the file is assembled; `update` counts them then."""
+            """Ignores bytes received before the file is assembled; `update` counts them then."""
 
         def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...
 

@@ -1,7 +1,7 @@
 """Merges LoRA adapters into the tensors of a checkpoint, in float32, when these are read.
 
-What peft's `merge_and_unload` computes, without peft: low-rank products, DoRA's magnitudes, and
-tensors that were trained whole.
+The result is the same as that of peft's `merge_and_unload`, without peft: low-rank products, DoRA's
+magnitudes, and tensors that were trained whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _PART = re.compile(
 )
 _WRAPPERS = re.compile(r"\.(?:base_layer|modules_to_save)(?=\.)")
 _NOT_WEIGHTS = re.compile(r".+\.attn\.(?:bias|masked_bias|causal_mask)|.+\.original_module\..+")
-"""What bias="all" adds for its name only: masks, and tensors that modules_to_save replaces."""
+"""Tensors that bias="all" saves only because of their names: masks, and those that modules_to_save
+replaces."""
 
 
 class Step(Protocol):
@@ -66,7 +67,8 @@ class Added:
 class LowRank:
     """Adds `scale * b @ a` to a weight [out, in], or its transpose to an embedding [rows, width].
 
-    With DoRA's `magnitude`, each row of the sum gets this length, of an embedding each column.
+    With DoRA's `magnitude`, each row of the sum (of an embedding, each column) is scaled to this
+    length.
     """
 
     a: Any

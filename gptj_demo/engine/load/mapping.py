@@ -19,13 +19,13 @@ from gptj_demo.engine.load.values import DTYPES, Computed, dtype_of
 from gptj_demo.texts import first_line
 
 MOST_HEADER_BYTES = 32_000_000
-"""Of what names a file's tensors; GPT-J's has 30 KB."""
+"""The largest header that names a file's tensors; GPT-J's has 30 KB."""
 
 _BY_DEFAULT = tuple(DTYPES.values())
 
 
 def map_file(source: str, path: Path) -> dict[str, Any]:
-    """What a weight file of `source` holds under names, mapped; raises `Refusal`.
+    """The values of a weight file of `source` by name, mapped; raises `Refusal`.
 
     No code in the file is run. The values of a `.bin` need not be tensors: see `checked`.
     """
@@ -42,7 +42,7 @@ def map_file(source: str, path: Path) -> dict[str, Any]:
 def checked(
     source: str, name: str, value: Any, dtypes: tuple[torch.dtype, ...] = _BY_DEFAULT
 ) -> Any:
-    """A value that stands for a tensor of one of these types; raises `Refusal` if it is none."""
+    """The value, if it stands for a tensor of one of these types; else raises `Refusal`."""
     if isinstance(value, torch.Tensor):
         is_plain = value.layout == torch.strided and not value.is_meta
         if is_plain and value.dtype in dtypes:
@@ -94,7 +94,7 @@ def _map_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _map_bin(path: Path) -> Any:
-    """The object in a file of `torch.save`: hopefully tensors by name."""
+    """The object in a file of `torch.save`; it should be tensors by name."""
     if is_legacy(path):
         return map_tensors(path)
     if not zipfile.is_zipfile(path):
@@ -104,7 +104,7 @@ def _map_bin(path: Path) -> Any:
 
 
 def _check_records(path: Path) -> None:
-    """Raise `OSError` unless a zip file's records lie in it as they are: a compressed one could be
+    """Raise `OSError` unless all records of a zip file are uncompressed: a compressed one could be
     thousands of times as large in memory."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as file:

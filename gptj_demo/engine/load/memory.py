@@ -19,7 +19,7 @@ class Footprint(NamedTuple):
     config: GPTJConfig
     precision: str
     kv_dtype: str = "auto"
-    """That of the keys and values: auto, or bfloat16."""
+    """The type of keys and values: auto or bfloat16."""
 
 
 def parameter_count(config: GPTJConfig) -> int:
@@ -80,14 +80,15 @@ def memory_needed(
     config: GPTJConfig, precision: str, streams: int, tokens: int, kv_dtype: str = "auto"
 ) -> int:
     """Bytes for weights, activations and `streams` texts of `tokens` tokens each."""
-    # one page more is nobody's: see `KVCache`
+    # one more page belongs to no slot: see `KVCache`
     cache = (1 + streams * page_count(tokens)) * page_bytes(config, precision, kv_dtype)
     fixed = weight_bytes(config, precision) + working_bytes(config)
     return fixed + streams * stream_bytes(config) + cache
 
 
 def streams_that_fit(memory: int, tokens: int, *models: Footprint) -> int:
-    """How many texts of `tokens` tokens of each model fit into `memory` bytes beside weights."""
+    """How many texts of `tokens` tokens of each model fit into `memory` bytes beside the
+    weights."""
     fixed = _needed_of_all(models, 0, 0)
     return max(0, (memory - fixed) // (_needed_of_all(models, 1, tokens) - fixed))
 

@@ -55,7 +55,7 @@ class Plan:
     precision: str
     """float32, float16, bfloat16 or int8."""
     kv_dtype: str
-    """That of the keys and values: auto, as the forward path has them, or bfloat16."""
+    """The type of keys and values: auto, which is that of the forward path, or bfloat16."""
     device: str
     """cpu or cuda."""
     device_name: str
@@ -75,7 +75,7 @@ class Plan:
     speculates: bool = True
     """Whether tokens are drafted, where the forward path can verify them."""
     draft: Plan | None = None
-    """The model that drafts tokens, beside what the texts themselves say."""
+    """The model that drafts tokens, in addition to prompt lookup."""
 
     @property
     def licence(self) -> str | None:
@@ -95,7 +95,7 @@ class Plan:
         return joined(self.reason, *capacities)
 
     def visitors(self, tokens: int) -> int:
-        """How many texts of so many tokens there is room for at once."""
+        """How many texts of `tokens` tokens fit at once."""
         return min(self.max_num_seqs, self.max_tokens // (in_pages(tokens)))
 
     def smaller(self) -> Plan | None:
@@ -135,7 +135,7 @@ def make_plan(settings: Settings) -> Plan:
             reason = joined(reason, problem)
         return _plan(checkpoint, machines[0], settings, reason, adapters)
     on_gpu = machines[0].device == "cuda"
-    if on_gpu or is_on_a_space():  # elsewhere a processor gets no download that nobody asked for
+    if on_gpu or is_on_a_space():  # elsewhere, without a GPU, nothing is downloaded unasked
         try:
             checkpoint = _find_checkpoint(GPT_J, settings)
             fits = message("why.gpu_fits" if on_gpu else "why.space_fits")
@@ -238,7 +238,7 @@ def _choose_precision(
     config = checkpoint.description.config
     context, usual = config.n_positions, min(USUAL_TOKENS, config.n_positions)
     beside = [] if draft is None else [Footprint(draft.config, draft.precision)]
-    candidates: list[tuple[str, int]]  # with at least the minimum of full contexts
+    candidates: list[tuple[str, int]]  # precision, least number of full contexts
     if settings.precision != "auto":
         candidates = [(settings.precision, 1)]
     elif checkpoint.description.is_eight_bit:
@@ -254,7 +254,7 @@ def _choose_precision(
         fitting = 0
         if streams_that_fit(machine.memory, context, *models) >= contexts:
             fitting = streams_that_fit(machine.memory, usual, *models)
-            # what each stream takes beside the cache must leave one context
+            # the streams' memory outside the cache must leave room for one context
             while tokens_that_fit(machine.memory, fitting, *models) < in_pages(context):
                 fitting -= 1
         if fitting >= (settings.max_num_seqs or 1):

@@ -1,8 +1,8 @@
-"""CodeGen's joint projections of query, key and value as GPT-J's three.
+"""Splits CodeGen's joint projections of query, key and value into GPT-J's three.
 
-CodeGen was trained with its weights cut over four cores: `qkv_proj` holds the rows of one core
-after those of another, and of each core first the query's, then the value's, then the key's. With
-that, CodeGen computes what GPT-J does.
+CodeGen was trained with its weights split over four cores. `qkv_proj` holds the rows core by core;
+the rows of a core are those of the query, then of the value, then of the key. With these rows
+separated, CodeGen computes what GPT-J does.
 """
 
 from __future__ import annotations

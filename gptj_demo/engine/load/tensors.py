@@ -1,7 +1,7 @@
 """Opens the weight files of a checkpoint and checks every tensor against the configuration.
 
-Nothing is read from the disk but names, types and shapes: the tensors are mapped. transformers gets
-the checked tensors and no path, so it opens no other file of the folder.
+Only names, types and shapes are read from the disk; the tensors are mapped. transformers gets the
+checked tensors and no path, so it opens no other file of the folder.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def open_tensors(
 
 
 def full_name(name: str) -> str:
-    """The name of a tensor or module, which files of the model without its head leave short."""
+    """The full name of a tensor or module; files of the model without its head omit the prefix."""
     return f"transformer.{name}" if _WITHOUT_PREFIX.match(name) else name
 
 

@@ -40,7 +40,7 @@ IGNORED = (
 
 
 class Sizes(Protocol):
-    """What of a configuration the tokenizer must fit to."""
+    """The fields of a configuration that the tokenizer must fit."""
 
     @property
     def vocab_size(self) -> int:
@@ -68,11 +68,11 @@ class Origin(Protocol):
 
     @property
     def revision(self) -> str | None:
-        """Of the hub id."""
+        """The revision of the hub id."""
 
     @property
     def config(self) -> Sizes:
-        """Of the model."""
+        """The model's sizes."""
 
 
 def load_tokenizer(plan: Origin, report: Report) -> tuple[TokenizerReady, Message | None]:

@@ -25,7 +25,7 @@ CLASSES = (
 """Classes of byte-level BPE tokenizers, without the ending Fast."""
 
 MOST_ID = 1_000_000
-"""Of added tokens, which may have ids that the model does not have; tables have a row for each."""
+"""The largest id of an added token, even if the model lacks it; tables have a row for each id."""
 
 _FLAGS = ("add_bos_token", "add_eos_token", "add_prefix_space", "split_special_tokens")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -123,7 +123,7 @@ def _class(values: Fields) -> Fields:
 
 
 def _named_tokens(values: Fields) -> Fields:
-    """The tokens that have a part, such as bos_token and eos_token."""
+    """The tokens that have a role, such as bos_token and eos_token."""
     return {
         name: None if values[name] is None else _token(name, values[name])
         for name in _NAMED

@@ -75,7 +75,7 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
             )
         model: GPTJForCausalLM = loaded[0]
         unread = {name for names in loaded[1].values() for name in names}
-        if unread:  # all were there and had the right shape; transformers would make these up
+        if unread:  # all were there with the right shape; transformers would initialise these
             raise Refusal(
                 f"The weights of {plan.source} cannot be read: {min(unread)} was left out."
             )
@@ -99,7 +99,7 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
 def make_stand_in(plan: Plan) -> GPTJForCausalLM:
     """A tiny model with random weights in int8, on a processor.
 
-    It runs the same compiled code as the plan's model: that depends on the size of a head only.
+    It runs the same compiled code as the plan's model, because that depends only on the head size.
     """
     config = copy.deepcopy(plan.config)
     config.n_embd //= config.n_head

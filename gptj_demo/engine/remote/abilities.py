@@ -1,4 +1,4 @@
-"""What a completions server can do: asked of its description, and tried with tiny requests."""
+"""Finds what a completions server can do, from its description and by tiny requests."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ PROMPT_SCORES = "prompt_logprobs"
 TOKEN_IDS = {"return_token_ids": True, "return_tokens_as_token_ids": True}
 
 OPENAI = frozenset(one.openai for one in CONTROLS if one.openai is not None)
-"""The fields that a server has which does not say what it has."""
+"""The fields that are assumed for a server that does not list its own."""
 
 _OWN = ("truncate", "stop_token_ids")
 _MATCH = ("must_match", "must_match_text")
 _NOT_SENT = ("truncate", "token_healing", *_MATCH)
-"""The first is applied here. The second would have to know what the first token can be; the others
-go by the name of `MATCHES`."""
+"""`truncate` is applied here. For `token_healing` the server would need the ids of the possible
+first tokens. The others are sent as `MATCHES`."""
 _OF_PROBABILITIES = ("logprobs", "best_of")
 
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What the server has.
+    """The abilities of a server.
 
-    `fields` are the names of its request's fields. It reads prompts as token ids (`takes_ids`),
-    gives those of what it writes (`gives_ids`), names tokens by them in `logprobs` (`names_ids`),
-    and gives the probabilities of what it writes and of a prompt.
+    `fields` are the names of the fields of its requests. The flags say whether it reads prompts as
+    token ids (`takes_ids`), returns the ids of generated tokens (`gives_ids`), names tokens by
+    their ids in `logprobs` (`names_ids`), and returns the probabilities of generated tokens
+    (`gives_logprobs`) and of a prompt (`scores_prompts`).
     """
 
     fields: frozenset[str]
@@ -45,7 +46,7 @@ class Abilities:
     scores_prompts: bool
 
     def field_of(self, control: Control) -> str | None:
-        """The field of the request that is this control, None where there is none."""
+        """The field of the request for this control, None if there is none."""
         if control.name in _NOT_SENT or not control.shapes_next_token:
             return None
         return next((name for name in control.api_names if name in self.fields), None)
@@ -61,7 +62,7 @@ class Abilities:
         if control.name == "echo":
             return self.scores_prompts
         if not control.shapes_next_token or control.name in _OWN:
-            return True  # applied here, to the tokens that come
+            return True  # applied here, to the generated tokens
         if control.name in _MATCH:
             return MATCHES in self.fields
         return self.field_of(control) is not None
@@ -70,7 +71,7 @@ class Abilities:
 async def find_abilities(server: Server, model: str, tokens: Tokens) -> Abilities:
     """What the server can do with this model.
 
-    Raises `Refusal` where it completes nothing, or reads texts as other tokens, and `ServerError`.
+    Raises `Refusal` if it completes nothing or reads texts as other tokens, and `ServerError`.
     """
     described = await find_fields(server)
     fields = OPENAI if described is None else described
@@ -114,7 +115,7 @@ async def find_fields(server: Server) -> frozenset[str] | None:
 
 
 def _properties(described: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of a request for completions, of an OpenAPI description."""
+    """The fields of a completions request in an OpenAPI description."""
     try:
         paths = described["paths"]
         usual = ("/v1/completions", "/completions", *paths)

@@ -1,4 +1,4 @@
-"""Requests in the words of a completions server."""
+"""Builds requests in the format of a completions server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gptj_demo.protocol import Submit
 from gptj_demo.sampling import CONTROLS, SamplingParams
 
 KINDS = {"choices": "choice", "regex": "regex", "json": "json", "grammar": "grammar"}
-"""Our kinds of match in vLLM's words."""
+"""vLLM's names of our kinds of match."""
 
 
 class Bodies:
@@ -30,9 +30,9 @@ class Bodies:
         self._context = context_length
 
     def completion(self, submit: Submit, completion: Completion) -> Json:
-        """The request for the rest of a completion, behind the tokens that it has.
+        """The request for the rest of a completion, after the tokens that it has.
 
-        Raises `Rejected` for what the server has no words for.
+        Raises `Rejected` for a value that the server's format cannot express.
         """
         written = completion.token_ids
         params, abilities = submit.params, self._abilities

@@ -47,7 +47,7 @@ class Completion:
 
     @property
     def seed(self) -> int:
-        """The seed that gives this completion alone."""
+        """The seed with which this completion can be requested alone."""
         return (self._submit.seed + self.index) % 2**32
 
     def add(

@@ -17,7 +17,7 @@ from gptj_demo.engine.load.tokenizer_files import MOST_ID
 CONTEXT_LENGTH = 2048  # GPT-J's
 _CONTEXTS = ("n_positions", "max_position_embeddings", "n_ctx")
 _SAMPLE_IDS = ("sample", "sample-model")
-"""What settings and the API of this program call the sample model."""
+"""Names of the sample model in this program's settings and API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,10 @@ class Origin:
 
 
 def find_origin(setting: str | None, revision: str | None, model: Mapping[str, Any]) -> Origin:
-    """The origin that the deployer or the server names; `model` is the server's entry of it.
+    """The origin that the deployer or the server names; `model` is the server's entry of the model.
 
-    Folders are the deployer's alone: those of the server are on another machine. Raises `Refusal`.
+    Only the deployer can name a folder, because those of the server are on another machine. Raises
+    `Refusal`.
     """
     named = [str(model.get(key)) for key in ("root", "id")] if setting is None else [setting]
     for name in named:

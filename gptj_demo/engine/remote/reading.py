@@ -1,7 +1,7 @@
 """Reads tokens and probabilities out of the choices of a completions server.
 
-Servers differ: token ids may stand beside the text, in the names of the tokens of `logprobs`, or
-nowhere; then the text is tokenized here, which gives the same text.
+Servers differ: token ids may be in a field beside the text, in the names of the tokens of
+`logprobs`, or missing. If they are missing, the text is tokenized here, which gives the same text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OK = 200
 _MOST_EXPONENT = 700.0  # exp of more overflows a float
 _NAMED_BY_ID = re.compile(r"token_id:(\d+)")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-_BYTES = "bytes:"  # OpenAI's notation of tokens that are no whole characters
+_BYTES = "bytes:"  # OpenAI's notation of tokens that are not whole characters
 
 Token = tuple[int, TokenLogprobs | None]
 
@@ -47,7 +47,7 @@ class Tokens:
         return b"".join(self.table[one] for one in token_ids).decode(errors="replace")
 
     def named(self, name: str) -> int | None:
-        """The id of a token by what `logprobs` calls it, None if that says none."""
+        """The id of a token by its name in `logprobs`, None if the name gives no id."""
         if (by_id := _NAMED_BY_ID.fullmatch(name)) is not None:
             return self.checked(int(by_id[1]))
         data = name.encode(errors="replace")
@@ -58,7 +58,7 @@ class Tokens:
 
 
 class _Scored(NamedTuple):
-    """A token as `logprobs` has it; the most probable ones there by name."""
+    """A token in `logprobs`; `top` has the most probable tokens at its position."""
 
     token_id: int | None
     name: str
@@ -67,7 +67,7 @@ class _Scored(NamedTuple):
 
 
 class ChoiceReader:
-    """The tokens of one completion as they come; `alternatives` is None without probabilities."""
+    """Reads a completion's tokens as they arrive; `alternatives` is None without probabilities."""
 
     def __init__(self, tokens: Tokens, alternatives: int | None) -> None:
         self._tokens = tokens
@@ -87,7 +87,7 @@ class ChoiceReader:
         self._unscored.extend(self._tokens.checked(one) for one in ids)
         scored = found[: len(self._unscored)]
         read: list[Token] = [(self._unscored.popleft(), self._logprobs(one)) for one in scored]
-        if choice.get("finish_reason"):  # those of a stop string, which have none
+        if choice.get("finish_reason"):  # a stop string's tokens, without probabilities
             read += [(token_id, None) for token_id in self._unscored]
         return read
 
@@ -112,14 +112,14 @@ class ChoiceReader:
         others = sorted(one.top, key=lambda other: -other[1])[:most]
         return TokenLogprobs(
             one.logprob,
-            None,  # what the controls make of it stays in the server
+            None,  # servers do not return the one after the controls
             above + 1 if above < max(1, most) and one.top else 0,
             tuple(Alternative(i, logprob, None, None) for i, logprob in others if i is not None),
         )
 
 
 def scores(choice: Json, tokens: Tokens) -> list[_Scored]:
-    """The entries of `logprobs`, in OpenAI's older form or, as in llama.cpp, in that of chats."""
+    """The entries of `logprobs`, in OpenAI's older format or, as in llama.cpp, that of chats."""
     said = choice.get("logprobs")
     if not isinstance(said, dict):
         return []

@@ -1,4 +1,4 @@
-"""The requests that a server works on: a stream for each completion, and what can go wrong."""
+"""Runs requests on a server: a stream for each completion, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gptj_demo.texts import Message, message
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 60.0
-"""How long a busy server is asked again."""
+"""How long requests to a busy server are repeated."""
 LONGEST_PAUSE_SECONDS = 15.0
 
 
@@ -90,7 +90,7 @@ class Requests:
             self._drop(request)
 
     async def _write(self, request: _Request, submit: Submit, index: int) -> None:
-        """Have the server write a completion, and pass it on."""
+        """Request a completion from the server, and pass on its events."""
         completion = request.completions[index]
         try:
             if index == 0 and first_scored(submit):
@@ -174,7 +174,7 @@ class Requests:
             self._tell(Started(submit.request_id, read, submit.dropped_tokens))
 
     async def _on_no_answer(self, request: _Request, error: NoAnswer) -> None:
-        """Have the request sent again, where the server still answers others."""
+        """Have the request sent again if the server still answers; else report that it is lost."""
         try:
             await self._server.get("/models")
         except (NoAnswer, Busy):
@@ -189,7 +189,7 @@ class Requests:
     def _fail(
         self, request: _Request, completion: Completion, kind: RefusalKind, why: Message
     ) -> None:
-        """End a completion with a sentence, or refuse the request where it has not started."""
+        """End a completion with a message, or refuse the request if it has not started."""
         if request.has_started:
             self._end(request, completion.finish("error", why))
         elif self._drop(request):
@@ -205,7 +205,7 @@ class Requests:
         self._tell(finished)
 
     def _drop(self, request: _Request) -> list[Completion]:
-        """Let go of a request; its completions that had not ended."""
+        """Drop a request; returns its completions that had not ended."""
         self._requests.pop(request.submit.request_id, None)
         ended = list(request.completions.values())
         request.completions.clear()
@@ -216,7 +216,7 @@ class Requests:
         return ended
 
     def _tell(self, event: EngineEvent) -> None:
-        """Pass on an event, with those that come in the same turn of the event loop."""
+        """Pass on an event, together with those of the same iteration of the event loop."""
         if not self._events:
             asyncio.get_running_loop().call_soon(self._flush)
         self._events.append(event)
@@ -227,7 +227,7 @@ class Requests:
             self._send(StepEvents(tuple(events)))
 
     def _send_now(self, sent: object) -> None:
-        self._flush()  # what came before
+        self._flush()  # earlier events first
         self._send(sent)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP of a completions server: its answers, its streams, and what can go wrong."""
+"""The HTTP client of a completions server: answers, streams and errors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 300.0
 """Seconds to wait for the next part of an answer. A long prompt can wait behind other prompts."""
 MOST_LINE_BYTES = 32 * 2**20
-"""Of a line of a stream, which holds one event."""
+"""The longest line of a stream; a line holds one event."""
 MOST_CHARACTERS = 300
-"""Of what a server says about an error."""
+"""The longest quotation of a server's error message."""
 RETRY_SECONDS = 2.0
 
 NO_ENTRY = (401, 403)
 BUSY = (429, 503)
 GATEWAY = (502, 504)
-"""Of a proxy whose server does not answer."""
+"""Status codes of a proxy whose server does not answer."""
 
 Json = dict[str, Any]
 
@@ -34,11 +34,11 @@ class ServerError(Exception):
 
 
 class NoAnswer(ServerError):
-    """The server cannot be reached, or broke off."""
+    """The server cannot be reached, or closed the connection too early."""
 
 
 class Busy(ServerError):
-    """The server wants to be asked again, after `seconds`."""
+    """The server is busy: the request should be repeated after `seconds`."""
 
     def __init__(self, why: str, seconds: float) -> None:
         super().__init__(why)
@@ -60,7 +60,7 @@ class Rejected(ServerError):
 class Server:
     """A completions server at `url`, which ends in the API's version; an async context manager.
 
-    The key travels in a header, and is in no message.
+    The key is sent in a header and appears in no message.
     """
 
     def __init__(self, url: str, key: str | None, connections: int) -> None:

@@ -1,4 +1,4 @@
-"""The life of an engine whose model another server computes: wait for it, learn it, serve."""
+"""Runs an engine whose model another server computes: waits for the server, examines it, serves."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from gptj_demo.tokenization import Vocabulary, token_bytes
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-"""Between two attempts to reach a server that is not there."""
+"""Pause between two attempts to reach a server that does not answer."""
 CHECK_SECONDS = 10.0
-"""Between two looks whether the server is still there."""
+"""Pause between two checks that the server still answers."""
 STREAMS_BY_DEFAULT = 32
 SPARE_CONNECTIONS = 4
-"""Beside those of the completions; the client sends an eighth more of them than there are slots."""
+"""Connections besides those of the completions; the client sends an eighth more completions than
+there are slots."""
 
 Send = Callable[[object], None]
 
@@ -100,7 +101,7 @@ async def _try(server: Server, settings: Settings, send: Send) -> _Met | None:
 
 
 async def _meet(server: Server, settings: Settings, send: Send) -> _Met:
-    """What the server is; raises `Refusal` or `ServerError`."""
+    """The server's model, tokenizer and abilities; raises `Refusal` or `ServerError`."""
     chosen = await _choose(server, settings.model)
 
     def report(detail: object, progress: float | None = None) -> None:
@@ -158,7 +159,7 @@ def _describe(server: Server, met: _Met, streams: int) -> ModelInfo:
         vocabulary_size=tokenizer.vocabulary_size,
         bos_token_id=tokenizer.bos_token_id,
         max_num_seqs=streams,
-        # the server has an order of its own: each stream can have a whole context
+        # the server schedules requests itself, so each stream can have a whole context
         max_tokens=streams * in_pages(tokenizer.context_length),
         why=message("why.served", server=server.name),
         served=Served(server.name, met.abilities.lacks),
@@ -200,7 +201,7 @@ async def _work(
 
 
 async def _check(server: Server, model: str, lose: Callable[[str], None]) -> None:
-    """Look from time to time whether the server is still there, with the same model."""
+    """Check from time to time that the server still answers, with the same model."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         try:
