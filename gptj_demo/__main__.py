@@ -42,7 +42,7 @@ from gptj_demo.settings import InvalidSettings, add_arguments, read_settings
 from gptj_demo.signals import Terminated, ignore_stop_signals, raise_on_stop_signals
 from gptj_demo.tokenization import prompt_hint
 
-# exit codes, as shells report a program that such a signal ended
+# the exit codes that shells report for a program that one of these signals ended
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -81,7 +81,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def describe_default(control: Control) -> str:
-    """A sentence for the help; empty where the help says what leaving it out means."""
+    """The sentence about the default for a control's help; empty if there is none to show."""
     default = control.default
     if default is None or default is False or default in ((), ""):
         return ""
@@ -104,7 +104,7 @@ def read_controls(arguments: argparse.Namespace) -> SamplingParams:
 
 
 def say(*lines: str) -> None:
-    """Lines on standard error."""
+    """Print lines to standard error."""
     sys.stdout.flush()
     for line in lines:
         print(line, file=sys.stderr)
@@ -155,7 +155,7 @@ async def generate(worker: Worker, prompt: str, params: SamplingParams) -> int:
 
 
 class _Progress:
-    """A bar on standard error while candidates are drafted, of which nothing can be shown yet."""
+    """A progress bar on standard error while candidates are drafted; no text is shown yet."""
 
     def __init__(self, params: SamplingParams) -> None:
         self._params = params
@@ -179,7 +179,7 @@ class _Progress:
 
 
 class _Printed:
-    """What a stream's events look like: the first completion at once, all else in its order."""
+    """Prints a stream's events: the first completion as it arrives, the others at the end."""
 
     def __init__(self, worker: Worker, model: ModelInfo, params: SamplingParams) -> None:
         self._worker = worker
@@ -190,7 +190,7 @@ class _Printed:
         self._finished: dict[int, Finished] = {}
 
     def take(self, event: object) -> None:
-        """Print what may be printed now, keep the rest."""
+        """Print notes, scores and the first completion; keep the other completions for `end`."""
         if isinstance(event, Reconnecting):
             say("The model process ended and is being restarted; the text then goes on.")
         elif isinstance(event, Started):
@@ -208,7 +208,7 @@ class _Printed:
                 self._tokens[event.index].append(event)
 
     def end(self) -> int:
-        """Print what was kept; returns the exit code."""
+        """Print the other completions, and how each one ended; returns the exit code."""
         for index, finished in sorted(self._finished.items()):
             if index > 0:
                 print(flush=True)
@@ -291,7 +291,7 @@ def _tokens(count: int) -> str:
 
 
 def _quote(text: str) -> str:
-    """A token in quotes, with what a terminal would act upon (line ends, escapes) written out."""
+    """A token in quotes, with nonprintable characters (line ends, escapes) as escape sequences."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return f'"{shown}"'
 
@@ -302,7 +302,7 @@ def _percent(logprob: float) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of a table with columns as wide as they need; the last column has no width."""
+    """Lines of a table; each column but the last is padded to its longest cell."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -324,7 +324,7 @@ def run(arguments: argparse.Namespace) -> int:
     worker.start()
     try:
         return asyncio.run(generate(worker, prompt, params))
-    except BrokenPipeError:  # the reader of the pipe has what it wanted: `... | head`
+    except BrokenPipeError:  # the reader closed the pipe, as `... | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     finally:

@@ -1,4 +1,4 @@
-"""Text that comes from and goes to a terminal or a pipe, whatever bytes and encodings are there."""
+"""Reads prompts from, and writes text to, terminals and pipes of any encoding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_prompt(argument: str, stdin: BinaryIO) -> str:
 
 
 def show_any_character(*streams: TextIO | None) -> None:
-    """Let streams write characters that their encoding lacks as escapes such as `\\u2019`."""
+    """Make streams write escapes such as `\\u2019` for characters that their encoding lacks."""
     for stream in streams:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

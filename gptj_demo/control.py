@@ -1,4 +1,4 @@
-"""What the table in `sampling.py` says of each control, and how its rows are written."""
+"""The columns of the table of controls in `sampling.py`, and functions that make its rows."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ class Control:
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
-    """None for what is not a number, as the limits are."""
+    """None, like the limits, if the control is not a number."""
     choices: tuple[str, ...] = ()
-    """Of a choice, or what a permutation puts in order; empty for all others."""
+    """The values of a choice, or the names in a permutation; empty for all other kinds."""
     off: float | str | None = None
     """The value with which the control does nothing; None where there is no such value."""
     part_of: str | None = None
     """The control without which this one has no effect."""
     shapes_next_token: bool = True
-    """Whether it has a part in what the next token is drawn from."""
+    """Whether it affects the distribution that the next token is drawn from."""
     in_tree: bool = True
-    """Whether the tree of likely continuations can follow it: no draw is made there."""
+    """Whether the tree of likely continuations supports it; the tree draws no tokens."""
     suggestions: str | None = None
-    """Values of an axis of a comparison that show what it does, as people write them."""
+    """Example values for an axis of a comparison, as people write them."""
     openai: str | None = None
     """Its name in OpenAI's API; None where that has no such parameter."""
     elsewhere: str | None = None
     """Its name at other servers of completions, where that is not `api_name`."""
     transformers: str | None = None
-    """What does the same in transformers: a parameter of `generate`, or a name where other code
-    does it; None where there is nothing."""
+    """Its equivalent in transformers: a parameter of `generate`, or a name if other code does it;
+    None if there is none."""
     not_in_transformers: str = "transformers has no such parameter; left out"
-    """What code for transformers says of it where there is nothing."""
+    """The note about it in code for transformers if there is no equivalent."""
 
     @property
     def label(self) -> str:

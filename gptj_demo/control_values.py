@@ -1,4 +1,4 @@
-"""Values of controls as people and programs write them, and what is wrong with them."""
+"""Reads and writes values of controls, and explains invalid ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gptj_demo.texts import Message, MessageError, message, quoted
 
 
 class InvalidControl(MessageError, ValueError):
-    """A control has a value it cannot have; `name` is the control."""
+    """A control has an invalid value; `name` is the control."""
 
     def __init__(self, name: str, message: Message) -> None:
         super().__init__(message)
@@ -30,14 +30,14 @@ class InvalidControl(MessageError, ValueError):
 
 
 class ContradictoryControls(InvalidControl):
-    """Each value is one that its control can have, but not beside the others."""
+    """Each value is valid by itself, but not together with those of other controls."""
 
 
 def read_written(control: Control, lines: Sequence[str]) -> Any:
     """The value of a control as people write it, for `make_params`; raises `InvalidControl`.
 
-    Lists are written one a line, ids and names also several in one; `\\n` stands for a line break
-    in a text, and what may be left empty is None then.
+    Lists have one entry a line; ids and names may also share a line. In a string of a list, `\\n`
+    stands for a line break. An empty optional number is None.
     """
     if control.kind == "strings":
         return tuple(line.replace("\\n", "\n") for line in lines if line)
@@ -64,7 +64,7 @@ def _read_bias(control: Control, line: str) -> tuple[object, str]:
 
 
 def write_value(control: Control, value: Any) -> str:
-    """A list as people write it: what `read_written` reads back."""
+    """A list as people write it; `read_written` reads it back."""
     if control.kind == "biases":
         return "\n".join(f"{json.dumps(key)} = {bias!r}" for key, bias in value)
     return "\n".join(str(one).replace("\n", "\\n") for one in value)

@@ -1,4 +1,4 @@
-"""What a text must match, as a grammar of llguidance.
+"""Compiles what a text must match into a grammar of llguidance.
 
 People write choices, a regular expression, a JSON schema, or a grammar in the syntax of Lark or of
 llama.cpp. The web process checks it, the engine compiles it for the model's tokenizer. Both may get
@@ -27,13 +27,14 @@ MAX_RULES = 1000
 """Lines of a grammar and references of a schema: llguidance follows them by recursion."""
 
 WHITESPACE = "[ ]?"
-"""Between the parts of JSON. With more, a model can write blanks until its tokens are used up."""
+"""Allowed between the parts of JSON. If more is allowed, a model can write blanks until its tokens
+are used up."""
 
 _STACK_BYTES = 64 * 2**20  # 1,500 rules in a chain fill eight megabytes
-_KEPT = 64  # grammars whose check is remembered
+_KEPT = 64  # cached results of checks
 _HEADER = '%llguidance {"no_forcing": true}\n'
-"""A token is allowed exactly where its bytes can follow. Otherwise llguidance allows only one
-tokenization of a text that is certain."""
+"""Makes llguidance allow every token whose bytes can follow. By default, it allows only one
+tokenization where the grammar leaves only one text."""
 _PLACE = re.compile(r"^at (\d+)\((\d+)\): ")
 
 _P = ParamSpec("_P")
@@ -46,7 +47,10 @@ class DeepStackPool(ThreadPoolExecutor):
     _starting = threading.Lock()
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """As of any executor. The size of a stack is set for all threads that start meanwhile."""
+        """As in any executor; a thread that starts gets the large stack.
+
+        The stack size is a setting of the whole process, so it is restored at once.
+        """
         with self._starting:
             before = threading.stack_size(_STACK_BYTES)
             try:
@@ -149,7 +153,7 @@ def read_choices(text: str) -> list[str]:
 
 
 def _regex(text: str) -> str:
-    # the classes \d, \w, \s mean what they mean in Python, and not their ASCII part only
+    # \d, \w and \s match Unicode characters, as in Python, not only ASCII
     return f"start: /{regex_to_lark(text, '')}/"
 
 
@@ -193,7 +197,7 @@ def _unusable(kind: str, why: str) -> GrammarError:
 
 
 def _sentence(kind: str, error: str) -> str:
-    """The sentence of the library's error, without the grammar that it repeats."""
+    """The library's error message without the copy of the grammar in it."""
     lines = error.strip().splitlines() or [""]
     if kind == "regex":
         found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
@@ -202,7 +206,7 @@ def _sentence(kind: str, error: str) -> str:
     if place is None:
         return lines[0]
     said = lines[0][place.end() :]
-    # our own first line does not count, and a schema is one line of the grammar
+    # the header adds one line; a schema is a single line, so its position says nothing
     return said if kind != "grammar" else f"line {int(place[1]) - 1}, column {place[2]}: {said}"
 
 

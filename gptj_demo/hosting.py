@@ -1,4 +1,4 @@
-"""Where the program runs: on a Space of Hugging Face, and whether that has a GPU only on loan."""
+"""Detects whether the program runs on a Hugging Face Space, and whether on a ZeroGPU Space."""
 
 from __future__ import annotations
 

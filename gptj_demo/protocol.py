@@ -1,6 +1,6 @@
-"""What crosses between the web process and the engine process, and what a stream yields.
+"""Messages between the web process and the engine process, and the events of a stream.
 
-Frozen dataclasses and named tuples, pickled over one connection. Prompts cross as token ids.
+Frozen dataclasses and named tuples, pickled over one connection. Prompts are sent as token ids.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Written(NamedTuple):
     """The tokens that a completion had when its engine ended.
 
     `sum_logprob` is the model's own log-probability of the tokens and `sampled_logprobs` that of
-    each token after the controls, natural logarithms, where the engine computed them. For
-    `filtered_away` of the tokens, the controls had left no other.
+    each token after the controls, natural logarithms, where the engine computed them.
+    `filtered_away` is the number of tokens for which the controls left no candidate.
     """
 
     token_ids: tuple[int, ...] = ()
@@ -44,12 +44,12 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """Asks for the tokens that can follow each of several continuations, instead of a text.
+    """Asks for the most probable next tokens of several continuations, instead of a text.
 
-    `paths` are the continuations, of which `token_ids` and `sampled_logprobs` count; each is one
-    completion of its request. The answer has at most `most` tokens for each, the most probable
-    ones, if their log-probability is at least the path's value in `floors`: by the model itself, or
-    `after_controls`.
+    `paths` are the continuations, each one completion of the request; only their `token_ids` and
+    `sampled_logprobs` are used. The answer has at most `most` tokens for each path. Their
+    log-probability, the model's own or that `after_controls`, is at least the path's value in
+    `floors`.
     """
 
     paths: tuple[Written, ...]
@@ -62,9 +62,9 @@ class Expansion:
 class GenerationRequest:
     """What a visitor asks for. `prompt` is text, or token ids for callers that have them.
 
-    Requests of one `visitor` share turns; None is the process itself. An `expansion` asks for no
-    text. With `echo`, the last `scored_tokens` of the prompt are scored, None for all; those before
-    can come from the cache. One that `continues` is a further part of a request that has begun.
+    Requests of one `visitor` share turns; None is the process itself. With an `expansion`, no text
+    is generated. With `echo`, the last `scored_tokens` of the prompt are scored, None for all; the
+    tokens before can come from the prefix cache. `continues` marks a further part of a request.
     """
 
     prompt: str | tuple[int, ...]
@@ -81,12 +81,12 @@ class GenerationRequest:
 
     @property
     def n(self) -> int:
-        """How many of them the stream has."""
+        """How many of them the stream yields."""
         return self.params.n if self.expansion is None else self.candidates
 
 
 def beginnings(params: SamplingParams, expansion: Expansion | None) -> dict[int, Written]:
-    """What each completion of a new request has before the engine works on it, by index."""
+    """The tokens that each completion of a new request begins with, by index."""
     if expansion is None:
         return {index: Written() for index in range(params.candidates)}
     return dict(enumerate(expansion.paths))
@@ -97,9 +97,9 @@ def beginnings(params: SamplingParams, expansion: Expansion | None) -> dict[int,
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """A part of a request: completions that the engine does not have, with what they have so far.
+    """A part of a request: completions that the engine does not have, with their tokens so far.
 
-    They come later than the others, or their engine ended. `written` has them by index; `elapsed`
+    They start later than the others, or their engine ended. `written` has them by index; `elapsed`
     is the seconds since the request first held a slot; `is_scored` says its prompt was scored.
     """
 
@@ -113,7 +113,7 @@ class Submit:
     """A checked request: ids within the vocabulary, at least one, at most a whole context.
 
     `logit_bias` and `bad_words` are those of `params` as token ids; `dropped_tokens` says how many
-    of the prompt's first tokens `truncate` took away. `resumption` is None for a whole new request;
+    of the prompt's first tokens `truncate` removed. `resumption` is None for a whole new request;
     `scored_tokens` is as in `GenerationRequest`, `visitor` is the visitor's name.
     """
 
@@ -133,7 +133,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End this request wherever it is; unknown ids are ignored, for it may have just ended."""
+    """End this request; an unknown id is ignored, because the request may have just ended."""
 
     request_id: int
 
@@ -170,7 +170,7 @@ class ModelInfo:
     why: Message
     """Why this model in this precision on this device, and what fails to be fast, if anything."""
     served: Served | None = None
-    """The server that computes it, and what that lacks; None where it is computed here."""
+    """The server that computes the model, and the controls it lacks; None if none does."""
 
     @property
     def full_name(self) -> str:
@@ -180,7 +180,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Where the engine stands; `progress` is 0 to 1 where it is known."""
+    """The state of the engine; `progress` is 0 to 1, None if it is not known."""
 
     state: EngineState
     detail: Message
@@ -198,7 +198,7 @@ class TokenizerReady:
     vocabulary_size: int
     """One more than the largest id that can stand in a text."""
     bos_token_id: int
-    """What an empty prompt is read as."""
+    """The token that the model reads for an empty prompt."""
     eos_token_ids: tuple[int, ...]
     """Tokens that end a text; can be empty."""
     unused_token_ids: tuple[int, ...]
@@ -216,13 +216,13 @@ class Refused:
 class Compiled:
     """The engine has compiled code and put it into the cache; sent before it is ready.
 
-    Compiled code can round differently from the same code out of the cache: it starts again, once.
+    Freshly compiled code can round differently from cached code, so the engine restarts once.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The engine lives; sent about once a second, by a thread of its own.
+    """The engine is alive; sent about once a second, by a thread of its own.
 
     `step_seconds` is how long the present step has been running, None between two steps.
     """
@@ -246,8 +246,8 @@ class Reconnecting:
 class Started:
     """The request holds a slot and its prompt is being read.
 
-    `truncate` left out `dropped_tokens` of its beginning; `token_healing` took `healed_token_id`
-    back, None where it did not.
+    `truncate` removed its first `dropped_tokens` tokens; `token_healing` removed its last token,
+    `healed_token_id`, which is None if it removed none.
     """
 
     request_id: int
@@ -257,9 +257,9 @@ class Started:
 
 
 class Alternative(NamedTuple):
-    """One of the most probable tokens at a place, by the model itself.
+    """One of the most probable tokens at a position, by the model's own probabilities.
 
-    `sampled_logprob` is that after the controls, None where the control `removed_by` removed it.
+    `sampled_logprob` is that after the controls, None if the control `removed_by` removed it.
     """
 
     token_id: int
@@ -285,9 +285,9 @@ class TokenLogprobs(NamedTuple):
 class PromptScored:
     """How probable the prompt was; comes before the first token.
 
-    `logprobs` stands beside `token_ids`; the first token has none, since nothing stands before it,
-    and tokens before the last `scored_tokens` have none either. `perplexity` and `bits_per_byte`
-    are over the tokens that have one, None where there is none.
+    `logprobs` has one entry for each of `token_ids`, None for the first token, because no token
+    precedes it, and for tokens before the last `scored_tokens`. `perplexity` and `bits_per_byte`
+    are over the other tokens, None if there are none.
     """
 
     request_id: int
@@ -301,22 +301,22 @@ class PromptScored:
 class TokenEvent(NamedTuple):
     """One generated token of completion `index`, and the text it released.
 
-    The text is empty while a character or a stop string may still be open. `filtered_away` says
-    that the controls had left no token at all, and the model's most probable one was taken.
-    `logprobs` are also there where only a resumption would need them; streams have them only where
-    they were requested. A dataclass would take three times as long to be made and to travel.
+    The text is empty while a character or a stop string may be incomplete. `filtered_away` says
+    that the controls left no candidate, so the model's most probable token was taken. The engine
+    also sends `logprobs` that only a resumption would need; streams yield them only if requested.
+    A dataclass takes three times as long to create and send.
     """
 
     request_id: int
     token_id: int
     text: str
-    index: int = 0  # type: ignore[assignment]  # a tuple's own method of that name is not missed
+    index: int = 0  # type: ignore[assignment]  # replaces a method of tuples that nothing calls
     logprobs: TokenLogprobs | None = None
     filtered_away: bool = False
 
 
 class Expanded(NamedTuple):
-    """What can follow path `index` of an `Expansion`: token ids and log-probabilities.
+    """The next tokens of path `index` of an `Expansion`: ids and log-probabilities.
 
     The most probable token comes first. `Finished` follows.
     """
@@ -331,8 +331,8 @@ class Passage(NamedTuple):
 
     `passed`: text of a token whose event comes later or was left out. `left_out`: a placeholder for
     a sentence; the events of its tokens do not come. `marked`: `sentence` is flagged and has just
-    been shown, `text` is empty. `untokened` of all characters so far belong to no token that
-    comes, in addition to those of earlier passages. `label` is the filter's word for why.
+    been shown, `text` is empty. `untokened` is how many characters so far get no token event, in
+    addition to those of earlier passages. `label` is the filter's label for the sentence.
     """
 
     request_id: int
@@ -346,7 +346,7 @@ class Passage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Drafting:
-    """Candidates of `best_of` are being written: so many tokens so far, in all."""
+    """Candidates of `best_of` are being generated; together they have `tokens` tokens so far."""
 
     tokens: int
 
@@ -355,11 +355,11 @@ class Drafting:
 class Finished:
     """The end of completion `index`; that of the last one ends the stream.
 
-    `text` was still held back, `message` is for people. `seed` gives this completion alone again.
+    `text` was still held back, `message` is for people. `seed` reproduces this completion alone.
     `completion_tokens` counts an end-of-text token too, which has no `TokenEvent`; `sum_logprob` is
-    the model's own log-probability of them all, where probabilities or `best_of` asked for it.
-    `cached_tokens` of the prompt came from the cache. `end_token_id` ended the text and is no part
-    of it. With reason `unmet` no token could follow, and the text does not match what it must.
+    the model's own log-probability of them all, if `logprobs` or `best_of` is set. `cached_tokens`
+    of the prompt came from the prefix cache. `end_token_id` ended the text and is not part of it.
+    With reason `unmet`, no token could follow and the text does not match `must_match_text`.
     """
 
     request_id: int
@@ -383,7 +383,7 @@ class Finished:
 
     @property
     def mean_logprob(self) -> float | None:
-        """`sum_logprob` a token."""
+        """`sum_logprob` per token."""
         if self.sum_logprob is None or not self.completion_tokens:
             return None
         return self.sum_logprob / self.completion_tokens

@@ -1,4 +1,4 @@
-"""Requests that an engine gives back without their ends."""
+"""Requests that an engine returns unfinished."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ RefusalKind = Literal["invalid", "too_long", "queue_full", "unavailable"]
 
 @dataclass(frozen=True, slots=True)
 class Lapsed:
-    """One of several engines ended while it had these requests: they are to be sent again.
+    """One of several engines ended while it had these requests, which must be sent again.
 
-    `why` ends those that several engines could not continue; `is_shared` says whether visitors
-    shared the engine.
+    `why` is the message for requests that several engines could not continue; `is_shared` says
+    whether visitors shared the engine.
     """
 
     request_ids: tuple[int, ...]
@@ -25,7 +25,7 @@ class Lapsed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """These requests cannot be continued: they end with this sentence.
+    """These requests cannot be continued; they end with the message `why`.
 
     Those that have not started are refused as `kind`.
     """

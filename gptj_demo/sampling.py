@@ -1,4 +1,4 @@
-"""What a visitor decides: the controls of a request, declared once.
+"""The controls of a request, which a visitor sets; declared once.
 
 Sliders, command line flags, validation and documentation are all made from the fields of
 `SamplingParams`. Names and meanings are those of transformers' `GenerationConfig` where it has the
@@ -51,7 +51,7 @@ PROCESSORS = (
     "dry_multiplier",
 )
 """The controls that change the logits before the temperature, in this order; greedy decoding takes
-the most probable token of what they leave."""
+the most probable token after them."""
 
 FILTERS = (
     "temperature",
@@ -69,12 +69,12 @@ FILTERS = (
 """The temperature and the controls that remove tokens, in their usual order: `sampler_order`."""
 
 FILTER_ORDER = PROCESSORS + FILTERS
-"""The order in which controls change the logits: that of transformers' `generate`, in which the
-processors it does not know itself come between its processors and its warpers; XTC comes last."""
+"""The order in which controls change the logits: that of transformers' `generate`. Processors that
+it lacks come between its processors and its warpers; XTC comes last."""
 
 
 def read_bias_key(key: object) -> object:
-    """A token id in digits becomes a number, a text in double quotes what the quotes hold."""
+    """The key of a bias: digits become a token id, and a JSON string becomes its text."""
     if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= MAX_ID_DIGITS:
         return int(key)
     if isinstance(key, str) and len(key) > 2 and key[0] == key[-1] == '"':
@@ -99,7 +99,7 @@ Bias = tuple[TokenId | ShortString, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_
 
 
 def _read_mirostat(value: object) -> object:
-    """llama.cpp has the numbers 0 and 2."""
+    """Accept the numbers 0 and 2, which llama.cpp uses."""
     return {"0": "off", "2": "2"}.get(str(value), value)
 
 
@@ -225,7 +225,7 @@ class SamplingParams(BaseModel):
 
     @property
     def candidates(self) -> int:
-        """How many completions are generated, of which `n` are given."""
+        """How many completions are generated; the best `n` are returned."""
         return self.best_of or self.n
 
     @field_validator("logit_bias", mode="before")

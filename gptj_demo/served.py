@@ -1,4 +1,4 @@
-"""What is missing where another server computes the model: the reduced mode."""
+"""The reduced mode, in which another server computes the model and some controls are missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Served:
     """A model behind the completions API of another server.
 
     `server` is its host and port, and `lacks` are the names of the controls that it does not have:
-    "logprobs" where it gives no probabilities, "echo" where it gives none of a prompt's tokens.
+    "logprobs" if it returns no probabilities, "echo" if it returns none for a prompt's tokens.
     """
 
     server: str

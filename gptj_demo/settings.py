@@ -1,4 +1,4 @@
-"""What a deployer decides: one typed table, from the environment (`GPTJ_*`) and from flags."""
+"""The deployer's settings: one typed table, read from the environment (`GPTJ_*`) and flags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Precision = Literal["auto", "float32", "float16", "bfloat16", "int8"]
 
 
 class Settings(BaseSettings):
-    """The settings of one process: flags win over the environment, that over the defaults."""
+    """The settings of one process; flags override the environment, which overrides the defaults."""
 
     model_config = SettingsConfigDict(env_prefix="GPTJ_", extra="ignore", frozen=True)
 
@@ -217,11 +217,11 @@ class Settings(BaseSettings):
 
 
 class InvalidSettings(ValueError):
-    """A setting has a value it cannot have; the message names it and what is allowed."""
+    """A setting has an invalid value; the message names the setting and the allowed values."""
 
 
 def read_lines(file: Path, what: str) -> list[str]:
-    """The lines of a deployer's file, whose errors call it `what`; raises `InvalidSettings`."""
+    """The lines of a deployer's file; raises `InvalidSettings`, whose message calls it `what`."""
     try:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM, set explicitly in every process of ours.
 
-What a process inherits is not enough: a background job of a script starts with SIGINT ignored, and
+The inherited handlers are not enough: a background job of a script starts with SIGINT ignored, and
 the kernel drops every signal that process 1 of a container has no handler for.
 """
 
@@ -35,8 +35,8 @@ def ignore_stop_signals() -> None:
 def end_with_parent() -> None:
     """Have the kernel kill this process when its parent dies, where the kernel is Linux.
 
-    A process that is stopped or in a long call could not notice it. More exactly, the kernel waits
-    for the end of the thread that started this process.
+    A process that is stopped or in a long call could not notice that itself. The kernel watches the
+    thread that started this process, not the whole parent process.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

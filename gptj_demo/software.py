@@ -1,4 +1,4 @@
-"""Which code computes: the text of a seed can differ between versions of it."""
+"""Versions of the code that computes; the text for a seed can differ between them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def numba_cache_folder() -> str | None:
 
 
 def compiled_sources() -> list[Path]:
-    """The files with what numba compiles."""
+    """The files with code that numba compiles."""
     sources = sorted((PACKAGE / "engine").rglob("*.py"))
     return [PACKAGE / "pages.py", *(path for path in sources if b"numba" in path.read_bytes())]
 

@@ -1,8 +1,8 @@
 """The texts that people read: one catalogue a language in `assets/texts/`, each text under a key.
 
 The code passes a `Message`: the key (its code) and the values of the text's placeholders. It
-becomes words where it is read: `str(message)` is English, for the API, the terminal and logs; the
-page puts it into the visitor's language, from the same catalogue (`assets/core/i18n.js`).
+becomes text where it is shown: `str(message)` is English, for the API, the terminal and logs; the
+page translates it into the visitor's language, from the same catalogue (`assets/core/i18n.js`).
 
 A text is a string, or an object of plural forms (CLDR's names) chosen by the value `count`.
 `{name}` is replaced by a value; `{{` and `}}` are braces. Whole numbers are grouped (12,345): pass
@@ -100,10 +100,10 @@ def say(code: str, /, **values: Any) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value as people are shown what they wrote: short, and a text in quotes."""
+    """A value for a message: shortened, and in quotes if it is a string."""
     try:
         written = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):  # not what JSON has
+    except (TypeError, ValueError):  # not a JSON value
         written = repr(value)
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in written)
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[: _SHOWN_CHARACTERS - 1] + "…"
@@ -130,7 +130,7 @@ def _written(value: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """An error as part of a sentence: its first line that says something.
+    """An error as part of a sentence: its first line that is not blank.
 
     CUDA errors say what happened in their first line and give general advice in the others.
     """
@@ -139,5 +139,5 @@ def first_line(error: BaseException) -> str:
 
 
 def lines_of(error: BaseException) -> list[str]:
-    """The lines of an error's text that say something, without the space around them."""
+    """The lines of an error's text that are not blank, without surrounding whitespace."""
     return [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -43,7 +43,7 @@ class Access:
         self._has_login = settings.login is not None
         self._guesses = Guesses()
         self._served: OrderedDict[tuple[str, str], None] = OrderedDict()
-        """Addresses and callers that had a right key: others' guesses do not close their way."""
+        """Pairs of address and caller that had a valid key; others' guesses do not block them."""
         public = settings.limits == "public"
         self.requests_per_caller = settings.requests_per_caller or (
             PUBLIC_REQUESTS_PER_CALLER if public else None

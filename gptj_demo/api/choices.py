@@ -63,7 +63,7 @@ class Piece:
         self.prompt_logprobs = self.prompt_logprobs or other.prompt_logprobs
 
     def by_token(self) -> list[Piece]:
-        """The piece cut before each token but the first: clients read one token of a chunk."""
+        """The piece, cut before each token but the first: clients read only one token per chunk."""
         if len(self.tokens) < 2:
             return [self]
         cuts = [0]
@@ -181,7 +181,7 @@ class ChoiceWriter:
             self._token(token_id, logprobs, offsets.add(part))
 
     def add(self, event: TokenEvent) -> None:
-        """A token."""
+        """Add a token."""
         self._piece.text += event.text
         self._text_end += len(event.text)
         if self._shape.token_ids:
@@ -192,14 +192,14 @@ class ChoiceWriter:
         self._release()
 
     def add_passage(self, passage: Passage) -> None:
-        """Text without a token."""
+        """Add text without a token."""
         self._piece.text += passage.text
         self._text_end += len(passage.text)
         self._offsets.skip(passage.untokened)
         self._release()
 
     def finish(self, finished: Finished) -> None:
-        """The end."""
+        """Add the end of the completion."""
         self._piece.text += finished.text
         self._text_end += len(finished.text)
         self._release()

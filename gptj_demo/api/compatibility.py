@@ -165,18 +165,18 @@ PART_OF: Mapping[str, str] = {"dry_penalty_last_n": "dry_multiplier"}
 """Fields without effect, whatever their value, unless another one is set."""
 
 OTHER_MEANING = (("repeat_last_n", 0),)
-"""Values with which such a name means something else: llama.cpp's penalty is off then."""
+"""Values with which such a name is not renamed: with 0, llama.cpp's penalty is off."""
 
 MEANING: Mapping[str, Mapping[int, tuple[str, Any]]] = {
     "truncate_prompt_tokens": {-1: ("truncate", "left")},
     "logprobs": {-1: ("logprobs", MAX_ALTERNATIVES)},
     "prompt_logprobs": {-1: ("prompt_logprobs", MAX_ALTERNATIVES)},
 }
-"""Numbers by which other servers mean one of our values, or the most there can be."""
+"""Numbers that stand for one of our values, or for the maximum, at other servers."""
 
 
 def _read_list(written: str) -> Any:
-    """The value of JSON in a string; the string itself if it is none."""
+    """The value of JSON in a string; the string itself if it is not JSON."""
     try:
         return json.loads(written)
     except (ValueError, RecursionError):

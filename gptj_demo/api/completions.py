@@ -32,14 +32,14 @@ from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
 
 MAX_LOGPROBS = 4_000_000
-"""In the answer to one request: each takes up to 150 bytes of memory."""
+"""Log-probabilities in the response to one request; each takes up to 150 bytes of memory."""
 POLL_SECONDS = 0.02  # for several prompts at once
 MOST_WAITING = 8
 """Prompts of a request that are in the queue at a time; the others enter as these start."""
 
 
 def check_size(tokens: int, alternatives: int) -> None:
-    """Raise `ApiError` 400 for more than `MAX_LOGPROBS`: a token has its own, and alternatives."""
+    """Raise `ApiError` 400 for more than `MAX_LOGPROBS`: one a token, and one an alternative."""
     numbers = tokens * (alternatives + 1)
     if numbers > MAX_LOGPROBS:
         raise ApiError(
@@ -83,7 +83,7 @@ class _Prompt:
         self.request = request
         self.stream: Stream | None = None
         self.writers: list[ChoiceWriter] = []
-        self.is_paused = False  # since its engine ended, until the caller has had a sign of life
+        self.is_paused = False  # since its engine ended, until the caller gets a keep-alive
         self._vocabulary = vocabulary
         self._text = text
         self._first_index = first_index
@@ -161,8 +161,8 @@ class _Prompt:
 class Completions:
     """All prompts of one request. Closing it cancels those that are not finished.
 
-    Only a few of them are in the queue at a time, so a request of many prompts needs no more than a
-    place in it, and leaves the others' places alone.
+    Only a few of them are in the queue at a time, so a request with many prompts needs only one
+    free place in it and leaves room for other requests.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Completions:
         *,
         first_alone: bool = False,
     ) -> None:
-        """`scored_tokens` stands beside the prompts, as in `GenerationRequest`.
+        """`scored_tokens` has one value for each prompt, as in `GenerationRequest`.
 
         With `first_alone`, the others enter the queue after the first prompt has been read, so that
         they can reuse what they have in common with it.
@@ -226,13 +226,13 @@ class Completions:
 
     @property
     def most_tokens(self) -> int:
-        """Tokens that can be generated at most, those of candidates too."""
+        """The most tokens that can be generated, including those of all candidates."""
         params = [prompt.request.params for prompt in self._prompts]
         return sum(one.candidates * one.max_new_tokens for one in params)
 
     @property
     def prompts_done(self) -> int:
-        """Prompts all of whose choices have ended."""
+        """How many prompts have ended, with all of their choices."""
         return sum(prompt.is_done for prompt in self._prompts)
 
     @property

@@ -1,8 +1,8 @@
 """Ends connections that hold resources without progress, and bounds how many there are.
 
-A sender has a time for the head of a request and one for its body. A reader that takes nothing from
-a full buffer is disconnected, which ends its request. When there are too many connections, an idle
-one makes room, of the address that has the most.
+The head and the body of a request each have a time limit. A client that reads nothing from a full
+buffer is disconnected, which ends its request. If there are too many connections, an idle one of
+the address with the most idle ones is closed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ HEAD_SECONDS = 20.0
 """For the whole head of a request, from its first byte or the opening of the connection."""
 BODY_SECONDS = 60.0
 STALL_SECONDS = 30.0
-"""How long a reader may leave a full buffer (64 KiB) as it is."""
+"""How long a client may read nothing from a full buffer (64 KiB)."""
 MAX_CONNECTIONS = 2048
-SPARE_FILES = 128  # for what else the process has open
+SPARE_FILES = 128  # for the other files of the process
 
 Phase = Literal["head", "body", "answer"]
 

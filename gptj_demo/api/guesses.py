@@ -17,8 +17,8 @@ MAX_ADDRESSES = 10_000
 class Guesses:
     """Counts wrong guesses of each address: `AT_ONCE`, then one every `SECONDS_EACH`.
 
-    The networks of one IPv6 subscriber (/64) count as one address. Of more than `MAX_ADDRESSES`
-    addresses those that guessed longest ago are forgotten. `clock` returns seconds.
+    The networks of one IPv6 subscriber (/64) count as one address. Beyond `MAX_ADDRESSES`, the
+    addresses that guessed longest ago are forgotten. `clock` returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 METRICS = "metrics:"
 """Begins a key that opens `/metrics` and nothing else."""
 LOOK_SECONDS = 1.0
-"""How often the file is looked at, at most."""
+"""The least time between two checks of the file."""
 
 
 def read_keys(settings: Settings) -> tuple[str, ...]:
@@ -42,10 +42,11 @@ def _of_file(file: Path | None) -> list[str]:
 
 
 class Keys:
-    """The keys that count now.
+    """The keys that are valid now.
 
-    A changed file counts within `LOOK_SECONDS`. If it cannot be read, the keys of before stay, and
-    the log says so. A file without a key revokes all of its keys. `clock` returns seconds.
+    A changed file takes effect within `LOOK_SECONDS`. If it cannot be read, the previous keys stay
+    valid, and the log says so. A file without a key revokes all of its keys. `clock` returns
+    seconds.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -101,7 +102,7 @@ class Keys:
             logger.warning("%s The keys of before still count.", error)
 
     def _file_version(self) -> tuple[int, int, int] | None:
-        """What changes when the file does; None if there is no file."""
+        """Modification time, size and inode of the file; None if there is no file."""
         file = self._settings.api_keys_file
         try:
             found = os.stat(file) if file is not None else None

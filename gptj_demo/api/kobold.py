@@ -30,7 +30,7 @@ VERSIONS = {
     "v1/info/version": {"result": "1.2.5"},
     "extra/version": {"result": "KoboldCpp", "version": "1.60"},
 }
-"""Whose API this is; clients stream where it is that of KoboldCpp from 1.30 on."""
+"""The API that clients are shown; they stream only with KoboldCpp from 1.30 on."""
 OFF = (
     "use_story", "use_memory", "use_authors_note", "use_world_info", "singleline", "frmttriminc",
     "frmtrmblln", "frmtrmspch", "frmtadsnsp", "render_special", "memory",
@@ -41,7 +41,7 @@ NUMBERED = ("top_k", "top_a", "top_p", "tfs", "typical_p", "temperature")
 
 
 class Kobold:
-    """Generation, its stream and its end, and what clients ask for before."""
+    """The routes that generate, stream and abort, and those that clients query before."""
 
     def __init__(self, api: Context) -> None:
         self._api = api
@@ -147,7 +147,7 @@ async def _pieces(
 
 
 async def _read(request: Request) -> dict[str, Any]:
-    """The JSON object in the body, whatever its type is said to be; raises `ApiError`."""
+    """The JSON object in the body, whatever its Content-Type; raises `ApiError`."""
     with contextlib.suppress(ValueError, RecursionError):
         if isinstance(body := json.loads(await request.body() or b"{}"), dict):
             return body

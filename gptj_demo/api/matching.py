@@ -1,4 +1,4 @@
-"""What a text must match, as vLLM, OpenAI and llama.cpp name it, in our terms and back."""
+"""Converts vLLM's, OpenAI's and llama.cpp's fields for what a text must match to ours and back."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_match(body: MatchFields) -> dict[str, Any]:
 
 @contextmanager
 def named_as_given(body: MatchFields) -> Iterator[None]:
-    """Let errors that name our controls name the field that was given instead."""
+    """Make errors that name our controls name the given field instead."""
     try:
         yield
     except ApiError as error:
@@ -97,7 +97,7 @@ def _schema(text: str) -> Any:
 
 
 def _given(body: MatchFields) -> dict[str, dict[str, Any]]:
-    """The fields that are set, with what they mean."""
+    """The fields that are set, each with the values of our controls that it means."""
     found: dict[str, dict[str, Any]] = {}
     own = getattr(body, "must_match", None)
     if own not in (None, control_named("must_match").off):

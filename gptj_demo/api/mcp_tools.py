@@ -31,7 +31,7 @@ COMMON = ("prompt", *(one.api_name for one in CONTROLS if one.openai is not None
 others too."""
 
 Report = Callable[[float, float], Awaitable[None]]
-"""Gets how much is done, and how much there is to do."""
+"""A callback that gets the amount of work done and the total amount."""
 
 
 class Call(NamedTuple):
@@ -163,7 +163,7 @@ async def _alternatives(api: Context, call: Call) -> dict[str, Any]:
     completions = await completions_for(api, body, call.caller)
     async with _admitted(api, call, completions):
         (choice,) = await completions.whole()
-    tops = choice["logprobs"]["top_logprobs"]  # the token that was drawn too
+    tops = choice["logprobs"]["top_logprobs"]  # also contains the drawn token
     if not tops:
         raise ApiError(422, str(message("refused.next_filtered")), code="filtered")
     (top,) = tops

@@ -1,4 +1,4 @@
-"""The tokens that a caller may use in a minute, counted here or in a store of several servers."""
+"""The tokens that a caller may use in a minute, counted here or in a store that servers share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gptj_demo.settings import InvalidSettings, Settings
 logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 0.25
-"""For the store's answer, during which the event loop waits."""
+"""Time limit for the store's response, which blocks the event loop."""
 PAUSE_SECONDS = 10.0
-"""After a failure the store is not asked for so long, and this process counts alone."""
+"""How long this process counts alone after a failure of the store, before it tries again."""
 
 
 def make_storage(settings: Settings) -> Storage:

@@ -322,7 +322,7 @@ def read_params(body: BaseModel) -> SamplingParams:
     if scored is not None:
         values |= {"echo": True, "logprobs": max(scored, values.get("logprobs") or 0)}
     defaults: dict[str, Any] = dict(DEFAULTS)
-    if isinstance(body, LikelyRequest):  # nothing is written, so nothing is too short
+    if isinstance(body, LikelyRequest):  # no text is generated: allow any min_new_tokens
         defaults["max_new_tokens"] = MAX_NEW_TOKENS
     if isinstance(body, MatchFields):
         values |= read_match(body)

@@ -83,7 +83,7 @@ async def scores_for(
     alternatives: int,
     caller: Visitor,
 ) -> Scores:
-    """The scores of each continuation after the prompt in the same place, not queued yet.
+    """The scores of each continuation after the prompt with the same index, not queued yet.
 
     Prompt and continuation are tokenized separately. Raises `ApiError` and `RequestRefused`.
     """
@@ -128,7 +128,7 @@ async def scores_for(
 def _describe(
     index: int, token_ids: tuple[int, ...], probable: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """One score; `probable` stands beside the tokens, as in `prompt_logprobs`."""
+    """One score; `probable` has one entry for each token, as in `prompt_logprobs`."""
     own = [one[str(token_id)] for token_id, one in zip(token_ids, probable, strict=True)]
     total = sum(one["logprob"] for one in own)
     return {

@@ -35,7 +35,7 @@ def build_service(worker: Worker, settings: Settings) -> FastAPI:
     worker.observer = metrics
     app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.include_router(_routes(app, Context(worker, settings, access), metrics))
-    # It allows no origin, and because it is there Gradio does not allow all; see `web.site`.
+    # It allows no origin. Without it, Gradio would add one that allows all; see `web.site`.
     app.add_middleware(CORSMiddleware)
     app.add_middleware(
         Front,

@@ -1,4 +1,4 @@
-"""How long a request waited, read and wrote, in llama.cpp's words."""
+"""How long a request waited, read and wrote, under llama.cpp's field names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gptj_demo.protocol import Drafting, Finished, Started, StreamEvent, TokenEv
 
 
 class Timings:
-    """The times of one request, from its making on; `clock` returns seconds.
+    """The times of one request, from its creation on; `clock` returns seconds.
 
     A request with several prompts waits until its first prompt starts, and reads until its first
     token is generated.
@@ -41,8 +41,8 @@ class Timings:
     def json(self, read: int, cached: int, written: int) -> dict[str, Any]:
         """The times as JSON; `read` tokens of the prompts include the `cached` ones.
 
-        Where tokens were drafted, it says how many, and how many of them were accepted, in all and
-        by drafter.
+        If tokens were drafted, it has the numbers of drafted and accepted tokens, in all and by
+        drafter.
         """
         now = self._clock()
         started = now if self._started is None else self._started

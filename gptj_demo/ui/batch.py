@@ -1,8 +1,8 @@
 """A batch: one continuation for each row of a visitor's file, beside the grid of Compare.
 
-The file, its results and what is left to do live in the visitor's browser
-(`assets/views/compare/batch.js`), which sends the rows in parts. A part runs as the cells of a grid
-do, so that a batch holds no more of the engine than any visitor may.
+The file, its results and the remaining rows are kept in the visitor's browser
+(`assets/views/compare/batch.js`), which sends the rows in parts. A part runs like the cells of a
+grid, so a batch gets no more slots than any visitor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gptj_demo.ui.rows import MAX_FILE_BYTES, MAX_ROWS, InvalidRows, read_rows
 from gptj_demo.ui.templates import fill, parse_template
 
 MOST_NAMED = 20
-"""Columns that a message lists."""
+"""The most columns that a message lists."""
 
 
 class Batch(LogHTML):
@@ -127,7 +127,7 @@ def build_batch(worker: Worker) -> None:
     under_way: dict[str, Comparison] = {}  # by the id that the visitor's page chose
 
     async def read_file(file: Any) -> dict[str, Any]:
-        """The rows of a file, of which the page has the name and the text; or what is wrong."""
+        """The rows of a file, or an error message; `file` has its `name` and `text`."""
         file = file if isinstance(file, dict) else {}
         name, text = str(file.get("name") or ""), str(file.get("text") or "")
         try:
@@ -136,7 +136,7 @@ def build_batch(worker: Worker) -> None:
             return wrong.message.described()
 
     async def plan_batch(form: Any) -> dict[str, Any]:
-        """What a batch would ask: placeholders, tokens, the first prompt; or what is wrong."""
+        """A batch's placeholders, first prompt and numbers of tokens, or an error message."""
         form = form if isinstance(form, dict) else {}
         answer: dict[str, Any] = {"placeholders": []}
         try:

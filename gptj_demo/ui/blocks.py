@@ -1,4 +1,4 @@
-"""Gradio's Blocks as this page needs them: functions that fail quietly, and nothing unseen."""
+"""Gradio's Blocks without inputs in the log and without components that nobody sees."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 class PageBlocks(gr.Blocks):
     """Blocks whose functions do not log their inputs when they fail.
 
-    Gradio makes a component for each argument and answer of a function without a view, and its
-    page builds all of them for every visitor. Here they are neither laid out nor waited for; calls
-    and the documentation of the API find them as before.
+    Gradio makes a component for each argument and result of an API function, and its page builds
+    all of them for every visitor. Here they are neither laid out nor waited for; API calls and the
+    API's documentation still find them.
     """
 
     def get_config_file(self) -> BlocksConfigDict:
-        """What Gradio's page and clients read."""
+        """The configuration that Gradio's page and clients read."""
         _leave_out_unseen(self)
         config = super().get_config_file()
         for component in config["components"]:

@@ -1,4 +1,4 @@
-"""The Compare view: a grid of prompts and settings, all of whose cells stream at once.
+"""The Compare view: a grid of prompts and settings with cells that all stream at once.
 
 Each cell is a request of its own under the visitor's name, so the worker's queue treats other
 visitors fairly. `grid.py` computes the cells. Form, grid and results live in the visitor's browser:
@@ -143,7 +143,7 @@ def build_compare(worker: Worker) -> None:
     under_way: dict[str, Comparison] = {}  # by the id that the visitor's page chose
 
     async def plan(form: Any) -> dict[str, Any]:
-        """The size of a comparison, or what is wrong with it; and its placeholders."""
+        """The placeholders of a comparison, and its size or an error message."""
         answer: dict[str, Any] = {"placeholders": []}
         try:
             if isinstance(form, dict) and form.get("is_template"):

@@ -44,10 +44,10 @@ class Comparison:
     """A running grid: as many of its cells at once as one visitor gets slots.
 
     `outcomes` has the result so far of each cell: `state` (`queued`, `waiting`, `running`, `done`),
-    `text`, `tokens`, and once it is done `end`: why, and the cell's figures.
+    `text`, `tokens`, and once it is done `end`: the reason, and the cell's figures.
 
-    Where the queue is full, cells wait until it has room. The first cell is refused instead, unless
-    the comparison `is_patient`. A patient one raises `RequestRefused` where no request is taken.
+    If the queue is full, cells wait until it has room. The first cell is refused instead, unless
+    the comparison `is_patient`. A patient one raises `RequestRefused` if requests are not accepted.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Comparison:
 
     @property
     def _pause(self) -> float:
-        """Seconds between updates; more readers of all comparisons get longer pauses."""
+        """Seconds between updates; longer if more requests of others run or wait."""
         everybody = self._worker.streams_running + self._worker.streams_waiting
         others = max(0, everybody - len(self._open))
         return GRID.pause(others)

@@ -42,8 +42,8 @@ class ModuleHTML(gr.HTML):
 class LogHTML(ModuleHTML):
     """A component whose value is a log: one JSON record a line, appended by a running request.
 
-    Gradio sends only the suffix of a value that begins with the old one, so only new records cross
-    to the page. The model's words reach the page as data, never as markup.
+    Gradio sends only the suffix of a value that begins with the old one, so only new records are
+    sent. The page gets the model's text as data, never as markup.
     """
 
     def __init__(self, path: str, events: tuple[str, ...], **options: Any) -> None:
@@ -59,10 +59,10 @@ class LogHTML(ModuleHTML):
             self,
             api_name=f"{self.elem_id}_{function.__name__}",  # several views can have an event `run`
             api_visibility="private",
-            # values are plain; Gradio would visit a thread for each input and each output
+            # the values need no processing, for which Gradio uses a thread for each of them
             preprocess=False,
             postprocess=False,
             concurrency_limit=None,
             show_progress="hidden",
-            trigger_mode="multiple",  # with "once" Gradio drops an event during another's end
+            trigger_mode="multiple",  # with "once" Gradio drops an event while another ends
         )

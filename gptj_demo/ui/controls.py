@@ -89,7 +89,7 @@ def _build(control: Control) -> Component:
             **shared,
         )
     elif control.kind == "optional_integer":
-        # not gr.Number, which shows nothing as 0
+        # not gr.Number, which shows an empty value as 0
         component = gr.Textbox("", max_lines=1, **shared)
     elif control.kind == "flag":
         component = gr.Checkbox(control.default, **shared)
@@ -106,7 +106,7 @@ def _build(control: Control) -> Component:
 
 
 def _build_ending() -> None:
-    """Where a text that reaches the length ends: chosen and kept in the browser."""
+    """The choice of where a text that reaches the length limit ends, kept in the browser."""
     options = "".join(
         f"<option value='{value}'>{html.escape(say(f'panel.ending_{name}'))}</option>"
         for value, name in (("", "length"), ("within", "within"), ("beyond", "beyond"))
@@ -129,7 +129,7 @@ def _connect(
     components: dict[str, Component],
     accordions: list[gr.Accordion],
 ) -> None:
-    """Presets, reset and the look of what is off or changed: all in the browser."""
+    """Connect presets, reset, and the marks of controls that are off or changed, in the browser."""
     everything = list(components.values())
     shaping = [components[name] for name in SHAPING]
     presets = {name: [values[control] for control in SHAPING] for name, values in PRESETS.items()}

@@ -27,7 +27,7 @@ from gptj_demo.ui.generation import batches, describe_finished, describe_start, 
 DRAFTS = 8
 SHOWN = 3
 MOST_SCORED = 64
-"""Tokens of the text that follows: what stands further away says little about the draft."""
+"""Tokens of the following text that are scored; later ones say little about the draft."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Draft:
 
 
 class FillIn:
-    """One request; `cancel` ends it with what is written."""
+    """One request; `cancel` ends it with the drafts so far."""
 
     def __init__(
         self,

@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 BROKEN = message("refused.broken")
 NEXT = 8
-"""A request with fewer before it may start any moment: the engine gets more than it has slots."""
+"""A request with fewer requests ahead may start at any moment: the engine is sent more requests
+than it has slots."""
 
 
 async def batches(worker: Worker, stream: Stream) -> AsyncIterator[list[StreamEvent]]:
@@ -142,7 +143,7 @@ def describe_finished(finished: Finished) -> dict[str, Any]:
 
 
 def tokens_a_pass(finished: Finished) -> float:
-    """Tokens that a pass of the model gave; 1 where no drafted token was accepted."""
+    """Tokens per forward pass of the model; 1 if no drafted token was accepted."""
     accepted = sum(one.accepted for one in finished.drafts)
     passes = finished.completion_tokens - accepted
     return round(finished.completion_tokens / max(1, passes), 2)
@@ -203,7 +204,7 @@ async def records(worker: Worker, stream: Stream, params: SamplingParams) -> Asy
     """The lines that each batch of events adds to the log, one JSON record a line."""
     rate = Rate()
     written: Counter[int] = Counter()  # tokens of each completion
-    alone: Counter[int] = Counter()  # tokens for which the controls left one candidate
+    alone: Counter[int] = Counter()  # tokens for which the controls left no candidate
     counts: defaultdict[int, CharacterCount] = defaultdict(CharacterCount)
     lease: LeaseState | None = None
     async for events in batches(worker, stream):

@@ -71,7 +71,7 @@ def build_api(worker: Worker) -> None:
 
 
 def _plain(control: Control) -> Any:
-    """The default of a list as JSON has it."""
+    """The default of a list control as a JSON value."""
     return {} if control.kind == "biases" else list(control.default)
 
 
@@ -200,7 +200,7 @@ def _add_to(
 
 
 def _as_it_is(completion: dict[str, Any]) -> dict[str, Any]:
-    """A completion to which nothing is added; the entries of its tokens never change."""
+    """A copy of a completion for one update; entries of `tokens` never change, so are shared."""
     tokens = completion["tokens"]
     return {**completion, "tokens": None if tokens is None else [*tokens]}
 

@@ -1,4 +1,4 @@
-"""Checks of the inputs that programs give to the page's functions, of which Gradio checks none."""
+"""Checks inputs that programs pass to the page's functions; Gradio does not check them."""
 
 from __future__ import annotations
 

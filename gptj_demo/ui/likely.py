@@ -1,4 +1,4 @@
-"""The tree of the likely: the view, and the function `/likely` of Gradio's API.
+"""The tree of likely continuations: the view, and the function `/likely` of Gradio's API.
 
 The tree lives in the visitor's browser: `assets/views/likely/`.
 """

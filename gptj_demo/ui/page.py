@@ -33,7 +33,7 @@ from gptj_demo.web.answers import PageScripts, answer_invalid
 from gptj_demo.web.origins import listed
 
 TITLE = "GPT-J Playground"
-MAX_EVENTS = 1000  # beyond the worker's own queue, which is the one that refuses with a sentence
+MAX_EVENTS = 1000  # above the worker's limit, so users see its message
 HEAD = """
 <meta name="description" content="Write with GPT-J, a base language model, in your browser.">
 <meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">
@@ -47,9 +47,9 @@ VIEWS: dict[str, Callable[[Worker], None]] = {
     "why": build_why,
     "about": build_about,
 }
-"""What the page can show, one at a time: the only place where a view is registered.
+"""The views of the page, which shows one at a time. Views are registered only here.
 
-A view NAME is built here by its function, and lives in `assets/views/NAME/`."""
+Each function builds the view of that name; its files are in `assets/views/NAME/`."""
 
 
 def build_page(worker: Worker) -> gr.Blocks:
@@ -85,7 +85,7 @@ def page_options() -> dict[str, Any]:
         "head": f"{HEAD}<style>{_styles()}</style><script>{_boot_script()}</script>",
         "favicon_path": ASSETS / "favicon.svg",
         "ssr_mode": False,  # its proxy would stand between visitors and our routes
-        "run_history": False,  # texts are kept by the editor, in one place
+        "run_history": False,  # the editor already keeps the texts
         "footer_links": ["api"],  # opened from About; the footer itself is hidden
         "enable_monitoring": False,
         "show_error": True,
@@ -105,7 +105,7 @@ def _styles() -> str:
 def mount_page(
     app: FastAPI, page: gr.Blocks, worker: Worker, login: list[tuple[str, str]] | None
 ) -> None:
-    """Serve the page at the root of an application, behind the routes that it has already."""
+    """Serve the page at the root of an application, after its existing routes."""
     settings = worker.settings
     serve_assets(app)
     serve_gradio_assets(app)

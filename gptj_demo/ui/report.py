@@ -21,7 +21,7 @@ class Report(ModuleHTML):
     def __init__(self, worker: Worker, reports: Reports, **options: Any) -> None:
         async def report(asked: Any, browser: gr.Request) -> dict[str, Any]:
             given: Mapping[str, Any] = asked if isinstance(asked, dict) else {}
-            # only values that a control can have: a report holds nothing else
+            # a report contains only valid values of controls
             controls = check(given.get("controls"))["values"]
             try:
                 reports.add(

@@ -104,7 +104,7 @@ def _read_csv(text: str) -> Rows:
 
 
 def _records(lines: list[str], separator: str) -> Iterator[tuple[str, list[str], int]]:
-    """Each record that is not blank: as written without its line end, its fields, its line."""
+    """Each record that is not blank: its text without the line end, its fields, its line number."""
     reader = csv.reader(lines, delimiter=separator, strict=True)
     begin = 0
     while True:

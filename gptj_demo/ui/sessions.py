@@ -1,4 +1,4 @@
-"""Bounds the memory of Gradio's sessions, in bytes, and ends a session with its visitor.
+"""Bounds the memory of Gradio's sessions, in bytes, and ends sessions that nobody reads.
 
 A visitor of Gradio chooses the session's name, and for each name Gradio keeps a copy of the page's
 configuration (10,000 names), the results that were not read (without limit), and the ids of its
@@ -50,7 +50,7 @@ alternatives for each token."""
 MAX_TOTAL_BYTES = 64 * 2**20
 """Sessions and unread results of all visitors together."""
 MAX_BODY_BYTES = 64 * 2**20
-"""The bodies of all events that run or wait, where one is large."""
+"""The bodies of all running and waiting events together; only large new bodies are refused."""
 LARGE_BODY_BYTES = 64 * 2**10
 READER_SECONDS = 60.0
 """How long a session with results may be without a reader."""
@@ -148,7 +148,7 @@ class BoundedQueue(Queue):
     async def push(
         self, body: PredictBodyInternal, request: fastapi.Request, username: str | None
     ) -> Any:
-        """Take an event; refuse it if its session's name, its body or its caller is too much."""
+        """Take an event; refuse it if the session's name, body or number of events is too large."""
         name = body.session_hash
         if name is not None and len(name) > MAX_NAME_CHARACTERS:
             return False, str(message("refused.session_name", most=MAX_NAME_CHARACTERS)), "error"
@@ -224,7 +224,7 @@ class BoundedQueue(Queue):
         self.pending_event_ids_session.pop(name, None)
 
     def _refuse_to_hold(self, name: str) -> None:
-        """Replace a session's unread results by a sentence, and end its events."""
+        """Replace a session's unread results by an error message, and end its events."""
         unread = self._sessions[name]
         unread.clear()
         self._end_events(name)
@@ -277,7 +277,7 @@ def bound_queue(page: gr.Blocks) -> None:
 
 
 def share_state(page: gr.Blocks, mounted: BaseRoute) -> None:
-    """Give all sessions of the page one state; `mounted` is where Gradio's application is."""
+    """Give all sessions of the page one state; `mounted` is the route of Gradio's application."""
     application = getattr(mounted, "app", None)
     if not isinstance(application, App):
         raise TypeError(f"Gradio's application was expected, not {application!r}")

@@ -90,7 +90,7 @@ def _plain(control: Control, value: Any) -> Any:
 
 
 def _bias_key(key: int | str) -> str:
-    """A token in JSON: its id in digits, or its text, quoted where it would be read otherwise."""
+    """A token in JSON: its id in digits, or its text, quoted if `read_bias_key` would change it."""
     if isinstance(key, int):
         return str(key)
     return key if read_bias_key(key) == key else json.dumps(key)

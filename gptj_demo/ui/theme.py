@@ -1,8 +1,8 @@
-"""The look, defined once: colours, radii, faces and spacing, light and dark.
+"""The theme, defined once: colours, radii, fonts and spacing, light and dark.
 
 Everything here becomes a CSS variable (`model_ink` is `--model-ink`), also the names that are ours;
-`assets/page.css` uses the variables and names no colour itself. Faces are those that the visitor's
-system has: no font is fetched from anywhere.
+`assets/page.css` uses the variables and defines no colours. The fonts are those of the visitor's
+system; none is downloaded.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ OWN_COLOURS = {
 
 
 class Paper(Base):
-    """A sheet on a desk: the text in ink, the model's words in blue ink, tools small and grey."""
+    """The page's theme: the text on a sheet, the model's words in blue, tools small and grey."""
 
     def __init__(self) -> None:
         super().__init__(

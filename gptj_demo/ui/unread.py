@@ -12,7 +12,7 @@ from gradio.server_messages import EventMessage
 
 SESSION_BYTES = 2048
 MESSAGE_BYTES = 1024
-"""About what an empty session and a message without output take."""
+"""Approximate sizes of an empty session and of a message without output."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Unread:
         self.add(message)
 
     async def put(self, message: EventMessage) -> None:
-        """Add a message; used for signs of life, of which one at a time is enough."""
+        """Add a message unless one waits; used for keep-alives, one of which is enough."""
         if not self._messages:
             self.add(message)
 

@@ -36,7 +36,7 @@ async def _with_memory(
     slides = params.truncate == "left"
     ready = worker.require_ready()
     kept = await remember(memory, prompt, params, ready, leaves_out=slides)
-    # the score of a prompt would have tokens that are not in the text
+    # the prompt's score would contain the memory's tokens, which are not in the text
     params = with_values(params, {"truncate": "error", "echo": False})
     return kept.token_ids, params, kept.dropped
 

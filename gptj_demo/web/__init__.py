@@ -1,1 +1,1 @@
-"""What every HTTP request passes before a route: hosts, origins, open routes, headers, failures."""
+"""Middleware before all routes: hosts, origins, open routes, headers, failures."""

@@ -1,4 +1,4 @@
-"""Headers that every answer has, and the answer to a request in which our own code failed."""
+"""The headers of all responses, and the response to a request in which our own code failed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _ancestors(frames: Sequence[str]) -> str:
 
 
 def document_policy(frames: Sequence[str]) -> str:
-    """The policy of answers that are no page of Gradio's: they run no script and load nothing."""
+    """The policy of responses other than Gradio's pages: they run no script and load nothing."""
     return (
         "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; base-uri 'none'; "
         f"form-action 'none'; {_ancestors(frames)}"
@@ -96,9 +96,9 @@ class PageScripts:
 
 
 async def answer_invalid(request: Request, error: Exception) -> Response:
-    """The answer to a request whose fields Gradio's routes do not take: one sentence, without them.
+    """The response to a request with fields that Gradio's routes reject: one sentence.
 
-    FastAPI's own is a list that repeats what was sent.
+    FastAPI's own response is a list that repeats the input.
     """
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
@@ -143,10 +143,10 @@ class Answers:
         try:
             await self._app(scope, receive, answer)
         except ClientDisconnect:
-            return  # nobody is there to read an answer
+            return  # the client has disconnected
         except Exception as error:
             if has_started and isinstance(error.__cause__, HTTPException):
-                # a stream that Gradio has refused with an event: nothing is there to read
+                # Gradio has refused a stream with an event: only end the response
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
             logger.error("a request failed: %s", describe_failure(error))

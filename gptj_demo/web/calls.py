@@ -1,7 +1,7 @@
 """Checks calls of Gradio's functions before Gradio sees them.
 
-Gradio answers many malformed calls with an exception whose message, and so the log, holds the
-inputs. It also lets a caller cancel an event of any session.
+For many malformed calls, Gradio raises an exception with the inputs in its message, and so in the
+log. It also lets a caller cancel an event of any session.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Calls:
     def check(self, route: str, name: str | None, body: Any) -> dict[str, Any]:
         """The body with the defaults of inputs that are null or missing.
 
-        Raises `BadCall` if the call cannot be meant, or is not the caller's to make.
+        Raises `BadCall` if the call is malformed, or if the function is not open to callers.
         """
         if not isinstance(body, dict):
             raise BadCall(400, "The body must be a JSON object.")

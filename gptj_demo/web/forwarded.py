@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 FORWARDED = (b"forwarded", b"x-gradio-server")
-"""Headers beside `X-Forwarded-*` that name another host than the request does."""
+"""Headers other than `X-Forwarded-*` that can name another host."""
 
 
 class Forwarded:

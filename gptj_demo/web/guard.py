@@ -1,4 +1,4 @@
-"""The first middleware: which requests reach a route at all."""
+"""Middleware that decides which requests reach a route."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gptj_demo.web.origins import Origins, own_hosts
 from gptj_demo.web.surface import find_route, is_read_only, refusal
 
 PROBES = ("/health", "/healthz", "/readyz")
-"""Answered under every name: balancers ask for them by names of their own."""
+"""Answered for every host name: load balancers use names of their own."""
 OWN_FILES = "/page/"
 MAX_LOGIN_BYTES = 10_000
 NOTHING_HERE = "There is nothing at this address."
@@ -26,7 +26,7 @@ NOT_JSON = "The body must be JSON, sent as Content-Type: application/json."
 
 
 class Guard:
-    """Middleware: refuses unknown hosts, other sites, closed routes and calls that cannot be meant.
+    """Middleware: refuses unknown hosts, other sites, closed routes and malformed calls.
 
     Refusals have OpenAI's form on the routes of the API, else FastAPI's.
     """
@@ -67,7 +67,7 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _refuse_site(self, method: str, path: str, headers: Headers) -> Response | None:
-        """The refusal of a request under a foreign name or from another site's page."""
+        """The refusal of a request for an unknown host name or from another site's page."""
         host = own_hosts(headers)[-1]
         if path not in PROBES and not await self._hosts.accepts(host):
             return _refuse(
@@ -98,7 +98,7 @@ class Guard:
                 if body is not sent:
                     content = json.dumps(body).encode()
                 if route.endswith("/cancel") and not self._calls.is_own_event(body):
-                    # as for an event that has ended, so that nobody learns whether it exists
+                    # as for an event that has ended, to hide whether the event exists
                     await JSONResponse({"success": True})(scope, receive, send)
                     return
         except BadCall as refused:

@@ -1,8 +1,8 @@
 """The host names that the playground answers to, against DNS rebinding.
 
-A page elsewhere can point its own DNS name at this machine and then send requests of its own
-origin. Such a request has that name in its `Host` header. Addresses, names without a dot and names
-of local networks cannot be pointed here by a stranger, so they are always accepted.
+A page of another site can point its own DNS name at this machine and then send requests of its own
+origin. Such a request has that name in its `Host` header. A stranger cannot do this with addresses,
+names without a dot and names of local networks, so they are always accepted.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Logins:
             sentence = f"Too many attempts to log in. Try again in {wait} seconds."
             await refusal(429, sentence, **{"Retry-After": str(wait)})(scope, receive, send)
             return
-        self._guesses.count(address)  # before the answer, so that guesses side by side count
+        self._guesses.count(address)  # before the response, so that concurrent guesses count
         origin = Headers(scope=scope).get("origin", "")
         is_secure = scope["scheme"] == "https" or origin.startswith("https://")
 

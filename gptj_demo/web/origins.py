@@ -1,4 +1,4 @@
-"""Which other sites' pages may make a visitor's browser send requests that do something."""
+"""Which other sites' pages may make a visitor's browser send requests that change something."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gptj_demo.settings import Settings
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 CHANGING_PATHS = ("/logout",)
-"""Routes that do something although their method is GET."""
+"""Routes that change something although their method is GET."""
 
 
 def listed(origins: str) -> list[str]:
@@ -23,7 +23,7 @@ def own_hosts(headers: Headers) -> list[str]:
 
 
 class Origins:
-    """The rule for requests that do something; see `accepts`."""
+    """The rule for requests that change something; see `accepts`."""
 
     def __init__(self, settings: Settings) -> None:
         self._allowed = frozenset(listed(settings.cors_origins))

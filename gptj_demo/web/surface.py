@@ -1,7 +1,7 @@
 """The routes of Gradio that are open; all others are answered with 404.
 
 Gradio serves about 80 routes, most of them for files, media and tools of its developers. The page
-and the clients need the ones below. Routes of our own do not pass here.
+and the clients need the ones below. Our own routes are not checked here.
 """
 
 from __future__ import annotations
