@@ -61,7 +61,7 @@ export function visible(text) {
 }
 
 /**
- * Scroll the page, where less of an element is seen than of the window: its beginning comes into view.
+ * Scroll an element into view if less of it is visible than a third of the window's height, and not all of it.
  * @param {HTMLElement} element
  */
 export function bringIntoView(element) {
@@ -70,13 +70,13 @@ export function bringIntoView(element) {
   if (seen < Math.min(height, innerHeight / 3)) element.scrollIntoView({ block: height > innerHeight ? "start" : "nearest" });
 }
 
-/** Set a text only where it differs: setting it lays the page out anew. @param {Element} node @param {string} text */
+/** Set a text only if it differs: setting it causes a new layout. @param {Element} node @param {string} text */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
 /**
- * Set properties only where they differ: the browser recalculates styles even for an attribute that keeps its value.
+ * Set properties only if they differ: the browser recalculates styles even for an attribute that keeps its value.
  * @template {HTMLElement} T
  * @param {T} node @param {Partial<T>} values
  */
@@ -96,7 +96,7 @@ export function download(name, type, content) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** Show `to` in the place of `from`; the focus goes with it. @param {HTMLElement} from @param {HTMLElement} to */
+/** Show `to` in the place of `from`, and move the focus with it. @param {HTMLElement} from @param {HTMLElement} to */
 export function swapButtons(from, to) {
   const focused = document.activeElement === from;
   to.hidden = false;
@@ -116,7 +116,7 @@ export function onPress(root, actions, attribute = "action") {
   });
 }
 
-/** Close a `<details>` on a press beside it. @param {HTMLDetailsElement} details */
+/** Close a `<details>` on a click outside of it. @param {HTMLDetailsElement} details */
 export function closeBeside(details) {
   document.addEventListener("click", ({ target }) => {
     if (details.open && target instanceof Node && target.isConnected && !details.contains(target)) details.open = false;
@@ -129,7 +129,7 @@ export const isComposing = (event) => event.isComposing || event.keyCode === 229
 /** Whether a key is Ctrl+Enter, on a Mac Command+Enter. @param {KeyboardEvent} event */
 export const isRunKey = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && !isComposing(event);
 
-/** Copy a text, and return whether it was. @param {string} text @param {() => void} select selects it on the page, for connections that have no clipboard API */
+/** Copy a text; returns whether that worked. @param {string} text @param {() => void} select selects it on the page, for connections that have no clipboard API */
 export async function copyText(text, select) {
   try {
     await navigator.clipboard.writeText(text);
@@ -140,19 +140,19 @@ export async function copyText(text, select) {
   }
 }
 
-/** Whether a modal dialog is open, to which all keys belong. */
+/** Whether a modal dialog is open; it then gets all keys. */
 export const isDialogOpen = () => document.querySelector("dialog[open]") !== null;
 
-/** The arrow keys that lead inwards or forwards, and back: in a language from right to left they are the other way round. @returns {[string, string]} */
+/** The arrow keys for forwards (or inwards) and backwards, swapped in right-to-left languages. @returns {[string, string]} */
 export const inlineArrows = () => (document.documentElement.dir === "rtl" ? ["ArrowLeft", "ArrowRight"] : ["ArrowRight", "ArrowLeft"]);
 
-/** The Latin letter of a key, also on layouts of other scripts: there its place on the keyboard says which. @param {KeyboardEvent} event */
+/** The Latin letter of a key; on layouts of other scripts, that of its position on the keyboard. @param {KeyboardEvent} event */
 export function letterOf({ key, code }) {
   if (/^[a-z]$/i.test(key)) return key.toLowerCase();
   return /^Key[A-Z]$/.test(code) ? code.slice(3).toLowerCase() : "";
 }
 
-/** 1 where keys ask for redo, -1 for undo, else 0. @param {KeyboardEvent} event */
+/** 1 if the keys mean redo, -1 for undo, else 0. @param {KeyboardEvent} event */
 export function undoOrRedo(event) {
   if (!(event.ctrlKey || event.metaKey) || event.altKey || isComposing(event)) return 0;
   const letter = letterOf(event);
@@ -163,7 +163,7 @@ export function undoOrRedo(event) {
 export const isTextField = (target) =>
   target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && !["range", "checkbox", "radio", "button", "file"].includes(target.type));
 
-/** Name the keys as this machine does. @param {ParentNode} root */
+/** Show the name of the run key for this operating system. @param {ParentNode} root */
 export function showRunKey(root) {
   if (/Mac|iPhone|iPad/.test(navigator.platform)) find(root, ".filled:not(.stop) kbd").textContent = "⌘⏎";
 }

@@ -1,5 +1,5 @@
-// Switches off what needs something that the server behind the model lacks, and says why. Elements name what they need
-// in data-needs.
+// Disables elements that need a feature which the model's server lacks, and shows the reason. Elements name the
+// feature in data-needs.
 
 import { on } from "../core/events.js";
 import { t } from "../core/i18n.js";
@@ -29,7 +29,7 @@ function mark(served) {
   }
 }
 
-// The reason stands beside the button that a view is for, and in the title of others.
+// The reason is shown beside a view's main button, and in the title of other elements.
 /** @param {Element} element @param {string} why */
 function show(element, why) {
   if (!element.matches(".filled")) {
@@ -41,7 +41,7 @@ function show(element, why) {
   else element.after(Object.assign(document.createElement("span"), { className: "lacking-why", textContent: why }));
 }
 
-// They keep the focus, so that the reason is found, and do nothing.
+// Disabled elements can still have the focus, so that the reason can be found; clicks on them are ignored.
 export function switchOffLacking() {
   on("status", (status) => mark(status.model?.served));
   document.addEventListener("click", (event) => {

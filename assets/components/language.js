@@ -7,7 +7,7 @@ const KEY = "gptj-playground/language"; // boot.js reads it
 const AREAS = /^(control|group|panel|preset|choice)\./;
 const PLACES = "#controls, .toast-wrap";
 
-/** Fill a list with the languages; another choice loads the page anew in that one. @param {HTMLSelectElement} list */
+/** Fill a list with the languages; choosing another one reloads the page. @param {HTMLSelectElement} list */
 export function offerLanguages(list) {
   const { languages } = window.gptj;
   for (const [code, { name }] of Object.entries(languages)) {

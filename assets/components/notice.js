@@ -1,4 +1,4 @@
-// What a view says: a line to be read and dismissed, and a line for screen readers alone.
+// The messages of a view: a notice that can be dismissed, and a status line for screen readers only.
 
 import { finder } from "./dom.js";
 

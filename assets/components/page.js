@@ -13,7 +13,7 @@ const { views } = window.gptj;
 
 export const shownView = () => root.dataset.view;
 
-/** Show a view. Its name stands in the address, so that the browser's Back leads back. @param {string} name */
+/** Show a view. Its name is put into the address, so that the browser's Back button works. @param {string} name */
 export function show(name, { push = true } = {}) {
   if (!views.includes(name) || root.dataset.view === name) return;
   root.dataset.view = name;

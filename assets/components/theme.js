@@ -1,4 +1,4 @@
-// The choice between light, dark, and what the system has; boot.js applies it.
+// The choice between light, dark and the system's theme; boot.js applies it.
 
 import { write } from "../core/storage.js";
 

@@ -49,7 +49,7 @@ export class Batch {
     return this.results.reduce((sum, result) => sum + (result?.completion_tokens ?? 0), 0);
   }
 
-  /** The rows to send next, at most so many, with the values of the template's columns; as many characters at most unless one row has more. @param {number} mostRows @param {number} mostCharacters */
+  /** The next rows to send, with their values in the template's columns; the first row may exceed `mostCharacters`. @param {number} mostRows @param {number} mostCharacters */
   next(mostRows, mostCharacters) {
     const { columns, rows } = this.file;
     const places = this.asked.names.map((name) => columns.indexOf(name));
@@ -67,7 +67,7 @@ export class Batch {
     return part;
   }
 
-  /** A row has ended; one that was cancelled before its first word has no result. @param {number} row @param {string} text @param {any} end */
+  /** Add the result of a row; a row that was cancelled before its first word gets none. @param {number} row @param {string} text @param {any} end */
   add(row, text, end) {
     if (!this.sent.delete(row)) return false;
     if (end.reason === "cancelled" && !text) return false;
@@ -76,7 +76,7 @@ export class Batch {
     return true;
   }
 
-  /** The rows that were sent will have no answer: they are sent again. */
+  /** Queue the rows again that were sent and will get no response. */
   putBack() {
     this.left = [...[...this.sent].sort((a, b) => a - b), ...this.left];
     this.sent.clear();
@@ -122,7 +122,7 @@ export class Batch {
     return { version: VERSION, asked: this.asked, results: this.results };
   }
 
-  /** The batch that was kept for a file; null if it is none for it. @param {RowsFile} file @param {any} kept */
+  /** The batch that was kept for a file; null if it does not fit the file. @param {RowsFile} file @param {any} kept */
   static fromKept(file, kept) {
     const isSound =
       kept?.version === VERSION && typeof kept.asked?.template === "string" && Array.isArray(kept.asked.names) && kept.results?.length === file.rows.length;
@@ -130,7 +130,7 @@ export class Batch {
   }
 }
 
-/** The names of the added columns, none of which the file has. @param {string[]} columns */
+/** Names for the added columns that differ from those of the file. @param {string[]} columns */
 export function addedNames(columns) {
   return ADDED.map((name) => {
     let free = name;
@@ -146,10 +146,10 @@ function withFields(written, names, values) {
   return `${open}${open === "{" ? "" : ", "}${fields}}`;
 }
 
-/** Seconds until the end, as long as the rest takes as long as what is done; null while that is unknown. @param {number} done @param {number} left @param {number} seconds */
+/** Seconds until the end, estimated from the mean time of the rows that are done; null while that is too uncertain. @param {number} done @param {number} left @param {number} seconds */
 export const secondsLeft = (done, left, seconds) => (done >= 3 && seconds >= 2 ? (left * seconds) / done : null);
 
-/** A text as a template: its braces are text, but for those around the name of a placeholder. @param {string} text @param {RegExp} placeholder */
+/** A text as a template: all braces are escaped except those of placeholders. @param {string} text @param {RegExp} placeholder */
 export function asTemplate(text, placeholder) {
   const escape = (/** @type {string} */ part) => part.replace(/[{}]/g, "$&$&");
   let template = "";

@@ -62,5 +62,5 @@ export function countCharacters(text) {
   return Array.from(segmenter.segment(text)).length;
 }
 
-/** A text that is shown in short. @param {string} text @param {number} most units, the sign included */
+/** A text, shortened if it is too long. @param {string} text @param {number} most units, the ellipsis included */
 export const shorten = (text, most) => (text.length > most ? `${head(text, most - 1)}…` : text);

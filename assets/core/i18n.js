@@ -88,7 +88,7 @@ export function translate(root) {
 export const valueText = (value) =>
   value === true ? t("text.on") : value === false ? t("text.off") : String(value).replaceAll("\n", " ⏎ ");
 
-/** The name of a control, or of what is compared like one. @param {string} name */
+/** The name of a control, or of the presets, which can be compared like one. @param {string} name */
 export const labelOf = (name) => {
   const key = name === "preset" ? "panel.preset" : `control.${name}.label`;
   return Object.hasOwn(texts, key) ? t(key) : name;

@@ -1,9 +1,9 @@
-// The last batch, kept in the tab's own storage: after a reload its results are there, and it goes on.
+// Keeps the last batch in the tab's session storage, so that it continues with its results after a reload.
 
 import { Batch } from "./batch.js";
 import { readJSON, remove, write } from "./storage.js";
 
-const FILE = "gptj-playground/batch-file"; // by itself: it does not change
+const FILE = "gptj-playground/batch-file"; // stored separately, because it does not change
 const RUN = "gptj-playground/batch";
 
 /** @typedef {{isActive: boolean, tries: number}} Progress whether it runs, and how often its present part was sent */
@@ -17,7 +17,7 @@ export function keepFile(file) {
   if (!keep(FILE, file)) remove(FILE, "sessionStorage");
 }
 
-/** Keep what a batch has so far, after its file; where there is no room, only that there was one. @param {Batch} batch @param {Progress} progress */
+/** Keep a batch's results so far; `keepFile` comes first. If the storage is full, keep only that there was a batch. @param {Batch} batch @param {Progress} progress */
 export function keepBatch(batch, progress) {
   if (keep(RUN, { ...batch.toKept(), ...progress })) return;
   remove(FILE, "sessionStorage");

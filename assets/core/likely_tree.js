@@ -11,7 +11,7 @@
  * @property {number} depth @property {boolean} ends whether the token ends the text
  */
 
-const OPENED_LEAVES = 12; // whose ways are open at first
+const OPENED_LEAVES = 12; // leaves with paths that are open at first
 
 /** @param {Partial<LikelyNode>} [given] @returns {LikelyNode} */
 const makeNode = (given = {}) => ({
@@ -33,14 +33,14 @@ export class LikelyTree {
     return all;
   }
 
-  /** Begin to grow below a node: what comes replaces what is there. @param {LikelyNode} node */
+  /** Begin to grow below a node; the new nodes replace those below it. @param {LikelyNode} node */
   begin(node) {
     this.below = node;
     this.found.clear();
     this.isFirst = true;
   }
 
-  /** Nodes of the present growth, parents first. @param {any[]} records */
+  /** Add nodes of the present growth, parents first. @param {any[]} records */
   add(records) {
     if (this.isFirst && records.length) this.below.children = [];
     this.isFirst = false;
@@ -56,7 +56,7 @@ export class LikelyTree {
     }
   }
 
-  /** Open the ways to the most probable leaves below a node. @param {LikelyNode} node */
+  /** Open the paths to the most probable leaves below a node. @param {LikelyNode} node */
   openBest(node) {
     const leaves = this.nodes.filter((one) => !one.children.length && pathOf(one).includes(node));
     leaves.sort((a, b) => b.total - a.total);
@@ -64,7 +64,7 @@ export class LikelyTree {
     this.open.add(node);
   }
 
-  /** The nodes that can be seen, in the order of the page. @returns {LikelyNode[]} */
+  /** The visible nodes, in their order on the page. @returns {LikelyNode[]} */
   get rows() {
     /** @type {LikelyNode[]} */
     const rows = [];

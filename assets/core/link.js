@@ -7,7 +7,7 @@ import { readMemory } from "./memory.js";
 
 export const LINK_MARK = "#share=";
 const LINK_VERSION = "2";
-const EARLIER_VERSION = "1"; // the same format; seeds gave other random numbers
+const EARLIER_VERSION = "1"; // the same format, but seeds gave other random numbers
 export const MAX_LINK = 8000; // characters of the whole URL
 const MAX_UNPACKED = 1_000_000; // bytes
 const MAX_TEXT = 200_000; // characters; the server's limit
@@ -32,7 +32,7 @@ async function deflate(content) {
   return new Uint8Array(await new Response(packed).arrayBuffer());
 }
 
-/** Stops where there is more than there may be: a few bytes can unpack to a thousand times as many. @param {Uint8Array<ArrayBuffer>} bytes */
+/** Unpack bytes up to a limit: a few bytes can unpack to a thousand times as many. @param {Uint8Array<ArrayBuffer>} bytes */
 async function inflate(bytes) {
   const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
   const decoder = new TextDecoder("utf-8", { fatal: true });
@@ -68,7 +68,7 @@ function fromBase64(text) {
   }
 }
 
-/** Sixty-four bits that tell one text from another (FNV-1a of its UTF-8). @param {string} text */
+/** A 64-bit hash of a text: FNV-1a of its UTF-8. @param {string} text */
 export function fingerprint(text) {
   let hash = 0xcbf29ce484222325n;
   for (const byte of new TextEncoder().encode(text)) {

@@ -27,7 +27,7 @@ export function findLoop(text) {
   return null;
 }
 
-/** For each place how many items from there on are those of the beginning (the Z function). @param {string[]} items */
+/** The Z function: for each position, how many items from there on equal those at the beginning. @param {string[]} items */
 function matchesWithBeginning(items) {
   const same = new Array(items.length).fill(0);
   let [from, to] = [0, 0]; // the match that ends last

@@ -14,7 +14,7 @@ export function measuresOf(logprobs, bytes = null) {
   return { sum, tokens: known.length, bitsPerToken, perplexity: 2 ** bitsPerToken, bitsPerByte: bytes ? bits / bytes : null };
 }
 
-/** With as many digits as agree: 2 to the power of the bits that are shown is the perplexity that is shown. @param {number} perplexity */
+/** Rounded so that it agrees with 2 to the power of the bits, as `bitsText` shows them. @param {number} perplexity */
 export const perplexityText = (perplexity) => Number(perplexity.toPrecision(3)).toLocaleString("en");
 
 /** @param {number} bits */

@@ -17,11 +17,11 @@ export function readMemory(given) {
   return { text, note, lines };
 }
 
-/** The position in a text before which a note is read that stands so many lines above its end. @param {string} text @param {number} lines */
+/** The position in a text at which a note is read, `lines` lines above the end. @param {string} text @param {number} lines */
 export function placeOfNote(text, lines) {
   const all = text.split("\n");
   return all.slice(0, Math.max(0, all.length - lines)).reduce((sum, line) => sum + line.length + 1, 0);
 }
 
-/** What is read besides the text, for counting it. @param {Memory} memory */
+/** The memory and the note as the model reads them, to count their tokens. @param {Memory} memory */
 export const textOfMemory = ({ text, note }) => [text, note].map((one) => one.trim()).filter(Boolean).map((one) => `${one}\n`).join("");

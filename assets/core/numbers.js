@@ -2,15 +2,15 @@
 
 const ARABIC_ZERO = 0x660;
 
-/** The digits and signs of a number field for a typed text: Arabic digits, and a comma as the decimal sign. @param {string} typed @param {boolean} isWhole */
+/** A typed text as a number field takes it: converts Arabic digits, and commas as decimal signs. @param {string} typed @param {boolean} isWhole */
 export const typedNumber = (typed, isWhole) =>
   typed
     .replace(/[\u0660-\u0669]/g, (digit) => String(digit.charCodeAt(0) - ARABIC_ZERO))
     .replace(/[,\u066b\u066c]/g, isWhole ? "" : ".");
 
 /**
- * The number that a field ends with: within its limits and, where it takes whole numbers, rounded; null where
- * the text is no number.
+ * The number of a field for a typed text: clamped to the limits, and rounded if the field takes whole numbers; null
+ * if the text is not a number.
  * @param {string} typed @param {{minimum: number, maximum: number, isWhole: boolean}} field @returns {number | null}
  */
 export function settled(typed, { minimum, maximum, isWhole }) {

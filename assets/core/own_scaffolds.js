@@ -19,7 +19,7 @@ export const placeholdersOf = (text) => [...new Set([...text.matchAll(PLACEHOLDE
 export const fillOwn = (text, values) =>
   text.replace(PLACEHOLDER, (whole, name) => (Object.hasOwn(values, name) ? String(values[name]).replace(/\r\n?/g, "\n").trim() : whole));
 
-/** What was stored, without what is no scaffold. @param {any} kept @returns {OwnScaffold[]} */
+/** The valid scaffolds in stored data. @param {any} kept @returns {OwnScaffold[]} */
 export function readScaffolds(kept) {
   if (kept?.version !== VERSION || !Array.isArray(kept.scaffolds)) return [];
   const isSound = (/** @type {any} */ one) =>
@@ -32,7 +32,7 @@ export const loadScaffolds = () => readScaffolds(storage.readJSON(STORAGE));
 /** Returns whether the browser keeps them. @param {OwnScaffold[]} scaffolds */
 const keep = (scaffolds) => storage.write(STORAGE, JSON.stringify({ version: VERSION, scaffolds }));
 
-/** Save a text under a name, in place of another one of that name. Returns whether the browser keeps it. @param {string} name @param {string} text */
+/** Save a text under a name, and replace the scaffold of that name. Returns whether the browser keeps it. @param {string} name @param {string} text */
 export const saveScaffold = (name, text) =>
   keep([...loadScaffolds().filter((one) => one.name !== name), { name: head(name, LONGEST_NAME), text: head(text, LONGEST_TEXT) }].slice(-MOST_SCAFFOLDS));
 

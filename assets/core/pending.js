@@ -1,16 +1,16 @@
-// The running request, kept in the tab's own storage. When the connection was lost or the page was loaded
-// anew, the page makes the request again with the same seed, so the text is the same.
+// The running request, kept in the tab's session storage. After a lost connection or a reload, the page makes the
+// request again with the same seed, so the text is the same.
 
 import * as storage from "./storage.js";
 
 const REQUEST = "gptj-playground/pending";
-const LENGTH = "gptj-playground/pending-length"; // by itself: it changes with every word
+const LENGTH = "gptj-playground/pending-length"; // stored separately, because it changes with every word
 const MOST_TRIES = 3;
 
 /**
  * `session` is the id of the session that it writes into, `prompt` the text before it, `controls` all values with
  * the seed once that is known, `tries` how often it was made again, `rest` the text that follows its words, `fills`
- * whether they are chosen to suit it, `ending` where they end.
+ * whether drafts are ranked by how well they fit `rest`, `ending` where the words end.
  * @typedef {{session: string, prompt: string, controls: Controls, tries: number, rest?: string, fills?: boolean, ending?: string}} PendingRequest
  */
 
@@ -33,13 +33,13 @@ export function keep(request) {
   storage.write(REQUEST, JSON.stringify(request), "sessionStorage");
 }
 
-/** The session that it writes into has another id from now on. @param {string} before @param {string} session */
+/** Change the id of the session that the request writes into. @param {string} before @param {string} session */
 export function move(before, session) {
   const found = storage.readJSON(REQUEST, "sessionStorage");
   if (found?.session === before) keep({ ...found, session });
 }
 
-/** So many characters of its text are shown. @param {number} length */
+/** Keep how many characters of its text are shown. @param {number} length */
 export function keepLength(length) {
   storage.write(LENGTH, String(length), "sessionStorage");
 }
@@ -50,8 +50,8 @@ export function drop() {
 }
 
 /**
- * The request to make again in a session with this text, and what is shown of it; it is forgotten. It is lost, and
- * stays so, if it was tried too often or the text is no longer what it left.
+ * The request to make again in a session with this text, and its words that are shown; it is removed from storage. It
+ * is lost, and stays lost, if it was tried too often or the text has changed since.
  * @param {string} session @param {string} text
  * @returns {{request: (PendingRequest & {shown: string}) | null, isLost: boolean}}
  */

@@ -12,7 +12,7 @@ const VERSION = 1;
 export const MOST_PRESETS = 100;
 export const LONGEST_NAME = 60; // UTF-16 units, as `maxlength` counts them
 
-/** What was stored or exported, without what is no preset. @param {any} kept @returns {Presets | null} */
+/** The valid presets in stored or exported data. @param {any} kept @returns {Presets | null} */
 export function readPresets(kept) {
   if (kept?.version !== VERSION || !Array.isArray(kept.presets)) return null;
   const byName = /** @type {Map<string, Preset>} */ (new Map());
@@ -38,7 +38,7 @@ export const keepPresets = (own) => storage.write(STORAGE, written(own));
 /** The file that holds them. @param {Presets} own */
 export const exportPresets = (own) => ({ file: "gptj-presets.json", type: "application/json", content: written(own) });
 
-/** The presets with one more, or with another one of its name. @param {Presets} own @param {Preset} preset @returns {Presets} */
+/** The presets with one added, or replaced if the name exists. @param {Presets} own @param {Preset} preset @returns {Presets} */
 export function withPreset(own, preset) {
   const others = own.presets.filter(({ name }) => name !== preset.name);
   return { ...own, presets: [...others, preset].slice(-MOST_PRESETS) };
@@ -63,7 +63,7 @@ export async function readPresetFile(file) {
   try {
     found = readPresets(JSON.parse(text));
   } catch {
-    // said below
+    // reported below
   }
   if (!found?.presets.length) throw new Error(t("presets.no_file"));
   return found;

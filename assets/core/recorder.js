@@ -5,7 +5,7 @@ import { t } from "./i18n.js";
 import { sessions } from "./sessions.js";
 import { changedControls, state } from "./state.js";
 
-/** What a node keeps of its request; `others` are controls that it has other than the panel. @param {Controls} others */
+/** The data of a request that its node keeps; `others` are controls that differ from the panel's. @param {Controls} others */
 function factsOfRequest(others) {
   const model = state.status?.model;
   const controls = changedControls({ ...state.controls, ...others });

@@ -1,4 +1,4 @@
-// Reads the text of a file of rows that anybody may have made. No DOM.
+// Reads the text of an untrusted file of rows. No DOM.
 
 import { t } from "./i18n.js";
 

@@ -23,11 +23,11 @@ export class Run {
     this.handlers = { records, stop, silent, tick };
     this.read = 0; // characters of the log
     this.lastSign = Date.now();
-    this.quietFrom = /** @type {number | null} */ (null); // when a look first found the server quiet for long
+    this.quietFrom = /** @type {number | null} */ (null); // when a check first found the server silent for too long
     this.watch = setInterval(() => this.look(), WATCH_MS);
   }
 
-  /** The whole log as it now is. @param {unknown} value */
+  /** Read the new records of the log; `value` is the whole log so far. @param {unknown} value */
   receive(value) {
     if (this.isOver) return;
     const log = typeof value === "string" ? value : "";
@@ -57,8 +57,8 @@ export class Run {
     this.handlers.stop(this.id).catch(() => {});
   }
 
-  // Repeat a stop, which may have reached the server before the request. Where the page was frozen or the computer
-  // slept, this look comes before what the server sent meanwhile: one look does not tell that the server is silent.
+  // Repeat a stop, which may have reached the server before the request. After the page was frozen or the computer
+  // slept, this check runs before events that the server sent meanwhile, so one check does not show that it is silent.
   look() {
     if (this.isStopping) this.askToStop();
     const now = Date.now();

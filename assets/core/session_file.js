@@ -1,7 +1,7 @@
 // A session as text: saves it, exports it as JSON or Markdown, and reads it from untrusted data.
 // A session: {id, name, time, stamp, written, tree, controls, scaffold}; `controls` are those that differ from
-// their initial values, null where nothing is known of them; `scaffold` is what the last one wrote and set; `memory`
-// is read besides the text.
+// their initial values, null if they are unknown; `scaffold` is the text and the controls that the last scaffold set;
+// `memory` is read besides the text.
 
 import { head } from "./characters.js";
 import { readForeign } from "./foreign_files.js";
@@ -24,7 +24,7 @@ export function newSession() {
 }
 
 /**
- * The saved text. `time` and `stamp` come first, so `stampOf` finds the stamp without parsing.
+ * The session as JSON for the storage. `time` and `stamp` come first, so `stampOf` finds the stamp without parsing.
  * @param {Session} session @param {{withSteps: boolean}} options
  */
 export function toSaved({ name, time, stamp, written, tree, controls, scaffold, memory }, { withSteps }) {
@@ -90,7 +90,7 @@ function readScaffold(given) {
   return before && values && { text: given.text, before, values, turns: readTurns(given.turns) };
 }
 
-/** A selection, or `at` where the value is none. @param {any} value @param {number} at @returns {Place} */
+/** A selection, or `at` if the value is not a selection. @param {any} value @param {number} at @returns {Place} */
 const readPlace = (value, at) =>
   Array.isArray(value) && value.length === 2 && value.every(isCount) ? [value[0], value[1]] : [at, at];
 

@@ -42,7 +42,7 @@ function putSomewhere(id, raw) {
 
 const savedIds = () => [...new Set([...storage.keys(PREFIX).map((key) => key.slice(PREFIX.length)), ...inTab.keys()])];
 
-/** Null for what is not a session or is broken: it is left as it is and not shown. @param {string} id */
+/** The saved session; null if its data is invalid. Invalid data is kept and not shown. @param {string} id */
 function tryLoad(id) {
   try {
     return fromSaved(id, getRaw(id) ?? "");
@@ -170,7 +170,7 @@ export const sessions = {
     return Boolean(session);
   },
 
-  /** A new one, with the present settings. */
+  /** Open a new session with the default preset, else with the present settings. */
   begin() {
     leave();
     putIn({ ...newSession(), controls: defaultControls() ?? sessions.current.controls });

@@ -9,7 +9,7 @@ export const state = {
   /** @type {Controls} */ defaults: {},
   /** @type {Controls} */ wanted: {}, // the values to set
   /** @type {Status | null} */ status: null,
-  /** The editor's text before the model's last words, and these; set by the editor. */
+  /** The model's last words and the editor's text before them; set by the editor. */
   lastRun: () => ({ prompt: "", continuation: "" }),
 };
 
@@ -37,7 +37,7 @@ export function useControls(values) {
   });
 }
 
-/** The controls of `values` that differ from their initial values, as a session and a branch keep them. @param {Controls} values @returns {Controls} */
+/** The controls of `values` that differ from their initial values, as sessions and branches keep them. @param {Controls} values @returns {Controls} */
 export function changedControls(values) {
   const changed = /** @type {Controls} */ ({});
   for (const [name, value] of Object.entries(values)) {

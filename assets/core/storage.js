@@ -1,6 +1,6 @@
 // The browser's storage, which can be absent, refused or full.
 
-/** What one key holds, null where there is nothing or nothing can be read. @param {string} key @param {"localStorage" | "sessionStorage"} [kind] */
+/** The value of a key; null if there is none or the storage cannot be read. @param {string} key @param {"localStorage" | "sessionStorage"} [kind] */
 export function read(key, kind = "localStorage") {
   try {
     return globalThis[kind].getItem(key);

@@ -13,7 +13,7 @@ export const pieces = {
   /** @param {Piece[]} list */
   length: (list) => list.reduce((sum, [text]) => sum + text.length, 0),
 
-  /** Put together neighbours of one author, leave out what is empty. @param {...Piece[]} lists */
+  /** Merge neighbours of the same author, and leave out empty pieces. @param {...Piece[]} lists */
   join(...lists) {
     const joined = /** @type {Piece[]} */ ([]);
     for (const [text, run] of lists.flat()) {
@@ -65,7 +65,7 @@ export function difference(before, after, caret) {
   };
 }
 
-/** Where what a step inserted ends. @param {Step} step */
+/** The end of the text that a step inserted. @param {Step} step */
 export const endOfStep = ({ at, inserted }) => at + pieces.length(inserted);
 
 export class WrittenText {
@@ -103,7 +103,7 @@ export class WrittenText {
     return -1;
   }
 
-  /** Where the words of a run stand, with whatever was written between them. @param {number} run */
+  /** The range of a run's words, including what was written between them. @param {number} run */
   placeOf(run) {
     let place = /** @type {{from: number, to: number} | null} */ (null);
     let start = 0;
@@ -155,7 +155,7 @@ export class WrittenText {
     return step;
   }
 
-  /** Typing goes on in the same step within a word; so does deleting. @param {Step} step @param {Step} last */
+  /** Whether a step continues the last one: typing within a word, or deleting. @param {Step} step @param {Step} last */
   follows(step, last) {
     if (step.kind !== "type" || last.kind !== "type" || step.time - last.time > STEP_PAUSE_MS) return false;
     const [added, gone] = [pieces.text(step.inserted), pieces.text(step.removed)];
@@ -206,7 +206,7 @@ export class WrittenText {
     step.after = [endOfStep(step), endOfStep(step)];
   }
 
-  /** Take the last characters of a run away. @param {Step} step @param {number} length */
+  /** Remove the last characters of a run. @param {Step} step @param {number} length */
   shortenRun(step, length) {
     const end = pieces.length(step.inserted) - length;
     step.inserted = pieces.slice(step.inserted, 0, end);

@@ -1,4 +1,4 @@
-// Reads a text from a file that anybody may have made. No DOM.
+// Reads a text from an untrusted file. No DOM.
 
 import { t } from "./i18n.js";
 

@@ -30,7 +30,7 @@ export const readTokens = (packed) =>
     })),
   }));
 
-/** From 1, likely, to 5. @param {number} logprob */
+/** The level of a token's probability, from 1 (likely) to 5. @param {number} logprob */
 export function levelOf(logprob) {
   const level = LEVELS.findIndex((least) => Math.exp(logprob) >= least);
   return 1 + (level < 0 ? LEVELS.length : level);
@@ -76,7 +76,7 @@ export class Stretch {
     }
   }
 
-  /** Characters that belong to no token: a filter left theirs out. @param {number} length */
+  /** Skip characters without tokens, because a filter left the tokens out. @param {number} length */
   skip(length) {
     if (this.to > this.from) this.complete(this.to);
     this.open = null;
@@ -107,7 +107,7 @@ export class Stretch {
     if (end) this.end = { from: length, to: length, tokens: [end], first: this.tokens.length, logprob: end.logprob, stretch: this };
   }
 
-  /** How far it holds in a text. @param {string} text */
+  /** The position in a text up to which the stretch is valid. @param {string} text */
   holdsUntil(text) {
     if (!text.startsWith(this.prompt)) return 0;
     const start = this.prompt.length;
@@ -132,7 +132,7 @@ export class TokenMemory {
     return stretch;
   }
 
-  /** The cells that hold in a text, in its order, none over another. @param {string} text */
+  /** The cells that are valid in a text, in its order and without overlaps. @param {string} text */
   cellsOf(text) {
     const found = /** @type {Cell[]} */ ([]);
     const owner = new Int32Array(text.length).fill(-1);

@@ -10,7 +10,7 @@ import { TreeNodes } from "./tree_nodes.js";
 
 const MOST = 20_000; // nodes read from a file
 
-/** The node, where it begins within a surrogate pair with the whole pair. @param {TreeNode} node @param {TreeNodes} tree */
+/** The node, with the whole surrogate pair if it begins within one. @param {TreeNode} node @param {TreeNodes} tree */
 function wholeCharacters(node, tree) {
   const [first, ...others] = node.pieces;
   if (!first || !/^[\udc00-\udfff]/.test(first[0])) return node;
@@ -39,7 +39,7 @@ export class BranchTree extends TreeNodes {
     return ids.reverse().find((id) => this.textOf(id) === text) ?? null;
   }
 
-  /** The current node becomes the one whose text this is, if any. Returns whether there is one. @param {string} text */
+  /** Make the node with this text the current one. Returns whether there is such a node. @param {string} text */
   follow(text) {
     const found = this.find(text);
     if (found !== null) this.current = found;
@@ -71,7 +71,7 @@ export class BranchTree extends TreeNodes {
     return { parent: node, at: text.length };
   }
 
-  /** Words added to a person's node that nothing hangs on make it longer. @param {TreeNode} node @param {number} at */
+  /** Whether words at `at` extend a node: a person's, without children, name and star. @param {TreeNode} node @param {number} at */
   goesOn(node, at) {
     const isOpen = WRITTEN.has(node.kind) && !node.starred && !node.name && !this.childrenOf(node.id).length;
     return isOpen && at === this.lengthOf(node);
@@ -89,7 +89,7 @@ export class BranchTree extends TreeNodes {
     while (node.id !== this.root.id && at <= node.at) up();
     const left = at - node.at;
     const all = pieces.length(node.pieces);
-    // a person's words of which little is left count as replaced
+    // if less than half of a person's words are left, they count as replaced
     if (at < text.length && WRITTEN.has(node.kind) && 2 * left < all) {
       at = node.at;
       up();
@@ -100,7 +100,7 @@ export class BranchTree extends TreeNodes {
   // ---- the model's turn
 
   /**
-   * A node for the words to come. `prompt` is the model's prompt; the node's own text begins at `at`, which
+   * Begin a node for the next words. `prompt` is the model's prompt; the node's own text begins at `at`, which
    * is the prompt's end, or before a chosen alternative at its end. `rest` follows the words.
    * @param {{prompt: Piece[], at?: number, kind: string, run: number, facts?: any, rest?: Piece[]}} request
    */
@@ -114,7 +114,7 @@ export class BranchTree extends TreeNodes {
     this.current = this.growing[0].id;
   }
 
-  /** So many completions come. @param {number} n */
+  /** Make nodes for `n` completions. @param {number} n */
   expect(n) {
     if (!this.turn) return;
     const { parent, at, given, end, kind, facts } = this.turn;
@@ -133,7 +133,7 @@ export class BranchTree extends TreeNodes {
     this.index(node);
   }
 
-  /** Take the last characters of a completion away. @param {number} index @param {number} length */
+  /** Remove the last characters of a completion. @param {number} index @param {number} length */
   shorten(index, length) {
     const node = this.growing[index];
     if (!node) return;
@@ -147,7 +147,7 @@ export class BranchTree extends TreeNodes {
     Object.assign(this.growing[index]?.run ?? {}, how);
   }
 
-  /** The request is over; completions of which not a word came are no nodes. @param {Partial<NodeRun>} [how] */
+  /** End the request, and remove the nodes of completions without words. @param {Partial<NodeRun>} [how] */
   end(how = {}) {
     for (const node of this.growing) {
       if (this.lengthOf(node) === node.run?.prompt_length) {
@@ -181,7 +181,7 @@ export class BranchTree extends TreeNodes {
     this.get(id).name = name;
   }
 
-  /** Take a node and all below it out; `restore` puts them back. Returns how many went. @param {string} id */
+  /** Remove a node and all below it; `restore` puts them back. Returns how many were removed. @param {string} id */
   prune(id) {
     const first = this.get(id);
     const nodes = this.listFrom(id);
@@ -210,7 +210,7 @@ export class BranchTree extends TreeNodes {
 
   // ---- keeping
 
-  /** A tree from a list that anybody may have written. Raises an error that says what is wrong with it. @param {any} list @param {any} [current] */
+  /** A tree from an untrusted list. Raises an error that says what is wrong with it. @param {any} list @param {any} [current] */
   static fromList(list, current) {
     const tree = new BranchTree();
     if (!Array.isArray(list)) throw new Error(t("file.no_nodes"));

@@ -25,7 +25,7 @@ export class TreeNodes {
     return this.nodes.get(id ?? "") ?? null;
   }
 
-  /** A node that is there. @param {string} id */
+  /** The node of an id that exists. @param {string} id */
   get(id) {
     return /** @type {TreeNode} */ (this.nodes.get(id));
   }
@@ -40,7 +40,7 @@ export class TreeNodes {
     return at + pieces.length(own);
   }
 
-  /** Of the full text, the first `upTo` characters. @param {string} id */
+  /** The first `upTo` characters of the full text, as pieces. @param {string} id */
   piecesOf(id, upTo = Infinity) {
     const parts = [];
     for (let node = this.nodes.get(id); node; node = this.nodes.get(node.parent)) {

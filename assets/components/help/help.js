@@ -1,4 +1,4 @@
-// The help: a dialog with what one can choose of the page, the shortcuts, and a tour. Buttons with data-help open it.
+// The help: a dialog with the page's settings, the shortcuts, and a tour. Buttons with data-help open it.
 
 import { t } from "../../core/i18n.js";
 import * as storage from "../../core/storage.js";
@@ -23,7 +23,7 @@ const SHORTCUTS = [
   ["?", "help.this"],
 ];
 
-/** The size that was chosen, as a factor. */
+/** The chosen text size as a factor. */
 function chosenSize() {
   const size = storage.read(SIZE) ?? USUAL;
   return SIZES.some(([factor]) => factor === size) ? size : USUAL;

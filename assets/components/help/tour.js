@@ -59,7 +59,7 @@ export function startTour({ isRefused = false } = {}) {
     card.focus();
   }
 
-  // Below what it explains, above it, before it, or over its middle: where there is room.
+  // Put the card below the part, above it, before it, or over its middle, wherever there is room.
   function place() {
     const box = marked?.getBoundingClientRect();
     const { offsetWidth: width, offsetHeight: height } = card;

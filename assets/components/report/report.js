@@ -1,5 +1,5 @@
 // Reports a text to those who run this playground: shows exactly what is sent and asks for consent. The
-// button is in the editor's menu and hidden where nobody takes reports.
+// button is in the editor's menu and hidden if the playground takes no reports.
 
 import { tail } from "../../core/characters.js";
 import { messageText, t } from "../../core/i18n.js";

@@ -176,7 +176,7 @@ export function mount({ element, props, server }) {
     }
   }
 
-  // On a reload the link is not opened again, which would overwrite later edits.
+  // Remove the link from the address: a reload would open it again and overwrite later edits.
   function clearAddress() {
     history.replaceState(history.state, "", location.pathname + location.search);
   }

@@ -208,7 +208,7 @@ export function mount({ element }) {
     });
   }
 
-  // Undo and redo walk through the text as in the editor, unless something was just taken away here.
+  // Undo and redo work as in the editor, unless something was just removed here.
   document.addEventListener("keydown", (event) => {
     const direction = isShown() && !isTextField(event.target) ? undoOrRedo(event) : 0;
     if (!direction) return;
@@ -228,7 +228,7 @@ export function mount({ element }) {
     draw();
   }
 
-  // Beginning at the node in the editor.
+  // Show the view with the editor's node chosen.
   function enter() {
     if (!isWriting()) tree().commit(sessions.current.written.pieces);
     outline.chosen = tree().current === tree().root.id ? null : tree().current;

@@ -96,7 +96,7 @@ export class Outline {
 
   // ---- navigation
 
-  /** A folded run is opened where one walks into it. @param {number} index */
+  /** Choose the node of a row; a folded run is unfolded. @param {number} index */
   goTo(index) {
     const row = this.rows[Math.max(0, Math.min(this.rows.length - 1, index))];
     if (!row) return;
@@ -142,11 +142,11 @@ export class Outline {
     if (event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(this.keys, key)) return;
     event.preventDefault();
     if (!this.tree.node(this.chosen)) return;
-    this.layOut(); // what has changed since the last frame is not drawn yet
+    this.layOut(); // changes since the last frame are not drawn yet
     this.keys[key]();
   }
 
-  /** The first click draws the rows anew, so that a second one is not on the same element. @param {MouseEvent} event */
+  /** Detects double clicks itself: the first click redraws the rows, so the second one is on another element. @param {MouseEvent} event */
   click(event) {
     const row = this.rows[Math.floor((event.clientY - this.content.getBoundingClientRect().top) / ROW)];
     const id = (row?.node ?? row?.fold?.[0])?.id;

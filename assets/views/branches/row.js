@@ -22,7 +22,7 @@ const ENDS = {
 const oneLine = (/** @type {string} */ text) => text.replace(/\s+/g, " ");
 const own = (/** @type {TreeNode} */ node) => pieces.text(node.pieces);
 
-/** Words in the colours of who wrote them. @param {Piece[]} list */
+/** Words in the colours of their authors. @param {Piece[]} list */
 export const words = (list) =>
   list.map(([text, author]) => make("span", author === PERSON ? "by-person" : "by-model", text));
 
@@ -57,7 +57,7 @@ export function drawRow(row, index, { tree, chosen, indent }) {
   return line;
 }
 
-/** The words of a node that begins within its parent follow the last words that it keeps. @param {TreeNode} node @param {import("../../core/tree.js").BranchTree} tree */
+/** The first words of a node. If it begins within its parent, they follow the last words that it keeps. @param {TreeNode} node @param {import("../../core/tree.js").BranchTree} tree */
 function beginning(node, tree) {
   const line = make("span", "words");
   const parent = tree.get(node.parent);

@@ -20,12 +20,12 @@ import { describeSettings, grow } from "./form.js";
 const PLAN_PAUSE_MS = 250;
 const SAVE_MS = 5000;
 const PART_ROWS = 100;
-const PART_OF_SLOTS = 8; // more rows for each that runs at once, so that the end of a part leaves few slots empty
+const PART_OF_SLOTS = 8; // rows per slot, so that few slots are empty at the end of a part
 const PART_CHARACTERS = 400_000; // a part must fit into the body of a request
 const MOST_TRIES = 3; // of a part that is not answered
 const SHOWN_PROMPT = 1200; // characters
 const TEMPLATE_KEY = "gptj-playground/batch-template";
-const NOT_WRITTEN = ["batch.no_template", "batch.no_placeholder"]; // what a template lacks before one has written it
+const NOT_WRITTEN = ["batch.no_template", "batch.no_placeholder"]; // errors of a template that is not written yet
 const TABLE_TYPE = "text/csv";
 const LINES_TYPE = "application/jsonl";
 
@@ -135,7 +135,7 @@ export function mount({ element, trigger, props, server, watch }) {
     return said.join(" · ");
   }
 
-  /** The present batch goes on if nothing was changed since. */
+  /** The present batch if it can continue: nothing has changed since. */
   const goesOn = () => (batch?.isFor(field.file, { template: template.value, controls: state.controls }) && batch.done ? batch : null);
 
   function showRunName() {
@@ -252,7 +252,7 @@ export function mount({ element, trigger, props, server, watch }) {
     },
   };
 
-  /** No answer comes any more: the part is sent again once the model is ready. */
+  /** Give up on a part that gets no response; it is sent again once the model is ready. */
   function lose() {
     if (!running || !batch) return;
     server.stop_batch(running.id).catch(() => {});
@@ -318,7 +318,7 @@ export function mount({ element, trigger, props, server, watch }) {
   }
   window.addEventListener("pagehide", () => isActive && save());
 
-  /** What there was before the page was loaded anew; a batch that ran goes on. */
+  /** Restore the batch after a reload; a running batch continues. */
   function restore() {
     const kept = restoreBatch();
     if (kept.isGone) showNotice(t("batch.gone"));

@@ -8,7 +8,7 @@ import { readRowsText } from "../../core/rows_file.js";
 
 export class FileField {
   /**
-   * `read` lets the server read a file, `begins` is called before, `wrong` gets a sentence where it fails, `chose` the
+   * `read` lets the server read a file, `begins` is called before, `wrong` gets an error message if it fails, `chose` the
    * facts of a file that was read, and `insert` the placeholder of a column that was pressed.
    * @param {HTMLElement} root
    * @param {{read: (file: {name: string, text: string}) => Promise<any>, mostBytes: number, isLocked: () => boolean,
@@ -51,7 +51,7 @@ export class FileField {
     });
   }
 
-  /** Read a file; where that fails the present one stays. @param {File} chosen */
+  /** Read a file; if that fails, the present one is kept. @param {File} chosen */
   async open(chosen) {
     const mine = ++this.reading;
     const { read, mostBytes, isLocked, begins, wrong } = this.handlers;

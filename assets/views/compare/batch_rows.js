@@ -21,7 +21,7 @@ export class BatchRows {
     batch.results.forEach((result, row) => result && this.update(batch, row));
   }
 
-  /** A row has a result. @param {import("../../core/batch.js").Batch} batch @param {number} row */
+  /** Show the result of a row. @param {import("../../core/batch.js").Batch} batch @param {number} row */
   update(batch, row) {
     const result = batch.results[row];
     if (!result) return;

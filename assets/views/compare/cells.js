@@ -67,7 +67,7 @@ export class Cells {
     return { card, node, take };
   }
 
-  /** A cell has changed; `added` was added to its text. @param {number} index */
+  /** Draw a changed cell; `added` was appended to its text. @param {number} index */
   update(index, added = "") {
     if (!this.grid) return;
     const cell = this.grid.cells[index];
@@ -184,7 +184,7 @@ export const headingOf = (grid, cell) => [...grid.rows[cell.row], ...grid.column
 /** @param {Part} part */
 export const wordsOf = (part) => (typeof part === "string" ? part : messageText(part));
 
-/** Labels and values beside each other, neither able to turn the other's direction. @param {HTMLElement} node @param {Heading} heading */
+/** Write pairs of a label and a value, each isolated in its text direction. @param {HTMLElement} node @param {Heading} heading */
 function writeHeading(node, heading, otherwise = "") {
   node.textContent = heading.length ? "" : otherwise;
   for (const [label, value] of heading.map((parts) => parts.map(wordsOf))) {

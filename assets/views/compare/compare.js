@@ -41,7 +41,7 @@ export function mount({ element, trigger, props, server, watch }) {
   let running = /** @type {Run | null} */ (null); // the running comparison
   let started = 0; // when its first token came
   let controls = /** @type {Controls} */ ({}); // its controls
-  const isShown = () => shownView() === "compare" && root.checkVisibility(); // a file of rows can stand in its place
+  const isShown = () => shownView() === "compare" && root.checkVisibility(); // a file of rows can be shown instead
 
   // ---- the form
 
@@ -230,7 +230,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   // ---- input
 
-  /** Text and settings into the editor, the seed too, so that the same words come again. @param {number} index */
+  /** Put a cell's text and settings into the editor, with the seed, so that they give the same words again. @param {number} index */
   function take(index) {
     const { grid } = cells;
     if (!grid) return;

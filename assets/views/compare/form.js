@@ -94,7 +94,7 @@ export class Form {
     }
   }
 
-  /** The values and the help of the control that an axis goes through; a suggestion where none were typed. @param {"columns" | "rows"} name */
+  /** Show the values and the help of an axis's control; suggested values if none were typed. @param {"columns" | "rows"} name */
   showAxis(name) {
     const { control, values, typed } = this.fields[name];
     const axis = this.axes.find((one) => one.name === control.value);
@@ -170,7 +170,7 @@ export class Form {
     }
   }
 
-  /** Controls without an axis have the Write panel's values. */
+  /** Show the Write panel's values, which the controls without an axis have. */
   showSettings() {
     const { columns, rows } = this.fields;
     const set = new Set([columns.control.value, rows.control.value, "max_new_tokens"]);
@@ -180,7 +180,7 @@ export class Form {
 }
 
 /**
- * The values of the Write panel that are not the initial ones, but for those of the controls in `skipped`.
+ * The values of the Write panel that differ from the initial ones, except those of the controls in `skipped`.
  * @param {{name: string, initial: any}[]} controls @param {Set<string>} [skipped]
  */
 export function describeSettings(controls, skipped = new Set()) {

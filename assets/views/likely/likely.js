@@ -1,5 +1,5 @@
-// The tree of the likely: asks for the most probable continuations of the editor's text, and puts one of them there.
-// The tree itself is drawn in outline.js. Texts are untrusted and inserted as text only.
+// The tree of likely continuations: requests the most probable ones of the editor's text, and puts one into the editor.
+// outline.js draws the tree. Texts are untrusted and inserted as text only.
 
 import { bringIntoView, finder, isDialogOpen, isRunKey, make, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
 import { noticesOf } from "../../components/notice.js";
@@ -86,7 +86,7 @@ export function mount({ element, trigger, props, server, watch }) {
     end: ({ stopped }) => end(stopped ? "" : null),
   };
 
-  /** @param {string | null} message null where all went well, empty where the visitor stopped it */
+  /** @param {string | null} message null on success, empty if the visitor stopped it */
   function end(message) {
     running?.end();
     running = null;

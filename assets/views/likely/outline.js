@@ -1,4 +1,4 @@
-// The tree of the likely on the page: a row for each node that can be seen, with keyboard and mouse.
+// The tree of likely continuations on the page: a row for each visible node, with keyboard and mouse navigation.
 
 import { inlineArrows, make, visible } from "../../components/dom.js";
 import { percent } from "../../core/format.js";

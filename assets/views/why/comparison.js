@@ -47,7 +47,7 @@ export class Comparison {
     this.reference = this.chosen = null;
   }
 
-  /** The line of a prompt, a new one where there is none. @param {string} prompt */
+  /** The line of a prompt, a new one if there is none. @param {string} prompt */
   lineFor(prompt) {
     let line = this.lines.find((one) => one.prompt === prompt);
     if (!line) {
@@ -186,7 +186,7 @@ export class Comparison {
     return body;
   }
 
-  /** The prompt in short: its end for the reference, for others what differs from that and a little around it. @param {Line} line */
+  /** An excerpt of the prompt: its end for the reference, else its differences from the reference and the words around them. @param {Line} line */
   excerpt(line) {
     const node = make("span", "why-excerpt");
     const { prompt } = line;
@@ -210,7 +210,7 @@ export class Comparison {
     return node;
   }
 
-  /** What came of it in a sentence, empty where there is nothing to compare. */
+  /** The result in a sentence; empty if there is nothing to compare. */
   get summary() {
     const { chosen, reference } = this;
     if (!chosen?.score || !reference?.score || chosen === reference) return "";

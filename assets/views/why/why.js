@@ -91,7 +91,7 @@ export function mount({ element, trigger, props, server, watch }) {
     });
   }
 
-  /** Score these prompts, and again those whose scores are of another continuation. @param {string[]} prompts */
+  /** Score these prompts, and all others again if the continuation has changed. @param {string[]} prompts */
   function compare(prompts) {
     if (running) return;
     const before = { lines: [...comparison.lines], chosen: comparison.chosen };
@@ -150,7 +150,7 @@ export function mount({ element, trigger, props, server, watch }) {
     end: ({ stopped }) => end(stopped ? "" : null),
   };
 
-  /** @param {string | null} message null where all went well, empty where the visitor stopped it */
+  /** @param {string | null} message null on success, empty if the visitor stopped it */
   function end(message) {
     running?.end();
     running = null;

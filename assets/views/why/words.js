@@ -8,7 +8,7 @@ import { t } from "../../core/i18n.js";
 /** @type {Record<string, string>} */
 const SIGNS = { "\n": "↵\n", "\t": "⇥\t" };
 
-/** What a difference of log-probabilities makes of a probability. @param {number} delta */
+/** The change of a probability, in words, for a difference of log-probabilities. @param {number} delta */
 export function change(delta) {
   const factor = Math.exp(Math.abs(delta));
   if (factor < 1.005) return t("why.as_likely");

@@ -4,8 +4,8 @@ import { endOfStep, pieces } from "../../core/text.js";
 
 export class ArrivingWords {
   /**
-   * Replace `length` characters at `start` by the words that there are: `given` ones, and those that are `shown`
-   * already and that the log repeats. `rest` follows them.
+   * Replace `length` characters at `start` by the words so far: `given` ones, and `shown` ones, which were on the page
+   * before and which the log repeats. `rest` follows them.
    * @param {import("./writing.js").Writing} writing
    * @param {{start: number, length: number, given: string, shown: string, rest: string}} options
    */
@@ -48,7 +48,7 @@ export class ArrivingWords {
     return true;
   }
 
-  /** What of the log's next words is not shown yet. Words that are not the shown ones replace them. @param {string} text */
+  /** The part of the log's next words that is not shown yet. If the shown words differ, they are removed. @param {string} text */
   unshown(text) {
     const { shown } = this;
     if (shown.startsWith(text)) {
@@ -68,7 +68,7 @@ export class ArrivingWords {
     this.sheet.replace(this.end, own, "");
   }
 
-  /** No more words come: without any, the text is as it was before. @param {boolean} failed */
+  /** End the words; if none came, restore the text. @param {boolean} failed */
   close(failed) {
     const { written, sheet, step } = this;
     this.shown = "";

@@ -1,10 +1,10 @@
-// Writing in the midst of a text: where words follow the caret, the status line offers to write there, and to fill in.
+// Writing in the middle of a text: if words follow the caret, the status line offers to write there and to fill in.
 
 import { find, onPress, update } from "../../components/dom.js";
 
 /**
- * Where words are to arrive for a caret at `at`: before a space in front of it, so that they begin with one of their
- * own; null where nothing but white space follows.
+ * Where to insert words for a caret at `at`: before a space in front of it, because they begin with a space of their
+ * own; null if only white space follows.
  * @param {string} text @param {number} at
  */
 function placeFor(text, at) {
@@ -33,7 +33,7 @@ export function offerAtCaret(root, area, { isRunning, write }) {
 
   document.addEventListener("selectionchange", () => document.activeElement === area && show());
   area.addEventListener("keydown", (event) => {
-    // Alt+Enter: Ctrl+Enter goes on at the end
+    // Alt+Enter, because Ctrl+Enter continues at the end of the text
     if (event.key !== "Enter" || !event.altKey || event.ctrlKey || event.metaKey || event.isComposing) return;
     event.preventDefault();
     go(event.shiftKey);

@@ -65,7 +65,7 @@ export function mount({ element, props }) {
   const ownScaffolds = () =>
     loadScaffolds().map(({ name, text }) => ({ own: name, text, fields: placeholdersOf(text).map((one) => ({ name: one, value: "" })) }));
 
-  /** Show the row anew. */
+  /** Redraw the row. */
   function renew() {
     shown = "";
     show();
@@ -90,7 +90,7 @@ export function mount({ element, props }) {
     submit.textContent = t(item.saves ? "presets.save" : "beginnings.write_it");
     $('.scaffold [data-action="delete"]').hidden = !item.own || item.saves;
     $('.scaffold [data-action="rows"]').hidden = !item.own || item.saves || !item.fields.length;
-    $(".scaffold .of-sample").hidden = Boolean(item.own || item.saves); // those of ours are no tales
+    $(".scaffold .of-sample").hidden = Boolean(item.own || item.saves); // only built-in scaffolds have this note
     $(".scaffold-foot span").hidden = Boolean(item.saves);
     box.hidden = false;
     const first = box.querySelector(".scaffold-fields :is(input, textarea)");
@@ -138,7 +138,7 @@ export function mount({ element, props }) {
     emit("aside", { message: done, controls: before });
   });
 
-  // An own scaffold sets no controls, and what another one has set ends with its text.
+  // An own scaffold sets no controls; those that another one has set are put back when its text is replaced.
   function submitOwn() {
     const { saves, text } = scaffold;
     const values = Object.fromEntries(new FormData(form));
@@ -162,7 +162,7 @@ export function mount({ element, props }) {
     renew();
   });
 
-  // What a scaffold set for its text ends with that text.
+  // Put back the controls that a scaffold set once less than half of its text is left.
   on("written", () => {
     const { scaffold: fit, written } = sessions.current;
     if (!fit || 2 * commonStart(fit.text, written.text) >= fit.text.length) return;

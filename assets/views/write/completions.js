@@ -3,7 +3,7 @@
 
 import { lastSentenceEnd, sentenceEndFrom } from "../../core/sentences.js";
 
-const SPARE_TOKENS = 64; // that a sentence may go beyond the length
+const SPARE_TOKENS = 64; // by which a sentence may exceed the length
 
 /** @typedef {{text: string, end: any, isHalf: boolean, reached: number | null}} Completion `isHalf`: the text so far ends in a \r; `reached`: the text's length when it had as many tokens as were asked for */
 
@@ -48,13 +48,13 @@ export class Completions {
   /** The end of the sentence with which a completion can end, 0 where there is none yet. @param {Completion} completion */
   static endBeyond = ({ text, reached }) => (reached === null ? 0 : sentenceEndFrom(text, reached - 1));
 
-  /** Whether all have their sentence, and something after it. */
+  /** Whether all completions have their last sentence, and text after it. */
   get isEnough() {
     const isThere = (/** @type {Completion} */ one) => one.end || (Completions.endBeyond(one) || Infinity) < one.text.length;
     return this.ending === "beyond" && this.all.length > 0 && this.all.every(isThere);
   }
 
-  /** How many characters an ended completion is too long for its last sentence. @param {number} index @param {boolean} isEnough whether it was stopped for that */
+  /** How many characters of an ended completion follow its last sentence. @param {number} index @param {boolean} isEnough whether it was stopped for that */
   surplus(index, isEnough) {
     const completion = this.at(index);
     const { text, end } = completion;
@@ -70,7 +70,7 @@ export class Completions {
     completion.end.isCut = true;
   }
 
-  /** How each one ended, with the whole text that it makes. @param {{total: number, rate?: number, completions?: number}} shared */
+  /** The end of each completion, with the whole text that it makes. @param {{total: number, rate?: number, completions?: number}} shared */
   endings({ total, rate, completions }) {
     const { prompt, rest, isRest } = this;
     const ended = this.all.filter((one) => one?.end);

@@ -1,5 +1,5 @@
-// The panel's display: controls that are off look off, and a closed group shows how many of its controls are
-// changed. Emits the values as the event "controls".
+// The panel's display: marks controls that are off, and shows how many controls of a closed group are changed.
+// Emits the values as the event "controls".
 
 import { make } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
@@ -29,7 +29,7 @@ function putDefinitions() {
   }
 }
 
-// Controls that the server behind the model lacks can only be put back to where they have no effect.
+// Controls that the model's server lacks are inert, except changed ones, which can be reset.
 /** @param {string[]} names */
 function markLacking(names) {
   for (const control of document.querySelectorAll("#controls .control[id]")) {

@@ -39,7 +39,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   const ends = /** @type {Map<string, any>} */ (new Map()); // how requests ended, by the texts that they made
   /** @type {{text: string, tokens: number | null, hint?: ServerMessage | null, message?: string} | null} */
-  let counted = null; // the last count, and the text that it is of
+  let counted = null; // the last token count, and its text
   let noticed = /** @type {string | null} */ (null); // the text that the notice is about
   let isHealing = false; // whether the controls turn token healing on
 
@@ -62,7 +62,7 @@ export function mount({ element, trigger, props, server, watch }) {
   const generation = new Generation({ server, trigger }, writing, tokens, {
     begun() {
       const { text } = writing.written;
-      if (ends.get(text)?.isEmpty) ends.delete(text); // the request that found nothing to write after it
+      if (ends.get(text)?.isEmpty) ends.delete(text); // the end of a request that wrote nothing
       hideNotice();
       remarks.hide();
       showRunning(true);
@@ -75,7 +75,7 @@ export function mount({ element, trigger, props, server, watch }) {
     },
     wrote() {
       render();
-      if (!generation.rest) remarks.lookForLoop(); // it looks at the text's end
+      if (!generation.rest) remarks.lookForLoop(); // it checks only the end of the text
     },
     dropped: lookAtWindow,
     lost: (message) => showNotice(message),
@@ -221,7 +221,7 @@ export function mount({ element, trigger, props, server, watch }) {
     setText($('[data-action="generate"] .name'), t(written.lastRunStart < 0 ? "editor.generate" : "editor.continue"));
   }
 
-  // While words arrive that the person has scrolled away from.
+  // Shown while words arrive outside the visible part of the sheet.
   function showToEnd() {
     update($(".to-end"), { hidden: !generation.isRunning || sheet.isAtEnd || Boolean(generation.rest) });
   }
@@ -245,7 +245,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   const shownEnd = () => (generation.isRunning ? undefined : ends.get(writing.written.text));
 
-  // All of it is about the text on the screen, or hidden.
+  // Parts that are not about the present text are hidden or marked as stale.
   function showStatus() {
     const { isRunning, progress } = generation;
     const end = shownEnd();
@@ -278,7 +278,7 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   /**
-   * The ways past the end of the context.
+   * The actions for a text that exceeds the context.
    * @param {boolean} retry @returns {[string, () => void][]}
    */
   function leaveOut(retry) {
@@ -293,7 +293,7 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   /**
-   * `control` is the name of the one that is wrong; `actions` are names of buttons and what they do.
+   * `control` is the name of the control that is wrong; `actions` are labels of buttons, each with its handler.
    * @param {string} message @param {string} [control] @param {[string, () => void][]} [actions]
    * @param {string | null} [about] the text that the notice is about; null: no text
    */

@@ -1,5 +1,5 @@
-// Where a text ends that reaches the length asked for: there, or with a whole sentence. The choice is kept in the
-// browser; its field stands in the panel below the length.
+// Where a text ends that reaches the requested length: there, or with a whole sentence. The choice is kept in the
+// browser; its field is below the length in the panel.
 
 import * as storage from "../../core/storage.js";
 
@@ -7,7 +7,7 @@ const KEY = "gptj-playground/ending";
 
 export const endingOf = () => storage.read(KEY) ?? "";
 
-/** Called when the panel is there. */
+/** Called once the panel exists. */
 export function offerEndings() {
   const field = document.querySelector("#ending select");
   if (!(field instanceof HTMLSelectElement)) return;

@@ -47,7 +47,7 @@ export function makeFileMenu(root, sheet, { isLocked, say, openMemory }) {
     storage.write(SPELLING, isOn ? "on" : "off");
   }
 
-  /** A session, or a text as a session of its own; where it is neither, the present text stays. @param {File} file */
+  /** Open a file's session, or its text as a new session; if it has neither, the present text stays. @param {File} file */
   async function open(file) {
     if (isLocked()) return emit("notice", t("branches.wait"));
     try {

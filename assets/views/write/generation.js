@@ -52,7 +52,7 @@ export class Generation {
     return this.words?.rest ?? "";
   }
 
-  /** Make the request again that was interrupted, if its text is as it was then; else say that it is lost. */
+  /** Repeat an interrupted request if its text is unchanged; otherwise report that it is lost. */
   resume() {
     if (this.run) return;
     const { request, isLost } = pending.take(sessions.current.id, this.writing.written.text);
@@ -64,10 +64,10 @@ export class Generation {
   }
 
   /**
-   * The text is cut at `at`, but for the `rest` that it ends with and that follows the model's words. With `fills`
-   * the words are chosen by how likely they make the rest. `given` is an existing beginning of the model's words;
-   * `controls` are this request's overrides of the panel, `ending` of the choice where the text ends. Where a lost
-   * request is made again, `shown` are its words in the text, and `tries` says how often it was made before.
+   * Cut the text at `at` and let the model write there; `rest`, the end of the text, stays and follows the words. With
+   * `fills` the words are chosen by how likely they make the rest. `given` is an existing beginning of the model's
+   * words; `controls` overrides the panel for this request, `ending` the choice where the text ends. If a lost request
+   * is made again, `shown` are its words in the text, and `tries` says how often it was made before.
    * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number,
    *          isRest?: boolean, rest?: string, fills?: boolean, ending?: string}} [options]
    */
@@ -156,7 +156,7 @@ export class Generation {
         record.text = this.completions.add(record);
         if (record.index === 0) text += record.text;
       } else if (record.event === "finished" || record.event === "refused") {
-        this.write(text); // an end may cut them
+        this.write(text); // the end may cut these words
         text = "";
       }
       this.handle(record);
@@ -213,7 +213,7 @@ export class Generation {
     }
   }
 
-  /** Take away what follows the sentence with which a completion is to end. @param {number} index */
+  /** Remove what follows the last sentence of a completion. @param {number} index */
   cut(index) {
     const length = this.completions.surplus(index, this.isEnough);
     if (!length) return;
@@ -231,7 +231,7 @@ export class Generation {
     const failed = how.reason === "error";
     this.words?.close(failed);
     this.tokens.end();
-    // a notice tells what went wrong
+    // a notice shows the error
     this.editor.say(failed ? "" : `${how.message} ${t("run.written", { count: how.total })}`);
     emit("record", { event: "end", message: how.message });
     const { completions } = this.progress;

@@ -70,7 +70,7 @@ export class Inspector {
     if (token.logprob !== null) {
       fact(t("token.by_model"), percent(token.logprob));
       if (typeof token.sampled_logprob === "number") fact(t("token.after_controls"), percent(token.sampled_logprob));
-      if (token.rank) fact(t("token.rank"), number(token.rank)); // 0: the server says none
+      if (token.rank) fact(t("token.rank"), number(token.rank)); // 0: the server gives no rank
     }
     const list = make("ol", "choices plain");
     const others = this.others(token);
@@ -84,7 +84,7 @@ export class Inspector {
     this.box.setAttribute("aria-label", t("token.named", { token: token.text }));
   }
 
-  /** The likeliest, and the chosen one where it is not among them. @param {Token} token @returns {Alternative[]} */
+  /** The most probable tokens, and the chosen one if it is not among them. @param {Token} token @returns {Alternative[]} */
   others(token) {
     const { alternatives, logprob } = token;
     const isThere = alternatives.some(({ token_id }) => token_id === token.token_id);

@@ -30,12 +30,12 @@ export class MemoryPanel {
     this.note.maxLength = MOST_NOTE;
     for (let lines = 1; lines <= MOST_LINES; lines++) this.lines.add(new Option(t("remember.lines", { count: lines }), String(lines)));
     for (const field of [this.memory, this.note, this.lines]) field.addEventListener("input", () => this.keep());
-    // keys of the editor have another meaning here
+    // the editor's keys must not act on the text from here
     this.panel.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.close();
       else if (!(event.ctrlKey || event.metaKey)) event.stopPropagation();
     });
-    find(root, '[data-action="memory"]').addEventListener("click", () => this.open()); // narrow pages have the menu's alone
+    find(root, '[data-action="memory"]').addEventListener("click", () => this.open()); // only the menu's on narrow pages
     find(this.panel, '[data-action="close-memory"]').addEventListener("click", () => this.close());
     new ResizeObserver(() => this.place()).observe(sheet.ink);
     on("session", () => this.load());

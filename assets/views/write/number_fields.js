@@ -34,7 +34,7 @@ export function mendNumberFields(fields) {
 
   on("focus", (input) => before.set(input, input.value));
 
-  // Signs that a number field refuses, or reads as something else.
+  // Replace characters that a number field would refuse or misread.
   on("beforeinput", (input, field, event) => {
     const { data } = /** @type {InputEvent} */ (event);
     const put = data ? typedNumber(data, field.isWhole) : data;

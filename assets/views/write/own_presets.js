@@ -6,10 +6,10 @@ import { t } from "../../core/i18n.js";
 import { LONGEST_NAME, STORAGE, exportPresets, keepPresets, loadPresets, readPresetFile, withPreset, withoutPreset } from "../../core/presets.js";
 import { changedControls, state, useControls } from "../../core/state.js";
 
-/** A seed belongs to a text, not to a way to write. @param {Controls} controls @returns {Controls} */
+/** The controls that a preset keeps: all but the seed, which is meant for one text. @param {Controls} controls @returns {Controls} */
 const kept = (controls) => Object.fromEntries(Object.entries(controls).filter(([name]) => name !== "seed"));
 
-/** Called when the panel is there. */
+/** Called once the panel exists. */
 export function offerPresets() {
   const root = document.querySelector("#own-presets .own-presets");
   if (!root) return;
@@ -77,7 +77,7 @@ export function offerPresets() {
     return item;
   }
 
-  // What no control can hold is left out.
+  // Leave out values that no control accepts.
   const usable = (/** @type {Controls} */ controls) =>
     Object.fromEntries(Object.entries(controls).filter(([key, value]) => Object.hasOwn(state.defaults, key) && typeof value === typeof (state.defaults[key] ?? "")));
 

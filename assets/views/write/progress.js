@@ -6,7 +6,7 @@
 /** @returns {Progress} */
 export const newProgress = () => ({ phase: "sending", tokens: 0, total: 0 });
 
-/** What a record says of it. @param {Progress} progress @param {any} record */
+/** Update the progress from a record. @param {Progress} progress @param {any} record */
 export function advance(progress, record) {
   const isStopping = progress.phase === "stopping";
   switch (record.event) {

@@ -17,8 +17,8 @@ export class ReadWindow {
   }
 
   /**
-   * Look how much of a text is left out with the present length; `tokens` are those of the text and the memory, where
-   * they are known.
+   * Find out how much of a text is left out with the present length; `tokens` is the number of tokens of the text and
+   * the memory, if it is known.
    * @param {string} text @param {number} tokens @param {() => string} present the text once the answer is there
    */
   async look(text, tokens, present) {

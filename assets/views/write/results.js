@@ -189,7 +189,7 @@ export function mount({ element }) {
     finder(card)(".card-figures").replaceChildren(t("count.words", { count: countWords(text) }), " · ", share);
   }
 
-  /** What the cards can be arranged by, the highest first; null where it is unknown. @type {Record<string, (completion: Completion) => number | null>} */
+  /** The figures by which cards can be sorted, the highest first; null if a figure is unknown. @type {Record<string, (completion: Completion) => number | null>} */
   const figures = {
     index: () => null,
     mean: ({ end }) => end?.mean_logprob ?? null,

@@ -10,7 +10,7 @@ export function keepControls() {
   let hasPanel = false; // whether the panel's values are known
   let isPutting = false; // whether the session's values are on their way into the panel
 
-  // A value that the control cannot hold is left out.
+  // Leave out values that the control does not accept.
   /** @param {Controls} kept @returns {Controls} */
   function usable(kept) {
     return Object.fromEntries(

@@ -20,7 +20,7 @@ export class Sheet {
     this.height = this.box.clientHeight; // [CSS pixels], when it was last observed
     this.scrolled = () => {}; // called when the sheet was scrolled
     this.box.addEventListener("scroll", () => {
-      // The scroll came before a change of height that the observer below has not seen yet.
+      // the height before a change that the observer below has not seen yet
       this.wasAtEnd = this.distanceToEnd(this.height) < END_SLACK_PX;
       this.scrolled();
     });
@@ -42,7 +42,7 @@ export class Sheet {
     while (spans.length > pieces.length) spans[spans.length - 1].remove();
   }
 
-  /** While words are composed, the ink lies over whatever ground the input method paints. @param {boolean} isComposing */
+  /** While an input method composes words, show the ink above the background that it paints. @param {boolean} isComposing */
   showComposing(isComposing) {
     this.box.classList.toggle("is-composing", isComposing);
     if (!isComposing) globalThis.CSS.highlights?.delete("composed");
@@ -160,7 +160,7 @@ export class Sheet {
     CSS.highlights.set("unread", highlight);
   }
 
-  /** Underline sentences that a filter flagged, where they still stand. @param {string[]} sentences */
+  /** Underline sentences that a filter flagged, if they are still in the text. @param {string[]} sentences */
   showMarked(sentences) {
     if (!globalThis.Highlight) return;
     CSS.highlights.delete("flagged");
@@ -171,7 +171,7 @@ export class Sheet {
   }
 }
 
-/** Put a text into a span as short text nodes, of which those that have it already stay. @param {Element} span @param {string} text */
+/** Put a text into a span as short text nodes; nodes with unchanged text are kept. @param {Element} span @param {string} text */
 function fill(span, text) {
   const parts = text.match(SHORT_NODES) ?? [];
   parts.forEach((part, i) => {

@@ -1,6 +1,6 @@
-// Signs over the spaces and line ends of the text, while tokens are shown. They lie over the ink in a layer of
-// their own, so that the text's layout stays. The layer is one text of an SVG whose characters each have a place:
-// with an element for each sign the browser spends more time on them than on the text.
+// Signs over the spaces and line ends of the text, while tokens are shown. They are in a layer of their own above the
+// ink, so that the text's layout does not change. The layer is one SVG text with a position for each character: with
+// an element for each sign, the browser would spend more time on them than on the text.
 
 import { find } from "../../components/dom.js";
 

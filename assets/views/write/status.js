@@ -31,8 +31,8 @@ export function describeRunning(run, status) {
 }
 
 /**
- * `isRest`: the length was the rest of what an earlier request had been asked for; `isCut`: it was cut after its last
- * whole sentence.
+ * `isRest`: the length was what remained of an earlier request's length; `isCut`: the text was cut after its last whole
+ * sentence.
  * @param {{message: string, code?: string, total: number, rate?: number, per_pass?: number, completions?: number, isRest?: boolean, isCut?: boolean}} end
  */
 export function describeEnd({ message, code, total, rate, per_pass: perPass, completions = 1, isRest = false, isCut = false }) {
@@ -47,7 +47,7 @@ export function describeEnd({ message, code, total, rate, per_pass: perPass, com
   return `${message} ${said}${aSecond(rate)}${completions > 1 ? "" : aPass(perPass)}`;
 }
 
-/** Tokens a pass of the model, where drafts made it more than one. @param {number | undefined} perPass */
+/** Tokens per forward pass of the model, if drafts made them more than one. @param {number | undefined} perPass */
 const aPass = (perPass) => (perPass && perPass >= 1.05 ? t("text.comma") + t("run.per_pass", { tokens: perPass.toFixed(1) }) : "");
 
 /** @type {Record<string, string>} */

@@ -32,7 +32,7 @@ export class TokenBar {
   }
 
   /**
-   * The measures of the cells with known probabilities, where they reach to the end of the text.
+   * Show the measures of the cells with known probabilities, if they reach the end of the text.
    * @param {Cell[]} cells @param {string} text
    */
   showMeasures(cells, text) {
@@ -43,7 +43,7 @@ export class TokenBar {
     setText(this.measures, found ? [t("count.tokens", { count: found.tokens }), ...describeMeasures(found)].join(" · ") : "");
   }
 
-  /** Draw the plot, soon: at once where no words come. @param {() => void} draw @param {boolean} isLive */
+  /** Schedule a drawing of the plot, at once if no words arrive. @param {() => void} draw @param {boolean} isLive */
   plotLater(draw, isLive) {
     this.plotting ??= setTimeout(() => {
       this.plotting = null;

@@ -13,7 +13,7 @@ export class TokenColours {
     this.scrolledTo = 0; // the scroll position at the last colouring
     this.nodes = /** @type {{node: Text, start: number}[]} */ ([]); // the ink's text nodes
     this.levels = /** @type {Highlight[]} */ ([]);
-    this.every2nd = /** @type {Highlight | null} */ (null); // what tells a token from its neighbours
+    this.every2nd = /** @type {Highlight | null} */ (null); // marks every second token
     this.current = /** @type {Highlight | null} */ (null); // the underline of the inspected token
     if (!this.isPossible) return;
     const named = (/** @type {string} */ name) => {
@@ -35,7 +35,7 @@ export class TokenColours {
     this.current?.clear();
   }
 
-  /** The ink was rebuilt. */
+  /** Read the ink's text nodes again after it was rebuilt. */
   readNodes() {
     this.nodes = [...this.sheet.nodes()];
   }
@@ -99,7 +99,7 @@ export class TokenColours {
     return { startContainer, startOffset, endContainer, endOffset };
   }
 
-  /** A rectangle of the window for each line of a cell; one without characters has that of the character before. @param {Cell} cell */
+  /** The rectangles of a cell's lines in the window; a cell without characters has that of the character before. @param {Cell} cell */
   rectanglesOf(cell) {
     if (!this.nodes.length) return [];
     const ends = this.endsOf(cell.to > cell.from ? cell : { from: Math.max(0, cell.from - 1), to: cell.to });

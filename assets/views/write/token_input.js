@@ -56,7 +56,7 @@ function listenToPointer(view) {
       else inspector.hide();
     }, inspector.cell ? 60 : 220);
   });
-  // a touch leaves with the finger, before its click
+  // a touch causes pointerleave before its click
   const leave = (/** @type {PointerEvent} */ { pointerType }) => {
     if (pointerType === "mouse" && !inspector.isPinned) later(() => inspector.hide(), 350);
   };

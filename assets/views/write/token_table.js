@@ -1,4 +1,4 @@
-// A table of tokens, whose rows are made when they become visible.
+// A table of tokens. Its rows are made once it is opened, some in each frame.
 
 import { download, find, make, visible } from "../../components/dom.js";
 import { tokensAsCSV } from "../../core/csv.js";
@@ -9,7 +9,7 @@ const ROWS_A_FRAME = 100;
 
 export class TokenTable {
   /**
-   * @param {HTMLDetailsElement} details @param {boolean} after whether the controls had a say
+   * @param {HTMLDetailsElement} details @param {boolean} after whether to show probabilities after the controls
    */
   constructor(details, after) {
     this.details = details;
@@ -24,7 +24,7 @@ export class TokenTable {
     find(details, ".save-table").addEventListener("click", () => download(file, "text/csv", tokensAsCSV(this.tokens)));
   }
 
-  /** The same list again has grown; another one takes its place. @param {Token[]} tokens */
+  /** Show tokens. The list that is shown already may have grown; another list replaces it. @param {Token[]} tokens */
   show(tokens, index = 0) {
     if (tokens !== this.tokens) {
       this.tokens = tokens;

@@ -36,7 +36,7 @@ export class TokenView {
     this.request = { prompt: "", length: null, back: 0 };
     this.isColoured = true; // whether the running request brings probabilities
     this.cells = /** @type {Cell[]} */ ([]);
-    this.painted = /** @type {string | null} */ (null); // the text whose cells these are
+    this.painted = /** @type {string | null} */ (null); // the text of these cells
     this.growing = /** @type {Stretch | null} */ (null); // the stretch to which only cells were added
     this.seen = 0; // number of its cells already shown
     this.refusal = /** @type {{text: string, message: string} | null} */ (null);
@@ -62,7 +62,7 @@ export class TokenView {
     else if (words && !this.cells.some(({ logprob }) => logprob !== null)) this.askForScore();
   }
 
-  /** The running request was made without probabilities: score the text again and again while it grows. */
+  /** Score the growing text repeatedly, because the running request has no probabilities. */
   async followByScores() {
     while (this.isOn && this.live && !this.isColoured) {
       await this.askForScore();
@@ -104,7 +104,7 @@ export class TokenView {
     else if (record.event === "finished") this.completion(record.index).close(record.tokens?.[0]);
   }
 
-  /** The request is over; a stopped one keeps its tokens. */
+  /** End the request; a stopped one keeps its tokens. */
   end() {
     for (const stretch of this.live ?? []) if (stretch && !stretch.end) stretch.close();
     this.live = null;
@@ -115,7 +115,7 @@ export class TokenView {
     this.askForScore();
   }
 
-  /** A token that was chosen by hand, with what had been known of it. @param {string} prompt @param {string} text @param {Token} token */
+  /** Keep the known probabilities of a token that was chosen by hand. @param {string} prompt @param {string} text @param {Token} token */
   know(prompt, text, token) {
     const stretch = this.memory.add(new Stretch(prompt));
     stretch.text = text;

@@ -1,4 +1,4 @@
-// Keys that are typed while the model writes and the text is locked: kept, and put in when it has ended.
+// Keeps what is typed while the model writes and the text is locked; it is inserted when the model has ended.
 
 import { isComposing } from "../../components/dom.js";
 import { boundaryBefore } from "../../core/characters.js";
@@ -31,7 +31,7 @@ export class TypedAhead {
     return true;
   }
 
-  /** What was typed; it is forgotten. */
+  /** Return and clear what was typed. */
   take() {
     const { text } = this;
     this.text = "";

@@ -103,7 +103,7 @@ export class Writing {
     this.sheet.replace(at, length, pieces.text(inserted));
   }
 
-  /** The person's words, as one step. @param {number} at @param {string} text */
+  /** Insert words of the person as one step. @param {number} at @param {string} text */
   insertAt(at, text) {
     this.replace("edit", at, 0, [[text, PERSON]], at + text.length);
     const focused = document.activeElement;
@@ -111,7 +111,7 @@ export class Writing {
     else this.settle(at + text.length);
   }
 
-  /** After a change that came from elsewhere: the caret stands in the text again. @param {number} caret */
+  /** Put the focus and the caret into the text after a change by another module. @param {number} caret */
   settle(caret) {
     this.editor.changed();
     this.sheet.focus();
@@ -128,14 +128,14 @@ export class Writing {
     const text = prompt + words;
     if (this.editor.isLocked() || text === this.written.text) return false;
     if (words) this.latest = { run: (this.written.runs += 1), prompt };
-    // what already stands there keeps its writers
+    // unchanged text keeps its authors
     const kept = words && this.written.text.startsWith(prompt) ? prompt.length : 0;
     this.replace("edit", kept, this.written.text.length, [[prompt.slice(kept), PERSON], [words, this.written.runs]], text.length);
     this.settle(text.length);
     return true;
   }
 
-  /** Put a node of the tree in the place of the present text, which becomes a node before. @param {string} id */
+  /** Replace the text by that of a node; the old text becomes a node first. @param {string} id */
   openNode(id) {
     const { tree } = sessions.current;
     tree.commit(this.written.pieces);
@@ -149,7 +149,7 @@ export class Writing {
     this.settle(after.length);
   }
 
-  /** Put a completion where the model's words of the latest request are. Returns whether they are still there. @param {string} text */
+  /** Replace the latest request's words by a completion. Returns whether they were still in the text. @param {string} text */
   take(text) {
     const { latest, written } = this;
     if (!latest) return false;
@@ -167,7 +167,7 @@ export class Writing {
     return place ? this.written.text.slice(place.from, place.to) : null;
   }
 
-  /** The text before the model's last words, and these words. */
+  /** The model's last words, and the text before them. */
   get lastRun() {
     const { text, pieces: list } = this.written;
     const run = list.reduce((last, [, author]) => (author === PERSON ? last : author), PERSON);
