@@ -45,7 +45,7 @@ async def over_worker(worker: Worker, streams: int) -> float:
 
 
 def _seeds(number: int) -> range:
-    """Tokens of one client's requests."""
+    """The seeds of one client's requests."""
     return range(IN_A_ROW * number, IN_A_ROW * (number + 1))
 
 

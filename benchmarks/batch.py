@@ -54,7 +54,7 @@ class Batch:
         self._component = next(of_batch)
 
     async def run(self, *, cancel_after: int | None = None) -> float:
-        """Seconds until all rows have ended; those from the press of Cancel if it is cancelled."""
+        """Seconds until all rows have ended; from Cancel on if the batch is cancelled."""
         begin = time.perf_counter()
         for first in range(0, len(self._rows), PART_ROWS):
             number = await self._begin(self._rows[first : first + PART_ROWS])

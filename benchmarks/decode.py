@@ -56,7 +56,7 @@ CONTINUE_AFTER = 400  # tokens of prompt
 TIMED_TOKENS = 128
 CHECKED_TEXTS, CHECKED_TOKENS = 8, 16
 THREADS = sorted({1, CORES})
-"""What a peer may choose from."""
+"""The numbers of threads that each peer tries."""
 
 WORKER = "ours, through the worker"
 ENGINE = "ours, engine alone"
@@ -193,7 +193,7 @@ def _fastest(variants: list[Callable[..., Any]], prompts: Sequence[Prompt]) -> C
 
 
 def check_openvino(bench: Bench) -> None:
-    """Exits unless its likeliest tokens are those of transformers: then it does the same work."""
+    """Exit unless OpenVINO's greedy tokens equal transformers', so that both do the same work."""
     prompts = torch.tensor([bench.prompts.take(PROMPT_TOKENS) for _ in range(CHECKED_TEXTS)])
     options = {"max_new_tokens": CHECKED_TOKENS, "do_sample": False, "pad_token_id": 0}
     expected = bench.transformers.model.generate(

@@ -164,7 +164,7 @@ def measure_ours(
         "others' longest gap ms": 1e3 * max(gaps),
         "peak memory GB": watch.peak / 1e9,
         "planned memory GB": memory_needed(config, precision, 1, max_tokens) / 1e9,
-        # a step reads all weights but the embedding, of which it reads a row
+        # a step of one stream reads all weights but the embedding, and one row of that
         "bytes a step": weight_bytes - 2 * config.vocab_size * config.n_embd,
     }
 

@@ -55,7 +55,7 @@ ONE = "one row, JSON schema"
 
 
 def controls(case: str, row: int) -> dict[str, Any]:
-    """The settings of a row; each has a grammar of its own, so none is compiled before."""
+    """The settings of a row; each row has a grammar of its own, so none comes from the cache."""
     if case == PLAIN or (case == ONE and row):
         return {}
     kind, text = MATCHES["JSON schema" if case == ONE else case]

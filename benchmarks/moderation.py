@@ -1,7 +1,7 @@
 """How long a filter holds text back: from the engine's event to the event that a reader gets.
 
 `python benchmarks/moderation.py`: 16 streams of 200 tokens from the sample model, with 200
-expressions of which none occurs.
+expressions that match nothing in them.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 The playground runs with `--limits public`. The person presses Generate, waits for the first words,
 and stops; first with the playground to herself, then while the caller keeps all of its connections
 busy with long texts from its sessions. Both have addresses of their own, set by a trusted proxy.
-The caller is a process of its own with the lowest priority, because in the world it has a machine
-of its own. Exits with 1 if the person's median is more than twice the idle one.
+The caller is a process of its own with the lowest priority, because a real caller has its own
+machine. Exits with 1 if the person's median is more than twice the idle one.
 """
 
 from __future__ import annotations

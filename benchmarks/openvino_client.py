@@ -38,7 +38,7 @@ def is_installed() -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Of its packages; none where it is not installed."""
+    """The versions of its packages; empty if it is not installed."""
     folders = PYTHON.parent.parent.glob("lib/python*/site-packages")
     found = {one.name: one.version for one in distributions(path=[str(one) for one in folders])}
     return {package: found[package] for package in PACKAGES if package in found}
@@ -92,7 +92,7 @@ class OpenVINO:
         self._waiting: dict[str, tuple[int, Generation, Future[Generation]]] = {}
 
     def wait_until_loaded(self) -> None:
-        """Before the first request."""
+        """Wait until the model is loaded; call it before the first request."""
         assert self.process.stdout is not None
         if not self.process.stdout.readline():
             raise SystemExit(f"{NAME} did not start:\n{_tail(self._said)}")
@@ -126,7 +126,7 @@ class OpenVINO:
         temperature: float = TEMPERATURE,
         seed: int = 0,
     ) -> list[Future[Generation]]:
-        """Begin a request a prompt, all in one step; each gets `tokens` new tokens."""
+        """Begin one request for each prompt, all in one step; each gets `tokens` new tokens."""
         requests = []
         futures = []
         with self._lock:
@@ -165,7 +165,7 @@ def running_openvino(folder: Path, *flags: str) -> Iterator[OpenVINO]:
 
 
 def _environment() -> dict[str, str]:
-    """Without a network and without the telemetry."""
+    """The environment variables of the peer, without access to the hub and without telemetry."""
     hub = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return {**os.environ, **hub, "PYTHONPATH": "", "TQDM_DISABLE": "1"}
 

@@ -31,7 +31,7 @@ from openvino_genai import ContinuousBatchingPipeline, GenerationConfig, Schedul
 
 
 def load(folder: Path, arguments: argparse.Namespace) -> ContinuousBatchingPipeline:
-    """The pipeline; what the flags leave open is OpenVINO's own choice."""
+    """The pipeline; OpenVINO chooses what the flags leave open."""
     scheduler = SchedulerConfig()
     scheduler.cache_size = arguments.cache_gb
     scheduler.max_num_seqs = arguments.streams
@@ -56,12 +56,12 @@ class Server:
         self._left: dict[int, int] = {}
 
     def say(self, message: object) -> None:
-        """One line of JSON."""
+        """Write one line of JSON."""
         self._output.write(json.dumps(message) + "\n")
         self._output.flush()
 
     def serve(self) -> None:
-        """Until the end of standard input."""
+        """Serve requests until the end of standard input."""
         threading.Thread(target=self._read, daemon=True).start()
         while True:
             while not self._running or not self._arrived.empty():
@@ -97,7 +97,7 @@ class Server:
         self._running[id], self._left[id] = handle, tokens
 
     def _new_tokens(self) -> Iterator[tuple[int, list[int]]]:
-        """Request and tokens, of those that have new ones; forgets the requests that end."""
+        """Yield each request with its new tokens, if it has any; forget requests that ended."""
         running = openvino_genai.GenerationStatus.RUNNING
         for number, handle in list(self._running.items()):
             ended = handle.get_status() != running
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--batched-tokens", type=int, default=256, help="most tokens in a step")
     parser.add_argument("--prefix-caching", action="store_true")
     arguments = parser.parse_args()
-    # libraries that print shall not disturb the protocol
+    # what libraries print goes to standard error, so it cannot disturb the protocol
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     server = Server(load(arguments.model, arguments), output)

@@ -41,7 +41,7 @@ from tests.browser.install import find_chromium
 PROMPT = "Once upon a time there was a"
 WORDS = ".ink .by-model"
 
-# notes when Generate was pressed, and when the first and the latest words of the model were there
+# records when Generate was pressed and when the model's first words appeared
 WATCH = """words => {
   const times = window.benchmark = {pressed: null, first: null};
   document.addEventListener('click', event => {
@@ -56,7 +56,7 @@ WATCH = """words => {
 
 
 def open_page(browser: Browser, url: str) -> Page:
-    """A new visitor with a prompt, a long and endless request prepared."""
+    """The page of a new visitor, with a prompt and a length of 900 tokens set."""
     page = browser.new_context().new_page()
     page.goto(url)
     page.get_by_label("Prompt", exact=True).fill(PROMPT)
@@ -67,8 +67,8 @@ def open_page(browser: Browser, url: str) -> Page:
     return page
 
 
-# whether the text can be typed into, looked at in every frame: Playwright's own waiting looks twice
-# a second
+# whether the editor accepts input; checked in every frame, because Playwright itself checks only
+# twice a second
 USABLE = """() => [...document.querySelectorAll('#editor textarea')]
   .some(field => field.checkVisibility({visibilityProperty: true}))"""
 
@@ -107,7 +107,7 @@ async def ask_through_api(url: str, visitors: int, waits: list[float]) -> None:
         await asyncio.gather(*(one(client, number) for number in range(visitors)))
 
 
-# how long frames take: all of them until `frames.stop()`, which gives milliseconds
+# records the milliseconds of each frame until `frames_.stop()`, which returns them
 FRAMES = """() => {
   const times = []; let before = null; let on = true;
   const note = now => { if (before !== null) times.push(now - before); before = now;
@@ -116,7 +116,7 @@ FRAMES = """() => {
   window.frames_ = {stop: () => { on = false; return times; }};
 }"""
 
-# scrolls the text to its beginning and back, so many pixels a frame
+# scrolls the text to its beginning and back, `step` pixels a frame
 SCROLL = """step => new Promise(done => {
   const sheet = document.querySelector('.sheet');
   let way = -step;
@@ -130,8 +130,8 @@ SCROLL = """step => new Promise(done => {
   move();
 })"""
 
-# notes which tokens have had their colour, and when the latest got it, by the clock that the engine
-# is seen by; at any time only those near the visible part have it
+# records which tokens have been coloured, and when the latest one was, by the system's clock, which
+# Python also reads; only tokens near the visible part are coloured at any time
 WATCH_TOKENS = """() => {
   const places = new Set();
   const times = window.shown = {last: 0, get tokens() { return places.size; }};

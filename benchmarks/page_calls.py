@@ -33,7 +33,7 @@ async def load_page(client: httpx.AsyncClient) -> Page:
 
 
 def new_session() -> str:
-    """A name such as a browser chooses."""
+    """A session's name, as a browser chooses it."""
     return secrets.token_hex(6)
 
 

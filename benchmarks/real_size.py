@@ -57,9 +57,9 @@ BFLOAT16 = "transformers, bfloat16"
 BITSANDBYTES = "transformers, bitsandbytes int8"
 OPENVINO = "OpenVINO GenAI, int8"
 PRECISIONS = {BFLOAT16: "bfloat16", BITSANDBYTES: "int8"}
-"""Of transformers' contenders, as its script has them."""
+"""Precisions of transformers' contenders, as arguments of its script."""
 WEIGHT_BYTES = {OURS: (1, 2), BFLOAT16: (2, 2), BITSANDBYTES: (1, 2), OPENVINO: (1, 1)}
-"""Of a weight of a layer, and of the head."""
+"""Bytes of one weight, in the layers and in the head."""
 OPENVINO_FLAGS = ("--prefix-caching", "--batched-tokens", "2048", "--cache-gb", "2")
 BY_STREAMS = ("tokens a second", "share of the bandwidth")
 FIRST = f"first token of a prompt of {FIRST_TOKEN_AFTER}, s"
@@ -147,8 +147,8 @@ def loading_worker(model: Path) -> Iterator[tuple[Worker, float, MemoryWatch]]:
 class Contender(NamedTuple):
     """A model that is loaded.
 
-    `ask` takes prompts and a number of new tokens, and returns what was generated; `most_streams`
-    of them at a time.
+    `ask` takes at most `most_streams` prompts and a number of new tokens, and returns what was
+    generated.
     """
 
     ask: Callable[[Sequence[tuple[int, ...]], int], Sequence[Generation]]
@@ -170,7 +170,7 @@ def running_ours(model: Path, figures: dict[str, Any]) -> Iterator[Contender]:
 
 @contextlib.contextmanager
 def running_exported(model: Path, figures: dict[str, Any]) -> Iterator[Contender]:
-    """OpenVINO with the model that it has exported, likewise."""
+    """OpenVINO with its exported model; puts the time and memory that it takes into `figures`."""
     with tempfile.TemporaryDirectory(prefix="gptj-openvino-") as folder:
         begin = time.perf_counter()
         exporting = Exporting(model, Path(folder) / "model", "int8")
@@ -198,7 +198,7 @@ def measure_in_turns(
 ) -> dict[str, dict[str, Any]]:
     """By contender: first tokens, steps of one stream by context, and tokens a second by streams.
 
-    Each question is asked to all contenders before the next.
+    Each request is sent to all contenders before the next one.
     """
     figures: dict[str, dict[str, Any]] = {name: {} for name in names}
     rates: dict[str, dict[str, list[float]]] = {name: {} for name in names}
@@ -226,7 +226,7 @@ def measure_in_turns(
                 continued = one.ask([(*prompt, *begun.token_ids)], 1)[0]
                 times[name].setdefault(CONTINUED, []).append(continued.first)
         text = random_prompt(generator, STEP_CONTEXTS[-1])
-        for context in STEP_CONTEXTS:  # each extends the one before, whose prefix is cached
+        for context in STEP_CONTEXTS:  # each extends the previous one, so its prefix is cached
             for name, one in running.items():
                 gaps = one.ask([text[:context]], STEPS + 1)[0].gaps
                 times[name][STEP.format(context)] = [1e3 * gap for gap in gaps]
@@ -261,7 +261,7 @@ def measure_peer(model: Path, precision: str, tokens: int, rounds: int) -> dict[
 
 
 def bytes_a_step(config: GPTJConfig, name: str) -> int:
-    """Weights that a decode step reads: all but the embedding, of which it reads one row."""
+    """Bytes of weights that a decode step reads; its one row of the embedding is not counted."""
     inner = config.n_inner or 4 * config.n_embd
     layers = config.n_layer * (4 * config.n_embd**2 + 2 * config.n_embd * inner)
     head = config.vocab_size * config.n_embd

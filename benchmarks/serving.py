@@ -249,7 +249,7 @@ async def measure(
     rounds: dict[tuple[int, int], list[Client]],
     warm_up: list[Client],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """By contender and number of clients; `rounds` holds the clients by (count, round)."""
+    """Figures by contender and number of clients; `rounds` has the clients by (count, round)."""
     samples: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for name, ask in askers.items():
         note(f"serving: warming up {name}")

@@ -58,7 +58,7 @@ def anonymous_megabytes(pid: int) -> float:
 
 
 class Visits:
-    """Makes visits without end; each by a visitor who was never there."""
+    """Makes visits, each by a new visitor."""
 
     def __init__(self, url: str, keys: Sequence[str], seed: int) -> None:
         self.counts: Counter[str] = Counter()
@@ -80,7 +80,7 @@ class Visits:
         ]
 
     async def go_on(self) -> None:
-        """Visit after visit, until cancelled."""
+        """Make visits until cancelled."""
         visits = [kind for kind, _ in self._kinds]
         weights = [weight for _, weight in self._kinds]
         while True:
@@ -181,7 +181,7 @@ class Visits:
 async def soak(
     url: str, pid: int, keys: Sequence[str], minutes: float, clients: int
 ) -> tuple[list[Sample], Counter[str]]:
-    """Let clients visit for some minutes; the memory every few seconds, and the visits."""
+    """Let clients visit for some minutes; returns the memory over time, and counts of visits."""
     visits = Visits(url, keys, seed=1)
     tasks = [asyncio.create_task(visits.go_on()) for _ in range(clients)]
     samples = []

@@ -5,8 +5,8 @@
 
 At GPT-J 6B's layer sizes in int8, with fewer layers and random weights: a drafter that knows the
 text and is right with a chance of 0.5, 0.7 or 0.9 drafts a fixed number of tokens a pass, the best
-of a few, and nothing at a chance of 0, as prompt lookup then does. The time of a pass over 1 to 9
-tokens of a sequence says what they cost.
+of a few. At a chance of 0 it drafts nothing, as prompt lookup would. The time of a pass over 1 to 9
+tokens of a sequence shows what they cost.
 
 On the sample model: prompt lookup as it runs by default, for a list, code, a table and a Retry at
 several temperatures, and for prose at 1, 8 and 32 streams; and what its drafts would gain if they
@@ -36,7 +36,7 @@ from tests.engine.drafting import Scripted, drafted_by, speculate
 
 ACCEPTANCES = (0.0, 0.5, 0.7, 0.9)
 LENGTHS = (1, 2, 3, 5)
-"""Tokens that are drafted a pass, of which the fastest is taken."""
+"""Numbers of drafted tokens per pass that are tried; the fastest one counts."""
 PASS_TOKENS = (1, 2, 3, 4, 6, 9)
 CONTEXT = 64
 STREAMS = (1, 8, 32)
@@ -52,7 +52,8 @@ TEXTS = {
     RETRY: OPENING,
 }
 ROW_COST = 0.05
-"""What one more token of a sequence costs in int8 at GPT-J 6B's sizes, in passes of one."""
+"""The time of one more token of a sequence in a pass, relative to a pass over one token: in int8 at
+GPT-J 6B's sizes."""
 
 
 class Timed:
@@ -73,7 +74,7 @@ class Timed:
         seed: int = 0,
         visitor: str | None = None,
     ) -> tuple[float, list[list[int]]]:
-        """Tokens a second after each one's first, and the tokens of the prompts.
+        """Tokens a second after all prompts have their first one, and the tokens of each text.
 
         The seeds of the prompts begin with `seed`. The last events are added to `ends`.
         """
@@ -99,7 +100,7 @@ class Timed:
         return (sum(map(len, written)) - at_begin) / seconds, written
 
     def new_visitor(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> str:
-        """A visitor who has had the prompts continued."""
+        """The name of a new visitor, for whom the prompts have been continued once."""
         self._visitors += 1
         visitor = f"visitor {self._visitors}"
         self.run(prompts, params, drafts=True, visitor=visitor)
@@ -212,7 +213,7 @@ def measure_sample_model(tokens: int, rounds: int) -> dict[str, Any]:
 def tokens_of_passes(
     timed: Timed, prompts: Sequence[Sequence[int]], params: SamplingParams, *, is_retry: bool
 ) -> float:
-    """Tokens in the time of a pass of one, if one more token costs ROW_COST; computed."""
+    """Tokens in the time of a pass over one token, computed for further tokens at ROW_COST."""
     before, timed.speculation.row_cost = timed.speculation.row_cost, ROW_COST
     visitor, seed = (timed.new_visitor(prompts, params), 1000) if is_retry else (None, 0)
     ends: list[Finished] = []
@@ -247,7 +248,7 @@ def measure_draft(draft: Path, tokens: int, rounds: int) -> dict[str, Any]:
 
 
 def rate_of(timed: Timed, drafter: Any, prompt: list[int], params: SamplingParams) -> float:
-    """How often a drafted token is right after tokens that were."""
+    """How often a drafted token is right if all tokens drafted before it are."""
     by_default, cost = timed.speculation, drafter._token_cost
     drafter._token_cost = 0.0
     speculate(timed.engine, drafter)
@@ -256,7 +257,7 @@ def rate_of(timed: Timed, drafter: Any, prompt: list[int], params: SamplingParam
     timed.run([prompt], params, drafts=True, ends=ends)
     timed.speculation, drafter._token_cost = by_default, cost
     _, accepted = drafted_by(ends, drafter.name)
-    # each pass drafts until its first wrong token; few reach the most
+    # each pass has one wrong drafted token, except the few with a draft that is right to its end
     return accepted / sum(end.completion_tokens for end in ends)
 
 

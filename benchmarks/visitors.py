@@ -54,7 +54,7 @@ class Visit:
     times: list[float] = field(default_factory=list)
 
     def look(self) -> bool:
-        """Take the updates that have arrived; whether the last was among them."""
+        """Take the updates that have arrived; returns whether the last was among them."""
         done = self.job.done()  # before the updates, so that none is missed
         outputs = self.job.outputs()
         if len(outputs) > self.updates:

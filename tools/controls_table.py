@@ -3,7 +3,7 @@
 
     python tools/controls_table.py
 
-What stands between the two markers is replaced; a test says when that has been forgotten.
+Replaces the text between the two markers. A test fails if the table is out of date.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _cell(text: str) -> str:
 
 
 def with_table(page: str) -> str:
-    """The page with its table made anew."""
+    """The page with an updated table."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{make_table()}\n{END}{after}"

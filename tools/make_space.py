@@ -3,9 +3,9 @@
 
     python tools/make_space.py zerogpu|cpu|gpu FOLDER [--preload COMMIT]
 
-It holds what runs, the card and the requirements of that kind of Space, and nothing else. `COMMIT`
-is that of the branch float16 of EleutherAI/gpt-j-6b: the Space then downloads the weights while it
-is built instead of at each start.
+The folder has only the program, and the card and requirements of that kind of Space. `COMMIT` is
+that of the branch float16 of EleutherAI/gpt-j-6b: the Space then downloads the weights while it is
+built instead of at each start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PARTS = ("app.py", "gptj_demo", "assets", "LICENSE")
 LEFT_OUT = ("assets/screenshot.png", "assets/compare.png")
 """Pictures of the repository's README, which is not pushed."""
 MAX_BYTES = 10_000_000
-"""Of a file: the hub refuses larger ones outside of its storage for large files."""
+"""The most bytes of a file: the hub refuses larger ones outside of its storage for large files."""
 GPT_J_FILES = "config.json,pytorch_model.bin"
 CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu\n"
 
@@ -68,7 +68,7 @@ def _sources() -> list[str]:
 
 
 def _preloading(card: str, commit: str) -> str:
-    """The card with the weights of GPT-J 6B at a commit, which a branch would not do here."""
+    """The card with the weights of GPT-J 6B to preload; `commit` must not be a branch."""
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise ValueError(f"{commit} is not the full id of a commit, 40 hexadecimal digits.")
     entry = f"preload_from_hub:\n  - EleutherAI/gpt-j-6b {GPT_J_FILES} {commit}\n"

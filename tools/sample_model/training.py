@@ -156,7 +156,7 @@ class Training:
         return model.eval()
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; the file is whole at every moment."""
+        """Write a checkpoint; the file is replaced atomically."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average,
