@@ -12,24 +12,25 @@ PAGE_TOKENS = 16
 
 
 def page_count(tokens: int) -> int:
-    """Pages that hold so many tokens."""
+    """The number of pages that hold `tokens` tokens."""
     return -(-tokens // PAGE_TOKENS)
 
 
 def in_pages(tokens: int) -> int:
-    """The tokens of the pages that hold so many."""
+    """`tokens`, rounded up to whole pages."""
     return page_count(tokens) * PAGE_TOKENS
 
 
 def reserved_tokens(prompt_tokens: int, max_new_tokens: int, context_length: int) -> int:
-    """Tokens that one completion reserves: whole pages for all that it can become."""
+    """Tokens that one completion reserves: whole pages for its greatest possible length."""
     return in_pages(min(prompt_tokens + max_new_tokens, context_length))
 
 
 class Reservation(NamedTuple):
     """Tokens that the completions of one request reserve: `shared` once, and `own` for each.
 
-    They share the pages that their prompt fills, but for its last token, which each reads itself.
+    They share the pages that the prompt without its last token fills; each completion reads that
+    token itself.
     """
 
     shared: int
@@ -37,10 +38,10 @@ class Reservation(NamedTuple):
 
     @classmethod
     def of(cls, prompt_tokens: int, max_new_tokens: int, context_length: int) -> Reservation:
-        """That of a request with this prompt."""
+        """The reservation of a request with a prompt of this length."""
         shared = (prompt_tokens - 1) // PAGE_TOKENS * PAGE_TOKENS
         return cls(shared, reserved_tokens(prompt_tokens, max_new_tokens, context_length) - shared)
 
     def tokens(self, completions: int) -> int:
-        """What so many of the completions reserve together."""
+        """Tokens that `completions` of them reserve together."""
         return self.shared + completions * self.own if completions else 0
