@@ -1,4 +1,4 @@
-"""A playground in a process of its own, spoken to over loopback as any program would."""
+"""A playground in its own process, with an HTTP client on loopback."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Playground(App):
         return {name: float(value) for name, _, value in pairs}
 
     def wait_until_idle(self) -> dict[str, float]:
-        """Wait until nothing runs or waits; the metrics then."""
+        """Wait until no request runs or waits, and return the metrics."""
 
         def idle() -> dict[str, float] | None:
             metrics = self.metrics()

@@ -1,4 +1,4 @@
-"""Many clients at a playground for a while: streams, random disconnects, and what is left after.
+"""Load test: many clients stream and disconnect at random; afterwards nothing may stay open.
 
 python -m tests.api.load --seconds 120 --clients 64
 """
@@ -23,7 +23,7 @@ PATIENCE = httpx.Timeout(60.0)
 
 @dataclass
 class Result:
-    """What happened, and what was left when all clients had gone."""
+    """Counts, memory, open descriptors and metrics of the run."""
 
     ended: int = 0
     left: int = 0
@@ -38,7 +38,7 @@ class Result:
 
 
 async def _visit(client: httpx.AsyncClient, random_: random.Random, result: Result) -> None:
-    """One request, left in the middle once in three times."""
+    """Send one request; about one in three is abandoned in the middle."""
     body: dict[str, Any] = {
         "prompt": "Once upon a time there was " * random_.randint(1, 12),
         "max_tokens": random_.randint(1, 80),

@@ -179,7 +179,7 @@ def test_keys_and_limits_at_work(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_only_a_trusted_proxys_word_on_an_address_counts() -> None:
-    """Two callers behind a proxy are two, and nobody gets more by claiming to be somebody else."""
+    """Callers behind a trusted proxy are limited separately; other proxies' headers are ignored."""
     forwarded = {"X-Forwarded-For": "198.51.100.1"}
     body = {"prompt": "Once", "max_tokens": 60, "ignore_eos": True}
     for trusted, second_is_refused in ((None, True), ("127.0.0.1", False)):

@@ -139,7 +139,7 @@ def test_another_servers_name_is_ours(name: str) -> None:
     assert (refused.value.status, refused.value.param) == (400, name)
 
 
-def test_a_field_without_the_one_that_it_is_part_of_has_no_effect() -> None:
+def test_dry_penalty_last_n_has_no_effect_without_dry_multiplier() -> None:
     assert dropped(dry_penalty_last_n=0) == {}
     assert dropped(dry_penalty_last_n=5, dry_multiplier=0) == {"dry_multiplier": 0}
     both = {"dry_penalty_last_n": 0, "dry_multiplier": 0.8}

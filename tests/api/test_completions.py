@@ -1,4 +1,4 @@
-"""POST /v1/completions byte by byte: what a client library would hide."""
+"""POST /v1/completions byte by byte, without a client library."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_leaving_while_waiting_in_line_gives_the_place_back(
             await asyncio.gather(late, *others, return_exceptions=True)
             await until_open(0)
 
-    playground.wait_until_idle()  # what an earlier test left has ended
-    playground.pause_engine()  # nobody is answered in the meantime
+    playground.wait_until_idle()  # requests of earlier tests have ended
+    playground.pause_engine()  # no request can end during the test
     try:
         asyncio.run(scenario())
     finally:
@@ -103,7 +103,7 @@ def test_a_full_queue_is_429_with_retry_after() -> None:
             await eventually_async(lambda: playground.metrics()["gptj_requests_open"] == 2)
             await asyncio.to_thread(ask_twice)
             for other in others:
-                assert not other.done()  # the engine stands still
+                assert not other.done()  # the engine is paused
                 other.cancel()
             await asyncio.gather(*others, return_exceptions=True)
 
@@ -234,7 +234,7 @@ def test_requests_before_the_model_is_there_are_503() -> None:
         playground.resume_engine()
         eventually(playground.is_ready)
         assert playground.complete().status_code == 200
-        # an end while a stream is open tells its reader
+        # stopping the server ends an open stream
         with playground.http.stream(
             "POST", "/v1/completions", json={"prompt": "x", "stream": True, **ENDLESS}
         ) as response:

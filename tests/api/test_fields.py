@@ -275,7 +275,7 @@ def test_a_continuation_matches_what_it_must(
 
 
 def test_json_objects_are_written_where_asked_for(playground: Playground) -> None:
-    """Of any form, so it may be cut at the length."""
+    """The object may have any form, so the length limit may cut it off."""
     body = {"max_tokens": 40, "seed": 1, "response_format": {"type": "json_object"}}
     (choice,) = playground.choices(PROMPT, **body)
     assert choice["text"].startswith("{")
@@ -298,7 +298,7 @@ def test_json_objects_are_written_where_asked_for(playground: Playground) -> Non
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_cannot_be_matched_is_said_at_its_field(
+def test_unusable_constraints_are_reported_at_their_field(
     playground: Playground,
     fields: dict[str, Any],
     status: int,

@@ -1,4 +1,4 @@
-"""`/v1/likely`: the tree of the most probable continuations, beside what the completions say."""
+"""`/v1/likely`: the tree of the most probable continuations agrees with the completions."""
 
 from __future__ import annotations
 

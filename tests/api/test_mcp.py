@@ -170,7 +170,7 @@ def test_other_methods_and_other_bodies_are_refused(playground: Playground) -> N
 def test_without_its_package_the_route_says_so(
     monkeypatch: pytest.MonkeyPatch, found: str | None
 ) -> None:
-    """ZeroGPU Spaces bring another version."""
+    """ZeroGPU Spaces install another version of the package."""
 
     def version(name: str) -> str:
         if found is None:

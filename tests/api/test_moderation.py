@@ -92,7 +92,7 @@ def test_a_flagged_sentence_is_not_sent(
         kept = [one for one in expected if not re.search(rf"(?i)\b{word}\b", one)]
         assert "".join(text.replace(LEFT_OUT, "").split()) == "".join("".join(kept).split())
         assert whole["finish_reason"] == plain["finish_reason"]
-    # a token stands where its text does, and the flagged ones are missing
+    # each token has the offset of its text; tokens of flagged sentences are missing
     logprobs = whole["logprobs"]
     shown = "Once upon a time" + text
     for token, offset in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):

@@ -1,6 +1,6 @@
-"""The offsets of all tokens cut the text into parts, whatever the tokenizer does around a text.
+"""The token offsets cut the text into its tokens, also if the tokenizer adds tokens or spaces.
 
-Without a model: the events are those that an engine would send, with and without token healing.
+No model runs: the test makes the events of an engine, with and without token healing.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_echo_gives_the_places_in_the_text(worker: Worker) -> None:
     check_offsets(text, logprobs)
 
 
-def test_what_follows_begins_where_the_prompt_ends(worker: Worker) -> None:
+def test_generated_tokens_begin_at_the_end_of_the_prompt(worker: Worker) -> None:
     prompt = "ab <mask>   "
     text, logprobs = complete(worker, prompt)
     assert logprobs["text_offset"][-3] == len(prompt)

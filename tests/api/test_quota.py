@@ -14,7 +14,7 @@ from gptj_demo.settings import InvalidSettings, Settings
 
 
 class Store(MemoryStorage):
-    """A store that several servers share, and that can be gone."""
+    """A store that several servers share; `is_gone` makes it unreachable."""
 
     is_gone = False
     asked = 0
@@ -57,7 +57,7 @@ def test_without_the_store_each_server_counts_alone_and_asks_again_later() -> No
     assert store.asked == asked
     store.is_gone = False
     now[0] = PAUSE_SECONDS
-    assert quota.seconds_left("anna") > 0  # what the store had
+    assert quota.seconds_left("anna") > 0  # the store still has the count
     assert store.asked > asked
 
 

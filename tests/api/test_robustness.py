@@ -1,4 +1,4 @@
-"""Whatever is sent: no 5xx, and the worker goes on working.
+"""No request causes a 5xx or stops the worker.
 
 `GPTJ_API_CASES` says how many cases schemathesis makes; `make fuzz` makes 2,000.
 """
@@ -33,7 +33,7 @@ LENGTHS += [name for name, ours in ALIASES.items() if ours == "max_tokens"]
 
 
 def _bounded(body: Any) -> Any:
-    """The body with so little to write that many of them end in good time."""
+    """Limit the lengths in a body to 8 tokens, so that thousands of requests end in time."""
     if isinstance(body, dict):
         for name in LENGTHS:
             if type(body.get(name)) is int and body[name] > 8:
@@ -48,7 +48,7 @@ def test_no_case_made_from_the_description_is_a_server_error(playground: Playgro
     operations.sort(key=lambda operation: operation.path == "/v1/completions")
     made = 0
     for operation in operations:
-        is_last = operation is operations[-1]  # completions, which gets all that is left
+        is_last = operation is operations[-1]  # completions, which gets all remaining cases
         share = CASES - made if is_last else CASES // (2 * len(operations))
         strategy = operation.as_strategy()
 

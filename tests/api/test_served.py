@@ -1,4 +1,4 @@
-"""A playground whose model another playground computes: its words are that one's."""
+"""A playground that uses another playground as its completions server returns the same text."""
 
 from __future__ import annotations
 

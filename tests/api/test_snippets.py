@@ -57,7 +57,7 @@ def run_example(playground: Playground, language: str, code: str) -> None:
     assert '"error"' not in ran.stdout
 
 
-# ---- the code that the page shows for what is on the screen
+# ---- the code under View code
 
 PLACE = Place("https://o'neill.example/a b", "sample model", "assets/sample-model")
 HOSTILE = (
@@ -113,12 +113,12 @@ def code_for(client: Client, prompt: str, settings: Settings, url: str) -> dict[
 
 
 def run_python(code: str) -> tuple[dict[str, Any], str]:
-    """Run code as if in the folder of the repository; its names, and what it printed."""
+    """Run code as if in the repository's folder; return its variables and its output."""
     code = code.replace(f'"{SAMPLE_FOLDER}"', repr(str(ROOT / SAMPLE_FOLDER)))
     names: dict[str, Any] = {}
     printed = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
-        warnings.simplefilter("ignore")  # those of other people's packages
+        warnings.simplefilter("ignore")  # warnings of other packages
         exec(compile(code, "snippet", "exec"), names)
     return names, printed.getvalue()
 
@@ -284,7 +284,7 @@ def curl_words(code: str) -> list[str]:
 
 
 def assigned(code: str, name: str) -> Any:
-    """The literal that a name of the code is set to."""
+    """The literal value that the code assigns to `name`."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == name:
             return ast.literal_eval(node.value)

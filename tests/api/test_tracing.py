@@ -1,4 +1,4 @@
-"""OpenTelemetry: what the span of a request is given. The SDK itself is not needed for it."""
+"""OpenTelemetry: the attributes of a request's span. The SDK itself is not needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that cannot be meant get a sentence; no text of a request reaches the log."""
+"""Malformed calls are refused with a sentence; no text of a request reaches the log."""
 
 from __future__ import annotations
 
@@ -158,9 +158,9 @@ def test_a_large_body_is_refused_though_its_length_is_not_given(site: WholeSite)
 
 
 def test_no_text_of_a_request_reaches_the_log(capfd: pytest.CaptureFixture[str]) -> None:
-    """Every field of every route with a marker, malformed bodies, and functions that fail.
+    """Send a marker in every field of every route, in malformed bodies, and in failing calls.
 
-    It is neither in what the program prints, with an access log, nor in the metrics.
+    The marker is neither in the output and access log of the program nor in the metrics.
     """
     playground = Playground(environment={"GPTJ_ACCESS_LOG": "json"})
     try:

@@ -1,4 +1,4 @@
-"""What the log has of a failure: its kind and place, never the message."""
+"""The log has the kind and place of a failure, never its message."""
 
 from __future__ import annotations
 

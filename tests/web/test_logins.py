@@ -73,7 +73,7 @@ def test_guesses_of_keys_are_throttled_and_a_known_caller_goes_on() -> None:
     for _ in range(AT_ONCE):
         assert status_of(access, "wrong") == 401
     assert status_of(access, "wrong") == 429
-    assert status_of(access, "right-key") == 429  # else a guess would still be answered
+    assert status_of(access, "right-key") == 429  # else the status would confirm a guess
     assert status_of(access, "second-key") == 200
     assert status_of(access, None) == 401
     assert status_of(access, "right-key", "192.0.2.8") == 200
@@ -184,7 +184,7 @@ def test_guesses_of_passwords_are_throttled_by_address(guarded: WholeSite) -> No
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["detail"].startswith("Too many attempts to log in.")
-    for _ in range(3 * AT_ONCE):  # right ones do not count
+    for _ in range(3 * AT_ONCE):  # successful logins do not count
         assert log_in(guarded, "secret word", "192.0.2.2").status_code == 200
 
 
@@ -202,7 +202,7 @@ def test_a_login_is_a_small_form(guarded: WholeSite) -> None:
         ("http://localhost:7860", None, False, ["HttpOnly", "SameSite=Lax"]),
         ("https://play.local", None, False, ["HttpOnly", "SameSite=Lax", "Secure"]),
         ("https://play.local", None, True, ["HttpOnly", "SameSite=None", "Secure"]),
-        # a proxy that is not trusted ends https here
+        # an untrusted proxy terminates https
         ("http://play.local", "https://play.local", False, ["HttpOnly", "SameSite=Lax", "Secure"]),
     ],
 )

@@ -44,7 +44,7 @@ def test_names_that_a_stranger_can_point_here_are_not(host: str) -> None:
     assert not accepts(host)
     assert not accepts(host, server_name="0.0.0.0")
     assert not accepts(host, allowed_hosts="play.example.org", trusted_proxies="10.0.0.0/8")
-    assert accepts(host, trusted_proxies="10.0.0.0/8")  # the proxy decides for which names
+    assert accepts(host, trusted_proxies="10.0.0.0/8")  # the proxy checks the names
     assert accepts(host, allowed_hosts="*")
 
 

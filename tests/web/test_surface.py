@@ -30,7 +30,7 @@ CLOSED = {
     ("GET", f"{API}/stream/{{session_hash}}/{{run}}/{{component_id}}/playlist.m3u8"),
     ("GET", f"{API}/stream/{{session_hash}}/{{run}}/{{component_id}}/{{segment_id}}.{{ext}}"),
     ("GET", f"{API}/stream/{{session_hash}}/{{run}}/{{component_id}}/playlist-file"),
-    # requests to other hosts, of which a stranger chooses the address
+    # requests to hosts that a stranger chooses
     ("GET", f"{API}/proxy={{url_path:path}}"),
     ("HEAD", f"{API}/proxy={{url_path:path}}"),
     # other ways to call a function, without the queue
@@ -58,12 +58,12 @@ CLOSED = {
     ("POST", f"{API}/vibe-starter-queries/"),
     ("GET", f"{API}/runs"),
     ("GET", f"{API}/runs/"),
-    # what others do here
+    # information about other visitors
     ("GET", "/monitoring"),
     ("GET", "/monitoring/summary"),
     ("GET", "/monitoring/{key}"),
     ("GET", f"{API}/queue/status"),
-    # who somebody is: the page's configuration says it to the page
+    # the visitor's name, which the page gets in its configuration
     ("GET", f"{API}/user"),
     ("GET", f"{API}/user/"),
     ("GET", f"{API}/token"),
@@ -159,7 +159,7 @@ def test_every_route_of_gradio_is_known_as_open_or_closed(site: WholeSite) -> No
 
 
 def test_every_route_of_ours_is_known(site: WholeSite) -> None:
-    """A route of which only one method is ours; the fallbacks take all methods."""
+    """Routes of ours take one method each; the fallbacks, which take all, are left out."""
     *ours, _ = site.routes.routes  # the last one is Gradio's application
     found = {}
     for route in ours:
@@ -228,7 +228,7 @@ def test_head_takes_no_results_and_ends_no_login(site: WholeSite, path: str) -> 
 def test_an_error_has_one_of_two_forms(
     site: WholeSite, method: str, path: str, status: int, body: Any
 ) -> None:
-    """OpenAI's on the routes of the API, else one sentence in the form of FastAPI's."""
+    """The API's routes use OpenAI's format; all others send one sentence in FastAPI's format."""
     answer = site.ask(method, path, json=body)
     assert answer.status_code == status
     content = answer.json()
