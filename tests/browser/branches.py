@@ -75,7 +75,7 @@ def generate(person: Visitor, script: Script, *texts: str) -> None:
 
 
 def texts(page: Page) -> dict[str, Any]:
-    """The full text of every node, with what hangs on it: {text: {...}}."""
+    """The tree as nested dictionaries: {full text of a node: its children}."""
     return dict(
         page.evaluate(
             """() => {
@@ -95,14 +95,14 @@ def current(page: Page) -> str:
 
 
 def exported(page: Page) -> dict[str, Any]:
-    """What an export holds, but for when it was saved."""
+    """An export without the time when it was saved."""
     whole = dict(json.loads(page.evaluate("gptj.sessions.export('json').content")))
     assert whole.pop("time") > 0
     return whole
 
 
 def bring(person: Visitor, given: Any) -> None:
-    """Choose a file to import: the JSON of `given`, or it itself where it is bytes."""
+    """Import a file: `given` as JSON, or unchanged if it is bytes."""
     content = given if isinstance(given, bytes) else json.dumps(given).encode()
     file = {"name": "session.json", "mimeType": "application/json", "buffer": content}
     person.page.locator(".import-file").set_input_files(file)

@@ -81,7 +81,7 @@ def running_site(model: str) -> Iterator[Site]:
 
 @pytest.fixture
 def site(running_site: Site) -> Iterator[Site]:
-    """The playground, with a ready engine before the test and nobody's request after it."""
+    """The playground; its engine is ready before the test, and no request is open after it."""
     eventually(running_site.is_ready)
     yield running_site
     running_site.resume_engine()
@@ -187,7 +187,7 @@ class Visitor:
         expect(group.locator(".control").first).to_be_hidden()
 
     def endless(self) -> None:
-        """Controls with which a small model goes on until it is stopped: greedy, and long."""
+        """Set greedy decoding and a large length, so that a small model writes until stopped."""
         self.page.get_by_role("radio", name="Greedy").check()
         self.set_number("Length", "2000")
 
@@ -199,7 +199,7 @@ class Visitor:
         assert self.text.startswith(before)
 
     def freeze(self) -> None:
-        """Stop the page's clock, which is installed, as if the page had been frozen for an hour."""
+        """Pause the page's installed clock, as if the page had been frozen for an hour."""
         self.page.clock.pause_at(self.page.evaluate("Date.now() / 1000 + 3600"))
 
     def finished(self) -> None:
@@ -248,10 +248,10 @@ class Script:
         self._asked.write_text("")
 
     def send(self, batches: list[list[dict[str, Any]]], *, falls_silent: bool = False) -> None:
-        """Answer the requests to come with these records.
+        """Answer the following requests with these records.
 
-        Where none of them ends the request, it goes on until it is stopped, or the server sends
-        nothing more, which the page takes for a lost connection some seconds later.
+        If no record ends the request, it runs until it is stopped. With `falls_silent`, the server
+        sends nothing more, and the page reports a lost connection some seconds later.
         """
         self._batches.write_text(json.dumps(batches))
         self._silent.unlink(missing_ok=True)
@@ -259,7 +259,7 @@ class Script:
             self._silent.touch()
 
     def score(self, answer: dict[str, Any]) -> None:
-        """Answer what asks for a text's score with this."""
+        """Answer requests for a text's score with this."""
         self._score.write_text(json.dumps(answer))
 
     def say(self, *texts: str, **finished: Any) -> None:

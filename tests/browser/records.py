@@ -21,7 +21,7 @@ def said(text: str, **more: Any) -> dict[str, Any]:
 
 
 def ended(**more: Any) -> dict[str, Any]:
-    """The record of a completion's end, which is the request's."""
+    """The record that ends a completion and its request."""
     return {
         "event": "finished",
         "index": 0,

@@ -1,4 +1,4 @@
-"""Program: serves editor, results and branches, answered from a file with words of no model.
+"""Program: serves the editor, results and branches with scripted answers, without a model.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
 records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl; the score of a text is
@@ -33,7 +33,7 @@ stopped: set[str] = set()
 
 
 def is_end(record: dict[str, Any]) -> bool:
-    """Whether the page reads nothing of the request after this record."""
+    """Whether this record ends the request."""
     return record["event"] == "refused" or bool(record["event"] == "finished" and record["last"])
 
 
@@ -80,7 +80,7 @@ with gr.Blocks(analytics_enabled=False) as page:
             editor,
             concurrency_limit=None,
             show_progress="hidden",
-            trigger_mode="multiple",  # else one that comes at the end of another is dropped
+            trigger_mode="multiple",  # else Gradio drops a request that comes as another ends
         )
         Results()
     with gr.Column(elem_id="view-branches", elem_classes="view"):

@@ -88,7 +88,7 @@ def test_no_scaffold_nor_its_remark_has_a_serious_finding(
 
 
 @pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
-def test_what_why_answers_can_be_read_by_everybody(
+def test_the_why_view_with_results_has_no_serious_finding(
     site: Site, visit: Visit, scheme: str, screen: dict[str, Any]
 ) -> None:
     page = visit(site.url, color_scheme=scheme, **screen).page
@@ -120,7 +120,7 @@ def test_no_refusal_has_a_serious_finding(site: Site, visit: Visit, scheme: str)
 
 
 def press_until(person: Visitor, key: str, focused: str, most: int = 60) -> None:
-    """Press a key until what has the focus matches a selector."""
+    """Press a key until the focused element matches a selector."""
     for _ in range(most):
         person.page.keyboard.press(key)
         if person.page.evaluate("s => document.activeElement.matches(s)", focused):
@@ -131,7 +131,7 @@ def press_until(person: Visitor, key: str, focused: str, most: int = 60) -> None
 def test_from_the_address_to_a_text_a_group_and_every_view_by_keyboard(
     site: Site, visit: Visit
 ) -> None:
-    visitor = visit(site.url, has_touch=True)  # where nothing takes the focus for itself
+    visitor = visit(site.url, has_touch=True)  # on touch screens nothing takes the focus
     expect(visitor.page.locator('.top[data-state="ready"]')).to_be_visible()  # all is mounted
     keyboard = visitor.page.keyboard
     keyboard.press("Tab")

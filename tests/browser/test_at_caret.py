@@ -1,4 +1,4 @@
-"""Writing in the midst of a text: at the caret, before what follows, and filling in."""
+"""Writing inside a text: at the caret, before the text that follows, and filling in."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def test_equal_drafts_share_their_place(visitor: Visitor) -> None:
     expect(person.page.locator(".results .card")).to_have_count(3)
 
 
-def test_the_persons_words_stay_wherever_a_text_is_to_end(scripted: tuple[Visitor, Script]) -> None:
+def test_the_text_after_the_caret_is_kept_for_every_ending(
+    scripted: tuple[Visitor, Script],
+) -> None:
     person, script = scripted
     drafts = [" went out. He met", " saw it. Then", " slept. Or"]
     several: list[dict[str, Any]] = [started(n=3, candidates=8)]

@@ -31,7 +31,7 @@ def test_the_code_dialog_by_keyboard(visitor: Visitor) -> None:
     expect(panel).to_contain_text(f'"prompt": {body},')
     for _ in range(12):
         page.keyboard.press("Tab")
-        # the browser's own bars, which have the focus in turn, are the body here
+        # while the browser's own bars have the focus, the active element is the body
         focused = page.evaluate_handle("document.activeElement")
         assert focused.evaluate("node => node === document.body || !!node.closest('dialog')")
     page.keyboard.press("Escape")

@@ -1,4 +1,4 @@
-"""Comparisons with the sample model behind them: three slots for one visitor, two in line."""
+"""Comparisons with the sample model behind them: three slots for one visitor, two in the queue."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_template_is_filled_with_every_combination(comparer: Comparer) -> None
 
 
 def start_endless(site: Site, comparer: Comparer) -> None:
-    """Cells that have begun and, the engine paused, will not end of themselves."""
+    """Start cells and pause the engine, so that none ends by itself."""
     comparer.prompt.fill(PROMPT)
     comparer.axis("columns", "temperature", "0, 0.01, 0.02, 0.03, 0.04, 0.05")
     comparer.length(1500)

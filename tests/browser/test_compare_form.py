@@ -21,7 +21,7 @@ def comparer(visitor: Visitor) -> Comparer:
     return Comparer(visitor)
 
 
-def test_what_is_not_written_yet_is_not_marked_as_wrong(comparer: Comparer) -> None:
+def test_empty_fields_are_not_marked_as_wrong(comparer: Comparer) -> None:
     expect(comparer.cost).to_contain_text("Write a prompt, or take the text from the editor.")
     expect(comparer.page.locator("#view-compare [data-wrong]")).to_have_count(0)
     expect(comparer.page.locator("#view-compare [aria-invalid]")).to_have_count(0)
@@ -42,7 +42,7 @@ def test_what_is_not_written_yet_is_not_marked_as_wrong(comparer: Comparer) -> N
         ("P", "0.2", "lots", "Length (max_new_tokens) must be a whole number from 0 to 2048"),
     ],
 )
-def test_what_is_wrong_is_a_sentence_and_nothing_is_lost(
+def test_wrong_input_is_refused_with_a_sentence_and_kept(
     comparer: Comparer, prompt: str, values: str, length: str, words: str
 ) -> None:
     comparer.prompt.fill(prompt)
@@ -104,9 +104,7 @@ def test_form_and_grid_survive_a_reload(comparer: Comparer) -> None:
 @pytest.mark.parametrize(
     "stored", ["not JSON", '{"version":1,"form":7,"grid":{"cells":[{}]}}', "[]", "null"]
 )
-def test_what_lies_in_the_storage_and_is_not_ours_does_no_harm(
-    comparer: Comparer, stored: str
-) -> None:
+def test_foreign_values_in_the_storage_are_ignored(comparer: Comparer, stored: str) -> None:
     for key in ("compare", "compare-grid"):
         comparer.page.add_init_script(
             f"localStorage.setItem('gptj-playground/{key}', {json.dumps(stored)})"

@@ -222,7 +222,7 @@ def test_a_text_is_read_aloud_sentence_by_sentence(scripted: Scripted) -> None:
     page.keyboard.press("Escape")
     expect(page.locator(".reading")).to_be_hidden()
     menu(person, "Read aloud")
-    person.prompt.fill("Another text")  # what was read is gone
+    person.prompt.fill("Another text")  # the text being read is replaced
     expect(page.locator(".reading")).to_be_hidden()
     menu(person, "Read aloud")
     page.evaluate("said.at(-1).onerror({ error: 'synthesis-failed' })")

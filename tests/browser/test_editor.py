@@ -292,7 +292,7 @@ def test_a_request_goes_on_after_the_page_was_frozen(scripted: Scripted) -> None
     script.send([[said("Still")]])
     page.keyboard.press("Control+Enter")
     expect(person.model_words).to_have_text("Still")
-    person.freeze()  # each timer that was due has run once, before what has arrived
+    person.freeze()  # every due timer runs once before the received data is read
     expect(person.button("Stop")).to_be_visible()
     expect(person.notice).to_be_hidden()
 

@@ -1,4 +1,4 @@
-"""The named functions that tell probabilities: their numbers are those of the OpenAI route."""
+"""The named functions for probabilities return the numbers of the OpenAI route."""
 
 from __future__ import annotations
 

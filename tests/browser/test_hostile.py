@@ -38,7 +38,7 @@ GROUP = 10
 
 
 def groups(count: int = GROUP) -> list[str]:
-    """The texts, this many in one."""
+    """The texts, `count` joined into one."""
     return [" ".join(SOUND[i : i + count]) for i in range(0, len(SOUND), count)]
 
 
@@ -52,7 +52,7 @@ in_both_languages = pytest.mark.parametrize("language", ["en", "ar"])
 
 @pytest.fixture
 def watched(site: Site, chromium: Browser, language: str) -> Iterator[Page]:
-    """A page that notes whatever a text does; after the test it must have done nothing."""
+    """A page that records every effect of a text; the test fails if there was one."""
     context = chromium.new_context(locale=language, viewport={"width": 1280, "height": 800})
     context.add_init_script(WATCH)
     page = context.new_page()
@@ -95,7 +95,7 @@ def test_texts_of_the_editor_and_its_messages(watched: Page) -> None:
 
 
 def test_words_probabilities_and_ends_of_a_request(watched: Page) -> None:
-    """What the engine sends, in the results: notes, cards, tokens, alternatives, reasons."""
+    """Hostile texts in the engine's events: notes, cards, tokens, alternatives, reasons."""
     for start in range(0, len(SOUND), 100):
         texts = SOUND[start : start + 100]
         records: list[dict[str, Any]] = [
@@ -215,7 +215,7 @@ def test_links(watched: Page) -> None:
 
 
 def test_rows_of_a_file_and_their_results(watched: Page) -> None:
-    """A batch as the tab keeps it: the names of file and columns, templates, rows, texts, ends."""
+    """Hostile texts in a stored batch: file name, columns, templates, rows, texts, ends."""
     file = {"name": SOUND[0], "form": "csv", "separator": ",", "header": SOUND[1], "lineEnd": "x",
             "hasMark": False, "columns": SOUND[:20],
             "rows": [{"written": text, "values": [text] * 20} for text in SOUND]}  # fmt: skip

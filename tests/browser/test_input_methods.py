@@ -39,7 +39,7 @@ def press(person: Visitor, key: str, code: str, *, shift: bool = False) -> None:
 def test_words_being_composed_are_seen_on_any_ground(scripted: Scripted) -> None:
     person, _ = scripted
     person.prompt.focus()
-    # an input method paints the ground of what it composes, in the textarea
+    # input methods paint a background behind composed text in the textarea
     person.page.add_style_tag(content=".page textarea { background: white !important; }")
     session = person.context.new_cdp_session(person.page)
     compose(session, "きょう")
@@ -88,7 +88,7 @@ def test_undo_and_redo_work_on_a_keyboard_of_another_script(scripted: Scripted) 
     press(person, "я", "KeyZ")
     press(person, "ى", "KeyY")
     expect(person.prompt).to_have_value("one")
-    press(person, "z", "KeyY")  # German: the letter counts, not its place
+    press(person, "z", "KeyY")  # German: the letter counts, not the position
     expect(person.prompt).to_have_value("")
 
 
@@ -130,7 +130,7 @@ def test_keys_that_are_typed_while_the_model_writes_are_put_in_after_it(
 ) -> None:
     person, script = scripted
     person.write("P")
-    script.send([[started()], [said(" words")]])  # and no end
+    script.send([[started()], [said(" words")]])  # never ends
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words).to_have_text(" words")
     person.page.keyboard.type(" mine,, ")

@@ -1,4 +1,4 @@
-"""What is known of a token, the alternative taken instead, and the score of a text."""
+"""The details of a token, taking an alternative, and the score of a text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_pointing_at_a_token_shows_its_details(scripted: Scripted) -> None:
     expect(box).to_be_hidden()
 
 
-def test_taking_an_alternative_goes_on_from_it_and_undo_brings_the_old_road_back(
+def test_an_alternative_is_continued_and_undo_restores_the_old_text(
     scripted: Scripted,
 ) -> None:
     person, script = scripted
@@ -80,10 +80,10 @@ def test_taking_an_alternative_goes_on_from_it_and_undo_brings_the_old_road_back
     expect(person.prompt).to_have_value("P one 2 3")
     script.send([[started()], words((" 4", 0.5)), [ended()]])
     person.button("Retry").click()
-    expect(person.prompt).to_have_value("P one 2 4")  # what was chosen stays chosen
+    expect(person.prompt).to_have_value("P one 2 4")  # the chosen alternative is kept
 
 
-def test_where_the_other_road_cannot_be_taken_the_text_stays(scripted: Scripted) -> None:
+def test_the_text_is_kept_if_an_alternative_is_refused(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)
     ask(person, script, [[started()], WITH_OTHERS, [ended()]])

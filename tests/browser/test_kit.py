@@ -1,4 +1,4 @@
-"""What helps with a base model: scaffolds, loops, what is out of the model's sight, and About."""
+"""Help with a base model: scaffolds, loops, text outside the context window, and About."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_scaffold_sets_text_and_controls_and_can_be_undone(
     expect(visitor.field("stop")).to_have_value("")
 
 
-def test_what_one_scaffold_set_does_not_linger_in_the_next_beginning(visitor: Visitor) -> None:
+def test_the_next_scaffold_or_example_resets_a_scaffolds_settings(visitor: Visitor) -> None:
     write_scaffold(visitor, "Q&A")
     eventually(lambda: controls_of(visitor, "stop", "max_new_tokens") == ["\\nQ:", 100])
     write_scaffold(visitor, "Article")
@@ -302,7 +302,7 @@ def test_about_has_an_address_and_links_to_what_programs_use(site: Site, visitor
 def test_about_polls_only_while_shown(visitor: Visitor) -> None:
     page = visitor.page
     page.clock.install()
-    page.reload()  # timers of before would not obey the clock
+    page.reload()  # earlier timers would not use the clock
     expect(page.locator('.top[data-state="ready"]')).to_be_visible()
     visitor.freeze()
     asked: list[str] = []
@@ -314,7 +314,7 @@ def test_about_polls_only_while_shown(visitor: Visitor) -> None:
         page.clock.run_for(20_000)
         return len([body for body in asked if '"status"' in body])
 
-    assert status_requests() < 6  # the status line's own, one in five seconds
+    assert status_requests() < 6  # the status line polls every five seconds
     visitor.button("About").click()
     expect(page.locator(".about")).to_be_visible()
     assert status_requests() >= 10

@@ -103,7 +103,7 @@ def test_tokens_of_one_colour_are_told_apart_and_spaces_are_seen(scripted: Scrip
 def test_tokens_switched_on_in_mid_stream_colour_what_comes(scripted: Scripted) -> None:
     person, script = scripted
     script.score({"tokens": [token("one", None), token(" two", math.log(0.3))], "after": 0})
-    script.send([[started()], [said("one two")]])  # and no end
+    script.send([[started()], [said("one two")]])  # never ends
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words).to_have_text("one two")
     show_tokens(person)

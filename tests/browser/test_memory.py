@@ -24,7 +24,7 @@ def test_memory_and_note_go_with_the_request_and_stay_with_the_session(
     page.get_by_label("Memory: always read first").fill("The king is called Ann.")
     page.get_by_label("Note: read near the end").fill("She laughs.")
     page.get_by_label("The note stands").select_option("2")
-    expect(page.locator(".memory-size")).to_have_text("36 tokens")  # the script's: characters
+    expect(page.locator(".memory-size")).to_have_text("36 tokens")  # the script counts characters
     page.get_by_role("button", name="Done", exact=True).first.click()
     expect(page.locator(".memory-text")).to_have_text("The king is called Ann.")
     mark = page.locator(".note-mark")

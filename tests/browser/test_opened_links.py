@@ -1,4 +1,4 @@
-"""What an opened link leaves as it was, and how its replay is judged."""
+"""What opening a link leaves unchanged, and how its replay is judged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_link_that_ends_with_a_whole_sentence_is_the_beginning_of_its_replay(
     visitor.page.evaluate(ENDS_WITHIN)
     visitor.set_number("Length", "60")
     visitor.write(PROMPT)
-    for _ in range(10):  # until a text goes on after a sentence
+    for _ in range(10):  # until the model writes beyond a sentence
         visitor.generate()
         content = unpacked(share(visitor))
         if "ended" in content:

@@ -110,7 +110,7 @@ def test_another_sites_fetch_and_form_do_nothing(
             assert kind in ("opaque", "error"), (path, options, text)
     for path in CALLS:
         page.goto(f"http://evil.example:{elsewhere}/")
-        # a field whose name and value make a JSON body, the classic of forms
+        # name and value of a text/plain field together make a JSON body
         page.evaluate(
             """(url) => {
               const form = Object.assign(document.createElement("form"),
@@ -148,7 +148,8 @@ def test_another_program_on_the_same_machine_is_another_site(
 def test_a_name_that_was_pointed_here_reads_nothing(site: Site, browser: Browser) -> None:
     """DNS rebinding: the other site's own name leads to the playground.
 
-    Its page came before, without our policy, so the policy of the refusal is not applied here.
+    The attacker's page is loaded before the name changes and has no policy of ours, so the test
+    bypasses the policy of the refusal.
     """
     context = browser.new_context(bypass_csp=True)
     page = context.new_page()
@@ -240,7 +241,7 @@ def test_nothing_of_the_page_breaks_the_policy(visitor: Visitor) -> None:
 
 
 def test_an_injected_script_does_not_run(visitor: Visitor) -> None:
-    """What the policy stops if a text were ever inserted as markup."""
+    """The policy stops scripts even if a text were inserted as markup."""
     ran = visitor.page.evaluate(
         """async () => {
           window.ran = [];

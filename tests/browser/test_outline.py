@@ -165,7 +165,7 @@ def test_a_long_run_is_folded_into_a_line_and_opened(scripted: Scripted) -> None
     expect(row(person, "step 00027")).to_be_visible()
 
 
-def test_what_a_node_knows_is_beside_the_outline(scripted: Scripted) -> None:
+def test_the_facts_of_the_chosen_node_are_shown(scripted: Scripted) -> None:
     person, _ = scripted
     imported(person, SMALL)
     facts = person.page.locator(".facts")

@@ -23,7 +23,7 @@ def test_a_text_becomes_a_scaffold_with_fields(visitor: Visitor) -> None:
     page.reload()
     visitor.button("Scaffolds").click()
     visitor.button("House <i>").click()
-    expect(page.locator(".scaffold .of-sample")).to_be_hidden()  # it may be a tale
+    expect(page.locator(".scaffold .of-sample")).to_be_hidden()  # only for built-in scaffolds
     assert audit(page) == []
     dialog.get_by_label("hero").fill("Ann {the old house}")
     dialog.get_by_label("the old house").fill("a mill")

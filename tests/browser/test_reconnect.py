@@ -1,4 +1,4 @@
-"""A page whose server was lost: it connects again by itself, and goes on with what it had asked."""
+"""A page whose server was lost reconnects by itself and resumes its request."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_request_goes_on_after_the_server_was_replaced(own_site: Site, visit: 
     expect(person.notice).to_be_hidden()
 
 
-def test_what_was_typed_meanwhile_stays(own_site: Site, visit: Visit) -> None:
+def test_text_typed_while_disconnected_is_kept(own_site: Site, visit: Visit) -> None:
     person = visit(own_site.url)
     ask(person, "7")
     shown = lose_server(own_site, person)

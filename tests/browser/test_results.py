@@ -124,7 +124,7 @@ def test_taking_one_is_a_step_that_can_be_undone(scripted: Scripted) -> None:
     expect(person.prompt).to_have_value("P threefour")
 
 
-def test_what_was_written_around_it_stays(scripted: Scripted) -> None:
+def test_text_written_around_a_completion_is_kept(scripted: Scripted) -> None:
     person, script = scripted
     person.write("P ")
     ask(person, script, three("one two", "three four", "five six"))
@@ -136,7 +136,7 @@ def test_what_was_written_around_it_stays(scripted: Scripted) -> None:
     assert person.shown == person.text
 
 
-def test_where_its_place_is_gone_the_text_is_left_alone(scripted: Scripted) -> None:
+def test_taking_a_completion_changes_nothing_if_its_place_is_gone(scripted: Scripted) -> None:
     person, script = scripted
     ask(person, script, three("one two", "three four", "five six"))
     person.prompt.fill("Something else")
@@ -280,7 +280,7 @@ def test_a_score_of_one_token_has_no_perplexity(scripted: Scripted) -> None:
     ],
     ids=["truncated", "healed", "filtered away"],
 )
-def test_what_a_person_should_know_is_noted(
+def test_truncation_healing_and_emptied_rows_are_noted(
     scripted: Scripted, records: list[Record], said_: str
 ) -> None:
     person, script = scripted

@@ -1,4 +1,4 @@
-"""The page of a model that another server computes: what that lacks is switched off."""
+"""The page of a model on another server: controls that the server lacks are switched off."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Scripted = tuple[Visitor, Script]
 Visit = Callable[..., Visitor]
 
 
-def test_what_is_exported_and_imported_in_another_profile_is_the_same_tree(
+def test_an_export_gives_the_same_tree_in_another_profile(
     scripted: Scripted, editor_site: tuple[str, Script], visit: Visit
 ) -> None:
     person, script = scripted
@@ -91,7 +91,7 @@ BAD_FILES = {
 }
 
 
-def test_what_cannot_be_imported_gets_a_sentence_and_costs_nothing(scripted: Scripted) -> None:
+def test_invalid_imports_are_refused_with_a_sentence_and_change_nothing(scripted: Scripted) -> None:
     person, _ = scripted
     person.write("Mine")
     branches(person)
@@ -208,7 +208,7 @@ def test_two_tabs_with_one_session_become_two_sessions(scripted: Scripted) -> No
 
 
 def fill_storage(person: Visitor, free: int) -> None:
-    """Leave so many free characters in the browser's storage of this page."""
+    """Fill the page's storage until `free` characters are left."""
     person.page.evaluate(
         """free => {
           const put = Storage.prototype.setItem;
@@ -262,7 +262,7 @@ def test_without_storage_the_page_works_and_warns(
     person.page.goto(url)
     expect(person.prompt).to_be_visible()
     person.write("Works")
-    # before the next action, which may put another notice in its place
+    # checked now, because the next action may replace the notice
     expect(person.notice).to_contain_text("This browser keeps nothing for this page")
     generate(person, script, " too")
     branches(person)

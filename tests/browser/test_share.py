@@ -21,7 +21,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch":
 
 
 def brought(person: Visitor) -> Locator:
-    """What a link brought, and how its replay went."""
+    """The notice about an opened link and its replay."""
     return person.page.locator(".brought")
 
 
@@ -202,7 +202,7 @@ def test_an_edited_text_is_shared_in_its_present_form(visitor: Visitor, visit: V
     expect(friend.button("Replay and compare")).to_have_count(0)
 
 
-def test_what_is_too_long_for_a_link_is_left_out_by_a_rule(visitor: Visitor, visit: Visit) -> None:
+def test_a_text_too_long_for_a_link_loses_its_beginning(visitor: Visitor, visit: Visit) -> None:
     noise = "".join(chr(0x4E00 + (i * i * 7919 + i * 104729) % 20000) for i in range(4200))
     content: dict[str, Any]
     visitor.prompt.fill(noise)
@@ -242,7 +242,7 @@ def fnv1a(text: str) -> str:
     return f"{value:016x}"
 
 
-# ---- what was there before
+# ---- the visitor's own text
 
 
 def test_the_visitors_own_text_stays_in_undo(visitor: Visitor) -> None:
@@ -263,7 +263,7 @@ def test_a_link_that_comes_while_the_model_writes_waits_for_its_end(visitor: Vis
     link = packed({"text": "Another's words.", "controls": {}})
     visitor.page.evaluate("fragment => { location.hash = fragment; }", link)
     assert visitor.text.startswith(PROMPT)
-    visitor.page.keyboard.press("Escape")  # stops, also where the model has just come to its end
+    visitor.page.keyboard.press("Escape")  # stops the model, which may have ended already
     expect(visitor.prompt).to_have_value("Another's words.")
 
 
@@ -301,7 +301,9 @@ def test_an_unreadable_link_is_reported_and_changes_nothing(visitor: Visitor) ->
     assert visitor.dialogs == []
 
 
-def test_settings_that_cannot_be_are_said_and_have_their_defaults(site: Site, visit: Visit) -> None:
+def test_invalid_settings_of_a_link_are_reported_and_get_their_defaults(
+    site: Site, visit: Visit
+) -> None:
     controls = {
         "temperature": 7,
         "top_p": "much",

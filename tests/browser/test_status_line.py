@@ -1,4 +1,4 @@
-"""What the page says belongs to what it shows, and the view follows the words."""
+"""The status line describes the text on the screen, and the view follows new text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_end_and_the_seed_are_those_of_the_text_on_the_screen(scripted: Scri
     person.write("!")
     expect(run).to_be_empty()
     assert seed(person) == ""
-    for said_ in ("Ended 7.", "Ended 8.", "Ended 7."):  # what was undone is undone further back
+    for said_ in ("Ended 7.", "Ended 8.", "Ended 7."):  # each Undo shows an earlier end
         person.button("Undo").click()
         expect(run).to_contain_text(said_)
     person.button("Undo").click()
@@ -61,7 +61,7 @@ def test_another_completion_brings_its_own_end_and_seed(scripted: Scripted) -> N
     assert seed(person) == "seed 8"
 
 
-def test_a_count_is_never_that_of_an_older_text(scripted: Scripted) -> None:
+def test_an_outdated_token_count_is_hidden(scripted: Scripted) -> None:
     person, _ = scripted
     count = person.page.locator(".count")
     person.write("abc")
@@ -100,7 +100,7 @@ def test_words_are_counted_anew_as_soon_as_the_model_ends(scripted: Scripted) ->
     assert [one for one in shown if int(one[0].split()[0]) != len(one[1].split())] == []
 
 
-def test_the_rest_of_a_length_is_not_what_was_asked_for(scripted: Scripted) -> None:
+def test_the_rest_of_a_length_is_reported_as_the_rest(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)
     person.page.evaluate("Object.assign(gptj.state.controls, {max_new_tokens: 120})")
@@ -125,10 +125,10 @@ def test_the_view_follows_the_words_until_the_person_scrolls_away(scripted: Scri
     script.say("line\n" * 200)
     person.generate()
     sheet.evaluate("s => { s.scrollTop = 0 }")
-    script.send([[started()], [said("more\n" * 20)], [said("and more\n" * 20)]])  # and no end
+    script.send([[started()], [said("more\n" * 20)], [said("and more\n" * 20)]])  # never ends
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words.last).to_contain_text("and more")
-    person.wait_for_end_of_text()  # Generate goes to where the words arrive
+    person.wait_for_end_of_text()  # Generate scrolls to the end
     expect(to_end).to_be_hidden()
     sheet.evaluate("s => { s.scrollTop = 0 }")
     expect(to_end).to_be_visible()
@@ -188,9 +188,7 @@ def test_the_end_of_the_context_is_passed_with_one_press(site: Site, visitor: Vi
     visitor.generate()
 
 
-def test_a_notice_and_what_is_said_go_with_the_text_that_they_are_about(
-    site: Site, visitor: Visitor
-) -> None:
+def test_notices_disappear_when_their_text_is_replaced(site: Site, visitor: Visitor) -> None:
     context = site.status()["context_length"]
     visitor.prompt.fill("one two three four five " * context)
     visitor.page.keyboard.press("Control+Enter")

@@ -29,7 +29,7 @@ Scripted = tuple[Visitor, Script]
 def test_words_are_coloured_by_probability_while_they_come(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)
-    script.send([[started()], THREE])  # and no end
+    script.send([[started()], THREE])  # never ends
     person.write("P ")
     person.page.keyboard.press("Control+Enter")
     expect(person.model_words).to_have_text("one two three")

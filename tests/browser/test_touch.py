@@ -68,7 +68,7 @@ def test_every_target_is_large_enough_for_a_finger(site: Site, visit: Visit) -> 
     person.open_group("Stopping")
     assert person.page.evaluate(SMALL_TARGETS) == []
     assert person.page.evaluate(SMALL_FIELDS) == []
-    # nothing of the panel is painted over the button that stays at its lower edge
+    # the panel paints nothing over the button at its lower edge
     covered = person.page.locator("#close-controls").evaluate(
         """button => { const { left, right, top, bottom } = button.getBoundingClientRect();
         const places = [...Array(20).keys()].map((i) => left + 1 + i * (right - left - 2) / 19);

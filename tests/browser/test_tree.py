@@ -133,7 +133,7 @@ def test_from_a_text_whose_end_was_cut_off_the_model_goes_on_in_a_branch(
     assert texts(person.page) == {"one two": {"one three": {}}}
 
 
-def test_what_was_refused_is_no_node_and_what_was_cut_off_is_one(scripted: Scripted) -> None:
+def test_a_refused_request_adds_no_node_and_an_interrupted_one_does(scripted: Scripted) -> None:
     person, script = scripted
     person.write("P")
     script.send([[{"event": "refused", "kind": "queue_full", "message": "Too many."}]])

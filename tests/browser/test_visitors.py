@@ -23,7 +23,7 @@ def test_two_visitors_write_side_by_side_and_stop_is_ones_own(site: Site, visit:
     site.resume_engine()
     first.finished()
     expect(first.status_line).to_contain_text("Stopped.")
-    second.finished()  # by itself
+    second.finished()  # ends by itself
     expect(second.status_line).to_contain_text("context of 1,024 tokens is full")
 
 

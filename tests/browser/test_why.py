@@ -20,7 +20,7 @@ FOX = "Once upon a time there was a fox who had a daughter. The"
 
 
 def logprobs_of(site: Site, text: str, last: str) -> list[float]:
-    """By the OpenAI route: those of the tokens of `last`, which `text` ends with."""
+    """Log-probabilities of the tokens of `last`, the end of `text`, from the OpenAI route."""
     body = {"prompt": text, "max_tokens": 0, "echo": True, "logprobs": 0}
     request = urllib.request.Request(
         f"{site.url}/v1/completions",
@@ -35,7 +35,7 @@ def logprobs_of(site: Site, text: str, last: str) -> list[float]:
 
 
 class Why:
-    """What the view shows."""
+    """Drives the Why view and reads its results."""
 
     def __init__(self, person: Visitor) -> None:
         self.person = person
@@ -154,7 +154,7 @@ def test_generated_tokens_are_used_if_the_editor_has_them(
     progress = why.page.locator(".why-progress")
     expect(progress).to_contain_text("those that the model wrote")
     why.page.get_by_role("button", name="Write", exact=True).click()
-    visitor.generate()  # other words, and the editor's request is another
+    visitor.generate()  # the editor now has another request and text
     why.open()
     why.score(FOX)
     expect(why.lines).to_have_count(2)

@@ -149,7 +149,7 @@ def test_too_long_a_prompt_is_refused_with_both_numbers_and_kept(
     [("x" * 300_000, "300,000 characters"), ("half \ud800 a pair", "surrogate")],
     ids=["too many characters", "lone surrogate"],
 )
-def test_what_cannot_be_read_is_refused_and_kept(visitor: Visitor, text: str, words: str) -> None:
+def test_an_unreadable_prompt_is_refused_and_kept(visitor: Visitor, text: str, words: str) -> None:
     visitor.prompt.evaluate(
         "(area, text) => { area.value = JSON.parse(text); "
         "area.dispatchEvent(new InputEvent('input', {inputType: 'insertFromPaste'})); }",
@@ -171,7 +171,7 @@ def test_controls_that_contradict_each_other_are_refused_in_a_sentence(visitor: 
 
 
 def test_a_full_queue_refuses_politely(site: Site, visit: Visit) -> None:
-    site.pause_engine()  # 4 slots and 2 places in line: the seventh finds no room
+    site.pause_engine()  # 4 slots and 2 places in the queue: the seventh is refused
     people = [visit(site.url) for _ in range(7)]
     for ahead, person in enumerate(people[:6]):
         person.write("Once upon a time")

@@ -18,7 +18,7 @@ CLOSED_GROUPS = [
 
 
 def start_endless(site: Site, *people: Visitor, prompt: str = "Once upon a time") -> None:
-    """Generations that have begun and, the engine paused, will not end of themselves."""
+    """Start a generation for each person and pause the engine, so that none ends by itself."""
     for person in people:
         person.endless()
         person.write(prompt)

@@ -97,7 +97,7 @@ assert.equal(link?.text, "x");
 assert.equal(/** @type {any} */ (link).polluted, undefined);
 assert.deepEqual(Object.keys(link?.controls ?? {}), ["__proto__", "constructor"]);
 
-// ---- depth and size: a sentence, not a failure of the engine
+// ---- depth and size: a sentence, not an error of the JavaScript engine
 
 const deep = (/** @type {number} */ depth) => "[".repeat(depth) + "]".repeat(depth);
 const notASentence = /call stack|undefined|null|object Object|native code/i;

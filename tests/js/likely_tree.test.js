@@ -38,7 +38,7 @@ test("a growth below a node replaces what is below it, with its own probabilitie
   const tree = grown();
   const [a] = tree.root.children;
   tree.begin(a);
-  assert.equal(a.children.length, 2); // until the first answer
+  assert.equal(a.children.length, 2); // kept until the first answer
   tree.add([node(0, null, " d", 0.5, 0.5), node(1, 0, " e", 0.5, 0.25)]);
   assert.deepEqual(a.children.map(({ token }) => token), [" d"]);
   const [e] = a.children[0].children;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Run } from "../../assets/core/run.js";
 
-/** A run with what its handlers were called with. */
+/** A run, and the calls of its handlers. */
 function begin(t) {
   t.mock.timers.enable({ apis: ["setInterval", "Date"] });
   const calls = { records: [], stopped: [], silent: 0, ticks: 0 };
@@ -16,7 +16,7 @@ function begin(t) {
   return { run, calls };
 }
 
-/** One second after another: within one tick every timer sees its end as the time. */
+/** Ticks second by second: within one tick every timer gets the end of the tick as the time. */
 function wait(t, seconds) {
   for (let second = 0; second < seconds; second += 1) t.mock.timers.tick(1000);
 }
