@@ -76,7 +76,7 @@ def make_config(**config: Any) -> GPTJConfig:
 
 
 def make_model(*, seed: int = 0, **config: Any) -> GPTJForCausalLM:
-    """A random model in evaluation mode; biases and norms are random too, so that they count."""
+    """A random model in evaluation mode; biases and norms are random too, to have an effect."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GPTJForCausalLM(make_config(**config))

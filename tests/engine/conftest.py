@@ -14,5 +14,5 @@ def triton_kernels() -> object:
 
 @pytest.fixture(params=devices.ALL_KERNELS)
 def kernels(request: pytest.FixtureRequest) -> object:
-    """Each way to do what a captured decode step is made of."""
+    """Each implementation of the kernels of a captured decode step."""
     return devices.import_kernels(request.param)

@@ -15,7 +15,7 @@ import torch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # must stand there before anybody imports Triton
+    os.environ["TRITON_INTERPRET"] = "1"  # must be set before Triton is imported
 
 NO_GPU = pytest.mark.skipif(DEVICE == "cpu", reason="there is no GPU")
 NO_TRITON = pytest.mark.skipif(
@@ -25,5 +25,5 @@ ALL_KERNELS = ["kernels", pytest.param("triton_kernels", marks=NO_TRITON)]
 
 
 def import_kernels(name: str) -> Any:
-    """One of `ALL_KERNELS`, which only then is imported."""
+    """Import one of `ALL_KERNELS`."""
     return importlib.import_module(f"gptj_demo.engine.model.cuda.{name}")

@@ -23,9 +23,9 @@ Texts = dict[tuple[int, int], list[int]]
 
 
 class Scripted(Drafter):
-    """Drafts the tokens of known texts, each wrong with a chance; as many as `length`, or random.
+    """Drafts the tokens of known texts; each token is right with probability `acceptance`.
 
-    The first wrong token is followed by others of the text, as a bad drafter's might be.
+    It drafts `length` tokens, or a random number. After a wrong token it goes on in the text.
     """
 
     name = "scripted"
@@ -69,7 +69,7 @@ class EagerLookup(PromptLookup):
 
 
 def draft_model(engine: Engine, model: ForwardModel) -> DraftModel:
-    """A draft model for an engine that costs nothing."""
+    """A draft model whose passes cost nothing, for an engine."""
     runner = engine._runner
     free = PassCost(seconds=math.inf, row=0.0)
     return DraftModel(model, runner.cache, runner.vocabulary, runner._unused, free)
@@ -88,7 +88,7 @@ def drafted_by(events: Iterable[EngineEvent], drafter: str) -> tuple[int, int]:
 
 
 def outcome(events: Rows[EngineEvent]) -> dict[int, list[Any]]:
-    """All that a request's completions say; how much was cached and drafted may differ."""
+    """A request's events by completion, without the counts of cached and drafted tokens."""
     by_index: dict[int, list[Any]] = {}
     for event in events:
         if isinstance(event, Finished):
@@ -123,7 +123,7 @@ def alone(engine: Engine, requests: Rows[Submit]) -> dict[int, list[EngineEvent]
 def in_a_storm(
     engine: Engine, requests: Rows[Submit], together: int, generator: random.Random
 ) -> dict[int, list[EngineEvent]]:
-    """The events of requests that come at random, among copies that are cancelled in their midst.
+    """The events of requests that arrive at random, beside copies that are cancelled midway.
 
     A copy has the id -1 - n of the n-th request.
     """

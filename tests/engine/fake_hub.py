@@ -1,4 +1,4 @@
-"""A model hub on loopback: what of huggingface.co is needed to look for files and fetch them."""
+"""A model hub on loopback: the part of huggingface.co that finds and serves files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from huggingface_hub import constants
 
 
 class FakeHub:
-    """Serves folders as revisions of repositories, and remembers what was asked of it."""
+    """Serves folders as revisions of repositories, and records the requests."""
 
     def __init__(self, server: ThreadingHTTPServer) -> None:
         self._server = server
@@ -37,7 +37,7 @@ class FakeHub:
         }
 
     def disconnect(self) -> None:
-        """From now on nobody answers at the hub's address."""
+        """Stop answering at the hub's address."""
         self._server.shutdown()
         self._server.server_close()
 

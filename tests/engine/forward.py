@@ -1,4 +1,4 @@
-"""The logits of a whole text by the way the engine takes: prefill chunks, then decode steps."""
+"""The logits of a whole text on the engine's path: prefill chunks, then decode steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def built(model: GPTJForCausalLM, backend: str = "auto") -> ForwardModel:
 
 
 def is_exact(model: ForwardModel) -> bool:
-    """Whether results are the same to the bit in any company: those of the compiled paths."""
+    """Whether results have the same bits in every batch, as on the compiled paths."""
     from gptj_demo.engine.model.cpu.compiled import CompiledModel
     from gptj_demo.engine.model.cpu.int8 import Int8CpuModel
 

@@ -1,7 +1,7 @@
 """What the tests of captured graphs share: an engine with graphs or without, and its requests.
 
-Where there is no GPU, what stands in for a captured graph is the forward pass itself, run again at
-each launch over the same tensors: so buckets, padding and the order of things are tried everywhere.
+Without a GPU, each launch of a captured graph runs the forward pass again over the same tensors.
+So buckets, padding and the order of steps are tested on every machine.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from tests.engine.forward import built
 
 TABLE = token_bytes(make_tokenizer().to_str())
 CONTEXT = 64
-NOT_A_NUMBER = TABLE.index(b"~")  # the token whose embedding is one, in some tests
+NOT_A_NUMBER = TABLE.index(b"~")  # in some tests, its embedding is NaN
 
 
 class Recorder:
-    """Stands in for `CudaCapture`, or counts what that does: captures and launches."""
+    """Replaces or wraps `CudaCapture`, and counts captures and launches."""
 
     def __init__(self, capture: Capture | None = None) -> None:
         self._capture = capture or self._pretend
@@ -131,7 +131,7 @@ class Bench:
 
 
 def request(number: int, prompt: int | tuple[int, ...] = 5, **settings: Any) -> Submit:
-    """`prompt` gives its tokens, or how many there are of some that only this number has."""
+    """A greedy request; `prompt` is its tokens, or a count of random ones seeded by `number`."""
     if isinstance(prompt, int):
         prompt = tuple(random.Random(number).choices(range(256), k=prompt))
     given = {name: settings.pop(name) for name in ("logit_bias", "seed") if name in settings}
@@ -173,5 +173,5 @@ def all_kinds() -> list[Submit]:
         request(13, 40, max_new_tokens=0, echo=True, logprobs=0),
         request(14, 25, temperature=1.0, xtc_probability=0.5, xtc_threshold=0.01),
         request(15, (*request(0, 40).prompt_token_ids, 7), temperature=1.0),
-        request(16, request(0, 40).prompt_token_ids),  # nothing of its prompt is left to be read
+        request(16, request(0, 40).prompt_token_ids),  # its prompt is cached
     ]

@@ -1,6 +1,6 @@
 """Which steps make the host wait for a device: run as a module, prints them as JSON.
 
-The device is one of torch's fake ones. It computes nothing: what needs a number from it fails, and
+The device is one of torch's fake ones. It computes nothing: code that needs its values fails, and
 a copy that waits is counted by `Copies`. It is registered for the whole process, so the tests run
 this module in a process of its own.
 """
@@ -55,7 +55,7 @@ class Copies(TorchDispatchMode):
 
 
 def queue(values: torch.Tensor) -> Callable[[], list[Any]]:
-    """In place of `transfer.download`: what it would give, all zeros."""
+    """Replaces `transfer.download`; all values are zero."""
 
     def read() -> list[Any]:
         def zeros(shape: tuple[int, ...]) -> Any:
@@ -70,7 +70,7 @@ def queue(values: torch.Tensor) -> Callable[[], list[Any]]:
 @contextmanager
 def fake_device() -> Iterator[torch.device]:
     patches = [patch(f"gptj_demo.engine.{name}.download", queue) for name in DOWNLOADERS]
-    # else numbers that stand alone are computed, for which this device has no code
+    # else constant scalars are computed, for which this device has no code
     patches.append(patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1))
     for one in patches:
         one.start()
@@ -111,7 +111,7 @@ class FakeModel:
 
 
 def sample(rows: list[Row]) -> None:
-    """Two steps of a batch; its reader is where the host may wait."""
+    """Take two steps of a batch; only its reader may wait for the device."""
     with fake_device() as device:
         unused = torch.zeros(2, dtype=torch.int64, device=device)
         batch = SamplerBatch([row.sampler() for row in rows], VOCABULARY, device, unused)
@@ -140,7 +140,7 @@ def run_steps() -> None:
 
 
 def waits() -> dict[str, str]:
-    """What makes the host wait, by what does it."""
+    """The error of the wait in each trial, empty where the host does not wait."""
     trials: dict[str, Callable[[], None]] = {
         name: lambda row=row: sample([row, Row()])  # type: ignore[misc]
         for name, row in ON.items()
@@ -163,7 +163,7 @@ def what_stops(trial: Callable[[], object]) -> str:
 
 
 def caught() -> dict[str, str]:
-    """Waits of each kind: that they are noticed is what makes the others worth anything."""
+    """The errors of trials that do wait, one of each kind: none may go unnoticed."""
 
     def mask(logits: torch.Tensor) -> object:
         return logits[logits > 0]

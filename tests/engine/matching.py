@@ -94,7 +94,7 @@ def random_schema(random_: random.Random, depth: int = 3) -> dict[str, Any]:
 
 
 def matches(kind: str, text: str, written: str) -> bool:
-    """Whether what was written matches, by code that is not llguidance's."""
+    """Whether `written` matches, checked without llguidance."""
     if kind == "regex":
         for theirs, pythons in PYTHON.items():
             text = text.replace(theirs, pythons)

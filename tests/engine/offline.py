@@ -1,4 +1,4 @@
-"""Compiles all Triton kernels for a GPU that need not be here: `python -m tests.engine.offline 80`.
+"""Compiles all Triton kernels for a GPU that may be absent: `python -m tests.engine.offline 80`.
 
 Writes JSON: for each kernel that a decode step or a prefill chunk of GPT-J 6B launches, what
 NVIDIA's tools, which come with Triton, say about it: registers a thread; bytes of local memory,

@@ -45,7 +45,7 @@ def make_codegen(
         "n_head": 4,
         "rotary_dim": 4,
         "initializer_range": 0.1,
-        "bos_token_id": 1,  # as in Salesforce's files, where the tokenizer has another
+        "bos_token_id": 1,  # as in Salesforce's files; the tokenizer has another id
         "eos_token_id": TEXT_TOKENS - 1,
         "architectures": ["CodeGenForCausalLM"],
     }

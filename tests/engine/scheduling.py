@@ -16,7 +16,7 @@ def of(request_id: int, prompt: tuple[int, ...], index: int = 0, first_scored: i
 
 
 def run(scheduler: Scheduler) -> list[int]:
-    """A step of a model that gives every ready sequence the token 0; the ids that got one."""
+    """Run a step that gives every ready sequence the token 0; return their request ids."""
     step = scheduler.schedule()
     ready = step.decode + [chunk.sequence for chunk in step.prefill if chunk.is_last]
     for item in ready:

@@ -14,7 +14,7 @@ from tests.engine.bench import CONTEXT, DRAWN, END, A, B, Bench, C, D, request
 
 
 def test_each_completion_equals_a_single_request_with_its_seed() -> None:
-    """Also where there are more of them than slots, and where seeds pass the largest one."""
+    """Also with more completions than slots, and with seeds that wrap around."""
     bench = Bench(max_num_seqs=2)
     first = 2**32 - 2
     bench.run(request(0, (A, B), n=5, seed=first, **DRAWN))
@@ -112,7 +112,7 @@ def test_a_short_prompt_overtakes_a_long_one_and_neither_changes() -> None:
     for _ in range(3):
         bench.step()
     assert bench.tokens(1)
-    assert not bench.tokens(0)  # which takes 14 steps to read
+    assert not bench.tokens(0)  # its prompt takes 14 steps to read
     bench.run()
     for request_id in (0, 1):
         assert bench.tokens(request_id) == alone.tokens(request_id)

@@ -49,7 +49,7 @@ def triton(monkeypatch: pytest.MonkeyPatch) -> Triton:
 
 
 def prepare(model: CudaModel) -> list[str]:
-    """Prepares the model; what was reported meanwhile."""
+    """Prepare the model; return what it reported."""
     details: list[str] = []
     model._capture = recorder()
     assert (

@@ -88,7 +88,7 @@ def test_no_stop_string_is_ever_shown_nor_is_more_cut_than_needed(
     ids = [TABLE.index(letter.encode()) for letter in text]
     pieces, detokenizer = stream(ids, stop)
     hits = [text.find(string) for string in stop if string in text]
-    # tokens come one by one, so what ends the text is the string that is complete first
+    # tokens come one by one, so the string that is complete first ends the text
     ends = [text.find(string) + len(string) for string in stop if string in text]
     if hits:
         first_end = min(ends)

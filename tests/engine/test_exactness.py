@@ -1,4 +1,4 @@
-"""The engine against `GPTJForCausalLM`: the same greedy tokens, the same logits, in any company.
+"""The engine against `GPTJForCausalLM`: the same greedy tokens and logits, in every batch.
 
 On the CPU, and on CUDA too where there is a GPU.
 """
@@ -156,7 +156,7 @@ def test_logits_are_those_of_the_reference_in_prefill_chunks_and_decode(
 
 
 def test_on_the_cpu_the_same_token_gives_the_same_bits_however_it_was_read(case: Case) -> None:
-    """In one chunk, in several, or token by token: so what was read once can be used again."""
+    """In one chunk, in several, or token by token, so that cached prefixes can be reused."""
     ids = torch.tensor(make_prompts(case)[4])
     model = built(case.make())
     if not is_exact(model):

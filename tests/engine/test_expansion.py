@@ -46,7 +46,7 @@ def grown(
     params: SamplingParams | None = None,
     streams: int = 8,
 ) -> LikelyTree:
-    """A tree whose steps have as many rows as there are slots, or more."""
+    """A tree grown to its end; a step expands up to 12 paths, also if there are fewer slots."""
     model = built(case.make())
     runner = Runner(model, max_num_seqs=streams, vocabulary=case.vocabulary)
     vocabulary = EngineVocabulary(
@@ -174,7 +174,7 @@ def test_a_continuation_that_ended_counts_at_each_later_length() -> None:
     tree = LikelyTree(Limits(nodes=10, depth=2), ends=frozenset({7}))
     tree.add(tree.root, [(1, math.log(0.6)), (7, math.log(0.3)), (2, math.log(0.1))])
     assert [node.token_id for node in tree.take()] == [1]
-    assert [node.token_id for node in tree.batch()] == [1, 2]  # 7 has nothing after it
+    assert [node.token_id for node in tree.batch()] == [1, 2]  # 7 ends the text
     tree.add(tree.taken[0], [(3, math.log(0.45)), (4, math.log(0.35))])
     assert [node.token_id for node in tree.take()] == [7, 3, 4, 2]
     assert covered(tree.taken) == pytest.approx([1.0, 0.78])

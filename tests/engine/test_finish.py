@@ -107,7 +107,7 @@ def test_a_completion_ends_when_the_context_is_full_and_says_so() -> None:
 
 
 def test_max_time_counts_from_the_start_of_the_request_not_its_arrival() -> None:
-    """Two requests over one slot: the second waits longer than its limit and then has it all."""
+    """The second request waits for the slot longer than its limit and still has all its time."""
     bench = Bench(max_num_seqs=1)
     bench.submit(
         request(0, max_new_tokens=10, ignore_eos=True),

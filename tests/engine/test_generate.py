@@ -149,7 +149,7 @@ def generate(
 
 
 def usual_tokens(model: GPTJForCausalLM, prompts: list[Ids], vocabulary: int) -> list[list[int]]:
-    """The continuations without any control, of which the settings are made."""
+    """The continuations without any control; the settings are made of their tokens."""
     return generate(
         model, prompts, vocabulary, {"max_new_tokens": NEW_TOKENS, "eos_token_id": None}
     )
@@ -202,7 +202,7 @@ def test_greedy_with_deterministic_controls_is_generate(record: Record, name: st
     tokens = run(case, end_of_text, requests)
     different = sum(tokens[number] != expected[number] for number in range(len(expected)))
     record("prompts whose tokens differ from generate's", different, 0, len(expected))
-    # the controls are at work: most texts are not what the model writes without them
+    # the controls have an effect: most texts differ from those without them
     changed = sum(mine != theirs for mine, theirs in zip(expected, plain, strict=True))
     assert changed > len(expected) / 2
     assert len({len(one) for one in expected}) > 3

@@ -114,7 +114,7 @@ def test_logits_are_the_callers_own() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float16, marks=NO_GPU)])
 def test_logits_of_a_graph_are_those_of_the_plain_pass(kernels: Any, dtype: torch.dtype) -> None:
-    """At the first and the last position, and where plain torch goes over to longer graphs."""
+    """At the first and the last position, and where plain torch switches to longer graphs."""
     model = larger_model(dtype)
     cache = model.make_cache(4)
     generator = torch.Generator().manual_seed(1)

@@ -145,11 +145,11 @@ def test_a_minimum_length_keeps_a_text_from_ending_where_it_matches() -> None:
     bench = Bench()
     bench.run(request(1, **regex("A*", min_new_tokens=7, max_new_tokens=9)))
     assert bench.end(1).completion_tokens >= 7
-    bench.run(request(2, **regex("A{1,3}", min_new_tokens=7)))  # which nothing can follow
+    bench.run(request(2, **regex("A{1,3}", min_new_tokens=7)))  # nothing can follow AAA
     assert (bench.end(2).reason, bench.text(2)[:3]) == ("stop", "AAA"[: len(bench.text(2))])
 
 
-def test_words_that_are_forbidden_as_well_yield_and_the_end_says_so() -> None:
+def test_the_match_overrides_bad_words_and_reports_it() -> None:
     bench = Bench()
     bench.run(request(1, bad_words=((A,),), **regex("AB")))
     assert bench.text(1) == "AB"
@@ -198,7 +198,7 @@ def test_a_request_that_is_cancelled_while_its_grammar_is_compiled_ends() -> Non
 
 
 def test_a_grammar_that_cannot_be_compiled_ends_the_request() -> None:
-    """The web process refuses it before; a tokenizer may still make a difference."""
+    """The web process refuses it first; with some tokenizers, compiling may still fail here."""
     bench = Bench()
     bench.run(request(1, **regex("(")))
     assert bench.end(1).reason == "unmet"

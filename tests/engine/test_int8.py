@@ -45,7 +45,7 @@ def test_the_codes_are_those_of_bitsandbytes() -> None:
     codes, largest = quantize(weight)
     expected, expected_largest, _ = int8_vectorwise_quant(weight)
     assert torch.equal(largest, expected_largest)
-    # theirs makes of a row of zeros what is no number
+    # bitsandbytes turns a row of zeros into NaN
     rows = torch.arange(1500) != 3
     assert torch.equal(codes[rows], expected[rows])
     assert not codes[3].any()
@@ -125,7 +125,7 @@ def test_the_sums_are_those_of_the_integers(
         x = torch.where(x < 0, -most, most)
         weight = torch.where(weight < 0, -128, 127)
         weight[0], weight[-1], x[0] = 127, -128, most
-    x[:, 0] = 32639  # so that a code is the number itself
+    x[:, 0] = 32639  # the scale is then 1, and codes equal numbers
     weight[:, 0] = 1
     linear = Int8Linear(weight.to(torch.int8), torch.ones(outputs), None)
     result = product(x.float(), linear, in_bytes=in_bytes)
@@ -158,7 +158,7 @@ def test_the_largest_sums_fit(in_bytes: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_spoils_its_own_row_alone(value: float, in_bytes: bool) -> None:
+def test_nan_and_infinity_affect_only_their_own_row(value: float, in_bytes: bool) -> None:
     x, linear = an_example(3, 64, 8)
     expected = product(x, linear, in_bytes=in_bytes)
     x[1, 5] = value

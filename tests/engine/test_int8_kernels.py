@@ -105,8 +105,8 @@ def test_every_byte_becomes_its_own_number(
 
 
 def matmul_in_order(a: Any, b: Any, dtype: Any) -> Any:
-    """What the interpreter's `tl.dot` calls, with each sum in the same order: BLAS sums differently
-    in different columns, tensor cores do not."""
+    """The product for the interpreter's `tl.dot`, with every sum in the same order: BLAS sums
+    columns in different orders, tensor cores do not."""
     return (a.astype(dtype)[:, :, None] * b.astype(dtype)[None]).sum(axis=1)
 
 
@@ -167,7 +167,7 @@ def test_products_are_added_in_parts_and_rounded_once(
 
 
 def recorded_parts(triton_int8: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by the number of parts, whenever parts are added."""
+    """A list that gets the number of parts each time parts are added."""
     added: list[int] = []
     launcher = triton_int8._add_parts
 
@@ -241,14 +241,14 @@ def test_a_pair_of_products_is_their_sum(with_triton: Any, rows: int, count: int
     assert (pair(x, wider).double() - expected).abs().max() < 2e-3 * expected.abs().max()
 
 
-def test_elsewhere_a_pair_is_two_products() -> None:
+def test_without_cuda_a_pair_is_two_products() -> None:
     linear = Int8Linear(torch.ones(2, 2, dtype=torch.int8), torch.ones(2), None)
     assert type(Int8Linear.pair(linear, linear)) is Int8Pair
 
 
 @pytest.mark.parametrize("rows", [1, 9, 65])
-def test_where_bytes_do_not_pay_the_widened_product_fits_into_float16(rows: int) -> None:
-    """Codes times activations, summed before they are scaled, would not."""
+def test_the_widened_product_does_not_overflow_float16(rows: int) -> None:
+    """The sums of codes times activations, before scaling, would overflow."""
     codes = torch.full((8, 512), 127, dtype=torch.int8, device=DEVICE)
     scale, bias = torch.full((8,), 1e-3, device=DEVICE), torch.ones(8, device=DEVICE)
     x = torch.full((rows, 512), 2.0, dtype=torch.float16, device=DEVICE)

@@ -28,7 +28,7 @@ def ints(values: list[int]) -> torch.Tensor:
 
 
 def paged(slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cache's pages in no order, and its tables, from [slots, 2 * heads, context, head_dim]."""
+    """Shuffled pages of the cache and their tables, from [slots, 2 * heads, context, head_dim]."""
     count, heads, context, head_dim = slots.shape
     each = context // PAGE_TOKENS
     order = list(range(count * each))
@@ -40,7 +40,7 @@ def paged(slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def by_slot(pages: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
-    """What `paged` took."""
+    """The inverse of `paged`."""
     return pages[:, tables].transpose(0, 1).flatten(2, 3)
 
 
@@ -56,7 +56,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 def some_rows(context: int) -> tuple[list[int], list[int]]:
-    """Slots, of which two rows have none, and positions: the first and the last place too."""
+    """Slots and positions of rows; two rows have no slot, and the first and last position occur."""
     edges = [p for p in (127, 128, 255, 256) if p < context - 1]
     positions = [context // 2, 0, 0, context - 1, *edges, 0, random.Random(7).randrange(context)]
     slots = random.Random(8).sample(range(len(positions) + 2), len(positions))

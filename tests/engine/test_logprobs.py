@@ -1,4 +1,4 @@
-"""Probabilities: those of `GPTJForCausalLM`, and those after the controls, with what removed them.
+"""Probabilities of `GPTJForCausalLM`, those after the controls, and which control removed what.
 
 On the sample model and three random ones; prompts and continuations.
 """
@@ -68,14 +68,14 @@ def reference(model: GPTJForCausalLM, token_ids: tuple[int, ...]) -> torch.Tenso
 def largest_difference(
     entry: TokenLogprobs, expected: torch.Tensor, token_id: int, vocabulary: int, count: int
 ) -> float:
-    """Of the token and the alternatives; ranks and their order are checked on the way."""
+    """The largest error in the token and the alternatives; ranks and order are checked too."""
     usable = expected[:vocabulary]
     assert len(entry.alternatives) == min(count, vocabulary)
     assert all(other.token_id < vocabulary for other in entry.alternatives)
     likeliest = usable.sort(descending=True).values[: len(entry.alternatives)]
     listed = torch.tensor([other.token_id for other in entry.alternatives], dtype=torch.long)
     assert len(set(listed.tolist())) == len(listed)
-    # as the likeliest are listed by value, ones that are equal but for rounding may trade places
+    # sorted by value, so tokens that are equal up to rounding may swap places
     values = torch.tensor([other.logprob for other in entry.alternatives])
     differences = [abs(entry.logprob - float(usable[token_id]))]
     differences += (values - likeliest).abs().tolist()

@@ -28,7 +28,7 @@ def test_a_loop_goes_on_past_the_end_of_the_text() -> None:
 
 
 def test_predictions_that_were_wrong_make_later_ones_unlikely() -> None:
-    """Without anything having been drafted."""
+    """Predictions count even if nothing was drafted."""
     misleading = [token for n in range(30) for token in (1, 2, 3, 100 + n)]
     assert text_of([1, 2, 3, 100, 1, 2, 3]).draft(1, 0.1) == [100]
     assert text_of([*misleading, 1, 2, 3]).draft(1, 0.1) == []
@@ -74,7 +74,7 @@ def test_what_followed_in_other_texts_of_the_visitor_is_drafted() -> None:
 
 
 def test_the_place_where_the_most_agrees_is_taken() -> None:
-    """Its own text first, where others agree as far; what agrees far is likelier to go on."""
+    """Of equal matches the sequence's own text wins; longer matches are likelier to go on."""
     lookup = PromptLookup()
     ended(lookup, 1, "a", [9, 9, 1, 2, 3, 4])
     ended(lookup, 2, "a", [6, 7, 1, 2, 3, 5])

@@ -1,4 +1,4 @@
-"""What a process may have of the machine, and what its control groups leave of it."""
+"""The memory, cores and GPU that a process may use, and the limits of its control groups."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_nan_in_a_prompt_that_is_only_scored_ends_with_an_error() -> None:
 
 @pytest.mark.parametrize("ends_how", ["prompt", "continuation", "scored", "cancelled"])
 def test_the_slot_of_a_request_with_nan_is_clean_for_the_next(ends_how: str) -> None:
-    """They attend beside longer rows, so that they look past their own tokens."""
+    """The next requests run beside longer rows, so that they look past their own tokens."""
     bench = Bench(broken=True, max_num_seqs=2, prefill_budget=8)
     long = [A, NOT_A_NUMBER] + [B] * 38
     if ends_how == "prompt":

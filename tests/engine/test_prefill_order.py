@@ -11,7 +11,7 @@ PAGES = 100_000  # more than the sequences of a test need
 
 
 class TimedModel:
-    """A scheduler over a model that only takes time, by a manual clock, in milliseconds.
+    """A scheduler with a mock model and a manual clock in milliseconds.
 
     A step takes 20 ms and 2 ms more for each prompt token, as a model on a CPU about does.
     """

@@ -1,4 +1,4 @@
-"""Which slot a prompt gets: the radix tree finds what comparing with every slot would find."""
+"""Which slot a prompt gets: the radix tree chooses as a comparison with every slot does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Slot:
 
 
 class LinearCache:
-    """The slow twin: compares a prompt with the tokens of each slot."""
+    """The slow reference: compares a prompt with the tokens of each slot."""
 
     def __init__(self, slots: int) -> None:
         self.slots = [Slot(number) for number in range(slots)]
@@ -75,7 +75,7 @@ def place(cache: PrefixCache, prompt: Tokens[int], most_reused: int) -> Placemen
 
 
 def check_tree(tree: PrefixTree, slots: int) -> None:
-    """The tree's own promises: masks add up, and no node could be joined with its child."""
+    """Check the tree's invariants: masks add up, and no node could be merged with its child."""
     ends = tree._ends
     waiting = [tree._root]
     while waiting:
@@ -191,7 +191,7 @@ def test_a_look_up_does_no_more_where_there_are_more_slots(
         for number in range(slots - 2):
             prompt = (*range(shared), *(10_000 + number,) * 1000)
             prompts[place(cache, prompt, len(prompt) - 1).slot] = prompt
-        prompts[place(cache, new, len(new) - 1).slot] = new  # which enters the others into the tree
+        prompts[place(cache, new, len(new) - 1).slot] = new  # enters the others into the tree
         compared = asked = 0
         place(cache, (*range(shared), 5, 6, 8, 9), shared + 3)
         counts.append((compared, asked))

@@ -97,7 +97,7 @@ def test_an_end_of_text_token_is_not_healed() -> None:
 
 
 def test_a_healed_prompt_continues_like_its_tokens() -> None:
-    """What was taken back counts neither for the cache nor for the penalties."""
+    """The removed token counts neither for the cache nor for the penalties."""
     bench = Bench()
     t = TABLE.index(b"t")
     values: dict[str, Any] = {"max_new_tokens": 6, "ignore_eos": True, "repetition_penalty": 1.5}

@@ -1,4 +1,4 @@
-"""The next step is queued ahead of the tokens of this one: the same tokens as without."""
+"""Queueing the next step before the tokens of this one are read changes no token."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_the_next_step_is_queued_before_the_tokens_are_read(
     monkeypatch.setattr(bench.graphs, "launch", noted_launch)
     monkeypatch.setattr("gptj_demo.engine.runner.download", noted_download)
     bench.run(request(0, 5, max_new_tokens=5))
-    # a prompt of five is read in a chunk; four tokens are decoded, the last one with none after it
+    # one chunk reads the prompt; four tokens are decoded, and nothing is queued after the last
     assert order == ["launch", "read"] * 4
     assert len(recorded.launched) == 4
 
 
-def test_nothing_is_launched_for_a_row_that_is_known_to_end_and_once_for_one_that_is_not() -> None:
+def test_one_extra_step_is_launched_only_if_the_end_was_not_known() -> None:
     wanted = Bench(capture=(plain := recorder()))
     wanted.run(request(0, 5, max_new_tokens=6))
     assert len(plain.launched) == 5
@@ -104,14 +104,14 @@ def test_after_a_cancelled_one_the_slot_serves_the_next() -> None:
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, in Triton's interpreter
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_numbers_that_break_down_touch_nobody_else(kernels: Any, temperature: float) -> None:
+def test_nan_in_one_request_does_not_change_others(kernels: Any, temperature: float) -> None:
     plain = Bench(broken=True, streams=2)
     graphs = Bench(capture=recorder(), kernels=kernels, broken=True, streams=2)
     for bench in (plain, graphs):
         bench.submit(request(0, 10, max_new_tokens=8 if is_interpreted(kernels) else 30))
         bias = (((NOT_A_NUMBER,), 200.0),)
         bench.run(request(1, 7, temperature=temperature, logit_bias=bias))
-        for number in range(2, 3 if is_interpreted(kernels) else 8):  # whoever gets the slot then
+        for number in range(2, 3 if is_interpreted(kernels) else 8):  # later users of the slot
             bench.run(request(number, number), request(10 + number, 30))
     assert graphs.results == plain.results
     assert "broke down" in str(graphs.results[1, 0][2])

@@ -56,7 +56,7 @@ def events_by_step(what: Submit) -> list[list[EngineEvent]]:
 
 
 def delivered(progress: Progress, steps: list[list[EngineEvent]]) -> list[EngineEvent]:
-    """What a stream gets of these steps."""
+    """The events of these steps that a stream gets."""
     kept = (progress.add(event, 0.0) for step in steps for event in step)
     return [event for event in kept if event is not None]
 

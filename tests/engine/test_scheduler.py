@@ -69,7 +69,7 @@ def test_a_prompt_is_cut_at_the_same_places_in_any_company(
         starts += [c.start for c in step.prefill if c.sequence.request_id == 99]
         for item in step.decode:
             scheduler.remove(item.key)
-    # a last token that is left alone is decoded
+    # a single token left over is decoded
     assert starts == [start for start in range(0, length, budget) if start < length - 1]
 
 

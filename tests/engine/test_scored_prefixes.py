@@ -1,4 +1,4 @@
-"""Scoring reuses cached prefixes and known scores: what is read, and the same numbers."""
+"""Scoring reuses cached prefixes and known scores: fewer tokens are read, scores are equal."""
 
 from __future__ import annotations
 
@@ -133,9 +133,7 @@ def test_a_text_that_was_generated_from_is_scored_and_one_that_was_scored_genera
     assert finished.sum_logprob == same.sum_logprob
 
 
-def test_a_text_whose_numbers_are_none_leaves_nothing_behind(
-    monkeypatch: pytest.MonkeyPatch, alone: Any
-) -> None:
+def test_a_text_scored_as_nan_is_not_cached(monkeypatch: pytest.MonkeyPatch, alone: Any) -> None:
     reader = Reader()
     text = PROMPT + CONTINUATIONS[0]
     forward = reader.runner.model.forward
@@ -147,7 +145,7 @@ def test_a_text_whose_numbers_are_none_leaves_nothing_behind(
         ends = [event for event in reader.events() if isinstance(event, Finished)]
     assert [end.reason for end in ends] == ["error"]
     reads = []
-    for _ in range(2):  # the second one takes what the first one has read
+    for _ in range(2):  # the second one reuses the first one's prefix
         scored, _, read = reader.score(text)
         assert scored.logprobs == alone[CONTINUATIONS[0]]
         reads.append(read)

@@ -20,7 +20,7 @@ def siblings(request_id: int, count: int, prompt_length: int = 20) -> list[Seque
 
 
 def copies(step: Step) -> list[tuple[int, int, int]]:
-    """Which slot takes how many tokens over from which other slot."""
+    """The prefixes copied between slots: (source, slot, number of tokens)."""
     return [
         (one.source, one.slot, one.reused)
         for one in step.placements
@@ -49,7 +49,7 @@ def test_a_sibling_that_gets_its_slot_late_takes_the_prompt_from_whoever_has_it(
     run(scheduler)
     scheduler.remove((1, 0))
     scheduler.remove((1, 1))
-    assert copies(scheduler.schedule()) == []  # the slot itself has it
+    assert copies(scheduler.schedule()) == []  # the slot itself holds it
 
 
 def test_siblings_of_a_prompt_too_short_to_reuse_do_not_wait_for_each_other() -> None:
@@ -164,7 +164,7 @@ def test_the_slot_that_was_freed_longest_ago_is_overwritten_first() -> None:
     assert again.reused == 19
 
 
-def test_what_is_unsound_is_not_kept() -> None:
+def test_a_sequence_removed_with_keep_false_is_not_reused() -> None:
     scheduler = Scheduler(max_num_seqs=1, prefill_budget=64, pages=PAGES)
     item = sequence(1, prompt_length=20)
     scheduler.add(item)
@@ -186,7 +186,7 @@ def test_a_prompt_whose_own_probabilities_are_wanted_is_read_whole() -> None:
 
 
 class Cache:
-    """A KV cache that only knows which token stands where."""
+    """A mock KV cache that stores token ids only."""
 
     def __init__(self, slots: int, pages: int) -> None:
         self.pages: list[list[int | None]] = [[None] * PAGE_TOKENS for _ in range(pages + 1)]

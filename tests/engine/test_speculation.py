@@ -114,7 +114,7 @@ def test_one_stream_takes_a_step_for_all_drafted_tokens_and_one(
 def test_a_draft_model_that_is_the_model_itself_is_always_right(
     expected: dict[int, list[Any]],
 ) -> None:
-    """Whatever the controls are, and what was there before: it draws with the model's own noise.
+    """It draws with the model's own noise, so this holds for all controls and reused slots.
 
     Only what it drafts beyond the end of a text is rejected. Three requests run at a time.
     """
@@ -173,8 +173,8 @@ def test_what_a_retry_replaced_is_drafted_for_its_visitor_alone() -> None:
     assert accepted[3] > 20
 
 
-def test_a_broken_draft_breaks_no_text() -> None:
-    """Logits after a drafted token that are not numbers stay without effect if it is rejected."""
+def test_nan_after_a_rejected_draft_has_no_effect() -> None:
+    """NaN logits after a drafted token have no effect if the token is rejected."""
     plain = Bench()
     plain.run(request(0, PROMPT, bad_words=((NOT_A_NUMBER,),)))
     bench = Bench(broken=True)
@@ -228,7 +228,7 @@ def test_the_logits_of_several_tokens_of_several_slots_are_those_of_single_ones(
 
 
 def test_nothing_is_drafted_where_it_does_not_pay() -> None:
-    """With more rows running, a token must be likelier; where a row costs a pass, none is."""
+    """With more rows, a token must be likelier; if a row costs a full pass, none is drafted."""
 
     class Asked(Drafter):
         name = "asked"
@@ -255,13 +255,13 @@ def test_nothing_is_drafted_where_it_does_not_pay() -> None:
     assert many is not None
     assert cheap < 0.15 < more < many
     assert asked(1.0, 1) is None
-    # what is drawn is not as predictable as what is likeliest
+    # a sampled token is harder to predict than a greedy one
     assert asked(0.55, 1) is None
     assert asked(0.55, 1, temperature=0.0) is not None
 
 
 def test_a_row_costs_no_less_than_the_path_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a busy machine makes of the measurement."""
+    """Also if a busy machine distorts the measurement."""
     model = built(make_model(seed=3), "cpu-compiled")
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)
     monkeypatch.setattr(speculation, "time", clock)

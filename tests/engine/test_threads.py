@@ -1,4 +1,4 @@
-"""Shared work: every part is done once, by whoever is free, and an error reaches who asked."""
+"""Shared work: each part is done once, by any free thread, and errors reach the caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_two_threads_work_at_once() -> None:
     Threads(2).run(lambda begin, end: both.wait(), 2, 1)
 
 
-def test_who_asks_does_everything_where_the_others_are_busy() -> None:
+def test_the_caller_does_everything_if_the_other_threads_are_busy() -> None:
     threads, free, busy = Threads(2), threading.Event(), threading.Event()
 
     def occupy() -> None:

@@ -72,7 +72,7 @@ def sample(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ignore(detail: object, progress: float | None = None) -> None:
-    """A report that nobody reads."""
+    """A report callback that does nothing."""
 
 
 def load(folder: Path, precision: str, reports: Reports | None = None) -> Any:

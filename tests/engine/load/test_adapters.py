@@ -27,7 +27,7 @@ QUERY, VALUE = "transformer.h.0.attn.q_proj", "transformer.h.1.attn.v_proj"
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    """Rank 2, alpha 4: the product counts twice."""
+    """Rank 2 and alpha 4, so that the product is scaled by 2."""
     return make_adapter(tmp_path / "adapter", random_pairs(QUERY, VALUE))
 
 

@@ -1,4 +1,4 @@
-"""The draft model: what is planned for it, and which one is refused."""
+"""The draft model: the memory planned for it, and models that are refused."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_loaded_draft_model_drafts_and_changes_no_text(tiny: Path, draft: Path
     for settings in ({"speculation": "off"}, {"draft": str(draft)}):
         sent: list[object] = []
         engine = load(Settings(model=str(tiny), max_num_seqs=2, **settings), sent.append)
-        if (speculation := engine._runner.speculation) is not None:  # every draft pays
+        if (speculation := engine._runner.speculation) is not None:  # drafts cost nothing
             speculation.row_cost = speculation._drafters[-1]._token_cost = 0.0  # type: ignore[attr-defined]
         engine.submit(request(1, (A, B, C), **{**DRAWN, "max_new_tokens": 24}))
         events = []

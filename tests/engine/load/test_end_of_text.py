@@ -23,7 +23,7 @@ PROMPTS = [(7, 90, 17), (40, 41), (200,), (3, 5, 8, 13, 21)]
 
 Files = dict[str, Any]
 # name -> (fields of config.json, generation_config.json, fields of tokenizer_config.json)
-# `common` stands for tokens that the model likes to write, so that texts do end by them
+# `common` stands for a token that the model writes often, so that texts end with it
 CASES: dict[str, tuple[Files, Files | None, Files]] = {
     "the same everywhere": ({}, None, {}),
     "config, an id": ({"eos_token_id": "common"}, None, {}),
@@ -68,8 +68,7 @@ def common(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 
 
 def generate(model: GPTJForCausalLM, prompt: tuple[int, ...], ends: Any) -> list[int]:
-    """The greedy continuation, the token that ends it included; `ends` where transformers knows
-    none."""
+    """The greedy continuation with its end token; `ends` replaces the model's own end tokens."""
     ids = torch.tensor([prompt])
     known = {} if ends is None else {"eos_token_id": ends}
     written: list[int] = model.generate(
@@ -129,9 +128,7 @@ def test_texts_end_where_generate_ends_them(
     assert ended or "common" not in str(CASES[case])
 
 
-def test_what_generate_would_apply_and_the_playground_does_not_is_said(
-    tmp_path: Path, machine: Any
-) -> None:
+def test_ignored_fields_of_generation_config_are_reported(tmp_path: Path, machine: Any) -> None:
     folder = make_checkpoint(tmp_path)
     settings = {"eos_token_id": END, "forced_eos_token_id": END, "bad_words_ids": [[5]]}
     (folder / "generation_config.json").write_text(json.dumps(settings))

@@ -188,7 +188,7 @@ def test_a_disk_without_room_is_refused_before_the_download(
 
 
 @pytest.mark.parametrize("is_running", [False, True])
-def test_what_a_killed_download_left_gives_way_unless_it_is_running_still(
+def test_partial_downloads_are_deleted_for_space_unless_still_running(
     is_running: bool, tiny: Path, machine: Any, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.publish("someone/gpt-j", "main", tiny)

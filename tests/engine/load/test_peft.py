@@ -80,7 +80,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def randomize(model: torch.nn.Module, seed: int) -> None:
-    """Change all that peft trains, which begins at values without effect."""
+    """Change all parameters that peft trains; their initial values have no effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

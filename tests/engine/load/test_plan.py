@@ -160,7 +160,7 @@ def give_gpu(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_a_t4_has_room_for_eight_contexts_in_8_bits_and_for_two_in_16(
     full_size: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of its 15.8 GB, 15.7 are free beside CUDA itself."""
+    """Of the 15.8 GB of a T4, CUDA leaves 15.7 free."""
     give_gpu(monkeypatch, 15_700_000_000)
     plan = make_plan(Settings(model=str(full_size)))
     assert (plan.precision, plan.device_name, plan.max_num_seqs) == ("int8", "a T4", 73)
@@ -227,7 +227,7 @@ def test_a_16_bit_cache_holds_twice_as_many_tokens(tiny: Path, machine: Any) -> 
     config = GPTJConfig()
     wide = tokens_that_fit(64 * GB, 1, Footprint(config, "float32"))
     narrow = tokens_that_fit(64 * GB, 1, Footprint(config, "float32", "bfloat16"))
-    assert narrow == pytest.approx(2 * wide, abs=48)  # a page of each is nobody's
+    assert narrow == pytest.approx(2 * wide, abs=48)  # one page of each cache is spare
     plan = make_plan(Settings(model=str(tiny), kv_dtype="bfloat16"))
     assert "Keys and values are kept in bfloat16." in str(plan.why)
     assert "Keys and values" not in str(make_plan(Settings(model=str(tiny))).why)

@@ -229,8 +229,8 @@ STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def measure_loading(tiny: Path, *folders: Path) -> list[tuple[str, str, int, int]]:
-    """Layout, precision, bytes that stay and peak of own memory for each folder, in a process
-    whose memory nobody else's tests have touched.
+    """Layout, precision, bytes that stay and peak of own memory for each folder, measured in a
+    new process.
 
     Pages of the mapped weight file are not counted: the system takes them back at need."""
     command = [sys.executable, "-c", MEASURE, str(tiny), *map(str, folders)]

@@ -128,7 +128,7 @@ def _null_rotary_dim(folder: Path) -> GPTJForCausalLM:
 
 
 def _other_names(folder: Path) -> None:
-    """The names of sizes that transformers has for all models."""
+    """Sizes under the names that transformers uses for all models."""
     make_checkpoint(folder)
     path = folder / "config.json"
     values = json.loads(path.read_text())

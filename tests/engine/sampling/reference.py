@@ -81,7 +81,7 @@ class Row:
         return len(self.generated)
 
     def sampler(self, seed: int | None = None) -> RowSampler:
-        """What the engine makes of it, or of it with another seed; the tokens so far are noted."""
+        """The engine's sampler of this row, with its tokens so far; `seed` replaces the row's."""
         request = Submit(
             0,
             self.prompt,
@@ -190,14 +190,14 @@ def _min_new_tokens(row: Row) -> Any:
 def _token_healing(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """The first token is constrained, the others are not.
 
-    Where other controls have removed all that is allowed transformers puts those back; here the
-    row is empty then.
+    If other controls removed all allowed tokens, transformers restores them; here the row is
+    then empty.
     """
     return scores if row.step else _only(list(row.first_token_ids), ids, scores)
 
 
 def _must_match(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """What a guide allows; where nothing of it is left the row is empty, as above."""
+    """Keep the tokens that a guide allows; if none is left, the row is empty, as above."""
     return _only(list(row.matching), ids, scores)
 
 
@@ -210,10 +210,10 @@ def _only(allowed: list[int], ids: torch.Tensor, scores: torch.Tensor) -> torch.
 
 
 def _repetition_penalty(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """transformers' processor on the last tokens, as text-generation-webui's ranges."""
+    """transformers' processor on the last tokens only, as in text-generation-webui."""
     if row.params.repetition_penalty == 1:
         return scores
-    counting = ids[:, -row.params.repetition_penalty_range :]  # those of 0 are all of them
+    counting = ids[:, -row.params.repetition_penalty_range :]  # a range of 0 counts all tokens
     processor = RepetitionPenaltyLogitsProcessor(row.params.repetition_penalty)
     return processor(counting, scores[None].clone())[0]  # type: ignore[no-any-return]
 
@@ -277,7 +277,7 @@ def _dry(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 def xtc_removed(scores: torch.Tensor, threshold: float) -> list[int]:
     """What XTC (text-generation-webui 6335) removes where it acts, by its definition.
 
-    All tokens whose probability is the threshold or more but the least probable of them.
+    All tokens with at least the threshold's probability, except the least probable of them.
     """
     probabilities = scores.softmax(dim=0)
     possible = (scores > -math.inf).nonzero()[:, 0].tolist()
@@ -340,14 +340,14 @@ def _top_a(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 def _mirostat(row: Row, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """The first token of a text: mu is still twice tau."""
+    """For the first token of a text, where mu is still twice tau."""
     if row.params.mirostat == "off":
         return scores
     return mirostat_left(scores, 2 * row.params.mirostat_tau)
 
 
 def mirostat_left(scores: torch.Tensor, mu: float) -> torch.Tensor:
-    """llama.cpp's mirostat v2: keep what surprises by mu or less, the most probable at least."""
+    """llama.cpp's mirostat v2: keep tokens with a surprise of at most mu, and the most probable."""
     surprise = -scores.double().softmax(dim=0).log2()
     return scores.masked_fill((surprise > mu) & (scores < scores.max()), -math.inf)
 

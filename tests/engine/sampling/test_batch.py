@@ -1,4 +1,4 @@
-"""Rows of all kinds in one batch: none depends on its neighbours, and none pays for theirs."""
+"""Rows of all kinds in one batch: no row depends on other rows or pays for their controls."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_row_draws_the_same_alone_and_beside_rows_of_all_kinds(
 
 
 def test_a_row_draws_the_same_alone_also_where_torch_uses_several_threads() -> None:
-    """Over GPT-J's vocabulary, where it cuts a sum over one row in two and one over many not."""
+    """With GPT-J's vocabulary, torch splits a sum over one row, but not a sum over many rows."""
     values = {"top_p": 0.95, "typical_p": 0.9, "eta_cutoff": 0.0003, "logprobs": 20}
     batch = [Row(values, seed=seed) for seed in range(8)]
     logits = random_logits(len(batch), 50_400, seed=2)
@@ -73,8 +73,8 @@ def test_a_row_draws_the_same_alone_also_where_torch_uses_several_threads() -> N
         torch.set_num_threads(threads)
 
 
-def test_what_was_chosen_counts_for_the_penalties_of_the_next_tokens() -> None:
-    """Rows join other rows between the tokens, and take along what they know."""
+def test_penalties_count_sampled_tokens() -> None:
+    """Between tokens, a row moves to other batches and keeps its state."""
     logits = torch.tensor([[3.0, 2.0, -1.0]])
     row = Row({"temperature": 0, "repetition_penalty": 2.0}, prompt=(2,)).sampler()
     other = Row({"repetition_penalty": 1.5, "presence_penalty": 1.0}).sampler()
@@ -88,7 +88,7 @@ def test_what_was_chosen_counts_for_the_penalties_of_the_next_tokens() -> None:
 
 @pytest.mark.parametrize("reach", [1, 2, 5])
 def test_tokens_that_have_left_its_range_are_not_penalised_any_more(reach: int) -> None:
-    """Each step is that of the reference, which sees the last tokens only; rows join others."""
+    """Each step equals the reference, which gets the last tokens only, also beside other rows."""
     settings = {"temperature": 0, "repetition_penalty": 2.0, "repetition_penalty_range": reach}
     logits = random_logits(12, 6, seed=reach)
     row = Row(settings, prompt=(1, 3, 1))
@@ -146,10 +146,10 @@ def test_ids_past_the_vocabulary_are_never_drawn() -> None:
     assert set(tokens) == set(range(5))
 
 
-# ---- rows with nothing left, and rows that are not numbers
+# ---- rows with no token left, and rows with NaN
 
 
-def test_where_nothing_is_left_the_likeliest_token_stays_and_the_row_says_so() -> None:
+def test_a_row_with_no_token_left_takes_the_likeliest_and_reports_it() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0]] * 3)
     everything = ((0,), (1,), (2,))
     drawn, greedy = Row(bad_words=everything), Row({"temperature": 0}, bad_words=everything)
@@ -160,7 +160,7 @@ def test_where_nothing_is_left_the_likeliest_token_stays_and_the_row_says_so() -
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("place", [0, 6])
-def test_a_row_of_not_a_numbers_has_no_token_and_its_neighbours_keep_theirs(
+def test_a_row_with_nan_or_infinity_gets_no_token_and_changes_no_other_row(
     value: float, place: int
 ) -> None:
     values = {"logprobs": 3, "top_p": 0.9, "typical_p": 0.9, "eta_cutoff": 0.1, "top_k": 4}
@@ -185,7 +185,7 @@ def test_a_token_that_the_model_itself_rules_out_breaks_nothing() -> None:
     assert batch_of([row], 3).sample(logits, [0])[0].token_id == 1
 
 
-# ---- the compiled way and that of torch, which CUDA takes
+# ---- compiled code, and torch's operations, which CUDA uses
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leaves_and_draws(batch: list[Row], logits: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
-    """What the controls leave of each row, and its token."""
+    """The logits of the rows after the controls, and what was sampled."""
     scaled = control(batch, logits).scaled
     assert scaled is not None
     return scaled, batch_of(batch, logits.shape[1]).sample(logits, [0] * len(batch))
@@ -225,7 +225,7 @@ def test_torch_leaves_and_draws_the_same_as_compiled_code(
     assert by_torch[1] == compiled[1]
 
 
-# ---- what is not used costs nothing
+# ---- unused controls cost nothing
 
 
 class Operations(TorchDispatchMode):
@@ -272,5 +272,5 @@ def test_a_control_costs_only_where_a_row_uses_it(name: str) -> None:
 def test_every_row_that_uses_a_control_shares_its_operations() -> None:
     """No operation for each row: as many for sixteen rows as for two."""
     for name, row in ON.items():
-        if name != "token_healing":  # which takes a step of each request, the first
+        if name != "token_healing":  # takes one operation a request, in its first step
             assert len(operations([row] * 16)) == len(operations([row] * 2)), name

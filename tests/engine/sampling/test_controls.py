@@ -1,7 +1,6 @@
-"""Each control is what its name means elsewhere, alone and with the others, in one batch.
+"""Each control matches its definition elsewhere, alone and with the others, in one batch.
 
-What the controls mean is said by transformers' processors and by the published definitions, in
-`reference.py`.
+The definitions are transformers' processors and published ones, in `reference.py`.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ def assert_equal(
 ) -> None:
     """The controlled logits are those of the reference: removed sets and values.
 
-    A token whose probability, or the cumulated one, is the limit itself but for rounding may fall
-    on either side: one a row, or two that change places in the order of typical-p.
+    A token whose probability or cumulative probability equals the limit up to rounding may fall on
+    either side: one token a row, or two that swap places in the order of typical-p.
     """
     for number, row in enumerate(rows):
         expected = follow(row, logits[number])
@@ -61,7 +60,7 @@ def assert_equal(
 
 
 def is_on_the_boundary(row: Row, logits: torch.Tensor, token: int) -> bool:
-    """Whether limits or a logit moved by 1e-5 keep the token, and moved the other way do not."""
+    """Whether moving the limits or the token's logit by 1e-5 decides if the token is kept."""
     kept = {bool(follow(nudged(row, by), logits).scores[token] > -math.inf) for by in (1e-5, -1e-5)}
     for by in (1e-5, -1e-5):
         moved = logits.clone()
@@ -74,10 +73,10 @@ def is_on_the_boundary(row: Row, logits: torch.Tensor, token: int) -> bool:
 @pytest.mark.parametrize("name", FILTER_ORDER)
 @BATCHES
 @given(data=st.data(), vocabulary=VOCABULARIES, spread=SPREADS, seed=ANY_SEED)
-def test_each_control_alone_is_that_of_its_name(
+def test_each_control_alone_matches_its_definition(
     record: Record, name: str, data: st.DataObject, vocabulary: int, spread: float, seed: int
 ) -> None:
-    """Rows that use it differently stand beside rows that do not."""
+    """The batch mixes rows with different values of the control and rows without it."""
     with_it, without = rows(vocabulary, (name,)), rows(vocabulary, ())
     batch = data.draw(st.lists(st.one_of(with_it, without), min_size=1, max_size=4))
     logits = random_logits(len(batch), vocabulary, seed, spread)
@@ -87,7 +86,7 @@ def test_each_control_alone_is_that_of_its_name(
 @pytest.mark.comparison
 @settings(BATCHES, max_examples=200)
 @given(data=st.data(), vocabulary=VOCABULARIES, spread=SPREADS, seed=ANY_SEED)
-def test_controls_together_are_those_of_their_names_in_the_documented_order(
+def test_controls_together_match_their_definitions_in_the_documented_order(
     record: Record, data: st.DataObject, vocabulary: int, spread: float, seed: int
 ) -> None:
     names = st.sets(st.sampled_from(FILTER_ORDER), min_size=2).map(lambda some: tuple(sorted(some)))
@@ -103,7 +102,7 @@ def test_controls_together_are_those_of_their_names_in_the_documented_order(
 def test_each_row_applies_the_filters_in_its_own_order(
     record: Record, data: st.DataObject, vocabulary: int, spread: float, seed: int
 ) -> None:
-    """Rows with different orders stand in one batch, also beside rows with the usual one."""
+    """The batch mixes rows with different orders and rows with the default order."""
     names = st.sets(st.sampled_from(FILTERS), min_size=2).map(lambda some: tuple(sorted(some)))
     row = names.flatmap(lambda some: rows(vocabulary, some))
     orders = st.one_of(st.just(FILTERS), st.permutations(FILTERS).map(tuple))

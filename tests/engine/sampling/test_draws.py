@@ -93,7 +93,7 @@ def test_draws_of_many_seeds_follow_the_exact_probabilities(record: Record, name
 
 @pytest.mark.comparison
 def test_draws_with_xtc_follow_the_exact_probabilities(record: Record) -> None:
-    """Whether it acts is drawn too: the probabilities are those of both cases, mixed."""
+    """XTC acts at random, so the probabilities are a mixture of both cases."""
     row = Row({"xtc_probability": 0.4, "xtc_threshold": 0.06})
     logits = random_logits(1, TWENTY, seed=3, spread=1.5)
     left = logits[0].clone()
@@ -192,7 +192,7 @@ def inverse_cdf(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.comparison
 def test_most_draws_survive_one_percent_of_noise_on_the_logits(record: Record) -> None:
-    """What rounding and another device do to logits seldom changes the token that is drawn."""
+    """Rounding and other devices change logits a little, which seldom changes the drawn token."""
     seeds, vocabulary = 2000, 50_257
     logits = random_logits(1, vocabulary, seed=9, spread=2.5)
     generator = torch.Generator().manual_seed(1)

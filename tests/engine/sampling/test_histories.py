@@ -1,4 +1,4 @@
-"""What the tokens so far do to the next one, token by token, against plain definitions."""
+"""How the tokens so far change the logits of the next one, against plain definitions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MANY = settings(derandomize=True, deadline=None, max_examples=150)
 
 
 def added(changes: Changes) -> torch.Tensor:
-    """The changes as what they add to each of a few logits."""
+    """What the changes add to each of a few logits."""
     logits = torch.zeros(FEW)
     for token, value in changes:
         logits[token] += value
@@ -111,7 +111,7 @@ def test_dry_does_not_follow_repetitions_across_breakers() -> None:
 
 @pytest.mark.parametrize("length", [49, 50, 51, 2000])
 def test_dry_stays_finite_however_long_the_repetition(length: int) -> None:
-    """Followed back over fifty tokens at most."""
+    """A repetition is followed back over at most fifty tokens."""
     tokens = tuple(range(10, 10 + length))
     text = (*tokens, 5, *tokens)
     expected = 2.0 ** (min(length, 50) - 2)

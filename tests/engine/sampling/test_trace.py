@@ -7,10 +7,10 @@ import torch
 from gptj_demo.engine.sampling.trace import most_probable
 
 
-def test_of_equally_probable_tokens_the_lowest_ids_come_first_in_any_company() -> None:
+def test_equally_probable_tokens_are_ordered_by_id_in_every_batch() -> None:
     generator = torch.Generator().manual_seed(1)
     for _ in range(50):
-        # few values, so that many are equal two by two
+        # each value occurs twice
         row = torch.randperm(400, generator=generator).div(2, rounding_mode="floor").float()
         expected = sorted(range(400), key=lambda token: (-row[token].item(), token))
         for rows in (1, 3, 16):
