@@ -24,7 +24,7 @@ settings.load_profile("tests")
 
 @dataclass
 class Comparison:
-    """What was compared under one name so far: the largest value, how often, and the limit."""
+    """The comparisons under one name so far: the largest value, their number, and the limit."""
 
     largest: float
     limit: float

@@ -38,7 +38,7 @@ def test_small_answers_are_sent_at_once() -> None:
 
 
 def test_an_address_of_another_machine_is_reported_in_a_sentence() -> None:
-    message = _listen("192.0.2.1", 0)  # set apart for documentation: nobody has it
+    message = _listen("192.0.2.1", 0)  # reserved for documentation: no machine has it
     assert isinstance(message, str)
     assert "192.0.2.1 port 0 cannot be listened on" in message
 

@@ -1,4 +1,4 @@
-"""Parts of a batch: their cells, what is refused, and how they wait for a place."""
+"""Parts of a batch: their cells, what is refused, and how they wait for a place in the queue."""
 
 from __future__ import annotations
 

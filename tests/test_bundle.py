@@ -24,7 +24,7 @@ process.stdout.write(JSON.stringify(results));
 
 
 def run(tmp_path: Path, modules: dict[str, str], code: str) -> Any:
-    """What the code, an expression, gives where `load` is the bundle's."""
+    """The value of the expression `code`, in which `load` is the bundle's."""
     file = tmp_path / "modules.mjs"
     file.write_text(bundle(modules), encoding="utf-8")
     script = (

@@ -83,7 +83,7 @@ class ScriptedStream:
 
 
 class ScriptedWorker:
-    """Slots for three at once; those that are open are ended by the test."""
+    """A worker with three slots; the test ends the open streams."""
 
     slots_per_visitor = 3
     streams_waiting = 0
@@ -119,7 +119,7 @@ def test_cells_use_the_visitors_slots_and_one_place_in_the_queue() -> None:
         compared = comparison(worker)
         async for _ in compared.updates():
             assert {stream.request.visitor for stream in worker.open} <= {SOMEBODY}
-            assert len(worker.line) <= 1  # the others' places in it are theirs
+            assert len(worker.line) <= 1  # the other places are for other visitors
             for stream in list(worker.open):
                 stream.finish()
         assert [one["text"] for one in compared.outcomes] == [f" 0.{i}" for i in range(1, 8)]
@@ -177,7 +177,7 @@ def test_a_full_queue_refuses_the_first_cell_and_delays_later_ones() -> None:
         compared = comparison(worker)
         async for _ in compared.updates():
             if len(worker.open) == 3:
-                worker.refuses = 5  # others have filled it meanwhile
+                worker.refuses = 5  # others have filled the queue
             for stream in list(worker.open):
                 stream.finish()
         ends = [one["end"] for one in compared.outcomes]

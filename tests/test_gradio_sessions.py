@@ -1,4 +1,4 @@
-"""What a session of Gradio's costs: bounded in bytes, and ended with its visitor."""
+"""The memory of a Gradio session is bounded, and freed when its visitor leaves."""
 
 from __future__ import annotations
 

@@ -239,4 +239,4 @@ def test_any_form_is_parsed_or_refused_with_a_message(form: Any) -> None:
         text = "a comparison"
         assert 1 <= len(grid.cells) <= MAX_CELLS
     assert text
-    text.encode()  # what is not text could not be sent
+    text.encode()  # fails if the message cannot be sent

@@ -1,4 +1,4 @@
-"""What a text must match is checked before the engine sees it, whoever wrote it."""
+"""Constraints on a text are checked before the engine gets them."""
 
 from __future__ import annotations
 

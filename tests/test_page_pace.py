@@ -76,7 +76,7 @@ def test_words_that_came_with_the_start_are_followed_by_a_pause(
 
 
 @pytest.mark.parametrize("event", [Waiting(generation.NEXT), Drafting(7)])
-def test_what_may_come_often_is_sent_in_turns(
+def test_the_pause_after_frequent_events_grows_with_the_streams(
     event: StreamEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = pauses_after(monkeypatch, [event], [END], streams=100)

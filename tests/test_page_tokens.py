@@ -1,4 +1,4 @@
-"""Which characters of the page's text a token stands for, and what of it crosses to the page."""
+"""Which characters of the page's text a token covers, and what the page gets of the token."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_token_is_packed_with_both_probabilities_and_its_alternatives() -> Non
     assert json.loads(json.dumps(packed, allow_nan=False)) == packed
 
 
-def test_what_only_looks_like_bytes_is_text() -> None:
+def test_text_that_looks_like_an_escaped_byte_is_text() -> None:
     ids = VOCABULARY.encode(r"\xc3")
     kinds = {pack_token(VOCABULARY, token_id, 1, logprobs())[2] for token_id in ids}
     assert kinds == {TEXT}

@@ -46,7 +46,7 @@ def test_a_csv_file_is_read_as_python_writes_it(data: st.DataObject, names: list
     read = read_rows("rows.csv", file.getvalue())
     assert (read.separator, read.columns) == (separator, tuple(names))
     assert [list(row) for row in read.values] == [[normal(field) for field in row] for row in rows]
-    # as it is written, a row reads back as itself
+    # a row in its written form reads back unchanged
     again = read_rows("rows.csv", "\n".join([read.header, *read.written]))
     assert again.values == read.values
 

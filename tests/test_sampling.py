@@ -30,7 +30,7 @@ BY_NAME = {control.name: control for control in CONTROLS}
 NUMBERS = [c for c in CONTROLS if c.kind in ("integer", "number", "optional_integer")]
 LISTS = [c for c in CONTROLS if c.is_list]
 FREE_LISTS = [c for c in LISTS if c.kind != "permutation"]
-PARTNERS = {  # what a value needs beside it to make sense
+PARTNERS = {  # settings that a value needs to be valid
     ("max_new_tokens", 0): {"echo": True},
     ("min_new_tokens", 2048): {"max_new_tokens": 2048},
     ("n", 16): {"best_of": 16},
@@ -77,11 +77,11 @@ def test_defaults_and_presets_are_valid() -> None:
         make_params(preset)
 
 
-# ---- what is taken and what is refused
+# ---- accepted and refused values
 
 
 def refused(values: dict[str, Any], name: str) -> str:
-    """The sentence with which these values are refused, for the sake of control `name`."""
+    """The sentence that refuses these values; the refusal names the control `name`."""
     with pytest.raises(InvalidControl) as refusal:
         make_params(values)
     assert refusal.value.name == name
@@ -147,7 +147,7 @@ def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -
         ("sampler_order", "top_k", "each of these exactly once"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_sentence(name: str, value: Any, said: str) -> None:
+def test_invalid_values_are_refused_with_a_sentence(name: str, value: Any, said: str) -> None:
     assert said in refused({name: value}, name)
 
 
@@ -167,7 +167,7 @@ def test_controls_that_contradict_each_other_are_refused(
     assert said in refused(values, name)
 
 
-def test_what_only_seems_to_contradict_is_taken() -> None:
+def test_consistent_combinations_are_accepted() -> None:
     make_params({"min_new_tokens": 10, "max_new_tokens": 10})
     make_params({"max_new_tokens": 0, "echo": True})
     assert make_params({"best_of": 3, "n": 3}).candidates == 3
@@ -199,7 +199,7 @@ ANYTHING = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*BY_NAME]) | st.text(), ANYTHING))
-def test_whatever_is_given_the_answer_is_params_or_a_sentence(values: dict[str, Any]) -> None:
+def test_any_values_give_params_or_a_refusal_with_a_sentence(values: dict[str, Any]) -> None:
     try:
         params = make_params(values)
     except InvalidControl as refusal:
@@ -258,7 +258,7 @@ def test_a_list_reads_back_as_it_was_written(control: Control, data: st.DataObje
         ("sampler_order", ["top_p, min_p", "top_k"], ("top_p", "min_p", "top_k")),
     ],
 )  # fmt: skip
-def test_what_people_write_is_read(name: str, lines: list[str], value: Any) -> None:
+def test_written_values_are_parsed(name: str, lines: list[str], value: Any) -> None:
     assert read_written(BY_NAME[name], lines) == value
 
 

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def started(folder: Path, launcher: tuple[str, ...], *flags: str) -> Iterator[App]:
-    """The program; what is left of it in the end is killed."""
+    """The program; processes that are left at the end are killed."""
     app = App("--model", str(folder), *flags, launcher=launcher)
     try:
         yield app
@@ -174,7 +174,7 @@ def test_running_requests_end_and_new_ones_are_refused_while_the_server_drains(
                 engine = app.engine
                 engine.suspend()
                 parts = pool.submit(client.post, "/v1/completions", json=several)
-                # of the sixteen, the others enter the queue when these have begun
+                # the other eight of the sixteen are queued when these have started
                 eventually(lambda: "gptj_requests_waiting 8" in client.get("/metrics").text)
                 app.process.send_signal(signal.SIGTERM)
                 eventually(lambda: client.get("/readyz").json()["status"] == "draining")

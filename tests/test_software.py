@@ -1,4 +1,4 @@
-"""The fingerprint of the code changes with what computes, and with nothing else."""
+"""The fingerprint changes with the code that computes results, and with nothing else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_code_counts(other: str) -> None:
     assert without_docstrings(CODE) != without_docstrings(other)
 
 
-def test_what_computes_counts_and_page_and_api_do_not() -> None:
+def test_the_fingerprint_covers_computing_code_only() -> None:
     names = {path.relative_to(software.PACKAGE).as_posix() for path in computing_sources()}
     assert {"engine/sampling/batch.py", "engine/model/eager.py", "sampling.py"} <= names
     assert not any(name.startswith(("ui/", "api/", "client/")) for name in names)
@@ -52,7 +52,7 @@ def test_compiled_code_is_cached_for_each_version_of_its_sources(
     read_only = software.PACKAGE / "engine"
     monkeypatch.setattr(os, "access", lambda p, mode: Path(p) != read_only and access(p, mode))
     assert numba_cache_folder() == str(tmp_path / "gptj-playground" / "numba" / name)
-    for _ in range(2):  # what the engine sets is inherited by processes that it starts
+    for _ in range(2):  # child processes inherit the engine's variable
         monkeypatch.setenv("NUMBA_CACHE_DIR", numba_cache_folder() or "")
     assert numba_cache_folder() == str(tmp_path / "gptj-playground" / "numba" / name)
     changed = tmp_path / "vectors.py"

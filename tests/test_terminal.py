@@ -194,7 +194,7 @@ def test_a_prompt_can_be_scored_without_writing(run: Callable[..., Ran]) -> None
     assert perplexity == pytest.approx(math.exp(-total / (tokens - 1)), rel=1e-3)
 
 
-def test_what_a_person_should_know_of_the_prompt_is_said(run: Callable[..., Ran]) -> None:
+def test_notes_about_the_prompt_are_printed(run: Callable[..., Ran]) -> None:
     assert "The text ends in a space" in run("The lamp ", *LENGTH)[1]
     healed = run("The lamp ", *LENGTH, "--token-healing")[1]
     assert "ends in a space" not in healed

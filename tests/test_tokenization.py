@@ -53,7 +53,7 @@ def test_a_part_of_a_character_is_shown_as_its_bytes() -> None:
 
 
 def test_end_of_text_is_one_token_and_the_names_of_the_padding_are_texts() -> None:
-    """A visitor who writes them would else reach ids that no control knows."""
+    """Else a visitor who writes them could use ids that no control covers."""
     assert VOCABULARY.encode(END_OF_TEXT) == [END]
     ids = VOCABULARY.encode("<|extratoken_3|>")
     assert len(ids) > 5
@@ -156,7 +156,7 @@ def test_a_space_that_was_put_in_front_has_no_place_in_the_text() -> None:
     assert [token.end for token in tokens][:2] == [0, 1]
 
 
-def test_a_prompt_begins_once_and_is_not_ended_and_words_are_neither() -> None:
+def test_a_prompt_gets_one_beginning_token_and_no_end_token() -> None:
     vocabulary = vocabulary_with(bos_first)
     plain = VOCABULARY.encode("the lamp")
     assert vocabulary.encode_prompt("the lamp") == [END, *plain]
@@ -226,7 +226,7 @@ def test_ids_outside_the_vocabulary_are_refused_by_name(values: dict[str, Any], 
 
 
 def tiny(size: int) -> Vocabulary:
-    """The first ids of the tokenizer, which stand for single characters, are all there is."""
+    """A vocabulary of the tokenizer's first ids only, which are single characters."""
     return Vocabulary(make_tokenizer().to_str(), size, 0, [0])
 
 

@@ -1,1 +1,1 @@
-"""Programs that break things on purpose, and report what held; `make chaos` runs them."""
+"""Programs that inject faults and report which promises were kept; `make chaos` runs them."""

@@ -114,7 +114,7 @@ def short(body: Any) -> Any:
 
 
 class Hostile:
-    """Makes the requests and counts what came of them."""
+    """Sends the requests and counts the answers."""
 
     def __init__(self, app: LoggedApp, generator: random.Random) -> None:
         self.app = app
@@ -269,7 +269,7 @@ class Hostile:
                 self.broken.append(f"bare socket: {said!r}")
         writer.close()
 
-    # ---- what came of them
+    # ---- answers
 
     async def _post(self, client: httpx.AsyncClient, path: str, body: Any) -> httpx.Response:
         answer = await client.post(

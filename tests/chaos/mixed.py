@@ -1,4 +1,4 @@
-"""Ten minutes of visitors, callers and faults against one playground, and what it held.
+"""Runs visitors, callers and faults against one playground for ten minutes.
 
     python -m tests.chaos.mixed [--minutes 10] [--seed 1]
 
@@ -34,7 +34,7 @@ from tests.waiting import PATIENCE, eventually
 MODELS_WORK = 24  # different requests
 ANSWER_SECONDS = 120.0  # within which each request must have ended or been refused
 SETTLE_SECONDS = 5.0  # after a restart of the web process, in which answers may still be lost
-FREE_MEMORY = 2 * 2**30  # what the shortage leaves
+FREE_MEMORY = 2 * 2**30  # bytes that the shortage leaves free
 NONSENSE = (b"", b"{", b"[]", b'{"prompt": 1}', b'{"prompt": "x", "temperature": "hot"}', b"\xff")
 VISITORS, CALLERS, BATCHES, LEAVERS, SLOW, SENSELESS = 6, 10, 2, 4, 3, 2
 
@@ -73,7 +73,7 @@ class Site:
 
 
 class Chaos:
-    """Visitors and faults, and the count of what happened."""
+    """Runs the visitors and the faults, and counts the outcomes."""
 
     def __init__(self, site: Site, generator: random.Random) -> None:
         self.site = site
@@ -84,7 +84,7 @@ class Chaos:
         self.broken: list[str] = []
         self.longest = 0.0  # seconds that an answer took
 
-    # ---- those who ask
+    # ---- visitors and callers
 
     async def whole(self, client: httpx.AsyncClient) -> None:
         number = self.generator.randrange(len(self.bodies))
@@ -166,7 +166,7 @@ class Chaos:
         if answer.status_code >= 500 and answer.status_code != 503:
             self.broken.append(f"status {answer.status_code} for {content!r}")
 
-    # ---- what came of it
+    # ---- outcomes
 
     def compare(self, number: int, text: str) -> None:
         if number not in self.alone:

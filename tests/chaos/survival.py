@@ -35,7 +35,7 @@ from gptj_demo.settings import Settings
 from tests.test_reproducibility import PROMPTS
 
 STREAMS = 32
-SILENCE = 2.0  # seconds until a suspended engine counts as hung; less than a deployer has
+SILENCE = 2.0  # seconds until a suspended engine counts as hung; shorter than in production
 LIVES = (0.1, 2.0)  # seconds between an engine's first tokens and its end
 KINDS: tuple[dict[str, Any], ...] = (
     {},
@@ -58,7 +58,7 @@ Outcome = dict[int, tuple[Any, ...]]
 
 @dataclass
 class Report:
-    """What happened to all streams together."""
+    """The totals of all streams."""
 
     streams: int = 0
     differing: int = 0

@@ -1,4 +1,4 @@
-"""Requests for a small model with random weights, and what came of them."""
+"""Requests for a small model with random weights, and helpers that read their events."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from tests.engine.checkpoints import TEXT_TOKENS, make_tokenizer
 
 END = TEXT_TOKENS - 1
 CONTEXT = 64
-_END = object()  # of an engine's messages
+_END = object()  # marks the end of an engine's messages
 TOKENIZER = TokenizerReady(make_tokenizer().to_str(), CONTEXT, TEXT_TOKENS, END, (END,), ())
 
 
@@ -101,7 +101,7 @@ class ScriptedBackend:
             self._messages.put(one)
 
     def load(self, slots: int = 2, **changes: Any) -> None:
-        """Go through what an engine sends until it is ready."""
+        """Send the messages of an engine that loads and becomes ready."""
         info = model(max_num_seqs=slots, **changes)
         self.say(TOKENIZER, EngineStatus("ready", message("status.warming_up"), model=info))
 

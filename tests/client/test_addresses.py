@@ -86,7 +86,7 @@ def test_an_address_has_half_of_the_slots_while_another_one_is_active() -> None:
         one.end_completion(request_id)
         assert one.next_turns() == ([7 + request_id - 3] if request_id == 3 else [])
     now[0] = 30.0
-    one.end_completion(10)  # the person reads
+    one.end_completion(10)  # the person reads and sends nothing
     assert one.next_turns() == []
     now[0] = 30.0 + ACTIVE_SECONDS
     assert one.next_turns() == []

@@ -1,4 +1,4 @@
-"""Who may enter the queue, and whose turn it is: pure, without an engine."""
+"""Which requests enter the queue, and which one is next; no engine runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def admission(
 
 
 def enter(one: Admission, request_id: int, visitor: str | None, completions: int = 1) -> None:
-    """Enter a request of a visitor, written as name@address; without one they are the same."""
+    """Enter a request of a visitor: name@address, or a name that is also the address."""
     name, _, address = (visitor or "").partition("@")
     one.enter(request_id, Visitor(name, address or name) if visitor else None, completions)
 
@@ -47,9 +47,9 @@ def ask(
     tokens: int = CONTEXT,
     shared: int = 0,
 ) -> list[int]:
-    """Enter a request that is ready at once; the requests of the completions submitted thereby.
+    """Enter a request that is ready at once; return the requests whose completions are submitted.
 
-    Each completion reserves `tokens`, and all of them together `shared` beside.
+    Each completion reserves `tokens`, and the request once reserves `shared` more.
     """
     enter(one, request_id, visitor, completions)
     assert one.mark_ready(request_id, Reservation(shared, tokens))
@@ -199,7 +199,7 @@ actions = st.one_of(
     max_tokens=st.integers(10, 100),
     actions=st.lists(actions, max_size=60),
 )
-def test_whatever_happens_room_is_used_and_shared_and_everybody_has_a_turn(
+def test_random_actions_respect_shares_fill_slots_and_starve_no_request(
     slots: int, max_tokens: int, actions: list[tuple[str, str | None, int]]
 ) -> None:
     one = admission(slots=slots, max_tokens=max_tokens, max_waiting=20)
@@ -274,7 +274,7 @@ def test_whatever_happens_room_is_used_and_shared_and_everybody_has_a_turn(
         longest = max((a.tokens for a in known.values() if a.sent), default=0)
         assert total < one.capacity.most + max(1, longest * slots / max_tokens)
         for name in {a.visitor for a in known.values()} - {None}:
-            # whoever waits does so because the room is taken, or his share of it
+            # a request waits only if all slots or its visitor's share are taken
             own = [a for a in known.values() if a.visitor == name]
             share, waits = one.capacity.of_a_visitor, [a for a in own if a.sent < a.completions]
             sent = sum(a.sent for a in own)
@@ -284,7 +284,7 @@ def test_whatever_happens_room_is_used_and_shared_and_everybody_has_a_turn(
                 assert any(taken(one, own, further=a) > share for a in waits)
         if any(a.visitor is None and a.sent < a.completions for a in known.values()):
             assert total >= slots
-    # everybody has a turn in the end
+    # every request is submitted in the end
     while known:
         submit()
         found = picked(_IN_ENGINE, 0)
@@ -293,7 +293,7 @@ def test_whatever_happens_room_is_used_and_shared_and_everybody_has_a_turn(
 
 
 def taken(one: Admission, requests: Iterable[Asked], further: Asked | None = None) -> float:
-    """Slots that the completions in the engine take, with a further one of a request."""
+    """Slots that the completions in the engine take, plus one more of the request `further`."""
     sent = [(asked.sent + (asked is further), asked.tokens) for asked in requests]
     return one.capacity.taken(sum(n for n, _ in sent), sum(n * tokens for n, tokens in sent))
 
@@ -311,7 +311,7 @@ def test_the_next_engine_gets_the_requests_of_the_last_one_first() -> None:
     assert one.suspend() == [5, 6]
     assert one.suspended() == [5, 6]
     assert one.next_turns() == []
-    assert one.usage.running == 2  # their slots stay theirs
+    assert one.usage.running == 2  # they keep their slots
     one.is_open = True
     assert one.next_turns() == [5, 6]
     assert one.suspended() == []

@@ -119,7 +119,7 @@ class Fleet:
 
     def engine(self, node: str = "node") -> Engine:
         engine = Engine(self.offer, node)
-        self.engines.append(engine)  # one that is collected would end
+        self.engines.append(engine)  # a garbage-collected engine would end
         return engine
 
     def ready_engine(self, slots: int = 2) -> Engine:
@@ -129,13 +129,13 @@ class Fleet:
         return engine
 
     def next(self) -> EngineMessage:
-        """The next message that is no sign of life; `StopIteration` at the end of a life."""
+        """The next message except heartbeats; raises `StopIteration` at the end of a life."""
         while (received := next(self.events)) is None or isinstance(received, Heartbeat):
             pass
         return received
 
     def until_placed(self, numbers: list[int]) -> None:
-        """Read until the engines that were asked for are these."""
+        """Read until exactly these numbers of engines were requested."""
         while self.placed != numbers:
             next(self.events)
 
@@ -211,7 +211,7 @@ def test_a_life_ends_with_its_last_engine_and_one_that_loads_is_in_the_next(few:
     assert few.backend.wait() == message("exit.code", code="3")
     two.load()  # between two lives
     eventually(lambda: few.backend.health().engines == 1)
-    few.backend.send(submit(1), None)  # to none: the worker sends it again
+    few.backend.send(submit(1), None)  # reaches no engine: the worker sends it again
     few.backend.start()
     few.events = few.backend.events()
     assert few.next() == TOKENIZER
@@ -331,7 +331,7 @@ def test_callers_without_the_key_or_with_other_code_are_refused(few: Fleet) -> N
             assert "other code" in old.recv()
         with closing(call(offer, 12345)) as unknown, pytest.raises((EOFError, OSError)):
             unknown.recv()
-        assert few.ready_engine()  # the silent caller holds up nobody
+        assert few.ready_engine()  # the silent caller does not block others
         silent.settimeout(PATIENCE)
         while silent.recv(1000):  # the challenge, then the end
             pass

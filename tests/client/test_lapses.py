@@ -1,4 +1,4 @@
-"""Requests whose engine is one of several: it lapses or is lost, and the others stay."""
+"""Requests that lapse or are lost with one of several engines, while the others stay."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_requests_of_a_visitor_share_a_lease_and_others_have_their_own(lender: L
     eventually(lambda: len(lender.lent) == 2)
     assert {visitor for visitor, _ in lender.lent} == {ANNA, BERT}
     passed = [lender.next() for _ in range(3)]
-    # one of the two scripts was for two requests and read one: the other is to be sent again
+    # one script got two requests and read one: the other must be sent again
     assert sum(isinstance(one, StepEvents) for one in passed) == 2
     assert sum(isinstance(one, Lapsed) for one in passed) == 1
 

@@ -51,7 +51,7 @@ def test_the_window_slides_below_the_memory() -> None:
     assert whole.endswith("Note.\nend")
     assert found.dropped > 0
     assert whole == f"Keep me.\n{memory.with_note(text)[found.end :]}"
-    # without leave to shorten, the request is refused later, with its length
+    # without truncation, the request is refused later, with its length
     assert len(remembered(memory, text, leaves_out=False).token_ids) > 64
 
 

@@ -47,7 +47,7 @@ def test_a_short_prompt_is_cut_into_words_and_a_long_one_into_sentences() -> Non
     long = "One two three four five six seven. " * 5
     assert len(parts_of(long, "auto", 64)) == 5
     assert len(parts_of(long, "words", 64)) == 36  # the last space too
-    assert len(parts_of(long, "words", 10)) == 9  # four together
+    assert len(parts_of(long, "words", 10)) == 9  # four words a part
     assert parts_of("", "auto", 64) == []
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a request, and how another engine goes on with it: pure, without an engine."""
+"""The progress that is kept of a request, and how another engine resumes it; no engine runs."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_an_engine_without_the_tokens_gets_nothing_while_another_has_them() -> N
     assert engines.place(submit(3, long, max_new_tokens=CONTEXT), ANNA) == 1
     assert engines.place(submit(4, long, max_new_tokens=CONTEXT), ANNA) == 1
     assert engines.place(submit(5, long, max_new_tokens=16), ANNA) == 0
-    # without room anywhere, the one of which the least is taken
+    # if no engine has enough free tokens, the least loaded one
     assert engines.place(submit(6, long, max_new_tokens=CONTEXT), ANNA) == 0
     engines.note(1, finished(3))
     assert engines.place(submit(7, long, max_new_tokens=CONTEXT), ANNA) == 1
@@ -81,7 +81,7 @@ def test_the_engine_with_the_longest_prefix_gets_the_continued_text() -> None:
     engines.note(1, finished(2))
     text = (*range(100, 100 + BLOCK), *range(500, 500 + BLOCK), 7)
     busier = [engines.place(submit(i, range(100, 100 + BLOCK)), None) for i in (3, 4)]
-    assert busier == [1, 1]  # it is shared, and nobody else's is longer
+    assert busier == [1, 1]  # engine 1 has this prefix, and no engine has a longer one
     assert engines.place(submit(5, range(9)), None) == 0
     continued = Submit(6, text, SamplingParams(), seed=1)
     assert engines.place(continued, BERT) == 1
@@ -98,7 +98,7 @@ def test_a_visitors_short_text_stays_on_its_engine_unless_that_is_much_busier() 
     assert engines.place(submit(3), ANNA) == 1
     assert engines.place(submit(4), ANNA) == 1
     assert engines.place(submit(5), ANNA) == 1
-    assert engines.place(submit(6), ANNA) == 0  # 3 of 8 slots more
+    assert engines.place(submit(6), ANNA) == 0  # engine 1 is busier by 3 of 8 slots
 
 
 def test_the_parts_of_a_request_stay_together() -> None:
@@ -115,7 +115,7 @@ def test_the_parts_of_a_request_stay_together() -> None:
         engines.note(0, finished(1, index))
     assert engines.engine_of(1) is None
     assert engines.load == 0
-    engines.note(0, finished(1))  # over already
+    engines.note(0, finished(1))  # has ended already
     assert engines.load == 0
 
 
@@ -126,7 +126,7 @@ def test_a_removed_engine_hands_back_its_requests() -> None:
     assert engines.remove(1) == (1, 3)
     assert engines.remove(1) == ()
     assert (engines.slots, engines.load) == (4, 2)
-    engines.note(1, TokenEvent(1, 5, ""))  # of an engine that is no more
+    engines.note(1, TokenEvent(1, 5, ""))  # from a removed engine
     assert [engines.place(submit(i), ANNA) for i in (1, 3)] == [0, 0]
     assert engines.remove(0) == (0, 2, 1, 3)
     assert engines.place(submit(9), ANNA) is None

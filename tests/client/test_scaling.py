@@ -9,7 +9,7 @@ from gptj_demo.settings import InvalidSettings
 
 
 def run(scaling: Scaling, busy: int, begin: float, seconds: float) -> int:
-    """So many busy slots of engines with 8, once a second."""
+    """Report `busy` of 8 slots once a second; return the wanted number of engines."""
     for second in range(int(seconds) + 1):
         scaling.update(busy, 8, begin + second)
     return scaling.wanted

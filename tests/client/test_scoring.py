@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def worker(folder: Path) -> Iterator[Worker]:
-    """Two slots, and room for one to wait: less than what is asked at once."""
+    """Two slots and one place in the queue: too few for all prompts of a test at once."""
     worker = Worker(Settings(model=str(folder), max_num_seqs=2, max_waiting=1))
     worker.start()
 
@@ -156,7 +156,7 @@ def test_leaving_out_each_part_begins_with_the_whole(worker: Worker) -> None:
     run(scenario())
 
 
-def test_of_a_truncated_prompt_only_what_is_read_is_left_out(worker: Worker) -> None:
+def test_the_parts_of_a_truncated_prompt_are_those_that_are_read(worker: Worker) -> None:
     async def scenario() -> None:
         fixed = await encode_continuation(worker, " end")
         text = "First. " + "word " * 200 + "last."
@@ -170,7 +170,7 @@ def test_of_a_truncated_prompt_only_what_is_read_is_left_out(worker: Worker) -> 
 
 
 class Tokenizing:
-    """What a worker knows before it has a model."""
+    """The part of a worker that tokenizes."""
 
     def __init__(self, vocabulary: Vocabulary, context_length: int = CONTEXT) -> None:
         self.vocabulary = vocabulary
@@ -201,7 +201,7 @@ def test_a_token_that_takes_spaces_counts_with_them() -> None:
     run(scenario())
 
 
-def test_what_does_not_fit_is_refused_by_a_sentence_or_cut_on_the_left(worker: Worker) -> None:
+def test_a_prompt_too_long_to_score_is_refused_or_cut_on_the_left(worker: Worker) -> None:
     async def scenario() -> None:
         fixed = await encode_continuation(worker, " end")
         long = "word " * 200

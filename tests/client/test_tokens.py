@@ -1,6 +1,6 @@
-"""The tokens of the KV cache as what is scarce: whose turn it is, and what a visitor may hold.
+"""Admission when the KV cache's tokens are scarce: turns, and what one visitor may hold.
 
-The caches here have 100 tokens for each slot, so what is long takes several slots.
+The caches here have 100 tokens for each slot, so a long completion takes several slots.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def test_a_long_request_is_not_overtaken_once_it_is_its_turn() -> None:
     assert ask(one, 4, "author", tokens=400) == []
     assert ask(one, 5, "person", tokens=50) == []
     one.end_completion(0)
-    # the engine cannot begin it before all the others have ended, and it gets nothing behind it
+    # request 4 starts when all others have ended; nothing is submitted behind it
     assert one.next_turns() == [4]
     for request_id in (1, 2, 3):
         one.end_completion(request_id)
@@ -109,13 +109,13 @@ def test_a_long_request_has_a_turn_although_short_ones_keep_coming() -> None:
         one.end_completion(submitted.pop(0))
         ends += 1
         submitted += ask(one, 100 + ends, f"visitor {100 + ends}", tokens=50)
-    assert ends <= 30  # those that came before it
+    assert ends <= 30  # the requests that came before it
 
 
 def test_a_visitors_short_requests_do_not_overtake_the_long_one_before_them() -> None:
     one = admission(slots=8, max_tokens=800)
     assert ask(one, 1, "author", tokens=400) == [1]
-    assert ask(one, 2, "author", tokens=600) == []  # ten slots, and a visitor gets seven
+    assert ask(one, 2, "author", tokens=600) == []  # worth ten slots; a visitor gets seven
     assert ask(one, 3, "author", tokens=100) == []
     assert ask(one, 4, "person", tokens=100) == [4]  # others need not wait for it
     one.end_completion(1)
@@ -128,13 +128,13 @@ def test_a_visitors_short_requests_do_not_overtake_the_long_one_before_them() ->
 def test_one_visitor_leaves_tokens_for_others() -> None:
     one = admission(slots=16, max_tokens=1600)
     submitted = [ask(one, request_id, "busy", tokens=300) for request_id in range(10)]
-    assert sum(map(len, submitted)) == 4  # twelve slots of fourteen
+    assert sum(map(len, submitted)) == 4  # worth twelve slots of fourteen
     assert ask(one, 99, "person", tokens=300) == [99]
     assert one.end_completion(0)
     assert one.next_turns() == [4]
 
 
-def test_whoever_has_nothing_may_have_a_completion_that_needs_everything() -> None:
+def test_a_visitor_without_completions_may_reserve_all_tokens() -> None:
     one = admission(slots=8, max_tokens=800)
     assert ask(one, 1, "author", tokens=800) == [1]
     assert ask(one, 2, "author", tokens=800) == []
@@ -147,7 +147,7 @@ def test_the_process_itself_may_have_all_tokens() -> None:
     assert [ask(one, request_id, tokens=400) for request_id in (1, 2)] == [[1], [2]]
 
 
-def test_turns_go_to_who_has_the_least_of_what_is_scarce() -> None:
+def test_turns_go_to_the_visitor_who_holds_the_least() -> None:
     one = admission(slots=16, max_tokens=1600)
     run(one, 0, tokens=1800)
     for request_id in (1, 2, 3):
@@ -155,7 +155,7 @@ def test_turns_go_to_who_has_the_least_of_what_is_scarce() -> None:
     for request_id in range(10, 30):
         assert ask(one, request_id, "short", tokens=50) == []
     one.end_completion(0)
-    # one long completion weighs as much as five short ones, of which each has a slot
+    # a long completion counts as five slots, a short one as one
     assert one.next_turns() == [1, *range(10, 15), 2, *range(15, 24)]
     one = admission(slots=16, max_tokens=1600)
     run(one, 1, "long", tokens=900)
@@ -183,14 +183,14 @@ def test_an_address_has_half_of_the_tokens_while_another_one_is_active() -> None
 def test_a_slot_without_tokens_is_no_place_in_the_queue() -> None:
     one = admission(slots=8, max_tokens=800, max_waiting=0)
     run(one, 1, tokens=600)
-    for request_id in (2, 3):  # two slots are left, as many as their tokens are worth
+    for request_id in (2, 3):  # the tokens that are left are worth two slots
         enter(one, request_id, None)
     with pytest.raises(RequestRefused, match="2 requests are waiting"):
         enter(one, 4, None)
     assert one.usage.running == 1
 
 
-# ---- what ends releases its tokens
+# ---- releasing tokens
 
 
 @pytest.mark.parametrize("how", ["end", "leave", "suspend"])
@@ -204,7 +204,7 @@ def test_a_request_that_is_over_releases_its_tokens(how: str) -> None:
         one.leave(1)
     else:
         assert one.suspend() == [1]
-        assert one.usage.reserved == 400  # they stay its own
+        assert one.usage.reserved == 400  # it keeps its tokens
         one.is_open = True
         assert one.next_turns() == [1]
         assert one.end_completion(1)
@@ -232,7 +232,7 @@ def test_the_worker_counts_the_tokens_of_prompt_and_completion(bench: Bench) -> 
         await until(lambda: short.submitted is not None)
         bench.backend.step(*map(started, long))
         await until(lambda: bench.worker.tokens_reserved == 2 * CONTEXT)
-        # one more travels ahead, as there are eight slots
+        # with eight slots, one more completion is sent ahead
         assert bench.backend.submitted == [one.request_id for one in (*long, short)]
         await short.aclose()
         await until(lambda: bench.backend.submitted[3:] == [longest.request_id])

@@ -35,7 +35,7 @@ def wide_worker(folder: Path) -> Iterator[Worker]:
     worker.stop()
 
 
-def test_who_has_less_in_hand_comes_first_and_the_others_learn_it(worker: Worker) -> None:
+def test_the_visitor_with_fewer_requests_is_next_and_others_get_new_places(worker: Worker) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as open_streams:
 

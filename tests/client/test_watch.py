@@ -10,7 +10,7 @@ READY = EngineStatus("ready", message("status.warming_up"))
 
 
 def ready() -> Watch:
-    """Of an engine that has been ready since the time 0."""
+    """The watch of an engine that has been ready since time 0."""
     watch = Watch(0.0)
     watch.note(READY, 0.0)
     return watch

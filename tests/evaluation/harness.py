@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on the tasks beside this file, once a model: what it got, as JSON.
+"""Run lm-evaluation-harness on the tasks beside this file; print the results as JSON.
 
 python -m tests.evaluation.harness hf assets/sample-model
 python -m tests.evaluation.harness api http://127.0.0.1:7860
@@ -30,7 +30,7 @@ def arguments(kind: str, where: str) -> dict[str, Any]:
         "base_url": f"{where}/v1/completions",
         "tokenizer_backend": "huggingface",
         "tokenizer": str(CHECKPOINT),
-        "max_length": WINDOW + 2,  # it keeps two back, of which one is the token it must ask for
+        "max_length": WINDOW + 2,  # it reserves two, one for the token it must request
         "num_concurrent": 4,
         "max_retries": 1,
     }

@@ -1,4 +1,4 @@
-"""What several machines need is not among the other tests' requirements: `make test-fleet`."""
+"""`make test-fleet` installs what these tests need; the other tests run without it."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ async def load(
     is_over: Callable[[], bool],
     report: Report,
 ) -> None:
-    """So many streams at a time, each compared with what its request gives alone."""
+    """Run so many streams at a time; compare each with its request run alone."""
     requests = make_requests(len(alone))
     turn = iter(range(10**9))
 

@@ -66,7 +66,7 @@ def test_a_caller_has_its_tokens_once_however_many_servers_there_are(redis: Redi
         last = answers.index(429)
         assert ask(apps[last % 2]) == ask(apps[1 - last % 2])
         redis.end()
-        assert ask(apps[0]) == 200  # alone, as if it had counted nothing
+        assert ask(apps[0]) == 200  # without Redis, it counts from zero
         redis.process = redis.start()
     finally:
         for app in apps:

@@ -20,7 +20,7 @@ RUNS = ("os.exec", "os.fork", "os.posix_spawn", "os.system", "pty.spawn", "subpr
 
 
 class Auditor:
-    """Notes what Python does that loading a folder must not do: programs, connections, files of the
+    """Records actions of Python that loading must not take: programs, connections, files of the
     folder `outside`."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ def forget_peak() -> None:
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # a library's output must not be taken for an answer
     auditor = Auditor()
 
     from gptj_demo.engine.load import Refusal

@@ -1,4 +1,4 @@
-"""What cannot load ends with one sentence: damaged folders, loaded and started.
+"""Damaged folders end loading and starting with one sentence.
 
 `GPTJ_FOLDER_CASES` says how many folders are loaded, `GPTJ_FOLDER_STARTS` with how many of them the
 whole program is started; `make fuzz` takes many.
@@ -129,7 +129,7 @@ def is_sentence(text: str) -> bool:
 
 
 class Record:
-    """What the cases of a run came to."""
+    """The outcomes of all cases of a run."""
 
     def __init__(self, normal: dict[str, Any]) -> None:
         self._normal = normal  # the answer of a sound folder
@@ -161,14 +161,14 @@ class Record:
 
 
 def test_a_damaged_folder_is_refused_with_a_sentence(sound: Path, outside: Path) -> None:
-    # the other precisions take more imports and compiling than all folders
+    # imports and compilation for other precisions take longer than all folders
     precisions = ["auto"] * 6 + (["int8", "bfloat16"] if CASES > 40 else [])
     wrong: list[str] = []
     watch = Watch(outside)
     with tempfile.TemporaryFile() as log:
         loader = Loader(log)
         try:
-            for precision in sorted(set(precisions)):  # imports and compiles what others use
+            for precision in sorted(set(precisions)):  # later loads reuse its imports and code
                 usual = loader.load(sound / "bin/json", precision, outside)
                 assert usual["ended"] == "loaded", usual
             normal = loader.load(sound / "safetensors/json", "auto", outside)
@@ -236,6 +236,6 @@ def test_the_terminal_refuses_a_damaged_folder_with_a_sentence(sound: Path, outs
             command = [sys.executable, "-m", "gptj_demo", "x", "--model", str(scene.folder)]
             ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
-        said = ran.stderr.splitlines()[-1]  # the others drew and removed the progress bar
+        said = ran.stderr.splitlines()[-1]  # earlier lines drew the progress bar
         assert is_sentence(said), ran.stderr
         assert "Traceback" not in ran.stderr

@@ -1,4 +1,4 @@
-"""Damaged weights: safetensors files whose header lies, and pickles that hold anything."""
+"""Damaged weights: safetensors files with wrong headers, and pickles of arbitrary objects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def header_of(content: bytes) -> tuple[Header, bytes]:
 
 
 def with_header(header: bytes, data: bytes, length: int | None = None) -> bytes:
-    """A safetensors file; `length` is what it says of the header's, by default the truth."""
+    """A safetensors file; `length` is its field for the header's length, correct by default."""
     return struct.pack("<Q", len(header) if length is None else length) + header + data
 
 

@@ -47,7 +47,7 @@ def text_of(events: Sequence[StreamEvent], index: int = 0) -> str:
 
 
 class Slow:
-    """A filter's answer that comes when the test releases it: every text passes."""
+    """A filter that answers when the test releases it; every text passes."""
 
     def __init__(self) -> None:
         self.asked, self.release = threading.Event(), threading.Event()

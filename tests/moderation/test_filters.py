@@ -63,7 +63,7 @@ def test_a_file_with_a_wrong_line_is_refused_with_its_number(
 
 
 @pytest.mark.parametrize("source", ["missing.txt", "folder/missing.txt", "ftp://host/x"])
-def test_a_filter_that_is_none_is_refused(source: str) -> None:
+def test_an_invalid_filter_setting_is_refused(source: str) -> None:
     with pytest.raises(InvalidSettings, match="GPTJ_FILTER"):
         make_moderation(Settings(filter=source))
 

@@ -1,4 +1,4 @@
-"""The hold-back of one completion: nothing of a flagged sentence is given out, all else is."""
+"""The hold-back of one completion: nothing of a flagged sentence is sent, all other text is."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ places = st.lists(st.integers(0, 10_000), max_size=80)
 
 
 @given(sentences, places, st.integers(0, 30))
-def test_what_is_planted_is_never_shown_and_all_else_is(
+def test_planted_sentences_are_never_shown_and_all_others_are(
     written: list[str], cuts: list[int], tail: int
 ) -> None:
     text = " ".join(written)
@@ -93,7 +93,7 @@ def test_no_token_of_a_planted_sentence_is_given_out(written: list[str], cuts: l
 
 @given(sentences, places)
 def test_a_sentence_is_shown_once_its_end_is_known(written: list[str], cuts: list[int]) -> None:
-    """The delay is one sentence: what is held back is the sentence that has not ended."""
+    """The delay is one sentence: only the unfinished sentence is held back."""
     clean = [one for one in written if PLANTED not in one]
     text = " ".join(clean)
     held, shown, received = Holdback("hold"), "", ""

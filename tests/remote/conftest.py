@@ -25,7 +25,7 @@ Sent = TypeVar("Sent")
 
 
 class Engine:
-    """What `serve` sends for a stand-in; `ended` is what it has raised."""
+    """Keeps the messages that `serve` sends for a stand-in; `ended` is its exception."""
 
     def __init__(self, settings: Settings) -> None:
         self.sent: list[Any] = []

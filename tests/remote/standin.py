@@ -43,10 +43,10 @@ class StandIn:
         self.kind, self.script, self.finish = kind, script, finish
         self.tokenizer = make_tokenizer()
         self.asked: list[dict[str, Any]] = []
-        self.busy = 0  # requests to refuse, to be sent again
-        self.breaks_after: int | None = None  # tokens, once
+        self.busy = 0  # requests to refuse as busy
+        self.breaks_after: int | None = None  # in tokens; breaks one stream
         self.pauses = False  # after the first token
-        self.is_left = threading.Event()  # a caller has gone before the end
+        self.is_left = threading.Event()  # set when a caller leaves early
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._server: uvicorn.Server | None = None

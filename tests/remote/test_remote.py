@@ -1,4 +1,4 @@
-"""An engine whose model a completions server has: servers of three kinds, and what can go wrong."""
+"""An engine that uses a completions server: servers of three kinds, and their failures."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_vllm_gives_tokens_with_their_probabilities(start: Start) -> None:
     assert (asked["seed"], asked["min_p"], asked["min_tokens"], asked["max_tokens"]) == (
         5, 0.1, 2, 30
     )  # fmt: skip
-    assert "stop" not in asked  # cut here, as everywhere
+    assert "stop" not in asked  # the engine applies stop strings itself
     assert "typical_p" not in asked
 
 

@@ -32,7 +32,7 @@ ALLOWED = {
     # heals the prompt, or offers to
     "__main__.py": {"token_healing"},
     "engine/engine.py": {"token_healing"},
-    # has no words at other servers, or others
+    # has no name, or another one, at other servers
     "engine/remote/abilities.py": {
         "must_match",
         "must_match_text",

@@ -72,7 +72,7 @@ class Playground(App):
 
 
 class OnZeroGpu(Playground):
-    """The same behind Hugging Face's package, or its stand-in; `log` is what was noted there."""
+    """The same with Hugging Face's package or its stand-in; `log` has the noted events."""
 
     def __init__(self, model: Path, log: Path) -> None:
         self._log = log

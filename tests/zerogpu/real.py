@@ -1,7 +1,7 @@
 """Runs the real `spaces` package on a machine without a GPU; `make zerogpu` installs it.
 
-A scheduler answers in place of Hugging Face's, and what needs CUDA is replaced: its initialisation,
-and the way of the packed weights to the card, which here ends in main memory.
+A local scheduler replaces Hugging Face's. Two parts that need CUDA are replaced:
+its initialisation, and the transfer of the packed weights to the card, which ends in main memory.
 """
 
 from __future__ import annotations
@@ -121,4 +121,4 @@ class Scheduler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""What the scheduler of ZeroGPU would know, in a file."""
+"""The events that ZeroGPU's scheduler would see, in a file."""
 
 from __future__ import annotations
 

@@ -13,5 +13,5 @@ decorated: list[Callable[..., None]] = []
 
 
 def startup() -> None:
-    """Pack what was moved to the GPU; the real one reports to the Space only with a function."""
+    """Pack the moved tensors; the real one reports to the Space only if there is a function."""
     note("startup", functions=len(decorated), moved=torch.moved)
