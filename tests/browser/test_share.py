@@ -141,7 +141,7 @@ def test_a_changed_setting_or_model_is_found_out_and_said(
     replay(other)
     expect(brought(other)).to_contain_text("Not the same words")
     expect(brought(other)).to_contain_text(re.compile("the link has “.+” and the replay “"))
-    expect(brought(other)).to_contain_text("were changed after they were written")
+    expect(brought(other)).to_contain_text("were changed afterwards")
     other.button("Undo").click()
     assert other.text == visitor.text
 
