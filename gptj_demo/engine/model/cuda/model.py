@@ -73,7 +73,7 @@ class CudaInt8Linear(Int8Linear):
 
 
 class _CudaInt8Pair(Int8Pair):
-    """The two products' parts are added together, and rounded once."""
+    """Adds the two products before rounding if Triton's kernels can be used."""
 
     def __call__(self, mixed: torch.Tensor, activated: torch.Tensor) -> torch.Tensor:
         triton = _bytes_kernels(mixed, self.attention, self.mlp)
