@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import int32, int64, njit, uint64
 
-from gptj_demo.engine.model.cpu.elementwise import exp, largest, order
+from gptj_demo.engine.model.cpu.elementwise import exp, largest, largest_size, order
 from gptj_demo.engine.model.cpu.vectors import as_double, as_float
 from gptj_demo.engine.sampling import noise
 
@@ -147,15 +147,6 @@ def _output(key: Any, index: Any) -> Any:
     return z ^ (z >> _SHIFT_3)
 
 
-@njit(cache=True, nogil=True)
-def _heaviest(bits: Any) -> Any:
-    """The largest weight, by the bits: these have the same order, as no weight is negative."""
-    heaviest = int32(0)
-    for i in range(bits.shape[0]):
-        heaviest = max(heaviest, bits[i])
-    return as_float(heaviest)
-
-
 @njit(error_model="numpy", cache=True, nogil=True)
 def _has_candidate(weights: Any, key: Any, best: Any) -> Any:
     """Whether a token of a block can score below `best`; the block's first output follows `key`.
@@ -176,12 +167,11 @@ def _has_candidate(weights: Any, key: Any, best: Any) -> Any:
 @njit(error_model="numpy", cache=True, nogil=True)
 def _race(weights: Any, key: Any) -> int:
     """The token id with the smallest -log(u) / weight: see `noise`."""
-    bits = weights.view(np.int32)
     best, chosen = np.inf, 0
     for start in range(0, weights.shape[0], _BLOCK):
         stop = min(start + _BLOCK, weights.shape[0])
         # 1 - u is at least half a unit, so tokens with too little weight cannot win
-        if _heaviest(bits[start:stop]) * best <= 0.5 * _UNIT:
+        if largest_size(weights[start:stop]) * best <= 0.5 * _UNIT:
             continue
         if not _has_candidate(weights[start:stop], key + uint64(start) * _GAMMA, best):
             continue
