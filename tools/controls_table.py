@@ -3,7 +3,8 @@
 
     python tools/controls_table.py
 
-Replaces the text between the two markers. A test fails if the table is out of date.
+Replaces the text between the two HTML comments that mark the table. A test fails if the table is
+out of date.
 """
 
 from __future__ import annotations

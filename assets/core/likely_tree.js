@@ -11,7 +11,7 @@
  * @property {number} depth @property {boolean} ends whether the token ends the text
  */
 
-const OPENED_LEAVES = 12; // leaves with paths that are open at first
+const OPENED_LEAVES = 12; // the paths to so many of the most probable leaves are expanded at first
 
 /** @param {Partial<LikelyNode>} [given] @returns {LikelyNode} */
 const makeNode = (given = {}) => ({

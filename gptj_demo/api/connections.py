@@ -24,7 +24,8 @@ BODY_SECONDS = 60.0
 STALL_SECONDS = 30.0
 """How long a client may read nothing from a full buffer (64 KiB)."""
 MAX_CONNECTIONS = 2048
-SPARE_FILES = 128  # for the other files of the process
+SPARE_FILES = 128
+"""File descriptors that are left for everything except connections."""
 
 Phase = Literal["head", "body", "answer"]
 

@@ -222,8 +222,8 @@ async def grow(
     """The new nodes of the tree after each step, the most probable first.
 
     `token_ids` and `limits` fit (see `fit_prompt`). Without `params` the probabilities are the
-    model's own; with `params` they are those after the controls. Yields an empty list after half a
-    second without an answer. Raises `RequestRefused`, also if the engine failed.
+    model's own; with `params` they are those after the controls. While the engine does not answer,
+    an empty list is yielded every half second. Raises `RequestRefused`, also if the engine failed.
     """
     if worker.moderation is not None:
         raise RequestRefused("invalid", message("likely.filtered"))

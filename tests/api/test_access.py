@@ -178,8 +178,8 @@ def test_keys_and_limits_at_work(capfd: pytest.CaptureFixture[str]) -> None:
     assert not any(secret in printed for secret in (*KEYS.split(","), "secret-word"))
 
 
-def test_only_a_trusted_proxys_word_on_an_address_counts() -> None:
-    """Callers behind a trusted proxy are limited separately; other proxies' headers are ignored."""
+def test_the_address_that_a_proxy_forwards_is_used_only_if_the_proxy_is_trusted() -> None:
+    """Each forwarded address then has a token limit of its own."""
     forwarded = {"X-Forwarded-For": "198.51.100.1"}
     body = {"prompt": "Once", "max_tokens": 60, "ignore_eos": True}
     for trusted, second_is_refused in ((None, True), ("127.0.0.1", False)):

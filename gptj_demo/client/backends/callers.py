@@ -70,7 +70,7 @@ class Callers:
                 ).start()
 
     def _meet(self, calling: socket.socket) -> None:
-        """Handle one connection; an engine's connection is served until the engine ends."""
+        """Handle one connection. If it is that of an engine, return when the engine ends."""
         try:
             connection, first = answer(calling, self._key)
         except (OSError, EOFError, AuthenticationError) as error:

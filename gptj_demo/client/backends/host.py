@@ -29,9 +29,9 @@ CALLING_SECONDS = 60.0
 class Host:
     """One engine, from its start until it or the web process ends.
 
-    The constructor returns when the engine is ready, so that an update does not end an old engine
-    too early. It raises `RuntimeError` if the engine ends before that. `give_up` is called if the
-    web process cannot be reached, `leave` if the engine ends later.
+    The constructor returns when the engine is ready, so in an update, Ray keeps an old engine until
+    the new one can answer. It raises `RuntimeError` if the engine ends before that. `give_up` is
+    called if the web process cannot be reached, `leave` if the engine ends later.
     """
 
     def __init__(

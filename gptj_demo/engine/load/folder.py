@@ -1,4 +1,4 @@
-"""Reads the files of a checkpoint's folder: only inside the folder, and only up to a size limit."""
+"""Reads files of a checkpoint's folder; refuses too large ones and links out of the folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The controls that look at sequences of tokens: they forbid or penalise repetitions, for example.
+"""The controls that depend on the order of earlier tokens, such as DRY and no_repeat_ngram_size.
 
 Each object follows one row: `add` takes a token, and `changes` lists what is added to the logits of
 the next token. Only rows that use such a control have one. The work for a token does not grow with
