@@ -38,7 +38,7 @@ from gptj_demo.protocol import (
     TokenLogprobs,
 )
 from gptj_demo.sampling import CONTROLS, SamplingParams
-from gptj_demo.settings import InvalidSettings, add_arguments, read_settings
+from gptj_demo.settings import InvalidSettings, add_arguments, read_settings, unknown_variables
 from gptj_demo.signals import Terminated, ignore_stop_signals, raise_on_stop_signals
 from gptj_demo.tokenization import prompt_hint
 
@@ -321,6 +321,8 @@ def run(arguments: argparse.Namespace) -> int:
     except (InvalidControl, InvalidSettings, UnreadableText) as error:
         say(str(error))
         return 2
+    if unknown := unknown_variables():
+        say(unknown)
     worker.start()
     try:
         return asyncio.run(generate(worker, prompt, params))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -234,6 +237,24 @@ def environment_variable(name: str) -> str:
     return f"GRADIO_{name.upper()}" if name.startswith("server_") else f"GPTJ_{name.upper()}"
 
 
+def unknown_variables() -> str | None:
+    """A sentence that names the environment's `GPTJ_*` variables that are not settings, or None.
+
+    They are not refused: Kubernetes gives a container such variables for a Service called `gptj`.
+    """
+    known = [environment_variable(name) for name in Settings.model_fields]
+    unknown = []
+    for variable in sorted(os.environ):
+        prefix, _, name = variable.lower().partition("_")
+        if prefix == "gptj" and variable.upper() not in known:
+            meant = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.75)
+            hint = f" (did you mean {environment_variable(meant[0])}?)" if meant else ""
+            unknown.append(variable + hint)
+    if not unknown:
+        return None
+    return f"These variables are not settings and have no effect: {', '.join(unknown)}."
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one flag for each setting; `read_settings` reads them back."""
     group = parser.add_argument_group("settings")
@@ -275,7 +296,10 @@ def parse_flags(description: str, argv: Sequence[str] | None = None) -> Settings
     """Settings of a program that has no other flags; prints and exits 2 where one is wrong."""
     parser = argparse.ArgumentParser(description=description)
     add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    if unknown := unknown_variables():
+        print(unknown, file=sys.stderr)
     try:
-        return read_settings(parser.parse_args(argv))
+        return read_settings(arguments)
     except InvalidSettings as error:
         parser.exit(2, f"{error}\n")

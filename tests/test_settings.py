@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import pytest
 
@@ -13,13 +14,15 @@ from gptj_demo.settings import (
     environment_variable,
     parse_flags,
     read_settings,
+    unknown_variables,
 )
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(environment_variable(name), raising=False)
+    for name in list(os.environ):
+        if name.upper().startswith(("GPTJ_", "GRADIO_SERVER_")):
+            monkeypatch.delenv(name)
 
 
 def parse(*flags: str) -> Settings:
@@ -82,3 +85,25 @@ def test_a_wrong_flag_ends_the_program_with_one_sentence_and_code_2(
         parse_flags("a program", ["--precision", "float12"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("--precision is 'float12'; it must be")
+
+
+def test_a_variable_that_is_not_a_setting_is_named_with_the_setting_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GPTJ_API_KEY", "secret")
+    monkeypatch.setenv("GPTJ_SERVER_PORT", "1234")
+    monkeypatch.setenv("GPTJ_SERVICE_HOST", "10.0.0.1")  # from Kubernetes, for a Service `gptj`
+    settings = parse_flags("a program", [])
+    assert (settings.api_keys, settings.server_port) == (None, 7860)
+    assert capsys.readouterr().err == (
+        "These variables are not settings and have no effect: "
+        "GPTJ_API_KEY (did you mean GPTJ_API_KEYS?), "
+        "GPTJ_SERVER_PORT (did you mean GRADIO_SERVER_PORT?), GPTJ_SERVICE_HOST.\n"
+    )
+
+
+def test_all_settings_are_known_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(environment_variable(name), "a value")
+    monkeypatch.setenv("gptj_model", "sample")
+    assert unknown_variables() is None
