@@ -1,4 +1,4 @@
-"""Tells a hung engine from a busy one. Pure: the caller gives the time, in seconds."""
+"""Distinguishes a hung engine from a busy one. Pure: the caller gives the time, in seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells whether this process has compiled code, rather than taken it from numba's cache."""
+"""Finds out whether this process has compiled code, rather than taken it from numba's cache."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _generate(worker: Worker) -> Callable[..., AsyncIterator[str]]:
         generate,
         str,
         "Continue a text. Each update is the whole continuation so far, the first one where there "
-        "are several; /complete tells all.",
+        "are several; /complete returns all of them.",
     )
 
 

@@ -224,10 +224,10 @@ def _curl(prompt: str, params: SamplingParams, place: Place) -> str:
 
 def _gradio(prompt: str, params: SamplingParams, place: Place) -> str:
     values = _changed(params, {})
-    tells_all = params.n > 1 or params.echo or params.logprobs is not None
+    has_details = params.n > 1 or params.echo or params.logprobs is not None
     arguments = ["prompt"]
     arguments += [f"{name}={_python(value, 4)}" for name, value in values.items()]
-    arguments.append(f'api_name="{"/complete" if tells_all else "/generate"}"')
+    arguments.append(f'api_name="{"/complete" if has_details else "/generate"}"')
     login = ', auth=("NAME", "PASSWORD")' if place.needs_login else ""
     lines = [
         "# pip install gradio_client",
@@ -238,7 +238,7 @@ def _gradio(prompt: str, params: SamplingParams, place: Place) -> str:
         f"client = Client({_python(place.address)}{login}, verbose=False)",
         *_call("answer = client.predict", arguments),
     ]
-    if tells_all:
+    if has_details:
         lines += ['for completion in answer["completions"]:', '    print(completion["text"])']
         if params.echo:
             lines.append('print(answer["prompt"]["sum_logprob"])')
