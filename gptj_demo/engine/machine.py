@@ -100,6 +100,21 @@ def _initialisation_problem(root: Path) -> Message | None:
     return None
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it followed, says that the memory of a GPU was too small.
+
+    torch has a type for it. The errors of libraries, such as cuBLAS and Triton, only say it.
+    """
+    while error is not None:
+        said = str(error)
+        if isinstance(error, torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError) and ("out of memory" in said or "ALLOC_FAILED" in said):
+            return True
+        error = error.__context__
+    return False
+
+
 def available_memory(root: Path = _ROOT) -> int:
     """Bytes of main memory that are free in the system and within the limits of this process's
     control groups. `root` holds proc/ and sys/."""

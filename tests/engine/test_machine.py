@@ -10,7 +10,13 @@ import psutil
 import pytest
 import torch
 
-from gptj_demo.engine.machine import available_cores, available_memory, find_machines, gpu_problem
+from gptj_demo.engine.machine import (
+    available_cores,
+    available_memory,
+    find_machines,
+    gpu_problem,
+    is_out_of_memory,
+)
 
 
 @pytest.fixture
@@ -162,3 +168,24 @@ def test_a_torch_without_cuda_beside_a_driver_is_reported(
     problem = gpu_problem(tmp_path)
     assert problem is not None
     assert problem.code == "why.torch_without_cuda"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ],
+)
+def test_a_lack_of_memory_is_recognised_also_behind_another_error(error: RuntimeError) -> None:
+    assert is_out_of_memory(error)
+    later = RuntimeError("operation failed due to a previous error during capture")
+    assert not is_out_of_memory(later)
+    later.__context__ = error
+    assert is_out_of_memory(later)
+
+
+def test_other_errors_are_not_a_lack_of_memory() -> None:
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
+    assert not is_out_of_memory(OSError("out of memory"))

@@ -68,8 +68,6 @@ class Plan:
     config: GPTJConfig
     """The checkpoint's configuration: layers, widths, context, rows of the embedding."""
     family: Family
-    is_eight_bit: bool
-    """Whether bitsandbytes saved the checkpoint in 8 bits."""
     adapters: tuple[Adapter, ...] = ()
     """Adapters that are merged into the weights, in this order."""
     speculates: bool = True
@@ -205,7 +203,6 @@ def _plan(
         reason=joined(reason, because),
         config=checkpoint.description.config,
         family=checkpoint.description.family,
-        is_eight_bit=checkpoint.description.is_eight_bit,
         adapters=adapters,
         speculates=settings.speculation == "auto",
         draft=draft,

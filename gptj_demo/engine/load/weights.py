@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import BitsAndBytesConfig, GPTJForCausalLM
+from transformers import GPTJForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from gptj_demo.engine.load.eight_bit import EightBit
@@ -25,7 +25,7 @@ from gptj_demo.engine.load.lora import merged
 from gptj_demo.engine.load.plan import Plan
 from gptj_demo.engine.load.tensors import open_tensors
 from gptj_demo.engine.load.values import read, shape_of
-from gptj_demo.engine.machine import return_freed_memory
+from gptj_demo.engine.machine import is_out_of_memory, return_freed_memory
 from gptj_demo.engine.model.int8 import quantize
 from gptj_demo.texts import first_line, message
 
@@ -51,25 +51,21 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
     config.tie_word_embeddings = stored.is_tied
     tensors = dict(stored.tensors)
     is_int8 = plan.precision == "int8"
-    is_quantized_here = is_int8 and (plan.device == "cpu" or plan.is_eight_bit)
-    if is_quantized_here:
+    if is_int8:
         dtype = stored.dtype  # tensors stay mapped and take no memory
         for name in filter(_IN_LINEAR.fullmatch, tensors):  # read one by one in `_quantize`
             tensors[name] = torch.zeros((), dtype=dtype).expand(shape_of(tensors[name]))
-    elif is_int8:  # bitsandbytes quantises from float16
-        dtype = torch.float16
     else:
         dtype = getattr(torch, plan.precision)
     device = "cuda:0" if plan.device == "cuda" else "cpu"
     try:
-        with _reporting_tensors((lambda *_: None) if is_quantized_here else report):
+        with _reporting_tensors((lambda *_: None) if is_int8 else report):
             loaded: Any = GPTJForCausalLM.from_pretrained(
                 None,
                 state_dict=tensors,
                 config=config,
                 dtype=dtype,
-                quantization_config=_eight_bits() if is_int8 and not is_quantized_here else None,
-                device_map={"": "cpu" if is_quantized_here else device},
+                device_map={"": "cpu" if is_int8 else device},
                 attn_implementation="eager",
                 output_loading_info=True,
             )
@@ -80,14 +76,14 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
                 f"The weights of {plan.source} cannot be read: {min(unread)} was left out."
             )
         model.requires_grad_(False)
-        if is_quantized_here:
+        if is_int8:
             _quantize(model, stored.tensors, device, report)
-    except torch.OutOfMemoryError:
-        raise Refusal(
-            f"{plan.name} in {plan.precision} ran out of memory on {plan.device_name} while it was "
-            "loaded: something else takes memory there."
-        ) from None
     except (SafetensorError, OSError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise Refusal(
+                f"{plan.name} in {plan.precision} ran out of memory on {plan.device_name} while it "
+                "was loaded: something else takes memory there."
+            ) from None
         problem = first_line(error) if isinstance(error, RuntimeError) else last_line(error)
         raise Refusal(f"The weights of {plan.source} cannot be read: {problem}.") from error
     for parameter in model.parameters():
@@ -115,16 +111,20 @@ def _quantize(
     """Makes the linear layers of the blocks `Linear8bitLt`, one by one, and all else float16.
 
     Their weights are read from `tensors`, and are quantised unless they are stored in 8 bits.
-    bitsandbytes makes the same codes, but needs a copy of the weights and large temporaries.
+    bitsandbytes makes the same codes, but needs a copy of the weights and large temporaries, and
+    transformers would put all weights into one block of a GPU's memory, which would stay in use
+    when most of its parts are free.
     """
-    _silence_bitsandbytes()
+    # On some processors bitsandbytes warns at import that it cannot fetch 4-bit kernels from the
+    # hub. They are not used here.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
 
     names = [name for name in tensors if _IN_LINEAR.fullmatch(name)]
     total = len(names)
     for done, name in enumerate(names):
         report(message("status.matrices", done=done, total=total), done / total)
-        codes, largest = (one.to(device) for one in _codes_of(tensors[name]))
+        codes, largest = _codes_of(tensors[name], device)
         path = name.removesuffix(".weight")
         linear = model.get_submodule(path)
         assert isinstance(linear, torch.nn.Linear)
@@ -152,20 +152,12 @@ def _quantize(
     report(message("status.matrices", done=total, total=total), 1.0)
 
 
-def _codes_of(value: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """LLM.int8's codes of a weight and the largest absolute value of each row."""
-    return value.stored() if isinstance(value, EightBit) else quantize(read(value))
-
-
-def _silence_bitsandbytes() -> None:
-    # On some processors bitsandbytes warns at import that it cannot fetch 4-bit kernels from the
-    # hub. They are not used here.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-
-
-def _eight_bits() -> BitsAndBytesConfig:
-    _silence_bitsandbytes()
-    return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+def _codes_of(value: Any, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """LLM.int8's codes of a weight and the largest absolute value of each row, on the device."""
+    if not isinstance(value, EightBit):
+        return quantize(read(value), device)
+    codes, largest = value.stored()
+    return codes.to(device), largest.to(device)
 
 
 @contextmanager

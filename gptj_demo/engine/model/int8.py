@@ -22,14 +22,14 @@ _ROWS_OF_BYTE_KERNEL = 48
 _ROWS_TO_QUANTIZE = 1024  # at a time, so that temporaries take little memory
 
 
-def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def quantize(weight: torch.Tensor, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """LLM.int8's codes of a weight [out, in]: int8 [out, in], and fp32 [out], the largest absolute
-    value of each row, which has the code 127."""
-    codes = torch.empty(weight.shape, dtype=torch.int8)
-    largest = torch.empty(weight.shape[0])
+    value of each row, which has the code 127. Both are computed on `device`."""
+    codes = torch.empty(weight.shape, dtype=torch.int8, device=device)
+    largest = torch.empty(weight.shape[0], device=device)
     for begin in range(0, len(largest), _ROWS_TO_QUANTIZE):
         # copies fp32 weights too: they may be mapped from a file, and are scaled in place below
-        part = weight[begin : begin + _ROWS_TO_QUANTIZE].to(torch.float32, copy=True)
+        part = weight[begin : begin + _ROWS_TO_QUANTIZE].to(device, torch.float32, copy=True)
         most = torch.linalg.vector_norm(part, torch.inf, dim=1)
         # rows of zeros stay zeros
         part *= (127.0 / most.clamp(min=torch.finfo(most.dtype).tiny))[:, None].clamp(max=1e38)
