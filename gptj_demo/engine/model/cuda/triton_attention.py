@@ -61,11 +61,13 @@ def _rotate_and_store(
     key = tl.load(source + d, mask=inside, other=0.0).to(tl.float32)
     partner = tl.load(source + (d ^ 1), mask=turned, other=0.0).to(tl.float32)
     page = tl.load(tables + slot * table_stride + position // PAGE)
-    target = stored + page * page_stride + head * head_stride + position % PAGE * HEAD_DIM
+    # the values of a layer can begin more than 2**31 numbers behind its keys
+    target = stored + page * page_stride + tl.cast(head, tl.int64) * head_stride
+    target += position % PAGE * HEAD_DIM
     tl.store(target + d, key * cos + partner * sin, mask=inside)
     source += heads * HEAD_DIM
     value = tl.load(source + d, mask=inside, other=0.0)
-    tl.store(target + heads * head_stride + d, value, mask=inside)
+    tl.store(target + tl.cast(heads, tl.int64) * head_stride + d, value, mask=inside)
 
 
 @triton.jit
@@ -99,8 +101,8 @@ def _attend_part(
     query = tl.load(queries + (row * heads + head) * HEAD_DIM + d, mask=inside, other=0.0)
     query = query.to(tl.float32) * scale
     table = tables + slot * table_stride
-    keys = stored + head * head_stride
-    values = keys + heads * head_stride
+    keys = stored + tl.cast(head, tl.int64) * head_stride
+    values = keys + tl.cast(heads, tl.int64) * head_stride
     peak = -float("inf")
     mass = 0.0
     total = tl.zeros([BLOCK], tl.float32)
