@@ -19,7 +19,8 @@ from transformers import GPTJForCausalLM
 
 from gptj_demo.engine import load as loading
 from gptj_demo.engine.engine import Engine
-from gptj_demo.engine.model import UnfitBackend, build_model, use_cores
+from gptj_demo.engine.machine import is_out_of_memory
+from gptj_demo.engine.model import UnfitBackend, build_model, set_up_torch
 from gptj_demo.engine.model.base import ForwardModel, Report
 from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.vocabulary import EngineVocabulary
@@ -161,7 +162,7 @@ def start_engine(
     memory than planned. Raises `loading.Refusal`.
     """
     plan = weights.plan
-    use_cores(weights.model)
+    set_up_torch(weights.model)
     try:
         model, choice = build_model(weights.model, backend)
     except UnfitBackend as error:
@@ -227,8 +228,9 @@ def _try_engine(
     """The result of `_build`; None if the plan's streams need more memory than is free."""
     try:
         return _build(model, draft, plan, vocabulary, report)
-    except torch.OutOfMemoryError:
-        pass  # the traceback keeps the tensors alive until here
+    except RuntimeError as error:  # its traceback keeps the tensors alive until here
+        if not is_out_of_memory(error):
+            raise
     model.release()
     gc.collect()
     if torch.cuda.is_available():

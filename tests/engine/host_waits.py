@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -20,15 +21,23 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from transformers import GPTJForCausalLM
 
-from gptj_demo.engine.model import Batch, KVCache
+from gptj_demo.engine.model import build_model
+from gptj_demo.engine.model.cuda import kernels
+from gptj_demo.engine.model.cuda.graphs import Forward
+from gptj_demo.engine.model.cuda.model import CudaModel
 from gptj_demo.engine.prefix_cache import Placement
 from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.sampling import SamplerBatch
 from gptj_demo.engine.scheduler import PrefillChunk, Sequence, Step
+from tests.engine.checkpoints import make_config
 from tests.engine.sampling.reference import Row
 from tests.engine.sampling.rows import ON
 from tests.engine.sampling.rows import ON_VOCABULARY as VOCABULARY
+
+MODELS = ("eager", "graphs", "graphs, 8 bits")
+"""The GPU's models: without graphs, as on ZeroGPU, and with pretended ones."""
 
 DOWNLOADERS = ("runner", "sampling.batch", "sampling.trace")
 
@@ -70,6 +79,8 @@ def queue(values: torch.Tensor) -> Callable[[], list[Any]]:
 @contextmanager
 def fake_device() -> Iterator[torch.device]:
     patches = [patch(f"gptj_demo.engine.{name}.download", queue) for name in DOWNLOADERS]
+    card = SimpleNamespace(multi_processor_count=132)
+    patches.append(patch("torch.cuda.get_device_properties", lambda device: card))
     # else constant scalars are computed, for which this device has no code
     patches.append(patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1))
     for one in patches:
@@ -78,36 +89,6 @@ def fake_device() -> Iterator[torch.device]:
         yield torch.device("fakegpu")
     for one in patches:
         one.stop()
-
-
-class FakeModel:
-    """Answers every batch with logits that have no values."""
-
-    queues_ahead = True
-
-    class shape:
-        context_length = 64
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def make_cache(self, max_num_seqs: int, max_tokens: int | None = None) -> KVCache:
-        return KVCache(
-            layers=1,
-            max_num_seqs=max_num_seqs,
-            context_length=self.shape.context_length,
-            heads=1,
-            head_dim=2,
-            allocate=lambda shape: torch.zeros(shape, device=self.device),
-            device=self.device,
-            max_tokens=max_tokens,
-        )
-
-    def forward(self, cache: Any, batch: Batch) -> torch.Tensor:
-        count = sum(chunk.wanted for chunk in batch.chunks)
-        if batch.rows is not None:
-            count += len(batch.rows.slots)
-        return torch.zeros(count, VOCABULARY + 3, device=self.device)
 
 
 def sample(rows: list[Row]) -> None:
@@ -120,11 +101,44 @@ def sample(rows: list[Row]) -> None:
             batch.sample(logits, [row.step + step for row in rows], lambda t: [0] * len(t))
 
 
-def run_steps() -> None:
-    """A prompt with scores that is read, then decode steps that are queued ahead."""
+def fake_weights(is_int8: bool, device: torch.device) -> GPTJForCausalLM:
+    """A GPT-J in 16 bits on the device, or one with blocks in 8 bits, whose weights have no
+    values."""
+    with torch.device("meta"):
+        model = GPTJForCausalLM(make_config(vocab_size=VOCABULARY + 3))
+    for module in list(model.modules()):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            in_bytes = is_int8 and isinstance(module, torch.nn.Linear) and module != model.lm_head
+            dtype = torch.int8 if in_bytes and name == "weight" else torch.float16
+            values: Any = torch.zeros(parameter.shape, dtype=dtype, device=device)
+            new = torch.nn.Parameter(values, requires_grad=False)
+            if dtype == torch.int8:
+                largest = torch.zeros(len(values), device=device)
+                new = SimpleNamespace(CB=values, SCB=largest, data=values, dtype=dtype)
+                del module._parameters[name]
+            setattr(module, name, new)
+    return model
+
+
+def pretend(forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
+    """Replaces `CudaCapture`: each launch runs the forward pass again."""
+    output = forward()
+
+    def replay() -> None:
+        output.copy_(forward())
+
+    return replay, output
+
+
+def run_steps(kind: str) -> None:
+    """A prompt with scores that is read in two chunks beside decode steps, some queued ahead."""
     with fake_device() as device:
-        model: Any = FakeModel(device)
+        weights = fake_weights(kind.endswith("8 bits"), device)
+        model, _ = build_model(weights, "eager" if kind == "eager" else "cuda-graphs")
+        assert isinstance(model, CudaModel)
+        model._capture, model._kernels = pretend, kernels
         runner = Runner(model, 2, VOCABULARY, unused_token_ids=(3,), max_tokens=128)
+        runner.prepare(lambda text, progress: None)
         rows = [Row({"logprobs": 2, "echo": True}, (1, 2, 3)), Row({"top_p": 0.9}, (4, 5))]
         sequences = [
             Sequence(n, row.prompt, first_scored=int(n == 0)) for n, row in enumerate(rows)
@@ -149,7 +163,8 @@ def waits() -> dict[str, str]:
     trials["all controls"] = lambda: sample(
         [replace(row, settings={**row.settings, "logprobs": 2}) for row in ON.values()]
     )
-    trials["steps of the runner"] = run_steps
+    for kind in MODELS:
+        trials[f"steps of the runner, {kind}"] = partial(run_steps, kind)
     return {name: what_stops(trial) for name, trial in trials.items()}
 
 

@@ -32,6 +32,17 @@ def test_where_capture_fails_decoding_goes_on_without_and_says_why(
     assert failed.results == plain.results
 
 
+def test_a_lack_of_memory_at_the_start_is_raised_so_that_the_cache_is_made_smaller() -> None:
+    def run_out(forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        finally:  # what ending the capture raises then
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA graphs cannot be captured"):
+        Bench(capture=run_out).runner.prepare(lambda detail, progress: None)
+
+
 def test_where_a_later_capture_fails_nothing_is_lost() -> None:
     recorded = recorder()
 

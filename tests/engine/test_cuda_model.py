@@ -11,10 +11,11 @@ import pytest
 import torch
 from transformers import BitsAndBytesConfig, GPTJForCausalLM
 
+from gptj_demo.engine.model.cuda import kernels as torch_kernels
 from gptj_demo.engine.model.cuda import model as cuda_model
 from gptj_demo.engine.model.cuda.model import CudaModel
 from tests.engine.checkpoints import make_checkpoint, make_model
-from tests.engine.graphs import recorder
+from tests.engine.graphs import Recorder
 
 
 class Triton:
@@ -51,7 +52,7 @@ def triton(monkeypatch: pytest.MonkeyPatch) -> Triton:
 def prepare(model: CudaModel) -> list[str]:
     """Prepare the model; return what it reported."""
     details: list[str] = []
-    model._capture = recorder()
+    model._capture, model._kernels = Recorder(), torch_kernels
     assert (
         model.prepare(model.make_cache(2), lambda text, progress: details.append(str(text))) is None
     )
@@ -92,3 +93,12 @@ def test_other_models_need_no_kernels_compiled(triton: Triton) -> None:
     assert model.prefill_budget == 128
     assert prepare(model)[0] == "Capturing graphs, 0 of 2"
     assert triton.called == []
+
+
+def test_without_graphs_nothing_is_compiled_or_captured_and_prompts_are_read_as_fast(
+    triton: Triton,
+) -> None:
+    model = CudaModel(make_model(), captures=False)
+    assert (model.prefill_budget, model.warm_up_tokens) == (128, 8)
+    assert prepare(model) == []
+    assert (model.graphs, triton.called) == (None, [])

@@ -12,6 +12,7 @@ import torch
 
 from gptj_demo.engine.sampling import SamplerBatch
 from tests.engine.devices import NO_GPU
+from tests.engine.host_waits import MODELS
 from tests.engine.sampling.reference import Row
 from tests.engine.sampling.rows import ON
 from tests.processes import ROOT
@@ -31,7 +32,10 @@ def findings() -> dict[str, dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("name", [*ON, "log-probabilities", "all controls", "steps of the runner"])
+STEPS = [f"steps of the runner, {kind}" for kind in MODELS]
+
+
+@pytest.mark.parametrize("name", [*ON, "log-probabilities", "all controls", *STEPS])
 def test_no_step_makes_the_host_wait(name: str) -> None:
     assert not findings()["waits"][name]
 

@@ -7,7 +7,7 @@ from gptj_demo.engine.model.select import (
     UnfitBackend,
     build_model,
     choose_path,
-    use_cores,
+    set_up_torch,
 )
 
 __all__ = [
@@ -22,5 +22,5 @@ __all__ = [
     "UnfitBackend",
     "build_model",
     "choose_path",
-    "use_cores",
+    "set_up_torch",
 ]

@@ -103,9 +103,13 @@ def _build_compiled(model: GPTJForCausalLM) -> ForwardModel:
 
 
 def _build_eager(model: GPTJForCausalLM) -> ForwardModel:
+    if not _is_on_cpu(model):
+        from gptj_demo.engine.model.cuda.model import CudaModel
+
+        return CudaModel(model, captures=False)
     is_float32 = model.lm_head.weight.dtype == torch.float32
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-    packs = _is_on_cpu(model) and is_float32 and has_onednn
+    packs = is_float32 and has_onednn
     return EagerModel(model, linear=PackedLinear if packs else Linear)
 
 
@@ -117,9 +121,13 @@ PATHS = (
 )
 
 
-def use_cores(model: GPTJForCausalLM) -> None:
-    """Set torch's threads; the small-model path has its own."""
-    if _is_on_cpu(model):
+def set_up_torch(model: GPTJForCausalLM) -> None:
+    """Set torch's threads, or its attention on a GPU; the small-model path has its own threads."""
+    if not _is_on_cpu(model):
+        # cuDNN plans its attention anew for each length of a prompt, which takes longer than flash
+        # attention takes to compute it
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    else:
         most = 1 if Shape.of(model.config).is_small else available_cores()
         torch.set_num_threads(min(most, torch.get_num_threads()))
 

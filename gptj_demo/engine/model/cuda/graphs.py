@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gptj_demo.engine.machine import is_out_of_memory
 from gptj_demo.engine.model.base import Report, Rows
 from gptj_demo.engine.model.cuda import kernels as torch_kernels
 from gptj_demo.engine.model.cuda.kernels import Kernels, find_triton
@@ -41,19 +42,22 @@ class CudaCapture:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        # one for all captures, because cuBLAS keeps a workspace for each stream
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def __call__(self, forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
         # the first call compiles, chooses and allocates things, which must not be captured
         current = torch.cuda.current_stream()
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
             for _ in range(2):
                 forward()
-        current.wait_stream(stream)
+        current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
                 output = forward()
         finally:
             # `torch.cuda.graph` leaves its own stream current if ending the capture fails
@@ -95,16 +99,22 @@ class DecodeGraphs:
         smallest = _SHORTEST if self._kernels is torch_kernels else cache.context_length
         self._lengths = buckets(cache.context_length, smallest)
         self._graphs: dict[tuple[int, int], _Graph] = {}
+        self._is_out_of_memory = False
         self.failure: str | None = None
         """Why there are no (more) graphs, as part of a sentence; None where nothing went wrong."""
 
     @torch.inference_mode()
     def prepare(self, report: Report) -> None:
-        """Capture a graph for each number of rows, the largest first: it sets the pool's size."""
+        """Capture a graph for each number of rows, the largest first: it sets the pool's size.
+
+        Raises `torch.OutOfMemoryError` if that needs more memory than is free.
+        """
         for done, rows in enumerate(reversed(self._rows)):
             total = len(self._rows)
             report(message("status.capturing", done=done, total=total), done / total)
             if self._graph(rows, self._lengths[-1]) is None:
+                if self._is_out_of_memory:  # a smaller cache leaves room for the graphs
+                    raise torch.OutOfMemoryError(self.failure)
                 return
 
     @torch.inference_mode()
@@ -137,15 +147,16 @@ class DecodeGraphs:
             # nowhere
             inputs = torch.zeros((3, rows), dtype=torch.int64, device=self._model.device)
             inputs[2, 1:] = -1
-            place = self._cache.storage[:, :, int(self._cache.tables[0, 0]), 0]
-            kept = place.clone()
+            stored, page = self._cache.storage, self._cache.tables[0, :1]
+            kept = stored[:, :, page, 0]
             try:
                 replay, logits = self._capture(lambda: self._forward(inputs, longest))
                 self._graphs[key] = _Graph(inputs, replay, logits)
             except Exception as error:  # of the driver, a library or memory: decode without graphs
+                self._is_out_of_memory = is_out_of_memory(error)
                 self.failure = f"CUDA graphs cannot be captured ({first_line(error)})"
                 logger.warning("%s", self.failure, exc_info=True)
-            place.copy_(kept)
+            stored[:, :, page, 0] = kept
         return self._graphs.get(key)
 
     def _forward(self, inputs: torch.Tensor, longest: int) -> torch.Tensor:

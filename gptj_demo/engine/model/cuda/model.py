@@ -144,16 +144,25 @@ class GraphModel(EagerModel):
 
 
 class CudaModel(GraphModel):
-    """A GPT-J on a GPU, with its products and kernels."""
+    """A GPT-J on a GPU, with its products and kernels.
 
-    def __init__(self, model: GPTJForCausalLM) -> None:
-        self._is_int8 = is_int8(model)
+    With `captures` off, `prepare` compiles and captures nothing: on ZeroGPU a visitor would pay for
+    the time of it.
+    """
+
+    def __init__(self, model: GPTJForCausalLM, *, captures: bool = True) -> None:
+        self._is_int8, self._captures = is_int8(model), captures
         super().__init__(model, linear=CudaLinear, int8_linear=CudaInt8Linear)
         multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
         small_card = 256 if self._is_int8 else 128
         self.prefill_budget = 512 if multiprocessors >= _LARGE_CARD else small_card
-        # no request needs more memory for activations, so a lack of memory shows at the start
-        self.warm_up_tokens = max(1, self.shape.context_length - 4)
+        if captures:
+            # no request needs more memory for activations: a lack of memory shows at the start
+            self.warm_up_tokens = max(1, self.shape.context_length - 4)
+
+    @property
+    def queues_ahead(self) -> bool:
+        return True
 
     def allocate(self, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
@@ -161,6 +170,8 @@ class CudaModel(GraphModel):
     def prepare(self, cache: KVCache, report: Report) -> Message | None:
         """Compile the kernels and capture the graphs; returns why decoding is slower than it
         could be."""
+        if not self._captures:
+            return None
         self._compile_kernels(report)
         slower = super().prepare(cache, report)
         if find_triton() is not None:
