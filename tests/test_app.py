@@ -71,7 +71,7 @@ def test_a_second_program_that_starts_at_the_same_moment_gets_a_message_too() ->
         (["--backend", "openai"], "http://localhost:8000/v1"),
     ],
 )
-def test_a_backend_that_cannot_work_is_one_sentence_and_exit_code_2(
+def test_an_unusable_backend_ends_the_program_with_one_sentence_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     flags: list[str],

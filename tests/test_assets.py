@@ -29,7 +29,7 @@ def client() -> TestClient:
 
 
 @pytest.mark.parametrize("name", sorted(served_files()))
-def test_every_file_may_be_kept_for_good(client: TestClient, name: str) -> None:
+def test_every_file_is_served_as_immutable(client: TestClient, name: str) -> None:
     answer = client.get(f"/page/{version()}/{name}")
     assert answer.status_code == 200
     assert "immutable" in answer.headers["cache-control"]
@@ -48,7 +48,7 @@ def test_a_client_that_reads_no_gzip_gets_the_file_as_it_is(client: TestClient) 
     assert answer.content == served_files()[MODULES]
 
 
-def test_a_page_of_another_version_gets_files_that_it_does_not_keep(client: TestClient) -> None:
+def test_files_requested_for_another_version_are_not_cached(client: TestClient) -> None:
     answer = client.get(f"/page/000000000000/{MODULES}")
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
@@ -66,7 +66,7 @@ def test_a_page_of_another_version_gets_files_that_it_does_not_keep(client: Test
         "core",
     ],
 )
-def test_nothing_else_is_served(client: TestClient, path: str) -> None:
+def test_unknown_paths_are_not_served(client: TestClient, path: str) -> None:
     assert client.get(f"/page/{version()}/{path}").status_code == 404
 
 

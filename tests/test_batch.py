@@ -50,7 +50,7 @@ def test_each_row_is_a_cell_with_a_seed_of_its_own() -> None:
         ({"names": None, "rows": 3}, "no column"),
     ],
 )
-def test_what_cannot_run_is_refused_with_a_sentence(changed: Any, sentence: str) -> None:
+def test_an_invalid_batch_is_refused_with_a_sentence(changed: Any, sentence: str) -> None:
     with pytest.raises(InvalidGrid) as refused:
         make_part(PART | changed)
     assert sentence in str(refused.value)

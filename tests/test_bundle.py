@@ -36,7 +36,7 @@ def run(tmp_path: Path, modules: dict[str, str], code: str) -> Any:
     return json.loads(ended.stdout)
 
 
-def test_each_module_exports_what_it_exports_by_itself(tmp_path: Path) -> None:
+def test_each_bundled_module_has_the_exports_of_the_single_module(tmp_path: Path) -> None:
     # core/i18n.js reads the texts from this folder
     texts = tmp_path / "texts"
     texts.symlink_to(ROOT / "assets/texts")
@@ -56,7 +56,7 @@ def test_each_module_exports_what_it_exports_by_itself(tmp_path: Path) -> None:
         assert bundled == alone, path
 
 
-def test_all_forms_of_import_and_export_that_are_used(tmp_path: Path) -> None:
+def test_all_used_forms_of_import_and_export_are_bundled(tmp_path: Path) -> None:
     modules = {
         "core/a.js": (
             "export const one = 1;\n"
@@ -120,6 +120,6 @@ def test_other_forms_are_refused_with_the_line(source: str) -> None:
     assert "core/b.js" in str(refused.value)
 
 
-def test_an_import_of_what_is_not_there_is_refused() -> None:
+def test_an_import_of_a_missing_module_is_refused() -> None:
     with pytest.raises(ValueError, match=r"core/b\.js imports \./none\.js"):
         bundle({"core/b.js": 'import { a } from "./none.js";\n'})

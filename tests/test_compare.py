@@ -187,7 +187,7 @@ def test_a_full_queue_refuses_the_first_cell_and_delays_later_ones() -> None:
     asyncio.run(run())
 
 
-def test_a_refused_cell_shows_its_message_and_the_others_run() -> None:
+def test_a_refused_cell_shows_its_message_and_the_other_cells_run() -> None:
     async def run() -> None:
         worker = ScriptedWorker()
         compared = comparison(worker, rows=("min_new_tokens", "1, 500"))

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
         (b"", ""),
     ],
 )
-def test_a_prompt_can_come_from_any_editor(written: bytes, prompt: str) -> None:
+def test_a_prompt_may_have_a_byte_order_mark_and_any_line_ends(written: bytes, prompt: str) -> None:
     assert read_prompt("-", io.BytesIO(written)) == prompt
 
 
@@ -46,7 +46,7 @@ def test_a_prompt_that_is_not_text_is_refused_with_the_place() -> None:
 
 
 @given(st.text())
-def test_text_survives_unless_a_terminal_would_obey_it(text: str) -> None:
+def test_printable_text_is_unchanged_and_terminal_controls_are_escaped(text: str) -> None:
     shown = escape_controls(text, keep="\n\t")
     assert "\x1b" not in shown
     assert "\x9b" not in shown
@@ -64,7 +64,7 @@ def test_a_stream_that_lacks_a_character_shows_its_escape() -> None:
 
 
 @pytest.mark.parametrize("stdin", [b"caf\xe9", b"\xff\xfeT\x00"])
-def test_the_program_refuses_bytes_with_one_sentence(stdin: bytes) -> None:
+def test_the_program_refuses_input_that_is_not_utf_8_with_one_sentence(stdin: bytes) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "gptj_demo", "-"],
         cwd=ROOT,

@@ -41,7 +41,7 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
     assert not asked - served
 
 
-def test_the_dashboard_and_its_source_know_each_other() -> None:
+def test_the_dashboard_uses_the_configured_data_source() -> None:
     (source,) = read("hosting/monitoring/grafana.yml")["datasources"]
     dashboard = json.loads((MONITORING / "playground.json").read_text(encoding="utf-8"))
     used = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
@@ -50,7 +50,7 @@ def test_the_dashboard_and_its_source_know_each_other() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
-def test_compose_mounts_files_that_exist_and_sets_what_is_known() -> None:
+def test_compose_mounts_existing_files_and_sets_known_settings() -> None:
     services = read("compose.yaml")["services"]
     for service in services.values():
         for volume in service.get("volumes", ()):
@@ -76,7 +76,7 @@ def test_the_image_writes_into_its_cache_only() -> None:
         assert re.search(rf"\b{name}=/cache\b", dockerfile), name
 
 
-def test_the_context_holds_what_is_copied() -> None:
+def test_the_build_context_contains_every_copied_file() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)

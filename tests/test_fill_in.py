@@ -18,11 +18,11 @@ def texts(drafts: list[Draft]) -> list[str]:
     return [one.text for one in drafts]
 
 
-def test_the_draft_that_makes_the_text_likeliest_is_first_and_one_without_a_score_last() -> None:
+def test_drafts_are_ranked_by_score_and_a_draft_without_a_score_is_last() -> None:
     drafts = [draft("a", None), draft("b", -3.0), draft("c", -1.0), draft("d", -2.0)]
     assert texts(rank(drafts)) == ["c", "d", "b", "a"]
 
 
-def test_drafts_with_the_same_text_are_offered_after_all_others() -> None:
+def test_repeated_drafts_are_ranked_after_all_other_drafts() -> None:
     drafts = [draft("same", -1.0), draft("worse", -2.0), draft("same", -1.0), draft("worst", -3.0)]
     assert texts(rank(drafts)) == ["same", "worse", "worst", "same"]

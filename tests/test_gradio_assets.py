@@ -22,9 +22,7 @@ def client() -> TestClient:
 
 
 @pytest.mark.parametrize("suffix", [*MEDIA_TYPES])
-def test_a_file_is_served_with_its_type_and_may_be_kept_for_good(
-    client: TestClient, suffix: str
-) -> None:
+def test_a_file_is_served_with_its_type_and_as_immutable(client: TestClient, suffix: str) -> None:
     path = next(path for path in FILES if path.suffix == suffix)
     for encoding in ("gzip", "identity"):
         for _ in range(2):
@@ -52,5 +50,5 @@ def test_scripts_are_compressed(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["none.js", "../index.html", "..%2findex.html", ""])
-def test_nothing_else_is_served(client: TestClient, name: str) -> None:
+def test_unknown_files_are_not_served(client: TestClient, name: str) -> None:
     assert client.get(f"/assets/{name}").status_code == 404

@@ -181,7 +181,7 @@ def test_a_page_that_keeps_state_on_the_server_is_refused() -> None:
     run(scenario)
 
 
-def test_a_session_whose_results_were_read_leaves_nothing() -> None:
+def test_a_session_is_removed_after_its_results_were_read() -> None:
     async def scenario(site: Site) -> None:
         for number in range(50):
             await site.call("grow", f"visitor {number}")
@@ -210,7 +210,7 @@ def test_results_that_nobody_collects_are_dropped_and_their_generator_closed() -
     run(scenario)
 
 
-def test_a_session_with_a_reader_is_kept_however_long_it_takes() -> None:
+def test_a_session_with_a_reader_is_kept() -> None:
     async def scenario(site: Site) -> None:
         await site.call("wait", "visitor")
         unread = site.queue.pending_messages_per_session["visitor"]
@@ -227,7 +227,7 @@ def test_a_session_with_a_reader_is_kept_however_long_it_takes() -> None:
     run(scenario)
 
 
-def test_of_unread_whole_answers_only_the_newest_is_kept() -> None:
+def test_only_the_newest_unread_whole_answer_is_kept() -> None:
     async def scenario(site: Site) -> None:
         await site.call("grow", "visitor", "50000", whole=True)
         await site.until_all_ended()
@@ -314,7 +314,7 @@ def test_large_bodies_that_wait_have_a_limit_together() -> None:
     run(scenario)
 
 
-def test_one_address_leaves_events_for_others() -> None:
+def test_one_address_gets_at_most_half_of_the_events() -> None:
     async def scenario(site: Site) -> None:
         taken = [(await site.call("wait", f"session {n}"))[0] for n in range(100)]
         most = min(site.queue.max_thread_count, 100)
@@ -345,7 +345,7 @@ def test_a_generator_outside_of_the_queue_is_closed() -> None:
     run(scenario)
 
 
-def test_unread_messages_count_and_come_back_as_they_were() -> None:
+def test_unread_messages_are_counted_and_returned_unchanged() -> None:
     async def scenario() -> None:
         budget = Budget()
         unread = Unread(Clock(), budget)

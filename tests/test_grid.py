@@ -104,7 +104,7 @@ def test_every_control_with_a_single_value_can_be_an_axis() -> None:
         ("<script>", "1", '"<script>" cannot be compared'),
     ],
 )  # fmt: skip
-def test_the_message_says_what_is_wrong_with_an_axis(name: str, written: str, words: str) -> None:
+def test_an_invalid_axis_is_refused_with_the_reason(name: str, written: str, words: str) -> None:
     with pytest.raises(InvalidGrid, match=words) as wrong:
         grid_of(rows=(name, written))
     assert wrong.value.field == "rows"
@@ -192,7 +192,7 @@ def test_a_grid_without_a_valid_cell_is_refused() -> None:
         ),
     ],
 )
-def test_the_message_says_what_is_wrong_with_a_comparison(
+def test_an_invalid_comparison_is_refused_with_the_reason(
     given_: dict[str, Any], field: str, words: str
 ) -> None:
     with pytest.raises(InvalidGrid, match=words) as wrong:

@@ -45,7 +45,7 @@ def said_of(kind: str, text: str) -> str:
         ("choices", "\n".join(map(str, range(1025))), "at most 1,024"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_reason(kind: str, text: str, said: str) -> None:
+def test_an_invalid_constraint_is_refused_with_the_reason(kind: str, text: str, said: str) -> None:
     assert said in said_of(kind, text)
 
 

@@ -249,7 +249,7 @@ def test_imports_flow_downward(path: Path) -> None:
         assert not wrong, f"{module_name(path)} imports {wrong}: only engine/ may"
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
+def test_modules_have_no_circular_imports() -> None:
     paths = {module_name(path): path for path in MODULES}
     graph = {name: imported(path) & paths.keys() for name, path in paths.items()}
     done: set[str] = set()

@@ -50,7 +50,7 @@ def test_the_arguments_of_functions_without_a_view_are_not_built(page: PageBlock
     assert {components[number]["type"] for number in waited} == {"column", "form", "textbox"}
 
 
-def test_calls_and_the_documentation_find_them(page: PageBlocks) -> None:
+def test_api_arguments_are_documented(page: PageBlocks) -> None:
     described = page.get_api_info()["named_endpoints"]
     assert {
         name: [one["parameter_name"] for one in described[name]["parameters"]] for name in described

@@ -16,7 +16,7 @@ SCAFFOLDS = json.loads((ROOT / "assets/views/write/scaffolds.json").read_text(en
 LOOP = " The cat sat on the mat."
 
 
-def test_the_modules_own_tests() -> None:
+def test_the_javascript_tests_pass() -> None:
     ended = node("--test", *map(str, sorted((ROOT / "tests" / "js").glob("*.test.js"))))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "fail 0" in ended.stdout
@@ -118,6 +118,6 @@ def test_lists_refrains_and_tables_are_no_loops(text: str) -> None:
     assert call("core/loops.js", "findLoop", text) is None
 
 
-def test_a_text_that_is_hard_to_search_is_no_loop() -> None:
+def test_a_repetitive_text_without_a_loop_is_searched_quickly() -> None:
     text = ("ab" * 3000 + "c") * 40  # a search that compares each period by itself takes minutes
     assert call("core/loops.js", "findLoop", text) is None

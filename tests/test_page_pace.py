@@ -55,13 +55,13 @@ def pauses_after(
     return pauses[:-1]
 
 
-def test_nothing_holds_up_the_first_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_token_is_sent_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     script = [Waiting(0)], [STARTED], [TOKEN], [TOKEN], [END]
     pauses = pauses_after(monkeypatch, *script)
     assert pauses == [0, 0, PAGE.shortest, PAGE.shortest]
 
 
-def test_a_request_that_may_start_at_any_moment_is_not_held_up(
+def test_a_request_that_may_start_at_any_moment_is_polled_without_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script = [Waiting(generation.NEXT - 1)], [], [], [STARTED], [TOKEN], [END]
@@ -69,7 +69,7 @@ def test_a_request_that_may_start_at_any_moment_is_not_held_up(
     assert pauses == [0, 0, 0, 0, 100 / PAGE.per_second]
 
 
-def test_words_that_came_with_the_start_are_followed_by_a_pause(
+def test_a_token_that_arrives_with_the_start_is_followed_by_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert pauses_after(monkeypatch, [Waiting(0), STARTED, TOKEN], [END]) == [PAGE.shortest]

@@ -57,7 +57,7 @@ def page_length(text: str) -> int:
 @example([b"\xf0\x9f", b"\xa6", b"\x8a!"], 0)
 @example([b"\xe2\x82", b"no"], 0)
 @example([b"healed and", b" more"], 3)
-def test_the_counts_are_the_text_that_the_engine_has_released(
+def test_character_counts_equal_the_length_of_the_released_text(
     tokens: list[bytes], skip: int
 ) -> None:
     count, released, text = CharacterCount(skip), 0, ""
@@ -154,14 +154,14 @@ def test_the_tokens_of_a_score_have_their_places_with_every_tokenizer(change: Ch
     check()
 
 
-def test_a_token_that_begins_every_text_is_no_token_of_the_text() -> None:
+def test_a_beginning_token_is_not_among_the_scored_tokens() -> None:
     vocabulary = vocabulary_with(bos_first)
     packed = score_of(vocabulary, "the lamp")
     assert [token[0] for token in packed["tokens"]] == VOCABULARY.encode("the lamp")
     assert packed["tokens"][0][4] is not None, "the model has read a token before it"
 
 
-def test_a_token_that_takes_the_spaces_after_it_is_as_long_as_what_it_takes() -> None:
+def test_a_token_that_strips_spaces_is_as_long_as_its_text_with_them() -> None:
     packed = score_of(vocabulary_with(added_with_spaces), "a <mask>  b")
     assert [token[3] for token in packed["tokens"]] == [1, 9, 1]
 
@@ -171,7 +171,7 @@ def healed_from(vocabulary: Vocabulary, text: str) -> int:
     return healed_length(place_prompt(vocabulary, text, submit))
 
 
-def test_where_a_healed_token_begins() -> None:
+def test_the_start_of_a_healed_token_is_found() -> None:
     assert healed_from(VOCABULARY, "a") == 1
     assert healed_from(VOCABULARY, "é") == 0, "within a character"
     assert healed_from(vocabulary_with(added_with_spaces), "a<mask>  ") == 8

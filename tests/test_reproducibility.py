@@ -149,7 +149,7 @@ async def storm(worker: Worker, requests: list[GenerationRequest]) -> list[list[
     return [results[number] for number in range(len(requests))]
 
 
-def test_three_hundred_requests_write_the_same_alone_and_in_a_storm(worker: Worker) -> None:
+def test_300_requests_give_the_same_texts_alone_and_concurrently(worker: Worker) -> None:
     requests = make_requests(REQUESTS, seed=1)
 
     async def scenario() -> None:

@@ -100,13 +100,13 @@ def test_any_text_is_read_or_refused_with_a_sentence(text: str, name: str) -> No
         ("a", "".join(f'{{"{i}": 1}}\n' for i in range(201)), "more than 200 columns"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_named(name: str, text: str, sentence: str) -> None:
+def test_an_unreadable_file_is_refused_with_the_reason(name: str, text: str, sentence: str) -> None:
     with pytest.raises(InvalidRows) as refused:
         read_rows(name, text)
     assert sentence in str(refused.value)
 
 
-def test_the_name_or_else_the_text_decides_between_the_forms() -> None:
+def test_the_format_is_detected_from_the_file_name_or_the_text() -> None:
     line = '{"a": "b"}'
     assert read_rows("rows.jsonl", line).form == "jsonl"
     assert read_rows("rows.txt", line).form == "jsonl"

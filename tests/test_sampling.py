@@ -40,7 +40,7 @@ PARTNERS = {  # settings that a value needs to be valid
 # ---- the table
 
 
-def test_every_control_explains_itself() -> None:
+def test_every_control_has_a_label_a_help_text_and_a_definition() -> None:
     for control in CONTROLS:
         assert control.label
         assert control.help.endswith(".")
@@ -56,7 +56,7 @@ def test_every_number_has_a_range_with_its_default_and_its_off_value_in_it() -> 
             assert value is None or control.minimum <= value <= control.maximum
 
 
-def test_names_are_those_of_generation_config() -> None:
+def test_transformers_names_of_controls_exist_in_generation_config() -> None:
     known = vars(GenerationConfig())
     for control in CONTROLS:
         if control.transformers in (None, "input_ids", "set_seed"):
@@ -175,7 +175,7 @@ def test_consistent_combinations_are_accepted() -> None:
     assert make_params({"best_of": 5}).candidates == 5
 
 
-def test_the_versions_of_mirostat_are_also_llama_cpps_numbers() -> None:
+def test_mirostat_accepts_the_version_numbers_of_llama_cpp() -> None:
     assert [make_params({"mirostat": one}).mirostat for one in (0, 2)] == ["off", "2"]
 
 

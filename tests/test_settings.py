@@ -31,7 +31,7 @@ def parse(*flags: str) -> Settings:
     return read_settings(parser.parse_args(flags))
 
 
-def test_the_defaults_need_nothing() -> None:
+def test_the_defaults_apply_without_flags_and_variables() -> None:
     settings = parse()
     assert (settings.model, settings.precision, settings.server_port) == ("auto", "auto", 7860)
 
@@ -68,7 +68,7 @@ def test_gradios_own_variables_keep_their_meaning(monkeypatch: pytest.MonkeyPatc
         ("GRADIO_SERVER_PORT", "70000", "less than or equal to 65535"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(
+def test_an_invalid_value_is_reported_with_the_allowed_values(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -87,7 +87,7 @@ def test_a_wrong_flag_ends_the_program_with_one_sentence_and_code_2(
     assert capsys.readouterr().err.startswith("--precision is 'float12'; it must be")
 
 
-def test_a_variable_that_is_not_a_setting_is_named_with_the_setting_that_was_meant(
+def test_an_unknown_variable_is_reported_with_a_suggestion(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GPTJ_API_KEY", "secret")

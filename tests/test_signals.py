@@ -106,7 +106,7 @@ async def last_events(url: str, count: int, stop: Callable[[], None]) -> list[st
 
 
 @pytest.mark.skipif(not can_start_process_1(), reason="needs the right to make a PID namespace")
-def test_the_server_stops_as_process_1_of_a_container_and_tells_every_stream(
+def test_the_server_stops_as_process_1_of_a_container_and_ends_every_stream(
     folder: Path,
 ) -> None:
     with started(folder, AS_PROCESS_1, "--drain-seconds", "0.5") as app:
@@ -119,7 +119,7 @@ def test_the_server_stops_as_process_1_of_a_container_and_tells_every_stream(
         eventually(lambda: not is_running(engine))
 
 
-def test_a_signal_to_the_whole_group_leaves_the_engine_to_the_server(folder: Path) -> None:
+def test_the_engine_ignores_sigint_and_sigterm(folder: Path) -> None:
     with started(folder, ()) as app:
         app.wait_until_ready()
         engine = app.engine

@@ -57,7 +57,7 @@ def test_a_folder_has_a_valid_card_and_an_app_that_imports(target: str, tmp_path
     assert list((folder / "assets/sample-model").glob("*.safetensors"))
 
 
-def test_zerogpu_installs_what_the_platform_has_and_not_what_it_brings() -> None:
+def test_zerogpu_installs_a_supported_torch_and_omits_provided_packages() -> None:
     usual = pins((ROOT / "requirements.txt").read_text(encoding="utf-8"))
     theirs = pins(requirements("zerogpu"))
     assert theirs.pop("torch") in ("2.8.0", "2.9.1", "2.10.0", "2.11.0")

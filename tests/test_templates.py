@@ -64,7 +64,7 @@ def test_any_template_is_parsed_or_refused_with_a_message(template: str) -> None
         ("{a\u202eb}", r'"a\u202eb"'),
     ],
 )
-def test_the_message_says_what_is_wrong_with_a_template(template: str, words: str) -> None:
+def test_an_invalid_template_is_refused_with_the_reason(template: str, words: str) -> None:
     with pytest.raises(InvalidGrid, match=re.escape(words)):
         parse_template(template)
 

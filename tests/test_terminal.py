@@ -39,7 +39,7 @@ def terminal(*arguments: str, stdin: str | None = None) -> subprocess.CompletedP
     )
 
 
-def test_the_same_command_prints_the_same_words_twice_whether_given_or_piped_in(
+def test_a_prompt_given_as_an_argument_or_piped_in_prints_the_same_text(
     folder: Path,
 ) -> None:
     options = ["--model", str(folder), "--max-new-tokens", "20", "--seed", "7"]
@@ -76,7 +76,7 @@ def test_wrong_arguments_end_with_one_sentence_and_code_2(arguments: list[str], 
     assert "Traceback" not in ran.stderr
 
 
-def test_a_model_that_is_not_there_ends_with_one_sentence_and_code_2() -> None:
+def test_a_missing_model_ends_with_one_sentence_and_code_2() -> None:
     ran = terminal("x", "--model", "/no/such/folder")
     assert ran.returncode == 2
     assert ran.stdout == ""
@@ -144,7 +144,7 @@ def run(worker: Worker, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran
 LENGTH = ("--max-new-tokens", "6")
 
 
-def test_several_completions_are_printed_in_order_each_as_it_is_alone(
+def test_several_completions_are_printed_in_order_and_equal_single_ones(
     run: Callable[..., Ran],
 ) -> None:
     out, err, code = run("The lamp", *LENGTH, "--seed", "7", "--n", "3")
@@ -158,7 +158,7 @@ def test_several_completions_are_printed_in_order_each_as_it_is_alone(
     assert re.findall(r"seed (\d+)(?: \||\])", err) == ["7", "8", "9"]
 
 
-def test_the_best_are_printed_after_all_are_drafted(run: Callable[..., Ran]) -> None:
+def test_best_of_prints_the_most_probable_completions_in_order(run: Callable[..., Ran]) -> None:
     flags = ("The lamp", *LENGTH, "--temperature", "2")
     out, err, _ = run(*flags, "--seed", "7", "--best-of", "4", "--n", "2")
     means = [float(mean) for mean in re.findall(r"mean log-probability (\S+)\]", err)]
@@ -203,14 +203,14 @@ def test_notes_about_the_prompt_are_printed(run: Callable[..., Ran]) -> None:
     assert "tokens of the text were left out." in run(long, *LENGTH, "--truncate", "left")[1]
 
 
-def test_what_a_terminal_would_act_upon_is_written_out_in_tables(run: Callable[..., Ran]) -> None:
+def test_control_characters_are_escaped_in_tables(run: Callable[..., Ran]) -> None:
     _, err, _ = run("a\x1b[31m\nb", "--echo", "--max-new-tokens", "0")
     assert "\x1b" not in err
     assert r"\x1b" in err
     assert r"\n" in err
 
 
-def test_a_token_that_is_not_there_is_refused_in_a_sentence(run: Callable[..., Ran]) -> None:
+def test_an_unknown_token_id_is_refused_in_a_sentence(run: Callable[..., Ran]) -> None:
     out, err, code = run("x", "--stop-token-ids", "99999")
     assert (out, code) == ("", 2)
     assert "token id 99999 is not in the vocabulary" in err

@@ -71,7 +71,7 @@ def test_a_prompt_that_ends_in_a_space_gets_a_hint(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "word", "word\n", "a b"])
-def test_other_prompts_get_none(text: str) -> None:
+def test_other_prompts_get_no_hint(text: str) -> None:
     assert prompt_hint(text) is None
 
 
@@ -166,7 +166,7 @@ def test_a_prompt_gets_one_beginning_token_and_no_end_token() -> None:
 
 
 @pytest.mark.parametrize("change", [bos_first, prefix_space])
-def test_controls_that_name_words_mean_the_tokens_of_the_words_alone(
+def test_words_in_controls_are_tokenized_without_added_tokens_or_spaces(
     change: Change,
 ) -> None:
     values: dict[str, Any] = {
@@ -191,7 +191,7 @@ def test_biases_are_given_by_id_or_by_text() -> None:
     assert controls.logit_bias == (((5,), 1.5), (tuple(VOCABULARY.encode(text)), -2.0))
 
 
-def test_of_two_biases_for_one_token_the_last_counts() -> None:
+def test_the_last_of_two_biases_for_one_token_applies() -> None:
     token = VOCABULARY.encode("a")[0]
     assert tokenized(logit_bias={token: 1.0, "a": 3.0}).logit_bias == (((token,), 3.0),)
 
@@ -230,7 +230,7 @@ def tiny(size: int) -> Vocabulary:
     return Vocabulary(make_tokenizer().to_str(), size, 0, [0])
 
 
-def test_words_that_leave_nothing_to_write_are_refused() -> None:
+def test_bad_words_that_forbid_every_token_are_refused() -> None:
     vocabulary = tiny(3)
     words = tuple(VOCABULARY.text_of(token) for token in range(3))
     assert [VOCABULARY.encode(word) for word in words] == [[0], [1], [2]]
@@ -240,7 +240,7 @@ def test_words_that_leave_nothing_to_write_are_refused() -> None:
     assert len(tokenized(vocabulary, bad_words=words[1:]).bad_words) == 4
 
 
-def test_where_the_end_is_forbidden_too_the_words_must_leave_another_token() -> None:
+def test_bad_words_must_leave_a_token_other_than_a_forbidden_end_token() -> None:
     vocabulary = tiny(3)
     words = tuple(VOCABULARY.text_of(token) for token in (1, 2))
     tokenized(vocabulary, bad_words=words)

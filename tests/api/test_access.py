@@ -32,14 +32,14 @@ def settings(**values: Any) -> Settings:
     return Settings(**values)
 
 
-def test_without_keys_everyone_is_known_by_their_address() -> None:
+def test_without_keys_each_caller_is_identified_by_its_address() -> None:
     access = Access(settings())
     assert not access.needs_key
     assert access.identify(request()).name == "address 192.0.2.7"
     assert access.identify(request("Bearer anything")).name == "address 192.0.2.7"
 
 
-def test_each_key_is_a_caller_whose_name_does_not_hold_the_key() -> None:
+def test_each_key_identifies_a_caller_whose_name_does_not_contain_the_key() -> None:
     access = Access(settings(api_keys=KEYS))
     names = {access.identify(request(f"Bearer {key}")).name for key in KEYS.split(",")}
     assert len(names) == 2
@@ -71,7 +71,9 @@ def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "written", ["\ufeff# ours\r\none\r\n  # more\r\ntwo\r\n", "one\n\n two \n"]
 )
-def test_a_file_of_keys_can_come_from_any_editor(tmp_path: Path, written: str) -> None:
+def test_a_key_file_may_have_a_byte_order_mark_and_any_line_ends(
+    tmp_path: Path, written: str
+) -> None:
     file = tmp_path / "keys"
     file.write_bytes(written.encode())
     assert read_keys(settings(api_keys_file=file)) == ("one", "two")
@@ -87,7 +89,7 @@ def test_a_login_without_keys_closes_the_api() -> None:
     assert "anna" not in str(wrong.value)
 
 
-def test_a_caller_has_so_many_requests_at_a_time_and_others_are_not_counted() -> None:
+def test_open_requests_are_limited_for_each_caller() -> None:
     access = Access(settings(requests_per_caller=2))
     with access.admit(caller("a")), access.admit(caller("a")):
         with pytest.raises(ApiError) as refused, access.admit(caller("a")):
@@ -113,13 +115,15 @@ def test_tokens_a_minute_are_limited_for_each_caller() -> None:
         pass
 
 
-def test_one_setting_turns_limits_on_and_others_change_them() -> None:
+def test_one_setting_turns_all_limits_on_and_single_settings_override_them() -> None:
     assert Access(settings()).requests_per_caller is None
     assert Access(settings(limits="public")).requests_per_caller == 8
     assert Access(settings(limits="public", requests_per_caller=3)).requests_per_caller == 3
 
 
-def test_keys_and_limits_at_work(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_playground_enforces_keys_login_and_limits_and_prints_no_secret(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     playground = Playground(
         "--requests-per-caller", "2", "--tokens-per-minute", "400", "--max-prompt-tokens", "50",
         "--login", "anna:secret-word",

@@ -129,7 +129,7 @@ def test_a_value_that_means_not_set_is_dropped(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALIASES)
-def test_another_servers_name_is_ours(name: str) -> None:
+def test_another_servers_field_name_is_mapped_to_ours(name: str) -> None:
     ours = ALIASES[name]
     assert dropped(prompt="a", **{name: SAID[name]}) == {"prompt": "a", ours: SAID[name]}
     assert dropped(prompt="a", **{name: None}) == {"prompt": "a"}
@@ -156,7 +156,7 @@ def test_the_bodies_of_real_clients_are_accepted(playground: Playground, name: s
     assert answer.text.endswith("data: [DONE]\n\n")
 
 
-def test_numbers_that_mean_one_of_our_values() -> None:
+def test_special_numbers_are_mapped_to_our_values() -> None:
     assert dropped(truncate_prompt_tokens=-1) == {"truncate": "left"}
     assert dropped(logprobs=-1, prompt_logprobs=-1) == {"logprobs": 20, "prompt_logprobs": 20}
     assert dropped(truncate_prompt_tokens=5, logprobs=2) == {
@@ -183,7 +183,7 @@ def test_other_fields_stay_as_they_are(fields: dict[str, Any]) -> None:
 
 @given(st.binary())
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"store": ' + b"9" * 10_000 + b"}", b"[1]"])
-def test_a_body_that_is_no_object_is_returned_as_it_is(body: bytes, other: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_returned_unchanged(body: bytes, other: bytes) -> None:
     assert in_our_terms(body) == body
     if not other.lstrip().startswith(b"{"):
         assert in_our_terms(other) == other
@@ -220,7 +220,7 @@ def test_any_neutral_values_together_change_nothing(
     assert playground.choices(**body, **fields) == [plain], fields
 
 
-def test_other_servers_names_do_the_same_as_ours(playground: Playground) -> None:
+def test_other_servers_field_names_have_the_same_effect_as_ours(playground: Playground) -> None:
     ours = {"max_tokens": 12, "seed": 3, "repetition_penalty": 1.3, "repetition_penalty_range": 8}
     theirs = {"n_predict": 12, "sampler_seed": 3, "rep_pen": 1.3, "repeat_last_n": 8}
     assert playground.choices(**ours) == playground.choices(**theirs)

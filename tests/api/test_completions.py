@@ -22,7 +22,7 @@ def events(response: httpx.Response) -> list[str]:
     return [line for line in response.iter_lines() if line]
 
 
-def test_a_stream_is_server_sent_events_to_the_letter(playground: Playground) -> None:
+def test_a_stream_has_the_format_of_server_sent_events(playground: Playground) -> None:
     body = {"prompt": "Once", "max_tokens": 3, "stream": True}
     with playground.http.stream("POST", "/v1/completions", json=body) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -51,7 +51,7 @@ def test_a_silent_stream_is_kept_alive(playground: Playground) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_leaving_while_waiting_in_line_gives_the_place_back(
+def test_a_client_that_disconnects_while_queued_frees_its_place_in_the_queue(
     playground: Playground, stream: bool
 ) -> None:
     async def until_open(count: int) -> None:
@@ -147,7 +147,7 @@ def test_request_ids_are_returned_or_generated(playground: Playground) -> None:
         (b" " * (5 * 2**20), "application/json", 413, None),
     ],
 )
-def test_bodies_that_are_no_request_are_refused_in_openais_shape(
+def test_invalid_bodies_are_refused_in_openais_format(
     playground: Playground, content: bytes, kind: str, status: int, code: str | None
 ) -> None:
     answer = playground.http.post(
@@ -161,7 +161,7 @@ def test_bodies_that_are_no_request_are_refused_in_openais_shape(
         assert error["code"] == code
 
 
-def test_a_body_without_a_length_is_measured_as_it_comes(playground: Playground) -> None:
+def test_the_size_limit_applies_to_a_body_without_a_content_length(playground: Playground) -> None:
     def parts() -> Any:
         for _ in range(6):
             yield b" " * 2**20
@@ -186,7 +186,7 @@ def test_null_means_left_out(playground: Playground) -> None:
     assert playground.choices(seed=3, **nulls) == plain
 
 
-def test_our_own_controls_go_by_their_own_names(playground: Playground) -> None:
+def test_controls_that_openai_lacks_are_set_by_their_own_names(playground: Playground) -> None:
     greedy = playground.choices(top_k=1, temperature=1.5, seed=1)
     assert greedy == playground.choices(temperature=0)
     healed = playground.choices("Once upon a tim", token_healing=True, temperature=0, max_tokens=3)
@@ -198,12 +198,16 @@ def test_our_own_controls_go_by_their_own_names(playground: Playground) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, "off", "2"])
-def test_mirostat_takes_llama_cpps_numbers(playground: Playground, version: int | str) -> None:
+def test_mirostat_accepts_the_version_numbers_of_llama_cpp(
+    playground: Playground, version: int | str
+) -> None:
     body = {"prompt": "Once", "max_tokens": 2, "mirostat": version}
     assert playground.http.post("/v1/completions", json=body).status_code == 200
 
 
-def test_an_order_without_all_filters_is_refused_with_their_names(playground: Playground) -> None:
+def test_a_sampler_order_that_lacks_a_filter_is_refused_with_all_filter_names(
+    playground: Playground,
+) -> None:
     body = {"prompt": "Once", "max_tokens": 2, "sampler_order": ["top_k"]}
     response = playground.http.post("/v1/completions", json=body)
     assert response.status_code == 400
@@ -220,7 +224,7 @@ def test_a_repeated_prompt_is_reported_as_cached(playground: Playground) -> None
     assert 8 <= cached < usage["prompt_tokens"]
 
 
-def test_requests_before_the_model_is_there_are_503() -> None:
+def test_requests_before_the_model_is_ready_get_status_503() -> None:
     playground = Playground()
     try:
         playground.pause_engine_at_start()

@@ -91,7 +91,7 @@ async def closed(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.mark.parametrize("sent", [b"", HEAD[:10], HEAD + HEAD[:10]], ids=["none", "part", "second"])
-def test_a_head_that_does_not_come_ends_the_connection(
+def test_a_connection_is_closed_if_its_request_head_does_not_arrive_in_time(
     monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
@@ -108,7 +108,9 @@ def test_a_head_that_does_not_come_ends_the_connection(
     run(scenario)
 
 
-def test_a_head_that_comes_in_drops_gets_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_head_sent_byte_by_byte_does_not_extend_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
 
     async def scenario() -> None:
@@ -126,7 +128,9 @@ def test_a_head_that_comes_in_drops_gets_no_more_time(monkeypatch: pytest.Monkey
     run(scenario)
 
 
-def test_a_body_that_does_not_come_ends_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_ended_if_its_body_does_not_arrive_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(connections, "BODY_SECONDS", 0.2)
 
     async def scenario() -> None:
@@ -152,7 +156,7 @@ def test_a_request_in_time_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario)
 
 
-def test_a_reader_who_takes_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALL_SECONDS", 0.2)
 
     async def scenario() -> None:
@@ -167,7 +171,9 @@ def test_a_reader_who_takes_nothing_is_disconnected(monkeypatch: pytest.MonkeyPa
     run(scenario)
 
 
-def test_a_reader_who_takes_all_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_everything_gets_the_whole_response(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def scenario() -> None:
         async with serving() as served:
             reader, writer = await served.open()
@@ -181,7 +187,7 @@ def test_a_reader_who_takes_all_gets_all(monkeypatch: pytest.MonkeyPatch) -> Non
     run(scenario)
 
 
-def test_idle_connections_make_room_for_others() -> None:
+def test_idle_connections_are_closed_when_new_connections_need_their_places() -> None:
     async def scenario() -> None:
         async with serving(most=20) as served:
             idle = [await served.open() for _ in range(60)]

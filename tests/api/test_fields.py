@@ -31,7 +31,7 @@ def ids_of(playground: Playground, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("echo", [False, True])
-def test_with_probabilities_a_stream_has_one_token_a_chunk(
+def test_a_stream_with_log_probabilities_has_one_token_per_chunk(
     playground: Playground, echo: bool
 ) -> None:
     body = {"max_tokens": 24, "seed": 2, "logprobs": 1, "echo": echo, "n": 2}
@@ -52,7 +52,7 @@ def test_with_probabilities_a_stream_has_one_token_a_chunk(
         assert offsets[index] == choice["logprobs"]["text_offset"]
 
 
-def test_the_prompts_probabilities_are_those_of_echo(playground: Playground) -> None:
+def test_prompt_logprobs_equal_the_log_probabilities_of_echo(playground: Playground) -> None:
     (echoed,) = playground.choices(PROMPT, max_tokens=4, seed=1, echo=True, logprobs=2)
     (choice,) = playground.choices(PROMPT, max_tokens=4, seed=1, prompt_logprobs=2)
     assert choice["logprobs"] is None
@@ -108,7 +108,7 @@ def test_only_allowed_tokens_are_written(playground: Playground) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "allowed_token_ids")
 
 
-def test_a_stop_string_can_stay_and_there_can_be_32(playground: Playground) -> None:
+def test_a_stop_string_can_be_kept_and_at_most_32_are_accepted(playground: Playground) -> None:
     body = {"max_tokens": 60, "seed": 3, "temperature": 0}
     (whole,) = playground.choices(PROMPT, **body)
     stop = [f"never {number}" for number in range(31)] + [whole["text"][10:14]]
@@ -120,7 +120,7 @@ def test_a_stop_string_can_stay_and_there_can_be_32(playground: Playground) -> N
     assert playground.complete(PROMPT, stop=[*stop, "one more"]).status_code == 400
 
 
-def test_only_the_last_tokens_of_a_prompt_are_read_if_asked(playground: Playground) -> None:
+def test_truncate_prompt_tokens_keeps_the_last_tokens_of_the_prompt(playground: Playground) -> None:
     ids = ids_of(playground, PROMPT)
     body = {"max_tokens": 6, "seed": 4, "return_token_ids": True}
     (choice,) = playground.choices(PROMPT, truncate_prompt_tokens=3, **body)
@@ -142,7 +142,7 @@ def test_times_are_returned_where_asked_for(playground: Playground) -> None:
     assert sum("timings" in chunk for chunk in streamed) == 2
 
 
-def test_times_are_between_the_events() -> None:
+def test_timings_measure_the_time_between_events() -> None:
     timings = Timings(iter([10.0, 12.0, 15.0, 17.0, 20.0]).__next__)
     for event in (Started(1, 8), TokenEvent(1, 5, "a"), TokenEvent(1, 5, "a")):
         timings.note(event)
@@ -168,7 +168,9 @@ def test_drafted_tokens_of_all_completions_are_counted() -> None:
     }
 
 
-def test_more_numbers_than_an_answer_holds_are_refused_for_good(playground: Playground) -> None:
+def test_a_request_for_too_many_logprobs_is_refused_without_retry_after(
+    playground: Playground,
+) -> None:
     answer = playground.complete(["a"] * 128, max_tokens=2000, n=16, logprobs=5)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "logprobs")
     assert "4,000,000" in answer.json()["error"]["message"]
@@ -178,7 +180,7 @@ def test_more_numbers_than_an_answer_holds_are_refused_for_good(playground: Play
 # ---- routes
 
 
-def test_other_servers_routes(playground: Playground) -> None:
+def test_routes_of_other_servers_are_answered(playground: Playground) -> None:
     assert playground.http.get("/health").status_code == 200
     assert playground.http.get("/version").json()["version"]
     (model,) = playground.http.get("/v1/models").json()["data"]
@@ -234,7 +236,7 @@ def test_many_continuations_read_their_prompt_once(playground: Playground) -> No
         assert score["token_logprobs"] == own
 
 
-def test_a_text_that_was_scored_is_not_read_again(playground: Playground) -> None:
+def test_a_scored_text_is_reused_from_the_prefix_cache(playground: Playground) -> None:
     text = "The miller's youngest son had nothing but a cat, and the cat wore boots. " * 6
     body = {"prompt": text, "max_tokens": 0, "echo": True, "logprobs": 3}
     first, second = (playground.http.post("/v1/completions", json=body).json() for _ in "ab")
@@ -266,7 +268,7 @@ MATCHES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "pattern"), MATCHES)
-def test_a_continuation_matches_what_it_must(
+def test_completions_match_their_constraint(
     playground: Playground, fields: dict[str, Any], pattern: str
 ) -> None:
     choices = playground.choices([PROMPT, "1"], max_tokens=40, seed=1, n=2, logprobs=1, **fields)
@@ -274,7 +276,7 @@ def test_a_continuation_matches_what_it_must(
     assert {choice["finish_reason"] for choice in choices} == {"stop"}
 
 
-def test_json_objects_are_written_where_asked_for(playground: Playground) -> None:
+def test_response_format_makes_the_completion_begin_a_json_object(playground: Playground) -> None:
     """The object may have any form, so the length limit may cut it off."""
     body = {"max_tokens": 40, "seed": 1, "response_format": {"type": "json_object"}}
     (choice,) = playground.choices(PROMPT, **body)
@@ -316,7 +318,9 @@ def test_unusable_constraints_are_reported_at_their_field(
     assert said in error["message"]
 
 
-def test_an_answer_has_so_many_log_probabilities_and_no_more(playground: Playground) -> None:
+def test_log_probabilities_of_prompts_count_towards_the_limit_of_an_answer(
+    playground: Playground,
+) -> None:
     prompts = ["word " * 500] * 128
     asked = {"max_tokens": 1, "n": 8, "prompt_logprobs": 20}
     answer = playground.complete(prompts, **asked)

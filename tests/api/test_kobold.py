@@ -23,7 +23,9 @@ def result(playground: Playground, **body: Any) -> dict[str, Any]:
     return dict(one)
 
 
-def test_a_clients_body_generates_what_ours_does(playground: Playground) -> None:
+def test_a_kobold_request_gives_the_text_of_an_equal_completions_request(
+    playground: Playground,
+) -> None:
     order = ["top_k", "top_a", "tfs", "typical_p", "top_p", "temperature"]
     rest = ["min_p", "epsilon_cutoff", "eta_cutoff", "mirostat", "xtc_probability"]
     ours = {
@@ -40,7 +42,7 @@ def test_a_clients_body_generates_what_ours_does(playground: Playground) -> None
     assert events[-1]["finish_reason"] == "length"
 
 
-def test_what_clients_ask_for_first(playground: Playground) -> None:
+def test_version_model_and_context_length_are_reported(playground: Playground) -> None:
     def ask(path: str) -> Any:
         return playground.http.get(f"/api/{path}").json()
 
@@ -63,7 +65,7 @@ def test_a_generation_is_aborted_by_its_key(playground: Playground) -> None:
     assert found[0]["finish_reason"] is None
 
 
-def test_what_would_change_the_text_is_refused(playground: Playground) -> None:
+def test_invalid_fields_are_refused_and_a_long_prompt_is_truncated(playground: Playground) -> None:
     orders: list[Any] = [[7], [[0]], [0, 0], "0"]
     for wrong in (
         {"singleline": True}, {"max_length": 0.5}, {"n": 99}, {"genkey": 1},
@@ -76,7 +78,7 @@ def test_what_would_change_the_text_is_refused(playground: Playground) -> None:
     assert long["finish_reason"] == "length"
 
 
-def test_a_generation_that_ended_leaves_others_with_its_key_to_be_aborted(
+def test_a_generation_can_be_aborted_after_another_with_the_same_key_has_ended(
     playground: Playground,
 ) -> None:
     found: list[Any] = []

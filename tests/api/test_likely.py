@@ -18,7 +18,9 @@ def likely(playground: Playground, **body: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_the_first_tokens_are_those_that_a_completion_tells(playground: Playground) -> None:
+def test_the_first_tokens_have_the_log_probabilities_of_a_completion(
+    playground: Playground,
+) -> None:
     answer = likely(playground, max_nodes=200, max_depth=4)
     nodes = answer["data"]
     assert [node["id"] for node in nodes] == list(range(200))
@@ -43,7 +45,9 @@ def test_the_first_tokens_are_those_that_a_completion_tells(playground: Playgrou
     assert score["sum_logprob"] == pytest.approx(best["sum_logprob"], abs=1e-3)
 
 
-def test_with_a_control_the_probabilities_are_those_after_it(playground: Playground) -> None:
+def test_with_controls_the_probabilities_are_those_after_the_controls(
+    playground: Playground,
+) -> None:
     answer = likely(playground, max_nodes=30, max_depth=3, top_k=2, min_tokens=20)
     assert answer["after_controls"] is True
     roots = [node for node in answer["data"] if node["parent"] is None]
@@ -65,7 +69,9 @@ def test_with_a_control_the_probabilities_are_those_after_it(playground: Playgro
         ({"prompt": "word " * 3000}, "prompt"),
     ],
 )
-def test_a_wrong_value_is_named(playground: Playground, body: dict[str, Any], param: str) -> None:
+def test_an_invalid_value_is_refused_with_its_parameter(
+    playground: Playground, body: dict[str, Any], param: str
+) -> None:
     answer = playground.http.post("/v1/likely", json={"prompt": PROMPT, **body})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param

@@ -10,7 +10,9 @@ from .conftest import Playground
 from .load import storm
 
 
-def test_clients_that_come_and_go_leave_nothing_behind(playground: Playground) -> None:
+def test_clients_that_disconnect_leave_no_requests_threads_or_descriptors(
+    playground: Playground,
+) -> None:
     before = playground.metrics()
     result = storm(playground, clients=32, seconds=6)
     assert result.failures == []

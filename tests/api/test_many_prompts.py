@@ -58,12 +58,12 @@ def test_128_prompts_of_four_completions_end_in_order_on_four_slots(worker: Work
     assert choices[77 * 4 + 2]["text"] == alone["text"]
 
 
-def test_one_prompt_has_more_completions_than_there_are_slots(worker: Worker) -> None:
+def test_one_prompt_can_have_more_completions_than_there_are_slots(worker: Worker) -> None:
     choices = run(worker, ["a"], n=16, best_of=16)
     assert [choice["index"] for choice in choices] == list(range(16))
 
 
-def test_a_wrong_prompt_among_many_is_refused_before_the_first_word(worker: Worker) -> None:
+def test_a_too_long_prompt_among_many_is_refused_before_the_first_token(worker: Worker) -> None:
     with pytest.raises(ApiError) as refused:
         run(worker, [*PROMPTS[:-1], "x" * 100])
     assert (refused.value.status, refused.value.code) == (400, "context_length_exceeded")
@@ -71,7 +71,7 @@ def test_a_wrong_prompt_among_many_is_refused_before_the_first_word(worker: Work
     eventually(lambda: worker.streams_running == worker.streams_waiting == 0)
 
 
-def test_the_prompts_wait_while_the_queue_is_full_of_others(worker: Worker) -> None:
+def test_prompts_wait_while_requests_of_other_visitors_fill_the_queue(worker: Worker) -> None:
     async def scenario() -> None:
         slow = SamplingParams(max_new_tokens=60, ignore_eos=True, n=4)
         others = [

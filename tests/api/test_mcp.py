@@ -64,7 +64,9 @@ def test_a_client_lists_four_tools(playground: Playground, mode: str) -> None:
 
 
 @both
-def test_generate_writes_what_the_completions_do(playground: Playground, mode: str) -> None:
+def test_generate_returns_the_texts_of_the_completions_route(
+    playground: Playground, mode: str
+) -> None:
     body = {"max_tokens": 12, "seed": 3, "n": 2, "top_k": 20}
     answer = call(playground, "generate", mode, prompt=PROMPT, **body)
     texts = [choice["text"] for choice in playground.choices(PROMPT, **body)]
@@ -106,7 +108,7 @@ def test_alternatives_are_the_most_probable_next_tokens(playground: Playground) 
         ("translate", {}, "the tools are: generate, score"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(
+def test_an_invalid_call_returns_an_error_sentence(
     playground: Playground, name: str, arguments: dict[str, Any], said: str
 ) -> None:
     for mode in MODES:
@@ -167,7 +169,7 @@ def test_other_methods_and_other_bodies_are_refused(playground: Playground) -> N
 
 
 @pytest.mark.parametrize("found", ["1.30.0", None])
-def test_without_its_package_the_route_says_so(
+def test_without_the_mcp_package_the_route_returns_404_and_names_it(
     monkeypatch: pytest.MonkeyPatch, found: str | None
 ) -> None:
     """ZeroGPU Spaces install another version of the package."""

@@ -103,7 +103,7 @@ def test_a_flagged_sentence_is_not_sent(
     filtered.wait_until_idle()
 
 
-def test_a_pattern_that_cannot_be_read_ends_the_start_with_its_line(tmp_path: Path) -> None:
+def test_an_invalid_filter_pattern_ends_the_program_with_exit_code_2(tmp_path: Path) -> None:
     path = tmp_path / "patterns.txt"
     path.write_text("fine\n(open\n")
     app = App("--model", "sample", "--filter", str(path))

@@ -69,7 +69,7 @@ def check_offsets(text: str, logprobs: dict[str, Any]) -> None:
             assert text[offset:].lstrip(" ").startswith(token.lstrip(" ")), (token, offset)
 
 
-def test_echo_gives_the_places_in_the_text(worker: Worker) -> None:
+def test_echo_reports_the_offset_of_each_token_in_the_text(worker: Worker) -> None:
     text, logprobs = complete(worker, "ab é<mask>  c", max_new_tokens=0)
     assert text == "ab é<mask>  c"
     assert logprobs["tokens"][0] == END_OF_TEXT
@@ -96,7 +96,7 @@ def test_offsets_of_a_truncated_prompt_count_from_the_whole_prompt(worker: Worke
     check_offsets(text, logprobs)
 
 
-def test_a_healed_token_begins_where_it_began_in_the_prompt(worker: Worker) -> None:
+def test_a_healed_token_keeps_its_offset_in_the_prompt(worker: Worker) -> None:
     prompt = "ab<mask>  "
     text, logprobs = complete(worker, prompt, token_healing=True, max_new_tokens=2)
     first = logprobs["tokens"].index("<mask>")
@@ -106,7 +106,7 @@ def test_a_healed_token_begins_where_it_began_in_the_prompt(worker: Worker) -> N
     assert logprobs["text_offset"][0] == 0, "the space before it is not in the text"
 
 
-def test_token_ids_are_the_text_that_they_stand_for(worker: Worker) -> None:
+def test_a_prompt_of_token_ids_is_echoed_as_the_text_of_its_tokens(worker: Worker) -> None:
     vocabulary = worker.vocabulary
     assert vocabulary is not None
     ids = (END, *vocabulary.encode("aé"), MASK, *vocabulary.encode(" b"))

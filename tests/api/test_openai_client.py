@@ -34,9 +34,7 @@ def complete(client: openai.OpenAI, model: str, prompt: Any = PROMPT, **body: An
     )
 
 
-def test_a_completion_has_everything_that_openai_promises(
-    client: openai.OpenAI, model: str
-) -> None:
+def test_a_completion_has_the_fields_of_openais_response(client: openai.OpenAI, model: str) -> None:
     answer = complete(client, model)
     assert answer.object == "text_completion"
     assert answer.id.startswith("cmpl-")
@@ -82,7 +80,9 @@ def test_a_streams_chunks_add_up_and_report_usage(client: openai.OpenAI, model: 
     assert without[-1].choices[0].finish_reason == "length"
 
 
-def test_logprobs_stream_as_they_come_whole(client: openai.OpenAI, model: str) -> None:
+def test_streamed_logprobs_equal_those_of_a_whole_response(
+    client: openai.OpenAI, model: str
+) -> None:
     options = {"max_tokens": 30, "logprobs": 3, "n": 2, "echo": True}
     whole = complete(client, model, **options).choices
     for index in (0, 1):
@@ -108,7 +108,7 @@ def test_several_completions_each_have_the_seed_after_the_one_before(
     assert answer.usage.completion_tokens == 36
 
 
-def test_best_of_gives_the_likeliest(client: openai.OpenAI, model: str) -> None:
+def test_best_of_returns_the_most_probable_candidate(client: openai.OpenAI, model: str) -> None:
     candidates = complete(client, model, n=4, logprobs=0).choices
     means = {
         choice.text: sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
@@ -121,7 +121,9 @@ def test_best_of_gives_the_likeliest(client: openai.OpenAI, model: str) -> None:
     assert "".join(chunk.choices[0].text for chunk in streamed) == answer.choices[0].text
 
 
-def test_logprobs_stand_beside_their_tokens(client: openai.OpenAI, model: str) -> None:
+def test_each_token_has_a_log_probability_alternatives_and_an_offset(
+    client: openai.OpenAI, model: str
+) -> None:
     choice = complete(client, model, logprobs=5, temperature=0).choices[0]
     logprobs = choice.logprobs
     assert "".join(logprobs.tokens) == choice.text
@@ -147,7 +149,7 @@ def test_echo_gives_the_prompt_and_its_probabilities(client: openai.OpenAI, mode
     assert all(one < 0 for one in scored.logprobs.token_logprobs[1:])
 
 
-def test_a_text_is_scored_without_a_word_written(client: openai.OpenAI, model: str) -> None:
+def test_a_text_is_scored_without_generating_tokens(client: openai.OpenAI, model: str) -> None:
     answer = complete(client, model, echo=True, logprobs=0, max_tokens=0)
     choice = answer.choices[0]
     assert choice.text == PROMPT
@@ -161,7 +163,9 @@ def test_a_text_is_scored_without_a_word_written(client: openai.OpenAI, model: s
     )
 
 
-def test_a_bias_by_token_or_text_changes_the_words(client: openai.OpenAI, model: str) -> None:
+def test_a_logit_bias_by_token_id_or_text_changes_the_completion(
+    client: openai.OpenAI, model: str
+) -> None:
     dragon = client.post("../tokenize", body={"prompt": " a"}, cast_to=object)
     token = dragon["tokens"][0]  # type: ignore[index]
     for bias in ({str(token): 100}, {" a": 100}):
@@ -171,7 +175,7 @@ def test_a_bias_by_token_or_text_changes_the_words(client: openai.OpenAI, model:
     assert " a " not in banned.choices[0].text
 
 
-def test_a_stop_string_ends_the_text_before_it_and_its_tokens_too(
+def test_a_stop_string_ends_the_text_and_the_tokens_before_it(
     client: openai.OpenAI, model: str
 ) -> None:
     text = complete(client, model, max_tokens=40).choices[0].text
@@ -197,7 +201,7 @@ def test_logprobs_include_the_token_that_ended_the_text(client: openai.OpenAI, m
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_prompts_of_every_kind_and_several_at_once(
+def test_prompts_are_accepted_as_text_as_token_ids_and_in_lists(
     client: openai.OpenAI, model: str, stream: bool
 ) -> None:
     ids = client.post("../tokenize", body={"prompt": PROMPT}, cast_to=object)["tokens"]  # type: ignore[index]
@@ -219,7 +223,7 @@ def test_prompts_of_every_kind_and_several_at_once(
     assert texts(ids, echo=True) == [PROMPT + text]
 
 
-def test_characters_of_several_tokens_keep_their_places(client: openai.OpenAI, model: str) -> None:
+def test_the_tokens_of_one_character_have_its_offset(client: openai.OpenAI, model: str) -> None:
     prompt = "A 🦊 and a 漢字."
     choice = complete(client, model, prompt, echo=True, logprobs=1, max_tokens=0).choices[0]
     logprobs = choice.logprobs
@@ -255,7 +259,7 @@ def test_characters_of_several_tokens_keep_their_places(client: openai.OpenAI, m
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_is_wrong_is_the_clients_exception_and_names_the_parameter(
+def test_an_invalid_request_raises_the_clients_exception_with_the_parameter(
     client: openai.OpenAI,
     model: str,
     body: dict[str, Any],
@@ -310,7 +314,7 @@ def test_the_asynchronous_client_streams_many_at_once(playground: Playground) ->
     asyncio.run(scenario())
 
 
-def test_a_death_of_the_engine_is_not_noticed_by_the_client(
+def test_a_stream_continues_unchanged_after_the_engine_is_killed(
     playground: Playground, client: openai.OpenAI, model: str
 ) -> None:
     options = {

@@ -41,7 +41,9 @@ def _bounded(body: Any) -> Any:
     return body
 
 
-def test_no_case_made_from_the_description_is_a_server_error(playground: Playground) -> None:
+def test_no_request_made_from_the_openapi_schema_causes_a_server_error(
+    playground: Playground,
+) -> None:
     schema = schemathesis.openapi.from_url(f"{playground.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) >= 9
@@ -111,7 +113,7 @@ def test_no_body_kills_or_blocks_the_worker(playground: Playground) -> None:
     assert playground.complete(max_tokens=2).status_code == 200
 
 
-def test_a_valid_control_of_each_kind_is_taken(playground: Playground) -> None:
+def test_the_default_and_the_limits_of_each_control_are_accepted(playground: Playground) -> None:
     """The description's own defaults and limits are values that the API takes."""
     openapi = playground.http.get("/openapi.json").json()
     fields = openapi["components"]["schemas"]["CompletionRequest"]["properties"]

@@ -39,7 +39,7 @@ GUIDED = {"must_match": "regex", "must_match_text": "( [a-z]+){4}"}
         {"temperature": 0.8, "top_p": 1.0, **GUIDED},
     ],
 )
-def test_the_words_are_those_of_the_other_playground(
+def test_the_texts_equal_those_of_the_playground_that_serves_the_model(
     served: Worker, playground: Playground, controls: dict[str, Any]
 ) -> None:
     events = run(everything(served, request(PROMPT, max_new_tokens=24, n=2, **controls)))
@@ -53,7 +53,7 @@ def test_the_words_are_those_of_the_other_playground(
     assert ends == [(choice["index"], choice["finish_reason"]) for choice in choices]
 
 
-def test_probabilities_are_those_of_the_other_playground(
+def test_prompt_logprobs_equal_those_of_the_playground_that_serves_the_model(
     served: Worker, playground: Playground
 ) -> None:
     asked = request(PROMPT, max_new_tokens=0, echo=True, logprobs=2)
@@ -63,7 +63,7 @@ def test_probabilities_are_those_of_the_other_playground(
     assert found == choice["logprobs"]["token_logprobs"]
 
 
-def test_the_model_is_described_with_its_server_and_what_that_lacks(
+def test_the_model_description_names_the_server_and_the_controls_that_it_lacks(
     served: Worker, playground: Playground
 ) -> None:
     model = served.model
@@ -76,5 +76,5 @@ def test_the_model_is_described_with_its_server_and_what_that_lacks(
         run(collect(served, request(token_healing=True)))
 
 
-def test_an_engine_that_lost_its_server_says_so() -> None:
+def test_the_exit_of_an_engine_that_lost_its_server_is_reported_as_such() -> None:
     assert describe_exit(LOST).code == "exit.server_lost"

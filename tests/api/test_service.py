@@ -12,7 +12,7 @@ from .conftest import Playground
 TEXT = "Once upon a 漢字 🦊.\n"
 
 
-def test_tokens_there_and_back(playground: Playground) -> None:
+def test_detokenize_inverts_tokenize(playground: Playground) -> None:
     answer = playground.http.post("/tokenize", json={"prompt": TEXT}).json()
     assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
     assert answer["max_model_len"] >= 512
@@ -87,7 +87,7 @@ def test_every_control_is_described_from_the_table(playground: Playground) -> No
     assert "http" not in page.replace("https://json-schema", "")  # asks no other host
 
 
-def test_other_sites_scripts_may_not_read_answers_unless_they_are_let(
+def test_scripts_of_other_sites_may_not_read_answers_by_default(
     playground: Playground,
 ) -> None:
     origin = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
@@ -98,7 +98,7 @@ def test_other_sites_scripts_may_not_read_answers_unless_they_are_let(
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_all_answers_as_on_a_space() -> None:
+def test_all_routes_answer_in_the_environment_of_a_space() -> None:
     playground = Playground(
         "--cors-origins",
         "https://example.org",

@@ -33,7 +33,7 @@ SNIPPETS = [one for one in EXAMPLES if "langchain" not in one[1]]
 """The others need packages that `make evaluation` installs; see tests/evaluation."""
 
 
-def test_there_are_examples() -> None:
+def test_the_api_document_has_python_and_bash_examples() -> None:
     assert [language for language, _ in SNIPPETS] == [
         "python",
         "python",
@@ -151,7 +151,7 @@ def expected(playground: Playground, prompt: str, settings: Settings) -> list[st
 
 
 @pytest.mark.parametrize("name", GREEDY)
-def test_the_code_of_all_four_ways_writes_the_same_greedy_words(
+def test_the_code_of_all_four_ways_generates_the_same_greedy_text(
     playground: Playground, client: Client, name: str
 ) -> None:
     settings = {"max_new_tokens": 40, **GREEDY[name]}
@@ -164,7 +164,7 @@ def test_the_code_of_all_four_ways_writes_the_same_greedy_words(
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_code_that_asks_the_playground_writes_the_words_of_the_seed(
+def test_code_that_calls_the_playground_generates_the_text_of_its_seed(
     playground: Playground, client: Client, name: str
 ) -> None:
     settings = {"max_new_tokens": 30, **SAMPLED[name]}
@@ -189,7 +189,7 @@ def test_any_prompt_reaches_the_model_as_it_is(playground: Playground, client: C
     assert run_python(nothing["transformers"])[1] == wanted[0] + "\n"
 
 
-def test_scoring_a_prompt(playground: Playground, client: Client) -> None:
+def test_the_code_of_all_four_ways_scores_a_prompt(playground: Playground, client: Client) -> None:
     settings = {"max_new_tokens": 0, "echo": True}
     code = code_for(client, PROMPT, settings, playground.url)
     choice = run_python(code["openai"])[0]["answer"].choices[0]
@@ -201,7 +201,9 @@ def test_scoring_a_prompt(playground: Playground, client: Client) -> None:
     assert float(run_python(code["transformers"])[1]) == pytest.approx(total, abs=1e-3)
 
 
-def test_a_prompt_that_nearly_fills_the_context(playground: Playground, client: Client) -> None:
+def test_the_transformers_code_handles_a_prompt_that_nearly_fills_the_context(
+    playground: Playground, client: Client
+) -> None:
     settings = {"temperature": 0.0, "max_new_tokens": 100}
     prompt = "One two three four five. " * 160
     prompt = prompt[: prompt.rindex(".", 0, 3980)]
@@ -216,7 +218,7 @@ def test_a_prompt_that_nearly_fills_the_context(playground: Playground, client: 
     assert run_python(code["transformers"])[1] == expected(playground, prompt, settings)[0] + "\n"
 
 
-def test_only_what_differs_from_the_defaults_is_in_the_code() -> None:
+def test_the_code_contains_only_controls_that_differ_from_the_defaults() -> None:
     code = {one.name: one.code for one in make_snippets("P", make_params({"top_k": 5}), PLACE)}
     assert "top_k=5" in code["gradio_client"]
     assert "top_p" not in code["gradio_client"]
@@ -237,7 +239,7 @@ def test_only_what_differs_from_the_defaults_is_in_the_code() -> None:
         ("grammar", 'root ::= "a"', "guided_grammar", 'root ::= "a"'),
     ],
 )
-def test_what_the_text_must_match_has_vllms_name_in_the_api(
+def test_the_api_code_uses_vllms_field_name_for_a_constraint(
     kind: str, text: str, field: str, value: Any
 ) -> None:
     params = make_params({"must_match": kind, "must_match_text": text, "max_new_tokens": 16})
@@ -248,7 +250,7 @@ def test_what_the_text_must_match_has_vllms_name_in_the_api(
     assert "must_match" in code["gradio_client"]
 
 
-def test_what_a_playground_with_keys_and_another_machine_needs() -> None:
+def test_the_code_contains_the_key_login_revision_and_precision() -> None:
     place = Place(
         "https://gptj.example", "GPT-J 6B", "EleutherAI/gpt-j-6b", None, "float16", "float16",
         "cuda", needs_key=True, needs_login=True,
@@ -297,7 +299,7 @@ def assigned(code: str, name: str) -> Any:
 )
 @example(prompt=HOSTILE, stop="EOF")
 @example(prompt="word " * 100, stop="'")
-def test_whatever_is_quoted_comes_out_as_it_went_in(prompt: str, stop: str) -> None:
+def test_prompts_and_stop_strings_are_quoted_correctly_in_all_code(prompt: str, stop: str) -> None:
     params = make_params({"stop": [stop], "logit_bias": {stop: 1.0}})
     code = {one.name: one.code for one in make_snippets(prompt, params, PLACE)}
     body = json.loads(curl_words(code["curl"])[-1])

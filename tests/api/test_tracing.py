@@ -26,7 +26,9 @@ class Recorder(trace.NonRecordingSpan):
         self.given |= attributes
 
 
-def test_the_span_of_a_request_gets_its_times_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_span_of_a_request_gets_its_id_path_status_and_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(tracing, "is_installed", lambda: True)
     settings = Settings(model="sample")
     app = build_service(Worker(settings), settings)

@@ -73,7 +73,7 @@ def test_no_opened_part_has_a_serious_finding(site: Site, visit: Visit, scheme: 
 
 
 @pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
-def test_no_scaffold_nor_its_remark_has_a_serious_finding(
+def test_scaffold_forms_and_their_notices_have_no_serious_finding(
     site: Site, visit: Visit, scheme: str, screen: dict[str, Any]
 ) -> None:
     person = visit(site.url, color_scheme=scheme, **screen)
@@ -128,7 +128,7 @@ def press_until(person: Visitor, key: str, focused: str, most: int = 60) -> None
     pytest.fail(f"{key} does not come to {focused}")
 
 
-def test_from_the_address_to_a_text_a_group_and_every_view_by_keyboard(
+def test_the_text_the_groups_and_every_view_are_reachable_by_keyboard(
     site: Site, visit: Visit
 ) -> None:
     visitor = visit(site.url, has_touch=True)  # on touch screens nothing takes the focus
@@ -172,7 +172,7 @@ def test_skip_leads_to_the_view_that_is_shown(visitor: Visitor) -> None:
     expect(visitor.page.get_by_label("Prompt or template")).to_be_focused()
 
 
-def test_what_has_the_focus_can_be_seen(visitor: Visitor) -> None:
+def test_the_focused_element_has_a_visible_outline(visitor: Visitor) -> None:
     visitor.page.evaluate("document.activeElement.blur()")
     unseen = []
     for _ in range(40):

@@ -63,7 +63,9 @@ def proxy(target: str, path: str) -> Iterator[str]:
         thread.join(20)
 
 
-def test_behind_a_proxy_that_serves_it_under_a_path(model: str, visit: Visit) -> None:
+def test_the_page_works_behind_a_proxy_that_serves_it_under_a_path(
+    model: str, visit: Visit
+) -> None:
     app = App("--model", model, environment={"GRADIO_ROOT_PATH": "/play/ground"})
     try:
         eventually(app.is_up)
@@ -82,7 +84,7 @@ def test_behind_a_proxy_that_serves_it_under_a_path(model: str, visit: Visit) ->
         app.stop()
 
 
-def test_with_a_login(model: str, chromium: Browser) -> None:
+def test_the_page_works_after_a_login(model: str, chromium: Browser) -> None:
     app = App("--model", model, environment={"GPTJ_LOGIN": "ann:secret word"})
     try:
         eventually(app.is_up)

@@ -18,7 +18,7 @@ def put_caret(person: Visitor, at: int) -> None:
     person.prompt.evaluate("(area, at) => { area.focus(); area.setSelectionRange(at, at); }", at)
 
 
-def test_words_arrive_at_the_caret_and_the_tree_records_them(
+def test_text_is_generated_at_the_caret_and_recorded_in_the_tree(
     scripted: tuple[Visitor, Script],
 ) -> None:
     person, script = scripted
@@ -47,7 +47,7 @@ def test_words_arrive_at_the_caret_and_the_tree_records_them(
     assert person.text == f"{BEFORE} and{AFTER}"
 
 
-def test_a_draft_is_filled_in_that_makes_what_follows_likely(visitor: Visitor) -> None:
+def test_fill_in_inserts_a_draft_and_offers_the_next_best_drafts(visitor: Visitor) -> None:
     person = visitor
     person.set_number("Length", "6")
     person.write("Once upon a time there was a king." + AFTER)

@@ -67,7 +67,7 @@ def batcher(visitor: Visitor) -> Batcher:
     return Batcher(visitor)
 
 
-def test_every_row_gets_a_continuation_and_the_file_comes_back(batcher: Batcher) -> None:
+def test_every_row_gets_a_continuation_and_the_results_are_downloaded(batcher: Batcher) -> None:
     page = batcher.page
     batcher.open(table(6))
     expect(page.locator(".batch-first p")).to_contain_text('time Ann; "0"  came to the mill')
@@ -158,7 +158,7 @@ def test_a_file_that_cannot_be_read_changes_nothing(batcher: Batcher) -> None:
     )
 
 
-def test_a_scaffold_of_ones_own_is_filled_from_a_file(visitor: Visitor) -> None:
+def test_a_scaffold_of_the_visitor_becomes_the_template_for_a_file(visitor: Visitor) -> None:
     page = visitor.page
     visitor.write("{hero} said: {")
     visitor.button("Scaffolds").click()
@@ -177,7 +177,7 @@ def test_a_scaffold_of_ones_own_is_filled_from_a_file(visitor: Visitor) -> None:
 @pytest.mark.parametrize(
     ("language", "screen"), [("en", WIDE), ("ar", PHONE)], ids=["wide", "phone"]
 )
-def test_a_batch_can_be_read_by_everybody(
+def test_the_batch_view_has_no_accessibility_finding_in_either_language(
     site: Site, visit: Visit, language: str, screen: dict[str, object]
 ) -> None:
     scheme = "dark" if language == "ar" else "light"

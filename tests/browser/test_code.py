@@ -10,7 +10,7 @@ from .conftest import Visitor
 from .test_share import PROMPT, menu, share, write_with_seed
 
 
-def test_the_code_dialog_by_keyboard(visitor: Visitor) -> None:
+def test_the_code_dialog_is_operated_by_keyboard(visitor: Visitor) -> None:
     write_with_seed(visitor)
     page = visitor.page
     visitor.button("Share").focus()
@@ -39,7 +39,7 @@ def test_the_code_dialog_by_keyboard(visitor: Visitor) -> None:
     expect(visitor.button("Share")).to_be_focused()
 
 
-def test_copying_with_and_without_a_clipboard(visitor: Visitor) -> None:
+def test_links_and_code_are_copied_with_and_without_the_clipboard_api(visitor: Visitor) -> None:
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visitor.write(PROMPT)
     link = share(visitor)

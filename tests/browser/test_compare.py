@@ -61,7 +61,7 @@ def test_grid_cells_equal_single_requests(site: Site, five_by_three: Comparer) -
     expect(five_by_three.page.locator(".compare-state")).to_contain_text("15 cells")
 
 
-def test_sorting_makes_a_list_and_the_grid_comes_back(five_by_three: Comparer) -> None:
+def test_cells_are_shown_as_a_sorted_list_or_as_the_grid(five_by_three: Comparer) -> None:
     page = five_by_three.page
     arrange = page.locator("#view-compare").get_by_label("Arrange")
     arrange.select_option("mean_logprob")
@@ -155,7 +155,7 @@ def test_closing_the_tab_cancels_all_cells(site: Site, comparer: Comparer) -> No
     eventually(lambda: site.status()["streams_running"] + site.status()["streams_waiting"] == 0)
 
 
-def test_others_are_served_while_a_comparison_runs(
+def test_another_visitor_is_served_while_a_comparison_runs(
     site: Site, comparer: Comparer, visit: Visit
 ) -> None:
     start_endless(site, comparer)
@@ -169,7 +169,7 @@ def test_others_are_served_while_a_comparison_runs(
     comparer.finished()
 
 
-def test_a_contradictory_cell_shows_its_error_and_the_others_run(comparer: Comparer) -> None:
+def test_a_contradictory_cell_shows_its_error_and_the_other_cells_run(comparer: Comparer) -> None:
     comparer.prompt.fill(PROMPT)
     comparer.axis("columns", "min_new_tokens", "0, 40")
     comparer.length(10)
@@ -180,7 +180,7 @@ def test_a_contradictory_cell_shows_its_error_and_the_others_run(comparer: Compa
     assert comparer.exported()[0]["text"]
 
 
-def test_the_api_compares_too(site: Site) -> None:
+def test_the_gradio_api_runs_comparisons(site: Site) -> None:
     from gradio_client import Client
 
     client = Client(site.url, verbose=False)

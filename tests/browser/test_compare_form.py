@@ -58,7 +58,7 @@ def test_wrong_input_is_refused_with_a_sentence_and_kept(
     expect(comparer.cells).to_have_count(0)
 
 
-def test_hostile_text_is_text_everywhere(comparer: Comparer) -> None:
+def test_hostile_text_is_shown_as_text_in_the_form_and_the_grid(comparer: Comparer) -> None:
     person, page = comparer.person, comparer.page
     quoted = HOSTILE.replace("{", "{{").replace("}", "}}")
     comparer.prompt.fill(f"{quoted}{RTL} {{<b onclick=alert(1)>}}")
@@ -114,7 +114,7 @@ def test_foreign_values_in_the_storage_are_ignored(comparer: Comparer, stored: s
     expect(comparer.cost).to_contain_text("at most")
 
 
-def test_without_a_storage_one_can_compare_all_the_same(site: Site, visit: Visit) -> None:
+def test_a_comparison_runs_without_local_storage(site: Site, visit: Visit) -> None:
     person = visit(site.url)
     person.page.add_init_script(
         "Object.defineProperty(window, 'localStorage', {get() { throw new Error('none') }})"
@@ -138,7 +138,9 @@ def test_the_editors_text_is_taken_with_its_braces(comparer: Comparer) -> None:
     expect(comparer.cost).to_contain_text("5 cells")
 
 
-def test_the_keyboard_is_enough_and_leaves_the_editor_alone(comparer: Comparer) -> None:
+def test_a_comparison_is_run_by_keyboard_and_leaves_the_editor_unchanged(
+    comparer: Comparer,
+) -> None:
     comparer.prompt.fill(PROMPT)
     comparer.axis("columns", "temperature", "0, 1")
     comparer.length(3)

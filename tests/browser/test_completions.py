@@ -41,7 +41,7 @@ def test_several_completions_stream_side_by_side_and_one_can_be_taken(
     expect(visitor.prompt).to_have_value(first)
 
 
-def test_best_of_shows_the_likeliest_and_its_seed_gives_it_again(visitor: Visitor) -> None:
+def test_best_of_shows_the_most_probable_completion_and_its_seed(visitor: Visitor) -> None:
     visitor.set_number("Length", "20")
     ask_for(visitor, seed="7", best_of="4", logprobs="0")
     visitor.write("The king")
@@ -55,7 +55,7 @@ def test_best_of_shows_the_likeliest_and_its_seed_gives_it_again(visitor: Visito
     assert visitor.text == best
 
 
-def test_every_token_has_both_probabilities_and_the_alternatives_filters(
+def test_the_token_table_shows_both_probabilities_and_filtered_alternatives(
     visitor: Visitor,
 ) -> None:
     visitor.set_number("Length", "15")
@@ -91,7 +91,7 @@ def test_a_prompt_can_be_scored_without_writing(visitor: Visitor) -> None:
     assert shown.replace("␣", " ") == "Once upon a time"
 
 
-def test_a_space_at_the_end_is_noticed_and_healing_offered(visitor: Visitor) -> None:
+def test_a_trailing_space_shows_a_hint_that_offers_token_healing(visitor: Visitor) -> None:
     hint = visitor.page.locator(".hint")
     visitor.write("Once upon a ")
     expect(hint).to_contain_text("ends in a space")

@@ -58,7 +58,7 @@ def test_presets_set_the_controls_and_reset_puts_them_back(visitor: Visitor) -> 
     expect(chosen).to_have_text("Balanced")
 
 
-def test_what_is_off_looks_off(visitor: Visitor) -> None:
+def test_controls_that_are_off_are_marked_as_off(visitor: Visitor) -> None:
     top_k = visitor.page.locator("#control-top_k")
     expect(top_k).to_have_attribute("data-off", "")
     visitor.set_number("Top-k", "40")
@@ -105,7 +105,7 @@ def test_the_filter_order_is_shown_with_the_panels_names(visitor: Visitor) -> No
     expect(visitor.page.locator("#filter-order")).to_have_text(f"Usual order: {labels}.")
 
 
-def test_lists_reach_the_model_as_they_are_written(visitor: Visitor) -> None:
+def test_lists_of_biases_and_bad_words_affect_the_completion(visitor: Visitor) -> None:
     visitor.endless()
     visitor.set_number("Length", "12")
     visitor.open_group("Words")
@@ -130,7 +130,9 @@ def test_an_invalid_value_in_a_closed_group_is_shown(visitor: Visitor) -> None:
     assert visitor.text == "Kept"
 
 
-def test_a_text_matches_what_it_must_and_a_mistake_is_shown_at_its_field(visitor: Visitor) -> None:
+def test_a_completion_matches_its_constraint_and_errors_are_shown_at_the_field(
+    visitor: Visitor,
+) -> None:
     visitor.open_group("Words")
     kind = visitor.page.locator("#control-must_match")
     kind.get_by_role("radio", name="regular expression").check()
@@ -151,7 +153,7 @@ def test_a_text_matches_what_it_must_and_a_mistake_is_shown_at_its_field(visitor
     expect(visitor.page.locator("#control-must_match_text")).to_have_attribute("data-wrong", "")
 
 
-def test_what_a_text_must_match_is_kept_and_shown_as_off_or_on(visitor: Visitor) -> None:
+def test_a_constraint_survives_a_reload_and_is_shown_as_off_or_on(visitor: Visitor) -> None:
     visitor.open_group("Words")
     field = visitor.page.locator("#control-must_match_text")
     expect(field).to_have_attribute("data-off", "")

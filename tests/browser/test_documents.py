@@ -115,7 +115,7 @@ def test_files_of_other_programs_are_opened_through_the_menu(scripted: Scripted)
     ],
     ids=["binary", "null", "long", "large", "prototype", "damaged", "deep"],
 )
-def test_a_file_that_is_something_else_leaves_the_text(
+def test_a_file_of_another_kind_is_refused_and_the_text_is_kept(
     scripted: Scripted, name: str, content: bytes, why: str
 ) -> None:
     person, _ = scripted
@@ -155,7 +155,7 @@ def test_the_text_is_copied_saved_counted_and_checked(scripted: Scripted, tmp_pa
     expect(person.prompt).to_have_value("")
 
 
-def test_paper_has_the_whole_text_and_nothing_else(scripted: Scripted) -> None:
+def test_printing_includes_the_whole_text_and_nothing_else(scripted: Scripted) -> None:
     person, script = scripted
     script.say("line\n" * 120 + "end")
     person.generate()
@@ -230,7 +230,7 @@ def test_a_text_is_read_aloud_sentence_by_sentence(scripted: Scripted) -> None:
     assert spoken()[1] == []
 
 
-def test_words_that_the_model_writes_are_read_when_their_sentence_is_whole(
+def test_generated_text_is_read_aloud_when_its_sentence_is_complete(
     scripted: Scripted,
 ) -> None:
     person, script = scripted

@@ -27,7 +27,7 @@ def answer(person: Visitor, script: Script, *texts: str) -> None:
     person.generate()
 
 
-def test_the_models_words_follow_the_persons_in_another_colour(scripted: Scripted) -> None:
+def test_generated_text_has_another_colour_than_typed_text(scripted: Scripted) -> None:
     person, script = scripted
     person.write("One ")
     answer(person, script, "two ", "three")
@@ -41,7 +41,7 @@ def test_the_models_words_follow_the_persons_in_another_colour(scripted: Scripte
     assert len(colours) == 2
 
 
-def test_typing_in_the_models_words_is_the_persons(scripted: Scripted) -> None:
+def test_text_typed_within_generated_text_belongs_to_the_person(scripted: Scripted) -> None:
     person, script = scripted
     answer(person, script, "aaaa")
     person.prompt.focus()
@@ -84,7 +84,7 @@ def test_undo_and_redo_walk_through_typing_and_generation(scripted: Scripted) ->
     assert person.shown == "Hello world"
 
 
-def test_writing_over_what_was_taken_back_does_not_lose_it(scripted: Scripted) -> None:
+def test_undo_restores_a_text_that_was_undone_and_then_overwritten(scripted: Scripted) -> None:
     person, script = scripted
     answer(person, script, "precious")
     person.button("Undo").click()
@@ -124,7 +124,7 @@ def test_two_tabs_do_not_write_over_each_other(scripted: Scripted) -> None:
     expect(person.prompt).to_have_value("first tab")
 
 
-def test_storage_that_is_full_or_holds_rubbish_costs_nothing(scripted: Scripted) -> None:
+def test_the_editor_works_with_full_or_damaged_storage(scripted: Scripted) -> None:
     person, script = scripted
     person.page.evaluate(
         "() => { for (const key of Object.keys(localStorage)) localStorage[key] = '{\"version\":1';"
@@ -137,7 +137,7 @@ def test_storage_that_is_full_or_holds_rubbish_costs_nothing(scripted: Scripted)
 
 
 @pytest.mark.parametrize("retries", [1, 2])
-def test_retry_asks_again_with_the_same_prompt_and_undo_has_the_old_words(
+def test_retry_sends_the_same_prompt_and_undo_restores_the_old_completion(
     scripted: Scripted, retries: int
 ) -> None:
     person, script = scripted
@@ -155,7 +155,7 @@ def test_retry_asks_again_with_the_same_prompt_and_undo_has_the_old_words(
         expect(person.prompt).to_have_value(f"P-{number}")
 
 
-def test_what_came_before_a_failure_is_kept(scripted: Scripted) -> None:
+def test_text_generated_before_a_failure_is_kept(scripted: Scripted) -> None:
     person, script = scripted
     person.write("Begin")
     script.say(" half", reason="error", message="The model <b>stopped</b>.")
@@ -166,7 +166,7 @@ def test_what_came_before_a_failure_is_kept(scripted: Scripted) -> None:
     expect(person.notice).to_be_hidden()
 
 
-def test_a_failed_retry_brings_the_old_words_back(scripted: Scripted) -> None:
+def test_a_failed_retry_restores_the_old_completion(scripted: Scripted) -> None:
     person, script = scripted
     person.write("P")
     answer(person, script, " old words")
@@ -186,7 +186,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("words", HOSTILE)
-def test_hostile_words_are_words(scripted: Scripted, words: str) -> None:
+def test_hostile_generated_text_is_shown_as_text(scripted: Scripted, words: str) -> None:
     person, script = scripted
     person.write("x")
     answer(person, script, words[:7], words[7:])
@@ -206,7 +206,7 @@ def test_pasted_line_ends_and_markup_are_text(scripted: Scripted) -> None:
     assert person.text == person.shown == "a\n<b>bold</b>\n\n"
 
 
-def test_an_input_methods_words_are_one_step(scripted: Scripted) -> None:
+def test_text_composed_with_an_input_method_is_one_undo_step(scripted: Scripted) -> None:
     person, _ = scripted
     person.write("東")
     session = person.context.new_cdp_session(person.page)
@@ -222,7 +222,7 @@ def test_an_input_methods_words_are_one_step(scripted: Scripted) -> None:
     expect(person.prompt).to_have_value("東")
 
 
-def test_a_long_text_stays_quick_to_write_in(scripted: Scripted) -> None:
+def test_a_text_of_50000_characters_can_be_edited(scripted: Scripted) -> None:
     person, script = scripted
     script.say(
         *["A line of some twenty words, which is about as long as a line of prose is.\n" * 70] * 10
@@ -235,7 +235,7 @@ def test_a_long_text_stays_quick_to_write_in(scripted: Scripted) -> None:
     assert person.text == person.shown
 
 
-def test_reader_who_scrolls_up_while_words_come_is_left_alone(scripted: Scripted) -> None:
+def test_the_view_stays_where_the_person_scrolls_during_a_generation(scripted: Scripted) -> None:
     person, script = scripted
     sheet = person.page.locator(".sheet")
     answer(person, script, "line\n" * 200)
@@ -252,7 +252,9 @@ def test_reader_who_scrolls_up_while_words_come_is_left_alone(scripted: Scripted
     assert sheet.evaluate("s => s.scrollTop") == 0
 
 
-def test_a_stray_records_of_another_request_are_not_taken(scripted: Scripted) -> None:
+def test_records_of_an_interrupted_request_are_not_added_to_the_next_one(
+    scripted: Scripted,
+) -> None:
     person, script = scripted
     script.send([[{"event": "waiting", "ahead": 3}], [said("stray")]])
     person.page.keyboard.press("Control+Enter")
@@ -308,7 +310,7 @@ def test_saved_text_is_json_with_every_step(scripted: Scripted) -> None:
     assert re.fullmatch(r"\d+", str(saved["time"]))
 
 
-def test_a_text_that_comes_while_the_model_writes_is_refused_with_a_sentence(
+def test_replacing_the_text_during_a_generation_is_refused_with_a_sentence(
     scripted: Scripted,
 ) -> None:
     person, script = scripted
@@ -320,7 +322,7 @@ def test_a_text_that_comes_while_the_model_writes_is_refused_with_a_sentence(
     expect(person.prompt).to_have_value("")
 
 
-def test_the_label_of_the_next_turn_leaves_the_focus_where_one_types(scripted: Scripted) -> None:
+def test_adding_the_label_of_the_next_turn_does_not_move_the_focus(scripted: Scripted) -> None:
     person, script = scripted
     page = person.page
     person.write("ANN: Hello.\nBEN:")

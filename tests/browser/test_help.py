@@ -12,7 +12,7 @@ from .test_accessibility import PHONE, WIDE, audit
 from .writers import start_endless
 
 
-def test_the_help_changes_the_text_and_the_tour_is_offered_until_it_was_refused(
+def test_help_sets_text_size_and_theme_and_the_tour_is_offered_until_refused(
     visitor: Visitor,
 ) -> None:
     page = visitor.page
@@ -48,7 +48,7 @@ def test_the_help_changes_the_text_and_the_tour_is_offered_until_it_was_refused(
 
 
 @pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
-def test_help_and_tour_can_be_read_by_everybody(
+def test_the_help_and_the_tour_have_no_accessibility_finding(
     site: Site, visit: Callable[..., Visitor], screen: dict[str, object]
 ) -> None:
     person = visit(site.url, **screen)
@@ -71,7 +71,7 @@ def test_help_and_tour_can_be_read_by_everybody(
     assert audit(page) == []
 
 
-def test_escape_closes_what_stands_in_front_and_does_not_stop_the_model(
+def test_escape_closes_a_dialog_or_menu_without_stopping_the_model(
     site: Site, visitor: Visitor
 ) -> None:
     start_endless(site, visitor)

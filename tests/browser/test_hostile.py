@@ -73,7 +73,7 @@ def watched(site: Site, chromium: Browser, language: str) -> Iterator[Page]:
 
 
 @in_both_languages
-def test_texts_of_the_editor_and_its_messages(watched: Page) -> None:
+def test_hostile_texts_are_inert_in_the_editor_and_its_messages(watched: Page) -> None:
     watched.evaluate(
         """async (texts) => {
           for (const [number, text] of texts.entries()) {
@@ -94,7 +94,7 @@ def test_texts_of_the_editor_and_its_messages(watched: Page) -> None:
         assert watched.locator(".ink").evaluate("ink => ink.textContent") == text
 
 
-def test_words_probabilities_and_ends_of_a_request(watched: Page) -> None:
+def test_hostile_texts_are_inert_in_the_events_of_a_request(watched: Page) -> None:
     """Hostile texts in the engine's events: notes, cards, tokens, alternatives, reasons."""
     for start in range(0, len(SOUND), 100):
         texts = SOUND[start : start + 100]
@@ -137,7 +137,7 @@ def test_words_probabilities_and_ends_of_a_request(watched: Page) -> None:
     assert watched.locator(".card").count() >= 2
 
 
-def test_branches_of_an_imported_session(watched: Page) -> None:
+def test_hostile_texts_are_inert_in_the_branches_of_an_imported_session(watched: Page) -> None:
     nodes = []
     for number, text in enumerate(SOUND):
         run = {
@@ -183,7 +183,7 @@ def test_branches_of_an_imported_session(watched: Page) -> None:
 
 
 @in_both_languages
-def test_links(watched: Page) -> None:
+def test_hostile_texts_are_inert_in_links_and_their_dialogs(watched: Page) -> None:
     """Text, words, model and settings of a link, and the dialogs made of them."""
     for number, text in enumerate(groups(25)):
         name = SOUND[number][:100]
@@ -214,7 +214,7 @@ def test_links(watched: Page) -> None:
         )
 
 
-def test_rows_of_a_file_and_their_results(watched: Page) -> None:
+def test_hostile_texts_are_inert_in_a_stored_batch(watched: Page) -> None:
     """Hostile texts in a stored batch: file name, columns, templates, rows, texts, ends."""
     file = {"name": SOUND[0], "form": "csv", "separator": ",", "header": SOUND[1], "lineEnd": "x",
             "hasMark": False, "columns": SOUND[:20],
@@ -242,7 +242,7 @@ def test_rows_of_a_file_and_their_results(watched: Page) -> None:
     watched.evaluate("look('batch')")
 
 
-def test_the_status_line_and_about(watched: Page) -> None:
+def test_hostile_texts_are_inert_in_the_status_line_and_about(watched: Page) -> None:
     """A model's name, its device and the messages of loading, as a deployer could name them."""
     state: dict[str, Any] = {"text": "", "real": None}
 

@@ -36,7 +36,7 @@ def press(person: Visitor, key: str, code: str, *, shift: bool = False) -> None:
     session.send("Input.dispatchKeyEvent", {"type": "keyUp", **event})
 
 
-def test_words_being_composed_are_seen_on_any_ground(scripted: Scripted) -> None:
+def test_text_being_composed_is_legible_on_any_background(scripted: Scripted) -> None:
     person, _ = scripted
     person.prompt.focus()
     # input methods paint a background behind composed text in the textarea
@@ -115,7 +115,7 @@ def test_undo_works_after_a_reload_and_after_a_text_of_the_page(scripted: Script
     expect(chosen(person)).to_have_text("one")
 
 
-def test_undo_in_the_tree_brings_back_first_what_was_pruned(scripted: Scripted) -> None:
+def test_undo_in_the_tree_first_restores_the_pruned_branch(scripted: Scripted) -> None:
     person, _ = scripted
     tree = imported(person, SMALL)
     tree.focus()
@@ -125,7 +125,7 @@ def test_undo_in_the_tree_brings_back_first_what_was_pruned(scripted: Scripted) 
     expect(notice(person)).to_contain_text("is back")
 
 
-def test_keys_that_are_typed_while_the_model_writes_are_put_in_after_it(
+def test_text_typed_during_a_generation_is_inserted_after_it(
     scripted: Scripted,
 ) -> None:
     person, script = scripted

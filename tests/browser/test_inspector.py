@@ -94,7 +94,7 @@ def test_the_text_is_kept_if_an_alternative_is_refused(scripted: Scripted) -> No
     assert person.text == person.shown == "one two three"
 
 
-def test_by_keys_alone(scripted: Scripted) -> None:
+def test_tokens_are_inspected_and_replaced_by_keyboard(scripted: Scripted) -> None:
     person, script = scripted
     ask(person, script, [[started()], WITH_OTHERS, [ended()]])
     keys = person.page.keyboard
@@ -153,7 +153,7 @@ def test_hostile_tokens_are_shown_as_text(scripted: Scripted, text: str) -> None
 # ---- the person's own words
 
 
-def test_ones_own_text_is_scored_coloured_and_measured(scripted: Scripted) -> None:
+def test_typed_text_is_scored_coloured_and_measured(scripted: Scripted) -> None:
     person, script = scripted
     person.write("My words")
     show_tokens(person)
@@ -190,7 +190,7 @@ def test_a_place_in_the_plot_leads_to_its_token(scripted: Scripted) -> None:
     assert 100 < person.prompt.evaluate("area => area.selectionStart") < 180
 
 
-def test_the_real_model_colours_and_goes_another_way(visitor: Visitor) -> None:
+def test_the_real_model_colours_tokens_and_continues_from_an_alternative(visitor: Visitor) -> None:
     visitor.write("Once upon a time there was a naïve 🦊 and")
     show_tokens(visitor)
     visitor.button("Score the whole text").click()
@@ -215,7 +215,7 @@ def test_the_real_model_colours_and_goes_another_way(visitor: Visitor) -> None:
 # ---- the table as a file
 
 
-def test_the_table_is_saved_as_csv_that_no_spreadsheet_runs(
+def test_the_token_table_is_saved_as_csv_without_formulas(
     scripted: Scripted, tmp_path: Path
 ) -> None:
     person, script = scripted

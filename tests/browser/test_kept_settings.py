@@ -53,7 +53,7 @@ def test_settings_are_in_an_exported_file_and_wrong_ones_are_left_out(visitor: V
     expect(number(visitor, "Temperature")).to_have_value("0.8")
 
 
-def test_a_generation_that_is_lost_is_said_to_be_lost(scripted: tuple[Visitor, Script]) -> None:
+def test_a_lost_generation_is_reported(scripted: tuple[Visitor, Script]) -> None:
     person, script = scripted
     person.page.clock.install()
     person.write("Mine")

@@ -80,7 +80,7 @@ def test_generation_from_a_scaffold_ends_at_its_stop_string(visitor: Visitor) ->
     assert "\n" not in visitor.text.removeprefix(before)
 
 
-def test_a_dialogue_gets_the_label_of_whoever_speaks_next(scripted: Scripted) -> None:
+def test_the_label_of_the_next_speaker_is_added_to_a_dialogue(scripted: Scripted) -> None:
     person, script = scripted
     person.page.evaluate(
         "gptj.sessions.current.scaffold ="
@@ -190,7 +190,7 @@ def test_a_loop_is_shown_during_the_run_and_can_be_stopped(scripted: Scripted) -
     expect(remark(person).get_by_role("button", name="Stop here")).to_be_hidden()
 
 
-def test_a_loop_in_the_last_words_before_a_pause_is_shown(scripted: Scripted) -> None:
+def test_a_loop_in_the_last_tokens_before_a_pause_is_shown(scripted: Scripted) -> None:
     person, script = scripted
     script.send([[said(" It was so.")], [said(LOOP * 8)]])
     person.page.keyboard.press("Control+Enter")
@@ -224,7 +224,7 @@ def grey(person: Visitor) -> str:
     )
 
 
-def test_what_falls_out_of_the_window_is_grey_and_follows_the_length(
+def test_text_that_will_be_truncated_is_grey_and_follows_the_length(
     site: Site, visitor: Visitor
 ) -> None:
     context = site.status()["context_length"]
@@ -254,7 +254,7 @@ def test_what_falls_out_of_the_window_is_grey_and_follows_the_length(
     eventually(lambda: grey(visitor) == "")
 
 
-def test_grey_ends_where_the_model_begins_to_read(site: Site, visitor: Visitor) -> None:
+def test_grey_text_ends_where_the_truncated_prompt_begins(site: Site, visitor: Visitor) -> None:
     context = site.status()["context_length"]
     text = " and" * (context + 50)
     visitor.prompt.fill(text)
@@ -288,7 +288,7 @@ def test_about_shows_the_status_and_updates_it(site: Site, visit: Visit, visitor
     expect(streams).to_have_text(f"0 of {model['max_num_seqs']}")
 
 
-def test_about_has_an_address_and_links_to_what_programs_use(site: Site, visitor: Visitor) -> None:
+def test_about_has_an_address_and_links_to_the_apis(site: Site, visitor: Visitor) -> None:
     visitor.page.goto(site.url + "#about")
     about = visitor.page.locator(".about")
     expect(about).to_be_visible()

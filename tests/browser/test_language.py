@@ -52,7 +52,7 @@ def arab(site: Site, visit: Visit) -> Visitor:
     return person
 
 
-def test_the_browsers_language_is_that_of_the_page(arab: Visitor) -> None:
+def test_the_page_uses_the_language_of_the_browser(arab: Visitor) -> None:
     root = arab.page.locator("html")
     expect(root).to_have_attribute("lang", "ar")
     expect(root).to_have_attribute("dir", "rtl")
@@ -61,7 +61,7 @@ def test_the_browsers_language_is_that_of_the_page(arab: Visitor) -> None:
     assert generate.evaluate("node => getComputedStyle(node).direction") == "rtl"
 
 
-def test_a_language_of_which_there_is_no_catalogue_is_answered_in_english(
+def test_the_page_is_english_if_the_browsers_language_has_no_catalogue(
     site: Site, visit: Visit
 ) -> None:
     page = visit(site.url, locale="fr").page
@@ -162,7 +162,9 @@ def test_no_latin_sentence_is_left(site: Site, arab: Visitor) -> None:
         assert latin(page) <= {site.status()["model"]["name"]}, view
 
 
-def test_a_latin_sentence_would_be_found(site: Site, visit: Visit) -> None:
+def test_the_search_for_latin_sentences_finds_them_on_the_english_page(
+    site: Site, visit: Visit
+) -> None:
     page = visit(site.url).page
     help_text = str(catalogue("en")["control.top_p.help"])
     expect(page.get_by_text(help_text)).to_be_visible()
@@ -187,7 +189,7 @@ def test_no_view_has_a_serious_finding_in_arabic(
         assert width <= available, view
 
 
-def test_the_arrows_of_branches_point_the_arabic_way(arab: Visitor) -> None:
+def test_arrow_keys_and_arrows_of_branches_follow_the_arabic_direction(arab: Visitor) -> None:
     arab.page.locator("#control-max_new_tokens input[type=number]").fill("4")
     arab.page.keyboard.press("Tab")
     arab.page.locator(".editor .page textarea").fill("Once upon a time")

@@ -23,7 +23,7 @@ SMALL_LETTERS = """() => [...document.querySelectorAll('#controls *')]
   .map((node) => node.outerHTML.slice(0, 80))"""
 
 
-def test_help_can_be_read_and_arrows_stand_at_their_labels(visitor: Visitor) -> None:
+def test_help_texts_are_legible_and_arrows_are_beside_their_labels(visitor: Visitor) -> None:
     page = visitor.page
     assert page.evaluate(SMALL_LETTERS) == []
     gap = """() => [...document.querySelectorAll('.control-group .label-wrap')].map((title) => {
@@ -34,7 +34,7 @@ def test_help_can_be_read_and_arrows_stand_at_their_labels(visitor: Visitor) -> 
     assert page.locator("#controls summary:not(.own-presets summary)").count() == 0
 
 
-def test_panels_leave_the_sheet_its_room(scripted: Scripted) -> None:
+def test_panels_leave_the_sheet_at_least_320_pixels(scripted: Scripted) -> None:
     person, script = scripted
     person.page.set_viewport_size({"width": 1024, "height": 600})
     show_tokens(person)
@@ -46,7 +46,7 @@ def test_panels_leave_the_sheet_its_room(scripted: Scripted) -> None:
     assert person.page.evaluate(sheet) >= 320
 
 
-def test_the_hint_of_a_space_moves_nothing(scripted: Scripted) -> None:
+def test_the_hint_about_a_trailing_space_does_not_move_the_status_line(scripted: Scripted) -> None:
     person, _ = scripted
     bottom = "document.querySelector('.status-line').getBoundingClientRect().bottom"
     for width in (1280, 390):
@@ -68,7 +68,9 @@ def test_branches_have_no_empty_column(scripted: Scripted) -> None:
     assert outline == body
 
 
-def test_tokens_of_one_colour_are_told_apart_and_spaces_are_seen(scripted: Scripted) -> None:
+def test_neighbouring_tokens_of_one_colour_and_spaces_are_distinguishable(
+    scripted: Scripted,
+) -> None:
     person, script = scripted
     show_tokens(person)
     batch = words(("one", 0.9), (" two", 0.9), ("\n", 0.9), (" three", 0.9))
@@ -100,7 +102,7 @@ def test_tokens_of_one_colour_are_told_apart_and_spaces_are_seen(scripted: Scrip
     expect(person.page.locator(".marks text")).to_have_text("")
 
 
-def test_tokens_switched_on_in_mid_stream_colour_what_comes(scripted: Scripted) -> None:
+def test_token_colours_can_be_turned_on_during_a_stream(scripted: Scripted) -> None:
     person, script = scripted
     script.score({"tokens": [token("one", None), token(" two", math.log(0.3))], "after": 0})
     script.send([[started()], [said("one two")]])  # never ends
@@ -155,7 +157,7 @@ def test_the_buttons_stay_beside_the_panel(
         assert beyond == [], width
 
 
-def test_what_stands_below_the_text_stays_beside_the_panel(visitor: Visitor) -> None:
+def test_the_content_below_the_text_fits_beside_the_panel_at_every_width(visitor: Visitor) -> None:
     person = visitor
     person.button("Tokens").click()
     person.write("Once upon a time")
@@ -199,7 +201,7 @@ def test_writing_at_the_caret_is_offered_on_a_phone_too(scripted: Scripted) -> N
         assert box["y"] + box["height"] <= line["y"] + line["height"] + 1, name
 
 
-def test_the_top_line_of_a_phone_says_all_of_the_model(site: Site, visit: Visit) -> None:
+def test_the_model_line_fits_on_a_phone(site: Site, visit: Visit) -> None:
     person = visit(site.url, **PHONE)
     line = person.page.locator(".model-line")
     expect(line).to_contain_text(site.status()["model"]["device"])

@@ -22,7 +22,7 @@ def grow(person: Visitor, tokens: str) -> None:
     expect(page.locator(".likely-progress")).to_have_text(f"{tokens} tokens")
 
 
-def test_a_tree_is_walked_grows_further_and_writes_its_continuation(visitor: Visitor) -> None:
+def test_a_tree_is_navigated_grown_and_its_continuation_inserted(visitor: Visitor) -> None:
     page = visitor.page
     visitor.write(TEXT)
     grow(visitor, "50")
@@ -53,7 +53,7 @@ def test_a_tree_is_walked_grows_further_and_writes_its_continuation(visitor: Vis
     assert visitor.text == TEXT
 
 
-def test_after_the_controls_only_their_tokens_are_left(visitor: Visitor) -> None:
+def test_after_greedy_controls_one_path_has_all_the_probability(visitor: Visitor) -> None:
     page = visitor.page
     visitor.write(TEXT)
     visitor.page.get_by_role("radio", name="Greedy").check()
@@ -67,7 +67,7 @@ def test_after_the_controls_only_their_tokens_are_left(visitor: Visitor) -> None
 
 @pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("language", ["en", "ar"])
-def test_the_tree_can_be_read_by_everybody(
+def test_the_tree_has_no_accessibility_finding_in_either_language(
     site: Site, visit: Callable[..., Visitor], language: str, screen: dict[str, object]
 ) -> None:
     scheme = "dark" if language == "ar" else "light"

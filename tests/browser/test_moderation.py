@@ -31,7 +31,7 @@ def filtered(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[t
         site.stop()
 
 
-def test_the_page_says_that_a_filter_is_on_and_leaves_sentences_out(
+def test_the_page_omits_flagged_sentences_and_shows_that_a_filter_is_on(
     filtered: tuple[Site, Path], visit: Callable[..., Visitor]
 ) -> None:
     visitor = visit(filtered[0].url)
@@ -65,7 +65,9 @@ def test_a_report_shows_what_it_sends_and_needs_consent(
     assert {name: report[name] for name in ("text", "controls", "model")} == shown
 
 
-def test_without_a_filter_the_page_offers_and_says_nothing(visitor: Visitor) -> None:
+def test_without_a_filter_the_page_mentions_no_filter_and_offers_no_report(
+    visitor: Visitor,
+) -> None:
     expect(visitor.page.locator(".about-filter")).to_be_hidden()
     expect(visitor.page.locator('[data-report="open"]')).to_be_hidden()
     assert visitor.page.locator("#report-dialog").count() == 0

@@ -23,7 +23,7 @@ def held(person: Visitor, control: str) -> object:
     return person.page.evaluate("name => gptj.state.controls[name]", control)
 
 
-def test_a_field_ends_with_a_number_that_its_control_can_have(visitor: Visitor) -> None:
+def test_a_field_is_corrected_to_a_valid_number_of_its_control(visitor: Visitor) -> None:
     temperature, length = number(visitor, "Temperature"), number(visitor, "Length")
     for text, value in (("", "0.8"), ("abc", "0.8"), ("0,7", "0.7"), ("99", "2"), ("-1", "0")):
         type_into(visitor, temperature, text)
@@ -50,7 +50,7 @@ def test_a_field_ends_with_a_number_that_its_control_can_have(visitor: Visitor) 
     assert held(visitor, "max_new_tokens") == 2048
 
 
-def test_greedy_sets_nothing_but_greedy(visitor: Visitor) -> None:
+def test_the_greedy_preset_changes_temperature_and_top_p_only(visitor: Visitor) -> None:
     visitor.page.get_by_role("radio", name="Greedy").check()
     visitor.page.wait_for_function("gptj.state.controls.temperature === 0")
     changed = visitor.page.evaluate(
@@ -60,7 +60,7 @@ def test_greedy_sets_nothing_but_greedy(visitor: Visitor) -> None:
     assert changed == ["temperature", "top_p"], "and no filter, of which none has an effect"
 
 
-def test_a_scaffolds_stop_strings_end_with_its_text(visitor: Visitor) -> None:
+def test_replacing_a_scaffolds_text_resets_its_stop_strings(visitor: Visitor) -> None:
     page = visitor.page
     visitor.button("Scaffolds").click()
     visitor.button("Two speakers").click()
@@ -86,7 +86,7 @@ def test_settings_are_shown_as_they_are_typed(visitor: Visitor) -> None:
     expect(visitor.page.locator(".facts")).to_contain_text("Stop at \\nCUSTOMER:")
 
 
-def test_the_details_of_what_is_off_look_off(visitor: Visitor) -> None:
+def test_the_detail_controls_of_dry_are_marked_as_off_while_dry_is_off(visitor: Visitor) -> None:
     visitor.open_group("Repetition")
     for name in ("dry_base", "dry_allowed_length", "dry_sequence_breakers"):
         expect(visitor.page.locator(f"#control-{name}")).to_have_attribute("data-off", "")

@@ -13,7 +13,7 @@ Visit = Callable[..., Visitor]
 ENDS_WITHIN = "localStorage.setItem('gptj-playground/ending', 'within')"
 
 
-def test_a_link_that_ends_with_a_whole_sentence_is_the_beginning_of_its_replay(
+def test_a_replay_begins_with_a_linked_text_cut_after_a_whole_sentence(
     site: Site, visitor: Visitor, visit: Visit
 ) -> None:
     visitor.page.evaluate(ENDS_WITHIN)
@@ -31,7 +31,7 @@ def test_a_link_that_ends_with_a_whole_sentence_is_the_beginning_of_its_replay(
     expect(brought(friend)).to_contain_text("end with a whole sentence, as its writer had chosen")
 
 
-def test_a_replay_is_whole_wherever_the_readers_own_texts_end(
+def test_a_replay_ignores_the_readers_choice_to_end_with_a_sentence(
     site: Site, visitor: Visitor, visit: Visit
 ) -> None:
     write_with_seed(visitor)
@@ -43,7 +43,7 @@ def test_a_replay_is_whole_wherever_the_readers_own_texts_end(
     assert friend.text == visitor.text
 
 
-def test_a_link_leaves_the_visitors_own_memory_in_its_session(visitor: Visitor) -> None:
+def test_opening_a_link_keeps_the_visitors_memory_in_its_own_session(visitor: Visitor) -> None:
     visitor.write("Mine")
     visitor.page.evaluate("gptj.emit('memory', {text: 'Ann is a queen.'})")
     visitor.page.goto(visitor.url + packed({"text": "Theirs", "controls": {}}))
@@ -57,14 +57,16 @@ def test_a_link_leaves_the_visitors_own_memory_in_its_session(visitor: Visitor) 
     assert visitor.page.evaluate("gptj.sessions.current.memory.text") == "Ann is a queen."
 
 
-def test_words_written_with_another_memory_are_not_offered_for_a_replay(visitor: Visitor) -> None:
+def test_a_completion_written_with_another_memory_is_not_shared_for_a_replay(
+    visitor: Visitor,
+) -> None:
     write_with_seed(visitor)
     assert "words" in unpacked(share(visitor))
     visitor.page.evaluate("gptj.emit('memory', {text: 'Ann is a queen.'})")
     assert "words" not in unpacked(share(visitor))
 
 
-def test_a_links_settings_stay_where_a_scaffolds_text_was(visitor: Visitor) -> None:
+def test_a_links_settings_are_kept_when_it_replaces_a_scaffolds_text(visitor: Visitor) -> None:
     visitor.button("Scaffolds").click()
     visitor.page.locator(".examples li button").first.click()
     visitor.page.locator('.scaffold [type="submit"]').click()
@@ -80,7 +82,7 @@ def test_a_links_settings_stay_where_a_scaffolds_text_was(visitor: Visitor) -> N
         expect(field).to_have_value(str(value))
 
 
-def test_a_long_text_of_a_link_is_shown_from_its_beginning_and_written_on_at_its_end(
+def test_a_long_linked_text_is_shown_from_its_top_with_the_caret_at_its_end(
     site: Site, visit: Visit
 ) -> None:
     text = "\n\n".join(f"Paragraph {number}." for number in range(80))

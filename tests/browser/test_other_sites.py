@@ -145,7 +145,9 @@ def test_another_program_on_the_same_machine_is_another_site(
     assert read == "refused"
 
 
-def test_a_name_that_was_pointed_here_reads_nothing(site: Site, browser: Browser) -> None:
+def test_a_page_whose_name_was_rebound_to_this_server_is_refused(
+    site: Site, browser: Browser
+) -> None:
     """DNS rebinding: the other site's own name leads to the playground.
 
     The attacker's page is loaded before the name changes and has no policy of ours, so the test
@@ -207,7 +209,7 @@ def framed(page: Page, host: str, port: int, url: str) -> bool:
     return True
 
 
-def test_an_allowed_site_frames_the_page_and_others_do_not(
+def test_only_an_allowed_site_may_frame_the_page(
     open_site: App, site: Site, page: Page, elsewhere: int
 ) -> None:
     eventually(open_site.is_ready)
@@ -216,7 +218,7 @@ def test_an_allowed_site_frames_the_page_and_others_do_not(
     assert not framed(page, "friend.example", elsewhere, f"{site.url}/")
 
 
-def test_nothing_of_the_page_breaks_the_policy(visitor: Visitor) -> None:
+def test_no_view_or_dialog_violates_the_content_security_policy(visitor: Visitor) -> None:
     """Every view, its dialogs and a generation, without one violation in the console."""
     page = visitor.page
     console: list[str] = []

@@ -26,7 +26,9 @@ from .conftest import Script, Visitor
 Scripted = tuple[Visitor, Script]
 
 
-def test_two_hundred_nodes_are_drawn_as_one_scrolls_and_walked_by_keys(scripted: Scripted) -> None:
+def test_two_hundred_nodes_are_rendered_on_demand_and_navigated_by_keyboard(
+    scripted: Scripted,
+) -> None:
     person, _ = scripted
     outline = imported(person, large(200))
     expect(person.page.locator(".how-many")).to_have_text("200 branches")
@@ -48,7 +50,7 @@ def test_two_hundred_nodes_are_drawn_as_one_scrolls_and_walked_by_keys(scripted:
     assert page.locator(f"#{active}").get_attribute("aria-selected") == "true"
 
 
-def test_keys_walk_close_and_open_branches(scripted: Scripted) -> None:
+def test_arrow_keys_select_close_and_open_branches(scripted: Scripted) -> None:
     person, _ = scripted
     outline = imported(person, SMALL)
     press = person.page.keyboard.press
@@ -94,7 +96,7 @@ def test_enter_puts_the_text_into_the_editor_as_a_step(scripted: Scripted) -> No
     assert "Once upon a time, there was" in texts(person.page)["Once upon"]["Once upon a time"]
 
 
-def test_a_key_counts_before_an_imported_tree_is_drawn(scripted: Scripted) -> None:
+def test_a_key_takes_effect_before_an_imported_tree_is_drawn(scripted: Scripted) -> None:
     person, _ = scripted
     person.write("Mine")
     branches(person).evaluate(
@@ -122,7 +124,9 @@ def test_mouse_chooses_opens_and_closes(scripted: Scripted) -> None:
     expect(person.prompt).to_have_value("Once upon a time")
 
 
-def test_star_name_and_prune_and_pruning_is_undone(scripted: Scripted) -> None:
+def test_branches_are_starred_named_and_pruned_and_pruning_can_be_undone(
+    scripted: Scripted,
+) -> None:
     person, _ = scripted
     outline = imported(person, SMALL)
     before = texts(person.page)

@@ -28,7 +28,7 @@ def test_the_status_line_shows_the_model_and_its_precision(site: Site, visitor: 
     expect(visitor.page.get_by_text(model["why"])).to_be_visible()
 
 
-def test_the_keyboard_is_enough(visitor: Visitor) -> None:
+def test_the_page_is_operated_by_keyboard(visitor: Visitor) -> None:
     keyboard = visitor.page.keyboard
     expect(visitor.prompt).to_be_focused()
     keyboard.type("The old woman")
@@ -57,7 +57,7 @@ def test_the_keyboard_is_enough(visitor: Visitor) -> None:
     expect(visitor.page.get_by_label("number input for Temperature")).to_have_value("0.85")
 
 
-def test_everything_that_can_be_used_has_a_name(visitor: Visitor) -> None:
+def test_every_button_and_field_has_an_accessible_name(visitor: Visitor) -> None:
     for group in CLOSED_GROUPS:
         visitor.open_group(group)
     expect(visitor.page.locator("#control-seed")).to_be_visible()
@@ -110,7 +110,9 @@ def contrast(person: Visitor, text: str, ground: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_both_inks_can_be_read_by_day_and_by_night(site: Site, visit: Visit, scheme: str) -> None:
+def test_typed_and_generated_text_have_enough_contrast_in_both_themes(
+    site: Site, visit: Visit, scheme: str
+) -> None:
     person = visit(site.url, color_scheme=scheme)
     person.set_number("Length", "5")
     person.write("Once upon a time")

@@ -38,7 +38,7 @@ def ask(person: Visitor, script: Script, batches: list[list[Record]]) -> None:
     person.finished()
 
 
-def test_nothing_is_shown_where_there_is_only_text(scripted: Scripted) -> None:
+def test_the_panel_is_hidden_after_a_single_completion_without_details(scripted: Scripted) -> None:
     person, script = scripted
     person.write("x")
     ask(person, script, [[started()], [said("y")], [ended()]])
@@ -48,7 +48,7 @@ def test_nothing_is_shown_where_there_is_only_text(scripted: Scripted) -> None:
 # ---- completions
 
 
-def test_the_others_stand_beside_the_one_in_the_text(scripted: Scripted) -> None:
+def test_the_other_completions_are_shown_beside_the_text(scripted: Scripted) -> None:
     person, script = scripted
     person.write("P ")
     ask(person, script, three("one two", "three four", "five six"))
@@ -104,7 +104,7 @@ def test_completions_stream_together_and_can_be_chosen_once_all_have_ended(
         expect(take).to_be_disabled()
 
 
-def test_taking_one_is_a_step_that_can_be_undone(scripted: Scripted) -> None:
+def test_choosing_a_completion_is_an_undo_step(scripted: Scripted) -> None:
     person, script = scripted
     person.write("P ")
     ask(person, script, three("one two", "three four", "five six"))
@@ -145,7 +145,7 @@ def test_taking_a_completion_changes_nothing_if_its_place_is_gone(scripted: Scri
     assert person.text == "Something else"
 
 
-def test_a_first_completion_without_a_word_can_be_replaced(scripted: Scripted) -> None:
+def test_an_empty_first_completion_can_be_replaced(scripted: Scripted) -> None:
     person, script = scripted
     person.write("P")
     last = ended(index=1, completion_tokens=1)
@@ -155,7 +155,7 @@ def test_a_first_completion_without_a_word_can_be_replaced(scripted: Scripted) -
     expect(person.prompt).to_have_value("P!")
 
 
-def test_a_failed_completion_shows_its_error_and_the_others_stay(scripted: Scripted) -> None:
+def test_a_failed_completion_shows_its_error_and_the_other_stays(scripted: Scripted) -> None:
     person, script = scripted
     broken = ended(index=1, reason="error", message="It <b>broke</b>.", last=True)
     ask(
@@ -214,7 +214,7 @@ def test_the_table_shows_both_probabilities_and_alternatives(
     expect(rows(person).locator(".is-chosen")).to_have_count(1)
 
 
-def test_rows_are_added_while_one_looks_on_and_never_twice(scripted: Scripted) -> None:
+def test_rows_are_added_once_while_the_table_is_open(scripted: Scripted) -> None:
     person, script = scripted
     ask(person, script, [[started(), said("a"), tokens(token("a"))], [ended()]])
     person.page.get_by_text("Token probabilities").click()
@@ -288,7 +288,7 @@ def test_truncation_healing_and_emptied_rows_are_noted(
     expect(person.page.locator(".notes li")).to_contain_text([said_])
 
 
-def test_a_hint_of_the_server_is_shown_as_text_beside_what_helps(scripted: Scripted) -> None:
+def test_a_hint_of_the_server_is_shown_as_text_with_its_button(scripted: Scripted) -> None:
     person, _ = scripted
     person.write("Ends in a space ")
     expect(person.page.locator(".hint")).to_have_text("A <b>hint</b>.")
@@ -300,7 +300,7 @@ def test_a_hint_of_the_server_is_shown_as_text_beside_what_helps(scripted: Scrip
 # ---- text that looks like markup
 
 
-def test_hostile_words_are_words_wherever_they_stand(scripted: Scripted) -> None:
+def test_hostile_text_is_shown_as_text_in_cards_tables_and_notes(scripted: Scripted) -> None:
     person, script = scripted
     other = alternative(HOSTILE, -1.0, None, removed_by=HOSTILE)
     ask(

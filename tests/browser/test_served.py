@@ -20,7 +20,7 @@ def as_served(route: Route) -> None:
     route.fulfill(response=answer, body=json.dumps(said))
 
 
-def test_what_the_server_lacks_is_switched_off_with_the_reason(
+def test_controls_and_views_that_the_server_lacks_are_disabled_with_the_reason(
     chromium: Browser, site: Site
 ) -> None:
     context = chromium.new_context()

@@ -30,7 +30,7 @@ def run_app(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_port_in_use_is_one_sentence_and_exit_code_2(model: str) -> None:
+def test_a_port_in_use_ends_the_program_with_one_sentence_and_exit_code_2(model: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         ended = run_app("--server-port", str(port), "--model", model)
@@ -39,14 +39,14 @@ def test_a_port_in_use_is_one_sentence_and_exit_code_2(model: str) -> None:
     assert f"Port {port} is in use" in ended.stderr
 
 
-def test_an_address_that_is_not_ours_is_one_sentence_and_exit_code_2() -> None:
+def test_an_address_of_another_machine_ends_the_program_with_exit_code_2() -> None:
     ended = run_app("--server-name", "192.0.2.1", "--model", "sample")
     assert ended.returncode == 2
     assert "192.0.2.1" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_a_folder_without_a_model_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_ends_the_program_with_exit_code_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     ended = run_app("--model", str(tmp_path), "--server-port", str(port))
@@ -136,7 +136,7 @@ def test_the_api_tokenizes_any_text_also_where_a_token_is_part_of_a_character(si
     assert client.predict("", api_name="/tokenize") == []
 
 
-def test_a_person_at_the_page_does_not_wait_behind_a_callers_line(
+def test_a_person_at_the_page_does_not_wait_for_60_requests_of_a_caller(
     model: str, visit: Callable[..., Visitor]
 ) -> None:
     requests = 60

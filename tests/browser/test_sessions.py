@@ -165,7 +165,7 @@ def test_sessions_are_listed_named_opened_duplicated_and_deleted(scripted: Scrip
     expect(open_sessions(person)).to_have_count(3)
 
 
-def test_a_text_that_was_saved_before_there_were_branches_is_taken_over(
+def test_a_text_saved_before_branches_existed_is_restored(
     scripted: Scripted,
 ) -> None:
     person, _ = scripted
@@ -273,7 +273,7 @@ def test_without_storage_the_page_works_and_warns(
     expect(person.prompt).to_have_value("Works too")
 
 
-def test_no_session_is_put_under_words_that_arrive(scripted: Scripted) -> None:
+def test_the_session_cannot_be_replaced_during_a_generation(scripted: Scripted) -> None:
     person, script = scripted
     person.write("First text")
     open_sessions(person)

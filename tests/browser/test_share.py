@@ -67,7 +67,7 @@ def replay(person: Visitor) -> None:
 # ---- a link restores and replays
 
 
-def test_a_link_opened_by_another_person_restores_replays_and_is_identical(
+def test_another_person_opens_a_link_and_replays_an_identical_text(
     site: Site, visitor: Visitor, visit: Visit
 ) -> None:
     visitor.set_number("Temperature", "1.15")
@@ -106,14 +106,16 @@ def test_the_replay_of_a_continuation_goes_on_from_the_whole_text(
     assert friend.text == visitor.text
 
 
-def test_a_link_to_this_computer_says_that_it_works_nowhere_else(visitor: Visitor) -> None:
+def test_a_link_to_a_local_address_warns_that_it_works_on_this_computer_only(
+    visitor: Visitor,
+) -> None:
     visitor.write(PROMPT)
     menu(visitor, "Link to this text")
     dialog = visitor.page.get_by_role("dialog", name="Share a link")
     expect(dialog).to_contain_text("begins with 127.0.0.1, so it works on this computer alone")
 
 
-def test_one_completion_of_several_is_shared_with_the_seed_that_gives_it_alone(
+def test_one_completion_of_several_is_shared_with_its_own_seed(
     visitor: Visitor, visit: Visit
 ) -> None:
     visitor.open_group("Seed and completions")
@@ -131,7 +133,7 @@ def test_one_completion_of_several_is_shared_with_the_seed_that_gives_it_alone(
     assert friend.text == visitor.text
 
 
-def test_a_changed_setting_or_model_is_found_out_and_said(
+def test_a_replay_reports_a_changed_setting_or_model(
     site: Site, visitor: Visitor, visit: Visit
 ) -> None:
     write_with_seed(visitor)
@@ -178,7 +180,7 @@ def test_a_link_of_an_earlier_version_shows_a_note(
         expect(brought(friend)).to_contain_text("Different is the version of the playground.")
 
 
-def test_words_stopped_by_hand_are_the_beginning_of_the_replay(
+def test_the_replay_of_a_stopped_completion_begins_with_it(
     site: Site, visitor: Visitor, visit: Visit
 ) -> None:
     write_with_seed(visitor)
@@ -326,7 +328,7 @@ def test_invalid_settings_of_a_link_are_reported_and_get_their_defaults(
     expect(brought(person)).to_contain_text("the setting Temperature")
 
 
-def test_whatever_a_link_holds_is_text(site: Site, visit: Visit) -> None:
+def test_hostile_texts_of_a_link_are_shown_as_text(site: Site, visit: Visit) -> None:
     controls = {"stop": HOSTILE, "bad_words": "\u202eabc"}
     text = HOSTILE + "\r\n\ud800"
     link = packed({"text": text, "words": HOSTILE, "controls": controls, "ended": HOSTILE})

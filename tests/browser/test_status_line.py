@@ -75,7 +75,7 @@ def test_an_outdated_token_count_is_hidden(scripted: Scripted) -> None:
     expect(count).to_be_visible()
 
 
-def test_words_are_counted_anew_as_soon_as_the_model_ends(scripted: Scripted) -> None:
+def test_the_word_count_is_updated_when_a_generation_ends(scripted: Scripted) -> None:
     person, script = scripted
     person.write("One")
     expect(person.page.locator(".words")).to_have_text("1 word")
@@ -100,7 +100,9 @@ def test_words_are_counted_anew_as_soon_as_the_model_ends(scripted: Scripted) ->
     assert [one for one in shown if int(one[0].split()[0]) != len(one[1].split())] == []
 
 
-def test_the_rest_of_a_length_is_reported_as_the_rest(scripted: Scripted) -> None:
+def test_a_continuation_from_an_alternative_reports_the_rest_of_the_length(
+    scripted: Scripted,
+) -> None:
     person, script = scripted
     show_tokens(person)
     person.page.evaluate("Object.assign(gptj.state.controls, {max_new_tokens: 120})")
@@ -119,7 +121,9 @@ def test_the_rest_of_a_length_is_reported_as_the_rest(scripted: Scripted) -> Non
     )
 
 
-def test_the_view_follows_the_words_until_the_person_scrolls_away(scripted: Scripted) -> None:
+def test_the_view_follows_the_generated_text_until_the_person_scrolls_away(
+    scripted: Scripted,
+) -> None:
     person, script = scripted
     sheet, to_end = person.page.locator(".sheet"), person.button("Go to the end ↓")
     script.say("line\n" * 200)
@@ -171,7 +175,9 @@ def test_results_below_the_window_are_brought_into_view(site: Site, visitor: Vis
     )
 
 
-def test_the_end_of_the_context_is_passed_with_one_press(site: Site, visitor: Visitor) -> None:
+def test_one_button_truncates_the_text_when_the_context_is_full(
+    site: Site, visitor: Visitor
+) -> None:
     context = site.status()["context_length"]
     visitor.set_number("Length", "4")
     visitor.prompt.fill("one two three four five " * context)
@@ -198,7 +204,7 @@ def test_notices_disappear_when_their_text_is_replaced(site: Site, visitor: Visi
     expect(visitor.notice).to_be_hidden()
 
 
-def test_perplexity_is_two_to_the_power_of_the_bits_beside_it(visitor: Visitor) -> None:
+def test_perplexity_is_two_to_the_power_of_the_bits_per_token(visitor: Visitor) -> None:
     visitor.prompt.fill("Once upon a time there was a naïve 🦊 king who zxq.\n\nThe end")
     show_tokens(visitor)
     visitor.button("Score the whole text").click()

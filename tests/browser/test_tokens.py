@@ -26,7 +26,7 @@ Scripted = tuple[Visitor, Script]
 # ---- colours
 
 
-def test_words_are_coloured_by_probability_while_they_come(scripted: Scripted) -> None:
+def test_tokens_are_coloured_by_probability_as_they_stream(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)
     script.send([[started()], THREE])  # never ends
@@ -39,7 +39,9 @@ def test_words_are_coloured_by_probability_while_they_come(scripted: Scripted) -
     assert [asked["controls"] for asked in script.asked] == [{"logprobs": 5}]
 
 
-def test_with_the_toggle_off_nothing_is_asked_and_nothing_coloured(scripted: Scripted) -> None:
+def test_with_the_toggle_off_no_logprobs_are_requested_and_no_token_is_coloured(
+    scripted: Scripted,
+) -> None:
     person, script = scripted
     ask(person, script, [[started()], THREE, [ended()]])
     assert colours(person) == {}
@@ -62,7 +64,7 @@ def test_the_colours_leave_the_letters_where_they_are(scripted: Scripted) -> Non
     assert person.page.locator(".ink :not(span)").count() == 0
 
 
-def test_of_a_long_text_what_is_in_view_is_coloured(scripted: Scripted) -> None:
+def test_only_the_visible_tokens_of_a_long_text_are_coloured(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)
     many = [(f" word{i}", 0.9) for i in range(2000)]
@@ -167,7 +169,7 @@ def test_line_ends_match_the_textarea_across_records(
     assert colours(person) == {"1": ["a\n", "b"], "5": ["c"]}
 
 
-def test_words_held_back_for_a_stop_string_wait_for_their_text(scripted: Scripted) -> None:
+def test_tokens_held_back_for_a_stop_string_are_cut_with_their_text(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)
     batches = [

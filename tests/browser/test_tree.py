@@ -17,7 +17,7 @@ from .records import ended, said
 Scripted = tuple[Visitor, Script]
 
 
-def test_each_generation_and_what_was_written_between_two_is_a_node(scripted: Scripted) -> None:
+def test_each_generation_and_each_typed_text_between_two_is_a_node(scripted: Scripted) -> None:
     person, script = scripted
     person.write("One ")
     generate(person, script, "two ")
@@ -42,7 +42,7 @@ def test_a_retry_is_a_sibling_and_neither_is_lost(scripted: Scripted) -> None:
     assert kinds == ["write", "generate", "retry"]
 
 
-def test_every_completion_is_a_node_and_the_one_that_is_taken_goes_on(scripted: Scripted) -> None:
+def test_every_completion_is_a_node_and_the_chosen_one_is_continued(scripted: Scripted) -> None:
     person, script = scripted
     person.write("P ")
     script.send(
@@ -97,7 +97,7 @@ def test_undo_and_redo_walk_the_tree(scripted: Scripted) -> None:
     assert texts(person.page) == {"P": {"P-0": {"P-0-1": {}, "P-0-2": {}}}}
 
 
-def test_words_in_the_place_of_others_branch_off_where_they_differ(scripted: Scripted) -> None:
+def test_replaced_text_starts_a_branch_where_it_differs(scripted: Scripted) -> None:
     person, script = scripted
     person.write("There was a fox")
     generate(person, script, " who ran away")
@@ -121,7 +121,7 @@ def test_words_in_the_place_of_others_branch_off_where_they_differ(scripted: Scr
     assert list(texts(person.page)) == ["There was a fox", "The king"]
 
 
-def test_from_a_text_whose_end_was_cut_off_the_model_goes_on_in_a_branch(
+def test_continuing_a_shortened_text_starts_a_branch(
     scripted: Scripted,
 ) -> None:
     person, script = scripted
@@ -163,7 +163,7 @@ def test_tree_survives_a_reload(scripted: Scripted) -> None:
     assert exported(person.page) == before
 
 
-def test_a_node_knows_settings_seed_model_and_how_it_ended(visitor: Visitor) -> None:
+def test_a_node_records_settings_seed_model_and_finish_reason(visitor: Visitor) -> None:
     visitor.set_number("Length", "9")
     visitor.write("Once upon a time")
     visitor.generate()

@@ -16,7 +16,7 @@ from .writers import start_endless
 Visit = Callable[..., Visitor]
 
 
-def test_two_visitors_write_side_by_side_and_stop_is_ones_own(site: Site, visit: Visit) -> None:
+def test_stop_ends_only_the_generation_of_its_visitor(site: Site, visit: Visit) -> None:
     first, second = visit(site.url), visit(site.url)
     start_endless(site, first, second)
     first.page.keyboard.press("Escape")
@@ -49,7 +49,7 @@ def test_a_killed_engine_is_replaced_and_the_text_goes_on(site: Site, visitor: V
     expect(visitor.page.locator('.top[data-state="ready"]')).to_be_visible()
 
 
-def test_one_can_write_and_press_generate_while_the_model_loads(model: str, visit: Visit) -> None:
+def test_generate_can_be_pressed_while_the_model_loads(model: str, visit: Visit) -> None:
     site = Site(model)
     try:
         site.pause_engine_at_start()

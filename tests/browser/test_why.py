@@ -249,7 +249,7 @@ def test_prompts_are_ranked_best_first(why: Why, site: Site) -> None:
 # ---- bad input, keeping, keyboard
 
 
-def test_hostile_texts_are_texts_and_come_back_after_a_reload(why: Why) -> None:
+def test_hostile_texts_are_shown_as_text_and_survive_a_reload(why: Why) -> None:
     prompt, continuation = f"{HOSTILE}\n{OVERRIDE}abc", f" {HOSTILE}{OVERRIDE}"
     why.score(prompt, continuation)
     why.score(f"x {prompt}")
@@ -299,12 +299,12 @@ def test_unscorable_input_is_reported_and_kept(
     assert len(why.column(0)) == 2
 
 
-def test_with_nothing_in_the_editor_there_is_nothing_to_take(why: Why) -> None:
+def test_taking_from_an_empty_editor_shows_a_notice(why: Why) -> None:
     why.person.button("Take from the editor").click()
     expect(why.notice).to_contain_text("has written nothing yet")
 
 
-def test_it_works_where_the_browser_keeps_nothing(
+def test_prompts_are_scored_without_local_storage(
     site: Site, visit: Callable[..., Visitor]
 ) -> None:
     person = visit(site.url)
@@ -318,7 +318,7 @@ def test_it_works_where_the_browser_keeps_nothing(
     assert math.isfinite(why.column(0)[0])
 
 
-def test_something_else_in_the_storage_is_left_alone(visitor: Visitor) -> None:
+def test_invalid_values_in_the_storage_are_ignored(visitor: Visitor) -> None:
     for kept in (
         "not JSON",
         "{}",
@@ -332,7 +332,7 @@ def test_something_else_in_the_storage_is_left_alone(visitor: Visitor) -> None:
         expect(why.lines).to_have_count(0)
 
 
-def test_by_keyboard_alone(why: Why) -> None:
+def test_the_view_is_operated_by_keyboard(why: Why) -> None:
     keyboard = why.page.keyboard
     why.prompt.focus()
     keyboard.type("Once upon a time there was")

@@ -43,7 +43,7 @@ def test_an_empty_text_is_a_prompt_too(visitor: Visitor) -> None:
     visitor.finished()
 
 
-def test_stop_ends_the_generation_and_keeps_its_words(site: Site, visitor: Visitor) -> None:
+def test_stop_ends_the_generation_and_keeps_its_text(site: Site, visitor: Visitor) -> None:
     start_endless(site, visitor)
     expect(visitor.prompt).not_to_be_editable()
     expect(visitor.page.locator('[data-action="generate"]')).to_be_hidden()
@@ -56,7 +56,7 @@ def test_stop_ends_the_generation_and_keeps_its_words(site: Site, visitor: Visit
     expect(visitor.prompt).to_be_editable()
 
 
-def test_undo_takes_a_generation_back_whole_also_after_a_reload(visitor: Visitor) -> None:
+def test_undo_removes_a_whole_generation_and_redo_works_after_a_reload(visitor: Visitor) -> None:
     visitor.set_number("Length", "10")
     visitor.write("The king")
     visitor.generate()
@@ -70,7 +70,7 @@ def test_undo_takes_a_generation_back_whole_also_after_a_reload(visitor: Visitor
     expect(visitor.model_words).to_have_count(1)
 
 
-def test_retry_takes_a_new_seed_and_a_kept_seed_gives_the_same_words(visitor: Visitor) -> None:
+def test_retry_uses_a_new_seed_and_a_kept_seed_gives_the_same_text(visitor: Visitor) -> None:
     visitor.set_number("Length", "30")
     visitor.write("One day the fox")
     visitor.generate()
@@ -90,7 +90,7 @@ def test_retry_takes_a_new_seed_and_a_kept_seed_gives_the_same_words(visitor: Vi
     assert visitor.text == first
 
 
-def test_stop_strings_are_lines_and_know_line_breaks(visitor: Visitor) -> None:
+def test_stop_strings_are_given_one_per_line_and_may_contain_line_breaks(visitor: Visitor) -> None:
     visitor.endless()
     visitor.open_group("Stopping")
     visitor.set_text("stop", "e\n\\n")
@@ -112,7 +112,7 @@ def test_example_replaces_the_text_as_one_step(site: Site, visitor: Visitor) -> 
     expect(visitor.prompt).to_have_value("Mine")
 
 
-def test_examples_end_where_a_model_can_go_on() -> None:
+def test_no_example_ends_with_a_space() -> None:
     assert len(EXAMPLES["gptj"]) >= 12
     assert len(EXAMPLES["sample"]) >= 6
     for example in EXAMPLES["gptj"] + EXAMPLES["sample"]:
@@ -120,7 +120,7 @@ def test_examples_end_where_a_model_can_go_on() -> None:
     assert all(example["text"].isascii() for example in EXAMPLES["sample"])
 
 
-def test_tokens_are_counted_as_one_types(site: Site, visitor: Visitor) -> None:
+def test_tokens_are_counted_while_typing(site: Site, visitor: Visitor) -> None:
     context = site.status()["context_length"]
     count = visitor.page.locator(".count")
     expect(count).to_contain_text(f"0 of {context:,} tokens")
@@ -170,7 +170,7 @@ def test_controls_that_contradict_each_other_are_refused_in_a_sentence(visitor: 
     assert visitor.text == "Kept"
 
 
-def test_a_full_queue_refuses_politely(site: Site, visit: Visit) -> None:
+def test_a_full_queue_refuses_a_request_and_keeps_its_text(site: Site, visit: Visit) -> None:
     site.pause_engine()  # 4 slots and 2 places in the queue: the seventh is refused
     people = [visit(site.url) for _ in range(7)]
     for ahead, person in enumerate(people[:6]):

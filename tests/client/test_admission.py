@@ -112,7 +112,7 @@ def test_the_visitor_with_the_fewest_completions_comes_next() -> None:
 @pytest.mark.parametrize(
     ("slots", "most"), [(0, 0), (1, 1), (3, 3), (4, 3), (8, 7), (16, 14), (64, 56)]
 )
-def test_one_visitor_leaves_slots_for_others(slots: int, most: int) -> None:
+def test_one_visitor_leaves_slots_for_other_visitors(slots: int, most: int) -> None:
     one = admission(slots=slots)
     assert one.capacity.of_a_visitor == most
     submitted = [ask(one, request_id, "busy") for request_id in range(slots + 10)]
@@ -126,7 +126,7 @@ def test_the_process_itself_may_have_all_slots() -> None:
     assert sum(len(ask(one, request_id)) for request_id in range(8)) == 8
 
 
-def test_a_full_queue_refuses_and_keeps_a_quarter_for_others() -> None:
+def test_one_visitor_gets_at_most_three_quarters_of_the_queue() -> None:
     one = Admission(max_waiting=8)
     for request_id in range(6):
         enter(one, request_id, "busy", 1)
@@ -356,7 +356,7 @@ def test_all_completions_of_a_suspended_request_come_before_new_requests() -> No
     assert ask(one, 2, "b", completions=2) == [1, 1, 1, 2]
 
 
-def test_with_another_tokenizer_no_request_is_ready() -> None:
+def test_a_change_of_the_tokenizer_marks_queued_requests_as_not_ready() -> None:
     one = admission(slots=1)
     run(one, 1)
     ask(one, 2)

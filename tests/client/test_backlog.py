@@ -46,7 +46,7 @@ def test_a_backlog_counts_what_it_holds() -> None:
     assert (len(one), one.size) == (0, 0)
 
 
-def test_the_largest_answers_fit_if_they_are_read() -> None:
+def test_the_largest_answer_fits_into_a_backlog() -> None:
     one = Backlog()
     one.extend(TokenEvent(1, 5, "a", 0, SCORED) for _ in range(2048))
     assert not one.is_too_large

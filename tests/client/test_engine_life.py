@@ -35,7 +35,7 @@ async def begun(worker: Worker, what: GenerationRequest) -> tuple[Stream, list[S
     return stream, [await anext(stream) for _ in range(5)]
 
 
-def test_a_stream_survives_its_engine_and_has_the_text_that_it_has_alone(
+def test_a_stream_survives_its_engine_with_an_unchanged_text(
     worker: Worker,
 ) -> None:
     what = request(max_new_tokens=1500, ignore_eos=True, logprobs=1)

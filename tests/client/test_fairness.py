@@ -90,7 +90,7 @@ def test_a_person_waits_at_most_three_times_as_long_beside_many_prompts(n: int, 
     assert persons_steps(engine) <= 3 * alone
 
 
-def test_completions_beyond_the_share_of_a_visitor_come_as_others_end() -> None:
+def test_completions_beyond_the_share_of_a_visitor_start_as_slots_become_free() -> None:
     one = admission(slots=4)
     assert ask(one, 1, "busy", completions=8) == [1] * 3
     one.start(1)
@@ -109,7 +109,7 @@ def test_completions_beyond_the_share_of_a_visitor_come_as_others_end() -> None:
     assert not one.mark_ready(1, Reservation(0, CONTEXT))
 
 
-def test_a_request_whose_sent_completions_have_ended_still_waits_for_its_others() -> None:
+def test_a_request_waits_for_its_unsent_completions_after_its_sent_ones_ended() -> None:
     one = admission(slots=2)
     run(one, 1, "busy")
     assert ask(one, 2, "busy", completions=2) == [2]

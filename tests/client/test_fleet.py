@@ -157,7 +157,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     assert few.has_stopped
 
 
-def test_the_slots_are_those_of_all_engines_and_requests_go_to_each(few: Fleet) -> None:
+def test_the_slots_of_all_engines_add_up_and_each_engine_gets_requests(few: Fleet) -> None:
     assert few.placed == [2]
     one = few.engine()
     one.load(slots=2)
@@ -188,7 +188,7 @@ def test_the_slots_are_those_of_all_engines_and_requests_go_to_each(few: Fleet) 
     assert two.receive() == submit(3)
 
 
-def test_an_engine_that_ends_hands_back_what_it_has_not_finished(few: Fleet) -> None:
+def test_an_engine_that_ends_hands_back_its_unfinished_requests(few: Fleet) -> None:
     one, _ = few.ready_engine(), few.ready_engine()
     for number in range(1, 5):
         few.backend.send(submit(number), None)
@@ -201,7 +201,7 @@ def test_an_engine_that_ends_hands_back_what_it_has_not_finished(few: Fleet) -> 
     assert few.next() == Lapsed((3,), message("end.restarted", how=killed), True)
 
 
-def test_a_life_ends_with_its_last_engine_and_one_that_loads_is_in_the_next(few: Fleet) -> None:
+def test_a_life_ends_with_its_last_engine_and_a_loading_engine_joins_the_next(few: Fleet) -> None:
     one, two = few.ready_engine(), few.engine()
     few.backend.send(submit(1), None)
     one.receive()
@@ -232,7 +232,7 @@ def test_engines_that_end_before_one_is_ready_end_the_life(few: Fleet) -> None:
     assert few.backend.wait() == message("exit.code", code="1")
 
 
-def test_an_engine_that_refuses_is_an_error_only_if_there_is_no_other(few: Fleet) -> None:
+def test_the_refusal_of_one_engine_is_ignored_while_another_is_ready(few: Fleet) -> None:
     few.ready_engine()
     other = few.engine()
     other.send(Refused("too little memory"))
@@ -305,7 +305,7 @@ def test_engines_follow_the_load(few: Fleet, monkeypatch: pytest.MonkeyPatch) ->
     few.until_placed([2, 3, 2])
 
 
-def test_engines_are_started_anew_where_none_has_come_for_too_long(few: Fleet) -> None:
+def test_engines_are_placed_again_if_none_connects(few: Fleet) -> None:
     few.backend.kill()
     with pytest.raises(StopIteration):
         few.next()

@@ -13,7 +13,7 @@ from tests.client.requests import run, until
 from tests.client.scripted import Bench, finished, last, started, token
 
 
-def test_a_lapsed_request_goes_on_at_once_with_what_it_has_and_others_are_untouched(
+def test_a_lapsed_request_is_resumed_at_once_and_other_requests_are_untouched(
     bench: Bench,
 ) -> None:
     async def scenario() -> None:
@@ -38,7 +38,7 @@ def test_a_lapsed_request_goes_on_at_once_with_what_it_has_and_others_are_untouc
     run(scenario())
 
 
-def test_a_request_that_only_lapses_is_ended(bench: Bench) -> None:
+def test_a_request_that_lapses_too_often_ends_with_an_error(bench: Bench) -> None:
     async def scenario() -> None:
         bench.backend.load()
         stream = await bench.open()
@@ -51,7 +51,7 @@ def test_a_request_that_only_lapses_is_ended(bench: Bench) -> None:
     run(scenario())
 
 
-def test_requests_that_two_shared_engines_ended_with_go_on_one_at_a_time(bench: Bench) -> None:
+def test_requests_that_lapse_twice_are_suspected_and_resumed_one_at_a_time(bench: Bench) -> None:
     async def scenario() -> None:
         bench.backend.load(slots=4)
         streams = [await bench.open(), await bench.open()]

@@ -85,7 +85,7 @@ def answer(count: int) -> Script:
     return script
 
 
-def test_requests_of_a_visitor_share_a_lease_and_others_have_their_own(lender: Lender) -> None:
+def test_requests_of_one_visitor_share_a_lease(lender: Lender) -> None:
     for visitor, request_id in ((ANNA, 1), (ANNA, 2), (BERT, 3)):
         lender.leases.send(submit(request_id), visitor)
     lender.scripts.put(answer(1))
@@ -150,7 +150,7 @@ def test_a_visitor_sees_the_lease_sleep_wake_and_run_out(lender: Lender) -> None
     eventually(lambda: lender.leases.state(ANNA).state == "asleep")
 
 
-def test_a_request_that_is_cancelled_before_a_gpu_is_there_ends_at_once_and_holds_none(
+def test_a_request_cancelled_before_its_lease_starts_ends_at_once_without_a_gpu(
     lender: Lender,
 ) -> None:
     let_go = threading.Event()
@@ -172,7 +172,9 @@ def test_a_request_that_is_cancelled_before_a_gpu_is_there_ends_at_once_and_hold
     eventually(lambda: lender.leases.state(ANNA).state == "asleep")
 
 
-def test_a_process_that_ends_before_it_names_its_lease_disturbs_no_other(lender: Lender) -> None:
+def test_a_process_that_ends_before_it_names_its_lease_does_not_affect_other_leases(
+    lender: Lender,
+) -> None:
     with Client(lender.leases._address, "AF_UNIX"):
         pass
     lender.scripts.put(answer(1))
@@ -180,7 +182,7 @@ def test_a_process_that_ends_before_it_names_its_lease_disturbs_no_other(lender:
     assert lender.next() == StepEvents((finished(1),))
 
 
-def test_a_withdrawn_part_leaves_the_others_of_its_request(lender: Lender) -> None:
+def test_cancelling_a_waiting_part_leaves_the_running_part_of_its_request(lender: Lender) -> None:
     got, let_go = threading.Event(), threading.Event()
 
     def close_late(connection: Connection) -> None:
@@ -260,7 +262,7 @@ class Refusal(Exception):
         (ValueError("odd"), "unavailable", "(odd)"),
     ],
 )
-def test_errors_of_the_lender_in_words(error: Exception, kind: str, words: str) -> None:
+def test_errors_of_the_gpu_lender_are_explained(error: Exception, kind: str, words: str) -> None:
     explained, why = explain(error)
     assert explained == kind
     assert words in str(why)

@@ -48,7 +48,7 @@ def test_a_tree_goes_on_in_the_next_engine_after_its_own_was_killed(worker: Work
     run(scenario())
 
 
-def test_a_person_beside_a_tree_starts_between_two_of_its_steps(worker: Worker) -> None:
+def test_another_request_runs_while_a_tree_grows(worker: Worker) -> None:
     async def scenario() -> None:
         growing = asyncio.ensure_future(tree(worker, Limits(nodes=MAX_NODES, depth=32)))
         await until(lambda: worker.streams_running > 0)
@@ -62,7 +62,7 @@ def test_a_person_beside_a_tree_starts_between_two_of_its_steps(worker: Worker) 
     run(scenario())
 
 
-def test_limits_say_what_they_can_be(worker: Worker) -> None:
+def test_invalid_limits_are_refused_and_valid_limits_bound_the_tree(worker: Worker) -> None:
     for wrong in ((0, 1, 0), (MAX_NODES + 1, 1, 0), (True, 1, 0), ("9", 1, 0), (9, 33, 0),
                   (9, 1, -1), (9, 1, 1.5), (9, 1, "no"), (9, 1, None)):  # fmt: skip
         with pytest.raises(RequestRefused, match="must be a"):
@@ -76,7 +76,7 @@ def test_limits_say_what_they_can_be(worker: Worker) -> None:
     run(scenario())
 
 
-def test_a_prompt_leaves_room_for_the_tree(worker: Worker) -> None:
+def test_the_prompt_or_the_depth_is_shortened_to_fit_the_context(worker: Worker) -> None:
     ready = worker.require_ready()
     long = [5] * ready.context_length
     ids, limits = fit_prompt(worker, long, Limits(depth=12), "error")
@@ -90,7 +90,7 @@ def test_a_prompt_leaves_room_for_the_tree(worker: Worker) -> None:
     assert fit_prompt(worker, [], Limits(), "error")[0] == (ready.vocabulary.bos_token_id,)
 
 
-def test_a_tree_ends_with_a_sentence_where_a_filter_or_a_full_queue_forbids_it(
+def test_a_tree_is_refused_with_a_filter_or_a_full_queue(
     worker: Worker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     patterns = tmp_path_factory.mktemp("filter") / "patterns.txt"

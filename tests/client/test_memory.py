@@ -41,7 +41,7 @@ def test_the_memory_stands_first_and_the_note_some_lines_above_the_end(
     assert text_of(remembered(Memory("", "NOTE", lines), TEXT).token_ids) == expected
 
 
-def test_the_window_slides_below_the_memory() -> None:
+def test_truncation_removes_text_after_the_memory() -> None:
     memory = Memory("Keep me.", "Note.", 1)
     text = "".join(f"line {number}\n" for number in range(20)) + "end"
     found = remembered(memory, text)

@@ -8,7 +8,7 @@ from gptj_demo.client.pacing import API, GRID, PAGE, Pace
 
 
 @pytest.mark.parametrize("pace", [PAGE, GRID, API])
-def test_all_readers_together_get_at_most_so_many_updates_a_second(pace: Pace) -> None:
+def test_updates_per_second_are_limited_over_all_readers(pace: Pace) -> None:
     assert pace.pause(1) == max(pace.shortest, 1 / pace.per_second)
     for readers in range(1, 2000):
         pause = pace.pause(readers)

@@ -25,7 +25,9 @@ def test_a_page_holds_sixteen_tokens(tokens: int, pages: int) -> None:
         (2048, 1, 2048),
     ],
 )
-def test_a_completion_reserves_what_it_can_become(prompt: int, new: int, reserved: int) -> None:
+def test_a_completion_reserves_whole_pages_for_its_longest_text(
+    prompt: int, new: int, reserved: int
+) -> None:
     assert reserved_tokens(prompt, new, context_length=2048) == reserved
 
 
@@ -41,7 +43,7 @@ def test_each_completion_reads_the_last_token_of_the_prompt_itself() -> None:
 
 
 @given(prompt=st.integers(1, 100), new=st.integers(0, 200), context=st.integers(100, 130))
-def test_alone_a_completion_reserves_the_same_as_one_of_a_request(
+def test_a_single_completion_reserves_as_many_tokens_as_a_request_of_one(
     prompt: int, new: int, context: int
 ) -> None:
     request = Reservation.of(prompt, new, context)

@@ -88,7 +88,7 @@ def test_the_second_engines_start_is_not_forwarded_and_its_time_counts_from_the_
     assert resumption.elapsed == 5.0
 
 
-def test_probabilities_are_summed_and_kept_from_those_who_did_not_ask() -> None:
+def test_probabilities_are_summed_but_sent_only_on_request() -> None:
     progress = Progress(submit())
     progress.add(Started(1, 2), 0.0)
     forwarded = progress.add(token(4, logprobs=probable(-1.5, -0.5)), 0.0)
@@ -113,7 +113,7 @@ def test_a_prompt_is_scored_once() -> None:
     assert resumption.is_scored
 
 
-def test_new_tokens_make_earlier_deaths_forgotten() -> None:
+def test_a_new_token_resets_the_count_of_deaths() -> None:
     progress = Progress(submit())
     progress.deaths = 2
     progress.add(Started(1, 2), 0.0)

@@ -37,7 +37,7 @@ def test_a_prompt_that_is_too_long_can_lose_its_beginning(worker: Worker) -> Non
     assert tokens_of(events, 0) == tokens_of(kept, 0)
 
 
-def test_at_least_half_of_the_context_is_read_however_much_is_to_be_written(
+def test_truncation_keeps_at_least_half_of_the_context_for_the_prompt(
     worker: Worker,
 ) -> None:
     what = request((5,) * 1500, truncate="left", max_new_tokens=2000)
@@ -85,7 +85,7 @@ def test_token_healing_goes_on_in_the_middle_of_a_word(worker: Worker) -> None:
         ("stop_token_ids", (4000,), "token id 4000"),
     ],
 )
-def test_a_control_that_names_no_token_is_refused_by_name(
+def test_a_control_with_an_unknown_token_is_refused_by_name(
     worker: Worker, control: str, value: Any, said: str
 ) -> None:
     with pytest.raises(RequestRefused, match=said) as refusal:
@@ -100,7 +100,7 @@ def test_a_grammar_that_cannot_be_used_is_refused_by_name(worker: Worker) -> Non
     assert (refusal.value.kind, refusal.value.control) == ("invalid", "must_match_text")
 
 
-def test_a_text_matches_what_it_must(worker: Worker) -> None:
+def test_a_completion_matches_its_regular_expression(worker: Worker) -> None:
     asked = request(must_match="regex", must_match_text="[A-D]{2,5}é", max_new_tokens=20)
     events = run(everything(worker, asked))
     text = "".join(e.text for e in events if isinstance(e, TokenEvent | Finished))
@@ -108,7 +108,7 @@ def test_a_text_matches_what_it_must(worker: Worker) -> None:
     assert ends(events)[0].reason == "stop"
 
 
-def test_the_tokens_of_any_text_can_be_asked_for_with_their_places(worker: Worker) -> None:
+def test_tokenize_returns_the_tokens_of_a_text_with_their_places(worker: Worker) -> None:
     tokens = run(worker.tokenize("The 🙂"))
     assert tokens[0].start == 0
     assert tokens[-1].end == len("The 🙂".encode())

@@ -22,7 +22,7 @@ def test_the_same_end_twice_before_an_engine_was_ready_is_final(how: Message) ->
     assert restarts.delay_after(how, was_ready=False) is None
 
 
-def test_other_ends_between_do_not_make_it_endless() -> None:
+def test_two_equal_ends_with_other_ends_between_them_are_final() -> None:
     restarts = Restarts()
     assert restarts.delay_after(KILLED, was_ready=False) is not None
     assert restarts.delay_after(code(1), was_ready=False) is not None
@@ -38,7 +38,7 @@ def test_an_engine_that_was_ready_is_always_started_again() -> None:
     assert restarts.delay_after(KILLED, was_ready=True) == RESTART_DELAYS[0]
 
 
-def test_the_reason_says_how_the_engines_ended_and_what_to_try() -> None:
+def test_the_reason_names_how_the_engines_ended_and_what_to_try() -> None:
     assert "SIGKILL, often a lack of memory" in str(given_up(KILLED))
     assert "free some memory" in str(given_up(KILLED))
     assert "exit code 1" in str(given_up(code(1)))

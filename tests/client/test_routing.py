@@ -132,7 +132,7 @@ def test_a_removed_engine_hands_back_its_requests() -> None:
     assert engines.place(submit(9), ANNA) is None
 
 
-def test_every_path_of_an_expansion_is_known_to_its_end() -> None:
+def test_each_path_of_an_expansion_counts_until_it_has_ended() -> None:
     engines = router(8)
     paths = tuple(Written((token,)) for token in (5, 6, 7))
     expanding = Submit(
@@ -144,7 +144,7 @@ def test_every_path_of_an_expansion_is_known_to_its_end() -> None:
     assert engines.remove(0) == (1,)
 
 
-def test_a_resumed_text_is_known_with_what_it_has() -> None:
+def test_the_tokens_of_a_resumed_text_count_as_its_prefix() -> None:
     engines = router(8, 8)
     tokens = tuple(range(50, 50 + 2 * BLOCK))
     resumption = Resumption({0: Written(tokens)}, 1.0, False)
@@ -167,7 +167,7 @@ def test_old_prefixes_are_forgotten() -> None:
     assert len(prefixes) == 5
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_visitors_and_prefixes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing, "MOST_VISITORS", 10)
     engines = Router()
     engines.add(0, 2, 2 * CONTEXT, CONTEXT)

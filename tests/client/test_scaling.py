@@ -42,14 +42,14 @@ def test_a_gap_in_the_load_ends_no_engine() -> None:
     assert run(scaling, 24, DOWN_SECONDS + 42, DOWN_SECONDS) == 4
 
 
-def test_without_a_ready_engine_nothing_is_known() -> None:
+def test_the_number_of_engines_is_kept_while_no_engine_is_ready() -> None:
     scaling = Scaling(2, 4)
     for second in range(1000):
         assert scaling.update(0, 0, second) == 2
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("1", (1, 1)), ("2..8", (2, 8)), ("3..3", (3, 3))])
-def test_a_number_or_a_range_of_engines(text: str, numbers: tuple[int, int]) -> None:
+def test_the_setting_is_a_number_or_a_range_of_engines(text: str, numbers: tuple[int, int]) -> None:
     assert engine_range(text) == numbers
 
 

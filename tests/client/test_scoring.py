@@ -106,7 +106,7 @@ def test_the_scores_are_those_of_transformers(worker: Worker, folder: Path) -> N
     run(scenario())
 
 
-def test_more_prompts_than_the_line_has_places_are_all_scored(worker: Worker) -> None:
+def test_more_prompts_than_the_queue_has_places_are_all_scored(worker: Worker) -> None:
     async def scenario() -> None:
         fixed = await encode_continuation(worker, " end")
         prompts = [f"Prompt {i}" for i in range(30)]
@@ -132,7 +132,7 @@ def test_leaving_early_ends_the_engines_work(worker: Worker) -> None:
     run(scenario())
 
 
-def test_generated_tokens_are_used_where_they_are_the_text(worker: Worker) -> None:
+def test_generated_tokens_are_scored_if_they_decode_to_the_text(worker: Worker) -> None:
     async def scenario() -> None:
         text = "the"
         letters = [await worker.tokenize(letter) for letter in text]
@@ -145,7 +145,7 @@ def test_generated_tokens_are_used_where_they_are_the_text(worker: Worker) -> No
     run(scenario())
 
 
-def test_leaving_out_each_part_begins_with_the_whole(worker: Worker) -> None:
+def test_the_first_prompt_of_an_attribution_is_the_whole_prompt(worker: Worker) -> None:
     async def scenario() -> None:
         fixed = await encode_continuation(worker, " end")
         plan = await leave_out_each(worker, "One two three", fixed, "words", "error")

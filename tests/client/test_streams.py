@@ -103,11 +103,11 @@ def test_a_prompt_that_cannot_be_read_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("prompt", ["\x00\x01\x7f\r\n", "<|endoftext|>", "🙂" * 50, " " * 500])
-def test_strange_characters_are_only_text(worker: Worker, prompt: str) -> None:
+def test_unusual_characters_are_accepted_as_text(worker: Worker, prompt: str) -> None:
     assert run(collect(worker, request(prompt)))[1].reason in ("length", "stop")
 
 
-def test_more_than_the_slots_wait_in_line_and_learn_their_places(worker: Worker) -> None:
+def test_requests_beyond_the_slots_are_queued_and_report_their_places(worker: Worker) -> None:
     async def scenario() -> None:
         first, second = worker.stream(endless()), worker.stream(endless())
         async with aclosing(first), aclosing(second):
@@ -168,7 +168,7 @@ def test_closing_a_stream_frees_its_slot_for_the_next(worker: Worker) -> None:
     run(scenario())
 
 
-def test_a_task_that_is_cancelled_while_it_waits_for_words_leaves_nothing_behind(
+def test_cancelling_a_task_that_waits_for_tokens_ends_its_request(
     worker: Worker,
 ) -> None:
     async def read() -> None:
@@ -187,7 +187,7 @@ def test_a_task_that_is_cancelled_while_it_waits_for_words_leaves_nothing_behind
     run(scenario())
 
 
-def test_drain_gives_what_has_come_and_nothing_after_the_time_is_over(worker: Worker) -> None:
+def test_drain_returns_the_events_so_far_or_none_after_the_timeout(worker: Worker) -> None:
     async def scenario() -> None:
         streams = [worker.stream(endless()) for _ in range(2)]
         await asyncio.gather(*(started(stream) for stream in streams))

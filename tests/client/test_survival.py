@@ -20,7 +20,7 @@ from tests.client.requests import run, until
 from tests.client.scripted import TOKENIZER, Bench, finished, last, started, token
 
 
-def test_a_stream_goes_on_in_the_next_engine_and_the_others_wait_behind_it(bench: Bench) -> None:
+def test_a_stream_continues_in_the_next_engine_before_queued_requests(bench: Bench) -> None:
     async def scenario() -> None:
         bench.backend.load(slots=1)
         first, second = await bench.open(), await bench.open()
@@ -69,7 +69,7 @@ def test_a_request_that_ends_every_engine_is_given_up(bench: Bench) -> None:
     run(scenario())
 
 
-def test_requests_that_got_nothing_from_two_engines_go_on_one_at_a_time(bench: Bench) -> None:
+def test_requests_without_a_token_from_two_engines_resume_one_at_a_time(bench: Bench) -> None:
     async def scenario() -> None:
         streams = [await bench.open(), await bench.open()]
         await lose(bench, *streams)

@@ -55,7 +55,7 @@ def test_short_completions_use_the_tokens_that_long_ones_leave() -> None:
         max_size=40,
     ),
 )
-def test_where_each_slot_has_a_whole_context_only_slots_count(
+def test_only_slots_count_if_each_slot_has_a_whole_context(
     slots: int, asked: list[tuple[str | None, int, int]]
 ) -> None:
     counts_tokens = admission(slots, max_tokens=100 * slots)
@@ -125,7 +125,7 @@ def test_a_visitors_short_requests_do_not_overtake_the_long_one_before_them() ->
 # ---- shares
 
 
-def test_one_visitor_leaves_tokens_for_others() -> None:
+def test_one_visitor_leaves_tokens_for_other_visitors() -> None:
     one = admission(slots=16, max_tokens=1600)
     submitted = [ask(one, request_id, "busy", tokens=300) for request_id in range(10)]
     assert sum(map(len, submitted)) == 4  # worth twelve slots of fourteen
@@ -180,7 +180,7 @@ def test_an_address_has_half_of_the_tokens_while_another_one_is_active() -> None
 # ---- places in the queue
 
 
-def test_a_slot_without_tokens_is_no_place_in_the_queue() -> None:
+def test_a_slot_without_free_tokens_does_not_count_as_a_place_in_the_queue() -> None:
     one = admission(slots=8, max_tokens=800, max_waiting=0)
     run(one, 1, tokens=600)
     for request_id in (2, 3):  # the tokens that are left are worth two slots
@@ -212,7 +212,7 @@ def test_a_request_that_is_over_releases_its_tokens(how: str) -> None:
     assert one.next_turns() == [2]
 
 
-def test_an_engine_with_less_memory_gets_fewer() -> None:
+def test_an_engine_with_less_memory_gets_fewer_requests() -> None:
     one = admission(slots=4, max_tokens=400)
     for request_id in range(4):
         run(one, request_id, tokens=100)

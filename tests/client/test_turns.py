@@ -35,7 +35,7 @@ def wide_worker(folder: Path) -> Iterator[Worker]:
     worker.stop()
 
 
-def test_the_visitor_with_fewer_requests_is_next_and_others_get_new_places(worker: Worker) -> None:
+def test_the_visitor_with_fewer_requests_is_next_and_places_are_updated(worker: Worker) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as open_streams:
 
@@ -61,7 +61,7 @@ def test_the_visitor_with_fewer_requests_is_next_and_others_get_new_places(worke
     run(scenario())
 
 
-def test_one_visitor_leaves_a_slot_for_others(wide_worker: Worker) -> None:
+def test_one_visitor_leaves_a_slot_for_other_visitors(wide_worker: Worker) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as open_streams:
             streams = [wide_worker.stream(of("busy")) for _ in range(5)]
@@ -80,7 +80,7 @@ def test_one_visitor_leaves_a_slot_for_others(wide_worker: Worker) -> None:
     run(scenario())
 
 
-def test_one_visitor_does_not_fill_the_line(wide_worker: Worker) -> None:
+def test_one_visitor_cannot_fill_the_queue(wide_worker: Worker) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as open_streams:
 
@@ -130,7 +130,7 @@ def test_many_sessions_of_one_address_leave_a_slot_on_a_public_playground(folder
         worker.stop()
 
 
-def test_cancelling_in_line_ends_the_stream_with_that_reason(worker: Worker) -> None:
+def test_cancelling_a_queued_request_ends_its_stream_with_that_reason(worker: Worker) -> None:
     async def scenario() -> None:
         first, second = worker.stream(endless()), worker.stream(endless())
         async with aclosing(first), aclosing(second):

@@ -26,7 +26,7 @@ def test_a_person_is_a_session_and_a_program_an_address() -> None:
     assert by_address(browser) == Visitor("address 10.0.0.1", "10.0.0.1")
 
 
-def test_the_token_of_a_quota_goes_along() -> None:
+def test_the_quota_token_is_kept_in_the_visitor_but_not_in_its_name() -> None:
     headers = [(b"x-ip-token", b"a.b.c")]
     asked = Request({"type": "http", "headers": headers, "client": ("10.0.0.1", 1)})
     browser = gr.Request(asked, session_hash="abc")
@@ -55,7 +55,7 @@ def test_the_network_of_an_ipv6_address_is_one_caller(host: str, address: str) -
     assert address_of(request(host)) == address
 
 
-def test_the_name_of_a_key_does_not_hold_it() -> None:
+def test_the_name_of_a_caller_does_not_contain_its_key() -> None:
     asked = request("10.0.0.1")
     name = by_key(b"secret-key", asked).name
     assert name == by_key(b"secret-key", request("10.0.0.2")).name

@@ -29,13 +29,13 @@ def test_an_engine_that_sends_nothing_is_hung() -> None:
     assert watch.hung_for(SILENCE + 1) == SILENCE + 1
 
 
-def test_loading_may_take_longer_without_a_word() -> None:
+def test_an_engine_may_be_silent_for_longer_while_it_loads() -> None:
     watch = Watch(0.0)
     assert watch.hung_for(SILENCE_WHILE_LOADING) is None
     assert watch.hung_for(SILENCE_WHILE_LOADING + 1) is not None
 
 
-def test_a_start_after_a_start_that_succeeded_may_not_be_silent_for_so_long() -> None:
+def test_a_start_after_a_successful_start_has_a_shorter_silence_limit() -> None:
     first = Watch(0.0)
     first.note(Heartbeat(None), 1.0)
     first.note(READY, 2.0)
@@ -46,7 +46,7 @@ def test_a_start_after_a_start_that_succeeded_may_not_be_silent_for_so_long() ->
     assert third.hung_for(201 + SILENCE) is not None
 
 
-def test_a_machine_that_loads_with_long_silences_is_given_them_again() -> None:
+def test_a_start_after_a_long_silence_has_a_longer_silence_limit() -> None:
     first = Watch(0.0)
     first.note(READY, 10.0)
     second = Watch(100.0, first)

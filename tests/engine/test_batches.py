@@ -42,7 +42,7 @@ def test_several_completions_share_one_prefill(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("contexts", [1, 2])
-def test_where_memory_is_scarce_texts_wait_and_are_the_same(contexts: int) -> None:
+def test_requests_wait_for_scarce_memory_and_give_the_same_texts(contexts: int) -> None:
     shared = (A, B, C, D) * 5
     requests = [
         request(n, (*shared, *[A + n % 3] * (n % 7)), n=1 + n % 3, seed=n, **DRAWN)

@@ -17,7 +17,7 @@ def failing(forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
     raise RuntimeError("operation not permitted when stream is capturing.\nCompile with ...")
 
 
-def test_where_capture_fails_decoding_goes_on_without_and_says_why(
+def test_decoding_works_without_graphs_after_a_capture_failure_and_logs_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     plain, failed = Bench(), Bench(capture=failing)
@@ -43,7 +43,7 @@ def test_a_lack_of_memory_at_the_start_is_raised_so_that_the_cache_is_made_small
         Bench(capture=run_out).runner.prepare(lambda detail, progress: None)
 
 
-def test_where_a_later_capture_fails_nothing_is_lost() -> None:
+def test_a_later_capture_failure_does_not_change_the_results() -> None:
     recorded = recorder()
 
     def capture(forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
@@ -60,7 +60,7 @@ def test_where_a_later_capture_fails_nothing_is_lost() -> None:
 
 
 @NO_GPU
-def test_where_the_gpu_refuses_to_capture_decoding_goes_on(
+def test_decoding_works_if_the_gpu_refuses_to_capture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     forward = DecodeGraphs._forward

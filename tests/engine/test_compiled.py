@@ -88,7 +88,7 @@ def test_a_16_bit_cache_holds_what_a_32_bit_cache_does_rounded() -> None:
 
 
 @torch.inference_mode()
-def test_with_a_16_bit_cache_logits_change_little_and_not_with_the_rows_beside() -> None:
+def test_logits_with_a_16_bit_cache_change_little_and_not_with_the_batch() -> None:
     wide, narrow = (built(make_model(), "cpu-compiled") for _ in range(2))
     assert narrow.narrow_cache()
     cache, alone = narrow.make_cache(2), narrow.make_cache(2)
@@ -107,7 +107,7 @@ def test_with_a_16_bit_cache_logits_change_little_and_not_with_the_rows_beside()
 
 @pytest.mark.parametrize("length", [33, 50])
 @torch.inference_mode()
-def test_a_prompt_read_by_several_threads_has_the_bits_of_one_and_of_decoding(
+def test_prefill_gives_the_same_bits_with_any_number_of_threads_and_as_decoding(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = [(7 * n) % 100 for n in range(length)]

@@ -32,7 +32,7 @@ def test_the_table_covers_every_byte_and_names_special_tokens() -> None:
 
 @given(st.text())
 @example("naïve café — 日本語 🙂👩‍👩‍👧 \x00\x7f\r\n\t")
-def test_the_pieces_are_the_text(text: str) -> None:
+def test_the_pieces_of_a_stream_add_up_to_the_text(text: str) -> None:
     pieces, _ = stream(text, [])
     assert "".join(pieces) == text
 
@@ -61,13 +61,13 @@ def test_the_text_ends_before_the_stop_string() -> None:
     assert detokenizer.stopped_by == "\n\n"
 
 
-def test_the_beginning_of_a_stop_string_is_held_back_and_released_when_it_was_none() -> None:
+def test_the_start_of_a_stop_string_is_held_back_until_it_cannot_match() -> None:
     detokenizer = Detokenizer(TABLE, ["END"])
     letters = [TABLE.index(letter) for letter in (b"E", b"N", b"T")]
     assert [detokenizer.add(letter) for letter in letters] == ["", "", "ENT"]
 
 
-def test_what_was_held_back_comes_at_the_end() -> None:
+def test_text_held_back_is_released_at_the_end() -> None:
     pieces, detokenizer = stream("the EN", ["END"])
     assert pieces[-1] == "EN"
     assert detokenizer.stopped_by is None
@@ -82,7 +82,7 @@ def test_the_earliest_of_several_stop_strings_wins() -> None:
 @given(st.text("ab", max_size=40), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
 @example("aab", ["ab"])
 @example("abaabab", ["abab"])
-def test_no_stop_string_is_ever_shown_nor_is_more_cut_than_needed(
+def test_stop_strings_are_never_shown_and_the_text_before_them_is_kept(
     text: str, stop: list[str]
 ) -> None:
     ids = [TABLE.index(letter.encode()) for letter in text]

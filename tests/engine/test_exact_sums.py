@@ -74,6 +74,8 @@ def test_the_largest_entry_is_that_of_numpy(x: np.ndarray) -> None:
 
 
 @given(arrays(np.float32, (3, 40), elements=NUMBERS), st.integers(1, 40))
-def test_the_largest_entry_of_a_part_of_a_row(x: np.ndarray, length: int) -> None:
+def test_the_largest_entry_of_a_part_of_a_row_equals_that_of_numpy(
+    x: np.ndarray, length: int
+) -> None:
     assert largest(x[1, :length]) == x[1, :length].max()
     assert largest_size(x[1, :length]) == np.abs(x[1, :length]).max()

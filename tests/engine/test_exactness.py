@@ -155,7 +155,7 @@ def test_logits_are_those_of_the_reference_in_prefill_chunks_and_decode(
     assert torch.allclose(actual, expected, atol=2e-5 * expected.abs().max().item(), rtol=0)
 
 
-def test_on_the_cpu_the_same_token_gives_the_same_bits_however_it_was_read(case: Case) -> None:
+def test_on_the_cpu_logits_do_not_depend_on_how_the_prompt_is_chunked(case: Case) -> None:
     """In one chunk, in several, or token by token, so that cached prefixes can be reused."""
     ids = torch.tensor(make_prompts(case)[4])
     model = built(case.make())
@@ -196,7 +196,7 @@ def test_ids_past_the_vocabulary_are_never_chosen() -> None:
     assert max(tokens[0] + tokens[1]) < 300
 
 
-def test_the_model_it_was_made_from_is_left_empty() -> None:
+def test_building_the_forward_model_empties_the_source_model() -> None:
     """Each layer is released once it is fused: there are never two copies of the weights."""
     model = make_model()
     built(model)

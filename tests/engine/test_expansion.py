@@ -93,7 +93,7 @@ def ids_of(node: Node) -> tuple[int, ...]:
 
 
 @pytest.mark.comparison
-def test_the_best_of_depth_three_are_those_of_an_exhaustive_search() -> None:
+def test_the_best_paths_of_depth_three_equal_those_of_an_exhaustive_search() -> None:
     case, model = Case(tiny, WORDS), tiny()
     tree = grown(case, Limits(nodes=400, depth=3), PROMPT)
     found = [node for node in tree.taken if node.depth == 3][:20]
@@ -137,7 +137,7 @@ def test_the_tree_has_the_most_probable_continuations_with_the_models_probabilit
 
 
 @pytest.mark.comparison
-def test_after_the_controls_it_has_the_probabilities_that_a_draw_follows() -> None:
+def test_after_the_controls_the_tree_has_the_probabilities_used_for_sampling() -> None:
     case, model = Case(tiny, WORDS), tiny()
     params = SamplingParams(temperature=0.7, top_p=0.8, repetition_penalty=1.4)
     tree = grown(case, Limits(nodes=60, depth=4), PROMPT, params)
@@ -164,7 +164,7 @@ def test_greedy_decoding_leaves_one_path() -> None:
     assert {node.total for node in tree.taken} == {0.0}
 
 
-def test_a_batch_of_paths_needs_no_more_slots_than_there_are() -> None:
+def test_the_tree_does_not_depend_on_the_number_of_slots() -> None:
     limits = Limits(nodes=60, depth=4)
     few, many = (grown(Case(tiny, WORDS), limits, PROMPT, streams=n) for n in (1, 16))
     assert [ids_of(node) for node in few.taken] == [ids_of(node) for node in many.taken]

@@ -97,7 +97,7 @@ def test_a_completion_ends_after_max_new_tokens() -> None:
     assert end.completion_tokens == len(bench.tokens(0)) == 7
 
 
-def test_a_completion_ends_when_the_context_is_full_and_says_so() -> None:
+def test_a_completion_ends_with_a_message_when_the_context_is_full() -> None:
     bench = Bench()
     prompt = [A] * (CONTEXT - 5)
     bench.run(request(prompt=prompt, max_new_tokens=100, ignore_eos=True))

@@ -35,7 +35,7 @@ def test_buckets_double_up_to_the_number_of_streams() -> None:
     assert buckets(96, 256) == [96]
 
 
-def test_every_kind_of_request_gets_what_it_gets_without_graphs(kernels: Any) -> None:
+def test_every_kind_of_request_has_the_same_result_with_and_without_graphs(kernels: Any) -> None:
     plain, graphs = Bench(), Bench(capture=recorder(), kernels=kernels)
     requests = all_kinds()[:: 3 if is_interpreted(kernels) else 1]
     for bench in (plain, graphs):
@@ -50,7 +50,7 @@ def test_every_kind_of_request_gets_what_it_gets_without_graphs(kernels: Any) ->
     assert graphs.graphs.failure is None
 
 
-def test_each_number_of_rows_is_captured_once_and_what_is_missing_is_padded() -> None:
+def test_each_bucket_of_rows_is_captured_once_and_smaller_batches_are_padded() -> None:
     recorded = recorder()
     bench = Bench(capture=recorded, streams=6)
     bench.run(*(request(n, 4) for n in range(3)))  # at most three rows
@@ -78,7 +78,7 @@ def test_preparing_captures_all_and_reports() -> None:
     assert len(recorded.captured) == 4
 
 
-def test_without_triton_a_graph_is_for_rows_of_about_a_length() -> None:
+def test_without_triton_a_graph_is_captured_for_each_range_of_lengths() -> None:
     recorded = recorder()
     bench = Bench(capture=recorded, streams=1, n_positions=600)
     bench.run(request(0, 250, max_new_tokens=20))
@@ -103,7 +103,7 @@ def test_rows_that_pad_the_batch_store_nothing(kernels: Any) -> None:
     assert touched == expected
 
 
-def test_logits_are_the_callers_own() -> None:
+def test_the_next_launch_does_not_overwrite_returned_logits() -> None:
     bench = Bench(capture=recorder())
     first = bench.graphs.launch(Rows([5], [0], [0]))
     assert first is not None
@@ -134,7 +134,7 @@ def test_logits_of_a_graph_are_those_of_the_plain_pass(kernels: Any, dtype: torc
 
 
 @NO_GPU
-def test_on_a_gpu_graphs_are_captured_without_being_asked_for() -> None:
+def test_on_a_gpu_graphs_are_captured_by_default() -> None:
     model = built(make_model().to("cuda"))
     assert isinstance(model, CudaModel)
     assert Runner(model, 4, TEXT_TOKENS).prepare(lambda detail, progress: None) is None
@@ -143,7 +143,7 @@ def test_on_a_gpu_graphs_are_captured_without_being_asked_for() -> None:
 
 @NO_GPU
 @NO_TRITON
-def test_on_a_gpu_a_row_gets_the_same_bits_in_any_company_of_the_same_size() -> None:
+def test_on_a_gpu_a_row_gives_the_same_bits_in_any_batch_of_one_bucket() -> None:
     model = larger_model(torch.float16)
     cache = model.make_cache(8)
     for slot in range(8):

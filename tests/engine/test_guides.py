@@ -71,7 +71,7 @@ def test_the_end_is_allowed_exactly_where_the_text_matches() -> None:
     assert ended.reason == "unmet"
 
 
-def test_names_of_special_tokens_and_unused_ids_are_no_text() -> None:
+def test_special_tokens_and_unused_ids_do_not_match_as_text() -> None:
     table = [*TABLE, b"<|pad|>", b"<", b"AB", b"AB"]
     pad, left, one, other = range(len(TABLE), len(table))
     found = allowed(guide_of(".*", table=table, never=[pad, one]))
@@ -109,7 +109,7 @@ def test_a_text_ends_where_nothing_can_follow() -> None:
         ("grammar", 'root ::= "x" [0-3]', lambda text: re.fullmatch("x[0-3]", text)),
     ],
 )
-def test_every_kind_of_match_is_met(kind: str, text: str, matches: Any) -> None:
+def test_completions_match_every_kind_of_constraint(kind: str, text: str, matches: Any) -> None:
     bench = Bench()
     values = {**regex(""), "must_match": kind, "must_match_text": text}
     bench.run(*(request(seed, seed=seed, **values) for seed in range(6)))
@@ -119,12 +119,12 @@ def test_every_kind_of_match_is_met(kind: str, text: str, matches: Any) -> None:
         assert matches(bench.text(seed)) is not None
 
 
-def test_random_expressions_and_schemas_are_met() -> None:
+def test_completions_match_random_expressions_and_schemas() -> None:
     """`python -m tests.engine.matching` does the same with more of them."""
     assert matching.run(24, seed=3) == []
 
 
-def test_rows_beside_it_are_as_they_are_alone() -> None:
+def test_a_constrained_request_does_not_change_the_other_rows() -> None:
     plain = [request(n, (A, B), seed=n, **DRAWN) for n in range(3)]
     alone = Bench()
     alone.run(*plain)
@@ -216,7 +216,7 @@ def test_other_requests_go_on_while_a_grammar_is_compiled(monkeypatch: pytest.Mo
     assert [end.reason for end in bench.cancel(1)] == ["cancelled"]
 
 
-def test_the_tree_of_the_likely_has_what_can_follow() -> None:
+def test_the_tree_of_likely_continuations_has_only_matching_tokens() -> None:
     paths = tuple(Written(path) for path in ((), (A,), (A, B)))
     expansion = Expansion(paths, (-math.inf,) * 3, 50, after_controls=True)
     what = replace(request(1, **regex("AB|AC", top_p=1.0)), expansion=expansion)
@@ -235,6 +235,6 @@ def test_a_prompt_that_is_only_scored_needs_no_grammar() -> None:
     assert bench.end(1).reason == "length"
 
 
-def test_ids_past_the_vocabulary_are_not_asked_for() -> None:
+def test_a_guide_covers_no_ids_past_the_vocabulary() -> None:
     assert guide_of("A").added.shape == (len(TABLE),)
     assert len(TABLE) >= TEXT_TOKENS

@@ -133,11 +133,11 @@ def test_the_sums_are_those_of_the_integers(
 
 
 @pytest.mark.skipif(not HAS_TILES, reason="the processor has no AMX")
-def test_linux_gives_the_tiles() -> None:
+def test_amx_tiles_are_used_if_the_processor_has_them() -> None:
     assert USES_TILES
 
 
-def test_a_row_of_the_compiled_product_does_not_depend_on_its_company_or_the_threads(
+def test_a_row_of_the_compiled_product_does_not_depend_on_the_batch_or_threads(
     in_bytes: bool,
 ) -> None:
     x, linear = an_example(20, 320, 150)
@@ -289,7 +289,7 @@ def test_the_sample_model_in_int8_is_closer_to_fp32_than_by_bitsandbytes(
     assert differences[0] < 0.8 * differences[1]
 
 
-def test_a_token_in_int8_has_the_same_logits_however_it_is_read(sample_ids: torch.Tensor) -> None:
+def test_int8_logits_do_not_depend_on_how_the_prompt_is_chunked(sample_ids: torch.Tensor) -> None:
     model = built(load_quantized(SAMPLE_MODEL, "cpu"))
     assert is_exact(model)
     one_by_one = logits_of(model, sample_ids, chunks=())

@@ -113,7 +113,7 @@ def matmul_in_order(a: Any, b: Any, dtype: Any) -> Any:
 @NO_TRITON
 @pytest.mark.parametrize(("rows", "capability"), [(5, (7, 5)), (5, (9, 0)), (40, (9, 0))])
 @pytest.mark.parametrize("processors", [1, 132])
-def test_a_row_s_8_bit_product_does_not_depend_on_the_others(
+def test_an_8_bit_product_of_a_row_does_not_depend_on_the_other_rows(
     triton_int8: Any,
     monkeypatch: pytest.MonkeyPatch,
     rows: int,
@@ -133,7 +133,7 @@ def test_a_row_s_8_bit_product_does_not_depend_on_the_others(
 
 
 @NO_TRITON
-def test_rows_of_a_wider_tensor_are_multiplied_as_they_lie(triton_int8: Any) -> None:
+def test_rows_of_a_wider_tensor_are_multiplied_without_a_copy(triton_int8: Any) -> None:
     for rows in (1, 3):
         x, *weights = int8_operands(rows, 40, 48, torch.float32)
         wide = torch.cat((x, x + 1), dim=1)

@@ -124,7 +124,7 @@ def test_keys_are_rotated_and_stored_at_the_place_of_their_row_and_nowhere_else(
     assert touched == sorted([slot, position] for slot, position in own if slot >= 0)
 
 
-def test_a_row_gets_the_same_bits_in_any_company_and_order(kernels: Any) -> None:
+def test_a_row_gives_the_same_bits_in_any_batch_and_order(kernels: Any) -> None:
     heads, head_dim, context = 3, 16, 288
     stored = paged(randn(9, 2 * heads, context, head_dim, seed=6))
     queries = randn(5, heads, head_dim, seed=7)
@@ -174,7 +174,7 @@ def test_without_a_gpu_triton_is_not_looked_for() -> None:
         assert torch_kernels.find_triton() is None
 
 
-def test_where_triton_does_not_work_the_log_says_why(
+def test_the_log_reports_why_triton_does_not_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     find: Callable[[], object] = torch_kernels.find_triton.__wrapped__

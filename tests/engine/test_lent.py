@@ -65,7 +65,7 @@ def submit(request_id: int, tokens: int) -> Submit:
     return Submit(request_id, (1,), SamplingParams(max_new_tokens=tokens), seed=1)
 
 
-def test_a_lease_waits_a_second_for_another_request_and_no_longer(
+def test_a_lease_waits_at_most_one_second_for_another_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lent.time, "monotonic", lambda: 0.0)
@@ -76,7 +76,7 @@ def test_a_lease_waits_a_second_for_another_request_and_no_longer(
     assert engine.is_idle
 
 
-def test_at_the_end_of_its_seconds_a_lease_drops_what_is_not_over(
+def test_a_lease_drops_unfinished_requests_at_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = iter(range(1000))
@@ -96,7 +96,7 @@ def test_int8_is_refused_where_a_gpu_is_lent(monkeypatch: pytest.MonkeyPatch) ->
         lent.load(Settings(model="sample"), lambda _: None)
 
 
-def test_the_weights_alone_are_moved_and_the_model_is_described() -> None:
+def test_a_lent_model_is_loaded_on_the_cpu_and_described() -> None:
     sent: list[object] = []
     loaded = lent.load(Settings(model="sample", max_num_seqs=2), sent.append)
     assert loaded.model.max_num_seqs == 2

@@ -145,7 +145,7 @@ def test_logprobs_are_those_of_the_model_in_fp32(record: Record, name: str) -> N
 
 @pytest.mark.comparison
 @pytest.mark.parametrize("name", CASES)
-def test_the_sum_of_a_text_its_perplexity_and_its_bits_per_byte(record: Record, name: str) -> None:
+def test_a_scored_text_has_a_sum_a_perplexity_and_bits_per_byte(record: Record, name: str) -> None:
     case = CASES[name]
     prompt = tuple(random.Random(3).choices(range(case.vocabulary), k=50))
     params = SamplingParams(echo=True, max_new_tokens=0)
@@ -249,7 +249,7 @@ def make_rows(seed: int) -> tuple[list[Row], torch.Tensor]:
 
 @pytest.mark.comparison
 @pytest.mark.parametrize("seed", SEEDS)
-def test_what_the_controls_leave_of_each_alternative_and_which_one_removed_it(
+def test_each_alternative_has_its_sampled_probability_or_the_control_that_removed_it(
     record: Record, seed: int
 ) -> None:
     """All kinds of rows in one batch, and some in it that ask for no probabilities."""
@@ -295,7 +295,7 @@ def test_what_the_controls_leave_of_each_alternative_and_which_one_removed_it(
         assert entry.alternatives[entry.rank - 1].token_id == token_id
 
 
-def test_every_filter_is_named_somewhere() -> None:
+def test_the_test_rows_exercise_every_filter() -> None:
     """The rows above are such that each control that can remove a token does."""
     names: set[str] = set()
     for rows, logits in map(make_rows, SEEDS):

@@ -44,7 +44,7 @@ def test_random_text_drafts_nothing_where_a_row_costs_much() -> None:
     assert drafted < 40
 
 
-def test_a_sequence_is_followed_as_it_grows_and_forgotten_at_its_end() -> None:
+def test_the_text_of_a_sequence_grows_with_it_and_is_dropped_at_its_end() -> None:
     lookup = PromptLookup()
     sequence = Sequence(1, (1, 2, 3, 4))
     other = Sequence(2, (5, 6, 7, 8, 5, 6, 7))
@@ -64,7 +64,7 @@ def ended(lookup: PromptLookup, number: int, visitor: str | None, tokens: list[i
     lookup.forget(sequence)
 
 
-def test_what_followed_in_other_texts_of_the_visitor_is_drafted() -> None:
+def test_tokens_are_drafted_from_other_texts_of_the_same_visitor_only() -> None:
     lookup = PromptLookup()
     ended(lookup, 1, "a", [1, 2, 3, 4, 5, 6])
     ended(lookup, 2, "b", [1, 2, 3, 7, 7])
@@ -73,7 +73,7 @@ def test_what_followed_in_other_texts_of_the_visitor_is_drafted() -> None:
     assert lookup.draft(texts, [], [9] * 4, 0.0) == [[4, 5, 6], [7, 7], [], []]
 
 
-def test_the_place_where_the_most_agrees_is_taken() -> None:
+def test_the_longest_match_is_drafted_and_the_own_text_wins_ties() -> None:
     """Of equal matches the sequence's own text wins; longer matches are likelier to go on."""
     lookup = PromptLookup()
     ended(lookup, 1, "a", [9, 9, 1, 2, 3, 4])
@@ -86,7 +86,7 @@ def test_the_place_where_the_most_agrees_is_taken() -> None:
     assert lookup.draft([far, near, own], [], [1] * 3, 0.5) == [[5], [], []]
 
 
-def test_only_so_many_texts_are_kept() -> None:
+def test_the_number_of_kept_texts_is_limited() -> None:
     lookup = PromptLookup()
     for number in range(300):
         ended(lookup, number, f"visitor {number // 20}", [number, 1, 2, 3])

@@ -26,7 +26,7 @@ def ignore(message: object) -> None:
     pass
 
 
-def test_a_prompt_of_the_whole_context_can_be_tried() -> None:
+def test_warming_up_works_with_a_prompt_of_the_whole_context() -> None:
     settings = Settings(model="sample", max_num_seqs=1)
     engine = loop.load(settings, ignore)
     starting.warm_up(engine, make_plan(settings).config.n_positions - 4)
@@ -117,7 +117,7 @@ def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     "error", [KeyError("x"), MemoryError(), AssertionError("no\nway"), Panic()]
 )
-def test_whatever_else_goes_wrong_is_refused_with_one_sentence(
+def test_any_other_exception_while_loading_is_refused_with_one_sentence(
     error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -133,7 +133,7 @@ def test_whatever_else_goes_wrong_is_refused_with_one_sentence(
     assert not caplog.records
 
 
-def test_a_closed_socket_is_no_fault_of_the_model() -> None:
+def test_a_closed_socket_is_not_reported_as_a_refusal() -> None:
     def closed(_: object) -> None:
         raise BrokenPipeError
 

@@ -143,7 +143,7 @@ def test_a_card_that_torch_has_no_code_for_is_named_and_not_used(
         ("No CUDA GPUs are available", None),
     ],
 )
-def test_a_gpu_that_does_not_start_differs_from_none(
+def test_a_gpu_that_does_not_start_is_reported_unlike_a_missing_one(
     error: str, code: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:

@@ -104,7 +104,7 @@ def test_registers_leave_room_for_warps(compiled: Kernels) -> None:
         ("_multiply_by_dot float16 32 rows", 64, {80: 6.2, 90: 6.2, 100: 6.2}),
     ],
 )
-def test_instructions_a_weight(
+def test_the_instructions_per_weight_of_each_kernel_are_limited(
     compiled: Kernels, kernel: str, weights: int, limit: dict[int, float]
 ) -> None:
     for capability, most in limit.items():

@@ -90,7 +90,7 @@ def test_a_stream_of_short_prompts_delays_a_long_one_by_half_at_most() -> None:
     budget=st.integers(1, 16),
     arrivals=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 60)), min_size=1, max_size=25),
 )
-def test_whatever_arrives_later_a_prompt_is_read_in_half_again_as_many_steps(
+def test_later_arrivals_delay_the_prefill_of_a_prompt_by_half_at_most(
     budget: int, arrivals: list[tuple[int, int]]
 ) -> None:
     scheduler = Scheduler(len(arrivals), budget, PAGES)
@@ -124,7 +124,7 @@ def chunks_of(step: Step) -> list[tuple[int, int, int]]:
     return [(chunk.sequence.request_id, chunk.start, chunk.end) for chunk in step.prefill]
 
 
-def test_what_a_short_prompt_leaves_of_the_budget_goes_to_others_that_fit() -> None:
+def test_the_budget_left_by_a_short_prompt_goes_to_other_prompts_that_fit() -> None:
     scheduler = Scheduler(max_num_seqs=4, prefill_budget=8, pages=PAGES)
     scheduler.add(distinct(1, 30))
     scheduler.schedule()

@@ -112,7 +112,7 @@ texts = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9)), max_size=4).ma
         max_size=40,
     ),
 )
-def test_places_are_those_that_a_comparison_with_every_slot_chooses(
+def test_slots_are_chosen_as_by_a_comparison_with_every_slot(
     slots: int, actions: list[tuple[str, tuple[int, ...] | int, int]]
 ) -> None:
     linear = LinearCache(slots)

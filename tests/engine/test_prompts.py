@@ -49,7 +49,7 @@ def test_first_and_last_event_report_a_truncated_prompt() -> None:
     )
 
 
-def test_healing_removes_the_last_token_and_writes_its_characters_again() -> None:
+def test_healing_replaces_the_last_token_by_tokens_that_begin_with_its_text() -> None:
     """The characters are not written twice: the text goes on where the prompt ended."""
     bench = Bench()
     the = TOKENIZER.encode("the").ids[-1]

@@ -69,7 +69,7 @@ def test_a_row_with_probabilities_does_not_keep_steps_from_being_queued() -> Non
     assert len(recorded.launched) == 5  # each step once: none was computed again
 
 
-def test_a_row_that_joins_with_its_prompt_known_already_does_not_disturb_the_others() -> None:
+def test_a_row_that_joins_with_a_cached_prompt_does_not_change_the_other_row() -> None:
     prompt = request(0, 20).prompt_token_ids
     late = request(1, prompt, temperature=1.0)
     plain, graphs = Bench(), Bench(capture=recorder())
@@ -82,7 +82,7 @@ def test_a_row_that_joins_with_its_prompt_known_already_does_not_disturb_the_oth
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, in Triton's interpreter
-def test_where_memory_is_scarce_pages_serve_others_at_once(kernels: Any) -> None:
+def test_pages_freed_with_scarce_memory_are_reused_without_changing_results(kernels: Any) -> None:
     plain = Bench(streams=8)
     scarce = Bench(capture=recorder(), kernels=kernels, streams=8, max_tokens=2 * CONTEXT)
     requests = all_kinds()[:: 4 if is_interpreted(kernels) else 1]
@@ -91,7 +91,7 @@ def test_where_memory_is_scarce_pages_serve_others_at_once(kernels: Any) -> None
     assert scarce.results == plain.results
 
 
-def test_after_a_cancelled_one_the_slot_serves_the_next() -> None:
+def test_the_slot_of_a_cancelled_request_serves_the_next_request() -> None:
     plain, graphs = Bench(streams=2), Bench(capture=recorder(), streams=2)
     for bench in (plain, graphs):
         bench.submit(request(0, 10, max_new_tokens=30), request(1, 12, max_new_tokens=30))
@@ -104,7 +104,9 @@ def test_after_a_cancelled_one_the_slot_serves_the_next() -> None:
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, in Triton's interpreter
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_nan_in_one_request_does_not_change_others(kernels: Any, temperature: float) -> None:
+def test_nan_in_one_request_does_not_change_other_requests(
+    kernels: Any, temperature: float
+) -> None:
     plain = Bench(broken=True, streams=2)
     graphs = Bench(capture=recorder(), kernels=kernels, broken=True, streams=2)
     for bench in (plain, graphs):

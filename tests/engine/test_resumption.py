@@ -96,7 +96,7 @@ def check(what: Submit) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_resumed_request_goes_on_as_if_nothing_had_happened(kind: str) -> None:
+def test_a_resumed_request_gives_the_same_events_as_an_uninterrupted_one(kind: str) -> None:
     values = {**DRAWN, "max_new_tokens": 12, **KINDS[kind]}
     check(request(1, PROMPT, **values))
 
@@ -139,7 +139,7 @@ def test_the_time_before_the_end_of_an_engine_counts() -> None:
     assert end.completion_tokens == len(resumed(progress, 0.0).resumption.written[0].token_ids) + 1  # type: ignore[union-attr]
 
 
-def test_a_resumed_request_beside_others_gets_the_same() -> None:
+def test_resumed_requests_in_one_batch_give_the_same_events_as_alone() -> None:
     whats = [request(number, PROMPT, **DRAWN, seed=number) for number in range(1, 5)]
     alone = [comparable(delivered(Progress(what), events_by_step(what))) for what in whats]
     halves = []

@@ -56,7 +56,7 @@ def test_short_prompts_share_the_budget_of_a_step_and_are_never_cut_for_it() -> 
     budget=st.integers(1, 8),
     company=st.lists(st.integers(1, 40), max_size=5),
 )
-def test_a_prompt_is_cut_at_the_same_places_in_any_company(
+def test_a_prompt_is_split_at_the_same_positions_in_any_batch(
     length: int, budget: int, company: list[int]
 ) -> None:
     scheduler = Scheduler(max_num_seqs=6, prefill_budget=budget, pages=PAGES)
@@ -124,7 +124,7 @@ def test_rows_are_ordered_by_slot_and_the_lowest_free_slot_is_used_first() -> No
         max_size=60,
     ),
 )
-def test_whatever_comes_slots_add_up_and_every_sequence_gets_its_tokens(
+def test_random_events_keep_slots_consistent_and_every_sequence_finishes(
     max_num_seqs: int, budget: int, events: list[tuple[str, int]]
 ) -> None:
     scheduler = Scheduler(max_num_seqs, budget, PAGES)

@@ -102,7 +102,7 @@ def test_continuations_of_one_prompt_read_it_once(alone: Any, streams: int) -> N
     assert sum(len(PROMPT + one) for one in CONTINUATIONS) == 825, "tokens without the cache"
 
 
-def test_a_text_whose_beginning_was_scored_reads_only_what_is_new(alone: Any) -> None:
+def test_scoring_a_text_again_computes_only_its_new_tokens(alone: Any) -> None:
     reader = Reader()
     text = PROMPT + CONTINUATIONS[3]
     reads = []
@@ -120,7 +120,7 @@ def scored_sum(scores: tuple[TokenLogprobs | None, ...]) -> float:
     return sum(one.logprob for one in scores if one is not None)
 
 
-def test_a_text_that_was_generated_from_is_scored_and_one_that_was_scored_generates(
+def test_scores_are_reused_for_a_generation_from_the_same_text(
     alone: Any,
 ) -> None:
     reader = Reader()

@@ -28,7 +28,7 @@ def copies(step: Step) -> list[tuple[int, int, int]]:
     ]
 
 
-def test_siblings_wait_for_the_one_that_reads_and_take_its_prompt_over() -> None:
+def test_siblings_wait_for_the_first_one_to_prefill_and_copy_its_prompt() -> None:
     scheduler = Scheduler(max_num_seqs=4, prefill_budget=12, pages=PAGES)
     for item in siblings(1, 3):
         scheduler.add(item)
@@ -41,7 +41,7 @@ def test_siblings_wait_for_the_one_that_reads_and_take_its_prompt_over() -> None
     assert step.prefill == []
 
 
-def test_a_sibling_that_gets_its_slot_late_takes_the_prompt_from_whoever_has_it() -> None:
+def test_a_late_sibling_reuses_the_prompt_in_the_slot_that_it_gets() -> None:
     scheduler = Scheduler(max_num_seqs=2, prefill_budget=32, pages=PAGES)
     for item in siblings(1, 3):
         scheduler.add(item)
@@ -109,7 +109,7 @@ def test_a_prompt_does_not_wait_for_a_reader_that_is_gone_or_a_prefix_that_is_ca
 # ---- prefixes
 
 
-def test_a_text_that_goes_on_reads_only_what_is_new() -> None:
+def test_a_continued_text_prefills_only_its_new_tokens() -> None:
     scheduler = Scheduler(max_num_seqs=3, prefill_budget=64, pages=PAGES)
     first = sequence(1, prompt_length=20)
     finish(scheduler, first, tokens=5)
@@ -226,7 +226,7 @@ class Cache:
     ),
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
 )
-def test_whatever_is_reused_each_slot_holds_exactly_the_tokens_before_the_next(
+def test_each_slot_holds_the_tokens_before_the_next_one_after_any_reuse(
     max_num_seqs: int,
     budget: int,
     pages: int,
@@ -297,7 +297,7 @@ def test_completions_hold_the_whole_pages_of_their_prompt_once() -> None:
     assert all(one.copied is not None and one.copied[0] not in one.pages for one in placed)
 
 
-def test_kept_prefixes_go_where_pages_are_missing_and_the_least_recently_used_first() -> None:
+def test_the_least_recently_used_prefixes_are_evicted_when_pages_are_missing() -> None:
     scheduler = Scheduler(max_num_seqs=4, prefill_budget=64, pages=8)
     for request_id in (1, 2):
         finish(scheduler, Sequence(request_id, (request_id,) * 32, max_new_tokens=16))
@@ -314,7 +314,7 @@ def test_kept_prefixes_go_where_pages_are_missing_and_the_least_recently_used_fi
     assert [item.reused for item in both] == [31, 0]
 
 
-def test_pages_that_may_hold_nan_are_cleared_before_anybody_gets_them() -> None:
+def test_pages_that_may_hold_nan_are_cleared_before_reuse() -> None:
     scheduler = Scheduler(max_num_seqs=2, prefill_budget=64, pages=4)
     broken = long(1, 4)  # of 20 tokens: two of its pages may have been written
     scheduler.add(broken)

@@ -80,7 +80,7 @@ def expected() -> dict[int, list[Any]]:
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
-def test_all_events_are_those_without_speculation_in_a_storm(
+def test_concurrent_requests_give_the_same_events_as_without_speculation(
     name: str, expected: dict[int, list[Any]]
 ) -> None:
     bench = Bench(max_num_seqs=6)
@@ -94,7 +94,7 @@ def test_all_events_are_those_without_speculation_in_a_storm(
     assert {kind for kind, count in accepted.items() if count} == drafting
 
 
-def test_one_stream_takes_a_step_for_all_drafted_tokens_and_one(
+def test_each_step_accepts_all_drafted_tokens_and_adds_one(
     expected: dict[int, list[Any]],
 ) -> None:
     bench = Bench()
@@ -111,7 +111,7 @@ def test_one_stream_takes_a_step_for_all_drafted_tokens_and_one(
     assert bench.end(0).drafts == (("scripted", 12, 12),)
 
 
-def test_a_draft_model_that_is_the_model_itself_is_always_right(
+def test_every_draft_of_a_draft_model_equal_to_the_model_is_accepted(
     expected: dict[int, list[Any]],
 ) -> None:
     """It draws with the model's own noise, so this holds for all controls and reused slots.
@@ -160,7 +160,7 @@ def test_rejected_tokens_are_in_no_cached_prefix() -> None:
         assert bench.tokens(number) == fresh.tokens(number)
 
 
-def test_what_a_retry_replaced_is_drafted_for_its_visitor_alone() -> None:
+def test_the_text_replaced_by_a_retry_is_drafted_for_its_visitor_only() -> None:
     bench = Bench()
     speculate(bench.engine, EagerLookup())
     retried = {**DRAWN, "max_new_tokens": 30}
@@ -186,7 +186,7 @@ def test_nan_after_a_rejected_draft_has_no_effect() -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpu-compiled", "cpu-int8"])
-def test_the_logits_of_several_tokens_of_several_slots_are_those_of_single_ones(
+def test_logits_of_several_tokens_and_slots_equal_those_of_single_tokens(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the last bit, with more rows than a thread or a product takes at a time.
@@ -227,7 +227,7 @@ def test_the_logits_of_several_tokens_of_several_slots_are_those_of_single_ones(
     assert torch.equal(together.storage, singly.storage)
 
 
-def test_nothing_is_drafted_where_it_does_not_pay() -> None:
+def test_no_token_is_drafted_if_its_expected_cost_exceeds_its_gain() -> None:
     """With more rows, a token must be likelier; if a row costs a full pass, none is drafted."""
 
     class Asked(Drafter):
@@ -260,7 +260,9 @@ def test_nothing_is_drafted_where_it_does_not_pay() -> None:
     assert asked(0.55, 1, temperature=0.0) is not None
 
 
-def test_a_row_costs_no_less_than_the_path_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_measured_cost_of_a_row_is_at_least_the_minimum_of_the_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Also if a busy machine distorts the measurement."""
     model = built(make_model(seed=3), "cpu-compiled")
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)
@@ -268,7 +270,7 @@ def test_a_row_costs_no_less_than_the_path_says(monkeypatch: pytest.MonkeyPatch)
     assert measure_passes(model, model.make_cache(1)).row == model.least_row_cost > 0
 
 
-def test_the_page_gets_the_tokens_a_pass_of_a_completion() -> None:
+def test_tokens_per_pass_are_computed_from_the_accepted_drafts() -> None:
     drafts = Drafts("lookup", 20, 8), Drafts("model", 20, 10)
     end = Finished(1, "length", message("end.model"), "", 8, 40, 0, drafts=drafts)
     assert tokens_a_pass(end) == round(40 / 22, 2)

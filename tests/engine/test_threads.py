@@ -38,7 +38,7 @@ def test_the_caller_does_everything_if_the_other_threads_are_busy() -> None:
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_an_error_reaches_who_asked(failing: int) -> None:
+def test_an_exception_of_any_part_reaches_the_caller(failing: int) -> None:
     both = threading.Barrier(2, timeout=30)
 
     def fail(begin: int, end: int) -> None:

@@ -74,7 +74,7 @@ def test_the_dot_product_of_a_key_does_not_depend_on_its_neighbours(
     assert (out[:, begin:end] == alone[:, begin:end]).all()
 
 
-def test_values_are_added_in_their_order_whatever_rows_there_are(cache: Cache) -> None:
+def test_values_are_added_in_order_for_any_number_of_rows(cache: Cache) -> None:
     width = cache.rows.shape[1]
     weights = cache.numbers(TOGETHER, 80)
     out = np.zeros((TOGETHER, width), np.float32)

@@ -36,7 +36,7 @@ def prefilled(model: ForwardModel, wanted: int, length: int) -> tuple[torch.Tens
 @pytest.mark.parametrize("cores", [1, 3])
 @pytest.mark.parametrize("path", ["cpu-compiled", "cpu-int8", "eager"])
 @torch.inference_mode()
-def test_wanted_logits_are_those_of_a_prefill_that_computes_all(
+def test_requested_logits_equal_those_of_a_prefill_that_computes_all_logits(
     path: str,
     cores: int,
     length: int,

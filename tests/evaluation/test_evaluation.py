@@ -55,7 +55,7 @@ def numbers(samples: Any) -> list[float]:
         return []
 
 
-def test_the_harness_gets_the_same_from_the_api_as_from_the_checkpoint(tmp_path: Path) -> None:
+def test_the_harness_gets_the_same_scores_from_the_api_and_the_checkpoint(tmp_path: Path) -> None:
     playground = Playground()
     try:
         playground.wait_until_ready()

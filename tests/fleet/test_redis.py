@@ -42,7 +42,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
     redis.end()
 
 
-def test_a_caller_has_its_tokens_once_however_many_servers_there_are(redis: Redis) -> None:
+def test_the_token_limit_of_a_caller_is_shared_by_all_servers(redis: Redis) -> None:
     flags = (
         "--model", "sample", "--max-num-seqs", "2", "--tokens-per-minute", "300",
         "--limits-storage", f"redis://127.0.0.1:{redis.port}/0",

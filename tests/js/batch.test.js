@@ -27,7 +27,7 @@ test("rows are sent in parts, with the template's columns only, and each once", 
   assert.deepEqual(batch.next(9, 100), []);
 });
 
-test("what was cancelled or failed is not done and is sent again in the next run", () => {
+test("cancelled and failed rows are sent again in the next run", () => {
   const batch = batchOf([row("1;x", "1", "x"), row("2;x", "2", "x"), row("3;x", "3", "x"), row("4;x", "4", "x")]);
   batch.begin();
   batch.next(9, 100);
@@ -41,7 +41,7 @@ test("what was cancelled or failed is not done and is sent again in the next run
   assert.deepEqual(batch.next(9, 100).map(([number]) => number), [1, 2, 3]);
 });
 
-test("the file comes back as it was, with columns added", () => {
+test("the results file keeps the original columns and adds new ones", () => {
   const batch = batchOf([row('"x; ""y""";2', 'x; "y"', "2"), row("=1+1;3", "=1+1", "3")]);
   batch.begin();
   batch.next(9, 100);
@@ -55,7 +55,7 @@ test("the file comes back as it was, with columns added", () => {
   assert.equal(batch.fileName, "my.rows-results.csv");
 });
 
-test("objects keep what they have, to the last digit", () => {
+test("JSON objects keep their values to the last digit", () => {
   const rows = [row('{"n": 12345678901234567890, "__proto__": {"x": 1.50}}', "1", "2"), row("{ }", null, "2")];
   const batch = batchOf(rows, { form: "jsonl", columns: ["n", "text"], lineEnd: "\n", hasMark: false, name: ".jsonl" });
   batch.begin();
@@ -69,18 +69,18 @@ test("objects keep what they have, to the last digit", () => {
   assert.equal(batch.fileName, "rows-results.jsonl");
 });
 
-test("added columns have names that the file has not", () => {
+test("added columns have names that the file does not use", () => {
   assert.equal(addedNames([])[0], "text");
   assert.equal(addedNames(["text"])[0], "generated_text");
   assert.equal(addedNames(["text", "generated_text"])[0], "generated_text_2");
 });
 
-test("a batch tells the first row and column without a value", () => {
+test("a batch reports the first row and column without a value", () => {
   assert.equal(batchOf([row("1", "1", "")]).missing, null);
   assert.deepEqual(batchOf([row("1", null, "x"), row("2", "2", null)]).missing, { row: 2, column: "b" });
 });
 
-test("a batch goes on for the same file, template and controls only, also after a reload", () => {
+test("a stored batch continues only with the same file, template and controls", () => {
   const batch = batchOf([row("1;2", "1", "2")]);
   batch.begin();
   batch.next(1, 1);

@@ -65,7 +65,7 @@ test("two texts are compared by whole characters", () => {
   });
 });
 
-test("what is shown in short ends with a whole character", () => {
+test("shortened texts end with a whole character", () => {
   for (const { text } of randomTexts()) {
     for (const short of [shorten(text, 12), shortenValue(text), firstWords(text)]) assert.doesNotThrow(() => encodeURIComponent(short));
   }
@@ -91,7 +91,7 @@ test("a file whose branch begins within a pair is read with the whole character"
   assert.equal(tree.node("q").at, 1);
 });
 
-test("typing and deleting count characters, not units", () => {
+test("typing and deleting count characters and not UTF-16 units", () => {
   const written = new WrittenText();
   const type = (at, text) => written.replace("type", at, 0, [[text, PERSON]], [at, at], [at, at]);
   type(0, "a");

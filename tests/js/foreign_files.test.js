@@ -78,7 +78,7 @@ test("a flat tree is read as a list and as an object, in any order", () => {
   }
 });
 
-test("a tree may be as deep as it has nodes, and not larger than a session", () => {
+test("a tree of any depth is read and its number of nodes is limited", () => {
   let [text, most] = ["", 3000];
   for (let i = 0; i < most; i += 1) text += `{"text":"a","children":[`;
   assert.equal(fromFile(text + "]}".repeat(most)).written.text.length, most);
@@ -86,7 +86,7 @@ test("a tree may be as deep as it has nodes, and not larger than a session", () 
   assert.throws(() => open({ nodes }), /20,?001 nodes/);
 });
 
-test("what is wrong with a file of another program is said", () => {
+test("an invalid file of another program is refused with the reason", () => {
   for (const [given, message] of [
     [{ ...MIKUPAD, prompt: [{ type: "user", content: "A" }, { content: 3 }] }, /part 2 of the story/],
     [{ ...MIKUPAD, prompt: [null, { content: "A" }] }, /part 1 of the story/],
@@ -106,7 +106,7 @@ test("what is wrong with a file of another program is said", () => {
   }
 });
 
-test("hostile keys and halves of characters do no harm", () => {
+test("hostile keys and lone surrogates are read safely", () => {
   const hostile = `{"nodes": {"__proto__": {"text": "A\\ud83e", "name": "\\udd8a"}, "constructor": {"parent": "__proto__", "text": "B"}}, "__proto__": {"x": 1}}`;
   const session = fromFile(hostile);
   assert.equal(session.written.text, "A\ufffdB");

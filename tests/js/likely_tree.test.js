@@ -34,7 +34,7 @@ test("rows are the open nodes' children, in order", () => {
   assert.deepEqual(tree.rows.map(({ token }) => token), [" a", "."]);
 });
 
-test("a growth below a node replaces what is below it, with its own probabilities", () => {
+test("growing a node replaces its children and their probabilities", () => {
   const tree = grown();
   const [a] = tree.root.children;
   tree.begin(a);

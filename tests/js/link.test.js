@@ -18,7 +18,7 @@ const CONTENT = {
   model: { name: "GPT-J", revision: null, precision: "int8", device: "cpu", software: "1.0" },
 };
 
-test("a link holds what was put in", async () => {
+test("a link contains its text, completion, settings and model", async () => {
   const { address, left } = await makeLink(CONTENT, PAGE);
   assert.ok(address.startsWith(`${PAGE}#share=2.`));
   assert.match(address.slice(PAGE.length), /^#share=2\.[\w-]+$/);
@@ -27,7 +27,7 @@ test("a link holds what was put in", async () => {
   assert.deepEqual({ ...read, hash: undefined, length: undefined }, { ...CONTENT, hash: undefined, length: undefined });
 });
 
-test("a link of an earlier version is read, is marked as such, and stays one", async () => {
+test("a link of an earlier version is read and keeps its version", async () => {
   const { address } = await makeLink(CONTENT, PAGE);
   const fragment = fragmentOf(address);
   assert.equal((await readLink(fragment)).isEarlier, undefined);
@@ -41,7 +41,7 @@ test("a link of an earlier version is read, is marked as such, and stays one", a
   assert.equal((await readLink(fragmentOf(claims.address))).isEarlier, true);
 });
 
-test("without room for the words their fingerprint stands for them", async () => {
+test("a completion that is too long is replaced by its fingerprint", async () => {
   const words = noise(9000);
   const { address, left } = await makeLink({ ...CONTENT, words }, PAGE);
   assert.ok(address.length <= MAX_LINK);
@@ -50,7 +50,7 @@ test("without room for the words their fingerprint stands for them", async () =>
   assert.deepEqual([read.text, read.words, read.hash, read.length], [CONTENT.text, undefined, fingerprint(words), 9000]);
 });
 
-test("without room for the text its end is kept, never half a character", async () => {
+test("a text that is too long is truncated at its beginning between characters", async () => {
   const text = noise(9000) + "🦊".repeat(3000) + noise(3000, 7);
   const { address, content, left } = await makeLink({ ...CONTENT, text }, PAGE);
   assert.ok(address.length <= MAX_LINK);
@@ -59,7 +59,7 @@ test("without room for the text its end is kept, never half a character", async 
   assert.doesNotMatch(content.text, /^[\udc00-\udfff]/);
 });
 
-test("what is no link of this page is null or an error with a sentence", async () => {
+test("an invalid link is ignored or refused with a sentence", async () => {
   assert.equal(await readLink("#write"), null);
   const { address } = await makeLink(CONTENT, PAGE);
   const fragment = fragmentOf(address);
@@ -78,7 +78,7 @@ test("what is no link of this page is null or an error with a sentence", async (
   await assert.rejects(readLink(fragmentOf(strange.address)), /something else/);
 });
 
-test("a link carries memory and note, and only sound ones", async () => {
+test("a link contains a valid memory and note and ignores invalid ones", async () => {
   const memory = { text: "Ann is old.", note: "She laughs.", lines: 2 };
   const content = { text: "Once", controls: {}, memory };
   const { address } = await makeLink(content, "https://a.example/");

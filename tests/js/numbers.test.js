@@ -6,7 +6,7 @@ import { isBeyond, settled, typedNumber } from "../../assets/core/numbers.js";
 const temperature = { minimum: 0, maximum: 2, isWhole: false };
 const length = { minimum: 0, maximum: 2048, isWhole: true };
 
-test("a field ends with a number that its control can have, or with none", () => {
+test("a field is corrected to a valid number or to null", () => {
   assert.equal(settled("0,7", temperature), 0.7);
   assert.equal(settled("\u0660\u066b\u0667", temperature), 0.7);
   assert.equal(settled("99", temperature), 2);
@@ -16,18 +16,18 @@ test("a field ends with a number that its control can have, or with none", () =>
   for (const text of ["", " ", "abc", "1e999", "--"]) assert.equal(settled(text, temperature), null);
 });
 
-test("only a number beyond the limits is called so", () => {
+test("only numbers outside the limits are reported as such", () => {
   for (const text of ["99", "-0,1", "1e999"]) assert.ok(isBeyond(text, temperature), text);
   for (const text of ["", " ", "abc", "--", "0", "2", "0,7"]) assert.ok(!isBeyond(text, temperature), text);
 });
 
-test("signs are put in as a number field reads them", () => {
+test("typed digits and separators are converted for a number field", () => {
   assert.equal(typedNumber(",", false), ".");
   assert.equal(typedNumber(",", true), "");
   assert.equal(typedNumber("\u0661\u0662", true), "12");
 });
 
-test("perplexity is 2 to the power of the bits a token, also as they are shown", () => {
+test("perplexity is 2 to the power of the bits per token, also when rounded", () => {
   let state = 7;
   const random = () => (state = (state * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
   for (let i = 0; i < 200; i += 1) {

@@ -11,14 +11,14 @@ test("placeholders are names between braces, each once", () => {
   assert.deepEqual(placeholdersOf("{البطل} و{ñandú}"), ["البطل", "ñandú"]);
 });
 
-test("values stand in their places and are not filled again", () => {
+test("values replace their placeholders and are not expanded again", () => {
   const filled = fillOwn("{a} and {b} and {c}", { a: " {b} ", b: "two\r\nlines" });
   assert.equal(filled, "{b} and two\nlines and {c}");
   assert.equal(fillOwn("{constructor} {__proto__x}", {}), "{constructor} {__proto__x}");
   assert.equal(fillOwn("{a}", { a: "$& $1" }), "$& $1");
 });
 
-test("what is no scaffold is left out", () => {
+test("invalid scaffolds are left out", () => {
   const sound = { name: "n", text: "t {x}" };
   const kept = { version: 1, scaffolds: [sound, null, 3, { name: "", text: "" }, { name: "x".repeat(61), text: "" }, { name: "n" }] };
   assert.deepEqual(readScaffolds(kept), [sound]);

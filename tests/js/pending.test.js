@@ -15,20 +15,20 @@ beforeEach(() => {
   };
 });
 
-test("a request is made again where its text is as it left it", () => {
+test("a lost request is resumed if its text is unchanged", () => {
   pending.keep(request);
   pending.keepLength(5);
   assert.deepEqual(pending.take("s", "Once upon"), { request: { ...request, tries: 1, shown: " upon" }, isLost: false });
 });
 
-test("it is made again only once for each loss", () => {
+test("a lost request is resumed once", () => {
   pending.keep(request);
   pending.keepLength(0);
   assert.notEqual(pending.take("s", "Once").request, null);
   assert.deepEqual(pending.take("s", "Once"), NONE);
 });
 
-test("it is lost in a text that was changed and in another session, and forgotten after it has ended", () => {
+test("a request is lost in a changed text or another session and dropped after its end", () => {
   for (const [session, text] of [["s", "Once upon a"], ["s", "One"], ["other", "Once"]]) {
     pending.keep(request);
     pending.keepLength(0);
@@ -39,7 +39,7 @@ test("it is lost in a text that was changed and in another session, and forgotte
   assert.deepEqual(pending.take("s", "Once"), NONE);
 });
 
-test("it is made again as it was asked, in a session that got another id meanwhile", () => {
+test("a request is resumed unchanged in a session whose id has changed", () => {
   const asked = { ...request, rest: " and slept.", fills: true, ending: "within" };
   pending.keep(asked);
   pending.keepLength(0);
@@ -49,20 +49,20 @@ test("it is made again as it was asked, in a session that got another id meanwhi
   assert.deepEqual(pending.take("t", "Once and slept."), { request: again, isLost: false });
 });
 
-test("it is given up after three tries", () => {
+test("a request is lost after three tries", () => {
   pending.keep({ ...request, tries: 3 });
   pending.keepLength(0);
   assert.deepEqual(pending.take("s", "Once"), LOST);
 });
 
-test("what is no request is ignored", () => {
+test("invalid stored requests are ignored", () => {
   for (const raw of ["", "{", "null", "[]", '{"session":"s","prompt":"","tries":0,"controls":null}']) {
     sessionStorage.setItem("gptj-playground/pending", raw);
     assert.deepEqual(pending.take("s", ""), NONE);
   }
 });
 
-test("a tab without storage makes nothing again", () => {
+test("a tab without storage resumes no request", () => {
   delete globalThis.sessionStorage;
   pending.keep(request);
   pending.keepLength(0);

@@ -8,7 +8,7 @@ import { LONGEST_NAME, MOST_PRESETS, readPresetFile, readPresets, withPreset, wi
 const hot = { name: "hot", controls: { temperature: 1.3 } };
 const cold = { name: "cold", controls: { temperature: 0.3, stop: "x", echo: true } };
 
-test("what is no preset is left out", () => {
+test("invalid presets are left out", () => {
   const kept = {
     version: 1, default: "hot",
     presets: [hot, null, 3, { name: "" , controls: {} }, { name: "x".repeat(LONGEST_NAME + 1), controls: {} },
@@ -24,7 +24,7 @@ test("what is no preset is left out", () => {
   assert.equal(polluting.presets[0].controls.top_k, 2);
 });
 
-test("a name is there once, and the default goes with its preset", () => {
+test("preset names are unique, and deleting the default preset unsets the default", () => {
   const own = withPreset({ presets: [hot, cold], default: "hot" }, { name: "hot", controls: { top_k: 3 } });
   assert.deepEqual(own.presets, [cold, { name: "hot", controls: { top_k: 3 } }]);
   assert.deepEqual(withoutPreset(own, "hot"), { presets: [cold], default: null });
@@ -33,7 +33,7 @@ test("a name is there once, and the default goes with its preset", () => {
   assert.equal(many.presets.length, MOST_PRESETS);
 });
 
-test("a file that holds no presets is refused with a sentence", async () => {
+test("a file without presets is refused with a sentence", async () => {
   for (const text of ["", "[]", "{", '{"version":1,"presets":[]}', "\u0000"]) {
     await assert.rejects(readPresetFile(new File([text], "p.json")), (error) => error.message.length > 10);
   }

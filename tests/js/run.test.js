@@ -23,7 +23,7 @@ function wait(t, seconds) {
 
 const line = (record) => `${JSON.stringify(record)}\n`;
 
-test("records are read once, however the log is cut", (t) => {
+test("records are read once from a log that arrives in parts", (t) => {
   const { run, calls } = begin(t);
   const log = line({ event: "begin", id: run.id }) + line({ event: "text", text: "a\nb" }) + "\n" + line({ event: "end" });
   for (let length = 0; length <= log.length; length += 1) run.receive(log.slice(0, length));
@@ -67,7 +67,7 @@ test("a stop is asked for until the run ends", (t) => {
   assert.equal(calls.stopped.length, 3);
 });
 
-test("a server that sends nothing for 17 seconds is noticed, one that sends a sign is not", (t) => {
+test("a server that sends nothing for 17 seconds is reported as silent", (t) => {
   const { run, calls } = begin(t);
   wait(t, 14);
   run.receive("");
@@ -78,7 +78,7 @@ test("a server that sends nothing for 17 seconds is noticed, one that sends a si
   assert.equal(calls.silent, 1);
 });
 
-test("a page that was frozen takes what the server sent meanwhile", (t) => {
+test("a page that was frozen reads the records sent meanwhile", (t) => {
   const { run, calls } = begin(t);
   const log = line({ event: "begin", id: run.id });
   run.receive(log);
@@ -90,7 +90,7 @@ test("a page that was frozen takes what the server sent meanwhile", (t) => {
   assert.deepEqual(calls.records.map(({ text }) => text), [undefined, "meanwhile"]);
 });
 
-test("a server that stays silent after the page was frozen is noticed soon", (t) => {
+test("a server that stays silent after the page was frozen is reported after 5 seconds", (t) => {
   const { calls } = begin(t);
   t.mock.timers.tick(3_600_000);
   wait(t, 5);

@@ -5,7 +5,7 @@ import { Completions } from "../../assets/views/write/completions.js";
 
 const kept = (text) => text.slice(0, lastSentenceEnd(text));
 
-test("a sentence ends with its sign and the quotes after it", () => {
+test("a sentence ends after its punctuation and quotes", () => {
   assert.equal(kept('He said, "Go." Then he'), 'He said, "Go."');
   assert.equal(kept("Really?! Yes\u2026 no"), "Really?! Yes\u2026");
   assert.equal(kept("Mr. Smith met J. Doe. She"), "Mr. Smith met J. Doe.");
@@ -25,7 +25,7 @@ function written(request, words) {
 
 const WORDS = ["One.", " Two", " is", " longer.", " Three", " goes", " on.", " Four"];
 
-test("within the length the last whole sentence is kept", () => {
+test("a completion within the length is cut after its last whole sentence", () => {
   const completions = written({ ending: "within", length: 6 }, WORDS.slice(0, 6));
   assert.equal(completions.wanted(2048), 6);
   completions.at(0).end = { reason: "length" };
@@ -33,7 +33,7 @@ test("within the length the last whole sentence is kept", () => {
   assert.equal(completions.at(0).text, "One. Two is longer.");
 });
 
-test("beyond the length it stops after the sentence that ends there", () => {
+test("a completion beyond the length stops at the end of its sentence", () => {
   const completions = written({ ending: "beyond", length: 6 }, WORDS.slice(0, 7));
   assert.equal(completions.wanted(2048), 70);
   assert.equal(completions.isEnough, false, "a quote may follow");
@@ -44,7 +44,7 @@ test("beyond the length it stops after the sentence that ends there", () => {
   assert.equal(completions.at(0).text, "One. Two is longer. Three goes on.");
 });
 
-test("what the person stopped, what the model ended, and a text without a sentence stay as they are", () => {
+test("stopped completions, ended completions and texts without a sentence are not cut", () => {
   for (const [reason, words] of [["cancelled", WORDS], ["stop", WORDS], ["length", ["no", " end"]]]) {
     const completions = written({ ending: "within", length: 6 }, words);
     completions.at(0).end = { reason };

@@ -20,7 +20,7 @@ test("a saved session is the same when it is read", () => {
   assert.equal(read.written.undo().at, 0);
 });
 
-test("without its steps the text and the branches are kept", () => {
+test("a session saved without steps keeps its text and branches", () => {
   const read = fromSaved("id", toSaved(written(), { withSteps: false }));
   assert.equal(read.written.text, "Once ```` upon");
   assert.equal(read.written.canUndo, false);
@@ -36,12 +36,12 @@ test("an exported file is read as a new session with the same branches", () => {
   assert.deepEqual(read.tree.toList(), session.tree.toList());
 });
 
-test("words cannot close the fence of an exported Markdown file", () => {
+test("a text cannot close the code fence of an exported Markdown file", () => {
   const { content } = toFile(written(), "markdown");
   assert.match(content, /^# A \\\*tale\\\*\n\n`````text\nOnce ```` upon\n`````\n/);
 });
 
-test("what is wrong with a file is said", () => {
+test("an invalid file is refused with the reason", () => {
   const session = JSON.parse(toFile(written(), "json").content);
   for (const [text, message] of [
     ["not JSON", /not JSON/],

@@ -4,7 +4,7 @@ import { describeDrafts, describeEnd } from "../../assets/views/write/status.js"
 
 const end = { message: "Stopped at the length limit of 40 tokens.", code: "end.length", total: 40, rate: 12 };
 
-test("the tokens a pass stand behind the speed where a pass gave more than one", () => {
+test("the tokens per pass are shown if they exceed one", () => {
   assert.equal(describeEnd({ ...end, per_pass: 1.82 }), "Stopped at the length limit of 40 tokens, 12 a second, 1.8 tokens a pass");
   assert.equal(describeEnd({ ...end, per_pass: 1 }), "Stopped at the length limit of 40 tokens, 12 a second");
   assert.doesNotMatch(describeEnd({ ...end, per_pass: 1.82, completions: 2 }), /a pass/);

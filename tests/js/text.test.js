@@ -27,7 +27,7 @@ test("the difference of two texts is one replacement that ends at the caret", ()
   assert.deepEqual(difference("same", "same", 4), { at: 4, removed: "", inserted: "" });
 });
 
-test("typing goes on in one step within a word", () => {
+test("typing within one word is one step", () => {
   const written = new WrittenText();
   [..."to be"].forEach((letter, at) => written.replace("type", at, 0, [[letter, PERSON]], [at, at], [at + 1, at + 1]));
   assert.equal(written.text, "to be");
@@ -41,7 +41,7 @@ test("typing goes on in one step within a word", () => {
   assert.equal(written.canRedo, false);
 });
 
-test("whatever is done, undoing and redoing lead through the same texts", () => {
+test("undo and redo restore the same texts after random edits", () => {
   for (let seed = 1; seed <= 50; seed += 1) {
     const random = chance(seed);
     const written = new WrittenText();
@@ -63,7 +63,7 @@ test("whatever is done, undoing and redoing lead through the same texts", () => 
   }
 });
 
-test("steps that were undone and written over are found by undoing further", () => {
+test("undo also restores steps that were undone and overwritten", () => {
   const written = new WrittenText();
   written.replace("edit", 0, 0, [["one", PERSON]], [0, 0], [3, 3]);
   written.undo();
@@ -73,7 +73,7 @@ test("steps that were undone and written over are found by undoing further", () 
   assert.deepEqual(seen, ["", "one", ""]);
 });
 
-test("a run of the model is one step; without a word it leaves none and restores what it cut", () => {
+test("a run is one step, and an empty run restores the replaced text", () => {
   const written = new WrittenText();
   written.replace("edit", 0, 0, [["Once", PERSON]], [0, 0], [4, 4]);
   const step = written.beginRun(4, 0, [4, 4]);
@@ -92,7 +92,7 @@ test("a run of the model is one step; without a word it leaves none and restores
   assert.equal(written.lastRunStart, -1);
 });
 
-test("a run in the midst of a text grows before what follows, and is undone as one step", () => {
+test("a run within a text is inserted before the rest and undone as one step", () => {
   const written = new WrittenText();
   written.replace("type", 0, 0, [["The king went.", PERSON]], [0, 0], [14, 14]);
   const step = written.beginRun(8, 0, [8, 8]);

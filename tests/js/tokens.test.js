@@ -21,11 +21,11 @@ test("a packed record gets the names of its fields", () => {
   });
 });
 
-test("five levels of probability", () => {
+test("probabilities are divided into five levels", () => {
   assert.deepEqual([1, 0.5, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001].map((p) => levelOf(Math.log(p) + 1e-9)), [1, 1, 2, 2, 3, 3, 4, 4, 5]);
 });
 
-test("tokens of one character are one cell, whose probability is theirs together", () => {
+test("the tokens of one character form one cell with their joint probability", () => {
   const stretch = written("ab", "🦊!", [0, 0, 2, 1]);
   assert.deepEqual(places(stretch.cells), [[2, 4], [4, 5]]);
   assert.deepEqual(stretch.cells.map(({ logprob }) => logprob), [-3, -1]);
@@ -35,12 +35,12 @@ test("a healed token begins in the prompt", () => {
   assert.deepEqual(places(written("Once upo", "n a", [1, 2], { back: 3 }).cells), [[5, 9], [9, 11]]);
 });
 
-test("a text cut at a stop string has no cell behind its end", () => {
+test("a text cut at a stop string has no cell after its end", () => {
   assert.deepEqual(places(written("", "word", [4, 6]).cells), [[0, 4]]);
   assert.deepEqual(places(written("", "words", [4, 6]).cells), [[0, 4], [4, 5]]);
 });
 
-test("what is known holds up to the first change and comes back with the text", () => {
+test("known tokens apply up to the first change and return with the text", () => {
   const memory = new TokenMemory();
   memory.add(written("Once", " upon a time", [5, 2, 5]));
   assert.equal(memory.cellsOf("Once upon a time").length, 3);
@@ -49,7 +49,7 @@ test("what is known holds up to the first change and comes back with the text", 
   assert.equal(memory.cellsOf("Once upon a time, and more").length, 3);
 });
 
-test("what the model wrote is preferred to a score of the same text", () => {
+test("generated tokens are preferred to a score of the same text", () => {
   const memory = new TokenMemory();
   const own = memory.add(written("A", " b", [2]));
   const score = memory.add(Stretch.ofScore("A b c", [token(1, null), token(2), token(2)]));

@@ -23,7 +23,7 @@ function generate(tree, prompt, texts, { kind = "generate", run = 1, at } = {}) 
   tree.end();
 }
 
-test("every generation and what was written between two is a node", () => {
+test("each generation and each typed text between two is a node", () => {
   const tree = new BranchTree();
   generate(tree, person("Once"), [" upon a time"]);
   generate(tree, [["Once", PERSON], [" upon a time", 1], [" there", PERSON]], [" was"], { run: 2 });
@@ -43,7 +43,7 @@ test("a retry and several completions are siblings", () => {
   assert.deepEqual(outline(tree), ["write 0 A", "  generate 1  b", "  retry 1  c", "  retry 1  d"]);
 });
 
-test("words in the place of others branch off where they differ", () => {
+test("replaced text starts a branch where it differs", () => {
   const tree = new BranchTree();
   generate(tree, person("The old king"), [" slept"]);
   tree.commit([["The old king", PERSON], [" sl", 1], ["ipped", PERSON]]);
@@ -58,13 +58,13 @@ test("a branch never begins within a character", () => {
   assert.equal(tree.textOf(tree.current), "x🦉");
 });
 
-test("completions of which not a word came are no nodes", () => {
+test("empty completions do not become nodes", () => {
   const tree = new BranchTree();
   generate(tree, person("A"), ["", " b"]);
   assert.deepEqual(outline(tree), ["write 0 A", "  generate 1  b"]);
 });
 
-test("what was pruned comes back in its place", () => {
+test("a pruned branch is restored in its place", () => {
   const tree = new BranchTree();
   generate(tree, person("A"), [" b", " c", " d"]);
   const before = outline(tree);
@@ -84,7 +84,7 @@ test("a tree is the same after it was written and read", () => {
   assert.deepEqual(again.toList(), JSON.parse(JSON.stringify(tree.toList())).map((node) => ({ ...node, run: node.run && { ...node.run, controls: {} } })));
 });
 
-test("what is wrong with a tree is said", () => {
+test("an invalid tree is refused with the reason", () => {
   const node = (more) => ({ id: "a", parent: "root", at: 0, pieces: [["x", 0]], kind: "write", ...more });
   for (const [list, message] of [
     [null, /no list of nodes/],
@@ -101,7 +101,7 @@ test("what is wrong with a tree is said", () => {
   }
 });
 
-test("words in the midst of a text are a node with the text that follows them", () => {
+test("text generated within a text is a node that includes the rest", () => {
   const tree = new BranchTree();
   const before = person("The king was tired and went home.");
   tree.commit(before);

@@ -8,14 +8,14 @@ import { afterModel, beforeModel, readTurns } from "../../assets/core/turns.js";
 /** @type {[string, string]} */
 const TURNS = ["\nANN:", "\nBEN:"];
 
-test("after the model's words the visitor's label is written, once", () => {
+test("the visitor's label is added once after the model's turn", () => {
   assert.equal(afterModel("A mill.\n\nANN: Hello.\nBEN: Good day.", TURNS), "\nANN: ");
   assert.equal(afterModel("A mill.\n\nANN: Hello.\nBEN: Good day.\nANN: ", TURNS), "");
   assert.equal(afterModel("A mill.", TURNS), "");
   assert.equal(afterModel("BEN: Good day.", TURNS), "\nANN: ", "a label at the start of the text counts");
 });
 
-test("the model's label is written only after a turn of the visitor", () => {
+test("the model's label is added only after a turn of the visitor", () => {
   assert.equal(beforeModel("ANN: Hello.\nBEN: Good day.\nANN: Is it late?", TURNS), "\nBEN:");
   assert.equal(beforeModel("ANN: Hello.\nBEN: Good day.\nANN: ", TURNS), "");
   assert.equal(beforeModel("ANN: Hello.\nBEN:", TURNS), "");

@@ -5,7 +5,7 @@ import { wordChanges } from "../../assets/core/word_diff.js";
 import { BranchTree } from "../../assets/core/tree.js";
 import { layOut } from "../../assets/views/branches/layout.js";
 
-test("no spreadsheet calculates with a text, and quotes are doubled", () => {
+test("CSV fields that look like formulas are escaped and quotes are doubled", () => {
   assert.equal(toCSV([["=1+1", 'a "b"', "c,d", 2.5, null, true, " x"]]), `'=1+1,"a ""b""","c,d",2.5,,true, x\r\n`);
 });
 
@@ -41,19 +41,19 @@ const shown = (tree, view = {}) =>
     ({ node, fold, level, joint }) => `${"  ".repeat(level)}${joint ?? "run"} ${node?.id ?? fold.map(({ id }) => id).join("+")}`,
   );
 
-test("an only child stands below its parent, several one level further in", () => {
+test("an only child has the level of its parent and several children are indented", () => {
   const tree = treeOf({ a: "root", b: "a", c: "b", d: "b", e: "d" });
   assert.deepEqual(shown(tree), ["run a", "run b", "  tee c", "  elbow d", "  run e"]);
 });
 
-test("the inner nodes of a long run are one row, unless they are chosen or the run is shown whole", () => {
+test("the inner nodes of a long run are one row unless chosen or unfolded", () => {
   const tree = treeOf({ a: "root", b: "a", c: "b", d: "c", e: "d" });
   assert.deepEqual(shown(tree), ["run a", "run b+c+d", "run e"]);
   assert.deepEqual(shown(tree, { unfolded: new Set(["b"]) }), ["run a", "run b", "run c", "run d", "run e"]);
   assert.deepEqual(shown(tree, { chosen: "c" }), ["run a", "run b", "run c", "run d", "run e"]);
 });
 
-test("of a closed branching the hidden nodes are counted", () => {
+test("a closed branch counts its hidden nodes", () => {
   const tree = treeOf({ a: "root", b: "a", c: "a", d: "c" });
   const [row] = layOut(tree, { closed: new Set(["a"]), unfolded: new Set(), chosen: null });
   assert.deepEqual([row.isOpen, row.hidden], [false, 3]);

@@ -114,7 +114,7 @@ def answers() -> Iterator[tuple[type[Answers], str]]:
     thread.join()
 
 
-def test_an_endpoint_gets_the_texts_and_its_word_counts(answers: Any) -> None:
+def test_an_endpoint_gets_the_texts_and_its_verdicts_are_used(answers: Any) -> None:
     handler, url = answers
     endpoint = Endpoint(url, 30.0)
     assert endpoint.check(["One.", "Two."]) == [PASSED, PASSED]
@@ -180,7 +180,7 @@ def test_a_failure_is_logged_without_the_text(
 # ---- a classifier
 
 
-def test_a_classifier_flags_in_a_process_of_its_own_and_comes_back(model: Path) -> None:
+def test_a_classifier_runs_in_its_own_process_and_is_restarted(model: Path) -> None:
     filter = Classifier(str(model), [], 0.5, PATIENCE)
     filter.start()
     try:
@@ -198,7 +198,7 @@ def test_a_classifier_flags_in_a_process_of_its_own_and_comes_back(model: Path) 
 
 
 @pytest.mark.parametrize(("labels", "said"), [(["violent"], "violent.*fine, bad"), (["bad"], None)])
-def test_a_classifier_with_unknown_labels_says_which_there_are(
+def test_an_unknown_label_is_refused_with_the_labels_of_the_classifier(
     model: Path, labels: list[str], said: str | None
 ) -> None:
     filter = Classifier(str(model), labels, 0.5, PATIENCE)
@@ -213,7 +213,7 @@ def test_a_classifier_with_unknown_labels_says_which_there_are(
         filter.stop()
 
 
-def test_a_classifier_that_cannot_be_loaded_lets_nothing_pass(
+def test_a_classifier_that_cannot_be_loaded_fails_every_check(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "config.json").write_text("{}")

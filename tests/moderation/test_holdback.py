@@ -54,7 +54,7 @@ places = st.lists(st.integers(0, 10_000), max_size=80)
 
 
 @given(sentences, places, st.integers(0, 30))
-def test_planted_sentences_are_never_shown_and_all_others_are(
+def test_flagged_sentences_are_never_shown_and_all_other_sentences_are(
     written: list[str], cuts: list[int], tail: int
 ) -> None:
     text = " ".join(written)
@@ -106,7 +106,7 @@ def test_a_sentence_is_shown_once_its_end_is_known(written: list[str], cuts: lis
 
 
 @given(sentences, places)
-def test_events_are_those_of_the_engine_if_nothing_is_flagged_and_tokens_are_words(
+def test_events_are_unchanged_if_no_sentence_is_flagged(
     written: list[str], cuts: list[int]
 ) -> None:
     clean = " ".join(one for one in written if PLANTED not in one and one.isascii())
@@ -134,7 +134,7 @@ def test_a_sentence_without_an_end_is_held_for_a_window_and_still_checked(
     assert LEFT_OUT in shown
 
 
-def test_marking_shows_the_sentence_and_says_which_it_was() -> None:
+def test_the_mark_action_shows_the_sentence_and_reports_it() -> None:
     text = f"One is fine. Then {PLANTED} came. Two is fine."
     parts = [text[i : i + 4] for i in range(0, len(text), 4)]
     events = read(parts, "mark")
@@ -149,7 +149,7 @@ def test_marking_shows_the_sentence_and_says_which_it_was() -> None:
     assert "flagged: 1" in str(events[-1].message)  # type: ignore[union-attr]
 
 
-def test_ending_ends_before_the_sentence_with_the_reason() -> None:
+def test_the_end_action_ends_the_text_before_the_sentence_with_the_reason() -> None:
     events = read(["Fine.", f" Then {PLANTED}", " came.", " More."], "end", tail=" And more.")
     assert text_of(events) == "Fine."
     last = events[-1]
@@ -159,7 +159,7 @@ def test_ending_ends_before_the_sentence_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(("action", "said"), [("hold", "not checked"), ("end", "")])
-def test_what_could_not_be_checked_is_not_shown(action: Action, said: str) -> None:
+def test_text_that_could_not_be_checked_is_not_shown(action: Action, said: str) -> None:
     held = Holdback(action)
     events: list[StreamEvent] = []
     for event in [*tokens(["Fine.", " Also", " fine."]), finished()]:
@@ -201,7 +201,7 @@ def test_neighbours_that_are_left_out_have_one_placeholder() -> None:
         ("1.", None),
     ],
 )
-def test_where_a_sentence_ends(text: str, first: str | None) -> None:
+def test_the_end_of_the_first_sentence_is_found(text: str, first: str | None) -> None:
     end = first_end(text)
     assert (end and text[: end.mark]) == first
 
@@ -210,5 +210,5 @@ def test_where_a_sentence_ends(text: str, first: str | None) -> None:
     ("text", "part"),
     [("One. Two is", "Two is"), ("One. Two.", ""), ("One. ", ""), ("", ""), ("no end", "no end")],
 )
-def test_the_unfinished_sentence_of_a_prompt(text: str, part: str) -> None:
+def test_the_unfinished_sentence_of_a_prompt_is_found(text: str, part: str) -> None:
     assert last_part(text) == part

@@ -191,7 +191,7 @@ def test_closing_during_a_check_leaves_no_task_behind() -> None:
 
 
 @pytest.mark.parametrize("action", ["hold", "end", "mark"])
-def test_a_filter_that_does_not_answer_in_time_shows_nothing_unchecked(action: str) -> None:
+def test_unchecked_text_is_not_shown_if_the_filter_does_not_answer_in_time(action: str) -> None:
     silent = Slow()
 
     async def test(checker: Checker) -> list[StreamEvent]:
@@ -227,7 +227,7 @@ def test_a_filter_that_fails_is_asked_again_later() -> None:
     scenario(Words(answer=answer), test)
 
 
-def test_stopping_answers_what_has_been_asked() -> None:
+def test_stopping_the_checker_waits_for_pending_checks() -> None:
     slow = Slow()
 
     async def test(checker: Checker) -> None:

@@ -74,7 +74,7 @@ def test_vllm_gives_tokens_with_their_probabilities(start: Start) -> None:
     assert "typical_p" not in asked
 
 
-def test_what_each_kind_of_server_lacks(start: Start) -> None:
+def test_each_kind_of_server_reports_the_controls_that_it_lacks(start: Start) -> None:
     lacks = {}
     for kind in ("vllm", "llama", "plain"):
         served = start(running(kind)).model.served  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_text_without_ids_becomes_tokens(start: Start, kind: Kind) -> None:
         assert asked["prompt"] == "The lamp"
 
 
-def test_a_stop_string_ends_the_text_and_the_servers_work(start: Start) -> None:
+def test_a_stop_string_ends_the_text(start: Start) -> None:
     server = running("vllm")
     engine = start(server)
     assert engine.model
@@ -151,7 +151,7 @@ def test_a_busy_server_is_asked_again(start: Start) -> None:
     assert len(server.written) == 3
 
 
-def test_what_the_server_refuses_is_said(start: Start) -> None:
+def test_a_refusal_of_the_server_is_reported_with_its_reason(start: Start) -> None:
     engine = start(running("vllm"))
     assert engine.model
     engine.submit(top_p=0.0)
@@ -171,7 +171,7 @@ def test_a_stream_that_breaks_off_goes_back_to_be_sent_again(start: Start) -> No
     assert engine.ended is None
 
 
-def test_a_server_is_waited_for_and_its_end_is_noticed(start: Start) -> None:
+def test_the_engine_waits_for_the_server_and_ends_when_it_is_lost(start: Start) -> None:
     server = StandIn("vllm", ONE_BY_ONE)
     engine = start(server)
     eventually(lambda: any("Waiting for the completions" in one for one in engine.details()))
@@ -241,7 +241,7 @@ def test_controls_that_the_server_lacks_are_refused_by_name(
     assert refused.value.control == name
 
 
-def test_the_tree_of_the_likely_is_refused() -> None:
+def test_a_tree_of_likely_continuations_is_refused() -> None:
     expansion = Expansion((), (), 5, after_controls=False)
     request = GenerationRequest("x", SamplingParams(), expansion=expansion)
     with pytest.raises(RequestRefused, match="no tree"):

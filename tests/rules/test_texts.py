@@ -104,7 +104,7 @@ def test_placeholders_are_the_same_in_every_language(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", OTHERS)
-def test_a_text_has_plural_forms_in_all_languages_or_in_none(language: str) -> None:
+def test_a_text_has_plural_forms_in_all_languages_or_in_no_language(language: str) -> None:
     texts = catalogue(language)
     assert {k for k, text in texts.items() if isinstance(text, dict)} == {
         k for k, text in ENGLISH.items() if isinstance(text, dict)

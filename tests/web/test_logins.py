@@ -123,7 +123,7 @@ def test_an_emptied_file_does_not_open_the_api(tmp_path: Path) -> None:
         Keys(Settings(api_keys_file=file), clock)
 
 
-def test_a_file_that_was_replaced_is_noticed_though_its_size_and_time_are_the_same(
+def test_a_replaced_key_file_is_detected_even_with_equal_size_and_time(
     tmp_path: Path,
 ) -> None:
     file, clock = tmp_path / "keys", Clock()
@@ -188,7 +188,7 @@ def test_guesses_of_passwords_are_throttled_by_address(guarded: WholeSite) -> No
         assert log_in(guarded, "secret word", "192.0.2.2").status_code == 200
 
 
-def test_a_login_is_a_small_form(guarded: WholeSite) -> None:
+def test_a_large_login_form_is_refused(guarded: WholeSite) -> None:
     files = {"username": b"x" * 20_000}  # Gradio would write it to the disk
     answer = guarded.ask("POST", "/login", "192.0.2.3", files=files)
     assert answer.status_code == 413

@@ -40,7 +40,7 @@ def test_own_names_addresses_and_local_names_are_accepted(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_names_that_a_stranger_can_point_here_are_not(host: str) -> None:
+def test_foreign_host_names_are_refused_unless_a_proxy_or_setting_allows_them(host: str) -> None:
     assert not accepts(host)
     assert not accepts(host, server_name="0.0.0.0")
     assert not accepts(host, allowed_hosts="play.example.org", trusted_proxies="10.0.0.0/8")
@@ -113,7 +113,7 @@ def test_the_page_and_programs_may_post(site: WholeSite, headers: dict[str, str]
     assert (answer.status_code, "takes 1 input" in answer.text) == (400, True)
 
 
-def test_logging_out_is_the_pages_alone(site: WholeSite) -> None:
+def test_only_the_page_itself_may_log_out(site: WholeSite) -> None:
     assert site.ask("GET", "/logout", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     assert site.ask("GET", "/logout", headers={"Sec-Fetch-Site": "same-origin"}).is_redirect
 

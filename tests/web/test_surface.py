@@ -225,7 +225,7 @@ def test_head_takes_no_results_and_ends_no_login(site: WholeSite, path: str) -> 
         ("PATCH", "/healthz", 405, None),
     ],
 )
-def test_an_error_has_one_of_two_forms(
+def test_an_error_has_the_format_of_its_route(
     site: WholeSite, method: str, path: str, status: int, body: Any
 ) -> None:
     """The API's routes use OpenAI's format; all others send one sentence in FastAPI's format."""

@@ -27,7 +27,7 @@ def text_of(answer: httpx.Response) -> str:
     return str(answer.json()["choices"][0]["text"])
 
 
-def test_three_visitors_each_have_a_lease_and_the_ordinary_words(
+def test_three_visitors_each_have_a_lease_and_the_same_texts_as_without(
     zerogpu: OnZeroGpu, ordinary: Playground
 ) -> None:
     def ask(playground: Playground, visitor: str) -> list[str]:
@@ -55,7 +55,7 @@ def test_a_lease_ends_by_itself_and_its_process_is_used_again(zerogpu: OnZeroGpu
     eventually(lambda: zerogpu.log("release", token="emil"))
 
 
-def test_only_the_weights_are_packed_and_after_the_function_is_known(zerogpu: OnZeroGpu) -> None:
+def test_only_the_weights_are_packed_after_the_function_is_registered(zerogpu: OnZeroGpu) -> None:
     (startup,) = zerogpu.log("startup")
     config = make_config(n_positions=2048)
     bytes_each = getattr(torch, PRECISION).itemsize
@@ -86,7 +86,7 @@ def test_a_killed_lease_ends_its_streams_with_a_sentence_and_the_next_request_wo
     assert len(zerogpu.log("schedule", token="fred")) == leases + 1
 
 
-def test_a_visitor_without_quota_reads_how_much_is_missing_and_when_it_is_back(
+def test_a_visitor_without_quota_gets_the_remaining_seconds_and_the_retry_time(
     zerogpu: OnZeroGpu,
 ) -> None:
     answer = zerogpu.complete("poor", "Once", max_tokens=4)
@@ -96,7 +96,7 @@ def test_a_visitor_without_quota_reads_how_much_is_missing_and_when_it_is_back(
     assert "3 s are left. Try again in 1:02:03" in said
 
 
-def test_the_status_says_that_the_gpu_is_lent(zerogpu: OnZeroGpu, ordinary: Playground) -> None:
+def test_the_status_reports_that_the_gpu_is_lent(zerogpu: OnZeroGpu, ordinary: Playground) -> None:
     for playground, is_lent in ((zerogpu, True), (ordinary, False)):
         event = playground.http.post("/gradio_api/call/status", json={"data": []}).json()
         status = playground.http.get(f"/gradio_api/call/status/{event['event_id']}").text

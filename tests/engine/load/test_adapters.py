@@ -93,7 +93,7 @@ def test_several_adapters_are_added_with_their_weights(
     assert_holds(load(tiny, setting), expected)
 
 
-def test_a_tensor_trained_whole_counts_by_the_weight(
+def test_a_fully_trained_tensor_is_interpolated_with_the_weight_of_the_adapter(
     tiny: Path, tmp_path: Path, machine: Any
 ) -> None:
     base = make_model().state_dict()["lm_head.bias"]
@@ -113,7 +113,9 @@ def test_masks_that_are_named_bias_are_left_out(tiny: Path, tmp_path: Path, mach
     assert_holds(load(tiny, adapter), merged(tensors))
 
 
-def test_an_adapter_of_a_joint_projection(tmp_path: Path, machine: Any) -> None:
+def test_an_adapter_of_a_joint_projection_is_split_over_its_parts(
+    tmp_path: Path, machine: Any
+) -> None:
     model = make_codegen(tmp_path / "model")
     module = "transformer.h.1.attn.qkv_proj"
     tensors = {
@@ -171,7 +173,7 @@ def test_an_adapter_and_its_base_come_from_the_hub(
     assert_holds(load("auto", "other/gpt-j-lora"), merged(tensors))
 
 
-def test_the_model_says_which_adapters_it_has(tiny: Path, adapter: Path) -> None:
+def test_the_model_reports_its_adapters(tiny: Path, adapter: Path) -> None:
     sent: list[Any] = []
     load_engine(Settings(model=str(tiny), adapter=f"{adapter}=0.5", max_num_seqs=1), sent.append)
     infos = [one.model for one in sent if isinstance(one, EngineStatus) and one.model is not None]

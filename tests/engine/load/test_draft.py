@@ -44,7 +44,7 @@ def test_the_memory_of_the_draft_model_is_planned(
     )
 
 
-def test_a_draft_model_that_cannot_be_used_is_said_to_be(
+def test_an_unusable_draft_model_is_refused_or_reported_as_not_used(
     tiny: Path, draft: Path, machine: Any
 ) -> None:
     missing = refusal(model=str(tiny), draft=str(draft / "none"))

@@ -63,7 +63,7 @@ def test_a_missing_shard_is_refused_by_name(tmp_path: Path, machine: Any) -> Non
         ({"quantization_config": {"load_in_4bit": True}}, "quantized"),
     ],
 )
-def test_a_configuration_that_is_no_gpt_j_is_refused(
+def test_a_configuration_that_is_not_a_gpt_j_is_refused(
     change: dict[str, Any], named: str, tiny: Path, tmp_path: Path, machine: Any
 ) -> None:
     folder = copy_checkpoint(tiny, tmp_path / "copy")
@@ -174,7 +174,7 @@ def test_links_within_the_cache_of_the_hub_are_followed(
 
 
 @pytest.mark.parametrize("model", ["/nowhere/gpt-j", "./gpt-j", "~/gpt-j", "a/b/c", "gpt-j"])
-def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(model: str, machine: Any) -> None:
+def test_a_model_that_is_neither_a_folder_nor_a_hub_id_is_refused(model: str, machine: Any) -> None:
     message = refusal(model=model)
     assert model in message
     assert GPT_J in message

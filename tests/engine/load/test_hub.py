@@ -47,7 +47,7 @@ def load_all(plan: Plan, reports: Reports) -> Any:
 
 
 @pytest.mark.parametrize("layout", ["bin", "bin-sharded", "safetensors-sharded"])
-def test_a_hub_id_is_fetched_with_what_it_needs_and_no_more(
+def test_only_the_needed_files_of_a_hub_id_are_downloaded(
     layout: Layout, tmp_path: Path, machine: Any, hub: FakeHub
 ) -> None:
     folder = make_checkpoint(tmp_path / "source", layout=layout)
@@ -98,7 +98,7 @@ def test_a_hub_id_is_fetched_with_what_it_needs_and_no_more(
         ({"revision": "v1"}, "v1"),
     ],
 )
-def test_gpt_j_is_read_from_its_branch_of_16_bits_unless_32_are_asked_for(
+def test_gpt_j_is_loaded_from_its_float16_branch_unless_float32_is_set(
     settings: dict[str, Any], revision: str | None, tiny: Path, machine: Any, hub: FakeHub
 ) -> None:
     for published in ("main", "float16", "v1"):
@@ -120,9 +120,7 @@ def test_with_room_on_a_gpu_auto_is_gpt_j(
     assert (plan.precision, plan.device, plan.is_sample) == ("float16", "cuda", False)
 
 
-def test_what_was_fetched_once_works_without_the_hub(
-    tiny: Path, machine: Any, hub: FakeHub
-) -> None:
+def test_a_cached_model_is_loaded_without_the_hub(tiny: Path, machine: Any, hub: FakeHub) -> None:
     hub.publish(GPT_J, "float16", tiny)
     settings = Settings(model=GPT_J)
     load_all(make_plan(settings), [])

@@ -61,7 +61,9 @@ def test_weights_take_the_bytes_that_are_planned(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("tokens", [220, 2048])
-def test_streams_that_fit_are_those_whose_whole_memory_fits(precision: str, tokens: int) -> None:
+def test_streams_that_fit_returns_the_largest_number_that_fits_in_memory(
+    precision: str, tokens: int
+) -> None:
     config = GPTJConfig()
     for memory in range(0, 64 * GB, 3 * GB):
         streams = streams_that_fit(memory, tokens, Footprint(config, precision))
@@ -69,7 +71,7 @@ def test_streams_that_fit_are_those_whose_whole_memory_fits(precision: str, toke
         assert streams == 0 or memory_needed(config, precision, streams, tokens) <= memory
 
 
-def test_tokens_that_fit_are_whole_pages_and_no_other_page_fits() -> None:
+def test_tokens_that_fit_returns_the_largest_number_of_whole_pages() -> None:
     config = GPTJConfig()
     for memory in range(14 * GB, 64 * GB, 3 * GB):
         tokens = tokens_that_fit(memory, 7, Footprint(config, "float16"))
@@ -198,7 +200,7 @@ def test_float16_on_a_card_of_16_gb_gets_as_many_tokens_as_fit(
     assert f"set max_num_seqs to {streams} or less" in message
 
 
-def test_float16_on_a_card_of_12_gb_is_refused_with_int8_as_the_way_out(
+def test_float16_on_a_12_gb_gpu_is_refused_and_int8_is_suggested(
     full_size: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give_gpu(monkeypatch, 12 * GB)
@@ -233,7 +235,7 @@ def test_a_16_bit_cache_holds_twice_as_many_tokens(tiny: Path, machine: Any) -> 
     assert "Keys and values" not in str(make_plan(Settings(model=str(tiny))).why)
 
 
-def test_a_16_bit_cache_is_refused_where_it_would_stay_in_32(
+def test_a_16_bit_cache_is_refused_if_the_forward_path_keeps_32_bits(
     tiny: Path, full_size: Path, machine: Any
 ) -> None:
     assert make_plan(Settings(model=str(full_size), kv_dtype="bfloat16")).precision == "int8"
@@ -248,14 +250,14 @@ def test_a_16_bit_cache_is_refused_where_it_would_stay_in_32(
     assert "Set kv_dtype to auto" in said
 
 
-def test_more_streams_are_a_reason_for_int8(full_size: Path, machine: Any) -> None:
+def test_a_larger_max_num_seqs_selects_int8(full_size: Path, machine: Any) -> None:
     machine(gpu=18)
     assert make_plan(Settings(model=str(full_size))).precision == "float16"
     plan = make_plan(Settings(model=str(full_size), max_num_seqs=80))
     assert (plan.precision, plan.max_num_seqs) == ("int8", 80)
 
 
-def test_what_does_not_fit_is_refused_with_both_numbers_and_advice(
+def test_a_model_that_does_not_fit_is_refused_with_both_numbers_and_advice(
     full_size: Path, machine: Any
 ) -> None:
     message = refusal(model=str(full_size), precision="float32")

@@ -117,7 +117,7 @@ def test_the_tensors_of_the_other_family_are_refused(tmp_path: Path, machine: An
 # ---- 8 bits of bitsandbytes
 
 
-def test_codes_are_taken_as_they_are(tmp_path: Path, machine: Any) -> None:
+def test_stored_int8_codes_are_used_unchanged(tmp_path: Path, machine: Any) -> None:
     folder, _ = make_eight_bit(tmp_path / "model")
     stored = load_file(folder / "model.safetensors")
     model = load(folder, "auto")
@@ -129,9 +129,7 @@ def test_codes_are_taken_as_they_are(tmp_path: Path, machine: Any) -> None:
     assert torch.equal(model.lm_head.weight.data, stored["lm_head.weight"])
 
 
-def test_other_precisions_get_the_weights_that_the_codes_stand_for(
-    tmp_path: Path, machine: Any
-) -> None:
+def test_int8_codes_are_dequantised_for_other_precisions(tmp_path: Path, machine: Any) -> None:
     folder, weights = make_eight_bit(tmp_path / "model")
     for precision in ("float32", "bfloat16"):
         for name, tensor in load(folder, precision).state_dict().items():
@@ -142,7 +140,7 @@ def test_other_precisions_get_the_weights_that_the_codes_stand_for(
         torch.testing.assert_close(tensor, weights[name], atol=1e-7, rtol=1e-6)
 
 
-def test_the_plan_says_that_the_model_is_stored_in_8_bits(
+def test_the_plan_reports_that_the_model_is_stored_in_8_bits(
     full_size: Path, tmp_path: Path, machine: Any
 ) -> None:
     folder = copy_checkpoint(full_size, tmp_path / "copy")
@@ -204,7 +202,7 @@ def test_damaged_codes_are_refused(
         (("weight.absmax", "weight.quant_map"), "in the 4 bits of bitsandbytes"),
     ],
 )
-def test_other_kinds_are_refused_by_their_tensors(
+def test_other_quantisations_are_refused_by_their_tensors(
     names: tuple[str, ...], said: str, tiny: Path, tmp_path: Path, machine: Any
 ) -> None:
     folder = copy_checkpoint(tiny, tmp_path / "copy")
@@ -228,7 +226,7 @@ def test_other_kinds_are_refused_by_their_tensors(
         ([8], "with null"),
     ],
 )
-def test_other_kinds_are_refused_by_their_configuration(
+def test_other_quantisations_are_refused_by_their_configuration(
     quantization: Any, said: str, tiny: Path, tmp_path: Path, machine: Any
 ) -> None:
     folder = copy_checkpoint(tiny, tmp_path / "copy")

@@ -26,7 +26,7 @@ from tests.engine.load.conftest import ignore
 
 
 @pytest.mark.parametrize("tokenizer_layout", ["json", "files"])
-def test_the_tokenizer_crosses_as_text_with_its_real_size(
+def test_the_tokenizer_is_sent_as_json_with_its_real_vocabulary_size(
     tokenizer_layout: Any, tmp_path: Path, machine: Any
 ) -> None:
     folder = make_checkpoint(tmp_path, tokenizer_layout=tokenizer_layout)
@@ -45,7 +45,9 @@ def test_the_tokenizer_crosses_as_text_with_its_real_size(
     assert tokenizer.decode(ids) == story
 
 
-def test_a_stored_length_does_not_cut_prompts(tiny: Path, tmp_path: Path, machine: Any) -> None:
+def test_truncation_and_padding_stored_in_the_tokenizer_are_ignored(
+    tiny: Path, tmp_path: Path, machine: Any
+) -> None:
     folder = copy_checkpoint(tiny, tmp_path / "copy")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(4)
@@ -81,7 +83,7 @@ def change(folder: Path, file: str, **values: Any) -> None:
         ("config.json", {"tokenizer_class": 7}, "tokenizer_class is 7"),
     ],
 )
-def test_a_wrong_value_is_named(
+def test_a_wrong_value_is_refused_with_its_file_and_name(
     file: str, values: dict[str, Any], said: str, tiny: Path, tmp_path: Path, machine: Any
 ) -> None:
     folder = copy_checkpoint(tiny, tmp_path / "copy")

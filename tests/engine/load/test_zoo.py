@@ -41,7 +41,7 @@ def write(model: Any, prompt: list[int], unused: list[int], ends: Any) -> list[i
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_it_reads_and_writes_as_transformers_does(name: str, tmp_path: Path) -> None:
+def test_each_model_tokenizes_and_generates_as_transformers_does(name: str, tmp_path: Path) -> None:
     made = ZOO[name](tmp_path)
     model = made
     if not isinstance(model, torch.nn.Module):

@@ -87,7 +87,7 @@ def test_penalties_count_sampled_tokens() -> None:
 
 
 @pytest.mark.parametrize("reach", [1, 2, 5])
-def test_tokens_that_have_left_its_range_are_not_penalised_any_more(reach: int) -> None:
+def test_tokens_outside_the_penalty_range_are_not_penalised(reach: int) -> None:
     """Each step equals the reference, which gets the last tokens only, also beside other rows."""
     settings = {"temperature": 0, "repetition_penalty": 2.0, "repetition_penalty_range": reach}
     logits = random_logits(12, 6, seed=reach)
@@ -128,7 +128,7 @@ def test_mirostat_steers_the_surprise_as_llama_cpp_does(temperature: float) -> N
             mus[number] -= row.params.mirostat_eta * (surprise - row.params.mirostat_tau)
 
 
-def test_temperature_zero_takes_the_likeliest_token_whatever_the_filters() -> None:
+def test_temperature_zero_takes_the_most_probable_token_with_any_filters() -> None:
     logits = torch.tensor([[0.0, 3.0, 2.9], [5.0, 1.0, 1.0]])
     filters = {"top_k": 2, "top_p": 0.5, "typical_p": 0.1, "xtc_probability": 1.0}
     greedy, sampled = Row({"temperature": 0, **filters}), Row(seed=1)
@@ -179,7 +179,7 @@ def test_a_row_with_nan_or_infinity_gets_no_token_and_changes_no_other_row(
         assert [sampled[n] for n in neighbours] == [sound[n] for n in neighbours]
 
 
-def test_a_token_that_the_model_itself_rules_out_breaks_nothing() -> None:
+def test_logits_of_minus_infinity_do_not_break_the_filters() -> None:
     logits = torch.tensor([[-math.inf, 0.0, -math.inf]])
     row = Row({"typical_p": 0.9, "eta_cutoff": 0.1, "repetition_penalty": 0.5, "top_p": 0.9})
     assert batch_of([row], 3).sample(logits, [0])[0].token_id == 1
@@ -201,7 +201,7 @@ def leaves_and_draws(batch: list[Row], logits: torch.Tensor) -> tuple[torch.Tens
 
 
 @pytest.mark.parametrize("vocabulary", [3, 50, 4096])
-def test_torch_leaves_and_draws_the_same_as_compiled_code(
+def test_torch_code_and_compiled_code_filter_and_draw_the_same_tokens(
     vocabulary: int, request: pytest.FixtureRequest
 ) -> None:
     limits: dict[str, tuple[Any, ...]] = {
@@ -250,7 +250,7 @@ def operations(batch: list[Row]) -> list[str]:
 
 
 @pytest.mark.usefixtures("without_compiled_code")
-def test_a_batch_without_controls_does_no_more_than_draw() -> None:
+def test_a_batch_without_controls_runs_only_the_operations_of_a_draw() -> None:
     plain = operations([Row(), Row()])
     assert operations([Row(OFF), Row(OFF)]) == plain
     assert not {"topk", "sort", "_log_softmax", "index_put_"} & set(plain)

@@ -129,7 +129,7 @@ def test_typical_p_keeps_the_most_typical_tokens_even_if_others_are_more_probabl
         assert_equal("typical-p, nearly even", [row], logits, control([row], logits), record)
 
 
-def test_top_p_before_the_temperature_keeps_what_it_would_keep_at_a_temperature_of_one() -> None:
+def test_top_p_before_the_temperature_keeps_the_same_tokens_as_at_temperature_one() -> None:
     logits = random_logits(1, 50, seed=3)
     kept = []
     for settings_ in (
@@ -178,13 +178,13 @@ def test_a_tiny_temperature_takes_the_likeliest_token(temperature: float) -> Non
     assert batch_of([row], 300).sample(logits, [0])[0].token_id == int(logits.argmax())
 
 
-def test_xtc_with_threshold_zero_leaves_the_least_probable_of_what_the_filters_left() -> None:
+def test_xtc_with_threshold_zero_keeps_the_least_probable_remaining_token() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]])
     row = Row({"top_k": 3, "xtc_probability": 1.0, "xtc_threshold": 0.0})
     assert batch_of([row], 4).sample(logits, [0])[0].token_id == 2
 
 
-def test_an_emptied_row_that_heals_takes_the_likeliest_of_the_tokens_it_may_begin_with() -> None:
+def test_an_emptied_row_with_healing_takes_the_most_probable_allowed_first_token() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]])
     row = Row(first_token_ids=(2, 3), bad_words=((2,), (3,)))
     sampled = batch_of([row], 4).sample(logits, [0])[0]

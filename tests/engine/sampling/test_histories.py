@@ -85,7 +85,7 @@ def dry(
     allowed_length=st.integers(1, 5),
     breakers=st.frozensets(st.integers(0, FEW - 1), max_size=2),
 )
-def test_dry_is_as_published(
+def test_dry_penalties_equal_those_of_the_published_algorithm(
     record: Record, tokens: tuple[int, ...], allowed_length: int, breakers: frozenset[int]
 ) -> None:
     ours = dry(tokens, allowed_length, breakers)
@@ -110,7 +110,7 @@ def test_dry_does_not_follow_repetitions_across_breakers() -> None:
 
 
 @pytest.mark.parametrize("length", [49, 50, 51, 2000])
-def test_dry_stays_finite_however_long_the_repetition(length: int) -> None:
+def test_dry_limits_the_length_of_a_repetition_to_fifty_tokens(length: int) -> None:
     """A repetition is followed back over at most fifty tokens."""
     tokens = tuple(range(10, 10 + length))
     text = (*tokens, 5, *tokens)
@@ -119,7 +119,7 @@ def test_dry_stays_finite_however_long_the_repetition(length: int) -> None:
     assert dry_penalties(text, 1.0, 2.0, 2, frozenset()) == {5: expected}
 
 
-def test_the_first_token_of_all_has_no_history() -> None:
+def test_an_empty_history_changes_no_logits() -> None:
     for history in (NoRepeatNgram(2), SequenceBias([((1, 2), 1.0)]), dry_of_nothing()):
         assert history.changes() == []
 
