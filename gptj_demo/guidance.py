@@ -8,11 +8,14 @@ it from a stranger: sizes and llguidance's own limits bound the work and the mem
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,6 +29,11 @@ from gptj_demo.texts import Message, message
 MAX_RULES = 1000
 """Lines of a grammar and references of a schema: llguidance follows them by recursion."""
 
+MAX_REMAINDERS = 100_000
+"""The least common multiple of all `multipleOf` in a schema, each without its decimal point and the
+zeros at its end. llguidance builds a state for each remainder of it, and its limits do not count
+them: a million takes ten seconds and half a gigabyte."""
+
 WHITESPACE = "[ ]?"
 """Allowed between the parts of JSON. If more is allowed, a model can write blanks until its tokens
 are used up."""
@@ -35,6 +43,7 @@ _KEPT = 64  # cached results of checks
 _HEADER = '%llguidance {"no_forcing": true}\n'
 """Makes llguidance allow every token whose bytes can follow. By default, it allows only one
 tokenization where the grammar leaves only one text."""
+_SCHEMA = re.compile(r"%json\s*")  # in Lark's syntax, before a schema
 _PLACE = re.compile(r"^at (\d+)\((\d+)\): ")
 
 _P = ParamSpec("_P")
@@ -159,7 +168,9 @@ def _regex(text: str) -> str:
 
 def _json(text: str) -> str:
     try:
-        schema = json.loads(text, parse_constant=_refuse_constant)
+        schema = json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_bounding_multiples()
+        )
     except (ValueError, RecursionError) as error:
         raise _unusable("json", str(error)) from None
     if not isinstance(schema, dict):
@@ -171,6 +182,29 @@ def _json(text: str) -> str:
     return "start: %json " + json.dumps({**schema, "x-guidance": options})
 
 
+def _bounding_multiples() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Makes the objects of one JSON text, all their names included; raises `GrammarError` where its
+    `multipleOf` are too large together."""
+    multiple = 1
+
+    def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal multiple
+        for name, value in pairs:
+            if name == "multipleOf" and type(value) in (int, float):
+                multiple = math.lcm(multiple, _digits_of(value) or 1)
+                if multiple > MAX_REMAINDERS:
+                    most, shown = MAX_REMAINDERS, str(value)[:30]
+                    raise GrammarError(message("match.multiples", most=most, value=shown))
+        return dict(pairs)
+
+    return make
+
+
+def _digits_of(number: float) -> int:
+    """A number without its sign, its decimal point and the zeros at its end."""
+    return int("".join(map(str, Decimal(str(number)).normalize().as_tuple().digits)))
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
@@ -179,9 +213,14 @@ def _grammar(text: str) -> str:
     if len(text.splitlines()) > MAX_RULES:
         raise GrammarError(message("match.too_many_rules", most=MAX_RULES))
     try:
-        return any_to_lark(text)
+        lark = any_to_lark(text)
     except (Exception, RecursionError) as error:  # it raises plain exceptions
         raise _unusable("grammar", str(error)) from None
+    for schema in _SCHEMA.finditer(lark):
+        decoder = json.JSONDecoder(object_pairs_hook=_bounding_multiples())
+        with contextlib.suppress(ValueError, RecursionError):  # llguidance says what is wrong
+            decoder.raw_decode(lark, schema.end())
+    return lark
 
 
 _UNUSABLE = {

@@ -35,6 +35,22 @@ def said_of(kind: str, text: str) -> str:
         ("json", '{"minimum": NaN}', "NaN is not JSON"),
         ("json", '{"not": {"type": "string"}}', "Unimplemented keys"),
         ("json", '{"allOf": [{"type": "string"}, {"type": "integer"}]}', "Unsatisfiable schema"),
+        ("json", '{"type": "integer", "multipleOf": 999983}', "at most 100,000, and 999983 makes"),
+        ("json", '{"type": "number", "multipleOf": 12345.67}', "12345.67 makes it larger"),
+        ("json", '{"multipleOf": 997, "allOf": [{"multipleOf": 991}]}', "997 makes it larger"),
+        (
+            "json",
+            '{"properties": {"a": {"multiple\\u004ff": 99991}, "b": {"multipleOf": 7}}}',
+            "7 makes it larger",
+        ),
+        ("json", '{"multipleOf": 999983, "multipleOf": 1}', "999983 makes it larger"),
+        ("json", '{"type": "integer", "multipleOf": true}', "Expected f64"),
+        ("json", "{} {}", "Extra data"),
+        (
+            "grammar",
+            'start: "a" %json {"type": "integer", "multipleOf": 999983}',
+            "999983 makes it larger",
+        ),
         ("json", '{"$ref": "http://127.0.0.1:9/x.json"}', "does not fetch resources"),
         ("json", '{"$ref": "file:///etc/passwd"}', "does not fetch resources"),
         ("grammar", "start: foo", 'line 1, column 8: unknown name: "foo"'),
@@ -47,6 +63,12 @@ def said_of(kind: str, text: str) -> str:
 )
 def test_an_invalid_constraint_is_refused_with_the_reason(kind: str, text: str, said: str) -> None:
     assert said in said_of(kind, text)
+
+
+@pytest.mark.parametrize("value", ["0.01", "86400", "1e6", "-5", "1000000000", "0.05"])
+def test_a_schema_can_ask_for_multiples_of_usual_numbers(value: str) -> None:
+    text = f'{{"type": "number", "multipleOf": {value}}}'
+    asyncio.run(check(make_params({"must_match": "json", "must_match_text": text})))
 
 
 CHAIN = "\n".join(["start: r0", *(f'r{n}: "a" r{n + 1}' for n in range(5000)), 'r5000: "b"'])
