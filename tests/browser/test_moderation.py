@@ -36,9 +36,10 @@ def test_the_page_omits_flagged_sentences_and_shows_that_a_filter_is_on(
 ) -> None:
     visitor = visit(filtered[0].url)
     visitor.write("Once upon a time")
+    # a drawn text can end in a quotation mark, which the filter does not flag
+    visitor.page.get_by_role("radio", name="Greedy").check()
     visitor.button("Tokens").click()
     visitor.generate()
-    visitor.finished()
     expect(visitor.model_words.first).to_have_text(LEFT_OUT)
     expect(visitor.status_line).to_contain_text("left out")
     visitor.page.locator('[data-goes-to="about"]').click()
