@@ -227,7 +227,7 @@ class Runner:
         sampled = sampler.sample(
             logits,
             steps,
-            self._reader(rows) if self._may_launch_ahead(rows) else torch.Tensor.tolist,
+            self._reader(rows) if self._may_launch_ahead(rows) else _read,
         )
         for row, one in zip(rows, sampled, strict=True):
             if one.token_id is not None:
@@ -302,6 +302,11 @@ class Runner:
         if self._batch is None or self._batch.rows != samplers:
             self._batch = SamplerBatch(samplers, self.vocabulary, self.model.device, self._unused)
         return self._batch
+
+
+def _read(tokens: torch.Tensor) -> list[int]:
+    """The tokens, as soon as the device has them."""
+    return download(tokens)()
 
 
 def _decode_rows(rows: Rows[Sequence], drafts: list[Proposal]) -> DecodeRows | None:

@@ -8,6 +8,7 @@ this module in a process of its own.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,15 +24,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from transformers import GPTJForCausalLM
 
+from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.model import build_model
 from gptj_demo.engine.model.cuda import kernels
 from gptj_demo.engine.model.cuda.graphs import Forward
 from gptj_demo.engine.model.cuda.model import CudaModel
-from gptj_demo.engine.prefix_cache import Placement
 from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.sampling import SamplerBatch
-from gptj_demo.engine.scheduler import PrefillChunk, Sequence, Step
-from tests.engine.checkpoints import make_config
+from gptj_demo.engine.vocabulary import EngineVocabulary
+from gptj_demo.protocol import Expansion, Written
+from gptj_demo.tokenization import token_bytes
+from tests.engine.checkpoints import TEXT_TOKENS, make_config, make_tokenizer
+from tests.engine.graphs import all_kinds, request
 from tests.engine.sampling.reference import Row
 from tests.engine.sampling.rows import ON
 from tests.engine.sampling.rows import ON_VOCABULARY as VOCABULARY
@@ -39,7 +43,7 @@ from tests.engine.sampling.rows import ON_VOCABULARY as VOCABULARY
 MODELS = ("eager", "graphs", "graphs, 8 bits")
 """The GPU's models: without graphs, as on ZeroGPU, and with pretended ones."""
 
-DOWNLOADERS = ("runner", "sampling.batch", "sampling.trace")
+DOWNLOADERS = ("runner", "sampling.batch", "sampling.expansion", "sampling.trace")
 
 
 class Waited(Exception):
@@ -105,7 +109,7 @@ def fake_weights(is_int8: bool, device: torch.device) -> GPTJForCausalLM:
     """A GPT-J in 16 bits on the device, or one with blocks in 8 bits, whose weights have no
     values."""
     with torch.device("meta"):
-        model = GPTJForCausalLM(make_config(vocab_size=VOCABULARY + 3))
+        model = GPTJForCausalLM(make_config())
     for module in list(model.modules()):
         for name, parameter in list(module.named_parameters(recurse=False)):
             in_bytes = is_int8 and isinstance(module, torch.nn.Linear) and module != model.lm_head
@@ -130,27 +134,28 @@ def pretend(forward: Forward) -> tuple[Callable[[], None], torch.Tensor]:
     return replay, output
 
 
-def run_steps(kind: str) -> None:
-    """A prompt with scores that is read in two chunks beside decode steps, some queued ahead."""
+def run_requests(kind: str) -> None:
+    """An engine that answers every kind of request, five at a time."""
     with fake_device() as device:
         weights = fake_weights(kind.endswith("8 bits"), device)
         model, _ = build_model(weights, "eager" if kind == "eager" else "cuda-graphs")
         assert isinstance(model, CudaModel)
         model._capture, model._kernels = pretend, kernels
-        runner = Runner(model, 2, VOCABULARY, unused_token_ids=(3,), max_tokens=128)
+        runner = Runner(model, 5, TEXT_TOKENS, unused_token_ids=(3,), max_tokens=512)
         runner.prepare(lambda text, progress: None)
-        rows = [Row({"logprobs": 2, "echo": True}, (1, 2, 3)), Row({"top_p": 0.9}, (4, 5))]
-        sequences = [
-            Sequence(n, row.prompt, first_scored=int(n == 0)) for n, row in enumerate(rows)
+        table = token_bytes(make_tokenizer().to_str())
+        vocabulary = EngineVocabulary(table, TEXT_TOKENS, 64, bos_token_id=0, eos_token_ids=())
+        engine = Engine(runner, vocabulary, prefill_budget=16)
+        tree = Expansion((Written((1, 2), (0.0, 0.0)),), (-math.inf,), 50, after_controls=True)
+        more = [
+            request(17, must_match="regex", must_match_text="[a-z ]*", temperature=1.0),
+            replace(request(18, 12, temperature=0.7), expansion=tree),
+            replace(request(19, 40), logit_bias=(((5,), 1.0),)),
         ]
-        for number, (row, sequence) in enumerate(zip(rows, sequences, strict=True)):
-            runner.add(sequence, row.sampler())
-            sequence.slot = number
-        chunks = [PrefillChunk(one, 0, one.prompt_length) for one in sequences]
-        placements = [Placement(0, (2, 3), 0, None, None), Placement(1, (2, 1), 20, 0, (3, 1))]
-        runner.run(Step([], [4], placements, [], chunks))
-        for _ in range(3):
-            runner.run(Step([], [], [], sequences, []))
+        for one in (*all_kinds(), *more):
+            engine.submit(one)
+        while not engine.is_idle:
+            engine.step()
 
 
 def waits() -> dict[str, str]:
@@ -164,7 +169,7 @@ def waits() -> dict[str, str]:
         [replace(row, settings={**row.settings, "logprobs": 2}) for row in ON.values()]
     )
     for kind in MODELS:
-        trials[f"steps of the runner, {kind}"] = partial(run_steps, kind)
+        trials[f"requests of all kinds, {kind}"] = partial(run_requests, kind)
     return {name: what_stops(trial) for name, trial in trials.items()}
 
 

@@ -32,10 +32,10 @@ def findings() -> dict[str, dict[str, str]]:
     return found
 
 
-STEPS = [f"steps of the runner, {kind}" for kind in MODELS]
+REQUESTS = [f"requests of all kinds, {kind}" for kind in MODELS]
 
 
-@pytest.mark.parametrize("name", [*ON, "log-probabilities", "all controls", *STEPS])
+@pytest.mark.parametrize("name", [*ON, "log-probabilities", "all controls", *REQUESTS])
 def test_no_step_makes_the_host_wait(name: str) -> None:
     assert not findings()["waits"][name]
 
