@@ -87,6 +87,11 @@ def with_values(params: SamplingParams, values: Mapping[str, Any]) -> SamplingPa
     return make_params(params.model_dump() | dict(values))
 
 
+def explain_wrong(name: str, value: object) -> Message:
+    """What is allowed for a control, and the value that it had."""
+    return _explain(name, {"type": "other"}, {name: value})
+
+
 _SHAPES = ("strings", "integers", "biases", "flag", "text")
 _TEXTS = ("string_too_short", "string_too_long", "string_unicode")
 

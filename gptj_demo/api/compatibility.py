@@ -9,46 +9,39 @@ that means the same as one of ours under another name is renamed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gptj_demo.api.errors import ApiError
-from gptj_demo.sampling import MAX_ALTERNATIVES
-
-Predicate = Callable[[Any], bool]
+from gptj_demo.sampling import MAX_ALTERNATIVES, MAX_NEW_TOKENS
 
 
-def _one_of(*values: Any) -> Predicate:
+class Accepted(NamedTuple):
+    """The values of a field that have no effect."""
+
+    said: str
+    """The values in words, after "must be"."""
+    matches: Callable[[Any], bool]
+
+
+def _one_of(*values: Any) -> Accepted:
     def matches(value: Any) -> bool:
         # `True == 1`, so the kinds are compared too; 1 and 1.0 are the same JSON number
         return any(
             value == one and isinstance(value, bool) == isinstance(one, bool) for one in values
         )
 
-    return matches
+    return Accepted(" or ".join(map(json.dumps, values)), matches)
 
 
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
+_is_flag = Accepted("true or false", lambda value: isinstance(value, bool))
+_is_text = Accepted("a text", lambda value: isinstance(value, str))
+_is_object = Accepted("an object", lambda value: isinstance(value, dict))
+_is_empty = Accepted("empty", lambda value: value in ("", [], {}))
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_length(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _is_empty(value: Any) -> bool:
-    return value in ("", [], {})
-
-
-NEUTRAL: Mapping[str, Predicate] = {
+NEUTRAL: Mapping[str, Accepted] = {
     # OpenAI: bookkeeping of its own service
     "store": _is_flag,
     "metadata": _is_object,
@@ -113,7 +106,6 @@ NEUTRAL: Mapping[str, Predicate] = {
     "banned_tokens": _is_empty,
     "custom_token_bans": _is_empty,
     "banned_strings": _is_empty,
-    "truncation_length": _is_length,  # clients shorten the prompt to it themselves
     "include_reasoning": _is_flag,
     "skew": _one_of(0),
     "nsigma": _one_of(0),
@@ -125,8 +117,7 @@ NEUTRAL: Mapping[str, Predicate] = {
 }
 """Fields that are dropped, with the values for which they have no effect. null always has none."""
 
-UNSET: Mapping[str, Predicate] = {
-    "max_tokens": _one_of(-1),
+UNSET: Mapping[str, Accepted] = {
     "top_k": _one_of(-1),
     "seed": _one_of(-1),
     "repetition_penalty_range": _one_of(-1),
@@ -164,10 +155,8 @@ ALIASES: Mapping[str, str] = {
 PART_OF: Mapping[str, str] = {"dry_penalty_last_n": "dry_multiplier"}
 """Fields without effect, whatever their value, unless another one is set."""
 
-OTHER_MEANING = (("repeat_last_n", 0),)
-"""Values with which such a name is not renamed: with 0, llama.cpp's penalty is off."""
-
 MEANING: Mapping[str, Mapping[int, tuple[str, Any]]] = {
+    "max_tokens": {-1: ("max_tokens", MAX_NEW_TOKENS)},  # until the context is full
     "truncate_prompt_tokens": {-1: ("truncate", "left")},
     "logprobs": {-1: ("logprobs", MAX_ALTERNATIVES)},
     "prompt_logprobs": {-1: ("prompt_logprobs", MAX_ALTERNATIVES)},
@@ -183,33 +172,43 @@ def _read_list(written: str) -> Any:
         return written
 
 
-def in_our_terms(body: bytes) -> bytes:
-    """The JSON body of a request without the fields that have no effect, and with our names.
+class Translated(NamedTuple):
+    """The fields of a body in our terms."""
 
-    A body that is not a JSON object is returned as it is: the schema explains what is wrong. Raises
-    `ApiError` if two fields say different things about one parameter.
+    values: dict[str, Any]
+    given: dict[str, str]
+    """The names of fields in the body that differ from ours, by our name."""
+
+
+def in_our_terms(
+    body: Mapping[str, Any], more_aliases: Mapping[str, str] | None = None
+) -> Translated:
+    """The fields of a body without those that have no effect, and with our names.
+
+    null means that a field is left out. `more_aliases` are names that only some routes have.
+    Raises `ApiError` if two fields say different things about one parameter.
     """
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-    if not isinstance(values, dict):
-        return body
+    aliases = {**ALIASES, **(more_aliases or {})}
     ours: dict[str, Any] = {}
-    set_by: dict[str, str] = {}  # the given field, by our name
-    for given, value in values.items():
-        name = given if (given, value) in OTHER_MEANING else ALIASES.get(given, given)
-        if name in NEUTRAL and (value is None or NEUTRAL[name](value)):
+    set_by: dict[str, str] = {}
+    for given, value in body.items():
+        name = aliases.get(given, given)
+        if name in NEUTRAL and (value is None or NEUTRAL[name].matches(value)):
             continue
-        if (name in UNSET and UNSET[name](value)) or (value is None and given in ALIASES):
+        if name in UNSET and UNSET[name].matches(value):
             continue
-        if name in PART_OF and not values.get(PART_OF[name]):
+        if value is None and (given in aliases or name in ours):
+            continue
+        if name in PART_OF and not body.get(PART_OF[name]):
+            continue
+        if given == "repeat_last_n" and type(value) is int and value == 0:
+            _check_no_penalty(body)
             continue
         if name == "dry_sequence_breakers" and isinstance(value, str):
             value = _read_list(value)  # as text-generation-webui's clients write it
         if name in MEANING and type(value) is int:
             name, value = MEANING[name].get(value, (name, value))
-        if name in set_by and ours[name] != value:
+        if ours.get(name) is not None and ours[name] != value:
             raise ApiError(
                 400,
                 f"{set_by[name]} and {given} are one parameter and say different things: leave one "
@@ -218,4 +217,31 @@ def in_our_terms(body: bytes) -> bytes:
                 param=given,
             )
         ours[name], set_by[name] = value, given
-    return body if ours == values else json.dumps(ours).encode()
+    return Translated(ours, {name: given for name, given in set_by.items() if name != given})
+
+
+def _check_no_penalty(body: Mapping[str, Any]) -> None:
+    """Raise `ApiError` 400 if a body with `repeat_last_n` 0 has a repetition penalty.
+
+    0 turns llama.cpp's penalty off, and means the whole text in `repetition_penalty_range`.
+    """
+    penalty = "repetition_penalty"
+    for given, value in body.items():
+        if ALIASES.get(given, given) == penalty and value not in (None, 1):
+            raise ApiError(
+                400,
+                f"repeat_last_n is 0, which turns the penalty off, but {given} sets one: set "
+                f"{given} to 1, or set repeat_last_n to the number of tokens to penalize or -1 for "
+                "all.",
+                code="invalid_value",
+                param="repeat_last_n",
+            )
+
+
+def name_as_given(error: ApiError, given: Mapping[str, str]) -> None:
+    """Make an error name a parameter as the request does."""
+    for ours, theirs in given.items():
+        error.message = error.message.replace(f"({ours})", f"({theirs})")
+        if error.param == ours:
+            error.param = theirs
+            error.message = re.sub(rf"\A{ours}\b", theirs, error.message)

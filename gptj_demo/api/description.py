@@ -10,7 +10,13 @@ from pydantic import BaseModel
 
 from gptj_demo.api.responses import ErrorResponse
 from gptj_demo.api.schema import (
-    components,
+    CompletionRequest,
+    DetokenizeRequest,
+    LikelyRequest,
+    RunRequest,
+    ScoreRequest,
+    TokenCountRequest,
+    TokenizeRequest,
 )
 
 TITLE = "GPT-J Playground API"
@@ -44,7 +50,7 @@ def describe_bodies(app: FastAPI, needs_key: bool) -> None:
     @cache
     def openapi() -> dict[str, Any]:
         schema = describe()
-        schema["components"]["schemas"] |= components()
+        schema["components"]["schemas"] |= _components()
         if needs_key:
             bearer = {"key": {"type": "http", "scheme": "bearer"}}
             schema["components"]["securitySchemes"] = bearer
@@ -52,3 +58,24 @@ def describe_bodies(app: FastAPI, needs_key: bool) -> None:
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+@cache
+def _components() -> dict[str, Any]:
+    """The schemas of all bodies."""
+    from pydantic.json_schema import models_json_schema
+
+    models: list[type[BaseModel]] = [
+        CompletionRequest,
+        ScoreRequest,
+        LikelyRequest,
+        TokenizeRequest,
+        TokenCountRequest,
+        DetokenizeRequest,
+        RunRequest,
+    ]
+    _, schema = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    definitions: dict[str, Any] = schema["$defs"]
+    return definitions

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from gptj_demo.api.compatibility import name_as_given
 from gptj_demo.api.errors import ApiError
 from gptj_demo.guidance import read_choices
 from gptj_demo.sampling import SamplingParams, control_named
@@ -28,6 +29,8 @@ class MatchFields(BaseModel):
     """The fields that say what a text must match; one may be given."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    _given_names: dict[str, str] = PrivateAttr(default_factory=dict)
 
     guided_choice: list[str] | None = Field(
         None, description="The continuation is one of these texts (vLLM)."
@@ -54,6 +57,16 @@ class MatchFields(BaseModel):
         "in json_schema.schema.",
     )
 
+    def note_names(self, given: dict[str, str]) -> None:
+        """Note the names that the request has for parameters, by our names."""
+        self._given_names = given
+
+    def name_as_given(self, error: ApiError) -> None:
+        """Make an error name the request's own field."""
+        if error.param in _OURS:
+            error.param = next(iter(_given(self)), error.param)
+        name_as_given(error, self._given_names)
+
 
 def read_match(body: MatchFields) -> dict[str, Any]:
     """What the continuation must match, as our controls; raises `ApiError` 400."""
@@ -68,12 +81,11 @@ def read_match(body: MatchFields) -> dict[str, Any]:
 
 @contextmanager
 def named_as_given(body: MatchFields) -> Iterator[None]:
-    """Make errors that name our controls name the given field instead."""
+    """Make errors name the fields of the request."""
     try:
         yield
     except ApiError as error:
-        if error.param in _OURS:
-            error.param = next(iter(_given(body)), error.param)
+        body.name_as_given(error)
         raise
 
 

@@ -130,8 +130,9 @@ async def completions_for(api: Context, body: Any, caller: Visitor) -> Completio
     params = read_params(body)
     api.ready_model(body.model)
     prompts = _prompts_of(body.prompt)
-    if body.truncate_prompt_tokens is not None:
-        prompts = await _ends_of(api, prompts, body.truncate_prompt_tokens)
+    most = _most_read(body, params.max_new_tokens)
+    if most is not None:
+        prompts = await _ends_of(api, prompts, most)
     if params.logprobs is not None:
         tokens = len(prompts) * params.candidates * params.max_new_tokens
         if params.echo:
@@ -140,6 +141,23 @@ async def completions_for(api: Context, body: Any, caller: Visitor) -> Completio
         check_size(tokens, params.logprobs)
     await api.check_prompts(prompts)
     return Completions(api.worker, prompts, params, shape_of(body), caller)
+
+
+def _most_read(body: Any, max_new_tokens: int) -> int | None:
+    """How many tokens of each prompt the body lets be read; None without such a limit."""
+    limits = [] if body.truncate_prompt_tokens is None else [body.truncate_prompt_tokens]
+    if body.truncation_length is not None:
+        left = body.truncation_length - max_new_tokens
+        if left < 1:
+            raise ApiError(
+                422,
+                f"truncation_length is {body.truncation_length:,}, which leaves none of the "
+                f"prompt beside {max_new_tokens:,} new tokens (max_tokens). Change one of them.",
+                code="contradictory_values",
+                param="truncation_length",
+            )
+        limits.append(left)
+    return min(limits, default=None)
 
 
 async def _ends_of(

@@ -7,19 +7,25 @@ each error names the parameter and the allowed values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 
 from gptj_demo.api.choices import Shape
-from gptj_demo.api.compatibility import in_our_terms
+from gptj_demo.api.compatibility import NEUTRAL, in_our_terms, name_as_given
 from gptj_demo.api.errors import ApiError
+from gptj_demo.api.json_body import read_object
 from gptj_demo.api.matching import MatchFields, read_match
+from gptj_demo.api.wrong_values import explain_value
 from gptj_demo.client.likely import MAX_DEPTH, MAX_NODES
 from gptj_demo.control import Control
-from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
+from gptj_demo.control_values import (
+    ContradictoryControls,
+    InvalidControl,
+    explain_wrong,
+    make_params,
+)
 from gptj_demo.sampling import (
     CONTROLS,
     MAX_ALTERNATIVES,
@@ -29,6 +35,7 @@ from gptj_demo.sampling import (
     SamplingParams,
     control_named,
 )
+from gptj_demo.texts import quoted
 
 MAX_PROMPTS = 128
 DEFAULTS = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
@@ -80,6 +87,11 @@ class _Body(BaseModel):
     )
     truncate_prompt_tokens: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Read only so many tokens of each prompt, the last ones."
+    )
+    truncation_length: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Text-generation-webui's: of each prompt, read only so many tokens less "
+        "max_tokens, the last ones.",
     )
     prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
         None,
@@ -245,20 +257,43 @@ async def read_body(request: Request, model: type[Body]) -> Body:
 
 def parse_body(content: bytes, model: type[Body]) -> Body:
     """The checked body in JSON; raises `ApiError` 400 for the first thing that is wrong."""
+    return parse_values(read_object(content), model)
+
+
+def parse_values(
+    values: Mapping[str, Any],
+    model: type[Body],
+    *,
+    aliases: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Body:
+    """The checked body with these fields; raises `ApiError` 400 for the first that is wrong.
+
+    `aliases` are other names of fields, and `defaults` values of fields that are left out.
+    """
+    ours, given = in_our_terms(values, aliases)
+    for name, default in (defaults or {}).items():
+        if ours.get(name) is None:
+            ours[name] = default
     try:
-        return model.model_validate_json(in_our_terms(content))
+        body = model.model_validate(ours)
     except ValidationError as error:
-        raise _explain(error, model) from None
+        refusal = _explain(error, model)
+        name_as_given(refusal, given)
+        raise refusal from None
+    if isinstance(body, MatchFields):
+        body.note_names(given)
+    return body
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> ApiError:
     first = error.errors(include_url=False)[0]
-    message, kind = str(first["msg"]), str(first["type"])
-    if kind == "json_invalid":
-        return ApiError(400, f"The body is not JSON: {message}.", code="invalid_json")
-    if not first["loc"]:
-        return ApiError(400, "The body must be a JSON object.", code="invalid_json")
+    kind = str(first["type"])
     name = str(first["loc"][0])[:100]
+    if kind == "extra_forbidden" and name in NEUTRAL:
+        said = NEUTRAL[name].said
+        message = f"{name} must be {said} here, or left out; it was {quoted(first['input'])}."
+        return ApiError(400, message, code="invalid_value", param=name)
     if kind == "extra_forbidden" and len(first["loc"]) == 1:
         message = (
             f"There is no parameter named {name!r}. The parameters are: "
@@ -274,10 +309,12 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> ApiError:
     if name == "prompt" and model is CompletionRequest:
         message = _explain_prompt(error)
     elif model in (CompletionRequest, LikelyRequest) and name in _CONTROL_NAMES:
-        message = _explain_control(_CONTROL_NAMES[name], first, message)
+        message = _explain_control(_CONTROL_NAMES[name], first)
+    elif kind == "extra_forbidden":
+        place = ".".join(str(part) for part in first["loc"])
+        message = f"There is no parameter named {place[:100]!r}."
     else:
-        place = ".".join(str(part) for part in first["loc"])[:100]
-        message = f"{place}: {message[0].lower()}{message[1:]}."
+        message = explain_value(model, first["loc"], first["input"])
     return ApiError(400, message, code="invalid_value", param=name)
 
 
@@ -285,28 +322,27 @@ def _explain_prompt(error: ValidationError) -> str:
     kinds = {str(one["type"]) for one in error.errors(include_url=False)}
     if "too_long" in kinds:
         return f"prompt has more than {MAX_PROMPTS} prompts; send them in several requests."
-    if "string_unicode" in kinds:
-        return "prompt holds half of a surrogate pair, which stands for nothing."
     return (
         "prompt must be a text, a list of texts, a list of token ids, or a list of such lists; "
         "token ids are whole numbers from 0."
     )
 
 
-def _explain_control(name: str, first: Any, message: str) -> str:
-    """The table's message for a wrong value, or pydantic's if the table would accept the value."""
+def _explain_control(name: str, first: Any) -> str:
+    """The table's message for a wrong value."""
+    value = first["input"]
+    if len(first["loc"]) > 1:  # one of several
+        if control_named(name).kind == "biases":
+            value = {first["loc"][1]: value}
+        elif not isinstance(value, list):
+            value = [value]
     try:
-        value = first["input"]
-        if len(first["loc"]) > 1:  # one of several
-            if control_named(name).kind == "biases":
-                value = {first["loc"][1]: value}
-            elif not isinstance(value, list):
-                value = [value]
         make_params({name: value})
     except InvalidControl as invalid:
         if invalid.name == name:
             return str(invalid.message.renamed(NAMES))
-    return f"{NAMES.get(name, name)}: {message[0].lower()}{message[1:]}."
+    # the table converts "5" and 5.0, which JSON of the API must not hold in place of 5
+    return str(explain_wrong(name, value).renamed(NAMES))
 
 
 def read_params(body: BaseModel) -> SamplingParams:
@@ -352,24 +388,3 @@ def params_of(values: Mapping[str, Any]) -> SamplingParams:
             code="contradictory_values" if together else "invalid_value",
             param=NAMES.get(invalid.name, invalid.name),
         ) from None
-
-
-@cache
-def components() -> dict[str, Any]:
-    """The schemas of all bodies, for the OpenAPI description."""
-    from pydantic.json_schema import models_json_schema
-
-    models: list[type[BaseModel]] = [
-        CompletionRequest,
-        ScoreRequest,
-        LikelyRequest,
-        TokenizeRequest,
-        TokenCountRequest,
-        DetokenizeRequest,
-        RunRequest,
-    ]
-    _, schema = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
-    )
-    definitions: dict[str, Any] = schema["$defs"]
-    return definitions

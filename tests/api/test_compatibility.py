@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gptj_demo.api.compatibility import ALIASES, MEANING, NEUTRAL, UNSET, in_our_terms
 from gptj_demo.api.errors import ApiError
-from gptj_demo.sampling import CONTROLS
+from gptj_demo.sampling import CONTROLS, MAX_NEW_TOKENS
 from tests.processes import ROOT
 
 from .conftest import Playground
@@ -76,7 +76,6 @@ EXAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "banned_tokens": ([[], ""], [["a"]]),
     "custom_token_bans": ([""], ["1,2"]),
     "banned_strings": ([[]], [["a shiver"]]),
-    "truncation_length": ([2048], [0, True, "2048"]),
     "include_reasoning": ([True, False], [1]),
     "skew": ([0], [1]),
     "nsigma": ([0], [1]),
@@ -97,7 +96,7 @@ SAID: dict[str, Any] = {
 
 
 def dropped(**fields: Any) -> dict[str, Any]:
-    return dict(json.loads(in_our_terms(json.dumps(fields).encode())))
+    return in_our_terms(fields).values
 
 
 def test_every_field_has_examples() -> None:
@@ -117,7 +116,7 @@ def test_a_value_with_an_effect_stays_for_validation_to_refuse(name: str) -> Non
 
 
 NOT_SET = {
-    "max_tokens": -1, "top_k": -1, "seed": -1, "repetition_penalty_range": -1, "logprobs": False,
+    "top_k": -1, "seed": -1, "repetition_penalty_range": -1, "logprobs": False,
     "logit_bias": [], "stop": "",
 }  # fmt: skip
 
@@ -134,6 +133,8 @@ def test_another_servers_field_name_is_mapped_to_ours(name: str) -> None:
     assert dropped(prompt="a", **{name: SAID[name]}) == {"prompt": "a", ours: SAID[name]}
     assert dropped(prompt="a", **{name: None}) == {"prompt": "a"}
     assert dropped(**{name: SAID[name], ours: SAID[name]}) == {ours: SAID[name]}
+    for fields in ({ours: None, name: SAID[name]}, {name: SAID[name], ours: None}):
+        assert dropped(**fields) == {ours: SAID[name]}, "null means left out"
     with pytest.raises(ApiError, match="say different things") as refused:
         dropped(**{ours: SAID[name], name: 7})
     assert (refused.value.status, refused.value.param) == (400, name)
@@ -163,8 +164,23 @@ def test_special_numbers_are_mapped_to_our_values() -> None:
         "truncate_prompt_tokens": 5,
         "logprobs": 2,
     }
+    assert dropped(truncate=None, truncate_prompt_tokens=-1) == {"truncate": "left"}
+    assert dropped(truncate_prompt_tokens=-1, truncate=None) == {"truncate": "left"}
     assert dropped(repeat_last_n=-1) == {}
-    assert dropped(repeat_last_n=0) == {"repeat_last_n": 0}, "llama.cpp's is off then, not ours"
+    for name in ("max_tokens", "n_predict", "max_new_tokens", "max_completion_tokens"):
+        assert dropped(**{name: -1}) == {"max_tokens": MAX_NEW_TOKENS}
+
+
+def test_a_repetition_range_of_0_is_accepted_only_without_a_penalty() -> None:
+    """0 turns llama.cpp's penalty off, and means the whole text here."""
+    assert dropped(repeat_last_n=0) == {}
+    for name in ("repeat_penalty", "rep_pen", "repetition_penalty"):
+        for fields in ({name: 1.0, "repeat_last_n": 0}, {name: None, "repeat_last_n": 0}):
+            assert "repetition_penalty_range" not in dropped(**fields)
+        with pytest.raises(ApiError, match=f"{name} sets one") as refused:
+            dropped(**{"repeat_last_n": 0, name: 1.2})
+        assert refused.value.param == "repeat_last_n"
+    assert dropped(repeat_last_n=False) == {"repetition_penalty_range": False}
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -179,14 +195,6 @@ def test_other_fields_stay_as_they_are(fields: dict[str, Any]) -> None:
     kept = dropped(**{"prompt": "a", **fields})
     expected = {name for name in fields if name not in KNOWN}
     assert {name: fields[name] for name in expected} == {name: kept[name] for name in expected}
-
-
-@given(st.binary())
-@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"store": ' + b"9" * 10_000 + b"}", b"[1]"])
-def test_a_body_that_is_not_an_object_is_returned_unchanged(body: bytes, other: bytes) -> None:
-    assert in_our_terms(body) == body
-    if not other.lstrip().startswith(b"{"):
-        assert in_our_terms(other) == other
 
 
 def test_neutral_fields_leave_text_and_numbers_unchanged(playground: Playground) -> None:
@@ -226,6 +234,21 @@ def test_other_servers_field_names_have_the_same_effect_as_ours(playground: Play
     assert playground.choices(**ours) == playground.choices(**theirs)
 
 
+def test_a_field_without_effect_is_refused_with_the_values_that_are_accepted(
+    playground: Playground,
+) -> None:
+    for name, value, said in (
+        ("skip_special_tokens", False, "skip_special_tokens must be true here"),
+        ("use_beam_search", True, "use_beam_search must be false here"),
+        ("n_keep", 7, "n_keep must be 0 or -1 here, or left out; it was 7."),
+        ("genkey", 5, "genkey must be a text here, or left out; it was 5."),
+        ("metadata", [1], "metadata must be an object here, or left out; it was [1]."),
+    ):
+        error = playground.complete(**{name: value}).json()["error"]
+        assert said in error["message"], error
+        assert (error["param"], error["code"]) == (name, "invalid_value")
+
+
 @pytest.mark.parametrize("name", ["suffix", "use_beam_search", "response_format"])
 def test_a_field_that_would_change_the_text_is_refused_by_name(
     playground: Playground, name: str
@@ -233,6 +256,41 @@ def test_a_field_that_would_change_the_text_is_refused_by_name(
     answer = playground.complete(**{name: EXAMPLES[name][1][0]})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == name
+
+
+def test_n_predict_minus_1_writes_until_the_context_is_full(playground: Playground) -> None:
+    (model,) = playground.http.get("/v1/models").json()["data"]
+    prompt = [5] * (model["max_model_len"] - 40)
+    for name in ("n_predict", "max_tokens"):
+        answer = playground.complete(prompt, **{name: -1}, ignore_eos=True).json()
+        assert answer["usage"]["completion_tokens"] == 40
+
+
+def test_truncation_length_leaves_room_for_the_new_tokens(playground: Playground) -> None:
+    body = {"max_tokens": 2, "return_token_ids": True, "seed": 1}
+    (whole,) = playground.choices("Once upon a time there was a king", **body)
+    ids = whole["prompt_token_ids"]
+    (cut,) = playground.choices("Once upon a time there was a king", truncation_length=6, **body)
+    assert cut["prompt_token_ids"] == ids[-4:]
+    (cut,) = playground.choices(ids, truncation_length=6, truncate_prompt_tokens=3, **body)
+    assert cut["prompt_token_ids"] == ids[-3:]
+    assert playground.choices(ids, truncation_length=2048, **body) == [whole]
+    for value, status in ((2, 422), (0, 400), ("9", 400)):
+        answer = playground.complete(truncation_length=value, **body)
+        assert answer.status_code == status
+        assert answer.json()["error"]["param"] == "truncation_length"
+
+
+def test_an_error_names_the_field_of_the_request(playground: Playground) -> None:
+    for name, value, said in (
+        ("n_predict", "5", '(n_predict) must be a whole number from 0 to 2048; it was "5".'),
+        ("stop_sequence", 5, "(stop_sequence) must be a list of texts"),
+        ("min_tokens", 90, "(min_tokens) is 90"),
+        ("grammar", "(", "grammar"),
+    ):
+        error = playground.complete(**{name: value}).json()["error"]
+        assert said in error["message"], error
+        assert error["param"] == name
 
 
 def test_a_stream_can_send_the_usage_so_far_with_every_chunk(playground: Playground) -> None:

@@ -141,6 +141,8 @@ def test_request_ids_are_returned_or_generated(playground: Playground) -> None:
         (b'{"prompt": "\\ud83d"}', "application/json", 400, None),
         (b'{"prompt": "x", "temperature": NaN}', "application/json", 400, None),
         (b'{"prompt": "x", "seed": ' + b"9" * 5000 + b"}", "application/json", 400, None),
+        ('{"prompt": "x"}'.encode("utf-16"), "application/json", 400, "invalid_json"),
+        ('{"prompt": "x", "n_predict": 1}'.encode("utf-16"), "application/json", 400, None),
         (b"[" * 100_000, "application/json", 400, "invalid_json"),
         (b'{"prompt": "x"}', "text/plain", 400, "invalid_content_type"),
         (b"{}", "application/json", 400, "missing_parameter"),
@@ -159,6 +161,38 @@ def test_invalid_bodies_are_refused_in_openais_format(
     assert error["type"] == "invalid_request_error"
     if code is not None:
         assert error["code"] == code
+
+
+def test_half_of_a_surrogate_pair_is_refused_at_its_field(playground: Playground) -> None:
+    for path, content, param in (
+        ("/v1/completions", b'{"prompt": "a\\ud800b"}', "prompt"),
+        ("/v1/completions", b'{"prompt": "a", "stop": ["\\uDC00"]}', "stop"),
+        ("/v1/completions", b'{"prompt": "a", "\\ud800": 1}', "\\ud800"),
+        ("/tokenize", b'{"prompt": "a\\ud800b"}', "prompt"),
+        ("/api/v1/generate", b'{"prompt": "a\\ud800b"}', "prompt"),
+    ):
+        answer = playground.http.post(
+            path, content=content, headers={"Content-Type": "application/json"}
+        )
+        error = answer.json()["error"]
+        assert answer.status_code == 400
+        assert "half of a surrogate pair" in error["message"]
+        assert error["param"] == param
+    whole = b'{"prompt": "\\ud83d\\ude00", "max_tokens": 1}'
+    answer = playground.http.post(
+        "/v1/completions", content=whole, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 200
+
+
+def test_a_body_may_begin_with_a_byte_order_mark(playground: Playground) -> None:
+    for body in (b'{"prompt": "x", "max_tokens": 1}', b'{"prompt": "x", "n_predict": 1}'):
+        answer = playground.http.post(
+            "/v1/completions",
+            content=b"\xef\xbb\xbf" + body,
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code == 200
 
 
 def test_the_size_limit_applies_to_a_body_without_a_content_length(playground: Playground) -> None:

@@ -248,7 +248,7 @@ def test_the_tokens_of_one_character_have_its_offset(client: openai.OpenAI, mode
         ({"logit_bias": {"1": 101}}, openai.BadRequestError, "logit_bias", "-100 to 100"),
         ({"logit_bias": {"999999": 1}}, openai.BadRequestError, "logit_bias", "vocabulary"),
         ({"extra_body": {"top_q": 1}}, openai.BadRequestError, "top_q", "no parameter named"),
-        ({"extra_body": {"top_k": "5"}}, openai.BadRequestError, "top_k", "integer"),
+        ({"extra_body": {"top_k": "5"}}, openai.BadRequestError, "top_k", "from 0 to 1000"),
         ({"best_of": 1, "n": 2}, openai.UnprocessableEntityError, "best_of", "less than"),
         ({"max_tokens": 0}, openai.UnprocessableEntityError, "max_tokens", "nothing to do"),
         ({"model": "gpt-9"}, openai.NotFoundError, "model", "gpt-9"),

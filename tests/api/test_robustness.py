@@ -36,7 +36,7 @@ def _bounded(body: Any) -> Any:
     """Limit the lengths in a body to 8 tokens, so that thousands of requests end in time."""
     if isinstance(body, dict):
         for name in LENGTHS:
-            if type(body.get(name)) is int and body[name] > 8:
+            if type(body.get(name)) is int and (body[name] > 8 or body[name] == -1):
                 body = {**body, name: 8}
     return body
 
