@@ -6,7 +6,6 @@ Their bodies become those of `/v1/completions`. A prompt that is too long loses 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
@@ -20,12 +19,18 @@ from gptj_demo.api.choices import Piece
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.errors import ApiError
+from gptj_demo.api.json_body import read_object
+from gptj_demo.api.matching import named_as_given
 from gptj_demo.api.openai import completions_for
-from gptj_demo.api.schema import CompletionRequest, parse_body
+from gptj_demo.api.schema import CompletionRequest, parse_values
 from gptj_demo.api.streaming import KEEP_ALIVE, EventStream, encode, unless_caller_leaves
 from gptj_demo.sampling import FILTERS
+from gptj_demo.texts import quoted
 
-DEFAULT_LENGTH = 80
+GENERATE = "/api/v1/generate"
+STREAM = "/api/extra/generate/stream"
+DEFAULTS = {"max_tokens": 80, "truncate": "left"}
+ALIASES = {"max_length": "max_tokens", "max_context_length": "truncation_length"}
 VERSIONS = {
     "v1/info/version": {"result": "1.2.5"},
     "extra/version": {"result": "KoboldCpp", "version": "1.60"},
@@ -36,6 +41,11 @@ OFF = (
     "frmtrmblln", "frmtrmspch", "frmtadsnsp", "render_special", "memory",
 )  # fmt: skip
 """Fields that have no effect when they are false or empty."""
+NOT_SHOWN = (
+    "stream_options", "logprobs", "prompt_logprobs", "return_token_ids",
+    "return_tokens_as_token_ids", "timings",
+)  # fmt: skip
+"""Fields of `/v1/completions` for parts of an answer that answers here lack."""
 NUMBERED = ("top_k", "top_a", "top_p", "tfs", "typical_p", "temperature")
 """The filters by their numbers in KoboldAI's `sampler_order`, where 6 is the repetition penalty."""
 
@@ -54,8 +64,8 @@ class Kobold:
         context = ("v1/config/max_context_length", "extra/true_max_context_length")
         for path in ("v1/model", *context):
             router.get(f"/api/{path}", include_in_schema=False)(self.model)
-        router.post("/api/v1/generate", include_in_schema=False)(self.generate)
-        router.post("/api/extra/generate/stream", include_in_schema=False)(self.stream)
+        router.post(GENERATE, include_in_schema=False)(self.generate)
+        router.post(STREAM, include_in_schema=False)(self.stream)
         router.post("/api/extra/abort", include_in_schema=False)(self.abort)
 
     async def model(self, request: Request) -> Response:
@@ -102,7 +112,7 @@ class Kobold:
     async def abort(self, request: Request) -> Response:
         """End the caller's generation with the given `genkey`, or the one without."""
         caller = self._api.access.identify(request)
-        key = caller.name, str((await _read(request)).get("genkey", ""))
+        key = caller.name, _key_of(await _read(request))
         aborts = self._aborts.get(key, [])
         for abort in aborts:
             abort.set()
@@ -114,16 +124,20 @@ class Kobold:
         """The pieces of a request that is in the queue; leaving `resources` ends it."""
         caller = self._api.access.identify(request)
         given = await _read(request)
-        body = parse_body(json.dumps(_in_our_terms(given)).encode(), CompletionRequest)
-        completions = await completions_for(self._api, body, caller)
-        if is_stream and completions.texts > 1:
-            sentence = (
-                "A stream has one text, because its events do not name theirs: send one prompt and "
-                "n 1, or use /api/v1/generate."
-            )
-            raise ApiError(400, sentence, code="invalid_value", param="n")
-        await self._api.begin(resources, caller, completions, request)
-        key = caller.name, str(given.get("genkey", ""))
+        body: Any = parse_values(
+            _in_our_terms(given), CompletionRequest, aliases=ALIASES, defaults=DEFAULTS
+        )
+        _check_shown(body, is_stream)
+        with named_as_given(body):
+            completions = await completions_for(self._api, body, caller)
+            if is_stream and completions.texts > 1:
+                raise _wrong(
+                    "n",
+                    "A stream has one text, because its events do not name theirs: send one "
+                    "prompt and n 1, or use /api/v1/generate.",
+                )
+            await self._api.begin(resources, caller, completions, request)
+        key = caller.name, _key_of(given)
         abort = asyncio.Event()
         self._aborts.setdefault(key, []).append(abort)
         resources.callback(self._forget, key, abort)
@@ -148,24 +162,69 @@ async def _pieces(
 
 async def _read(request: Request) -> dict[str, Any]:
     """The JSON object in the body, whatever its Content-Type; raises `ApiError`."""
-    with contextlib.suppress(ValueError, RecursionError):
-        if isinstance(body := json.loads(await request.body() or b"{}"), dict):
-            return body
-    raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
+    return read_object(await request.body() or b"{}")
+
+
+def _key_of(given: dict[str, Any]) -> str:
+    """The key by which a generation is aborted."""
+    key = given.get("genkey")
+    if not isinstance(key, str | None):
+        raise _wrong("genkey", f"genkey must be a text; it was {quoted(key)}.")
+    return key or ""
 
 
 def _in_our_terms(given: dict[str, Any]) -> dict[str, Any]:
-    """A body of `/v1/completions` that means the same."""
-    ours = {name: value for name, value in given.items() if name not in OFF or value}
-    ours["max_tokens"] = ours.pop("max_length", DEFAULT_LENGTH)
-    window = ours.pop("max_context_length", None)
-    if type(window) is int and type(ours["max_tokens"]) is int:
-        ours["truncate_prompt_tokens"] = max(1, window - ours["max_tokens"])
-    ours["truncate"] = "left"
-    if ours.pop("use_default_badwordsids", False) is True:  # these are the tokens that end a text
+    """A body of `/v1/completions` that means the same, but for the names in `ALIASES`."""
+    ours = {name: value for name, value in given.items() if name not in OFF}
+    for name in OFF:
+        if value := given.get(name):
+            why = (
+                f"{name} has no effect here: leave it out, false or empty; it was {quoted(value)}."
+            )
+            raise _wrong(name, why)
+    if ours.get("use_default_badwordsids") is True:  # these are the tokens that end a text
+        del ours["use_default_badwordsids"]
+        if ours.get("ignore_eos") not in (None, True):
+            raise _wrong(
+                "ignore_eos",
+                "use_default_badwordsids is true, which needs ignore_eos true; it was "
+                f"{quoted(ours['ignore_eos'])}.",
+            )
         ours["ignore_eos"] = True
-    order = ours.get("sampler_order")
-    if isinstance(order, list) and all(type(one) is int and 0 <= one < 7 for one in order):
-        named = [NUMBERED[number] for number in order if number < len(NUMBERED)]
-        ours["sampler_order"] = named + [name for name in FILTERS if name not in named]
+    if (order := ours.get("sampler_order")) is not None:
+        ours["sampler_order"] = _filters(order)
     return ours
+
+
+def _filters(order: Any) -> Any:
+    """The names of the filters in KoboldAI's order of numbers, which may leave some out."""
+    if not isinstance(order, list) or all(isinstance(one, str) for one in order):
+        return order
+    numbers = range(len(NUMBERED) + 1)
+    if len(set(map(repr, order))) < len(order) or any(
+        type(one) is not int or one not in numbers for one in order
+    ):
+        raise _wrong(
+            "sampler_order",
+            f"sampler_order must be a list of different numbers from 0 to {numbers[-1]}; it was "
+            f"{quoted(order)}.",
+        )
+    named = [NUMBERED[number] for number in order if number < len(NUMBERED)]
+    return named + [name for name in FILTERS if name not in named]
+
+
+def _check_shown(body: Any, is_stream: bool) -> None:
+    """Raise `ApiError` 400 if a body asks for an answer of another form."""
+    if body.stream is not None and body.stream != is_stream:
+        does = "streams" if is_stream else "does not stream"
+        other = GENERATE if is_stream else STREAM
+        asked = quoted(body.stream)
+        raise _wrong("stream", f"stream is {asked}, but this route {does}: use {other}.")
+    for name in NOT_SHOWN:
+        if getattr(body, name) not in (None, False):
+            why = f"{name} has no effect here: leave it out, or use /v1/completions."
+            raise _wrong(name, why)
+
+
+def _wrong(param: str, why: str) -> ApiError:
+    return ApiError(400, why, code="invalid_value", param=param)

@@ -131,6 +131,10 @@ def _fields(model: type[BaseModel], names: tuple[str, ...]) -> dict[str, Any]:
 
 async def _generate(api: Context, call: Call) -> dict[str, Any]:
     body: Any = parse_body(call.arguments, CompletionRequest)
+    for name in ("stream", "stream_options", "timings"):
+        if getattr(body, name):
+            why = f"{name} has no effect in this tool, which returns the whole text: leave it out."
+            raise ApiError(400, why, code="invalid_value", param=name)
     completions = await completions_for(api, body, call.caller)
 
     async def report() -> None:

@@ -6,6 +6,8 @@ import json
 import threading
 from typing import Any
 
+import pytest
+
 from tests.processes import ROOT
 from tests.waiting import eventually
 
@@ -65,17 +67,65 @@ def test_a_generation_is_aborted_by_its_key(playground: Playground) -> None:
     assert found[0]["finish_reason"] is None
 
 
-def test_invalid_fields_are_refused_and_a_long_prompt_is_truncated(playground: Playground) -> None:
-    orders: list[Any] = [[7], [[0]], [0, 0], "0"]
-    for wrong in (
-        {"singleline": True}, {"max_length": 0.5}, {"n": 99}, {"genkey": 1},
-        *({"sampler_order": order} for order in orders),
-    ):  # fmt: skip
-        answer = playground.http.post(GENERATE, json={"prompt": PROMPT, **wrong})
-        assert answer.status_code == 400
-        assert answer.json()["error"]["param"] in (*wrong, "max_tokens")
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"singleline": True}, "singleline", "it was true"),
+    ({"memory": "M"}, "memory", 'empty; it was "M"'),
+    ({"max_length": 0.5}, "max_length", "(max_length) must be a whole number"),
+    ({"max_length": "5"}, "max_length", 'from 0 to 2048; it was "5".'),
+    ({"max_length": 5, "max_tokens": 7}, "max_tokens", "say different things"),
+    ({"max_context_length": "2048"}, "max_context_length", 'number from 1; it was "2048".'),
+    ({"max_context_length": 4.5}, "max_context_length", "number from 1; it was 4.5."),
+    ({"max_context_length": 80}, "max_context_length", "none of the prompt"),
+    ({"n": 99}, "n", "1 to 16"),
+    ({"genkey": 1}, "genkey", "a text"),
+    ({"grammar": "("}, "grammar", ""),
+    ({"use_default_badwordsids": "yes"}, "use_default_badwordsids", 'it was "yes"'),
+    ({"use_default_badwordsids": True, "ignore_eos": False}, "ignore_eos", "it was false"),
+    ({"stream": True}, "stream", "/api/extra/generate/stream"),
+    ({"stream_options": {}}, "stream_options", "/v1/completions"),
+    ({"logprobs": 1}, "logprobs", "/v1/completions"),
+    ({"prompt_logprobs": 1}, "prompt_logprobs", "/v1/completions"),
+    ({"return_token_ids": True}, "return_token_ids", "/v1/completions"),
+    ({"timings": True}, "timings", "/v1/completions"),
+    ({"sampler_order": [7]}, "sampler_order", "from 0 to 6; it was [7]."),
+    ({"sampler_order": [[0]]}, "sampler_order", "from 0 to 6; it was [[0]]."),
+    ({"sampler_order": [0, 0]}, "sampler_order", "different numbers"),
+    ({"sampler_order": [*range(7), 7]}, "sampler_order", "it was [0, 1, 2, 3, 4, 5, 6, 7]."),
+    ({"sampler_order": "0"}, "sampler_order", 'it was "0"'),
+    ({"prompt": "word " * 3000, "truncate": "error"}, "prompt", "(truncate = left)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "param", "said"), REFUSED)
+def test_a_field_without_effect_is_refused(
+    playground: Playground, fields: dict[str, Any], param: str, said: str
+) -> None:
+    answer = playground.http.post(GENERATE, json={"prompt": PROMPT, **fields})
+    error = answer.json()["error"]
+    assert answer.status_code in (400, 422)
+    assert error["param"] == param
+    assert said in error["message"]
+
+
+def test_a_long_prompt_is_truncated(playground: Playground) -> None:
     long = result(playground, prompt="word " * 3000, max_length=2)
     assert long["finish_reason"] == "length"
+    windowed = result(playground, max_context_length=6, max_length=4, sampler_seed=2)
+    ids = playground.http.post("/tokenize", json={"prompt": PROMPT}).json()["tokens"]
+    (choice,) = playground.choices(ids[-2:], max_tokens=4, seed=2)
+    assert windowed["text"] == choice["text"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "length"),
+    [({}, 80), ({"max_length": None}, 80), ({"max_tokens": None}, 80), ({"max_tokens": 3}, 3)],
+)
+def test_the_length_has_a_default_of_its_own(
+    playground: Playground, fields: dict[str, Any], length: int
+) -> None:
+    body = {"sampler_seed": 1, "use_default_badwordsids": True}
+    (choice,) = playground.choices(PROMPT, max_tokens=length, seed=1, ignore_eos=True)
+    assert result(playground, **body, **fields)["text"] == choice["text"]
 
 
 def test_a_generation_can_be_aborted_after_another_with_the_same_key_has_ended(
@@ -83,6 +133,7 @@ def test_a_generation_can_be_aborted_after_another_with_the_same_key_has_ended(
 ) -> None:
     found: list[Any] = []
     body = {"prompt": PROMPT, "max_length": 900, "use_default_badwordsids": True, "n": 16}
+    body["genkey"] = None  # as if it were left out
 
     def ask() -> None:
         found.extend(playground.http.post(GENERATE, json=body).json()["results"])
@@ -101,3 +152,10 @@ def test_a_stream_of_several_texts_is_refused(playground: Playground) -> None:
     answer = playground.http.post("/api/extra/generate/stream", json=body)
     assert answer.status_code == 400
     assert "A stream has one text" in answer.text
+
+
+def test_the_streaming_route_accepts_stream_true(playground: Playground) -> None:
+    body = {"prompt": PROMPT, "max_length": 2, "stream": True}
+    assert playground.http.post("/api/extra/generate/stream", json=body).status_code == 200
+    answer = playground.http.post("/api/extra/generate/stream", json={**body, "stream": False})
+    assert answer.json()["error"]["param"] == "stream"

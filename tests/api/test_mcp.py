@@ -100,6 +100,7 @@ def test_alternatives_are_the_most_probable_next_tokens(playground: Playground) 
     ("name", "arguments", "said"),
     [
         ("generate", {"prompt": "a", "temperature": 9}, "temperature"),
+        ("generate", {"prompt": "a", "stream": True}, "stream has no effect in this tool"),
         ("generate", {"prompt": "a", "nonsense": 1}, "no parameter named 'nonsense'"),
         ("generate", {}, "prompt is missing"),
         ("score", {"prompt": "a", "continuations": [""]}, "Continuation 0 is empty."),
