@@ -45,6 +45,7 @@ class Piece:
     token_logprobs: list[float | None] = field(default_factory=list)
     top_logprobs: list[dict[str, float] | None] = field(default_factory=list)
     text_offset: list[int] = field(default_factory=list)
+    echoed: int = 0  # how many of the tokens are the prompt's, first ones
     finish_reason: str | None = None
     token_ids: list[int] = field(default_factory=list)
     prompt_token_ids: list[int] | None = None
@@ -57,6 +58,7 @@ class Piece:
         self.token_logprobs += other.token_logprobs
         self.top_logprobs += other.top_logprobs
         self.text_offset += other.text_offset
+        self.echoed += other.echoed
         self.finish_reason = other.finish_reason or self.finish_reason
         self.token_ids += other.token_ids
         self.prompt_token_ids = self.prompt_token_ids or other.prompt_token_ids
@@ -82,7 +84,10 @@ class Piece:
             )
         ]
         pieces[-1].finish_reason = self.finish_reason
-        pieces[0].token_ids = self.token_ids
+        for piece, token_id in zip(pieces[self.echoed :], self.token_ids, strict=False):
+            piece.token_ids.append(token_id)
+        # a stop string's tokens are not shown, but their ids are
+        pieces[-1].token_ids += self.token_ids[len(pieces) - self.echoed :]
         pieces[0].prompt_token_ids = self.prompt_token_ids
         pieces[0].prompt_logprobs = self.prompt_logprobs
         return pieces
@@ -179,16 +184,17 @@ class ChoiceWriter:
         parts = self._placed.parts(scored.token_ids)
         for token_id, logprobs, part in zip(scored.token_ids, scored.logprobs, parts, strict=True):
             self._token(token_id, logprobs, offsets.add(part))
+        self._piece.echoed = len(parts)
 
     def add(self, event: TokenEvent) -> None:
         """Add a token."""
         self._piece.text += event.text
         self._text_end += len(event.text)
-        if self._shape.token_ids:
-            self._piece.token_ids.append(event.token_id)
         if event.logprobs is not None and self._shape.logprobs is not None:
             offset = self._place(self._vocabulary.bytes_of(event.token_id))
             self._held.append((offset, event))
+        else:
+            self._add_id(event.token_id)
         self._release()
 
     def add_passage(self, passage: Passage) -> None:
@@ -206,9 +212,10 @@ class ChoiceWriter:
         if finished.reason == "length":
             self._text_end = sys.maxsize  # otherwise the held tokens belong to the stop string
             self._release()
+        for _, event in self._held:
+            self._add_id(event.token_id)
         if finished.end_token_id is not None:
-            if self._shape.token_ids:
-                self._piece.token_ids.append(finished.end_token_id)
+            self._add_id(finished.end_token_id)
             if finished.end_logprobs is not None and self._shape.logprobs is not None:
                 self._token(finished.end_token_id, finished.end_logprobs, self._offsets.add(b""))
         self._piece.finish_reason = FINISH_REASONS.get(finished.reason, "stop")
@@ -235,6 +242,11 @@ class ChoiceWriter:
         while self._held and self._held[0][0] < self._text_end:
             offset, event = self._held.pop(0)
             self._token(event.token_id, event.logprobs, offset)
+            self._add_id(event.token_id)
+
+    def _add_id(self, token_id: int) -> None:
+        if self._shape.token_ids:
+            self._piece.token_ids.append(token_id)
 
     def _token(self, token_id: int, logprobs: TokenLogprobs | None, offset: int) -> None:
         text = self._name(token_id)

@@ -98,6 +98,38 @@ def test_token_ids_are_returned_where_asked_for(playground: Playground) -> None:
         assert all(key.startswith("token_id:") for key in top)
 
 
+@pytest.mark.parametrize("echo", [False, True])
+def test_a_chunk_with_log_probabilities_has_the_ids_of_its_own_tokens(
+    playground: Playground, echo: bool
+) -> None:
+    named = {"logprobs": 0, "return_tokens_as_token_ids": True, "return_token_ids": True}
+    body = {"max_tokens": 30, "seed": 5, "n": 2, "temperature": 0.5, "echo": echo, **named}
+    whole = playground.choices(PROMPT, **body)
+    prompt = whole[0]["prompt_token_ids"] if echo else []
+    places = [0, 0]
+    ids: list[list[int]] = [[], []]
+    for chunk in chunks(playground, **body):
+        (choice,) = chunk["choices"]
+        index, tokens = choice["index"], choice["logprobs"]["tokens"]
+        place, places[index] = places[index], places[index] + len(tokens)
+        shown = tokens if place >= len(prompt) else []
+        assert [f"token_id:{i}" for i in choice["token_ids"]] == shown
+        ids[index] += choice["token_ids"]
+    assert ids == [choice["token_ids"] for choice in whole]
+
+
+def test_the_ids_of_a_stop_string_are_in_the_last_chunk(playground: Playground) -> None:
+    body = {"max_tokens": 40, "seed": 3, "temperature": 0, "return_token_ids": True}
+    (whole,) = playground.choices(PROMPT, **body)
+    stop = whole["text"][10:16]
+    (stopped,) = playground.choices(PROMPT, **body, stop=stop)
+    (shown,) = playground.choices(PROMPT, **body, stop=stop, logprobs=0)
+    streamed = [chunk["choices"][0] for chunk in chunks(playground, **body, stop=stop, logprobs=0)]
+    assert [i for one in streamed for i in one["token_ids"]] == stopped["token_ids"]
+    assert shown["token_ids"] == stopped["token_ids"]
+    assert all(len(one["token_ids"]) <= 1 for one in streamed[:-1])
+
+
 def test_only_allowed_tokens_are_written(playground: Playground) -> None:
     allowed = ids_of(playground, " the king and")
     body = {"max_tokens": 12, "seed": 1, "return_token_ids": True, "temperature": 1.5}
