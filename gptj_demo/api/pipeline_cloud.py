@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
 from typing import Any
@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gptj_demo.api.choices import Shape
+from gptj_demo.api.compatibility import name_as_given
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
@@ -30,9 +31,16 @@ from gptj_demo.api.schema import (
 )
 from gptj_demo.api.streaming import unless_caller_leaves
 from gptj_demo.sampling import CONTROLS, SamplingParams
+from gptj_demo.texts import quoted
 
 DEFAULT_MAX_LENGTH = 20  # transformers' default; it includes the prompt
-NAMES = {"num_return_sequences": "n", "penalty": "repetition_penalty"}
+NAMES = {
+    "num_return_sequences": "n",
+    "penalty": "repetition_penalty",
+    "eos_token_id": "stop_token_ids",
+}
+LONGEST = ("response_length", "max_new_tokens", "max_length")
+SHORTEST = ("min_new_tokens", "min_length")
 OWN = {
     "response_length",
     "remove_input",
@@ -107,63 +115,125 @@ def read_run(data: list[Any], count_prompt: int) -> tuple[SamplingParams, bool]:
     if unknown is not None:
         raise _refuse(unknown, f"There is no parameter named {unknown[:60]!r} here.")
     _check_fixed(given)
-    values = {NAMES.get(name, name): v for name, v in given.items() if name not in OWN}
+    values, names = _controls(given)
     values = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, **values}
     if not _flag(given, "do_sample", True):
         values["temperature"] = 0.0
     values["max_new_tokens"], values["min_new_tokens"] = _lengths(given, count_prompt)
-    if "eos_token_id" in given:
-        ids = given["eos_token_id"]
-        values["stop_token_ids"] = ids if isinstance(ids, list) else [ids]
+    names |= {
+        "max_tokens": _first_of(given, LONGEST),
+        "min_new_tokens": _first_of(given, SHORTEST),
+    }
+    include = _includes_input(given)
+    try:
+        return params_of(values), include
+    except ApiError as error:
+        name_as_given(error, names)
+        error.param = f"data.1.{error.param}"
+        raise
+
+
+def _controls(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The controls that are given under one of their names, and these names by ours."""
+    values: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for name, value in given.items():
+        ours = NAMES.get(name, name)
+        if name in OWN - NAMES.keys():
+            continue
+        if name == "eos_token_id" and not isinstance(value, list):
+            value = [value]
+        if ours in values and values[ours] != value:
+            raise _differ(names[ours], name)
+        values[ours], names[ours] = value, name
+    return values, names
+
+
+def _differ(one: str, other: str) -> ApiError:
+    return _refuse(
+        other, f"{one} and {other} are one parameter and say different things: leave one out."
+    )
+
+
+def _first_of(given: Mapping[str, Any], names: Sequence[str]) -> str:
+    return next((name for name in names if name in given), names[0])
+
+
+def _includes_input(given: Mapping[str, Any]) -> bool:
+    """Whether the prompt is part of the answer."""
     include = _flag(given, "include_input", False)
-    if "remove_input" in given:
-        include = not _flag(given, "remove_input", False)
-    return params_of(values), include
+    if "remove_input" not in given:
+        return include
+    remove = _flag(given, "remove_input", False)
+    if "include_input" in given and include == remove:
+        raise _refuse(
+            "remove_input",
+            f"include_input and remove_input contradict each other: both are {quoted(include)}. "
+            "Leave one out.",
+        )
+    return not remove
 
 
 def _check_fixed(given: Mapping[str, Any]) -> None:
-    """Parameters with only one allowed value."""
+    """Check the parameters that have no effect; raises `ApiError`."""
     if given.get("num_beams", 1) != 1:
         raise _refuse(
             "num_beams",
             "num_beams must be 1: there is no beam search here. best_of "
             "gives the likeliest of several samples.",
         )
+    _flag(given, "use_cache", True)
+    if given.get("early_stopping") != "never":
+        _flag(given, "early_stopping", False)
+    _integer(given, "pad_token_id")
 
 
 def _flag(given: Mapping[str, Any], name: str, default: bool) -> bool:
     value = given.get(name, default)
     if not isinstance(value, bool):
-        raise _refuse(name, f"{name} must be true or false.")
+        raise _refuse(name, f"{name} must be true or false; it was {quoted(value)}.")
     return value
 
 
 def _integer(given: Mapping[str, Any], name: str) -> int | None:
     value = given.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise _refuse(name, f"{name} must be a whole number from 0.")
+        raise _refuse(name, f"{name} must be a whole number from 0; it was {quoted(value)}.")
     return value
 
 
 def _lengths(given: Mapping[str, Any], count_prompt: int) -> tuple[int, int]:
     """The largest and the smallest number of tokens to generate."""
-    response = _integer(given, "response_length")
-    if response is not None:
-        return response, 0 if "eos_token_id" in given else response
-    most = _integer(given, "max_new_tokens")
+    most = _agreed(given, LONGEST, count_prompt)
     if most is None:
-        longest = _integer(given, "max_length")
-        most = (DEFAULT_MAX_LENGTH if longest is None else longest) - count_prompt
-        if most < 1:
-            raise _refuse(
-                "max_length",
-                f"The prompt has {count_prompt:,} tokens, which leaves none of max_length to "
-                "write; give response_length, which counts new tokens alone.",
-            )
-    fewest = _integer(given, "min_new_tokens")
+        most = DEFAULT_MAX_LENGTH - count_prompt
+    if most < 1 and "response_length" not in given and "max_new_tokens" not in given:
+        raise _refuse(
+            "max_length",
+            f"The prompt has {count_prompt:,} tokens, which leaves none of max_length to "
+            "write; give response_length, which counts new tokens alone.",
+        )
+    fewest = _agreed(given, SHORTEST, count_prompt)
     if fewest is None:
-        fewest = max(0, (_integer(given, "min_length") or 0) - count_prompt)
-    return most, fewest
+        is_exact = "response_length" in given and "eos_token_id" not in given
+        fewest = most if is_exact else 0
+    return most, max(0, fewest)
+
+
+def _agreed(given: Mapping[str, Any], names: Sequence[str], count_prompt: int) -> int | None:
+    """The number of new tokens that these parameters give; None if there is none of them.
+
+    The last one counts the prompt's tokens too.
+    """
+    counts = {name: _integer(given, name) for name in names if name in given}
+    found: int | None = None
+    for name, value in counts.items():
+        assert value is not None
+        new = value - count_prompt if name == names[-1] else value
+        if found is not None and new != found:
+            raise _differ(next(iter(counts)), name)
+        found = new
+    return found
 
 
 def answer(texts: list[str], created: float, ended: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gptj_demo.sampling import CONTROLS
@@ -150,3 +151,42 @@ def test_pipeline_clouds_requests_are_answered_in_its_shape(playground: Playgrou
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == f"data.1.{next(iter(wrong))}"
     assert playground.http.post("/v2/runs", json={"data": [1]}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param", "said"),
+    [
+        ({"response_length": 2, "max_new_tokens": 50}, "max_new_tokens", "different things"),
+        ({"response_length": 2, "max_length": 50}, "max_length", "different things"),
+        ({"min_new_tokens": 2, "min_length": 50}, "min_length", "different things"),
+        ({"n": 3, "num_return_sequences": 2}, "num_return_sequences", "different things"),
+        ({"penalty": 1.2, "repetition_penalty": 1.1}, "repetition_penalty", "different things"),
+        ({"eos_token_id": 5, "stop_token_ids": [6]}, "stop_token_ids", "different things"),
+        ({"include_input": True, "remove_input": True}, "remove_input", "both are true"),
+        ({"include_input": False, "remove_input": False}, "remove_input", "both are false"),
+        ({"early_stopping": "banana"}, "early_stopping", 'or false; it was "banana".'),
+        ({"use_cache": 1}, "use_cache", "true or false; it was 1."),
+        ({"pad_token_id": "x"}, "pad_token_id", 'from 0; it was "x".'),
+        ({"response_length": 5000}, "response_length", "(response_length) must be a whole number"),
+        ({"penalty": 9}, "penalty", "(penalty) must be a number from 0.5 to 2"),
+    ],
+)
+def test_pipeline_clouds_contradictions_are_refused(
+    playground: Playground, parameters: dict[str, object], param: str, said: str
+) -> None:
+    answer = playground.http.post("/v2/runs", json={"data": ["Once", parameters]})
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == f"data.1.{param}"
+    assert said in error["message"]
+
+
+def test_pipeline_clouds_parameters_that_agree_are_accepted(playground: Playground) -> None:
+    def texts(**parameters: object) -> list[str]:
+        body = {"data": ["Once", {"seed": 1, **parameters}]}
+        return list(playground.http.post("/v2/runs", json=body).json()["result_preview"][0])
+
+    plain = texts(response_length=6, n=2)
+    same = {"max_new_tokens": 6, "num_return_sequences": 2, "early_stopping": True}
+    same |= {"use_cache": True, "pad_token_id": 0, "include_input": False, "remove_input": True}
+    assert texts(response_length=6, n=2, **same) == plain
