@@ -243,16 +243,27 @@ class Completions:
 
     async def begin(self) -> None:
         """Put the first prompts in the queue; raises `ApiError` if any prompt is refused."""
-        try:
-            await self._enter()
-            for prompt in list(self._queued):
-                if (ready := self._worker.ready) is not None:
-                    await check_request(prompt.request, ready)
-        except RequestRefused as refusal:
-            raise of_refusal(refusal) from None
+        await self._enter()
+        for prompt in list(self._queued):
+            await self._check(prompt)
+
+    async def _check(self, prompt: _Prompt) -> None:
+        """Raise `ApiError` if the worker would refuse a prompt that is not in the queue yet."""
+        if (ready := self._worker.ready) is not None:
+            try:
+                await check_request(prompt.request, ready)
+            except RequestRefused as refusal:
+                raise self._refused(prompt, refusal) from None
+
+    def _refused(self, prompt: _Prompt, refusal: RequestRefused) -> ApiError:
+        """The response to a prompt that the worker refuses, with its place among several."""
+        error = of_refusal(refusal)
+        if error.param == "prompt" and len(self._prompts) > 1:
+            error.message = f"Prompt {self._prompts.index(prompt)}: {error.message}"
+        return error
 
     async def _enter(self) -> None:
-        """Put further prompts in the queue, where it has room; raises `RequestRefused`."""
+        """Put further prompts in the queue, where it has room; raises `ApiError`."""
         waiting = sum(prompt.is_waiting for prompt in self._prompts)
         while self._queued and waiting < MOST_WAITING:
             is_first = len(self._queued) == len(self._prompts)
@@ -266,7 +277,7 @@ class Completions:
                 events = await prompt.stream.drain()
             except RequestRefused as refusal:
                 if refusal.kind != "queue_full" or is_first:
-                    raise
+                    raise self._refused(prompt, refusal) from None
                 prompt.stream = None  # another thread's request took the place
                 return
             self._queued.popleft()

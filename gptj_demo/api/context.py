@@ -82,17 +82,30 @@ class Context:
 
         resources.push_async_callback(end)
 
+    def check_fits(self, tokens: int, what: str, param: str) -> None:
+        """Raise `ApiError` 400 for more tokens than the context; `what` is what has them."""
+        context = self.worker.require_ready().context_length
+        if tokens > context:
+            raise ApiError(
+                400,
+                f"{what} {tokens:,} tokens; the model reads {context:,} at most. Leave out "
+                f"{tokens - context:,} or more.",
+                code="context_length_exceeded",
+                param=param,
+            )
+
     async def check_prompts(self, prompts: list[str | tuple[int, ...]]) -> None:
         """Raise `ApiError` 400 if a prompt is longer than the settings allow."""
         most = self.settings.max_prompt_tokens
         if most is None:
             return
-        for prompt in prompts:
+        for place, prompt in enumerate(prompts):
             count = await self.count_tokens(prompt) if isinstance(prompt, str) else len(prompt)
             if count > most:
+                name = f"Prompt {place}" if len(prompts) > 1 else "The prompt"
                 raise ApiError(
                     400,
-                    f"A prompt has {count:,} tokens; this playground's API reads {most:,} at most.",
+                    f"{name} has {count:,} tokens; this playground's API reads {most:,} at most.",
                     code="context_length_exceeded",
                     param="prompt",
                 )

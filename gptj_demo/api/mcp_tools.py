@@ -162,6 +162,7 @@ async def _compare(api: Context, call: Call) -> dict[str, Any]:
 
 async def _alternatives(api: Context, call: Call) -> dict[str, Any]:
     asked = parse_body(call.arguments, AlternativesRequest)
+    api.check_fits(await api.count_tokens(asked.prompt), "The prompt has", "prompt")
     one_token = {"prompt": asked.prompt, "max_tokens": 1, "logprobs": asked.count}
     body: Any = CompletionRequest.model_validate(one_token)
     completions = await completions_for(api, body, call.caller)

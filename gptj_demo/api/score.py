@@ -14,10 +14,12 @@ from gptj_demo.api.choices import Shape
 from gptj_demo.api.completions import Completions, check_size
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
-from gptj_demo.api.errors import ApiError
+from gptj_demo.api.errors import ApiError, of_refusal
 from gptj_demo.api.responses import ScoreResponse
 from gptj_demo.api.schema import ScoreRequest, params_of, read_body
 from gptj_demo.api.streaming import unless_caller_leaves
+from gptj_demo.client import RequestRefused
+from gptj_demo.client.prompt import check_ids
 from gptj_demo.client.scoring import shares_prefix
 from gptj_demo.protocol import Visitor
 
@@ -91,15 +93,26 @@ async def scores_for(
 
     async def ids_of(text: str | list[int], *, begins: bool) -> tuple[int, ...]:
         if not isinstance(text, str):
+            check_ids(tuple(text), api.worker.require_ready().vocabulary)
             return tuple(text)
         if (text, begins) not in known:
             tokens = await api.worker.tokenize(text, begins=begins)
             known[text, begins] = tuple(token.token_id for token in tokens)
         return known[text, begins]
 
+    async def continuation(place: int, text: str | list[int]) -> tuple[int, ...]:
+        try:
+            return await ids_of(text, begins=False)
+        except RequestRefused as refusal:
+            error = of_refusal(refusal)
+            if error.param == "prompt":
+                error.param = "continuations"
+                error.message = f"Continuation {place}: {error.message}"
+            raise error from None
+
     begin_of_text = (api.ready_model(None).bos_token_id,)
     before = [await ids_of(one, begins=True) or begin_of_text for one in prompts]
-    scored = [await ids_of(one, begins=False) for one in continuations]
+    scored = [await continuation(place, one) for place, one in enumerate(continuations)]
     if not all(scored):
         raise ApiError(
             400,
@@ -109,9 +122,12 @@ async def scores_for(
         )
     check_size(sum(map(len, scored)), alternatives)
     params = params_of({"max_new_tokens": 0, "echo": True, "logprobs": alternatives})
-    texts: list[str | tuple[int, ...]] = [
-        prompt + one for prompt, one in zip(before, scored, strict=True)
-    ]
+    texts: list[str | tuple[int, ...]] = []
+    for place, (prompt, one) in enumerate(zip(before, scored, strict=True)):
+        texts.append(prompt + one)
+        # nothing is cut off: each token before the continuation changes its probability
+        param = "prompt" if len(prompt) >= len(one) else "continuations"
+        api.check_fits(len(texts[-1]), f"Continuation {place} and its prompt have", param)
     await api.check_prompts(texts)
     completions = Completions(
         api.worker,

@@ -103,6 +103,7 @@ def test_alternatives_are_the_most_probable_next_tokens(playground: Playground) 
         ("generate", {"prompt": "a", "stream": True}, "stream has no effect in this tool"),
         ("generate", {"prompt": "a", "nonsense": 1}, "no parameter named 'nonsense'"),
         ("generate", {}, "prompt is missing"),
+        ("alternatives", {"prompt": "word " * 3000}, "Leave out"),
         ("score", {"prompt": "a", "continuations": [""]}, "Continuation 0 is empty."),
         ("alternatives", {"prompt": "a", "count": 99}, "count"),
         ("compare", {"prompts": [], "continuation": "a"}, "prompts"),

@@ -70,3 +70,35 @@ def test_a_wrong_value_is_shown_with_what_is_allowed(
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, param)
     assert said in error["message"]
+
+
+def test_a_refused_prompt_of_several_is_named_by_its_place(playground: Playground) -> None:
+    for prompts in (["ok", "word " * 3000], [[5], [999_999]]):
+        for number in (1, 20):
+            answer = playground.complete([*[prompts[0]] * number, prompts[1]], max_tokens=1)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["param"]) == (400, "prompt")
+            assert error["message"].startswith(f"Prompt {number}: ")
+    alone = playground.complete(["word " * 3000]).json()["error"]["message"]
+    assert alone.startswith("The text has")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "continuations", "param", "said"),
+    [
+        ("a", [" b", [99_999]], "continuations", "Continuation 1: Token id 99999 is not in"),
+        ("a", [" b", "x" * 200_001], "continuations", "Continuation 1: The text has 200,001"),
+        ([99_999], [" b"], "prompt", "Token id 99999"),
+        ("word " * 3000, [" b"], "prompt", "Continuation 0 and its prompt have"),
+        ("a", [" b", "word " * 3000], "continuations", "Continuation 1 and its prompt have"),
+    ],
+)
+def test_what_cannot_be_scored_is_named(
+    playground: Playground, prompt: Any, continuations: list[Any], param: str, said: str
+) -> None:
+    body = {"prompt": prompt, "continuations": continuations}
+    answer = playground.http.post("/v1/score", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert error["message"].startswith(said)
+    assert "truncate" not in error["message"], "these routes do not have it"
