@@ -23,13 +23,15 @@ TITLE = "GPT-J Playground API"
 DESCRIPTION = (
     "OpenAI's completions, over GPT-J, a base model: it goes on with a text and follows no "
     "instructions.\nWhere keys are set, send one as Authorization: Bearer KEY. Errors come in "
-    "OpenAI's shape. Every answer has an X-Request-Id, your own where you send one."
+    "OpenAI's shape. Every answer but a 403 has an X-Request-Id, your own where you send one."
 )
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorResponse, "description": "A parameter is wrong; param names it."},
     401: {"model": ErrorResponse, "description": "A key is missing or wrong."},
+    403: {"model": ErrorResponse, "description": "The host name or the origin is not accepted."},
     404: {"model": ErrorResponse, "description": "There is no such model."},
     413: {"model": ErrorResponse, "description": "The body is too large."},
+    415: {"model": ErrorResponse, "description": "The body is compressed."},
     422: {"model": ErrorResponse, "description": "Parameters contradict each other."},
     429: {"model": ErrorResponse, "description": "The queue is full, or a limit is reached."},
     500: {"model": ErrorResponse, "description": "The generation failed."},

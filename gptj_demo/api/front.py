@@ -141,8 +141,18 @@ class Front:
             end()
 
     async def _serve(self, scope: Scope, receive: Receive, answer: Send) -> None:
-        """Pass on a request whose body is not too large."""
+        """Pass on a request whose body is not compressed and not too large."""
         headers = Headers(scope=scope)
+        coding = headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("", "identity"):
+            compressed = ApiError(
+                415,
+                "The body must not be compressed: leave Content-Encoding out; it was "
+                f"{coding[:60]!r}.",
+                code="unsupported_content_encoding",
+            )
+            await compressed.response()(scope, receive, answer)
+            return
         too_large = ApiError(
             413,
             f"The body is larger than the {self._max_body_bytes:,} bytes that are read here.",

@@ -160,6 +160,9 @@ class TokenizeRequest(BaseModel):
     add_special_tokens: bool | None = Field(
         None, description="Has no effect: GPT-J's tokenizer adds none."
     )
+    return_token_strs: bool | None = Field(
+        None, description="Has no effect: token_strs is always returned."
+    )
 
 
 class TokenCountRequest(BaseModel):

@@ -85,14 +85,14 @@ async def events(
 ) -> AsyncGenerator[bytes, None]:
     """The stream's events: pieces as they arrive, then the usage if requested, then the end.
 
-    With `include_usage` the pieces have `usage: null`, or with `continuous_usage` the usage so far.
+    With `continuous_usage` the pieces have the usage so far, else with `include_usage` null.
     With `timings` the last piece of each choice has the times so far.
     """
 
     def usage() -> dict[str, Any]:
-        if not include_usage:
-            return {}
-        return {"usage": completions.usage.json() if continuous_usage else None}
+        if continuous_usage:
+            return {"usage": completions.usage.json()}
+        return {"usage": None} if include_usage else {}
 
     try:
         async with aclosing(completions.pieces()) as batches:

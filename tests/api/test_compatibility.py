@@ -293,8 +293,12 @@ def test_an_error_names_the_field_of_the_request(playground: Playground) -> None
         assert error["param"] == name
 
 
-def test_a_stream_can_send_the_usage_so_far_with_every_chunk(playground: Playground) -> None:
-    options = {"include_usage": True, "continuous_usage_stats": True, "include_obfuscation": False}
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_stream_can_send_the_usage_so_far_with_every_chunk(
+    playground: Playground, is_last: bool
+) -> None:
+    options = {"include_usage": is_last, "continuous_usage_stats": True}
+    options["include_obfuscation"] = False
     answer = playground.complete(max_tokens=6, stream=True, stream_options=options)
     lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
     usages = [json.loads(line)["usage"] for line in lines if line.startswith("{")]

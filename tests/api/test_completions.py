@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import signal
 from typing import Any
@@ -182,6 +183,19 @@ def test_half_of_a_surrogate_pair_is_refused_at_its_field(playground: Playground
     answer = playground.http.post(
         "/v1/completions", content=whole, headers={"Content-Type": "application/json"}
     )
+    assert answer.status_code == 200
+
+
+def test_a_compressed_body_is_refused_with_415(playground: Playground) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    content = gzip.compress(b'{"prompt": "x"}')
+    for path in ("/v1/completions", "/tokenize", "/api/v1/generate"):
+        answer = playground.http.post(path, content=content, headers=headers)
+        assert answer.status_code == 415
+        assert "Content-Encoding" in answer.json()["error"]["message"]
+        assert answer.headers["x-request-id"]
+    headers["Content-Encoding"] = "identity"
+    answer = playground.http.post("/tokenize", content=b'{"prompt": "x"}', headers=headers)
     assert answer.status_code == 200
 
 

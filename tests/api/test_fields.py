@@ -225,6 +225,9 @@ def test_routes_of_other_servers_are_answered(playground: Playground) -> None:
     assert of_engine.json()["choices"] == playground.choices(PROMPT, max_tokens=4, seed=1)
     answer = playground.http.post("/v1/engines/davinci/completions", json=body)
     assert answer.status_code == 404
+    body = {"prompt": "a b", "return_token_strs": True, "add_special_tokens": False}
+    strings = playground.http.post("/tokenize", json=body).json()["token_strs"]
+    assert "".join(strings) == "a b"
     counted = playground.http.post("/v1/internal/token-count", json={"text": PROMPT})
     assert counted.json() == {"length": len(ids_of(playground, PROMPT))}
 
