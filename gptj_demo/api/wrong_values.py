@@ -17,6 +17,7 @@ _KINDS = {
     "boolean": ("true or false", "true or false"),
     "array": ("a list", "lists"),
     "object": ("an object", "objects"),
+    "any": ("a value", "values"),
 }
 """What a JSON type is called, one and several."""
 
@@ -68,7 +69,7 @@ def _allowed(found: Mapping[str, Any], schema: Mapping[str, Any], several: bool 
 
 
 def _allowed_by(branch: Mapping[str, Any], schema: Mapping[str, Any], several: bool) -> str:
-    kind = str(branch.get("type", "object"))
+    kind = str(branch.get("type", "any"))
     said = _KINDS[kind][several]
     if kind == "string" and "maxLength" in branch:
         said += f" of at most {branch['maxLength']:,} characters"

@@ -57,6 +57,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
         "continuations",
         "continuations.1 must be a text or a list of whole numbers from 0; it was 5.",
     ),
+    ("/v2/runs", {"data": []}, "data", "data must be a list of 1 to 2 values; it was []."),
     ("/tokenize", {"prompt": 5}, "prompt", "prompt must be a text; it was 5."),
 ]
 
