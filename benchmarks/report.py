@@ -21,11 +21,12 @@ WAYS = ("inverse CDF", "Gumbel-max")  # to draw a token
 
 INTRODUCTION = """# Benchmarks
 
-Made by `make bench` from its measurements in `benchmarks/results/`. Every benchmark alternates
-between the playground and its peers, in one run, on the same checkpoint, and gives medians. Compare
-the ratios: absolute figures depend on the machine. The sample model is changed so that it never
-ends its text, so all outputs have equal length. OpenVINO GenAI has an environment of its own, which
-`make bench` builds, or `make .venv/openvino.done` alone; where it is missing, it is left out.
+Made by `make bench` from its measurements in `benchmarks/results/`. A benchmark with peers
+alternates between the playground and them, in one run, on the same checkpoint. Figures are medians
+unless their row says otherwise. Compare the ratios: absolute figures depend on the machine. The
+sample model is changed so that it never ends its text, so each output has the requested length.
+OpenVINO GenAI has an environment of its own, which `make bench` builds, as does
+`make .venv/openvino.done` alone. If it is missing, this peer is left out.
 """
 
 
@@ -33,8 +34,9 @@ def decode(figures: Mapping[str, Any]) -> str:
     rates, page_rates = figures["tokens a second"], figures["tokens a second, page's defaults"]
     parts = [
         "## Decoding, sample model\n",
-        "Tokens a second of all streams, by streams; sampled by temperature alone, prompts of 32 "
-        "tokens included. OpenVINO GenAI batches continuously, the other peers statically.\n",
+        "Tokens a second of all streams together, by the number of streams. Prompts have 32 "
+        "tokens, whose prefill is part of the time; temperature is the only control. OpenVINO "
+        "GenAI batches continuously, the other peers statically.\n",
         plot("decode", rates, "streams", "tokens a second"),
         series_table(rates),
         "With the page's defaults, which have top-p 0.95:\n",
@@ -80,8 +82,9 @@ def visitors(figures: Mapping[str, Any]) -> str:
     words = "words a second, all"
     parts = [
         "## Visitors, sample model\n",
-        "All visitors at once through the page's API with gradio_client; measured in the "
-        "clients.\n",
+        "All visitors at once through the page's API with gradio_client; measured in the clients. "
+        "The usual Space is a Gradio function over `generate` of transformers and a streamer: with "
+        "Gradio's default of one visitor at a time, and without that limit.\n",
         plot("visitors", picked(by_visitors, words), "visitors", "words a second"),
     ]
     for what in by_visitors["ours"].get("1", ()):
@@ -273,7 +276,8 @@ def page(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## The page in a browser, sample model\n",
-            "Waiting times in seconds, by a clock in the browser.\n",
+            "Waiting times in seconds, by a clock in the browser. Rows that end with ms are in "
+            "milliseconds; two rows are counts.\n",
             table(["", "s"], list(figures.items())),
         ]
     )
