@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SPACES_ADDRESS = "0.0.0.0"
 BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
+KEEP_ALIVE_SECONDS = 75  # longer than most proxies keep a connection, which else meet a closed one
 FLUSH_SECONDS = 1  # for the last words to reach those who read them
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7"
 
@@ -128,6 +129,7 @@ def _serve(worker: Worker, listener: socket.socket) -> _Server:
         proxy_headers=False,  # `protect` reads them
         server_header=False,
         http=guarded(),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FLUSH_SECONDS,
     )
     server = _Server(uvicorn.Server(config), listener)

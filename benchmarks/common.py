@@ -1,7 +1,7 @@
 """Shared by all benchmarks: flags, the machine, tables, statistics, results.
 
-Every benchmark alternates between the playground and its peers, for several rounds, on the same
-checkpoint, and takes medians. It prints a table, the machine with its versions, and one line of
+A benchmark with peers alternates between the playground and them, for several rounds, on the same
+checkpoint, and takes medians. Each prints a table, the machine with its versions, and one line of
 JSON last. `--save` stores that line in `benchmarks/results/`, from which `report.py` makes
 docs/benchmarks.md.
 """

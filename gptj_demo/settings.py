@@ -25,7 +25,8 @@ class Settings(BaseSettings):
         "auto",
         min_length=1,
         description="auto, sample, a hub id such as EleutherAI/gpt-j-6b, or a folder. auto takes "
-        "GPT-J 6B where a GPU with room for it is found, else the sample model.",
+        "GPT-J 6B where a GPU with room for it is found, or on a Space the memory, else the sample "
+        "model.",
     )
     revision: str | None = Field(
         None,
@@ -259,7 +260,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one flag for each setting; `read_settings` reads them back."""
     group = parser.add_argument_group("settings")
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f" Default: {field.default}."
+        default = "" if field.default in (None, "") else f" Default: {field.default}."
         group.add_argument(
             "--" + name.replace("_", "-"),
             dest=name,

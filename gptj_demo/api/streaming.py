@@ -61,8 +61,7 @@ class EventStream(StreamingResponse):
     """Server-sent events; `resources` are released when the response ends for any reason."""
 
     def __init__(self, events: AsyncGenerator[bytes, None], resources: AsyncExitStack) -> None:
-        # tells proxies not to buffer the stream
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        headers = {"Cache-Control": "no-cache"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._resources = resources
 

@@ -131,6 +131,8 @@ class Answers:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+                if headers.get("content-type", "").startswith("text/event-stream"):
+                    headers["X-Accel-Buffering"] = "no"  # nginx passes each event on at once
                 try:
                     await send(message)
                 except LocalProtocolError:  # uvicorn has refused the malformed body and closes

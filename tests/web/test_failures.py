@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from h11 import LocalProtocolError
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from gptj_demo.web.answers import FAILED, Answers
@@ -84,3 +85,21 @@ def test_a_broken_connection_is_no_failure(kind: str, caplog: pytest.LogCaptureF
     scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
     asyncio.run(Answers(answers, [])(scope, receive, send))
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"), [("text/event-stream; charset=utf-8", "no"), ("text/html", None)]
+)
+def test_a_proxy_is_asked_to_pass_on_each_event_at_once(kind: str, header: str | None) -> None:
+    async def streaming(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", kind.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(Answers(streaming, ())(scope, None, send))  # type: ignore[arg-type]
+    assert Headers(raw=sent[0]["headers"]).get("x-accel-buffering") == header

@@ -10,7 +10,7 @@ from transformers import GPTJConfig
 from gptj_demo.pages import PAGE_TOKENS, page_count
 
 USUAL_TOKENS = 220
-"""Tokens of a usual text: a prompt of 20 and the 200 that the page generates by default."""
+"""Tokens of a usual text: a prompt of 100 and the 120 that the page generates by default."""
 
 
 class Footprint(NamedTuple):
