@@ -16,6 +16,8 @@ export const shownView = () => root.dataset.view;
 /** Show a view. Its name is put into the address, so that the browser's Back button works. @param {string} name */
 export function show(name, { push = true } = {}) {
   if (!views.includes(name) || root.dataset.view === name) return;
+  // a modal dialog that stays open in a hidden view makes the whole page inert
+  for (const dialog of /** @type {NodeListOf<HTMLDialogElement>} */ (document.querySelectorAll("dialog[open]"))) dialog.close();
   root.dataset.view = name;
   window.scrollTo(0, 0);
   if (push) history.pushState(null, "", name === views[0] ? location.pathname + location.search : `#${name}`);

@@ -211,3 +211,28 @@ def test_the_gradio_api_runs_comparisons(site: Site) -> None:
         client.predict(
             "x", "seed", "1 to 36 in 36 steps", "temperature", "0, 1", api_name="/compare"
         )
+
+
+def test_back_and_forward_close_the_dialog_of_the_view_that_is_left(comparer: Comparer) -> None:
+    person, page = comparer.person, comparer.page
+    comparer.prompt.fill(PROMPT)
+    comparer.length(4)
+    comparer.run()
+    comparer.cells.first.get_by_role("button", name="Expand").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.go_back()
+    expect(person.prompt).to_be_visible()
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    person.set_number("Length", "4")
+    person.write(PROMPT)
+    person.button("Generate").click()
+    person.finished()
+    expect(person.model_words).not_to_be_empty()
+    person.button("Share").click()
+    person.button("Link to this text").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.go_forward()
+    expect(comparer.cells.first).to_be_visible()
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    comparer.cells.first.get_by_role("button", name="Expand").click()
+    expect(page.get_by_role("dialog")).to_contain_text(PROMPT)
