@@ -5,6 +5,7 @@ import * as storage from "./storage.js";
 
 const REQUEST = "gptj-playground/pending";
 const LENGTH = "gptj-playground/pending-length"; // stored separately, because it changes with every word
+const TYPED = "gptj-playground/typed-ahead/"; // followed by the id of the session
 const MOST_TRIES = 3;
 
 /**
@@ -33,8 +34,19 @@ export function keep(request) {
   storage.write(REQUEST, JSON.stringify(request), "sessionStorage");
 }
 
+/** Keep what is typed while the request runs; it is inserted when the request is over. @param {string} session @param {string} text */
+export function keepTyped(session, text) {
+  if (text) storage.write(TYPED + session, text, "sessionStorage");
+  else storage.remove(TYPED + session, "sessionStorage");
+}
+
+/** @param {string} session */
+export const typedIn = (session) => storage.read(TYPED + session, "sessionStorage") ?? "";
+
 /** Change the id of the session that the request writes into. @param {string} before @param {string} session */
 export function move(before, session) {
+  keepTyped(session, typedIn(before));
+  keepTyped(before, "");
   const found = storage.readJSON(REQUEST, "sessionStorage");
   if (found?.session === before) keep({ ...found, session });
 }

@@ -1,4 +1,4 @@
-"""Input methods, keyboards of other scripts, and keys that come while the model writes."""
+"""Input methods and keyboards of other scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from playwright.sync_api import CDPSession, expect
 
 from .branches import SMALL, branches, chosen, imported, notice
 from .conftest import Script, Visitor
-from .records import ended, said, started
 
 Scripted = tuple[Visitor, Script]
 
@@ -123,26 +122,3 @@ def test_undo_in_the_tree_first_restores_the_pruned_branch(scripted: Scripted) -
     expect(notice(person)).to_contain_text("Pruned")
     press(person, "я", "KeyZ")
     expect(notice(person)).to_contain_text("is back")
-
-
-def test_text_typed_during_a_generation_is_inserted_after_it(
-    scripted: Scripted,
-) -> None:
-    person, script = scripted
-    person.write("P")
-    script.send([[started()], [said(" words")]])  # never ends
-    person.page.keyboard.press("Control+Enter")
-    expect(person.model_words).to_have_text(" words")
-    person.page.keyboard.type(" mine,, ")
-    person.page.keyboard.press("Backspace")
-    person.page.keyboard.press("Backspace")
-    expect(person.status_line).to_contain_text("Put in when the model has ended: mine,")
-    assert person.text == "P words"
-    person.page.keyboard.press("Escape")
-    expect(person.prompt).to_have_value("P words mine,")
-    assert person.text == person.shown
-    person.button("Undo").click()
-    expect(person.prompt).to_have_value("P words")
-    script.send([[started()], [said("!")], [ended()]])
-    person.generate()
-    assert person.text == "P words!"

@@ -39,8 +39,8 @@ def ask(person: Visitor, seed: str) -> None:
     expect(person.model_words.first).not_to_be_empty()
 
 
-def lose_server(site: Site, person: Visitor) -> str:
-    """Kill the web process in the midst of a text; returns what was shown."""
+def lose_server(site: Site, person: Visitor, typed: str = "") -> str:
+    """Kill the web process in the midst of a text, after typing these words; returns the text."""
     engine = site.engine
     while True:
         site.pause_engine()
@@ -52,6 +52,7 @@ def lose_server(site: Site, person: Visitor) -> str:
         expect(person.prompt).to_have_value(PROMPT)
         person.page.keyboard.press("Control+Enter")
         expect(person.model_words.first).not_to_be_empty()
+    person.page.keyboard.type(typed)
     site.process.kill()
     site.process.wait()
     shown = person.text
@@ -88,3 +89,19 @@ def test_text_typed_while_disconnected_is_kept(own_site: Site, visit: Visit) -> 
     assert person.text == typed
     expect(person.page.get_by_label("number input for Length")).to_have_value(LENGTH)
     expect(person.notice).to_contain_text("A generation was interrupted and did not go on")
+
+
+def test_words_typed_before_the_server_was_lost_follow_the_resumed_text(
+    own_site: Site, visit: Visit
+) -> None:
+    alone = visit(own_site.url)
+    ask(alone, "7")
+    alone.finished()
+    person = visit(own_site.url)
+    ask(person, "7")
+    lose_server(own_site, person, typed=" and mine")
+    expect(person.notice).to_contain_text("goes on when the connection is back")
+    with person.page.expect_navigation():  # the page loads itself anew
+        own_site.restart()
+    expect(person.prompt).to_have_value(alone.text + " and mine")
+    expect(person.notice).to_be_hidden()

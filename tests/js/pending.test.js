@@ -49,6 +49,16 @@ test("a request is resumed unchanged in a session whose id has changed", () => {
   assert.deepEqual(pending.take("t", "Once and slept."), { request: again, isLost: false });
 });
 
+test("typed words are kept for each session and move with its id", () => {
+  assert.equal(pending.typedIn("s"), "");
+  pending.keepTyped("s", " mine");
+  pending.keepTyped("other", " theirs");
+  pending.move("s", "t");
+  assert.deepEqual(["s", "t", "other"].map(pending.typedIn), ["", " mine", " theirs"]);
+  pending.keepTyped("t", "");
+  assert.equal(pending.typedIn("t"), "");
+});
+
 test("a request is lost after three tries", () => {
   pending.keep({ ...request, tries: 3 });
   pending.keepLength(0);

@@ -1,7 +1,7 @@
 // The editor: one text that a person and the model write in turns, with buttons, status line and messages.
 // The text is in sheet.js and writing.js, the model's turn in generation.js.
 
-import { bringIntoView, finder, isComposing, isDialogOpen, isRunKey, isTextField, makeButton, onPress, setText, showRunKey, swapButtons, undoOrRedo, update } from "../../components/dom.js";
+import { bringIntoView, finder, isComposing, isDialogOpen, isRunKey, isTextField, onPress, setText, showRunKey, swapButtons, undoOrRedo, update } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { tail as endOf } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
@@ -17,6 +17,7 @@ import { makeDrawer } from "./drawer.js";
 import { makeFileMenu } from "./file_menu.js";
 import { Generation } from "./generation.js";
 import { MemoryPanel } from "./memory.js";
+import { Notice } from "./notice.js";
 import { ReadWindow } from "./read_window.js";
 import { Remarks } from "./remarks.js";
 import { keepControls } from "./session_controls.js";
@@ -40,7 +41,6 @@ export function mount({ element, trigger, props, server, watch }) {
   const ends = /** @type {Map<string, any>} */ (new Map()); // how requests ended, by the texts that they made
   /** @type {{text: string, tokens: number | null, hint?: ServerMessage | null, message?: string} | null} */
   let counted = null; // the last token count, and its text
-  let noticed = /** @type {string | null} */ (null); // the text that the notice is about
   let isHealing = false; // whether the controls turn token healing on
 
   const sheet = new Sheet(root);
@@ -63,7 +63,7 @@ export function mount({ element, trigger, props, server, watch }) {
     begun() {
       const { text } = writing.written;
       if (ends.get(text)?.isEmpty) ends.delete(text); // the end of a request that wrote nothing
-      hideNotice();
+      notice.hide();
       remarks.hide();
       showRunning(true);
       changed();
@@ -78,30 +78,29 @@ export function mount({ element, trigger, props, server, watch }) {
       if (!generation.rest) remarks.lookForLoop(); // it checks only the end of the text
     },
     dropped: lookAtWindow,
-    lost: (message) => showNotice(message),
+    nothingToResume: () => ahead.putIn(),
+    lost: (message) => notice.show(message),
     ended(end, all) {
       showRunning(false);
       for (const one of all) keepEnd(one);
+      const tokens = end.prompt_tokens + end.completion_tokens - memory.tokens;
+      if (!end.failed && !end.isCut && !generation.rest) counted = { text: writing.written.text, tokens }; // until the next count
+      changed();
+      if (end.reason === "stop" && all.length === 1 && !generation.rest && writeLabel(writing, "visitor")) keepEnd({ ...all[0], text: writing.written.text });
+      if (!end.isLost) ahead.putIn(); // before the messages, which are about the text as it is then
       if (end.failed) {
         const isTooLong = end.code === "refused.too_long";
-        showNotice(end.message, end.control, isTooLong ? leaveOut(generation.isRetry) : []);
+        notice.show(end.message, end.control, isTooLong ? leaveOut(generation.isRetry) : []);
         emit("refresh-status");
-      } else {
-        const tokens = end.prompt_tokens + end.completion_tokens - memory.tokens;
-        if (!end.isCut && !generation.rest) counted = { text: writing.written.text, tokens }; // until the next count
-        if (end.reason === "unmet") showNotice(end.message, "must_match");
-      }
-      changed();
+      } else if (end.reason === "unmet") notice.show(end.message, "must_match");
       showStatus();
       remarks.runEnded();
       if (end.code === "end.context" && !remarks.shown) remarks.show("full", t("editor.context_full"), leaveOut(false));
-      if (end.reason === "stop" && all.length === 1 && !generation.rest && writeLabel(writing, "visitor")) keepEnd({ ...all[0], text: writing.written.text });
-      const typed = ahead.take();
-      if (typed) writing.insertAt(writing.written.text.length - generation.rest.length, typed);
       if (end.code === "text.joined" && generation.marked.length) remarks.show("filter", t("filter.marked_here"), []);
     },
     say,
   });
+  const notice = new Notice(root, { text: () => writing.written.text });
   const remarks = new Remarks(root, {
     written: () => writing.written,
     isRunning: () => generation.isRunning,
@@ -110,7 +109,14 @@ export function mount({ element, trigger, props, server, watch }) {
     focus: () => sheet.focus(),
     say,
   });
-  const ahead = new TypedAhead(sheet.area, { isLocked: () => generation.isRunning, changed: showStatus });
+  const ahead = new TypedAhead(sheet.area, {
+    isLocked: () => generation.isRunning,
+    changed: showStatus,
+    insert(words) {
+      const [{ text }, { rest }] = [writing.written, generation];
+      writing.insertAt(text.endsWith(rest) ? text.length - rest.length : text.length, words);
+    },
+  });
   const drawer = makeDrawer(button("controls"));
   const memory = new MemoryPanel(element, sheet, { count: (text) => server.count_tokens(text), changed: scheduleCount });
   const atCaret = offerAtCaret(root, sheet.area, {
@@ -128,7 +134,7 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   function changed() {
-    if (noticed !== null && noticed !== writing.written.text) hideNotice();
+    notice.textChanged();
     render();
     showButtons();
     scheduleCount();
@@ -143,33 +149,39 @@ export function mount({ element, trigger, props, server, watch }) {
     if (writing.walk(direction)) say(t(direction === "undo" ? "editor.undone" : "editor.redone"));
   }
 
-  on("text", (given) => (generation.isRunning ? showNotice(t("branches.wait")) : writing.replaceAll(given)));
+  on("text", (given) => {
+    if (generation.isRunning) return notice.show(t("branches.wait"));
+    ahead.putIn(); // it belongs to the text that is replaced
+    writing.replaceAll(given);
+  });
   on("to-start", () => sheet.toStart());
   on("walk", walk);
   on("open", (id) => {
     if (generation.isRunning) return;
-    hideNotice();
+    ahead.putIn();
+    notice.hide();
     writing.openNode(id);
   });
   on("replay", ({ prompt, controls }) => {
     if (generation.isRunning) return;
+    ahead.putIn();
     if (!writing.written.text.startsWith(prompt)) writing.replaceAll(prompt);
     generation.generate({ at: prompt.length, controls, ending: "" });
   });
   on("take", (text) => {
     if (generation.isRunning) return;
     if (writing.take(text)) {
-      hideNotice();
+      notice.hide();
       say(t("editor.taken"));
     } else {
-      showNotice(t("editor.not_taken"));
+      notice.show(t("editor.not_taken"));
     }
   });
   on("session", () => {
     writing.openSession();
     ends.clear();
     counted = null;
-    hideNotice();
+    notice.hide();
     changed();
     showStatus();
   });
@@ -292,32 +304,8 @@ export function mount({ element, trigger, props, server, watch }) {
     ];
   }
 
-  /**
-   * `control` is the name of the control that is wrong; `actions` are labels of buttons, each with its handler.
-   * @param {string} message @param {string} [control] @param {[string, () => void][]} [actions]
-   * @param {string | null} [about] the text that the notice is about; null: no text
-   */
-  function showNotice(message, control, actions = [], about = writing.written.text) {
-    hideNotice();
-    noticed = about;
-    $(".notice").hidden = false;
-    $(".notice p").textContent = message;
-    $(".notice .remark-actions").replaceChildren(...actions.map(([name, act]) => makeButton("link", name, act)));
-    if (!control) return;
-    // a control in a closed group is on the page only when that is open
-    const closed = document.querySelector(`.holds-${control} > button:not(.open)`);
-    if (closed instanceof HTMLElement) closed.click();
-    requestAnimationFrame(() => document.getElementById(`control-${control}`)?.setAttribute("data-wrong", ""));
-  }
-
-  function hideNotice() {
-    noticed = null;
-    $(".notice").hidden = true;
-    document.querySelectorAll(".control[data-wrong]").forEach((node) => node.removeAttribute("data-wrong"));
-  }
-
-  on("notice", (message) => (message ? showNotice(message) : hideNotice()));
-  on("keeping", (message) => message && showNotice(message, "", [], null));
+  on("notice", (message) => (message ? notice.show(message) : notice.hide()));
+  on("keeping", (message) => message && notice.show(message, "", [], null));
 
   /** @type {number | undefined} */
   let context;
@@ -355,7 +343,7 @@ export function mount({ element, trigger, props, server, watch }) {
     undo: () => walk("undo"),
     redo: () => walk("redo"),
     dismiss() {
-      hideNotice();
+      notice.hide();
       if (generation.saidLost) pending.drop();
     },
     "dismiss-aside": () => remarks.dismiss(),

@@ -23,7 +23,7 @@ export class Generation {
    * @param {Pick<Component, "server" | "trigger">} component
    * @param {import("./writing.js").Writing} writing @param {import("./tokens.js").TokenView} tokens
    * @param {{begun: () => void, progress: () => void, wrote: () => void, dropped: (prompt: string) => void,
-   *          ended: (end: any, all: {text: string, end: any}[]) => void, lost: (message: string) => void, say: (text: string) => void}} editor
+   *          ended: (end: any, all: {text: string, end: any}[]) => void, nothingToResume: () => void, lost: (message: string) => void, say: (text: string) => void}} editor
    */
   constructor({ server, trigger }, writing, tokens, editor) {
     this.server = server;
@@ -56,6 +56,7 @@ export class Generation {
   resume() {
     if (this.run) return;
     const { request, isLost } = pending.take(sessions.current.id, this.writing.written.text);
+    if (!request) this.editor.nothingToResume();
     if (isLost && !this.saidLost) this.editor.lost(t("editor.generation_lost"));
     this.saidLost = isLost;
     if (!request) return;

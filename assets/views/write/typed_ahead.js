@@ -1,22 +1,38 @@
-// Keeps what is typed while the model writes and the text is locked; it is inserted when the model has ended.
+// Keeps what is typed while the model writes and the text is locked. It is inserted when the request is over: after a
+// lost connection or a reload the request is made again, so the words are kept in the tab's storage until then.
 
 import { isComposing } from "../../components/dom.js";
 import { boundaryBefore } from "../../core/characters.js";
+import { on } from "../../core/events.js";
+import * as pending from "../../core/pending.js";
+import { sessions } from "../../core/sessions.js";
 
 export class TypedAhead {
-  /** @param {HTMLTextAreaElement} area @param {{isLocked: () => boolean, changed: () => void}} editor */
-  constructor(area, { isLocked, changed }) {
-    this.text = "";
+  /**
+   * @param {HTMLTextAreaElement} area
+   * @param {{isLocked: () => boolean, changed: () => void, insert: (words: string) => void}} editor
+   */
+  constructor(area, { isLocked, changed, insert }) {
+    this.insert = insert;
+    this.text = pending.typedIn(sessions.current.id);
+    // words that wait for a lost request are continued here, because a change of the text would cancel that request
+    const takesKeys = () => isLocked() || this.text !== "";
+    const keep = () => {
+      pending.keepTyped(sessions.current.id, this.text);
+      changed();
+    };
     area.addEventListener("keydown", (event) => {
-      if (!isLocked() || !this.read(event)) return;
+      if (!takesKeys() || !this.read(event)) return;
       event.preventDefault();
-      changed();
+      keep();
     });
-    area.addEventListener("paste", ({ clipboardData }) => {
-      if (!isLocked()) return;
-      this.text += (clipboardData?.getData("text/plain") ?? "").replace(/\r\n?/g, "\n");
-      changed();
+    area.addEventListener("paste", (event) => {
+      if (!takesKeys()) return;
+      event.preventDefault();
+      this.text += (event.clipboardData?.getData("text/plain") ?? "").replace(/\r\n?/g, "\n");
+      keep();
     });
+    on("session", () => (this.text = pending.typedIn(sessions.current.id)));
   }
 
   /** Returns whether the key changed the text. @param {KeyboardEvent} event */
@@ -31,10 +47,12 @@ export class TypedAhead {
     return true;
   }
 
-  /** Return and clear what was typed. */
-  take() {
+  /** Insert what was typed: the request is over. */
+  putIn() {
     const { text } = this;
+    if (!text) return;
     this.text = "";
-    return text;
+    this.insert(text);
+    pending.keepTyped(sessions.current.id, "");
   }
 }
