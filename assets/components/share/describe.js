@@ -93,12 +93,12 @@ function whereItDiffers(words, mine) {
 }
 
 /**
- * Known reasons why words can differ. `wrong` are settings for which the link has invalid values;
- * `isExact`: whether this machine's results are reproducible.
+ * Known reasons why words can differ: the parts of the model, and `others`. `isExact`: whether this machine's results
+ * are reproducible.
  * @param {LinkContent} content @param {Record<string, string | null>} here the model of the replay
- * @param {string[]} wrong @param {boolean} isExact
+ * @param {string[]} others @param {boolean} isExact
  */
-export function whyItMayDiffer(content, here, wrong, isExact) {
+export function whyItMayDiffer(content, here, others, isExact) {
   const there = content.model ?? {};
   const reasons = [];
   for (const [part, called] of Object.entries(MODEL_PARTS)) {
@@ -107,7 +107,7 @@ export function whyItMayDiffer(content, here, wrong, isExact) {
     reasons.push(`${called}${values}`);
   }
   if (content.isEarlier && !reasons.includes(MODEL_PARTS.software)) reasons.push(MODEL_PARTS.software);
-  for (const name of wrong) reasons.push(t("share.wrong_setting", { name }));
+  reasons.push(...others);
   if (reasons.length) return ` ${t("share.different", { reasons: listed(reasons) })}`;
   if (!content.model) return ` ${t("share.no_model")}`;
   return ` ${t(isExact ? "share.was_changed" : "share.not_exact")}`;

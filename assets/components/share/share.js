@@ -185,8 +185,10 @@ export function mount({ element, props, server }) {
   function bring(content, { values, problems, wrong }) {
     const own = editorsText();
     const { text, words = "", model, isEarlier, memory = null } = content;
-    const keepsSession = Boolean(sessions.current.memory) && !isSame(sessions.current.memory, memory);
-    if (keepsSession) sessions.begin(); // Undo brings a text back, but no memory
+    const isBlank = !own && !sessions.current.memory && !sessions.current.written.canUndo;
+    const replacesMore = !isSame(sessions.current.memory, memory) || !isSame(changedControls(state.controls), changedControls(values));
+    const keepsSession = !isBlank && replacesMore;
+    if (keepsSession) sessions.begin(); // Undo brings a text back, but neither memory nor settings
     opened = { content, values, wrong };
     sessions.current.scaffold = null; // its controls are replaced too
     useControls(values);
@@ -217,9 +219,17 @@ export function mount({ element, props, server }) {
     const replay = makeButton("", t("share.replay"), null, { title, "data-share": "replay" });
     const close = makeButton("quiet", "✕", null, { "aria-label": t("share.dismiss"), "data-share": "forget" });
     place.dataset.kind = kind;
-    place.replaceChildren(make("p", "", text), ...(canReplay ? [replay] : []), close);
+    const said = make("p", "", text);
+    place.replaceChildren(said, ...(canReplay ? [replay] : []), close);
     place.hidden = false;
+    if (said.scrollHeight > said.clientHeight) said.tabIndex = 0; // to scroll by keyboard
   }
+
+  on("session", forget);
+  // the message is about the link's text: it is shown only while the editor has that
+  on("written", () => {
+    if (opened) inEditor(".brought")?.toggleAttribute("hidden", !editorsText().startsWith(opened.content.text));
+  });
 
   function forget() {
     opened = null;
@@ -248,7 +258,9 @@ export function mount({ element, props, server }) {
     }
     const here = run?.model ?? {};
     const isExact = here.precision === "float32" && state.status?.model?.device === "cpu";
-    say(judge(content, text, end.reason, () => whyItMayDiffer(content, here, wrong.map(labelOf), isExact)));
+    const others = wrong.map((name) => t("share.wrong_setting", { name: labelOf(name) }));
+    if (!isSame(run?.memory, content.memory)) others.unshift(t("share.the_memory"));
+    say(judge(content, text, end.reason, () => whyItMayDiffer(content, here, others, isExact)));
   }
 
   window.addEventListener("hashchange", openLink);

@@ -36,9 +36,9 @@ export function keepControls() {
 
   function remember() {
     const changed = changedControls(state.controls);
-    if (JSON.stringify(changed) === JSON.stringify(sessions.current.controls ?? {})) return;
-    sessions.current.controls = changed;
-    sessions.scheduleSave();
+    const isSame = JSON.stringify(changed) === JSON.stringify(sessions.current.controls ?? {});
+    sessions.current.controls = changed; // also {}, else it would take over the settings of the session before it
+    if (!isSame) sessions.scheduleSave();
   }
 
   on("session", putBack);
