@@ -91,16 +91,15 @@ export class WrittenText {
     return this.position < this.steps.length;
   }
 
-  /** Where the model's last run begins, if the text ends with the model's words; else -1. */
-  get lastRunStart() {
-    const last = this.pieces[this.pieces.length - 1];
-    if (!last || last[1] === PERSON) return -1;
-    let start = 0;
-    for (const [text, run] of this.pieces) {
-      if (run === last[1]) return start;
-      start += text.length;
-    }
-    return -1;
+  get endsWithModel() {
+    const last = this.pieces.at(-1);
+    return last !== undefined && last[1] !== PERSON;
+  }
+
+  /** The range of the words that the model wrote last, null if there are none in the text. */
+  get latestPlace() {
+    const latest = this.pieces.reduce((most, [, run]) => Math.max(most, run), PERSON);
+    return latest === PERSON ? null : this.placeOf(latest);
   }
 
   /** The range of a run's words, including what was written between them. @param {number} run */
@@ -186,15 +185,13 @@ export class WrittenText {
 
   /**
    * The model's words: one step that grows as they arrive. Given words are a separate run, so that a retry
-   * keeps them.
+   * keeps them; `shown` are words of this run.
    * @param {number} at @param {number} removedLength @param {Place} selection
    */
-  beginRun(at, removedLength, selection, given = "") {
-    /** @type {Piece[]} */
-    const inserted = given ? [[given, this.runs + 1]] : [];
+  beginRun(at, removedLength, selection, given = "", shown = "") {
     this.runs += given ? 2 : 1;
-    const end = at + given.length;
-    return this.replace("generate", at, removedLength, inserted, selection, [end, end]);
+    const end = at + given.length + shown.length;
+    return this.replace("generate", at, removedLength, [[given, this.runs - 1], [shown, this.runs]], selection, [end, end]);
   }
 
   /** @param {Step} step @param {string} text */
@@ -215,13 +212,13 @@ export class WrittenText {
   }
 
   /**
-   * Remove a run without words and restore what it had cut; a run with given words is removed only if it
-   * failed. Returns whether it was removed.
+   * Remove a run without words and restore what it had cut; a run with given words, or with the words that it
+   * had cut, is removed only if it failed. Returns whether it was removed.
    * @param {Step} step
    */
   endRun(step, failed = false) {
-    if (step.inserted.some(([, run]) => run === this.runs)) return false;
-    if (step.inserted.length && !failed) return false;
+    const hasWords = step.inserted.some(([, run]) => run === this.runs) && pieces.text(step.inserted) !== pieces.text(step.removed);
+    if (failed ? hasWords : step.inserted.length) return false;
     this.undo();
     this.steps.pop();
     return true;

@@ -126,3 +126,88 @@ def test_a_draft_that_was_interrupted_is_filled_in_again(scripted: tuple[Visitor
     expect(person.status_line).to_contain_text("In line")
     first, again = script.asked
     assert first["fill"] == again["fill"] == AFTER
+
+
+def test_retry_rewrites_the_words_that_were_written_at_the_caret_and_nothing_else(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    person.write("Once")
+    script.say(" a king slept.")
+    person.generate()
+    put_caret(person, len("Once a king"))
+    script.say(" of Spain")
+    person.button("Write at the caret").click()
+    expect(person.prompt).to_have_value("Once a king of Spain slept.")
+    person.finished()
+    last = {"prompt": "Once a king", "continuation": " of Spain"}
+    assert person.page.evaluate("gptj.state.lastRun()") == last
+    script.say(" of France")
+    person.button("Retry").click()
+    expect(person.prompt).to_have_value("Once a king of France slept.")
+    person.finished()
+    assert person.shown.rstrip("\n") == person.text
+    assert script.asked[-1]["prompt"] == "Once a king"
+    assert script.asked[-1]["retry"] is True
+    kinds = person.page.evaluate("gptj.sessions.current.tree.toList().map(({ kind }) => kind)")
+    assert kinds[-1] == "retry"
+    for text in ("Once a king of Spain slept.", "Once a king slept.", "Once"):
+        person.button("Undo").click()
+        expect(person.prompt).to_have_value(text)
+
+
+def test_retry_keeps_a_persons_text_that_follows(scripted: tuple[Visitor, Script]) -> None:
+    person, script = scripted
+    person.write(BEFORE)
+    script.say(" sang,")
+    person.generate()
+    person.write(AFTER)
+    expect(person.button("Generate")).to_be_visible()  # it does not continue the model's words
+    script.send([[{"event": "refused", "kind": "queue_full", "message": "Too many."}]])
+    person.button("Retry").click()
+    expect(person.notice).to_contain_text("Too many.")
+    assert person.text == f"{BEFORE} sang,{AFTER}"
+    script.say(" danced,")
+    person.button("Retry").click()
+    expect(person.prompt).to_have_value(f"{BEFORE} danced,{AFTER}")
+    person.finished()
+    assert script.asked[-1]["prompt"] == BEFORE
+    assert "fill" not in script.asked[-1]
+
+
+def test_retry_fills_in_again(scripted: tuple[Visitor, Script]) -> None:
+    person, script = scripted
+    person.write(BEFORE + AFTER)
+    put_caret(person, len(BEFORE))
+    for name, words in (("Fill in", " sang,"), ("Retry", " danced,")):
+        script.say(words)
+        person.button(name).click()
+        expect(person.prompt).to_have_value(BEFORE + words + AFTER)
+        person.finished()
+        assert script.asked[-1]["prompt"] == BEFORE
+        assert script.asked[-1]["fill"] == AFTER
+
+
+def test_a_request_that_goes_on_after_a_reload_is_one_run_in_text_and_tree(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    person.write("P")
+    script.send([[said(" words")]])  # never ends
+    person.page.keyboard.press("Control+Enter")
+    expect(person.model_words).to_have_text(" words")
+    person.page.reload()
+    expect(person.page.locator(".editor[data-ready]")).to_be_visible()
+    script.say(" words and more")
+    person.page.evaluate("gptj.emit('status', {state: 'ready', texts: {}, context_length: 99})")
+    expect(person.prompt).to_have_value("P words and more")
+    person.finished()
+    tree = person.page.evaluate(
+        "(({ tree }) => tree.toList().map(({ id }) => tree.textOf(id)))(gptj.sessions.current)"
+    )
+    assert tree == ["P", "P words", "P words and more"]
+    script.say(" again")
+    person.button("Retry").click()
+    expect(person.prompt).to_have_value("P again")
+    person.finished()
+    assert script.asked[-1]["prompt"] == "P"

@@ -81,15 +81,16 @@ test("a run is one step, and an empty run restores the replaced text", () => {
   written.extendRun(step, " a time");
   assert.equal(written.endRun(step), false);
   assert.deepEqual(written.pieces, [["Once", PERSON], [" upon a time", 1]]);
-  assert.equal(written.lastRunStart, 4);
-  assert.deepEqual(written.placeOf(1), { from: 4, to: 16 });
+  assert.equal(written.endsWithModel, true);
+  assert.deepEqual(written.latestPlace, { from: 4, to: 16 });
   const retry = written.beginRun(4, 12, [16, 16]);
   assert.equal(written.text, "Once");
   assert.equal(written.endRun(retry, true), true);
   assert.equal(written.text, "Once upon a time");
   written.undo();
   assert.equal(written.text, "Once");
-  assert.equal(written.lastRunStart, -1);
+  assert.equal(written.endsWithModel, false);
+  assert.equal(written.latestPlace, null);
 });
 
 test("a run within a text is inserted before the rest and undone as one step", () => {
@@ -107,4 +108,28 @@ test("a run within a text is inserted before the rest and undone as one step", (
   assert.equal(written.text, "The king went.");
   written.redo();
   assert.equal(written.text, "The king of Spain went.");
+});
+
+test("the latest run is the one that was written last, also within another run and before a person's text", () => {
+  const written = new WrittenText();
+  written.extendRun(written.beginRun(0, 0, [0, 0]), "one three");
+  written.extendRun(written.beginRun(3, 0, [3, 3]), " two");
+  written.replace("edit", 13, 0, [[" four", PERSON]], [13, 13], [18, 18]);
+  assert.equal(written.text, "one two three four");
+  assert.deepEqual(written.latestPlace, { from: 3, to: 7 });
+  assert.equal(written.endsWithModel, false);
+  written.replace("edit", 3, 4, [], [3, 3], [3, 3]);
+  assert.deepEqual(written.latestPlace, { from: 0, to: 9 });
+});
+
+test("words that were shown before belong to the run that repeats them, and given words do not", () => {
+  const written = new WrittenText();
+  written.extendRun(written.beginRun(0, 0, [0, 0]), "one");
+  written.extendRun(written.beginRun(0, 3, [3, 3], "", "one"), " two");
+  assert.deepEqual(written.pieces, [["one two", 2]]);
+  const again = written.beginRun(0, 7, [7, 7], "", "one two");
+  assert.equal(written.endRun(again, true), true); // it wrote nothing new
+  assert.deepEqual(written.pieces, [["one two", 2]]);
+  written.extendRun(written.beginRun(0, 7, [7, 7], "a", ""), " b");
+  assert.deepEqual(written.pieces, [["a", 4], [" b", 5]]);
 });

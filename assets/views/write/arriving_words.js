@@ -14,7 +14,7 @@ export class ArrivingWords {
     this.sheet = sheet;
     this.rest = rest;
     this.shown = shown;
-    this.step = written.beginRun(start, length, sheet.selection, given + shown);
+    this.step = written.beginRun(start, length, sheet.selection, given, shown);
     sheet.replace(start, length, given + shown);
   }
 
@@ -22,10 +22,10 @@ export class ArrivingWords {
     return endOfStep(this.step);
   }
 
-  /** The pieces of the text up to the end of the words, and behind it. */
+  /** The pieces of the text before the words that the log brings, and behind the words. */
   get around() {
-    const { written, end } = this;
-    return { prompt: pieces.slice(written.pieces, 0, end), rest: pieces.slice(written.pieces, end, Infinity) };
+    const { written, end, shown } = this;
+    return { prompt: pieces.slice(written.pieces, 0, end - shown.length), rest: pieces.slice(written.pieces, end, Infinity) };
   }
 
   get isInView() {

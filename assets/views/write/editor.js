@@ -229,8 +229,8 @@ export function mount({ element, trigger, props, server, watch }) {
     const { written } = writing;
     button("undo").disabled = isRunning || !written.canUndo;
     button("redo").disabled = isRunning || !written.canRedo;
-    button("retry").disabled = isRunning || written.lastRunStart < 0;
-    setText($('[data-action="generate"] .name'), t(written.lastRunStart < 0 ? "editor.generate" : "editor.continue"));
+    button("retry").disabled = isRunning || !written.latestPlace;
+    setText($('[data-action="generate"] .name'), t(written.endsWithModel ? "editor.continue" : "editor.generate"));
   }
 
   // Shown while words arrive outside the visible part of the sheet.

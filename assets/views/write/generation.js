@@ -65,7 +65,8 @@ export class Generation {
   }
 
   /**
-   * Cut the text at `at` and let the model write there; `rest`, the end of the text, stays and follows the words. With
+   * Cut the text at `at` and let the model write there; `rest`, the end of the text, stays and follows the words.
+   * `retry` replaces the words that the model wrote last, and keeps what follows them. With
    * `fills` the words are chosen by how likely they make the rest. `given` is an existing beginning of the model's
    * words; `controls` overrides the panel for this request, `ending` the choice where the text ends. If a lost request
    * is made again, `shown` are its words in the text, and `tries` says how often it was made before.
@@ -79,9 +80,14 @@ export class Generation {
     const { writing, tokens } = this;
     if (!retry && !rest && at === undefined) writeLabel(writing, "model");
     const { written } = writing;
+    const old = retry ? written.latestPlace : null; // the words that a retry replaces; what follows them stays
+    if (retry && !old) return;
+    if (old) {
+      rest = written.text.slice(old.to);
+      fills = writing.isFilledIn && rest.trim() !== "";
+    }
     const end = written.text.length - rest.length;
-    if (retry && written.lastRunStart < 0) return;
-    const start = at ?? (retry ? boundaryBefore(written.text, written.lastRunStart) : end);
+    const start = at ?? (old ? boundaryBefore(written.text, old.from) : end);
     const prompt = written.text.slice(0, start) + given;
     const before = written.pieces;
     const kind = retry ? "retry" : given ? "alternative" : "generate";
@@ -97,7 +103,7 @@ export class Generation {
     this.isEnough = false;
     this.isRetry = retry;
     const run = written.runs;
-    writing.latest = { run, prompt };
+    writing.latest = { run, prompt, fills };
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
     const length = Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null;
     if (fills || !length) ending = ""; // a draft is ranked by its whole text

@@ -15,7 +15,7 @@ export class Writing {
     this.sheet = sheet;
     this.editor = editor;
     this.written = sessions.current.written;
-    this.latest = /** @type {{run: number, prompt: string} | null} */ (null); // the latest request
+    this.latest = /** @type {{run: number, prompt: string, fills?: boolean} | null} */ (null); // the latest request
     /** @type {{pieces: Piece[], text: string} | null} the text before an input method began to compose */
     this.composition = null;
     this.waiting = /** @type {(() => void) | null} */ (null); // called when the composition has ended
@@ -167,11 +167,14 @@ export class Writing {
     return place ? this.written.text.slice(place.from, place.to) : null;
   }
 
-  /** The model's last words, and the text before them. */
+  /** Whether the latest request's words are in the text and were chosen by how well they fit what follows. */
+  get isFilledIn() {
+    return Boolean(this.latest?.fills && this.written.placeOf(this.latest.run));
+  }
+
+  /** The words that the model wrote last, and the text before them. */
   get lastRun() {
-    const { text, pieces: list } = this.written;
-    const run = list.reduce((last, [, author]) => (author === PERSON ? last : author), PERSON);
-    const place = run === PERSON ? null : this.written.placeOf(run);
+    const { text, latestPlace: place } = this.written;
     return place
       ? { prompt: text.slice(0, place.from), continuation: text.slice(place.from, place.to) }
       : { prompt: text, continuation: "" };
