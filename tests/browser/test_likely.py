@@ -79,3 +79,78 @@ def test_the_tree_has_no_accessibility_finding_in_either_language(
     page.locator(".likely-row").first.click()
     expect(page.locator(".likely-chosen")).to_be_in_viewport()
     assert audit(page) == []
+
+
+def pieces(person: Visitor) -> dict[str, float]:
+    """Edges of the chosen row, of the panel, and of the panel's text and chosen words."""
+    return dict(
+        person.page.evaluate(
+            """() => {
+              const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+              return {
+                row: box('.likely-row[aria-selected="true"]').bottom,
+                panel: box(".likely-chosen").top,
+                text: box(".likely-text").bottom,
+                words: box(".likely-text .by-model").bottom,
+              };
+            }"""
+        )
+    )
+
+
+@pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
+def test_the_panel_shows_the_chosen_words_after_a_long_text(
+    site: Site, visit: Callable[..., Visitor], screen: dict[str, object]
+) -> None:
+    person = visit(site.url, **screen)
+    person.prompt.fill("\n\n".join([f"{TEXT}."] * 12))
+    grow(person, "50")
+    person.page.locator(".likely-row", has_text="Once").first.click()
+    edges = pieces(person)
+    assert edges["words"] <= edges["text"] + 1
+
+
+def test_a_chosen_row_is_not_hidden_by_the_panel_of_a_phone(
+    site: Site, visit: Callable[..., Visitor]
+) -> None:
+    person = visit(site.url, **PHONE)
+    person.write(TEXT)
+    grow(person, "50")
+    page = person.page
+    lowest = page.locator(".likely-row").last
+    lowest.evaluate("row => row.scrollIntoView({block: 'end'})")
+    lowest.click()
+    expect(lowest).to_have_attribute("aria-selected", "true")
+    edges = pieces(person)
+    assert edges["row"] <= edges["panel"]
+
+
+def test_the_end_of_a_long_text_is_shown_where_a_continuation_was_put(visitor: Visitor) -> None:
+    visitor.prompt.fill("\n\n".join([f"{TEXT}."] * 30))
+    grow(visitor, "50")
+    visitor.page.get_by_role("tree").focus()
+    visitor.button("Write it in the editor").click()
+    expect(visitor.prompt).to_be_focused()
+    expect(visitor.model_words).to_be_in_viewport()
+
+
+def test_a_tree_of_another_text_says_that_it_replaces_the_editors(visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.write(TEXT)
+    grow(visitor, "50")
+    page.get_by_role("tree").focus()
+    expect(visitor.button("Write it in the editor")).to_be_visible()
+    words = page.locator(".likely-text .by-model").inner_text()
+    page.locator('[data-goes-to="write"]').click()
+    page.locator(".file-menu summary").click()
+    visitor.button("New text").click()
+    own = "My own new story."
+    visitor.write(own)
+    page.locator('[data-goes-to="likely"]').click()
+    expect(page.locator(".likely-progress")).to_contain_text("another text than the editor's")
+    visitor.button("Replace the editor's text").click()
+    assert visitor.text == TEXT + words
+    remark = page.locator(".remark.aside")
+    expect(remark).to_contain_text("The editor had another text.")
+    remark.get_by_role("button", name="Undo").click()
+    expect(visitor.prompt).to_have_value(own)

@@ -133,28 +133,39 @@ export function mount({ element, trigger, props, server, watch }) {
     const { chosen } = outline;
     $(".likely-chosen").hidden = !chosen;
     if (!chosen) return;
-    const before = prompt.length > SHOWN_BEFORE ? `…${tail(prompt, SHOWN_BEFORE)}` : prompt;
-    $(".likely-text").replaceChildren(make("span", "", before), make("span", "by-model", chosen.text));
+    const text = $(".likely-text");
+    text.replaceChildren(make("span", "", endOf(prompt)), make("span", "by-model", chosen.text));
+    text.scrollTop = text.scrollHeight; // the chosen words are at its end
     const facts = { length: t("count.tokens", { count: chosen.depth }), probability: percent(chosen.total) };
     setText($(".likely-facts"), t(chosen.ends ? "likely.facts_end" : "likely.facts", facts));
     button("further").disabled = running !== null || chosen.ends;
+    setText(button("take"), t(isStale() ? "likely.replace" : "likely.take"));
   }
+
+  /** Whether the editor has another text than the one that the tree follows. */
+  const isStale = () => !isHidden && sessions.current.written.text !== prompt;
 
   function showPrompt() {
     const { text } = sessions.current.written;
     const line = $(".likely-prompt");
     line.classList.toggle("is-empty", !text);
-    setText(line, !text ? t("likely.no_text") : text.length > SHOWN_BEFORE ? `…${tail(text, SHOWN_BEFORE)}` : text);
-    if (!isHidden && !running) setText($(".likely-progress"), text === prompt ? "" : t("likely.other_text"));
+    setText(line, text ? endOf(text) : t("likely.no_text"));
+    if (!isHidden && !running) setText($(".likely-progress"), isStale() ? t("likely.other_text") : "");
+    showChosen();
   }
 
-  /** Put the chosen continuation behind the text that it follows. */
+  /** @param {string} text */
+  const endOf = (text) => (text.length > SHOWN_BEFORE ? `…${tail(text, SHOWN_BEFORE)}` : text);
+
+  /** Put the chosen continuation behind the text that it follows, in the place of any other text. */
   function take() {
     const { chosen } = outline;
     if (!chosen) return;
     if (sessions.current.tree.growing.length) return showNotice(t("branches.wait"));
+    const replaces = isStale();
+    show("write"); // first: a hidden editor can neither scroll nor have the focus
     emit("text", { text: prompt, words: chosen.text });
-    show("write");
+    if (replaces) emit("aside", { message: t("likely.replaced"), controls: {} });
   }
 
   // ---- fields

@@ -78,8 +78,8 @@ export class LikelyOutline {
   choose(node) {
     this.chosen = node;
     this.mark();
+    this.view.chose(); // first: it shows the panel, which lies over rows on narrow pages
     if (node) this.box.children[this.rows.indexOf(node)]?.scrollIntoView({ block: "nearest" });
-    this.view.chose();
   }
 
   /** @param {LikelyNode} node @param {boolean} isOpen */
