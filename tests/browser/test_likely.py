@@ -154,3 +154,21 @@ def test_a_tree_of_another_text_says_that_it_replaces_the_editors(visitor: Visit
     expect(remark).to_contain_text("The editor had another text.")
     remark.get_by_role("button", name="Undo").click()
     expect(visitor.prompt).to_have_value(own)
+
+
+def test_a_tree_grows_after_the_end_of_a_text_that_is_too_long(visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.prompt.fill(f"{TEXT}. " * 400)
+    page.locator('[data-goes-to="likely"]').click()
+    page.get_by_label("Tokens in the tree").select_option("50")
+    page.keyboard.press("Control+Enter")
+    notice = page.locator("#likely .notice")
+    expect(notice).to_contain_text("let its beginning be left out")
+    notice.get_by_role("button", name="Leave out the beginning and go on").click()
+    expect(page.locator(".likely-progress")).to_have_text("50 tokens")
+    expect(notice).to_be_hidden()
+    page.locator(".likely-row").first.click()
+    page.get_by_role("button", name="Grow from here").click()
+    expect(page.locator(".likely-progress")).to_have_text("50 tokens")
+    expect(page.locator('.likely-row[aria-level="3"]').first).to_be_visible()
+    expect(notice).to_be_hidden()

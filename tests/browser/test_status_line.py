@@ -194,6 +194,41 @@ def test_one_button_truncates_the_text_when_the_context_is_full(
     visitor.generate()
 
 
+def test_a_text_too_long_for_the_server_goes_on_without_its_beginning(
+    site: Site, visitor: Visitor
+) -> None:
+    page = visitor.page
+    context = site.status()["context_length"]
+    page.get_by_role("radio", name="Greedy").check()
+    visitor.set_number("Length", "4")
+    end = "Once upon a time there was a little girl. " * context
+    visitor.prompt.fill(end)
+    page.keyboard.press("Control+Enter")
+    visitor.button("Leave out the beginning and go on").click()
+    expect(visitor.model_words.first).not_to_be_empty()
+    visitor.finished()
+    words = visitor.text.removeprefix(end)
+    long = ("one two three four five " * 10_000)[: 200_001 - len(end)] + end
+    visitor.prompt.fill(long)
+    page.keyboard.press("Control+Enter")
+    expect(visitor.notice).to_contain_text("200,001 characters")
+    visitor.button("Leave out the beginning and go on").click()
+    visitor.finished()
+    assert visitor.text == long + words, "the model reads the same tokens"
+    expect(page.locator(".notes li")).to_contain_text("read only the end of the text")
+    expect(visitor.status_line).not_to_contain_text("did not fit")  # their number is unknown
+    visitor.prompt.fill(long)
+    page.keyboard.press("Control+Enter")
+    visitor.button("Always do that").click()
+    visitor.finished()
+    expect(visitor.status_line.locator(".count")).to_have_text(
+        re.compile(r"^The first 19\d,\d\d\d characters, in grey, will not be read$")
+    )
+    show_tokens(visitor)
+    visitor.button("Score the whole text").click()
+    expect(page.locator(".measures")).to_contain_text("perplexity")
+
+
 def test_notices_disappear_when_their_text_is_replaced(site: Site, visitor: Visitor) -> None:
     context = site.status()["context_length"]
     visitor.prompt.fill("one two three four five " * context)

@@ -380,3 +380,15 @@ def test_a_request_can_be_stopped(why: Why, site: Site) -> None:
     site.resume_engine()
     why.score("Once", " upon")
     expect(why.lines).to_have_count(1)
+
+
+def test_prompts_that_are_too_long_are_scored_without_their_beginning(visitor: Visitor) -> None:
+    why = Why(visitor).open()
+    why.prompt.fill(f"{KING} " * 200)
+    why.continuation.fill("king")
+    for button, panel in (("score", "compare"), ("which parts mattered?", "parts")):
+        visitor.page.get_by_role("button", name=re.compile(button, re.IGNORECASE)).first.click()
+        expect(why.notice).to_contain_text("let the prompt's beginning be left out")
+        why.notice.get_by_role("button", name="Leave out the beginning and go on").click()
+        expect(visitor.page.locator(f'[data-panel="{panel}"] [role=option]').first).to_be_visible()
+        expect(why.notice).to_be_hidden()

@@ -2,13 +2,14 @@
 // outline.js draws the tree. Texts are untrusted and inserted as text only.
 
 import { bringIntoView, finder, isDialogOpen, isRunKey, make, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
-import { noticesOf } from "../../components/notice.js";
+import { leaveOut, noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { tail } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { percent } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
 import { LikelyTree, pathOf } from "../../core/likely_tree.js";
+import { TOO_LONG, sentOf } from "../../core/long_text.js";
 import { Run } from "../../core/run.js";
 import { sessions } from "../../core/sessions.js";
 import { state } from "../../core/state.js";
@@ -42,7 +43,7 @@ export function mount({ element, trigger, props, server, watch }) {
   // ---- requests
 
   /** Grow below a node: the root for a new tree. @param {import("../../core/likely_tree.js").LikelyNode | null} node */
-  function grow(node) {
+  function grow(node, truncate = node ? asked.truncate : (state.controls.truncate ?? "error")) {
     if (running) return;
     hideNotice();
     if (!node) {
@@ -52,6 +53,7 @@ export function mount({ element, trigger, props, server, watch }) {
       tree = new LikelyTree();
       outline.show(tree);
     }
+    asked.truncate = truncate;
     const below = node ?? tree.root;
     tree.begin(below);
     grown = 0;
@@ -60,9 +62,8 @@ export function mount({ element, trigger, props, server, watch }) {
     showProgress();
     trigger("grow", {
       id: running.id,
-      prompt,
+      prompt: sentOf(prompt, truncate),
       path: pathOf(below).slice(1).map(({ tokenId }) => tokenId),
-      truncate: state.controls.truncate ?? "error",
       ...asked,
     });
   }
@@ -82,7 +83,11 @@ export function mount({ element, trigger, props, server, watch }) {
       isHidden = false;
       showTree();
     },
-    refused: ({ message }) => end(message),
+    refused({ message, code }) {
+      const node = tree.below === tree.root ? null : tree.below;
+      end(message);
+      if (TOO_LONG.includes(code)) showNotice(message, leaveOut(() => grow(node, "left")));
+    },
     end: ({ stopped }) => end(stopped ? "" : null),
   };
 

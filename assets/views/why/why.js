@@ -3,7 +3,7 @@
 // only.
 
 import { bringIntoView, finder, isDialogOpen, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
-import { noticesOf } from "../../components/notice.js";
+import { leaveOut, noticesOf } from "../../components/notice.js";
 import { shownView } from "../../components/page.js";
 import { on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
@@ -35,8 +35,9 @@ export function mount({ element, trigger, props, server, watch }) {
   let generated = /** @type {{text: string, ids: number[]}[]} */ ([]); // the completions of the editor's latest request
   let taken = { text: "", ids: /** @type {number[]} */ ([]) }; // the selected continuation, with the model's tokens if known
   let running = /** @type {Run | null} */ (null); // the running request
-  /** @type {{what: string, done: number, all: number, open: import("./comparison.js").Line[], before: any, asGenerated?: boolean}} */
-  let asked = { what: "", done: 0, all: 0, open: [], before: null };
+  /** @type {{what: string, done: number, all: number, open: import("./comparison.js").Line[], before: any, asGenerated?: boolean,
+   *         leavingOut: () => void}} the running or the last request; `leavingOut` repeats it with truncated prompts */
+  let asked = { what: "", done: 0, all: 0, open: [], before: null, leavingOut() {} };
   let planned = /** @type {any} */ (null); // the sizes of the server's last answer
 
   const parts = new PartsPanel(partsPanel);
@@ -70,8 +71,8 @@ export function mount({ element, trigger, props, server, watch }) {
 
   // ---- requests
 
-  /** @param {string} what @param {Record<string, any>} more */
-  function ask(what, more) {
+  /** @param {string} what @param {Record<string, any>} more @param {any} truncate */
+  function ask(what, more, truncate) {
     hideNotice();
     running = new Run({
       records: readRecords,
@@ -86,13 +87,15 @@ export function mount({ element, trigger, props, server, watch }) {
       what,
       continuation,
       token_ids: taken.text === continuation ? taken.ids : [],
-      truncate: state.controls.truncate ?? "error",
+      truncate,
       ...more,
     });
   }
 
+  const ownTruncate = () => state.controls.truncate ?? "error";
+
   /** Score these prompts, and all others again if the continuation has changed. @param {string[]} prompts */
-  function compare(prompts) {
+  function compare(prompts, truncate = ownTruncate()) {
     if (running) return;
     const before = { lines: [...comparison.lines], chosen: comparison.chosen };
     if (continuationField.value !== scoredText) for (const line of comparison.lines) line.score = null;
@@ -101,17 +104,17 @@ export function mount({ element, trigger, props, server, watch }) {
     const open = comparison.lines.filter(({ score }) => !score);
     if (!open.length) return showComparison();
     comparePanel.parentElement?.insertBefore(comparePanel, partsPanel);
-    asked = { what: "compare", done: 0, all: open.length, open, before };
-    ask("compare", { prompts: open.map(({ prompt }) => prompt) });
+    asked = { what: "compare", done: 0, all: open.length, open, before, leavingOut: () => compare(prompts, "left") };
+    ask("compare", { prompts: open.map(({ prompt }) => prompt) }, truncate);
     showComparison();
     save();
   }
 
-  function attribute() {
+  function attribute(truncate = ownTruncate()) {
     if (running) return;
     partsPanel.parentElement?.insertBefore(partsPanel, comparePanel);
-    asked = { what: "attribute", done: 0, all: 0, open: [], before: null };
-    ask("attribute", { prompt: promptField.value, kind: kindField.value });
+    asked = { what: "attribute", done: 0, all: 0, open: [], before: null, leavingOut: () => attribute("left") };
+    ask("attribute", { prompt: promptField.value, kind: kindField.value }, truncate);
   }
 
   function rankSeveral() {
@@ -146,7 +149,10 @@ export function mount({ element, trigger, props, server, watch }) {
       else parts.found.without[part] = logprobs;
       asked.done += 1;
     },
-    refused: ({ message }) => end(message),
+    refused({ message, code }) {
+      end(message);
+      if (code === "score.too_long") showNotice(message, leaveOut(asked.leavingOut));
+    },
     end: ({ stopped }) => end(stopped ? "" : null),
   };
 
@@ -319,7 +325,7 @@ export function mount({ element, trigger, props, server, watch }) {
   onPress(element, {
     take,
     compare: score,
-    attribute,
+    attribute: () => attribute(),
     several: rankSeveral,
     stop,
     dismiss: hideNotice,

@@ -2,11 +2,13 @@
 // The text is in sheet.js and writing.js, the model's turn in generation.js.
 
 import { bringIntoView, finder, isComposing, isDialogOpen, isRunKey, isTextField, onPress, setText, showRunKey, swapButtons, undoOrRedo, update } from "../../components/dom.js";
+import { leaveOut as leaveOutBy } from "../../components/notice.js";
 import { shownView } from "../../components/page.js";
 import { tail as endOf } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { messageText, t } from "../../core/i18n.js";
 import { newId } from "../../core/id.js";
+import { TOO_LONG, sentOf } from "../../core/long_text.js";
 import * as pending from "../../core/pending.js";
 import { sessions } from "../../core/sessions.js";
 import { countWords } from "../../core/text_file.js";
@@ -57,7 +59,7 @@ export function mount({ element, trigger, props, server, watch }) {
     sheet,
     text: () => writing.written.text,
     goOn: (at, text, length, token) => generation.goOnFrom(at, text, length, token),
-    score: (text, logprobs) => server.score({ id: newId(), text, logprobs }),
+    score: (text, logprobs) => server.score({ id: newId(), text: sentOf(text, "left"), logprobs }),
   });
   const generation = new Generation({ server, trigger }, writing, tokens, {
     begun() {
@@ -89,8 +91,7 @@ export function mount({ element, trigger, props, server, watch }) {
       if (end.reason === "stop" && all.length === 1 && !generation.rest && writeLabel(writing, "visitor")) keepEnd({ ...all[0], text: writing.written.text });
       if (!end.isLost) ahead.putIn(); // before the messages, which are about the text as it is then
       if (end.failed) {
-        const isTooLong = end.code === "refused.too_long";
-        notice.show(end.message, end.control, isTooLong ? leaveOut(generation.isRetry) : []);
+        notice.show(end.message, end.control, TOO_LONG.includes(end.code) ? leaveOut(generation.isRetry) : []);
         emit("refresh-status");
       } else if (end.reason === "unmet") notice.show(end.message, "must_match");
       showStatus();
@@ -269,9 +270,10 @@ export function mount({ element, trigger, props, server, watch }) {
     const hasLength = typeof length === "number";
     const isKnown = hasLength || Boolean(known?.message);
     for (const part of [".count", ".words"]) $(part).classList.toggle("is-stale", !isKnown || (isRunning && part === ".words")); // it keeps its place until the next count
-    if (isKnown) setText($(".count"), hasLength ? describeCount(length, context, { isRunning, unread: unread.tokens }) : (known?.message ?? ""));
+    if (isKnown && unread.isCut && !isRunning) setText($(".count"), t("editor.unread_characters", { characters: t("count.characters", { count: unread.end }) }));
+    else if (isKnown) setText($(".count"), hasLength ? describeCount(length, context, { isRunning, unread: unread.tokens }) : (known?.message ?? ""));
     if (isKnown && !isRunning) setText($(".words"), t("count.words", { count: countWords(writing.written.text) }));
-    if (hasLength) $(".count").classList.toggle("is-full", Boolean(context) && length >= (context ?? 0) && !unread.tokens);
+    if (hasLength) $(".count").classList.toggle("is-full", Boolean(context) && length >= (context ?? 0) && !unread.end);
     const run = isRunning ? describeRunning(progress, state.status) : end ? describeEnd(end) : "";
     setText($(".run"), run);
     update($(".run"), { title: end ? describeDrafts(end) : "" });
@@ -289,19 +291,12 @@ export function mount({ element, trigger, props, server, watch }) {
     $('.sr-only[role="status"]').textContent = text;
   }
 
-  /**
-   * The actions for a text that exceeds the context.
-   * @param {boolean} retry @returns {[string, () => void][]}
-   */
+  /** The actions for a text that exceeds the context. @param {boolean} retry */
   function leaveOut(retry) {
-    const goOn = () => {
+    return leaveOutBy(() => {
       remarks.hide();
       generation.generate({ retry, controls: { truncate: "left" } });
-    };
-    return [
-      [t("editor.leave_out"), goOn],
-      [t("editor.leave_out_always"), () => useControls({ truncate: "left" }).then(goOn)],
-    ];
+    });
   }
 
   on("notice", (message) => (message ? notice.show(message) : notice.hide()));

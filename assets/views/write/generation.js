@@ -1,8 +1,9 @@
 // The model's turn: sends a request, inserts the words of its records into the text, and ends it.
 
-import { boundaryBefore } from "../../core/characters.js";
+import { boundaryBefore, head } from "../../core/characters.js";
 import { emit } from "../../core/events.js";
-import { t } from "../../core/i18n.js";
+import { messageText, t } from "../../core/i18n.js";
+import { MOST_SENT, sentOf, withoutDropped } from "../../core/long_text.js";
 import * as pending from "../../core/pending.js";
 import { Run } from "../../core/run.js";
 import { sessions } from "../../core/sessions.js";
@@ -37,6 +38,7 @@ export class Generation {
     this.completions = new Completions();
     this.isEnough = false; // whether the page stopped it at the end of a sentence
     this.isRetry = false;
+    this.isCut = false; // whether only the end of the text was sent
     this.saidLost = false; // whether the page has said that a request is lost
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
     this.marked = /** @type {string[]} */ ([]); // sentences that the server's filter flagged, in the text or not
@@ -107,18 +109,21 @@ export class Generation {
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
     const length = Number(controls.max_new_tokens ?? state.controls.max_new_tokens) || null;
     if (fills || !length) ending = ""; // a draft is ranked by its whole text
+    /** @type {Controls} */
     const all = { ...state.controls, ...controls, ...(retry ? { seed: null } : {}) };
     this.request = { session: sessions.current.id, prompt, controls: all, tries, rest, fills, ending };
     this.completions = new Completions({ prompt, rest, isRest, ending, length });
     if (ending) controls = { ...controls, max_new_tokens: this.completions.wanted(MOST_TOKENS) };
     tokens.begin(prompt, length, String(controls.logprobs ?? state.controls.logprobs ?? "") !== "");
-    emit("record", { event: "begin", sent: prompt, controls, kind, run, before, at: start, ...this.words.around });
+    const sent = sentOf(prompt, all.truncate);
+    this.isCut = sent !== prompt;
+    emit("record", { event: "begin", sent: prompt, isCut: this.isCut, controls, kind, run, before, at: start, ...this.words.around });
     pending.keep(this.request);
     pending.keepLength(shown.length);
     this.editor.begun();
     this.words.reveal();
     this.editor.say(t(retry ? "editor.retrying" : "editor.generating"));
-    this.trigger("generate", { prompt, retry, id: this.run.id, controls, ...(fills ? { fill: rest } : {}), memory: sessions.current.memory });
+    this.trigger("generate", { prompt: sent, retry, id: this.run.id, controls, ...(fills ? { fill: head(rest, MOST_SENT) } : {}), memory: sessions.current.memory });
   }
 
   /**
@@ -186,6 +191,10 @@ export class Generation {
 
   /** @param {any} record */
   handle(record) {
+    if (this.isCut && record.event === "finished") {
+      const { code, values } = withoutDropped(record);
+      Object.assign(record, { code, values, message: messageText({ code, values }) });
+    }
     this.tokens.handle(record);
     if (record.event !== "begin") emit("record", record);
     advance(this.progress, record);

@@ -24,6 +24,7 @@ export function mount({ element }) {
   };
 
   let request = /** @type {{n: number, candidates: number, completions: Completion[], isRunning: boolean} | null} */ (null);
+  let isCut = false; // whether only the end of the text was sent
   let inText = /** @type {string | null} */ (null); // the model's words in the text, null if changed
 
   // ---- the request's records
@@ -44,9 +45,8 @@ export function mount({ element }) {
   /** @type {Record<string, (record: any, completion: Completion) => void>} */
   const handlers = {
     started(record) {
-      if (record.dropped_tokens) {
-        note(t("results.dropped", { count: record.dropped_tokens }));
-      }
+      if (isCut) note(t("results.cut"));
+      else if (record.dropped_tokens) note(t("results.dropped", { count: record.dropped_tokens }));
       if (typeof record.healed === "string") {
         note("").append(...nodes("results.healed", { token: visible(record.healed) }));
       }
@@ -54,7 +54,7 @@ export function mount({ element }) {
       if (record.n > 1) layOutCards(record);
     },
     left_out({ tokens }) {
-      note(t("results.dropped", { count: tokens }));
+      if (!isCut) note(t("results.dropped", { count: tokens }));
     },
     scored({ tokens, bits_per_byte, sum_logprob }) {
       const found = measuresOf(tokens.map((/** @type {Token} */ { logprob }) => logprob));
@@ -103,7 +103,10 @@ export function mount({ element }) {
   };
 
   on("record", (record) => {
-    if (record.event === "begin") return begin();
+    if (record.event === "begin") {
+      ({ isCut } = record);
+      return begin();
+    }
     const completion = request?.completions[record.index ?? 0];
     if (completion) handlers[record.event]?.(record, completion);
   });
