@@ -206,3 +206,31 @@ def test_arrow_keys_and_arrows_of_branches_follow_the_arabic_direction(arab: Vis
     arab.page.keyboard.press("ArrowRight")
     expect(rows.first).to_have_attribute("aria-selected", "true")
     assert rows.last.locator("svg").evaluate("svg => getComputedStyle(svg).transform") != "none"
+
+
+def test_english_texts_and_negative_numbers_are_in_order_on_an_arabic_page(
+    site: Site, visit: Callable[..., Visitor]
+) -> None:
+    page = visit(site.url, locale="ar").page
+    page.locator('[data-goes-to="why"]').click()
+    page.locator("#why-prompt").fill("Once upon a time there was a king. The")
+    page.locator("#why-continuation").fill(" king had a stone.")
+    page.locator('[data-action="compare"]').click()
+    places = """node => {
+      const texts = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
+      const left = [];
+      for (const range = new Range(); texts.nextNode(); ) {
+        for (let at = 0; at < texts.currentNode.length; at++) {
+          range.setStart(texts.currentNode, at);
+          range.setEnd(texts.currentNode, at + 1);
+          const box = range.getBoundingClientRect();
+          if (box.width) left.push(box.left);
+        }
+      }
+      return left;
+    }"""
+    expect(page.locator('[data-ribbon="compared"] [role=option]').first).to_be_visible()
+    parts = ('[data-ribbon="compared"]', ".why-excerpt", ".why-table tbody td:first-child")
+    for part in parts:
+        left = page.locator(part).evaluate(places)
+        assert left == sorted(left), part

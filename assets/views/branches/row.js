@@ -53,7 +53,8 @@ export function drawRow(row, index, { tree, chosen, indent }) {
   const { run } = node;
   const end = tree.isGrowing(node.id) ? t("branches.writing") : run ? (ENDS[run.reason ?? ""] ?? run.reason ?? "") : "";
   const meta = [end, run?.tokens === undefined ? "" : number(run.tokens), run?.mean_logprob === undefined ? "" : signed(run.mean_logprob, 2)];
-  line.appendChild(make("span", "meta")).append(...meta.map((text) => make("span", "", text)));
+  const figures = line.appendChild(make("span", "meta"));
+  for (const text of meta) figures.appendChild(make("span")).append(make("bdi", "", text));
   return line;
 }
 

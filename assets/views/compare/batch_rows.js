@@ -30,7 +30,7 @@ export class BatchRows {
     const of = make("p", "batch-of");
     of.append(make("b", "", t("batch.row", { number: row + 1 })));
     for (const name of batch.asked.names) {
-      of.append(make("span", "", shorten((rows[row].values[columns.indexOf(name)] ?? "").replaceAll("\n", " "), SHOWN_VALUE)));
+      of.append(make("span", "as-written", shorten((rows[row].values[columns.indexOf(name)] ?? "").replaceAll("\n", " "), SHOWN_VALUE)));
     }
     const text = make("p", "batch-text as-written", result.text.trimStart());
     text.dir = "auto";

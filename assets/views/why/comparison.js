@@ -164,9 +164,11 @@ export class Comparison {
     const pick = head.appendChild(makeButton("why-pick", "", null, { "data-row": "pick", "aria-pressed": String(line === chosen) }));
     pick.append(make("span", "why-name", line.name), " ", this.excerpt(line));
     const row = body.insertRow();
-    row.insertCell().textContent = score ? signed(score.sum_logprob, 2) : this.view.isRunning() ? "…" : t("why.not_scored");
-    row.insertCell().textContent = score ? signed(score.mean_logprob, 3) : "";
-    row.insertCell().textContent = score ? score.bits_per_byte.toFixed(3) : "";
+    // isolated: the minus of a number stands before it in right-to-left languages too
+    const figure = (/** @type {string} */ text) => row.insertCell().append(make("bdi", "", text));
+    figure(score ? signed(score.sum_logprob, 2) : this.view.isRunning() ? "…" : t("why.not_scored"));
+    figure(score ? signed(score.mean_logprob, 3) : "");
+    figure(score ? score.bits_per_byte.toFixed(3) : "");
     const cell = row.insertCell();
     const said = cell.appendChild(make("span", "why-change"));
     if (line === reference) said.textContent = this.lines.length > 1 ? t("why.the_reference") : "";
@@ -188,7 +190,7 @@ export class Comparison {
 
   /** An excerpt of the prompt: its end for the reference, else its differences from the reference and the words around them. @param {Line} line */
   excerpt(line) {
-    const node = make("span", "why-excerpt");
+    const node = make("span", "why-excerpt as-written");
     const { prompt } = line;
     if (!prompt) {
       node.append(make("i", "", t("why.nothing")));
