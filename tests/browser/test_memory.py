@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from .conftest import Script, Visitor
@@ -65,3 +66,42 @@ def test_the_model_reads_the_memory_and_its_tokens_are_counted(visitor: Visitor)
         visitor.generate()
     assert "There was a king." in (asked.value.post_data or "")
     expect(count).to_contain_text("14 of 1,024")
+
+
+@pytest.mark.parametrize("words", ["The king sat down and ", "جلس الملك على عرشه "])
+@pytest.mark.parametrize("times", [0, 1, 3, 5])
+def test_the_label_of_a_note_hides_no_letters(
+    scripted: tuple[Visitor, Script], words: str, times: int
+) -> None:
+    person, _ = scripted
+    page = person.page
+    person.prompt.fill(f"First line.\n{words * times}\nThe king\nlaughed.")
+    open_memory(person)
+    page.get_by_label("Note: read near the end").fill("She laughs. " * 20)
+    page.get_by_label("The note stands").select_option("2")
+    page.get_by_role("button", name="Done", exact=True).first.click()
+    expect(page.locator(".note-mark")).to_be_visible()
+    hidden = page.evaluate(
+        """() => {
+          const label = document.querySelector(".note-mark span").getBoundingClientRect();
+          const ink = document.querySelector(".ink");
+          const texts = document.createTreeWalker(ink, NodeFilter.SHOW_TEXT);
+          const found = [];
+          for (const range = new Range(); texts.nextNode(); ) {
+            const { data } = texts.currentNode;
+            for (let at = 0; at < data.length; at++) {
+              range.setStart(texts.currentNode, at);
+              range.setEnd(texts.currentNode, at + 1);
+              const { left, right, top, bottom, width } = range.getBoundingClientRect();
+              const isBeside = right <= label.left || left >= label.right;
+              const isAbove = top + 6 >= label.bottom || bottom - 6 <= label.top;
+              if (width && data[at].trim() && !isBeside && !isAbove)
+                found.push(data[at]);
+            }
+          }
+          return found.join("");
+        }"""
+    )
+    assert hidden == ""
+    if times <= 1:
+        expect(page.locator(".note-mark span")).to_be_in_viewport()

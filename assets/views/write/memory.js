@@ -8,6 +8,8 @@ import { sessions } from "../../core/sessions.js";
 
 const COUNT_PAUSE_MS = 250;
 const GAP_PX = 4; // between two lines
+const LABEL_GAP_PX = 12; // between the letters of a line and the note's label
+const LEAST_LABEL_PX = 60;
 
 export class MemoryPanel {
   /**
@@ -39,6 +41,7 @@ export class MemoryPanel {
     find(this.panel, '[data-action="close-memory"]').addEventListener("click", () => this.close());
     new ResizeObserver(() => this.place()).observe(sheet.ink);
     on("session", () => this.load());
+    on("written", () => this.place());
     on("memory", (given) => {
       sessions.current.memory = readMemory(given);
       sessions.scheduleSave();
@@ -106,12 +109,25 @@ export class MemoryPanel {
     const note = memory?.note.trim() ?? "";
     update(this.mark, { hidden: !note });
     if (!memory || !note) return;
-    setText(find(this.mark, "span"), note);
-    const at = placeOfNote(this.sheet.area.value, memory.lines);
+    const text = this.sheet.area.value;
+    const at = placeOfNote(text, memory.lines);
     const place = this.sheet.placeOf(at + 1);
     const page = this.sheet.ink.getBoundingClientRect();
     const style = getComputedStyle(this.sheet.ink);
     const top = place?.height ? place.top - page.top : Number.parseFloat(style.paddingTop);
     this.mark.style.top = `${Math.max(0, top - GAP_PX)}px`;
+    const [first, last] = [page.left + Number.parseFloat(style.paddingLeft), page.right - Number.parseFloat(style.paddingRight)];
+    const line = at > 1 ? this.sheet.edgesOf([text.lastIndexOf("\n", at - 2) + 1, at - 1]) : null;
+    const [before, behind] = line ? [line.left - first, last - line.right] : [0, last - first];
+    this.writeLabel(note, Math.max(before, behind) - LABEL_GAP_PX, before > behind);
+  }
+
+  /** Write the note into the empty part of a line: at its left or its right end. @param {string} note @param {number} width @param {boolean} isLeft */
+  writeLabel(note, width, isLeft) {
+    const label = find(this.mark, "span");
+    setText(label, note);
+    label.hidden = width < LEAST_LABEL_PX; // the panel has the note too
+    const { paddingLeft, paddingRight } = getComputedStyle(this.sheet.ink);
+    Object.assign(label.style, { maxWidth: `${width}px`, left: isLeft ? paddingLeft : "auto", right: isLeft ? "auto" : paddingRight });
   }
 }

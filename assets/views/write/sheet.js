@@ -144,6 +144,15 @@ export class Sheet {
     return null;
   }
 
+  /** The left and right edge in the window of the last line on the screen of characters that have no line end. @param {Place} place */
+  edgesOf([from, to]) {
+    const last = to > from ? this.placeOf(to) : null;
+    if (!last) return null;
+    const middle = (last.top + last.bottom) / 2;
+    const boxes = [...this.rangesOf([[from, to]])[0].getClientRects()].filter(({ top, bottom }) => top < middle && middle < bottom);
+    return { left: Math.min(...boxes.map(({ left }) => left)), right: Math.max(...boxes.map(({ right }) => right)) };
+  }
+
   /** Grey the first `end` characters, which the model does not read. @param {number} end 0: none */
   showUnread(end) {
     if (!globalThis.Highlight) return;
