@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -73,13 +73,19 @@ def write_value(control: Control, value: Any) -> str:
 def make_params(values: Mapping[str, Any]) -> SamplingParams:
     """`SamplingParams` from untrusted values; raises `InvalidControl` for the first wrong one."""
     try:
-        return SamplingParams.model_validate(dict(values))
+        return SamplingParams.model_validate(with_one_unknown(values, SamplingParams.model_fields))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "contradiction":
             raise ContradictoryControls(first["ctx"]["name"], first["ctx"]["why"]) from None
         name = str(first["loc"][0]) if first["loc"] else "controls"
         raise InvalidControl(name, _explain(name, first, values)) from None
+
+
+def with_one_unknown(values: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """The values without the unknown names after the first: pydantic makes an error of each."""
+    first = next((name for name in values if name not in known), None)
+    return {name: value for name, value in values.items() if name in known or name == first}
 
 
 def with_values(params: SamplingParams, values: Mapping[str, Any]) -> SamplingParams:

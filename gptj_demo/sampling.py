@@ -8,7 +8,7 @@ control, else those of the software or paper that the control's definition names
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -71,6 +71,11 @@ FILTERS = (
 FILTER_ORDER = PROCESSORS + FILTERS
 """The order in which controls change the logits: that of transformers' `generate`. Processors that
 it lacks come between its processors and its warpers; XTC comes last."""
+
+
+def most_values(name: str) -> int:
+    """The most values that the list of a control has."""
+    return len(FILTERS) if name == "sampler_order" else MAX_STRINGS.get(name, MAX_WORDS)
 
 
 def read_bias_key(key: object) -> object:
@@ -233,19 +238,22 @@ class SamplingParams(BaseModel):
     def _biases_by_token(cls, value: object) -> object:
         return _read_biases(value)
 
-    @field_validator(*MAX_STRINGS, "logit_bias", "bad_words", "allowed_token_ids", mode="after")
+    # before pydantic makes an error of each wrong value, and before `_biases_by_token`
+    @field_validator(*MAX_STRINGS, "logit_bias", "bad_words", "allowed_token_ids", mode="before")
     @classmethod
-    def _not_too_many(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+    def _not_too_many(cls, values: object, info: ValidationInfo) -> object:
         assert info.field_name is not None
-        most = MAX_STRINGS.get(info.field_name, MAX_WORDS)
-        if len(values) > most:
+        most = most_values(info.field_name)
+        if isinstance(values, Collection) and not isinstance(values, str) and len(values) > most:
             raise _wrong("too_many", message("wrong.too_many", most=most, given=len(values)))
         return values
 
-    @field_validator("sampler_order", mode="after")
+    @field_validator("sampler_order", mode="before")
     @classmethod
-    def _permutation(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if sorted(names) != sorted(FILTERS):
+    def _permutation(cls, names: object) -> object:
+        if not isinstance(names, (list, tuple)):
+            return names
+        if len(names) != len(FILTERS) or any(one not in names for one in FILTERS):
             raise ValueError  # `control_values` says what is wrong
         return names
 

@@ -102,11 +102,21 @@ def say(code: str, /, **values: Any) -> str:
 def quoted(value: object) -> str:
     """A value for a message: shortened, and in quotes if it is a string."""
     try:
-        written = json.dumps(value, ensure_ascii=False)
+        written = json_start(value, _SHOWN_CHARACTERS + 1)
     except (TypeError, ValueError):  # not a JSON value
-        written = repr(value)
+        written = repr(value)[: _SHOWN_CHARACTERS + 1]
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in written)
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def json_start(value: object, most: int) -> str:
+    """The JSON of a value, or its first `most` characters, however large the value is."""
+    written = ""
+    for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+        written += part[:most]
+        if len(written) >= most:
+            break
+    return written[:most]
 
 
 @cache

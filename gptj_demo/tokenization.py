@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -76,6 +76,13 @@ class Vocabulary:
     def __contains__(self, token_id: int) -> bool:
         """Whether an id can occur in a text."""
         return 0 <= token_id < self.size and token_id not in self._unused
+
+    def has_all(self, token_ids: Collection[int]) -> bool:
+        """Whether each id can occur in a text; faster than one by one."""
+        if not token_ids:
+            return True
+        is_within = min(token_ids) >= 0 and max(token_ids) < self.size
+        return is_within and self._unused.isdisjoint(token_ids)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a part of a text, such as a word or a continuation, with nothing added.

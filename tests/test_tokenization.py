@@ -225,6 +225,12 @@ def test_ids_outside_the_vocabulary_are_refused_by_name(values: dict[str, Any], 
     assert f"0 to {TEXT_TOKENS - 1}" in str(refused.value)
 
 
+@given(st.lists(st.integers(-2, 8)))
+def test_all_ids_can_occur_if_each_one_can(ids: list[int]) -> None:
+    vocabulary = Vocabulary(make_tokenizer().to_str(), 7, 0, [0], unused_token_ids=[3])
+    assert vocabulary.has_all(ids) == all(token_id in vocabulary for token_id in ids)
+
+
 def tiny(size: int) -> Vocabulary:
     """A vocabulary of the tokenizer's first ids only, which are single characters."""
     return Vocabulary(make_tokenizer().to_str(), size, 0, [0])

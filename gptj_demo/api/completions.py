@@ -75,7 +75,6 @@ class _Prompt:
         self,
         vocabulary: Vocabulary,
         request: GenerationRequest,
-        text: str,
         first_index: int,
         shape: Shape,
         timings: Timings,
@@ -85,7 +84,6 @@ class _Prompt:
         self.writers: list[ChoiceWriter] = []
         self.is_paused = False  # since its engine ended, until the caller gets a keep-alive
         self._vocabulary = vocabulary
-        self._text = text
         self._first_index = first_index
         self._shape = shape
         self._timings = timings
@@ -118,12 +116,13 @@ class _Prompt:
                 self._read = event.prompt_tokens
                 assert self.stream is not None
                 prompt = self.request.prompt
+                text = prompt if isinstance(prompt, str) else _text_of(self._vocabulary, prompt)
                 placed = place_prompt(self._vocabulary, prompt, self.stream.submitted)
                 self.writers = [
                     ChoiceWriter(
                         self._vocabulary,
                         self._first_index + index,
-                        self._text,
+                        text,
                         placed,
                         self._shape,
                         taken,
@@ -197,7 +196,6 @@ class Completions:
                 GenerationRequest(
                     prompt, params, visitor, scored_tokens=scored, continues=number > 0
                 ),
-                prompt if isinstance(prompt, str) else _text_of(vocabulary, prompt),
                 number * params.n,
                 shape,
                 self._timings,
@@ -245,6 +243,7 @@ class Completions:
         """Put the first prompts in the queue; raises `ApiError` if any prompt is refused."""
         await self._enter()
         for prompt in list(self._queued):
+            await asyncio.sleep(0)  # the checks of many long prompts take a while
             await self._check(prompt)
 
     async def _check(self, prompt: _Prompt) -> None:

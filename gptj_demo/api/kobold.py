@@ -15,6 +15,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gptj_demo.api.bodies import aside
 from gptj_demo.api.choices import Piece
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
@@ -112,7 +113,8 @@ class Kobold:
     async def abort(self, request: Request) -> Response:
         """End the caller's generation with the given `genkey`, or the one without."""
         caller = self._api.access.identify(request)
-        key = caller.name, _key_of(await _read(request))
+        content = await request.body()
+        key = caller.name, _key_of(await aside(len(content), _read, content))
         aborts = self._aborts.get(key, [])
         for abort in aborts:
             abort.set()
@@ -123,10 +125,8 @@ class Kobold:
     ) -> AsyncGenerator[list[Piece], None]:
         """The pieces of a request that is in the queue; leaving `resources` ends it."""
         caller = self._api.access.identify(request)
-        given = await _read(request)
-        body: Any = parse_values(
-            _in_our_terms(given), CompletionRequest, aliases=ALIASES, defaults=DEFAULTS
-        )
+        content = await request.body()
+        given, body = await aside(len(content), _parse, content)
         _check_shown(body, is_stream)
         with named_as_given(body):
             completions = await completions_for(self._api, body, caller)
@@ -160,9 +160,16 @@ async def _pieces(
                 return
 
 
-async def _read(request: Request) -> dict[str, Any]:
-    """The JSON object in the body, whatever its Content-Type; raises `ApiError`."""
-    return read_object(await request.body() or b"{}")
+def _read(content: bytes) -> dict[str, Any]:
+    """The JSON object in a body; raises `ApiError`."""
+    return read_object(content or b"{}")
+
+
+def _parse(content: bytes) -> tuple[dict[str, Any], Any]:
+    """The body as it was given and as one of `/v1/completions`; raises `ApiError`."""
+    given = _read(content)
+    ours = _in_our_terms(given)
+    return given, parse_values(ours, CompletionRequest, aliases=ALIASES, defaults=DEFAULTS)
 
 
 def _key_of(given: dict[str, Any]) -> str:
@@ -201,8 +208,8 @@ def _filters(order: Any) -> Any:
     if not isinstance(order, list) or all(isinstance(one, str) for one in order):
         return order
     numbers = range(len(NUMBERED) + 1)
-    if len(set(map(repr, order))) < len(order) or any(
-        type(one) is not int or one not in numbers for one in order
+    if len(order) > len(numbers) or any(
+        type(one) is not int or one not in numbers or order.count(one) > 1 for one in order
     ):
         raise _wrong(
             "sampler_order",

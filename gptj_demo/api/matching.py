@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
+from gptj_demo.api.bodies import Body, ListOf
 from gptj_demo.api.compatibility import name_as_given
 from gptj_demo.api.errors import ApiError
 from gptj_demo.guidance import read_choices
-from gptj_demo.sampling import SamplingParams, control_named
+from gptj_demo.sampling import MAX_TEXT_CHARACTERS, SamplingParams, control_named
+from gptj_demo.texts import json_start
 
 KINDS = {
     "guided_choice": "choices",
@@ -25,14 +27,12 @@ _OBJECT = {"type": "object"}
 _OURS = ("must_match", "must_match_text")
 
 
-class MatchFields(BaseModel):
+class MatchFields(Body):
     """The fields that say what a text must match; one may be given."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     _given_names: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    guided_choice: list[str] | None = Field(
+    guided_choice: ListOf[str] | None = Field(
         None, description="The continuation is one of these texts (vLLM)."
     )
     guided_regex: str | None = Field(
@@ -125,7 +125,8 @@ def _given(body: MatchFields) -> dict[str, dict[str, Any]]:
 
 
 def _match(kind: str, value: Any) -> dict[str, Any]:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # a text above the limit is refused, so its end is not needed
+    text = value if isinstance(value, str) else json_start(value, MAX_TEXT_CHARACTERS + 1)
     return {"must_match": kind, "must_match_text": text}
 
 

@@ -124,7 +124,7 @@ class Mcp:
                     f"There is no tool named {params.name[:60]!r}; the tools are: {names}.",
                     code="not_found",
                 )
-            arguments = json.dumps(params.arguments or {}).encode()
+            arguments = params.arguments or {}
             result = await tool.run(Call(arguments, request.scope[CALLER], request, report))
         except (ApiError, RequestRefused) as error:
             refusal = of_refusal(error) if isinstance(error, RequestRefused) else error

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from gptj_demo.api.bodies import Body, ListOf
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.errors import ApiError
@@ -19,7 +21,7 @@ from gptj_demo.api.schema import (
     MAX_PROMPTS,
     CompletionRequest,
     ScoreRequest,
-    parse_body,
+    parse_values,
 )
 from gptj_demo.api.score import scores_for
 from gptj_demo.protocol import Visitor
@@ -35,9 +37,9 @@ Report = Callable[[float, float], Awaitable[None]]
 
 
 class Call(NamedTuple):
-    """A call of a tool: its arguments as JSON, who calls, and the HTTP request that it came in."""
+    """A call of a tool: its arguments, who calls, and the HTTP request that it came in."""
 
-    arguments: bytes
+    arguments: Mapping[str, Any]
     caller: Visitor
     request: Request
     report: Report
@@ -56,10 +58,8 @@ class Tool(NamedTuple):
     run: Callable[[Call], Awaitable[dict[str, Any]]]
 
 
-class AlternativesRequest(BaseModel):
+class AlternativesRequest(Body):
     """The text whose most probable next tokens are listed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     prompt: str = Field(description="The text.")
     count: Annotated[int, Field(ge=1, le=MAX_ALTERNATIVES)] = Field(
@@ -67,12 +67,10 @@ class AlternativesRequest(BaseModel):
     )
 
 
-class CompareRequest(BaseModel):
+class CompareRequest(Body):
     """Several prompts, and one text that follows each of them."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    prompts: Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)] = Field(
+    prompts: Annotated[ListOf[str], Field(min_length=1, max_length=MAX_PROMPTS)] = Field(
         description="The prompts. An empty one is the beginning of a text."
     )
     continuation: str = Field(
@@ -130,7 +128,7 @@ def _fields(model: type[BaseModel], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 async def _generate(api: Context, call: Call) -> dict[str, Any]:
-    body: Any = parse_body(call.arguments, CompletionRequest)
+    body: Any = await asyncio.to_thread(parse_values, call.arguments, CompletionRequest)
     for name in ("stream", "stream_options", "timings"):
         if getattr(body, name):
             why = f"{name} has no effect in this tool, which returns the whole text: leave it out."
@@ -146,7 +144,7 @@ async def _generate(api: Context, call: Call) -> dict[str, Any]:
 
 
 async def _score(api: Context, call: Call) -> dict[str, Any]:
-    body = parse_body(call.arguments, ScoreRequest)
+    body = await asyncio.to_thread(parse_values, call.arguments, ScoreRequest)
     api.ready_model(body.model)
     prompts = [body.prompt] * len(body.continuations)
     scores = await _scores(api, call, prompts, body.continuations, body.logprobs or 0)
@@ -154,14 +152,14 @@ async def _score(api: Context, call: Call) -> dict[str, Any]:
 
 
 async def _compare(api: Context, call: Call) -> dict[str, Any]:
-    body = parse_body(call.arguments, CompareRequest)
+    body = await asyncio.to_thread(parse_values, call.arguments, CompareRequest)
     continuations = [body.continuation] * len(body.prompts)
     scores = await _scores(api, call, body.prompts, continuations, 0)
     return {"scores": sorted(scores, key=lambda one: (-one["sum_logprob"], one["index"]))}
 
 
 async def _alternatives(api: Context, call: Call) -> dict[str, Any]:
-    asked = parse_body(call.arguments, AlternativesRequest)
+    asked = await asyncio.to_thread(parse_values, call.arguments, AlternativesRequest)
     api.check_fits(await api.count_tokens(asked.prompt), "The prompt has", "prompt")
     one_token = {"prompt": asked.prompt, "max_tokens": 1, "logprobs": asked.count}
     body: Any = CompletionRequest.model_validate(one_token)

@@ -12,12 +12,13 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 
+from gptj_demo.api.bodies import Body, FirstError, ListOf, aside, at_most
 from gptj_demo.api.choices import Shape
 from gptj_demo.api.compatibility import NEUTRAL, in_our_terms, name_as_given
 from gptj_demo.api.errors import ApiError
 from gptj_demo.api.json_body import read_object
 from gptj_demo.api.matching import MatchFields, read_match
-from gptj_demo.api.wrong_values import explain_value
+from gptj_demo.api.wrong_values import closest, explain_value
 from gptj_demo.client.likely import MAX_DEPTH, MAX_NODES
 from gptj_demo.control import Control
 from gptj_demo.control_values import (
@@ -34,10 +35,14 @@ from gptj_demo.sampling import (
     TREE_CONTROLS,
     SamplingParams,
     control_named,
+    most_values,
 )
 from gptj_demo.texts import quoted
 
 MAX_PROMPTS = 128
+MAX_TOKEN_IDS = 200_000
+"""Token ids of one prompt or continuation, as many as characters of a text."""
+MAX_DETOKENIZED = 100_000
 DEFAULTS = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
 """OpenAI's defaults that differ from the page's."""
 
@@ -47,10 +52,8 @@ NAMES = {control.name: control.api_name for control in CONTROLS}
 _CONTROL_NAMES = {control.api_name: control.name for control in CONTROLS}
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Body):
     """Options for streaming."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = Field(
         False, description="Send a last chunk with the usage; `usage` is null in the others."
@@ -61,13 +64,13 @@ class StreamOptions(BaseModel):
     )
 
 
-TokenIds = list[Annotated[int, Field(ge=0, strict=True)]]
-Prompt = str | TokenIds | Annotated[list[str] | list[TokenIds], Field(max_length=MAX_PROMPTS)]
+TokenId = Annotated[int, Field(ge=0)]
+TokenIds = Annotated[ListOf[TokenId], Field(max_length=MAX_TOKEN_IDS)]
+_Prompts = Field(max_length=MAX_PROMPTS)
+Prompt = str | TokenIds | Annotated[ListOf[str], _Prompts] | Annotated[ListOf[TokenIds], _Prompts]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
+class _Body(Body):
     model: str | None = Field(
         None,
         description="The model, as /v1/models names it. Left out, it is the one that answers.",
@@ -127,6 +130,10 @@ def _field(control: Control) -> tuple[Any, Any]:
     if control.is_list:
         annotation: Any = _LISTS[control.kind]
         default = dict(default) if control.kind == "biases" else list(default)
+        most = most_values(control.name)
+        annotation = Annotated[annotation, Field(max_length=most)]
+        limit = at_most(most) if control.kind == "biases" else FirstError
+        annotation = Annotated[annotation, limit]
         if control.name == "stop":
             annotation = str | annotation
     else:
@@ -150,10 +157,8 @@ CompletionRequest = create_model(
 """The body of POST /v1/completions."""
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(Body):
     """A text to tokenize."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str | None = Field(None, description="The model, as /v1/models names it.")
     prompt: str = Field(description="The text.")
@@ -173,27 +178,23 @@ class TokenCountRequest(BaseModel):
     text: str = Field(description="The text.")
 
 
-class ScoreRequest(BaseModel):
+class ScoreRequest(Body):
     """A prompt, and texts that can follow it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str | None = Field(None, description="The model, as /v1/models names it.")
     prompt: str | TokenIds = Field(description="What stands before, a text or token ids.")
-    continuations: Annotated[list[str | TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)] = (
-        Field(
-            description="What may follow, with the space before its first word; texts or lists of "
-            f"token ids, at most {MAX_PROMPTS}."
-        )
+    continuations: Annotated[
+        ListOf[str | TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)
+    ] = Field(
+        description="What may follow, with the space before its first word; texts or lists of "
+        f"token ids, at most {MAX_PROMPTS}."
     )
     logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
         None, description="How many of the most probable tokens to tell in each place."
     )
 
 
-class _LikelyBody(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
+class _LikelyBody(Body):
     model: str | None = Field(None, description="The model, as /v1/models names it.")
     prompt: str | TokenIds = Field(description="What stands before, a text or token ids.")
     max_nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] = Field(
@@ -217,13 +218,13 @@ LikelyRequest = create_model(
 """The body of POST /v1/likely."""
 
 
-class DetokenizeRequest(BaseModel):
+class DetokenizeRequest(Body):
     """Tokens to turn into text."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     model: str | None = Field(None, description="The model, as /v1/models names it.")
-    tokens: Annotated[TokenIds, Field(max_length=100_000)] = Field(description="Token ids.")
+    tokens: Annotated[ListOf[TokenId], Field(max_length=MAX_DETOKENIZED)] = Field(
+        description="Token ids."
+    )
 
 
 class RunRequest(BaseModel):
@@ -243,10 +244,10 @@ class RunRequest(BaseModel):
 # ---- reading them
 
 
-Body = TypeVar("Body", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
-async def read_body(request: Request, model: type[Body]) -> Body:
+async def read_body(request: Request, model: type[Model]) -> Model:
     """The checked body of a request; raises `ApiError` 400 for the first thing that is wrong."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -255,21 +256,17 @@ async def read_body(request: Request, model: type[Body]) -> Body:
             f"The body must be JSON, sent as Content-Type: application/json; it was {kind[:60]!r}.",
             code="invalid_content_type",
         )
-    return parse_body(await request.body(), model)
-
-
-def parse_body(content: bytes, model: type[Body]) -> Body:
-    """The checked body in JSON; raises `ApiError` 400 for the first thing that is wrong."""
-    return parse_values(read_object(content), model)
+    content = await request.body()
+    return await aside(len(content), lambda: parse_values(read_object(content), model))
 
 
 def parse_values(
     values: Mapping[str, Any],
-    model: type[Body],
+    model: type[Model],
     *,
     aliases: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] | None = None,
-) -> Body:
+) -> Model:
     """The checked body with these fields; raises `ApiError` 400 for the first that is wrong.
 
     `aliases` are other names of fields, and `defaults` values of fields that are left out.
@@ -290,7 +287,7 @@ def parse_values(
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> ApiError:
-    first = error.errors(include_url=False)[0]
+    first, *others = error.errors(include_url=False)
     kind = str(first["type"])
     name = str(first["loc"][0])[:100]
     if kind == "extra_forbidden" and name in NEUTRAL:
@@ -317,14 +314,17 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> ApiError:
         place = ".".join(str(part) for part in first["loc"])
         message = f"There is no parameter named {place[:100]!r}."
     else:
-        message = explain_value(model, first["loc"], first["input"])
+        wrong = closest(first, others)
+        message = explain_value(model, wrong["loc"], wrong["input"])
     return ApiError(400, message, code="invalid_value", param=name)
 
 
 def _explain_prompt(error: ValidationError) -> str:
-    kinds = {str(one["type"]) for one in error.errors(include_url=False)}
-    if "too_long" in kinds:
+    limits = {one.get("ctx", {}).get("max_length") for one in error.errors(include_url=False)}
+    if MAX_PROMPTS in limits:
         return f"prompt has more than {MAX_PROMPTS} prompts; send them in several requests."
+    if MAX_TOKEN_IDS in limits:
+        return f"prompt has more than {MAX_TOKEN_IDS:,} token ids, which is the limit; shorten it."
     return (
         "prompt must be a text, a list of texts, a list of token ids, or a list of such lists; "
         "token ids are whole numbers from 0."

@@ -7,9 +7,11 @@ from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from gptj_demo.texts import quoted
 
+_SHOWN_ITEMS = 100  # of a longer list, the number of items is shown
 _KINDS = {
     "string": ("a text", "texts"),
     "integer": ("a whole number", "whole numbers"),
@@ -22,6 +24,14 @@ _KINDS = {
 """What a JSON type is called, one and several."""
 
 
+def closest(first: ErrorDetails, others: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; where a text or a list may stand and a list does, the error of the list."""
+    if first["type"] == "string_type" and isinstance(first["input"], list):
+        place = first["loc"][:-1]
+        return next((one for one in others if one["loc"][: len(place)] == place), first)
+    return first
+
+
 def explain_value(model: type[BaseModel], place: Sequence[int | str], value: object) -> str:
     """What is allowed at a place of the body, and the value that was there."""
     schema = _schema_of(model)
@@ -29,11 +39,13 @@ def explain_value(model: type[BaseModel], place: Sequence[int | str], value: obj
     found: Mapping[str, Any] = schema
     for part in place:
         below = _below(found, part, schema)
-        if below is None:  # pydantic also names the branch of a union
-            break
+        if below is None:  # the branch of a union, which pydantic names too
+            continue
         found = below
         names.append(str(part)[:100])
-    return f"{'.'.join(names)} must be {_allowed(found, schema)}; it was {quoted(value)}."
+    is_long = isinstance(value, list) and len(value) > _SHOWN_ITEMS
+    was = f"a list of {len(value):,}" if is_long else quoted(value)
+    return f"{'.'.join(names)} must be {_allowed(found, schema)}; it was {was}."
 
 
 @cache

@@ -113,8 +113,8 @@ async def check_request(request: GenerationRequest, ready: Ready) -> None:
 
 def check_ids(token_ids: tuple[int, ...], vocabulary: Vocabulary) -> None:
     """Raise `RequestRefused` for ids that are not in the vocabulary."""
-    wrong = next((i for i in token_ids if i not in vocabulary), None)
-    if wrong is not None:
+    if not vocabulary.has_all(token_ids):
+        wrong = next(i for i in token_ids if i not in vocabulary)
         last = str(vocabulary.size - 1)
         raise RequestRefused("invalid", message("refused.token_id", token=str(wrong), last=last))
 

@@ -167,7 +167,7 @@ def _has_file(data: Any) -> bool:
             meta = value.get("meta")
             if isinstance(meta, dict) and "_type" in meta:
                 return True
-            pending.extend(value.values())
+            pending += [one for one in value.values() if isinstance(one, (dict, list))]
         elif isinstance(value, list):
-            pending.extend(value)
+            pending += [one for one in value if isinstance(one, (dict, list))]
     return False

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gptj_demo.api.bodies import aside
 from gptj_demo.api.errors import ApiError
 from gptj_demo.api.front import is_api
 from gptj_demo.settings import Settings
@@ -93,10 +94,8 @@ class Guard:
             else:
                 _require_json(scope)
                 content = await _read(receive, self._max_body_bytes)
-                sent = _decode(content)
-                body = self._calls.check(route, scope["path"].rpartition("/")[2], sent)
-                if body is not sent:
-                    content = json.dumps(body).encode()
+                name = scope["path"].rpartition("/")[2]
+                body, content = await aside(len(content), self._check, route, name, content)
                 if route.endswith("/cancel") and not self._calls.is_own_event(body):
                     # as for an event that has ended, to hide whether the event exists
                     await JSONResponse({"success": True})(scope, receive, send)
@@ -114,6 +113,12 @@ class Guard:
             return {"type": "http.request", "body": content, "more_body": False}
 
         await self._app(scope, replay, send)
+
+    def _check(self, route: str, name: str, content: bytes) -> tuple[dict[str, Any], bytes]:
+        """The checked body of a call, decoded and as JSON; raises `BadCall`."""
+        sent = _decode(content)
+        body = self._calls.check(route, name, sent)
+        return body, content if body is sent else json.dumps(body).encode()
 
 
 def _without_body(send: Send) -> Send:
