@@ -15,6 +15,8 @@ from gradio_client.utils import construct_args  # type: ignore[import-untyped]
 
 SESSION = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 NO_FILES = "No function here takes files."
+MAX_VALUES = 200_000
+"""Items and entries of all lists and objects in a body; Gradio copies them on the event loop."""
 MAX_NAME = 60
 """Characters of an unknown name that a refusal repeats."""
 
@@ -60,6 +62,10 @@ class Calls:
         """
         if not isinstance(body, dict):
             raise BadCall(400, "The body must be a JSON object.")
+        if _is_large(body):
+            raise BadCall(
+                400, f"The body holds more than the {MAX_VALUES:,} values that are read here."
+            )
         session = body.get("session_hash")
         if session is not None and not (isinstance(session, str) and SESSION.fullmatch(session)):
             raise BadCall(400, "session_hash must be 1 to 64 letters, digits, '-', '_' or '.'.")
@@ -156,6 +162,19 @@ def _check_inputs(called: str, fn: Any, body: dict[str, Any]) -> None:
         )
     if _has_file(data):
         raise BadCall(400, NO_FILES)
+
+
+def _is_large(body: Any) -> bool:
+    """Whether a body holds more than `MAX_VALUES`."""
+    pending, left = [body], MAX_VALUES
+    while pending:
+        values = pending.pop()
+        left -= len(values)
+        if left < 0:
+            return True
+        items = values.values() if isinstance(values, dict) else values
+        pending += [one for one in items if isinstance(one, (dict, list))]
+    return False
 
 
 def _has_file(data: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gptj_demo.web.calls import Calls
+from gptj_demo.web.calls import MAX_VALUES, Calls
 from tests.api.conftest import Playground
 from tests.waiting import PATIENCE
 
@@ -53,6 +53,8 @@ def malformed(join: int, server: int) -> list[tuple[str, Any]]:
         (f"{API}/call/v2/tokenize", {"text": MARKER, "\ud800": MARKER}),
         (f"{API}/call/v2/tokenize", {"text": FILE}),
         (f"{API}/call/v2/{MARKER}", {"text": MARKER}),
+        (f"{API}/call/tokenize", {"data": [[MARKER] * (MAX_VALUES + 1)]}),
+        (f"{API}/call/v2/tokenize", {"text": [{MARKER: 1}] * MAX_VALUES}),
         (f"{API}/queue/join", {"data": [MARKER], "fn_index": join}),
         (f"{API}/queue/join", {"data": [MARKER], "fn_index": join, "session_hash": SESSION}),
         (f"{API}/queue/join", {"data": [MARKER], "fn_index": 10**9, "session_hash": SESSION}),
