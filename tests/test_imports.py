@@ -38,6 +38,7 @@ RANKS = [
     ("gptj_demo.api.completions", "gptj_demo.api.schema", "gptj_demo.api.access"),
     (
         "gptj_demo.api.access_log",
+        "gptj_demo.api.answers",
         "gptj_demo.api.bodies",
         "gptj_demo.api.choices",
         "gptj_demo.api.compatibility",

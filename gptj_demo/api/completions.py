@@ -38,13 +38,13 @@ MOST_WAITING = 8
 """Prompts of a request that are in the queue at a time; the others enter as these start."""
 
 
-def check_size(tokens: int, alternatives: int) -> None:
-    """Raise `ApiError` 400 for more than `MAX_LOGPROBS`: one a token, and one an alternative."""
+def check_size(tokens: int, alternatives: int, most: int) -> None:
+    """Raise `ApiError` 400 for more log-probabilities: one a token, and one an alternative."""
     numbers = tokens * (alternatives + 1)
-    if numbers > MAX_LOGPROBS:
+    if numbers > most:
         raise ApiError(
             400,
-            f"This asks for {numbers:,} log-probabilities, and an answer has {MAX_LOGPROBS:,} at "
+            f"This asks for {numbers:,} log-probabilities, and an answer has {most:,} at "
             "most: ask for fewer prompts, completions, tokens or alternatives.",
             code="invalid_value",
             param="logprobs",
@@ -317,6 +317,7 @@ class Completions:
                 if prompt.stream is not None and prompt.stream.has_events:
                     for event in await prompt.stream.drain():
                         prompt.take(event)
+                    await asyncio.sleep(0)  # the log-probabilities of a long prompt take a while
             await asyncio.sleep(POLL_SECONDS)
         except RequestRefused as refusal:
             raise of_refusal(refusal) from None
@@ -334,11 +335,9 @@ class Completions:
         """Pieces as JSON values."""
         return [piece.choice(self._shape) for piece in pieces]
 
-    def chunks(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-        """Pieces as JSON values for a stream: with log-probabilities, one for each token."""
-        if self._shape.logprobs is None:
-            return self.choices(pieces)
-        return self.choices([part for piece in pieces for part in piece.by_token()])
+    def chunks(self, piece: Piece) -> list[dict[str, Any]]:
+        """A piece as JSON values for a stream: with log-probabilities, one for each token."""
+        return self.choices([piece] if self._shape.logprobs is None else piece.by_token())
 
     async def whole(
         self, report: Callable[[], Awaitable[None]] | None = None

@@ -12,6 +12,7 @@ from gptj_demo.api.errors import ApiError
 from gptj_demo.api.models import answers_to, model_id
 from gptj_demo.api.streaming import unless_caller_leaves
 from gptj_demo.client import Worker
+from gptj_demo.client.prompt import encode
 from gptj_demo.protocol import ModelInfo, Visitor
 from gptj_demo.settings import Settings
 
@@ -109,6 +110,10 @@ class Context:
                     code="context_length_exceeded",
                     param="prompt",
                 )
+
+    async def token_ids(self, text: str, *, begins: bool = True) -> tuple[int, ...]:
+        """Token ids of a text (if `begins`) or of a part of one; raises `RequestRefused`."""
+        return tuple(await encode(text, self.worker.require_ready(), begins=begins))
 
     async def count_tokens(self, text: str) -> int:
         """Tokens of a text; raises `RequestRefused`."""

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gptj_demo.api.answers import json_answer
 from gptj_demo.api.completions import Usage
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
@@ -62,7 +63,7 @@ class Likely:
                 usage = Usage(prompt_tokens=len(ids), completion_tokens=len(nodes))
                 self._api.access.charge(caller, usage.prompt_tokens + usage.completion_tokens)
         vocabulary = self._api.worker.require_ready().vocabulary
-        return JSONResponse(
+        return await json_answer(
             {
                 "object": "list",
                 "model": self._api.id_of(model),
@@ -75,8 +76,9 @@ class Likely:
 
     async def _ids(self, prompt: str | list[int]) -> tuple[int, ...]:
         if isinstance(prompt, str):
-            prompt = [one.token_id for one in await self._api.worker.tokenize(prompt)]
-        ids = tuple(prompt)
+            ids = await self._api.token_ids(prompt)
+        else:
+            ids = tuple(prompt)
         await self._api.check_prompts([ids])
         return ids
 

@@ -32,6 +32,9 @@ COMMON = ("prompt", *(one.api_name for one in CONTROLS if one.openai is not None
 """Parameters of `/v1/completions` that the tool `generate` describes: those of OpenAI. It takes the
 others too."""
 
+MOST_LOGPROBS = 50_000
+"""Log-probabilities in a result: the package `mcp` writes it three times, on the event loop."""
+
 Report = Callable[[float, float], Awaitable[None]]
 """A callback that gets the amount of work done and the total amount."""
 
@@ -133,7 +136,7 @@ async def _generate(api: Context, call: Call) -> dict[str, Any]:
         if getattr(body, name):
             why = f"{name} has no effect in this tool, which returns the whole text: leave it out."
             raise ApiError(400, why, code="invalid_value", param=name)
-    completions = await completions_for(api, body, call.caller)
+    completions = await completions_for(api, body, call.caller, MOST_LOGPROBS)
 
     async def report() -> None:
         await call.report(completions.usage.completion_tokens, completions.most_tokens)
@@ -186,7 +189,7 @@ async def _scores(
     continuations: Sequence[str | list[int]],
     alternatives: int,
 ) -> list[dict[str, Any]]:
-    scores = await scores_for(api, prompts, continuations, alternatives, call.caller)
+    scores = await scores_for(api, prompts, continuations, alternatives, call.caller, MOST_LOGPROBS)
 
     async def report() -> None:
         await call.report(scores.completions.prompts_done, len(prompts))

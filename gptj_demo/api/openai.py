@@ -11,7 +11,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gptj_demo.api.completions import Completions, check_size
+from gptj_demo.api.answers import json_answer
+from gptj_demo.api.completions import MAX_LOGPROBS, Completions, check_size
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
@@ -100,7 +101,8 @@ class OpenAI:
                 return EventStream(stream, resources.pop_all())
             choices = await unless_caller_leaves(request, completions.whole())
             times = {"timings": completions.timings} if body.timings else {}
-            return JSONResponse(envelope(choices=choices, usage=completions.usage.json(), **times))
+            usage = completions.usage.json()
+            return await json_answer(envelope(choices=choices, usage=usage, **times))
 
     def _describe(self, model: ModelInfo) -> dict[str, Any]:
         return {
@@ -125,7 +127,9 @@ class OpenAI:
         return JSONResponse(self._describe(self._api.ready_model(model)))
 
 
-async def completions_for(api: Context, body: Any, caller: Visitor) -> Completions:
+async def completions_for(
+    api: Context, body: Any, caller: Visitor, max_logprobs: int = MAX_LOGPROBS
+) -> Completions:
     """The completions that a checked body asks for, not queued yet; raises `ApiError`."""
     params = read_params(body)
     api.ready_model(body.model)
@@ -138,7 +142,7 @@ async def completions_for(api: Context, body: Any, caller: Visitor) -> Completio
         if params.echo:
             read = [await api.count_tokens(p) if isinstance(p, str) else len(p) for p in prompts]
             tokens += params.n * sum(read)
-        check_size(tokens, params.logprobs)
+        check_size(tokens, params.logprobs, max_logprobs)
     await api.check_prompts(prompts)
     return Completions(api.worker, prompts, params, shape_of(body), caller)
 
@@ -167,9 +171,8 @@ async def _ends_of(
     ends: list[str | tuple[int, ...]] = []
     for prompt in prompts:
         if isinstance(prompt, str):
-            tokens = await api.worker.tokenize(prompt)
-            ids = tuple(token.token_id for token in tokens[-count:])
-            ends.append(prompt if len(tokens) <= count else ids)
+            ids = await api.token_ids(prompt)
+            ends.append(prompt if len(ids) <= count else ids[-count:])
         else:
             ends.append(prompt[-count:])
     return ends

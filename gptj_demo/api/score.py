@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -10,8 +11,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gptj_demo.api.answers import json_answer
 from gptj_demo.api.choices import Shape
-from gptj_demo.api.completions import Completions, check_size
+from gptj_demo.api.completions import MAX_LOGPROBS, Completions, check_size
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError, of_refusal
@@ -50,7 +52,7 @@ class Score:
         async with AsyncExitStack() as resources:
             await self._api.begin(resources, caller, scores.completions, request)
             data = await unless_caller_leaves(request, scores.whole())
-            return JSONResponse(
+            return await json_answer(
                 {
                     "object": "list",
                     "model": self._api.id_of(model),
@@ -72,10 +74,11 @@ class Scores:
     ) -> list[dict[str, Any]]:
         """All scores, in order; `report` is called as they arrive."""
         choices = await self.completions.whole(report)
-        return [
-            _describe(index, ids, choice["prompt_logprobs"][-len(ids) :])
-            for index, (ids, choice) in enumerate(zip(self._continuations, choices, strict=True))
-        ]
+        scores = []
+        for index, (ids, choice) in enumerate(zip(self._continuations, choices, strict=True)):
+            scores.append(_describe(index, ids, choice["prompt_logprobs"][-len(ids) :]))
+            await asyncio.sleep(0)  # all of them can take a while
+        return scores
 
 
 async def scores_for(
@@ -84,6 +87,7 @@ async def scores_for(
     continuations: Sequence[str | list[int]],
     alternatives: int,
     caller: Visitor,
+    max_logprobs: int = MAX_LOGPROBS,
 ) -> Scores:
     """The scores of each continuation after the prompt with the same index, not queued yet.
 
@@ -96,8 +100,7 @@ async def scores_for(
             check_ids(tuple(text), api.worker.require_ready().vocabulary)
             return tuple(text)
         if (text, begins) not in known:
-            tokens = await api.worker.tokenize(text, begins=begins)
-            known[text, begins] = tuple(token.token_id for token in tokens)
+            known[text, begins] = await api.token_ids(text, begins=begins)
         return known[text, begins]
 
     async def continuation(place: int, text: str | list[int]) -> tuple[int, ...]:
@@ -120,7 +123,7 @@ async def scores_for(
             code="invalid_value",
             param="continuations",
         )
-    check_size(sum(map(len, scored)), alternatives)
+    check_size(sum(map(len, scored)), alternatives, max_logprobs)
     params = params_of({"max_new_tokens": 0, "echo": True, "logprobs": alternatives})
     texts: list[str | tuple[int, ...]] = []
     for place, (prompt, one) in enumerate(zip(before, scored, strict=True)):

@@ -98,10 +98,12 @@ async def events(
             async for pieces in batches:
                 if not pieces:
                     yield KEEP_ALIVE
-                for choice in completions.chunks(pieces):
-                    is_last = timings and choice["finish_reason"] is not None
-                    times = {"timings": completions.timings} if is_last else {}
-                    yield encode(envelope(choices=[choice], **usage(), **times))
+                for piece in pieces:
+                    for choice in completions.chunks(piece):
+                        is_last = timings and choice["finish_reason"] is not None
+                        times = {"timings": completions.timings} if is_last else {}
+                        yield encode(envelope(choices=[choice], **usage(), **times))
+                    await asyncio.sleep(0)  # an echoed prompt has a chunk a token
         if include_usage:
             yield encode(envelope(choices=[], usage=completions.usage.json()))
         yield DONE

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gptj_demo.api.answers import json_answer
+from gptj_demo.api.bodies import aside
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
@@ -18,6 +22,7 @@ from gptj_demo.api.schema import (
     TokenizeRequest,
     read_body,
 )
+from gptj_demo.tokenization import Token
 
 
 class Tokens:
@@ -42,30 +47,28 @@ class Tokens:
 
     async def token_count(self, request: Request) -> Response:
         """How many tokens a text has, at text-generation-webui's address."""
-        self._api.access.identify(request)
+        caller = self._api.access.identify(request)
         body = await read_body(request, TokenCountRequest)
         self._api.ready_model(None)
-        return JSONResponse({"length": await self._api.count_tokens(body.text)})
+        with self._api.access.admit(caller):
+            count = await self._api.count_tokens(body.text)
+            self._api.access.charge(caller, count)
+        return JSONResponse({"length": count})
 
     async def tokenize(self, request: Request) -> Response:
         """The tokens of a text."""
-        self._api.access.identify(request)
+        caller = self._api.access.identify(request)
         body = await read_body(request, TokenizeRequest)
         self._api.ready_model(body.model)
-        tokens = await self._api.worker.tokenize(body.prompt)
-        return JSONResponse(
-            {
-                "count": len(tokens),
-                "max_model_len": self._api.worker.context_length,
-                "tokens": [token.token_id for token in tokens],
-                "token_strs": [token.text for token in tokens],
-                "byte_offsets": [token.start for token in tokens],
-            }
-        )
+        with self._api.access.admit(caller):
+            tokens = await self._api.worker.tokenize(body.prompt)
+            self._api.access.charge(caller, len(tokens))
+            length = {"count": len(tokens), "max_model_len": self._api.worker.context_length}
+            return await json_answer(length | await aside(len(tokens), _listed, tokens))
 
     async def detokenize(self, request: Request) -> Response:
         """The text of tokens; broken characters become replacement characters."""
-        self._api.access.identify(request)
+        caller = self._api.access.identify(request)
         body = await read_body(request, DetokenizeRequest)
         self._api.ready_model(body.model)
         vocabulary = self._api.worker.require_ready().vocabulary
@@ -77,5 +80,16 @@ class Tokens:
                 code="invalid_value",
                 param="tokens",
             )
+        with self._api.access.admit(caller):
+            self._api.access.charge(caller, len(body.tokens))
         data = b"".join(map(vocabulary.bytes_of, body.tokens))
         return JSONResponse({"prompt": data.decode(errors="replace")})
+
+
+def _listed(tokens: Sequence[Token]) -> dict[str, Any]:
+    """Tokens as the parallel lists of `/tokenize`."""
+    return {
+        "tokens": [token.token_id for token in tokens],
+        "token_strs": [token.text for token in tokens],
+        "byte_offsets": [token.start for token in tokens],
+    }

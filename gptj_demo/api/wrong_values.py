@@ -43,8 +43,9 @@ def explain_value(model: type[BaseModel], place: Sequence[int | str], value: obj
             continue
         found = below
         names.append(str(part)[:100])
-    is_long = isinstance(value, list) and len(value) > _SHOWN_ITEMS
-    was = f"a list of {len(value):,}" if is_long else quoted(value)
+    was = quoted(value)
+    if isinstance(value, list) and len(value) > _SHOWN_ITEMS:
+        was = f"a list of {len(value):,}"
     return f"{'.'.join(names)} must be {_allowed(found, schema)}; it was {was}."
 
 

@@ -12,7 +12,7 @@ from gptj_demo.protocol import GenerationRequest, ModelInfo, Submit
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.served import Served
 from gptj_demo.texts import message
-from gptj_demo.tokenization import Vocabulary
+from gptj_demo.tokenization import Token, Vocabulary
 
 MAX_PROMPT_CHARACTERS = 200_000
 TOKENIZE_IN_THREAD_FROM = 20_000  # characters; shorter texts take less than a thread switch costs
@@ -58,6 +58,14 @@ async def encode(text: str, ready: Ready, *, begins: bool = True) -> list[int]:
     if len(text) < TOKENIZE_IN_THREAD_FROM:
         return tokenize(text)
     return await asyncio.to_thread(tokenize, text)
+
+
+async def tokenize(text: str, ready: Ready, *, begins: bool = True) -> list[Token]:
+    """Tokens of a text (if `begins`) or of a part of one; raises `RequestRefused`."""
+    ids = await encode(text, ready, begins=begins)
+    if len(text) < TOKENIZE_IN_THREAD_FROM:
+        return ready.vocabulary.tokens(ids, text)
+    return await asyncio.to_thread(ready.vocabulary.tokens, ids, text)
 
 
 async def build_submit(

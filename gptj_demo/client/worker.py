@@ -22,7 +22,7 @@ from gptj_demo.client.backends.base import (
 from gptj_demo.client.backends.choice import make_backend
 from gptj_demo.client.dispatcher import Dispatcher
 from gptj_demo.client.moderation import make_moderation
-from gptj_demo.client.prompt import Ready, encode
+from gptj_demo.client.prompt import Ready, encode, tokenize
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.restarts import Restarts, given_up
 from gptj_demo.client.stream import Observer, Stream
@@ -198,8 +198,7 @@ class Worker:
 
     async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
         """Tokens of a text (if `begins`) or part of one; raises as `encode`, `require_ready` do."""
-        ready = self.require_ready()
-        return ready.vocabulary.tokens(await encode(text, ready, begins=begins), text)
+        return await tokenize(text, self.require_ready(), begins=begins)
 
     def token_text(self, token_id: int) -> str:
         """The text of a single token; see `Token.text`."""

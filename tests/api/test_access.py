@@ -163,6 +163,12 @@ def test_a_playground_enforces_keys_login_and_limits_and_prints_no_secret(
             with pytest.raises(openai.RateLimitError, match="400 tokens") as refused:
                 ours.completions.create(**options)
             assert int(refused.value.response.headers["retry-after"]) >= 1
+            for path, body in (
+                ("/tokenize", {"prompt": "Once"}),
+                ("/detokenize", {"tokens": [5]}),
+                ("/v1/internal/token-count", {"text": "Once"}),
+            ):
+                assert playground.http.post(path, json=body).status_code == 429, path
             tool = {"name": "generate", "arguments": {"prompt": "Once"}}
             asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool}
             accept = {"Accept": "application/json, text/event-stream"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,6 +17,7 @@ from gptj_demo.protocol import (
     TokenEvent,
 )
 from gptj_demo.texts import message
+from gptj_demo.tokenization import Token, Vocabulary
 from tests.client.requests import run, until
 from tests.client.scripted import TOKENIZER, Bench, finished, last, started, token
 
@@ -30,6 +32,28 @@ def test_a_request_made_before_the_engine_is_ready_is_submitted_when_it_is(bench
         assert stream.submitted.seed == stream.seed
         bench.backend.step(started(stream), token(stream), finished(stream))
         assert (await last(stream)).reason == "length"
+
+    run(scenario())
+
+
+def test_the_tokens_of_a_long_text_are_made_in_a_thread(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    tokens = Vocabulary.tokens
+
+    def noted(*given: Any) -> list[Token]:
+        threads.append(threading.get_ident())
+        return tokens(*given)
+
+    monkeypatch.setattr(Vocabulary, "tokens", noted)
+
+    async def scenario() -> None:
+        bench.backend.load()
+        await until(lambda: bench.worker.ready is not None)
+        for text in ("lamp", "lamp " * 20_000):
+            assert len(await bench.worker.tokenize(text)) >= len(text) // 5
+        assert [one == threading.get_ident() for one in threads] == [True, False]
 
     run(scenario())
 
