@@ -151,7 +151,10 @@ class Settings(BaseSettings):
         None, ge=1, description="Requests that one caller of the API may have at a time."
     )
     tokens_per_minute: int | None = Field(
-        None, ge=1, description="Tokens, read and written, that one caller may use in a minute."
+        None,
+        ge=1,
+        description="Tokens that one caller may use in a minute, read and written. A request that "
+        "can use more is refused.",
     )
     limits_storage: SecretStr | None = Field(
         None,

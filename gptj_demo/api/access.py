@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
@@ -33,6 +34,13 @@ def read_login(settings: Settings) -> list[tuple[str, str]] | None:
             raise InvalidSettings("login must be name:password, several separated by commas.")
         pairs.append((name, password))
     return pairs
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A request that runs; `used_tokens` are those that it has read and written."""
+
+    used_tokens: int = 0
 
 
 class Access:
@@ -102,17 +110,19 @@ class Access:
             self._served.popitem(last=False)
         return caller
 
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether the tokens of requests are counted."""
+        return self._tokens is not None
+
     @contextmanager
-    def admit(self, caller: Visitor) -> Iterator[None]:
-        """Count a request while it runs; raises `ApiError` 429 if the caller is over a limit."""
-        if self._tokens is not None and (seconds := self._tokens.seconds_left(caller.name)):
-            raise ApiError(
-                429,
-                f"You have used the {self._tokens.amount:,} tokens that a caller has a minute. Try "
-                f"again in {seconds} seconds.",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": str(seconds)},
-            )
+    def admit(self, caller: Visitor, most_tokens: int = 0) -> Iterator[Admitted]:
+        """Count a request while it runs, which can use `most_tokens`.
+
+        Raises `ApiError` 429 if the caller is over a limit, 400 if the request never fits.
+        """
+        if self._tokens is not None:
+            _check_tokens(self._tokens, caller, most_tokens)
         most = self.requests_per_caller
         if most is not None and self._running[caller.name] >= most:
             raise ApiError(
@@ -123,14 +133,41 @@ class Access:
                 headers={"Retry-After": "1"},  # unknown; client libraries retry by themselves
             )
         self._running[caller.name] += 1
+        admitted = Admitted()
+        quota = self._tokens
+        reserved = None if quota is None else quota.reserve(caller.name, most_tokens)
         try:
-            yield
+            yield admitted
         finally:
+            if quota is not None and reserved is not None:
+                quota.settle(reserved, admitted.used_tokens)
             self._running[caller.name] -= 1
             if not self._running[caller.name]:
                 del self._running[caller.name]
 
-    def charge(self, caller: Visitor, tokens: int) -> None:
-        """Count tokens that were read or written for the caller."""
-        if self._tokens is not None and tokens:
-            self._tokens.use(caller.name, tokens)
+
+def _check_tokens(quota: Quota, caller: Visitor, most: int) -> None:
+    """Raise `ApiError` unless the caller may use so many tokens now."""
+    if most > quota.amount:
+        raise ApiError(
+            400,
+            f"This request can use {most:,} tokens, and a caller has {quota.amount:,} a minute. "
+            "Send fewer or shorter prompts, or lower max_tokens, n or best_of.",
+            code="request_too_large",
+        )
+    seconds = quota.seconds_left(caller.name, max(1, most))
+    if not seconds:
+        return
+    left = quota.tokens_left(caller.name)
+    used = f"You have used the {quota.amount:,} tokens that a caller has a minute."
+    if left:
+        used = (
+            f"This request can use {most:,} tokens, and {left:,} of the {quota.amount:,} that a "
+            "caller has a minute are left; requests that run hold those that they can use."
+        )
+    raise ApiError(
+        429,
+        f"{used} Try again in {seconds} seconds.",
+        code="rate_limit_exceeded",
+        headers={"Retry-After": str(seconds)},
+    )

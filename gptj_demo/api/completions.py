@@ -15,7 +15,7 @@ from gptj_demo.api.errors import ApiError, of_refusal
 from gptj_demo.api.timings import Timings
 from gptj_demo.client import RequestRefused, Stream, Worker, place_prompt
 from gptj_demo.client.pacing import API
-from gptj_demo.client.prompt import check_request
+from gptj_demo.client.prompt import check_request, most_used
 from gptj_demo.protocol import (
     Drafting,
     Finished,
@@ -59,11 +59,15 @@ class Usage:
     completion_tokens: int = 0
     cached_tokens: int = 0
 
+    @property
+    def total(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
     def json(self) -> dict[str, Any]:
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "total_tokens": self.total,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
 
@@ -227,6 +231,16 @@ class Completions:
         """The most tokens that can be generated, including those of all candidates."""
         params = [prompt.request.params for prompt in self._prompts]
         return sum(one.candidates * one.max_new_tokens for one in params)
+
+    async def count_most(self) -> int:
+        """The most tokens that can be read and generated; raises `ApiError`."""
+        ready, most = self._worker.require_ready(), 0
+        try:
+            for prompt in self._prompts:
+                most += await most_used(prompt.request, ready)
+        except RequestRefused as refusal:
+            raise of_refusal(refusal) from None
+        return most
 
     @property
     def prompts_done(self) -> int:

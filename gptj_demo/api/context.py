@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 
 from starlette.requests import Request
@@ -63,10 +64,10 @@ class Context:
         self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request
     ) -> None:
         """Admit a request and queue it, unless the caller leaves; see `admit`."""
-        self.admit(resources, caller, completions, request)
+        await self.admit(resources, caller, completions, request)
         await unless_caller_leaves(request, completions.begin())
 
-    def admit(
+    async def admit(
         self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request
     ) -> None:
         """Admit a request; leaving `resources` ends it and counts its tokens.
@@ -74,12 +75,12 @@ class Context:
         The scope of the request gets the completions, for the access log.
         """
         request.scope[COMPLETIONS] = completions
-        resources.enter_context(self.access.admit(caller))
+        most = await completions.count_most() if self.access.limits_tokens else 0
+        admitted = resources.enter_context(self.access.admit(caller, most))
 
         async def end() -> None:
             await completions.aclose()
-            usage = completions.usage
-            self.access.charge(caller, usage.prompt_tokens + usage.completion_tokens)
+            admitted.used_tokens = completions.usage.total
 
         resources.push_async_callback(end)
 
@@ -117,4 +118,5 @@ class Context:
 
     async def count_tokens(self, text: str) -> int:
         """Tokens of a text; raises `RequestRefused`."""
+        await asyncio.sleep(0)  # between two of many texts
         return await self.worker.count_tokens(text) or 0

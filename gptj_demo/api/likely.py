@@ -14,11 +14,9 @@ from gptj_demo.api.answers import json_answer
 from gptj_demo.api.completions import Usage
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
-from gptj_demo.api.errors import of_refusal
 from gptj_demo.api.responses import LikelyResponse
 from gptj_demo.api.schema import LikelyRequest, read_body, read_params
 from gptj_demo.api.streaming import unless_caller_leaves
-from gptj_demo.client import RequestRefused
 from gptj_demo.client.likely import Limits, Node, covered, described, fit_prompt, grow
 from gptj_demo.sampling import TREE_CONTROLS
 
@@ -47,21 +45,18 @@ class Likely:
         params = read_params(body)
         limits = Limits(body.max_nodes, body.max_depth, body.min_probability)
         nodes: list[Node] = []
-        ids: tuple[int, ...] = ()
         is_controlled = not _CONTROLS.isdisjoint(body.model_fields_set - {"truncate"})
-        with self._api.access.admit(caller):
+        given = await self._ids(body.prompt)
+        ids, limits = fit_prompt(self._api.worker, given, limits, params.truncate)
+        with self._api.access.admit(caller, len(ids) + limits.nodes) as admitted:
             try:
-                given = await self._ids(body.prompt)
-                ids, limits = fit_prompt(self._api.worker, given, limits, params.truncate)
                 growing = grow(
                     self._api.worker, ids, limits, params if is_controlled else None, caller
                 )
                 await unless_caller_leaves(request, _collect(growing, nodes))
-            except RequestRefused as refusal:
-                raise of_refusal(refusal) from None
             finally:
                 usage = Usage(prompt_tokens=len(ids), completion_tokens=len(nodes))
-                self._api.access.charge(caller, usage.prompt_tokens + usage.completion_tokens)
+                admitted.used_tokens = usage.total
         vocabulary = self._api.worker.require_ready().vocabulary
         return await json_answer(
             {

@@ -202,6 +202,6 @@ async def _scores(
 async def _admitted(api: Context, call: Call, completions: Completions) -> AsyncIterator[None]:
     """Queue completions within the caller's limits; leaving ends them and counts their tokens."""
     async with AsyncExitStack() as resources:
-        api.admit(resources, call.caller, completions, call.request)
+        await api.admit(resources, call.caller, completions, call.request)
         await completions.begin()
         yield

@@ -50,9 +50,9 @@ class Tokens:
         caller = self._api.access.identify(request)
         body = await read_body(request, TokenCountRequest)
         self._api.ready_model(None)
-        with self._api.access.admit(caller):
+        with self._api.access.admit(caller) as admitted:
             count = await self._api.count_tokens(body.text)
-            self._api.access.charge(caller, count)
+            admitted.used_tokens = count
         return JSONResponse({"length": count})
 
     async def tokenize(self, request: Request) -> Response:
@@ -60,9 +60,9 @@ class Tokens:
         caller = self._api.access.identify(request)
         body = await read_body(request, TokenizeRequest)
         self._api.ready_model(body.model)
-        with self._api.access.admit(caller):
+        with self._api.access.admit(caller) as admitted:
             tokens = await self._api.worker.tokenize(body.prompt)
-            self._api.access.charge(caller, len(tokens))
+            admitted.used_tokens = len(tokens)
             length = {"count": len(tokens), "max_model_len": self._api.worker.context_length}
             return await json_answer(length | await aside(len(tokens), _listed, tokens))
 
@@ -80,8 +80,8 @@ class Tokens:
                 code="invalid_value",
                 param="tokens",
             )
-        with self._api.access.admit(caller):
-            self._api.access.charge(caller, len(body.tokens))
+        with self._api.access.admit(caller) as admitted:
+            admitted.used_tokens = len(body.tokens)
         data = b"".join(map(vocabulary.bytes_of, body.tokens))
         return JSONResponse({"prompt": data.decode(errors="replace")})
 

@@ -119,6 +119,17 @@ async def check_request(request: GenerationRequest, ready: Ready) -> None:
     await build_submit(0, request, 0, ready)
 
 
+async def most_used(request: GenerationRequest, ready: Ready) -> int:
+    """The most tokens that a request can read and generate; raises `RequestRefused`."""
+    prompt, params = request.prompt, request.params
+    await asyncio.sleep(0)  # a request can have many prompts
+    ids = tuple(await encode(prompt, ready)) if isinstance(prompt, str) else prompt
+    read = max(1, len(fit(ids, params, ready.context_length)))
+    room = max(1, ready.context_length - read)  # one token can follow a full context
+    generated = min(params.max_new_tokens, room)
+    return read + params.candidates * generated
+
+
 def check_ids(token_ids: tuple[int, ...], vocabulary: Vocabulary) -> None:
     """Raise `RequestRefused` for ids that are not in the vocabulary."""
     if not vocabulary.has_all(token_ids):

@@ -105,14 +105,48 @@ def test_open_requests_are_limited_for_each_caller() -> None:
 def test_tokens_a_minute_are_limited_for_each_caller() -> None:
     access = Access(settings(tokens_per_minute=100))
     for _ in range(2):
-        with access.admit(caller("a")):
-            access.charge(caller("a"), 60)
-    with pytest.raises(ApiError) as refused, access.admit(caller("a")):
+        with access.admit(caller("a")) as admitted:
+            admitted.used_tokens = 60
+    sentence = "You have used the 100 tokens that a caller has a minute."
+    with pytest.raises(ApiError, match=sentence) as refused, access.admit(caller("a")):
         pass
     assert refused.value.status == 429
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
     with access.admit(caller("b")):
         pass
+
+
+def test_a_request_that_can_use_more_tokens_than_a_minute_has_is_refused() -> None:
+    access = Access(settings(tokens_per_minute=100))
+    sentence = "This request can use 101 tokens, and a caller has 100 a minute."
+    with pytest.raises(ApiError, match=sentence) as refused, access.admit(caller("a"), 101):
+        pass
+    assert (refused.value.status, refused.value.code) == (400, "request_too_large")
+    assert "Retry-After" not in refused.value.headers
+    with access.admit(caller("a"), 100):
+        pass
+
+
+def test_requests_that_run_together_cannot_use_more_than_a_minute_has() -> None:
+    access = Access(settings(tokens_per_minute=100))
+    sentence = "This request can use 60 tokens, and 40 of the 100 that a caller has a minute are"
+    with access.admit(caller("a"), 60) as first:
+        with pytest.raises(ApiError, match=sentence) as refused, access.admit(caller("a"), 60):
+            pass
+        assert refused.value.status == 429
+        assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
+        with access.admit(caller("a"), 40), access.admit(caller("b"), 100):
+            pass
+        first.used_tokens = 10
+    with access.admit(caller("a"), 90):
+        pass
+
+
+def test_a_request_that_fails_gives_its_tokens_back() -> None:
+    access = Access(settings(tokens_per_minute=100))
+    for _ in range(3):
+        with pytest.raises(KeyError), access.admit(caller("a"), 100):
+            raise KeyError
 
 
 def test_one_setting_turns_all_limits_on_and_single_settings_override_them() -> None:
@@ -125,7 +159,7 @@ def test_a_playground_enforces_keys_login_and_limits_and_prints_no_secret(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     playground = Playground(
-        "--requests-per-caller", "2", "--tokens-per-minute", "400", "--max-prompt-tokens", "50",
+        "--requests-per-caller", "2", "--tokens-per-minute", "3000", "--max-prompt-tokens", "50",
         "--login", "anna:secret-word",
         environment={"GPTJ_API_KEYS": KEYS},
     )  # fmt: skip
@@ -157,10 +191,11 @@ def test_a_playground_enforces_keys_login_and_limits_and_prints_no_secret(
                 stream.close()
             playground.http.headers["Authorization"] = "Bearer second-key"
             playground.wait_until_idle()
-            ours.completions.create(
-                **{**options, "max_tokens": 400}, extra_body={"ignore_eos": True}
-            )
-            with pytest.raises(openai.RateLimitError, match="400 tokens") as refused:
+            with pytest.raises(openai.BadRequestError, match="a caller has 3,000 a minute"):
+                ours.completions.create(**{**options, "max_tokens": 200}, n=16)
+            text = {"text": "word " * 4000}  # its tokens are counted though they exceed the limit
+            assert playground.http.post("/v1/internal/token-count", json=text).is_success
+            with pytest.raises(openai.RateLimitError, match="3,000 tokens") as refused:
                 ours.completions.create(**options)
             assert int(refused.value.response.headers["retry-after"]) >= 1
             for path, body in (
@@ -173,7 +208,7 @@ def test_a_playground_enforces_keys_login_and_limits_and_prints_no_secret(
             asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool}
             accept = {"Accept": "application/json, text/event-stream"}
             answer = playground.http.post("/mcp", json=asked, headers=accept)
-            assert "400 tokens" in answer.text
+            assert "3,000 tokens" in answer.text
             assert '"isError":true' in answer.text
         with openai.OpenAI(base_url=url, api_key="first-key-of-ours", max_retries=0) as other:
             assert other.completions.create(**options).choices[0].text
@@ -193,7 +228,7 @@ def test_the_address_that_a_proxy_forwards_is_used_only_if_the_proxy_is_trusted(
     forwarded = {"X-Forwarded-For": "198.51.100.1"}
     body = {"prompt": "Once", "max_tokens": 60, "ignore_eos": True}
     for trusted, second_is_refused in ((None, True), ("127.0.0.1", False)):
-        flags = ["--tokens-per-minute", "50"]
+        flags = ["--tokens-per-minute", "100"]
         if trusted is not None:
             flags += ["--trusted-proxies", trusted]
         playground = Playground(*flags)

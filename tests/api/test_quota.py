@@ -33,23 +33,60 @@ class Store(MemoryStorage):
             raise StorageError(ConnectionError("no answer"))
 
 
+def use(quota: Quota, tokens: int) -> None:
+    """Reserve and use tokens, as a request of Anna's does."""
+    quota.settle(quota.reserve("anna", tokens), tokens)
+
+
 def test_two_servers_count_together() -> None:
     store = Store()
     one, two = Quota(100, store), Quota(100, store)
-    one.use("anna", 60)
+    use(one, 60)
     assert two.seconds_left("anna") == 0
-    two.use("anna", 60)
+    assert (one.tokens_left("anna"), two.tokens_left("anna")) == (40, 40)
+    use(two, 60)
     assert 1 <= one.seconds_left("anna") <= 60
     assert one.seconds_left("bert") == 0
+
+
+def test_a_request_holds_the_tokens_that_it_can_use_until_it_ends() -> None:
+    quota = Quota(100, MemoryStorage())
+    reserved = quota.reserve("anna", 60)
+    assert quota.tokens_left("anna") == 40
+    assert quota.seconds_left("anna", 40) == 0
+    assert 1 <= quota.seconds_left("anna", 41) <= 60
+    quota.settle(reserved, 10)
+    assert quota.tokens_left("anna") == 90
+    quota.settle(quota.reserve("anna", 0), 20)  # its tokens were not known before
+    assert quota.tokens_left("anna") == 70
+    assert quota.tokens_left("bert") == 100
+
+
+def test_tokens_of_an_earlier_minute_are_not_given_back() -> None:
+    quota = Quota(100, MemoryStorage())
+    reserved = quota.reserve("anna", 60)
+    quota.settle(reserved._replace(ends=reserved.ends - 60), 0)
+    assert quota.tokens_left("anna") == 40
+
+
+def test_tokens_are_given_back_only_where_they_were_counted() -> None:
+    store = Store()
+    quota = Quota(100, store)
+    reserved = quota.reserve("anna", 60)
+    store.is_gone = True
+    quota.settle(reserved, 0)
+    assert quota.tokens_left("anna") == 100  # counted here, where nothing was reserved
+    store.is_gone = False
+    assert Quota(100, store).tokens_left("anna") == 40
 
 
 def test_without_the_store_each_server_counts_alone_and_asks_again_later() -> None:
     store, now = Store(), [0.0]
     quota = Quota(100, store, lambda: now[0])
-    quota.use("anna", 120)
+    use(quota, 120)
     store.is_gone = True
     assert quota.seconds_left("anna") == 0
-    quota.use("anna", 120)
+    use(quota, 120)
     assert quota.seconds_left("anna") > 0
     asked = store.asked
     now[0] = PAUSE_SECONDS - 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client.prompt import most_used
 from gptj_demo.protocol import (
     Finished,
     PromptScored,
@@ -35,6 +36,34 @@ def test_a_prompt_that_is_too_long_can_lose_its_beginning(worker: Worker) -> Non
     assert "460 tokens of the text did not fit" in str(end.message)
     kept = run(everything(worker, request(prompt[460:])))
     assert tokens_of(events, 0) == tokens_of(kept, 0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "most"),
+    [
+        ((5,) * 10, {}, 10 + 8),
+        ((), {}, 1 + 8),  # the token that begins a text
+        ((5,) * 10, {"n": 2, "best_of": 3}, 10 + 3 * 8),
+        ((5,) * 10, {"max_new_tokens": 0, "echo": True}, 10),
+        ((5,) * 2040, {"max_new_tokens": 100}, 2048),
+        ((5,) * 2048, {"max_new_tokens": 100}, 2049),  # one token follows a full context
+        ((5,) * 2500, {"truncate": "left"}, 2040 + 8),
+    ],
+)
+def test_the_most_tokens_that_a_request_can_use_are_known(
+    worker: Worker, prompt: tuple[int, ...], params: dict[str, Any], most: int
+) -> None:
+    what = request(prompt, ignore_eos=True, **params)
+
+    async def scenario() -> None:
+        assert await most_used(what, worker.require_ready()) == most
+        events = await everything(worker, what)
+        (read,) = {event.prompt_tokens for event in events if isinstance(event, Started)}
+        end = ends(events)
+        generated = sum(one.completion_tokens for one in end)
+        assert read + generated * what.params.candidates // len(end) == most
+
+    run(scenario())
 
 
 def test_truncation_keeps_at_least_half_of_the_context_for_the_prompt(
