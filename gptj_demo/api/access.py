@@ -152,7 +152,7 @@ def _check_tokens(quota: Quota, caller: Visitor, most: int) -> None:
         raise ApiError(
             400,
             f"This request can use {most:,} tokens, and a caller has {quota.amount:,} a minute. "
-            "Send fewer or shorter prompts, or lower max_tokens, n or best_of.",
+            "Send fewer or shorter prompts, or lower max_tokens, n, best_of or max_nodes.",
             code="request_too_large",
         )
     seconds = quota.seconds_left(caller.name, max(1, most))
