@@ -1,5 +1,7 @@
 // Finds and makes elements; text is always inserted as text, never as markup.
 
+import { t } from "../core/i18n.js";
+
 /** @type {Record<string, string>} */
 const SIGNS = { " ": "␣", "\n": "↵", "\t": "⇥" };
 
@@ -59,6 +61,9 @@ export function visible(text) {
   }
   return node;
 }
+
+/** What is shown for a text without words. */
+export const noWords = () => make("i", "no-words", t("results.no_words"));
 
 /**
  * Scroll an element into view if less of it is visible than a third of the window's height, and not all of it.

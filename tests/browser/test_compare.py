@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 
 import pytest
@@ -236,3 +237,18 @@ def test_back_and_forward_close_the_dialog_of_the_view_that_is_left(comparer: Co
     expect(page.locator("dialog[open]")).to_have_count(0)
     comparer.cells.first.get_by_role("button", name="Expand").click()
     expect(page.get_by_role("dialog")).to_contain_text(PROMPT)
+
+
+def test_a_cell_without_words_says_so(visitor: Visitor) -> None:
+    end = {"reason": "stop", "message": "The model ended its text here."}
+    cell = {"row": 0, "column": 0, "prompt": 0, "settings": {}, "state": "done", "tokens": 0}
+    cells = [cell | {"text": "", "end": end}]
+    shape = {"rows": [[]], "columns": [[]], "prompts": ["P"], "controls": {}}
+    kept = json.dumps({"version": 1, "grid": shape | {"cells": cells}})
+    visitor.page.evaluate(
+        "kept => localStorage.setItem('gptj-playground/compare-grid', kept)", kept
+    )
+    visitor.page.reload()
+    comparer = Comparer(visitor)
+    expect(comparer.cells).to_contain_text("No words came.")
+    expect(comparer.cells.get_by_role("button", name="To editor")).to_be_disabled()

@@ -155,6 +155,21 @@ def test_an_empty_first_completion_can_be_replaced(scripted: Scripted) -> None:
     expect(person.prompt).to_have_value("P!")
 
 
+def test_the_card_of_a_completion_without_words_says_so_and_is_not_taken(
+    scripted: Scripted,
+) -> None:
+    person, script = scripted
+    person.write("P")
+    ends = [ended(index=index, last=index == 2) for index in range(3)]
+    words = [said("!"), said("\n", index=1), said("?", index=2)]
+    ask(person, script, [[started(n=3)], words, ends])
+    blank, full = cards(person).nth(0), cards(person).nth(1)
+    expect(blank).to_contain_text("No words came.")
+    expect(blank.get_by_role("button", name="Take this one")).to_be_hidden()
+    expect(full).not_to_contain_text("No words came.")
+    expect(full.get_by_role("button", name="Take this one")).to_be_visible()
+
+
 def test_a_failed_completion_shows_its_error_and_the_other_stays(scripted: Scripted) -> None:
     person, script = scripted
     broken = ended(index=1, reason="error", message="It <b>broke</b>.", last=True)

@@ -1,6 +1,6 @@
 // The results of a batch as a list, in the order of the file. Texts are untrusted and inserted as text only.
 
-import { make } from "../../components/dom.js";
+import { make, noWords } from "../../components/dom.js";
 import { shorten } from "../../core/characters.js";
 import { signed } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
@@ -34,6 +34,7 @@ export class BatchRows {
     }
     const text = make("p", "batch-text as-written", result.text.trimStart());
     text.dir = "auto";
+    if (!result.text.trim()) text.append(noWords());
     const how = make("p", "batch-how");
     if (typeof result.mean_logprob === "number") {
       const mean = make("span", "", t("results.mean", { mean: signed(result.mean_logprob, 2) }));

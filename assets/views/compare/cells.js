@@ -1,7 +1,7 @@
 // The cells of a comparison as cards: in a grid, or as a list if sorted or on a narrow screen; and one cell in
 // a dialog.
 
-import { find, finder, make, makeButton, setText } from "../../components/dom.js";
+import { find, finder, make, makeButton, noWords, setText } from "../../components/dom.js";
 import { signed } from "../../core/format.js";
 import { labelOf, messageText, t, valueText } from "../../core/i18n.js";
 
@@ -79,7 +79,9 @@ export class Cells {
     card.classList.toggle("is-broken", cell.end?.reason === "error");
     writeFigures($card(".cell-figures"), cell);
     setText($card(".card-end"), progressOf(cell));
-    take.disabled = !cell.end || !cell.text;
+    const isBlank = Boolean(cell.end) && !cell.text.trim();
+    if (isBlank && !card.querySelector(".no-words")) $card(".cell-text").append(noWords());
+    take.disabled = !cell.end || isBlank;
     if (this.shown === index) this.showDialog(cell);
   }
 
@@ -166,7 +168,7 @@ export class Cells {
     const place = this.inOrder.indexOf(cell);
     this.$('[data-action="previous"]', HTMLButtonElement).disabled = place === 0;
     this.$('[data-action="next"]', HTMLButtonElement).disabled = place === this.inOrder.length - 1;
-    this.$('[data-action="take-shown"]', HTMLButtonElement).disabled = !cell.end || !cell.text;
+    this.$('[data-action="take-shown"]', HTMLButtonElement).disabled = !cell.end || !cell.text.trim();
   }
 
   /** @param {number} by */

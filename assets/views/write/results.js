@@ -1,7 +1,7 @@
 // A request's results besides the text. The editor sends its records ("record") and the model's words in the
 // text ("written"); the event "take" asks the editor to replace these by another completion.
 
-import { bringIntoView, editorsField, finder, make, makeButton, update, visible } from "../../components/dom.js";
+import { bringIntoView, editorsField, finder, make, makeButton, noWords, update, visible } from "../../components/dom.js";
 import { describeMeasures } from "../../components/measures.js";
 import { emit, on } from "../../core/events.js";
 import { signed } from "../../core/format.js";
@@ -96,6 +96,7 @@ export function mount({ element }) {
     end() {
       if (request) request.isRunning = false;
       request?.completions.forEach(writeFigures);
+      request?.completions.forEach(markBlank);
       arrange();
       showCards();
       if (!panel.hidden && request && request.n > 1) bringIntoView($(".cards"));
@@ -155,6 +156,7 @@ export function mount({ element }) {
     acts.append(
       makeButton("", t("results.take"), () => emit("take", completion.text), {
         title: t("results.take_title"),
+        "data-act": "take",
       }),
       makeButton("", "☆", (button) => star(completion, button), {
         title: t("results.star_title"),
@@ -190,6 +192,14 @@ export function mount({ element }) {
     if (!card || distinct === null) return;
     const share = Object.assign(make("span", "", t("compare.distinct", { percent: Math.round(100 * distinct) })), { title: t("compare.distinct_title") });
     finder(card)(".card-figures").replaceChildren(t("count.words", { count: countWords(text) }), " · ", share);
+  }
+
+  /** Say so in the card of a completion without words; there is nothing to take. @param {Completion} completion */
+  function markBlank({ card, text }) {
+    if (!card || text.trim()) return;
+    const $card = finder(card);
+    $card(".card-text").append(noWords());
+    $card('[data-act="take"]').hidden = true;
   }
 
   /** The figures by which cards can be sorted, the highest first; null if a figure is unknown. @type {Record<string, (completion: Completion) => number | null>} */
