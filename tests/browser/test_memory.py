@@ -94,7 +94,7 @@ def test_the_label_of_a_note_hides_no_letters(
               range.setEnd(texts.currentNode, at + 1);
               const { left, right, top, bottom, width } = range.getBoundingClientRect();
               const isBeside = right <= label.left || left >= label.right;
-              const isAbove = top + 6 >= label.bottom || bottom - 6 <= label.top;
+              const isAbove = top + 1 >= label.bottom || bottom - 1 <= label.top;
               if (width && data[at].trim() && !isBeside && !isAbove)
                 found.push(data[at]);
             }
