@@ -52,7 +52,8 @@ def test_a_text_can_end_with_a_whole_sentence(scripted: Scripted) -> None:
 
 
 def test_a_text_can_go_on_to_the_end_of_its_sentence(visitor: Visitor) -> None:
-    visitor.page.get_by_role("radio", name="Greedy").check()  # a drawn text may lack an end
+    visitor.open_group("Seed")
+    visitor.set_text("seed", "1")  # other seeds may give a text without an end
     visitor.page.locator("#ending select").select_option("beyond")
     visitor.set_number("Length", "20")
     visitor.write("Once upon a time there was a king who had three sons.")
