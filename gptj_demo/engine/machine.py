@@ -132,8 +132,10 @@ def available_cores(root: Path = _ROOT) -> int:
 
 
 def return_freed_memory() -> None:
-    """Return freed memory from glibc to the system: fragmentation between temporaries and weights
-    would otherwise hold gigabytes while a large model loads."""
+    """Return freed memory from glibc to the system and from torch to the GPU: fragmentation between
+    temporaries and weights would otherwise hold gigabytes while a large model loads."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
         if trim is not None:
