@@ -53,7 +53,8 @@ def main() -> None:
         gc.freeze()
         gc.enable()
         host = "localhost" if settings.server_name == "0.0.0.0" else settings.server_name
-        print(f"GPT-J Playground is at http://{host}:{settings.server_port}/", flush=True)
+        with contextlib.suppress(OSError):  # a full disk or a closed pipe must not end the server
+            print(f"GPT-J Playground is at http://{host}:{settings.server_port}/", flush=True)
         refusal = worker.wait()
     except InvalidSettings as error:
         refusal = str(error)

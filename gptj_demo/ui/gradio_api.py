@@ -155,10 +155,19 @@ def _generate(worker: Worker) -> Callable[..., AsyncIterator[str]]:
 def _complete(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
     async def complete(*values: Any) -> AsyncIterator[dict[str, Any]]:
         answer: dict[str, Any] = {"completions": [], "prompt": None}
+
+        def so_far() -> dict[str, Any]:
+            return {**answer, "completions": [_as_it_is(one) for one in answer["completions"]]}
+
+        added = due = 0
         async with aclosing(_events_for(worker, values)) as updates:
             async for stream, events in updates:
                 _add_to(answer, worker, stream, events)
-                yield {**answer, "completions": [_as_it_is(one) for one in answer["completions"]]}
+                added += len(events)
+                if added >= due:  # each update has all: a long answer is sent less often
+                    due = added + max(1, added // 16)
+                    yield so_far()
+        yield so_far()
 
     return _with_controls(
         complete,
