@@ -125,7 +125,7 @@ def _serve(worker: Worker, listener: socket.socket) -> _Server:
     config = uvicorn.Config(
         protect(app, page, settings),
         log_config=None,  # by the root logger, which writes no message of an exception
-        log_level="warning",
+        log_level="error",  # warnings are about malformed requests, which anyone can send
         access_log=False,
         proxy_headers=False,  # `protect` reads them
         server_header=False,
