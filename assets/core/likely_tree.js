@@ -48,7 +48,7 @@ export class LikelyTree {
       const above = parent === null ? this.below : this.found.get(parent);
       if (!above) continue;
       const node = makeNode({
-        parent: above, tokenId: token_id, token, text, logprob, ends,
+        parent: above, tokenId: token_id, token, text: this.below.text + text, logprob, ends,
         total: this.below.total + sum_logprob, depth: this.below.depth + depth,
       });
       above.children.push(node);

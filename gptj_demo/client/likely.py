@@ -253,6 +253,14 @@ async def grow(
         yield tree.take()
 
 
+def unfinished(vocabulary: Vocabulary, token_ids: Iterable[int]) -> bytes:
+    """The bytes at the end of a text that are the beginning of a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token_id in token_ids:
+        decoder.decode(vocabulary.bytes_of(token_id))
+    return decoder.getstate()[0]
+
+
 def described(vocabulary: Vocabulary, node: Node, before: bytes = b"") -> dict[str, Any]:
     """A node of a tree as JSON for page and API; `before` is put before its text.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from gptj_demo import guidance
 from gptj_demo.client.refusal import RequestRefused
@@ -11,7 +12,7 @@ from gptj_demo.control_values import InvalidControl
 from gptj_demo.protocol import GenerationRequest, ModelInfo, Submit
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.served import Served
-from gptj_demo.texts import message
+from gptj_demo.texts import message, quoted
 from gptj_demo.tokenization import Token, Vocabulary
 
 MAX_PROMPT_CHARACTERS = 200_000
@@ -128,6 +129,13 @@ async def most_used(request: GenerationRequest, ready: Ready) -> int:
     room = max(1, ready.context_length - read)  # one token can follow a full context
     generated = min(params.max_new_tokens, room)
     return read + params.candidates * generated
+
+
+def read_ids(value: Any) -> tuple[int, ...]:
+    """Token ids from untrusted data; raises `RequestRefused` unless it is a list of integers."""
+    if not isinstance(value, list) or any(type(one) is not int for one in value):
+        raise RequestRefused("invalid", message("refused.token_ids", value=quoted(value)))
+    return tuple(value)
 
 
 def check_ids(token_ids: tuple[int, ...], vocabulary: Vocabulary) -> None:

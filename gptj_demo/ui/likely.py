@@ -21,11 +21,14 @@ from gptj_demo.client.likely import (
     described,
     fit_prompt,
     grow,
+    unfinished,
 )
-from gptj_demo.client.prompt import check_ids
+from gptj_demo.client.prompt import Ready, check_ids, read_ids
+from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.scoring import encode_prompt
 from gptj_demo.client.visitor import by_session
 from gptj_demo.protocol import Visitor
+from gptj_demo.texts import message
 from gptj_demo.ui.component import LogHTML, read_asked
 from gptj_demo.ui.generation import read_controls, record
 from gptj_demo.ui.stoppable import StoppableLogs
@@ -61,6 +64,20 @@ def build_likely(worker: Worker) -> None:
     likely.write_log(likely.grow, grow_tree)
 
 
+def read_path(written: Any, ready: Ready) -> tuple[int, ...]:
+    """Tokens from the tree's root to the node below which it grows, from untrusted data.
+
+    A node can be deeper than `MAX_DEPTH`, as the page lets a tree grow on below any of its nodes.
+    Raises `RequestRefused`.
+    """
+    path = read_ids([] if written is None else written)
+    if len(path) > ready.context_length:
+        sizes = {"tokens": len(path), "most": ready.context_length}
+        raise RequestRefused("invalid", message("likely.deep_path", **sizes))
+    check_ids(path, ready.vocabulary)
+    return path
+
+
 async def _lines(
     worker: Worker, asked: Mapping[str, Any], visitor: Visitor
 ) -> AsyncGenerator[str, None]:
@@ -70,11 +87,10 @@ async def _lines(
     params = read_controls(controls) if isinstance(controls, dict) else None
     truncate = str(asked.get("truncate", "error"))
     prompt = await encode_prompt(worker, asked.get("prompt", ""))
-    path = asked.get("path")
-    path = tuple(path) if isinstance(path, list) else ()
+    path = read_path(asked.get("path"), worker.require_ready())
     vocabulary = worker.require_ready().vocabulary
-    check_ids(path, vocabulary)
-    before = b"".join(map(vocabulary.bytes_of, path))
+    # the page has the text of the path, so only the rest of its last character is repeated
+    before = unfinished(vocabulary, path)
     ids, fitting = fit_prompt(worker, prompt + path, limits, truncate)
     async with aclosing(grow(worker, ids, fitting, params, visitor)) as steps:
         async for new in steps:

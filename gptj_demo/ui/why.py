@@ -13,6 +13,7 @@ import gradio as gr
 
 from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.client.parts import parts_of, read_kind
+from gptj_demo.client.prompt import read_ids
 from gptj_demo.client.scoring import (
     MAX_PROMPTS,
     ContinuationScore,
@@ -89,9 +90,8 @@ async def _compare(
 ) -> AsyncGenerator[str, None]:
     """The lines of a log: the continuation's score after each prompt, as they arrive."""
     truncate = asked.get("truncate", "error")
-    continuation = await encode_continuation(
-        worker, asked.get("continuation", ""), asked.get("token_ids") or ()
-    )
+    generated_ids = read_ids(asked.get("token_ids") or [])
+    continuation = await encode_continuation(worker, asked.get("continuation", ""), generated_ids)
     given = asked.get("prompts")
     given = given if isinstance(given, list) else []
     check_count(given)
@@ -119,9 +119,8 @@ async def _attribute(
 ) -> AsyncGenerator[str, None]:
     """The lines of a log: the prompt's parts, the continuation's score, the scores without each."""
     truncate = asked.get("truncate", "error")
-    continuation = await encode_continuation(
-        worker, asked.get("continuation", ""), asked.get("token_ids") or ()
-    )
+    generated_ids = read_ids(asked.get("token_ids") or [])
+    continuation = await encode_continuation(worker, asked.get("continuation", ""), generated_ids)
     prompt, kind = str(asked.get("prompt", "")), read_kind(asked.get("kind"))
     plan = await leave_out_each(worker, prompt, continuation, kind, str(truncate))
     scores = score_continuations(

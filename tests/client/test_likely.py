@@ -6,14 +6,25 @@ import asyncio
 import os
 import signal
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
 from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.client.likely import MAX_NODES, Limits, Node, fit_prompt, grow
+from gptj_demo.client.likely import (
+    MAX_NODES,
+    Limits,
+    Node,
+    described,
+    fit_prompt,
+    grow,
+    unfinished,
+)
+from gptj_demo.client.prompt import read_ids
 from gptj_demo.protocol import Visitor
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
+from gptj_demo.ui.likely import read_path
 from tests.client.requests import collect, endless, request, run, started, until
 
 PROMPT = tuple(range(40, 60))
@@ -88,6 +99,37 @@ def test_the_prompt_or_the_depth_is_shortened_to_fit_the_context(worker: Worker)
     with pytest.raises(RequestRefused, match="vocabulary"):
         fit_prompt(worker, [10**6], Limits(), "error")
     assert fit_prompt(worker, [], Limits(), "error")[0] == (ready.vocabulary.bos_token_id,)
+
+
+def test_only_a_path_that_fits_the_context_is_read(worker: Worker) -> None:
+    ready = worker.require_ready()
+    longest = [5] * ready.context_length
+    assert read_path(longest, ready) == tuple(longest)
+    assert read_path(None, ready) == ()
+    for path, sentence in (
+        ([*longest, 5], "Choose a node nearer to the root"),
+        ([0] * 190_000, "depth of 190,000 tokens"),
+        ([10**6], "not in the vocabulary"),
+    ):
+        with pytest.raises(RequestRefused, match=sentence):
+            read_path(path, ready)
+
+
+@pytest.mark.parametrize("wrong", [5, "5", {"5": 5}, ["a"], [True], [1.0], [None], [[5]]])
+def test_token_ids_of_a_wrong_type_are_refused(wrong: Any) -> None:
+    with pytest.raises(RequestRefused, match="must be a list of whole numbers"):
+        read_ids(wrong)
+
+
+def test_a_text_below_a_node_repeats_only_an_unfinished_character(worker: Worker) -> None:
+    vocabulary = worker.require_ready().vocabulary
+    by_bytes = {vocabulary.bytes_of(one): one for one in range(vocabulary.size)}
+    letter, first, last = (by_bytes[one] for one in (b"a", b"\xc3", b"\xa9"))
+    assert unfinished(vocabulary, [letter] * 9) == b""
+    before = unfinished(vocabulary, [letter, first])
+    assert before == b"\xc3"
+    node = Node(last, 0.0, 0.0, 1, Node(-1, 0.0, 0.0, 0, None))
+    assert described(vocabulary, node, before)["text"] == "é"
 
 
 def test_a_tree_is_refused_with_a_filter_or_a_full_queue(

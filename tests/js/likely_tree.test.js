@@ -34,6 +34,16 @@ test("rows are the open nodes' children, in order", () => {
   assert.deepEqual(tree.rows.map(({ token }) => token), [" a", "."]);
 });
 
+test("the text of a node begins with the text of the node below which it grew", () => {
+  const tree = grown();
+  const [a] = tree.root.children;
+  const b = a.children[0];
+  tree.begin(b); // " b" stands for the whole continuation here
+  tree.add([node(0, null, " d", 0.5, 0.5), node(1, 0, " e", 0.5, 0.25, { text: " d e" })]);
+  const [d] = b.children;
+  assert.deepEqual([d.text, d.children[0].text], [" b d", " b d e"]);
+});
+
 test("growing a node replaces its children and their probabilities", () => {
   const tree = grown();
   const [a] = tree.root.children;
