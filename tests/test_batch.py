@@ -48,6 +48,9 @@ def test_each_row_is_a_cell_with_a_seed_of_its_own() -> None:
         ({"rows": [[1, ["", ""]]] * 1001}, "more than 1,000 rows"),
         ({"controls": {"temperature": "hot"}}, "Temperature"),
         ({"names": None, "rows": 3}, "no column"),
+        ({"names": [[], "hero"]}, "The name of a column must be a text; [] was sent."),
+        ({"names": [f"c{number}" for number in range(201)]}, "more than 200 columns"),
+        ({"template": "{hero}" * 1001}, "more than 1,000 placeholders"),
     ],
 )
 def test_an_invalid_batch_is_refused_with_a_sentence(changed: Any, sentence: str) -> None:

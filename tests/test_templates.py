@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptj_demo.ui.grid_errors import InvalidGrid
-from gptj_demo.ui.templates import parse_template, placeholder_values
+from gptj_demo.ui.templates import MAX_PLACES, parse_template, placeholder_values
 from tests.grids import grid_of
 
 LETTERS = string.ascii_letters + " _0123456789äß漢"
@@ -67,6 +67,29 @@ def test_any_template_is_parsed_or_refused_with_a_message(template: str) -> None
 def test_an_invalid_template_is_refused_with_the_reason(template: str, words: str) -> None:
     with pytest.raises(InvalidGrid, match=re.escape(words)):
         parse_template(template)
+
+
+def test_a_long_template_is_parsed_in_linear_time() -> None:
+    assert parse_template("{{" * 2_000_000) == (["{" * 2_000_000], [])
+
+
+def test_a_template_has_a_limited_number_of_placeholders() -> None:
+    assert len(parse_template("{a}" * MAX_PLACES)[1]) == MAX_PLACES
+    with pytest.raises(InvalidGrid, match="more than 1,000 placeholders") as wrong:
+        parse_template("{a}" * (MAX_PLACES + 1))
+    assert wrong.value.field == "prompt"
+
+
+def test_values_of_many_placeholders_are_refused_with_a_short_sentence() -> None:
+    names = [f"p{number}" for number in range(MAX_PLACES)]
+    values = {name: [str(value) for value in range(100)] for name in names}
+    values["p0"] = ["0"]
+    with pytest.raises(InvalidGrid, match="That is 100 cells; at most 36") as wrong:
+        grid_of("".join(f"{{{name}}}" for name in names), values)
+    assert wrong.value.field == "size"
+    values = {name: [str(value) for value in range(2 * 10**5)] for name in names[:2]}
+    with pytest.raises(InvalidGrid, match="That is 200,000 cells; at most 36"):
+        grid_of("{p0}{p1}", values)
 
 
 def test_each_line_is_a_value_and_may_escape_line_breaks() -> None:

@@ -27,7 +27,7 @@ from gptj_demo.ui.component import LogHTML, read_asked
 from gptj_demo.ui.generation import read_fields, record, refused
 from gptj_demo.ui.grid import Cell, Grid
 from gptj_demo.ui.grid_errors import InvalidGrid
-from gptj_demo.ui.rows import MAX_FILE_BYTES, MAX_ROWS, InvalidRows, read_rows
+from gptj_demo.ui.rows import MAX_COLUMNS, MAX_FILE_BYTES, MAX_ROWS, InvalidRows, read_rows
 from gptj_demo.ui.templates import fill, parse_template
 
 MOST_NAMED = 20
@@ -59,7 +59,7 @@ def make_part(part: Mapping[str, Any]) -> tuple[Grid, list[int]]:
     """
     texts, places = _parse(str(part.get("template") or ""))
     params = _read_controls(part.get("controls"))
-    names, rows = _list(part.get("names")), _list(part.get("rows"))
+    names, rows = _read_columns(part.get("names")), _list(part.get("rows"))
     if len(rows) > MAX_ROWS:
         raise InvalidGrid("file", message("rows.too_many", most=MAX_ROWS))
     _require_columns(places, names)
@@ -91,9 +91,21 @@ def _parse(template: str) -> tuple[list[str], list[str]]:
     return texts, places
 
 
-def _require_columns(places: Sequence[str], columns: Sequence[Any]) -> None:
+def _read_columns(written: Any) -> list[str]:
+    """The names of a file's columns."""
+    columns = _list(written)
+    if len(columns) > MAX_COLUMNS:
+        raise InvalidGrid("file", message("rows.many_columns", most=MAX_COLUMNS))
+    for name in columns:
+        if not isinstance(name, str):
+            raise InvalidGrid("file", message("batch.no_column_name", value=quoted(name)))
+    return columns
+
+
+def _require_columns(places: Sequence[str], columns: Sequence[str]) -> None:
+    present = set(columns)
     for name in places:
-        if name not in columns:
+        if name not in present:
             known = ", ".join(map(quoted, columns[:MOST_NAMED]))
             why = message("batch.no_column", column=quoted(name), columns=known)
             raise InvalidGrid("prompt", why)
@@ -142,7 +154,7 @@ def build_batch(worker: Worker) -> None:
         try:
             texts, places = _parse(str(form.get("template") or ""))
             answer["placeholders"] = list(dict.fromkeys(places))
-            columns = _list(form.get("columns"))
+            columns = _read_columns(form.get("columns"))
             if not columns:
                 return answer
             _require_columns(places, columns)

@@ -7,7 +7,6 @@ field.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,9 +108,11 @@ def _prompts(
     texts, places = parse_template(prompt)
     names = list(dict.fromkeys(places))
     values = [placeholder_values(name, placeholders.get(name, ())) for name in names]
-    count = math.prod(len(one) for one in values)
-    if count > MAX_CELLS:
-        raise too_many(count, [len(one) for one in values])
+    count = 1
+    for place, one in enumerate(values, start=1):
+        count *= len(one)
+        if count > MAX_CELLS:  # the whole product can have more digits than Python writes
+            raise too_many(count, [len(one) for one in values[:place]])
     prompts: list[str] = []
     headings: list[Heading] = []
     for combination in itertools.product(*values):

@@ -10,6 +10,8 @@ from gptj_demo.texts import message, quoted
 from gptj_demo.ui.grid_errors import InvalidGrid, refuse_twice
 
 MAX_NAME_CHARACTERS = 40
+MAX_PLACES = 1000
+"""Placeholders of a template, repetitions included."""
 
 
 def parse_template(template: str) -> tuple[list[str], list[str]]:
@@ -17,22 +19,25 @@ def parse_template(template: str) -> tuple[list[str], list[str]]:
 
     `{{` and `}}` are braces of the text. Raises `InvalidGrid`.
     """
-    texts, names = [""], []
+    texts: list[list[str]] = [[]]
+    names: list[str] = []
     parts = re.split(r"(\{\{|\}\}|\{[^{}]*\}|[{}])", template)
     place = 0
     for part in parts:
         if part in ("{{", "}}"):
-            texts[-1] += part[0]
+            texts[-1].append(part[0])
         elif part in ("{", "}"):
             code = "grid.never_closed" if part == "{" else "grid.never_opened"
             raise InvalidGrid("prompt", message(code, place=place + 1))
         elif part.startswith("{"):
+            if len(names) == MAX_PLACES:
+                raise InvalidGrid("prompt", message("grid.many_places", most=MAX_PLACES))
             names.append(_placeholder_name(part[1:-1]))
-            texts.append("")
+            texts.append([])
         else:
-            texts[-1] += part
+            texts[-1].append(part)
         place += len(part)
-    return texts, names
+    return list(map("".join, texts)), names
 
 
 def _placeholder_name(written: str) -> str:
