@@ -36,7 +36,8 @@ export class BranchTree extends TreeNodes {
   find(text) {
     const ids = [...(this.byLength.get(text.length) ?? [])];
     if (ids.includes(this.current)) ids.push(this.current);
-    return ids.reverse().find((id) => this.textOf(id) === text) ?? null;
+    const known = new Map();
+    return ids.reverse().find((id) => this.commonWith(id, text, known) === text.length) ?? null;
   }
 
   /** Make the node with this text the current one. Returns whether there is such a node. @param {string} text */

@@ -8,6 +8,13 @@ import { pieces } from "./text.js";
 
 const ROOT = "root"; // the empty text
 
+/** How many of the first characters of `own` are in `text` from `at` on. @param {string} own @param {string} text @param {number} at */
+function sameStart(own, text, at) {
+  let length = 0;
+  while (length < own.length && own[length] === text[at + length]) length += 1;
+  return length;
+}
+
 export class TreeNodes {
   constructor() {
     this.nodes = /** @type {Map<string, TreeNode>} */ (new Map());
@@ -53,6 +60,21 @@ export class TreeNodes {
   /** @param {string} id */
   textOf(id, upTo = Infinity) {
     return pieces.text(this.piecesOf(id, upTo));
+  }
+
+  /**
+   * How many of the first characters of a node's full text are those of `text`. `known` keeps the answers for one
+   * `text` by id, so that nodes with common ancestors compare these once.
+   * @param {string} id @param {string} text @param {Map<string, number>} known
+   */
+  commonWith(id, text, known) {
+    const path = [];
+    for (let node = this.nodes.get(id); node && !known.has(node.id); node = this.nodes.get(node.parent)) path.push(node);
+    for (const { id: each, parent, at, pieces: own } of path.reverse()) {
+      const kept = Math.min(at, known.get(parent) ?? 0);
+      known.set(each, kept < at ? kept : at + sameStart(pieces.text(own), text, at));
+    }
+    return known.get(id) ?? 0;
   }
 
   /** @param {string} id @param {string} ancestor */

@@ -120,3 +120,24 @@ test("text generated within a text is a node that includes the rest", () => {
   assert.equal(tree.textOf(tree.current), "The king of Spain was tired and went home.");
   assert.ok(tree.follow("The king, old, was tired and went home."));
 });
+
+test("nodes of one length are found without building the text of each", () => {
+  const tree = new BranchTree();
+  const add = (id, parent, at, text) => tree.add({ id, parent, at, pieces: person(text), kind: "write" });
+  const depth = 2000;
+  for (let i = 0; i < depth; i += 1) add(`n${i}`, i ? `n${i - 1}` : "root", i, "x");
+  for (let i = 0; i < depth; i += 1) add(`c${i}`, `n${depth - 1}`, depth, i === 7 ? "z" : "y");
+  add("short", "c3", 1, "b".repeat(depth)); // keeps one character of its parent
+  let steps = 0;
+  const get = tree.nodes.get.bind(tree.nodes);
+  tree.nodes.get = (id) => ((steps += 1), get(id));
+  const [start, other] = ["x".repeat(depth), `w${"x".repeat(depth - 1)}`];
+  assert.equal(tree.find(`${start}q`), null, "other ends");
+  assert.equal(tree.find(`${other}y`), null, "another first character and the same ends");
+  assert.equal(tree.find(`${start}z`), "c7");
+  assert.equal(tree.find(`${start}y`), `c${depth - 1}`, "the latest");
+  tree.current = "c4";
+  assert.equal(tree.find(`${start}y`), "c4", "the current one first");
+  assert.equal(tree.find(`x${"b".repeat(depth)}`), "short");
+  assert.ok(steps < 6 * 3 * tree.size, `${steps} nodes were read`);
+});
