@@ -2,7 +2,8 @@
 
 import { boundaryBefore } from "./characters.js";
 
-const END = /[.!?…。！？]+["'”’»)\]]*(?=\s|$)|(?<=\S)(?=\n\s*\n)/gu;
+// A sign is tried only where its row of signs begins, so that the search of a long row stays linear.
+const END = /(?<![.!?…。！？])[.!?…。！？]+["'”’»)\]]*(?=\s|$)|(?<=\S)(?=\n\s*\n)/gu;
 const ABBREVIATION = /(?:^|[\s("“'‘])(?:\p{L}|Mr|Mrs|Ms|Dr|St|Prof|Sr|Jr|vs|etc|e\.g|i\.e)\.$/u;
 
 /** The positions after whole sentences, in their order. @param {string} text */

@@ -16,6 +16,13 @@ test("a sentence ends after its punctuation and quotes", () => {
   assert.equal(sentenceEndFrom("One. Two. Three", 5), 9);
 });
 
+test("a long row of signs is searched once", () => {
+  const dots = ".".repeat(1_000_000); // a search from each dot takes half an hour
+  assert.deepEqual(sentenceEnds(`${dots}a`), []);
+  assert.deepEqual(sentenceEnds(`${dots}" a`), [dots.length + 1]);
+  assert.deepEqual(sentenceEnds('a." .b?!" ..." \n.'), [3, 9, 14, 17]);
+});
+
 /** A request whose completion has a token a word. */
 function written(request, words) {
   const completions = new Completions({ prompt: "P", ...request });
