@@ -14,7 +14,7 @@ const MOST = 20_000; // nodes read from a file
 function wholeCharacters(node, tree) {
   const [first, ...others] = node.pieces;
   if (!first || !/^[\udc00-\udfff]/.test(first[0])) return node;
-  const [half] = /[\ud800-\udbff]$/.exec(tree.textOf(node.parent, node.at)) ?? [];
+  const [half] = /[\ud800-\udbff]/.exec(tree.unitBefore(node.parent, node.at)) ?? [];
   if (!half) return node;
   return { ...node, at: node.at - 1, pieces: /** @type {Piece[]} */ ([[half + first[0], first[1]], ...others]) };
 }

@@ -62,6 +62,13 @@ export class TreeNodes {
     return pieces.text(this.piecesOf(id, upTo));
   }
 
+  /** The UTF-16 unit of the full text before a position. @param {string} id @param {number} at */
+  unitBefore(id, at) {
+    let node = this.get(id);
+    while (at > 0 && at <= node.at) node = this.get(node.parent);
+    return pieces.text(pieces.slice(node.pieces, at - 1 - node.at, at - node.at));
+  }
+
   /**
    * How many of the first characters of a node's full text are those of `text`. `known` keeps the answers for one
    * `text` by id, so that nodes with common ancestors compare these once.

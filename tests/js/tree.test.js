@@ -141,3 +141,20 @@ test("nodes of one length are found without building the text of each", () => {
   assert.equal(tree.find(`x${"b".repeat(depth)}`), "short");
   assert.ok(steps < 6 * 3 * tree.size, `${steps} nodes were read`);
 });
+
+test("a file of half characters is read without building the text before each", (context) => {
+  const built = context.mock.method(BranchTree.prototype, "piecesOf");
+  const half = (id, parent, at, text) => ({ id, parent, at, pieces: person(text), kind: "write" });
+  const chain = Array.from({ length: 500 }, (_, i) => half(`n${i}`, i ? `n${i - 1}` : "root", i, "\udc00"));
+  const tree = BranchTree.fromList([
+    ...chain,
+    half("first", "n9", 0, "\udc00"),
+    half("fox", "n9", 10, "a\ud83e"),
+    half("end", "fox", 12, "\udd8a."),
+    half("deep", "end", 12, "\udd89"), // cuts its parent's character: begins with a half of the node above
+  ]);
+  assert.equal(built.mock.callCount(), 0);
+  assert.deepEqual([tree.node("first").at, tree.node("n9").at], [0, 9]);
+  assert.deepEqual([tree.node("end").at, tree.node("end").pieces], [11, person("\ud83e\udd8a.")]);
+  assert.deepEqual([tree.node("deep").at, tree.node("deep").pieces], [11, person("\ud83e\udd89")]);
+});
