@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gptj_demo.api.context import Context
 from gptj_demo.api.errors import ApiError, of_refusal
@@ -161,5 +161,19 @@ class _Exchange(Response):
         manager = StreamableHTTPSessionManager(
             self._server, stateless=True, max_request_body_size=self._max_body_bytes
         )
-        async with manager.run():
-            await manager.handle_request(scope, receive, send)
+        refused: list[ApiError] = []
+
+        async def noted() -> Message:
+            try:
+                return await receive()
+            except ApiError as error:  # the body is refused
+                refused.append(error)
+                raise
+
+        try:
+            async with manager.run():
+                await manager.handle_request(scope, noted, send)
+        except Exception:  # the manager's task group wraps errors in an ExceptionGroup
+            if not refused:
+                raise
+            raise refused[0] from None

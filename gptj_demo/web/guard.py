@@ -17,6 +17,7 @@ from gptj_demo.web.calls import BadCall, Calls
 from gptj_demo.web.hosts import Hosts, name_of
 from gptj_demo.web.origins import Origins, own_hosts
 from gptj_demo.web.surface import find_route, is_read_only, refusal
+from gptj_demo.web.unfinished import Unfinished
 
 PROBES = ("/health", "/healthz", "/readyz")
 """Answered for every host name: load balancers use names of their own."""
@@ -38,6 +39,7 @@ class Guard:
         self._origins = Origins(settings)
         self._calls = calls
         self._max_body_bytes = settings.max_body_bytes
+        self._unfinished = Unfinished(settings.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -54,7 +56,8 @@ class Guard:
             await refused(scope, receive, send)
             return
         if is_api(path) or path.startswith(OWN_FILES):
-            await self._app(scope, receive, send)
+            with self._unfinished.counted(scope, receive) as counted:
+                await self._app(scope, counted, send)
             return
         route = find_route(method, path)
         if route is None:
@@ -90,10 +93,10 @@ class Guard:
         """Pass on a request whose body has been read and checked."""
         try:
             if route == "/login":
-                content = await _read(receive, MAX_LOGIN_BYTES)
+                content = await self._read(scope, receive, MAX_LOGIN_BYTES)
             else:
                 _require_json(scope)
-                content = await _read(receive, self._max_body_bytes)
+                content = await self._read(scope, receive, self._max_body_bytes)
                 name = scope["path"].rpartition("/")[2]
                 body, content = await aside(len(content), self._check, route, name, content)
                 if route.endswith("/cancel") and not self._calls.is_own_event(body):
@@ -102,6 +105,9 @@ class Guard:
                     return
         except BadCall as refused:
             await refusal(refused.status, refused.sentence)(scope, receive, send)
+            return
+        except ApiError as full:
+            await refusal(full.status, full.message, **full.headers)(scope, receive, send)
             return
         is_read = False
 
@@ -113,6 +119,11 @@ class Guard:
             return {"type": "http.request", "body": content, "more_body": False}
 
         await self._app(scope, replay, send)
+
+    async def _read(self, scope: Scope, receive: Receive, most: int) -> bytes:
+        """The whole body; raises `BadCall`, or `ApiError` while too many are being received."""
+        with self._unfinished.counted(scope, receive) as counted:
+            return await _read(counted, most)
 
     def _check(self, route: str, name: str, content: bytes) -> tuple[dict[str, Any], bytes]:
         """The checked body of a call, decoded and as JSON; raises `BadCall`."""
