@@ -15,7 +15,7 @@ space:  ## write the folder to push to a Space: TARGET=zerogpu, cpu or gpu
 	$(PYTHON) tools/make_space.py $(TARGET) build/space-$(TARGET) $(if $(PRELOAD),--preload $(PRELOAD))
 
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 zerogpu: .venv/test.done  ## a ZeroGPU Space against Hugging Face's own package, without a GPU
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/spaces spaces==0.51.3

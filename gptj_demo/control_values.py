@@ -83,9 +83,10 @@ def make_params(values: Mapping[str, Any]) -> SamplingParams:
 
 
 def with_one_unknown(values: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """The values without the unknown names after the first: pydantic makes an error of each."""
-    first = next((name for name in values if name not in known), None)
-    return {name: value for name, value in values.items() if name in known or name == first}
+    """The values with at most one unknown name: pydantic makes an error object for each of them."""
+    unknown = [name for name in values if name not in known]
+    dropped = set(unknown[1:])
+    return {name: value for name, value in values.items() if name not in dropped}
 
 
 def with_values(params: SamplingParams, values: Mapping[str, Any]) -> SamplingParams:

@@ -22,12 +22,6 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than the cores, because tests wait for processes and pages; at most four."""
-    return min(4, (os.cpu_count() or 1) + 1)
-
-
 @dataclass
 class Comparison:
     """The comparisons under one name so far: the largest value, their number, and the limit."""

@@ -1,7 +1,7 @@
-"""What all bodies of requests share: unknown fields are refused, and large bodies take a thread.
+"""What all request bodies share: unknown fields are refused, and large bodies are read in a thread.
 
-A body of four megabytes can hold two million values. Reading it takes a thread, and pydantic must
-not make an error of each wrong value: lists stop at the first one and have a length limit.
+A body of 4 MB can hold two million values, and pydantic makes an error object for each wrong one.
+So lists have a length limit, and their validation stops at the first wrong item.
 """
 
 from __future__ import annotations

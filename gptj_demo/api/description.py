@@ -19,6 +19,17 @@ from gptj_demo.api.schema import (
     TokenizeRequest,
 )
 
+BODIES: tuple[type[BaseModel], ...] = (
+    CompletionRequest,
+    ScoreRequest,
+    LikelyRequest,
+    TokenizeRequest,
+    TokenCountRequest,
+    DetokenizeRequest,
+    RunRequest,
+)
+"""The bodies of all routes."""
+
 TITLE = "GPT-J Playground API"
 DESCRIPTION = (
     "OpenAI's completions, over GPT-J, a base model: it goes on with a text and follows no "
@@ -67,17 +78,8 @@ def _components() -> dict[str, Any]:
     """The schemas of all bodies."""
     from pydantic.json_schema import models_json_schema
 
-    models: list[type[BaseModel]] = [
-        CompletionRequest,
-        ScoreRequest,
-        LikelyRequest,
-        TokenizeRequest,
-        TokenCountRequest,
-        DetokenizeRequest,
-        RunRequest,
-    ]
     _, schema = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
     )
     definitions: dict[str, Any] = schema["$defs"]
     return definitions

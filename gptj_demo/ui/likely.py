@@ -65,9 +65,9 @@ def build_likely(worker: Worker) -> None:
 
 
 def read_path(written: Any, ready: Ready) -> tuple[int, ...]:
-    """Tokens from the tree's root to the node below which it grows, from untrusted data.
+    """The checked token ids from the root of the tree to the node that is grown from.
 
-    A node can be deeper than `MAX_DEPTH`, as the page lets a tree grow on below any of its nodes.
+    A node can be deeper than `MAX_DEPTH`, because a tree can be grown again from any of its nodes.
     Raises `RequestRefused`.
     """
     path = read_ids([] if written is None else written)

@@ -1,8 +1,8 @@
-"""Which steps make the host wait for a device: run as a module, prints them as JSON.
+"""Finds the steps that make the host wait for a device or mix devices; prints them as JSON.
 
 The device is one of torch's fake ones. It computes nothing: code that needs its values fails, and
-a copy that waits is counted by `Copies`. It is registered for the whole process, so the tests run
-this module in a process of its own.
+so does an operation on tensors of two devices. `Copies` refuses copies that wait. The device is
+registered for the whole process, so the tests run this module in a process of its own.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ test("a lost request is resumed once", () => {
   assert.deepEqual(pending.take("s", "Once"), NONE);
 });
 
-test("a request is lost in a changed text or another session and dropped after its end", () => {
+test("a kept request is reported as lost if the text or the session changed, and is forgotten after it ended", () => {
   for (const [session, text] of [["s", "Once upon a"], ["s", "One"], ["other", "Once"]]) {
     pending.keep(request);
     pending.keepLength(0);

@@ -30,8 +30,8 @@ class Host:
     """One engine, from its start until it or the web process ends.
 
     The constructor returns when the engine is ready, so in an update, Ray keeps an old engine until
-    the new one can answer. It raises `RuntimeError` if the engine ends before that. `give_up` is
-    called if the web process cannot be reached, `leave` if the engine ends later.
+    the new one can answer. It raises `RuntimeError` if the engine ends before that. Later it
+    calls `give_up` if the web process cannot be reached, and `leave` if the engine ends.
     """
 
     def __init__(

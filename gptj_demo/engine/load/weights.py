@@ -153,7 +153,7 @@ def _quantize(
 
 
 def _codes_of(value: Any, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """LLM.int8's codes of a weight and the largest absolute value of each row, on the device."""
+    """The LLM.int8 codes of a weight, and the largest absolute value of each row, on `device`."""
     if not isinstance(value, EightBit):
         return quantize(read(value), device)
     codes, largest = value.stored()
