@@ -25,7 +25,7 @@ from gptj_demo.engine.prefix_cache import Placement, common_length
 from gptj_demo.engine.sampling import RowSampler, SamplerBatch
 from gptj_demo.engine.scheduler import Sequence
 from gptj_demo.engine.speculation import MOST_DRAFTED, Drafter, PassCost, measure_passes
-from gptj_demo.pages import PAGE_TOKENS
+from gptj_demo.pages import PAGE_TOKENS, page_count
 
 _MOST_READ = 128
 """The most tokens that a step reads to catch up with texts; the other rows wait for them."""
@@ -104,7 +104,9 @@ class DraftModel(Drafter):
         return drafts
 
     def place(self, placement: Placement) -> None:
-        self._cache.place(placement.slot, placement.pages, placement.copied)
+        # the target's context can be longer, and no row is drafted beyond the draft model's own
+        pages = placement.pages[: page_count(self._model.shape.context_length)]
+        self._cache.place(placement.slot, pages, placement.copied)
         source = placement.source
         self._held[placement.slot] = (
             [] if source is None else self._held[source][: placement.reused]

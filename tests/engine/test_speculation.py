@@ -65,7 +65,7 @@ def make_drafters(name: str, bench: Bench, texts: Texts) -> list[Drafter]:
     if kind == "scripted":
         return [Scripted(texts, TEXT_TOKENS, float(acceptance))]
     # of another shape and with a shorter context; NaN where it reads D, as a broken one might be
-    small = make_model(seed=4, n_positions=CONTEXT - 4, n_layer=1)
+    small = make_model(seed=4, n_positions=CONTEXT // 2, n_layer=1)
     with torch.no_grad():
         small.transformer.wte.weight[D] = torch.nan
     model = draft_model(bench.engine, built(small))
