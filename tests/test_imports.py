@@ -97,7 +97,7 @@ RANKS = [
         "gptj_demo.client.backends.leases",
         "gptj_demo.client.backends.local",
     ),
-    ("gptj_demo.client.backends",),
+    ("gptj_demo.client.backends", "gptj_demo.client.backends.outbox"),
     ("gptj_demo.client.refusal",),
     ("gptj_demo.engine.lent", "gptj_demo.engine.loop"),
     ("gptj_demo.engine.remote",),

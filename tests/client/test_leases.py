@@ -195,7 +195,7 @@ def test_cancelling_a_waiting_part_leaves_the_running_part_of_its_request(lender
     lender.leases.send(submit(1, n=2), ANNA)
     assert got.wait(PATIENCE)
     part = replace(submit(1, n=3), resumption=Resumption({2: Written()}, 0.0, False))
-    eventually(lambda: lender.leases._by_visitor[ANNA.name].connection is None)
+    eventually(lambda: lender.leases._by_visitor[ANNA.name].outbox is None)
     lender.leases.send(part, ANNA)
     lender.leases.send(Cancel(1), ANNA)
     (ended,) = lender.next().events

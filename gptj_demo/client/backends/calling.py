@@ -10,7 +10,6 @@ trusted, like that of a Ray cluster.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
@@ -73,15 +72,6 @@ def answer(calling: socket.socket, key: bytes) -> tuple[Connection, object]:
         connection.close()
         raise
     return connection, first
-
-
-def hang_up(connection: Connection) -> None:
-    """End a connection at once, even if another process or thread uses it."""
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(fileno=os.dup(connection.fileno())) as ours,
-    ):
-        ours.shutdown(socket.SHUT_RDWR)
 
 
 def _configure(connection: Connection) -> None:

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
@@ -26,8 +26,9 @@ from gptj_demo.client.backends.base import (
     write_the_same,
 )
 from gptj_demo.client.backends.callers import Callers
-from gptj_demo.client.backends.calling import READY, Offer, hang_up
+from gptj_demo.client.backends.calling import READY, Offer
 from gptj_demo.client.backends.local import POLL_SECONDS, describe_exit
+from gptj_demo.client.backends.outbox import Outbox
 from gptj_demo.client.backends.routing import Router
 from gptj_demo.client.backends.scaling import Scaling
 from gptj_demo.client.watch import Watch
@@ -79,8 +80,7 @@ class _Engine:
     node: str
     control: Connection
     connection: Connection
-    outbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
-    """A separate thread sends it, so the full buffer of a hung engine blocks no other engine."""
+    outbox: Outbox
     tokenizer: TokenizerReady | None = None
     model: ModelInfo | None = None  # once it is ready
     how: Message | None = None  # how it ended, if that is known here
@@ -167,7 +167,7 @@ class FleetBackend:
         with self._lock:
             has_stopped, self._is_stopping = self._is_stopping, True
             for engine in self._engines.values():
-                hang_up(engine.connection)
+                engine.outbox.hang_up()
             self._end_life()
         if not has_stopped:
             self._callers.stop()
@@ -194,21 +194,17 @@ class FleetBackend:
 
     def _serve(self, number: int, node: str, control: Connection, connection: Connection) -> None:
         """Serve one engine until it ends; runs in a thread of its own."""
-        engine = _Engine(number, node, control, connection)
+        engine = _Engine(number, node, control, connection, Outbox(connection))
         engine.outbox.put(self._settings)
         with self._lock:
             self._engines[number] = engine
             if self._is_stopping:
-                hang_up(connection)
-        writer = threading.Thread(target=_write, args=(engine,), name="outbox", daemon=True)
-        writer.start()
+                engine.outbox.hang_up()
         try:
             self._read(engine)
         except Exception as error:
             logger.error("a message cannot be read: %s", type(error).__name__)
-        hang_up(connection)
-        engine.outbox.put(_END)
-        writer.join()  # before the file descriptor can be reused
+        engine.outbox.hang_up()
         self._end(engine)
 
     def _read(self, engine: _Engine) -> None:
@@ -299,7 +295,7 @@ class FleetBackend:
         how = engine.how or _exit_of(engine)
         with self._lock:
             del self._engines[engine.number]
-            engine.connection.close()
+            engine.outbox.close()
             engine.control.close()  # its host ends it, if it still runs
             requests = self._router.remove(engine.number)
             if self._is_stopping or not self._is_open:
@@ -341,13 +337,6 @@ def _without_secrets(settings: Settings) -> Settings:
     """The settings that may travel to other machines."""
     secret = [name for name, value in settings if isinstance(value, SecretStr)]
     return settings.model_copy(update=dict.fromkeys(secret))
-
-
-def _write(engine: _Engine) -> None:
-    """Send the messages of an engine's outbox until the engine has ended."""
-    with contextlib.suppress(OSError):
-        while (sent := engine.outbox.get()) is not _END:
-            engine.connection.send(sent)
 
 
 def _exit_of(engine: _Engine) -> Message:

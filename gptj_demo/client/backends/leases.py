@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -22,6 +20,7 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 
 from gptj_demo.client.backends.base import EngineMessage, LeaseState
+from gptj_demo.client.backends.outbox import Outbox
 from gptj_demo.protocol import Cancel, Finished, StepEvents, Submit, Visitor, beginnings
 from gptj_demo.returned import Lapsed, Lost, RefusalKind
 from gptj_demo.texts import Message, message
@@ -57,7 +56,7 @@ class _Lease:
     number: int
     visitor: Visitor | None
     seconds: int = 0
-    connection: Connection | None = None
+    outbox: Outbox | None = None  # once its engine has connected
     reader: threading.Thread | None = None
     ends: float | None = None  # by the monotonic clock, once it is awake
     unsent: list[Submit] = field(default_factory=list)
@@ -106,8 +105,8 @@ class Leases:
             if isinstance(sent, Submit):
                 more = _completions(sent)  # a request can come in parts
                 lease.left[sent.request_id] = lease.left.get(sent.request_id, 0) + more
-            if lease.connection is not None:
-                _send(lease.connection, sent)
+            if lease.outbox is not None:
+                lease.outbox.put(sent)
             elif isinstance(sent, Submit):
                 lease.unsent.append(sent)
             else:
@@ -128,13 +127,9 @@ class Leases:
         self._stopping.set()
         with self._lock:
             for lease in self._by_number.values():
-                if lease.connection is not None:
+                if lease.outbox is not None:
                     # closing is not enough: forked processes may have copies of the descriptor
-                    with (
-                        contextlib.suppress(OSError),
-                        socket.socket(fileno=os.dup(lease.connection.fileno())) as ours,
-                    ):
-                        ours.shutdown(socket.SHUT_RDWR)
+                    lease.outbox.hang_up()
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -197,17 +192,20 @@ class Leases:
                 if lease is None or not lease.left or self._stopping.is_set():
                     connection.close()  # no request is open any more
                     continue
-                lease.connection = connection
+                lease.outbox = Outbox(connection)
                 lease.ends = time.monotonic() + lease.seconds
                 for submit in lease.unsent:
-                    _send(connection, submit)
+                    lease.outbox.put(submit)
                 lease.unsent.clear()
                 lease.reader = threading.Thread(
-                    target=self._read, args=(lease, connection), name="lease reader", daemon=True
+                    target=self._read,
+                    args=(lease, lease.outbox, connection),
+                    name="lease reader",
+                    daemon=True,
                 )
                 lease.reader.start()
 
-    def _read(self, lease: _Lease, connection: Connection) -> None:
+    def _read(self, lease: _Lease, outbox: Outbox, connection: Connection) -> None:
         """Pass on what an engine sends, until it closes the connection."""
         with contextlib.suppress(EOFError, OSError):
             while True:
@@ -218,8 +216,8 @@ class Leases:
                             _finish(lease.left, event.request_id)
                 self._put(received)
         with self._lock:
-            lease.connection = None
-            connection.close()
+            lease.outbox = None
+        outbox.close()
 
 
 def lease_seconds(submits: Iterable[Submit], weight_bytes: int, slots: int) -> int:
@@ -255,8 +253,3 @@ def _finish(left: dict[int, int], request_id: int) -> None:
         left[request_id] -= 1
         if not left[request_id]:
             del left[request_id]
-
-
-def _send(connection: Connection, sent: Submit | Cancel) -> None:
-    with contextlib.suppress(OSError):  # its reader notices a dead engine
-        connection.send(sent)

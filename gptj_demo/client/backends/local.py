@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from gptj_demo.client.backends.base import EXIT_SECONDS, EngineMessage, Health, LeaseState
+from gptj_demo.client.backends.outbox import Outbox
 from gptj_demo.protocol import Cancel, Submit, Visitor
 from gptj_demo.served import LOST
 from gptj_demo.settings import Settings
@@ -35,25 +36,26 @@ class LocalBackend:
         self._settings = settings
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._outbox: Outbox | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             process, connection = spawn_engine(theirs.fileno()), Connection(ours.detach())
+        outbox = Outbox(connection)
+        outbox.put(self._settings)
         with self._lock:
-            self._process, self._connection = process, connection
-        self.send(self._settings, None)
+            self._process, self._connection, self._outbox = process, connection, outbox
 
-    def send(self, message: Submit | Cancel | Settings, visitor: Visitor | None) -> None:
+    def send(self, message: Submit | Cancel, visitor: Visitor | None) -> None:
         with self._lock:
-            if self._connection is not None:
-                with contextlib.suppress(OSError):  # `events` notices a dead engine
-                    self._connection.send(message)
+            if self._outbox is not None:
+                self._outbox.put(message)
 
     def events(self) -> Generator[EngineMessage | None, None, None]:
-        connection = self._connection
-        if connection is None:
+        connection, outbox = self._connection, self._outbox
+        if connection is None or outbox is None:
             raise RuntimeError("start an engine first")
         try:
             while True:
@@ -64,8 +66,8 @@ class LocalBackend:
                 yield message
         finally:
             with self._lock:
-                self._connection = None
-                connection.close()  # which ends an engine that still runs
+                self._connection = self._outbox = None
+            outbox.close()  # which ends an engine that still runs
 
     def wait(self) -> Message:
         process = self._process
@@ -87,14 +89,9 @@ class LocalBackend:
         return None
 
     def stop(self) -> None:
-        connection = self._connection  # without the lock: a send that hangs must not block this
-        if connection is not None:
-            # a shutdown wakes the reading thread; closing the descriptor would not
-            with (
-                contextlib.suppress(OSError),
-                socket.socket(fileno=os.dup(connection.fileno())) as ours,
-            ):
-                ours.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            if self._outbox is not None:
+                self._outbox.hang_up()
 
     def kill(self) -> None:
         process = self._process
