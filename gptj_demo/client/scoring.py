@@ -238,8 +238,7 @@ async def score_continuations(
                     waiting.appendleft(place)  # retry once our queue has moved
                     limit = len(running)
                 else:
-                    if place == 0:
-                        limit = most
+                    limit = most if place == 0 else min(most, limit + 1)
                     yield place, score
     finally:
         for task in running:

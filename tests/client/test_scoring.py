@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from gptj_demo.client.scoring import (
     score_continuations,
 )
 from gptj_demo.control_values import InvalidControl
-from gptj_demo.protocol import Visitor
+from gptj_demo.protocol import GenerationRequest, StreamEvent, Visitor
 from gptj_demo.settings import Settings
+from gptj_demo.texts import message
 from gptj_demo.tokenization import Token, Vocabulary
 from tests.engine.checkpoints import make_checkpoint
 from tests.test_tokenization import added_with_spaces, vocabulary_with
@@ -116,6 +118,37 @@ def test_more_prompts_than_the_queue_has_places_are_all_scored(worker: Worker) -
         assert worker.streams_running == worker.streams_waiting == 0
 
     run(scenario())
+
+
+def test_as_many_prompts_as_before_are_scored_at_once_after_the_queue_was_full(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = worker.stream
+    refusals, running = 2, 0
+    at_once: list[int] = []
+
+    async def crowded(request: GenerationRequest) -> AsyncIterator[StreamEvent]:
+        nonlocal refusals, running
+        if refusals and running:
+            refusals -= 1
+            raise RequestRefused("queue_full", message("refused.broken"))
+        running += 1
+        at_once.append(running)
+        try:
+            async with aclosing(stream(request)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            running -= 1
+
+    async def scenario() -> None:
+        fixed = await encode_continuation(worker, " end")
+        await scores_of(worker, [f"{i}. prompt" for i in range(12)], fixed)
+
+    monkeypatch.setattr(worker, "stream", crowded)
+    run(scenario())
+    assert refusals == 0
+    assert max(at_once) == 2  # one for each slot
 
 
 def test_leaving_early_ends_the_engines_work(worker: Worker) -> None:
