@@ -113,6 +113,9 @@ def main(descriptor: int) -> None:
                 inbox.put(connection.recv())
         except (EOFError, OSError):
             os._exit(0)
+        except BaseException as error:  # no request would arrive any more
+            logger.error("a message cannot be read: %s", type(error).__name__)
+            os._exit(1)
 
     sending = threading.Lock()
 

@@ -6,14 +6,17 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from gptj_demo.client import RequestRefused, Stream, Worker, watch
+from gptj_demo.client.backends.local import spawn_engine
 from gptj_demo.protocol import GenerationRequest, Reconnecting, StreamEvent, TokenEvent, Waiting
 from gptj_demo.settings import Settings
 from tests.client.requests import (
@@ -74,6 +77,22 @@ def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(
         assert tokens(events) == tokens(alone)
 
     run(scenario())
+
+
+def test_an_engine_that_cannot_read_a_message_ends() -> None:
+    """Without the thread that reads, no request would arrive, and heartbeats would go on."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        engine = spawn_engine(theirs.fileno())
+    connection = Connection(ours.detach())
+    try:
+        connection.send(Settings(model="sample"))
+        connection.send_bytes(b"no pickle")
+        assert engine.wait(PATIENCE) == 1
+    finally:
+        engine.kill()
+        engine.wait()
+        connection.close()
 
 
 def tokens(events: list[StreamEvent]) -> list[tuple[int, str, object]]:
