@@ -64,6 +64,10 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, headers=self.headers)
 
 
+FAILED = ApiError(500, "Something went wrong in the playground itself.", code="internal")
+"""The response to a request in which our own code failed."""
+
+
 def of_refusal(refusal: RequestRefused) -> ApiError:
     """The response to a request that the worker refuses."""
     kind = refusal.kind

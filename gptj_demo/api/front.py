@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -11,19 +12,20 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gptj_demo.api.context import COMPLETIONS
-from gptj_demo.api.errors import ApiError, of_refusal
+from gptj_demo.api.errors import FAILED, ApiError, of_refusal
 from gptj_demo.api.metrics import Metrics
 from gptj_demo.api.streaming import CallerLeft
 from gptj_demo.client import RequestRefused
 
+logger = logging.getLogger(__name__)
+
 CALLER_LEFT = 499  # nginx's status for a client that left; only logged
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
 
 PREFIXES = ("/v1/", "/v2/", "/api/")
 POST_ONLY = ("/tokenize", "/detokenize", "/mcp")
@@ -48,7 +50,6 @@ _METHODS = {
     **dict.fromkeys(POST_ONLY, "POST"),
     **dict.fromkeys(GET_ONLY, "GET"),
 }
-
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -106,8 +107,7 @@ class Front:
         request_id = given if REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
         path = scope["path"] if scope["path"] in _METHODS else "other"  # it can hold a text
         began, status = time.monotonic(), CALLER_LEFT
-
-        has_ended = False
+        has_started = has_ended = False
 
         def end() -> None:
             nonlocal has_ended
@@ -126,8 +126,9 @@ class Front:
             has_ended = True
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal has_started, status
             if message["type"] == "http.response.start":
+                has_started = True
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
                 self._metrics.responses.labels(path, str(status)).inc()
@@ -137,6 +138,13 @@ class Front:
 
         try:
             await self._serve(scope, receive, answer)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            if has_started:
+                raise
+            logger.exception("a request failed")
+            await FAILED.response()(scope, receive, answer)
         finally:
             end()
 

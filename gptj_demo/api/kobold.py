@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -24,7 +24,7 @@ from gptj_demo.api.json_body import read_object
 from gptj_demo.api.matching import named_as_given
 from gptj_demo.api.openai import completions_for
 from gptj_demo.api.schema import CompletionRequest, parse_values
-from gptj_demo.api.streaming import KEEP_ALIVE, EventStream, encode, unless_caller_leaves
+from gptj_demo.api.streaming import KEEP_ALIVE, EventStream, unless_caller_leaves
 from gptj_demo.sampling import FILTERS
 from gptj_demo.texts import quoted
 
@@ -61,7 +61,7 @@ class Kobold:
 
     def add_to(self, router: APIRouter) -> None:
         for path, answer in VERSIONS.items():
-            router.get(f"/api/{path}", include_in_schema=False)(lambda answer=answer: answer)
+            router.get(f"/api/{path}", include_in_schema=False)(_constant(answer))
         context = ("v1/config/max_context_length", "extra/true_max_context_length")
         for path in ("v1/model", *context):
             router.get(f"/api/{path}", include_in_schema=False)(self.model)
@@ -95,16 +95,13 @@ class Kobold:
         """Continue a text, and send it as it is written."""
 
         async def events() -> AsyncGenerator[bytes, None]:
-            try:
-                async with aclosing(batches):
-                    async for pieces in batches:
-                        if not pieces:
-                            yield KEEP_ALIVE
-                        for piece in pieces:
-                            data = {"token": piece.text, "finish_reason": piece.finish_reason}
-                            yield f"event: message\ndata: {json.dumps(data)}\n\n".encode()
-            except ApiError as error:
-                yield encode(error.body)
+            async with aclosing(batches):
+                async for pieces in batches:
+                    if not pieces:
+                        yield KEEP_ALIVE
+                    for piece in pieces:
+                        data = {"token": piece.text, "finish_reason": piece.finish_reason}
+                        yield f"event: message\ndata: {json.dumps(data)}\n\n".encode()
 
         async with AsyncExitStack() as resources:
             batches = await self._begin(resources, request, is_stream=True)
@@ -201,6 +198,11 @@ def _in_our_terms(given: dict[str, Any]) -> dict[str, Any]:
     if (order := ours.get("sampler_order")) is not None:
         ours["sampler_order"] = _filters(order)
     return ours
+
+
+def _constant(answer: dict[str, str]) -> Callable[[], dict[str, str]]:
+    """A route that always gives this answer. It has no parameter, which a query could set."""
+    return lambda: answer
 
 
 def _filters(order: Any) -> Any:

@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gptj_demo.api.completions import Completions
-from gptj_demo.api.errors import ApiError
+from gptj_demo.api.errors import FAILED, ApiError
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +58,14 @@ def encode(data: dict[str, Any]) -> bytes:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; `resources` are released when the response ends for any reason."""
+    """Server-sent events, the last one an error if `events` raises.
+
+    `resources` are released when the response ends for any reason.
+    """
 
     def __init__(self, events: AsyncGenerator[bytes, None], resources: AsyncExitStack) -> None:
         headers = {"Cache-Control": "no-cache"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
+        super().__init__(_or_error(events), media_type="text/event-stream", headers=headers)
         self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +75,18 @@ class EventStream(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self.body_iterator):  # type: ignore[type-var]
             await super().stream_response(send)
+
+
+async def _or_error(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    try:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+    except ApiError as error:
+        yield encode(error.body)
+    except Exception:
+        logger.exception("a stream of the API failed")
+        yield encode(FAILED.body)
 
 
 async def events(
@@ -93,23 +108,16 @@ async def events(
             return {"usage": completions.usage.json()}
         return {"usage": None} if include_usage else {}
 
-    try:
-        async with aclosing(completions.pieces()) as batches:
-            async for pieces in batches:
-                if not pieces:
-                    yield KEEP_ALIVE
-                for piece in pieces:
-                    for choice in completions.chunks(piece):
-                        is_last = timings and choice["finish_reason"] is not None
-                        times = {"timings": completions.timings} if is_last else {}
-                        yield encode(envelope(choices=[choice], **usage(), **times))
-                    await asyncio.sleep(0)  # an echoed prompt has a chunk a token
-        if include_usage:
-            yield encode(envelope(choices=[], usage=completions.usage.json()))
-        yield DONE
-    except ApiError as error:
-        yield encode(error.body)
-    except Exception:
-        logger.exception("a stream of the API failed")
-        failed = ApiError(500, "Something went wrong in the playground itself.", code="internal")
-        yield encode(failed.body)
+    async with aclosing(completions.pieces()) as batches:
+        async for pieces in batches:
+            if not pieces:
+                yield KEEP_ALIVE
+            for piece in pieces:
+                for choice in completions.chunks(piece):
+                    is_last = timings and choice["finish_reason"] is not None
+                    times = {"timings": completions.timings} if is_last else {}
+                    yield encode(envelope(choices=[choice], **usage(), **times))
+                await asyncio.sleep(0)  # an echoed prompt has a chunk a token
+    if include_usage:
+        yield encode(envelope(choices=[], usage=completions.usage.json()))
+    yield DONE

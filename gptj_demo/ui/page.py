@@ -29,7 +29,7 @@ from gptj_demo.ui.share import Share, build_code_api
 from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.why import build_why
 from gptj_demo.ui.write import build_write
-from gptj_demo.web.answers import PageScripts, answer_invalid
+from gptj_demo.web.answers import PageScripts, answer_failure, answer_invalid
 from gptj_demo.web.origins import listed
 
 TITLE = "GPT-J Playground"
@@ -126,4 +126,5 @@ def mount_page(
         PageScripts, scripts=[_boot_script()], frames=listed(settings.frame_origins)
     )
     mounted.app.add_exception_handler(RequestValidationError, answer_invalid)
+    mounted.app.add_exception_handler(Exception, answer_failure)
     mounted.app.user_middleware.append(scripts)  # innermost: before Gradio compresses the page

@@ -106,6 +106,11 @@ async def answer_invalid(request: Request, error: Exception) -> Response:
     return refusal(422, f"{name or 'The body'}: {str(first['msg'])[:100]}.")
 
 
+async def answer_failure(request: Request, error: Exception) -> Response:
+    """The response of Gradio's application where it failed; `Answers` logs the failure."""
+    return refusal(500, FAILED)
+
+
 class Answers:
     """Middleware: the security headers, and 500 with one sentence for an unexpected exception."""
 

@@ -49,6 +49,7 @@ def test_version_model_and_context_length_are_reported(playground: Playground) -
         return playground.http.get(f"/api/{path}").json()
 
     assert ask("v1/info/version")["result"] >= "1.2"
+    assert ask("v1/info/version?answer=other") == ask("v1/info/version")
     assert float(ask("extra/version")["version"]) >= 1.3
     model = playground.http.get("/v1/models").json()["data"][0]
     assert ask("v1/model")["result"] == model["id"]

@@ -12,8 +12,10 @@ from h11 import LocalProtocolError
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
+from gptj_demo.api.access import Access
 from gptj_demo.web.answers import FAILED, Answers
 from gptj_demo.web.failures import FirstLine, PlainFormatter, describe_failure
+from tests.web.conftest import build_site
 
 SECRET = "words of a visitor"
 
@@ -64,6 +66,41 @@ def test_a_failed_request_is_500_with_one_sentence(caplog: pytest.LogCaptureFixt
     assert FAILED.encode() in sent[1]["body"]
     assert (b"x-content-type-options", b"nosniff") in sent[0]["headers"]
     assert SECRET not in caplog.text
+    assert "ValueError at " in caplog.text
+
+
+def test_a_failed_route_of_the_api_is_500_in_openais_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise failure()
+
+    site = build_site(access_log="json")
+    monkeypatch.setattr(Access, "identify", broken)
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/completions")):
+        answer = site.ask(method, path, json={"prompt": SECRET})
+        assert answer.status_code == 500
+        error = answer.json()["error"]
+        assert (error["type"], error["code"]) == ("server_error", "internal")
+        assert answer.headers["x-request-id"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        counted = f'gptj_http_responses_total{{path="{path}",status="500"}} 1.0'
+        assert counted in site.ask("GET", "/metrics").text
+        lines = capsys.readouterr()
+        assert f'"path": "{path}", "status": 500' in lines.out + lines.err
+        assert SECRET not in lines.out + lines.err
+
+
+def test_a_failed_route_of_gradio_is_500_with_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise failure()
+
+    site = build_site()
+    monkeypatch.setattr(site.page, "get_api_info", broken)
+    answer = site.ask("GET", "/gradio_api/info")
+    assert (answer.status_code, answer.json()) == (500, {"detail": FAILED})
     assert "ValueError at " in caplog.text
 
 
