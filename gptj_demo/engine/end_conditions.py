@@ -35,7 +35,8 @@ def ended_after(
     `length` those of prompt and completion; `elapsed` is the time since the start, in seconds.
     """
     if stopped_by is not None:
-        return "stop", message("end.stop", stop=quoted(stopped_by))
+        stays = params.include_stop_str_in_output
+        return "stop", message("end.stop_after" if stays else "end.stop", stop=quoted(stopped_by))
     if generated >= params.max_new_tokens:
         return "length", message("end.length", count=generated)
     if length >= context_length:

@@ -59,6 +59,16 @@ def test_a_stop_string_ends_a_completion_and_is_not_shown() -> None:
     )
 
 
+def test_a_stop_string_that_is_included_is_shown() -> None:
+    bench = Bench()
+    bench.run(request(writes=(A, B, D, C), stop=("BD",), include_stop_str_in_output=True))
+    assert bench.text(0) == "ABD"
+    assert (bench.end(0).reason, str(bench.end(0).message)) == (
+        "stop",
+        'Stopped after "BD", as you asked.',
+    )
+
+
 @pytest.mark.parametrize("remaining", [0, 1])
 def test_one_token_follows_a_prompt_that_fills_the_context(remaining: int) -> None:
     prompt = ([A, B, C, D, B] * CONTEXT)[: CONTEXT - remaining]
