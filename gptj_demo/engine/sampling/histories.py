@@ -7,6 +7,7 @@ the length of the text, except for DRY: it needs a few numpy operations over the
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -30,6 +31,10 @@ class History(Protocol):
         """The changes to the logits of the next token."""
         ...
 
+    def fork(self) -> History:
+        """A copy that takes tokens without changing this one, which may take none meanwhile."""
+        ...
+
 
 class NoRepeatNgram:
     """`no_repeat_ngram_size`, as transformers' NoRepeatNGramLogitsProcessor."""
@@ -38,6 +43,8 @@ class NoRepeatNgram:
         self._size = size
         self._last: deque[int] = deque(maxlen=size)
         self._followers: dict[tuple[int, ...], set[int]] = {}
+        # those of the histories that this one is forked from: a copy would take time with the text
+        self._earlier: tuple[dict[tuple[int, ...], set[int]], ...] = ()
 
     def add(self, token_id: int) -> None:
         self._last.append(token_id)
@@ -45,11 +52,19 @@ class NoRepeatNgram:
             *before, last = self._last
             self._followers.setdefault(tuple(before), set()).add(last)
 
+    def fork(self) -> NoRepeatNgram:
+        fork = NoRepeatNgram(self._size)
+        fork._last.extend(self._last)
+        fork._earlier = (self._followers, *self._earlier)
+        return fork
+
     def changes(self) -> Changes:
         before = tuple(self._last)[1:] if len(self._last) == self._size else tuple(self._last)
         if len(before) < self._size - 1:
             return []
-        return [(token_id, -np.inf) for token_id in self._followers.get(before, ())]
+        known = (self._followers, *self._earlier)
+        followers = set().union(*(tokens.get(before, ()) for tokens in known))
+        return [(token_id, -np.inf) for token_id in followers]
 
 
 class SequenceBias:
@@ -69,6 +84,11 @@ class SequenceBias:
 
     def add(self, token_id: int) -> None:
         self._last.append(token_id)
+
+    def fork(self) -> SequenceBias:
+        fork = copy.copy(self)
+        fork._last = self._last.copy()
+        return fork
 
     def changes(self) -> Changes:
         candidates = self._by_previous.get(self._last[-1], ()) if self._last else ()
@@ -98,6 +118,11 @@ class DontRepeatYourself:
             self._tokens = np.concatenate((self._tokens, np.empty_like(self._tokens)))
         self._tokens[self._count] = token_id
         self._count += 1
+
+    def fork(self) -> DontRepeatYourself:
+        fork = copy.copy(self)
+        fork._tokens = self._tokens.copy()
+        return fork
 
     def changes(self) -> Changes:
         tokens = self._tokens[: self._count]

@@ -56,7 +56,7 @@ class RowSampler:
         fork.generated_token_ids = list(self.generated_token_ids)
         fork.held = {name: held.clone() for name, held in self.held.items()}
         fork.guide = None if self.guide is None else self.guide.fork()
-        fork._histories = copy.deepcopy(self._histories)
+        fork._histories = {name: history.fork() for name, history in self._histories.items()}
         return fork
 
     def add(self, token_id: int) -> None:

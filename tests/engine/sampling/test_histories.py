@@ -13,6 +13,7 @@ from transformers import NoRepeatNGramLogitsProcessor, SequenceBiasLogitsProcess
 from gptj_demo.engine.sampling.histories import (
     Changes,
     DontRepeatYourself,
+    History,
     NoRepeatNgram,
     SequenceBias,
 )
@@ -126,3 +127,37 @@ def test_an_empty_history_changes_no_logits() -> None:
 
 def dry_of_nothing() -> DontRepeatYourself:
     return DontRepeatYourself(1.0, 2.0, 1, frozenset())
+
+
+@MANY
+@given(tokens=TOKENS, drafted=TOKENS, more=TOKENS)
+@pytest.mark.parametrize("kind", ["ngram", "bias", "dry"])
+def test_a_fork_takes_tokens_without_changing_the_history(
+    kind: str, tokens: tuple[int, ...], drafted: tuple[int, ...], more: tuple[int, ...]
+) -> None:
+    def follow(tokens: tuple[int, ...]) -> History:
+        made: dict[str, History] = {
+            "ngram": NoRepeatNgram(2),
+            "bias": SequenceBias([((1, 2), 1.0), ((0, 1, 3), 2.0)]),
+            "dry": DontRepeatYourself(1.0, 2.0, 1, frozenset()),
+        }
+        for token in tokens:
+            made[kind].add(token)
+        return made[kind]
+
+    def changes(history: History) -> list[tuple[int, float]]:
+        return sorted(history.changes())
+
+    history = follow(tokens)
+    fork = history.fork()
+    for token in drafted:
+        fork.add(token)
+    second = fork.fork()
+    for token in more:
+        second.add(token)
+    assert changes(second) == changes(follow((*tokens, *drafted, *more)))
+    assert changes(fork) == changes(follow((*tokens, *drafted)))
+    assert changes(history) == changes(follow(tokens))
+    for token in more:
+        history.add(token)
+    assert changes(history) == changes(follow((*tokens, *more)))
