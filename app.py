@@ -47,7 +47,7 @@ def main() -> None:
     worker.start()  # first: it loads while the page is built
     refusal = None
     server: _Server | None = None
-    gc.disable()  # what imports and page leave behind stays: looking through it is time lost
+    gc.disable()  # objects of the imports and the page stay: collecting them wastes time
     try:
         server = _serve(worker, listener)
         gc.freeze()
@@ -153,8 +153,8 @@ def _listen(name: str, port: int) -> socket.socket | str:
         address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         return f"The address {name!r} cannot be listened on: {error.strerror}."
-    # With the protocol named: asyncio sends small answers at once over such sockets only, and else
-    # each would wait 40 ms for the acknowledgement of its head.
+    # With the protocol's number: asyncio sets TCP_NODELAY only on sockets that have it. Without it
+    # a small answer waits 40 ms for the acknowledgement of its head.
     listener = socket.socket(*address[:3])
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

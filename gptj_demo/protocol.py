@@ -153,7 +153,7 @@ class ModelInfo:
     licence: str | None
     """Of the weights, where it is known."""
     adapters: tuple[str, ...]
-    """Adapters merged into the weights, by name, with `=WEIGHT` behind where it is not 1."""
+    """Adapters merged into the weights, by name, followed by `=WEIGHT` if that is not 1."""
     precision: str
     device: str
     device_name: str

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         None,
         min_length=1,
         description="LoRA adapters that are merged into the model: hub ids or folders, separated "
-        "by commas, each with =WEIGHT behind where it is not 1. Where model is auto, the base "
+        "by commas, each followed by =WEIGHT if that is not 1. Where model is auto, the base "
         "model that they name is taken.",
     )
     precision: Precision = Field(

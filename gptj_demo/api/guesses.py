@@ -17,7 +17,7 @@ MAX_ADDRESSES = 10_000
 class Guesses:
     """Counts wrong guesses of each address: `AT_ONCE`, then one every `SECONDS_EACH`.
 
-    The networks of one IPv6 subscriber (/64) count as one address. Beyond `MAX_ADDRESSES`, the
+    The addresses of an IPv6 network (/64) count as one. Beyond `MAX_ADDRESSES`, the
     addresses that guessed longest ago are forgotten. `clock` returns seconds.
     """
 

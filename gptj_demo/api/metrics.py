@@ -61,7 +61,9 @@ class Metrics:
         )
         self._read = Counter("gptj_prompt_tokens", "Tokens of prompts.", registry=registry)
         self._cached = Counter(
-            "gptj_cached_tokens", "Those of them that had been read before.", registry=registry
+            "gptj_cached_tokens",
+            "Prompt tokens that came from the prefix cache.",
+            registry=registry,
         )
         self._drafted = Counter(
             "gptj_drafted_tokens",
@@ -71,7 +73,7 @@ class Metrics:
         )
         self._accepted = Counter(
             "gptj_accepted_tokens",
-            "Those of them that are in completions.",
+            "Drafted tokens that were accepted, by drafter: lookup or model.",
             ["drafter"],
             registry=registry,
         )
@@ -180,20 +182,20 @@ class _State(Collector):
         slots, tokens = (0, 0) if model is None else (model.max_num_seqs, model.max_tokens)
         held = self._metrics.tokens_held
         gauges = {
-            "gptj_streams_running": ("Slots that are held.", worker.streams_running),
-            "gptj_streams_max": ("Slots there are.", slots),
+            "gptj_streams_running": ("Slots in use.", worker.streams_running),
+            "gptj_streams_max": ("Number of slots.", slots),
             "gptj_requests_waiting": ("Requests that wait for a slot.", worker.streams_waiting),
             "gptj_requests_open": ("Requests that have not ended.", len(self._metrics._open)),
             "gptj_kv_cache_tokens": ("Tokens whose keys and values are in use.", held),
             "gptj_kv_cache_usage_ratio": (
-                "That as a part of the tokens there are.",
+                "Share of the KV cache that is in use, from 0 to 1.",
                 held / tokens if tokens else 0.0,
             ),
             "gptj_kv_cache_tokens_reserved": (
-                "Tokens there is room kept for: all that running requests can come to.",
+                "Tokens of the KV cache that running requests use or may still need.",
                 worker.tokens_reserved,
             ),
-            "gptj_kv_cache_tokens_max": ("Tokens there are.", tokens),
+            "gptj_kv_cache_tokens_max": ("Size of the KV cache in tokens.", tokens),
             "gptj_model_ready": ("1 when the model answers.", worker.status.state == "ready"),
         }
         engines = worker.health().engines

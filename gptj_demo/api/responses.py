@@ -50,15 +50,15 @@ class Choice(BaseModel):
 class PromptTokensDetails(BaseModel):
     """Details of the prompt's tokens."""
 
-    cached_tokens: int = Field(description="Tokens that had been read before.")
+    cached_tokens: int = Field(description="Prompt tokens that came from the prefix cache.")
 
 
 class Usage(BaseModel):
-    """Tokens."""
+    """The numbers of tokens of a request."""
 
-    prompt_tokens: int = Field(description="Read.")
-    completion_tokens: int = Field(description="Written, candidates of best_of included.")
-    total_tokens: int = Field(description="Both.")
+    prompt_tokens: int = Field(description="Tokens of the prompts.")
+    completion_tokens: int = Field(description="Generated tokens, with candidates of best_of.")
+    total_tokens: int = Field(description="prompt_tokens plus completion_tokens.")
     prompt_tokens_details: PromptTokensDetails
 
 
@@ -71,14 +71,14 @@ class CompletionResponse(BaseModel):
     model: str = Field(description="The model that answered.")
     system_fingerprint: str = Field(
         description="Changes with model, revision, adapters, precision, device and code: as long "
-        "as it is the same, so are the words of a seed."
+        "as it is the same, a seed gives the same text."
     )
     choices: list[Choice]
     usage: Usage | None
     timings: dict[str, float | None] | None = Field(
         None,
-        description="Milliseconds in the queue, reading and writing, in llama.cpp's words; if "
-        "asked for.",
+        description="Milliseconds in the queue, of the prompt and of generation, with llama.cpp's "
+        "names; only if timings is true.",
     )
 
 
@@ -86,8 +86,8 @@ class ContinuationScore(BaseModel):
     """How probable one continuation is; natural logarithms, before the controls."""
 
     index: int = Field(description="Its place in the request.")
-    sum_logprob: float = Field(description="Of all of its tokens together.")
-    mean_logprob: float = Field(description="A token.")
+    sum_logprob: float = Field(description="Of all its tokens.")
+    mean_logprob: float = Field(description="Mean log-probability per token.")
     is_greedy: bool = Field(description="Whether each token is the most probable one.")
     token_ids: list[int]
     token_logprobs: list[float]
@@ -125,7 +125,9 @@ class LikelyResponse(BaseModel):
 
     object: Literal["list"]
     model: str
-    after_controls: bool = Field(description="Whose probabilities they are.")
+    after_controls: bool = Field(
+        description="True if the probabilities are those after the controls."
+    )
     data: list[LikelyNode]
     covered: list[float] = Field(
         description="For 1, 2, 3 tokens and so on: the probability that a continuation of that "
@@ -157,7 +159,7 @@ class Model(BaseModel):
     created: int
     owned_by: str
     adapters: list[str] = Field(
-        description="LoRA adapters that are merged into the model, each with =WEIGHT behind where "
+        description="LoRA adapters that are merged into the model, each followed by =WEIGHT if "
         "it is not 1."
     )
     max_model_len: int = Field(description="Tokens that prompt and continuation have together.")

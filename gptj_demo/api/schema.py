@@ -182,11 +182,13 @@ class ScoreRequest(Body):
     """A prompt, and texts that can follow it."""
 
     model: str | None = Field(None, description="The model, as /v1/models names it.")
-    prompt: str | TokenIds = Field(description="What stands before, a text or token ids.")
+    prompt: str | TokenIds = Field(
+        description="The text before the continuation, or its token ids."
+    )
     continuations: Annotated[
         ListOf[str | TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)
     ] = Field(
-        description="What may follow, with the space before its first word; texts or lists of "
+        description="What may follow, with the space before the first word: texts or lists of "
         f"token ids, at most {MAX_PROMPTS}."
     )
     logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
@@ -196,7 +198,9 @@ class ScoreRequest(Body):
 
 class _LikelyBody(Body):
     model: str | None = Field(None, description="The model, as /v1/models names it.")
-    prompt: str | TokenIds = Field(description="What stands before, a text or token ids.")
+    prompt: str | TokenIds = Field(
+        description="The text before the continuation, or its token ids."
+    )
     max_nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] = Field(
         100, description="How many continuations the tree has at most."
     )

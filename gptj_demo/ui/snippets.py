@@ -47,7 +47,7 @@ class Place:
     needs_key: bool = False
     needs_login: bool = False
     adapters: tuple[str, ...] = ()
-    """As in the setting: names, with `=WEIGHT` behind where it is not 1."""
+    """As in the setting: names, followed by `=WEIGHT` if that is not 1."""
 
 
 class Snippet(NamedTuple):

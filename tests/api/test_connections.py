@@ -144,13 +144,21 @@ def test_a_request_is_ended_if_its_body_does_not_arrive_in_time(
     run(scenario)
 
 
-def test_a_request_in_time_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_in_time_are_answered_over_one_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "BODY_SECONDS", 0.2)
+
     async def scenario() -> None:
         async with serving() as served:
             reader, writer = await served.open()
-            for _ in range(3):  # over one connection
+            for _ in range(3):
                 writer.write(POST + b"1234567890")
                 assert b"end" in await reader.readuntil(b"0\r\n\r\n")
+                silent, other = await served.open()
+                assert await closed(silent) == b""  # so the time is over
+                other.close()
             writer.close()
 
     run(scenario)
@@ -171,9 +179,7 @@ def test_a_client_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyP
     run(scenario)
 
 
-def test_a_client_that_reads_everything_gets_the_whole_response(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_client_that_reads_everything_gets_the_whole_response() -> None:
     async def scenario() -> None:
         async with serving() as served:
             reader, writer = await served.open()

@@ -94,9 +94,7 @@ def test_concurrent_requests_give_the_same_events_as_without_speculation(
     assert {kind for kind, count in accepted.items() if count} == drafting
 
 
-def test_each_step_accepts_all_drafted_tokens_and_adds_one(
-    expected: dict[int, list[Any]],
-) -> None:
+def test_each_step_accepts_all_drafted_tokens_and_adds_one() -> None:
     bench = Bench()
     texts = texts_of(alone(bench.engine, [request(0, PROMPT, max_new_tokens=17)]))
     bench = Bench()

@@ -46,7 +46,6 @@ ALLOWED = {
         "must_match_text",
         "temperature",
     },
-    # drawn tokens are less predictable than the likeliest ones
     # other names, forms and defaults: transformers', OpenAI's, other servers'
     "engine/load/tokenizer.py": {"min_new_tokens"},
     "ui/share.py": {"must_match_text"},

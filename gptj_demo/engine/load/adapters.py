@@ -135,7 +135,7 @@ def _find(source: str, weight: float) -> Adapter:
     else:
         raise Refusal(
             f"The adapter {source} was not found: set adapter to folders or hub ids, separated by "
-            "commas, each with =WEIGHT behind where it is not 1."
+            "commas, each followed by =WEIGHT if that is not 1."
         )
     if CONFIGURATION not in names:
         raise Refusal(f"{source} has no {CONFIGURATION}, so it is not an adapter.")

@@ -29,7 +29,7 @@ from gptj_demo.engine.model.cpu.layers import (
     run_layers,
 )
 from gptj_demo.engine.model.cpu.threads import Threads
-from gptj_demo.engine.model.cpu.vectors import HAS_HALF, HAS_MULTIPLY_ADD, LANES, PANEL
+from gptj_demo.engine.model.cpu.vectors import HAS_HALF, LANES, PANEL
 from gptj_demo.engine.model.fusing import LayerWeights, take_ends, take_layers
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.rotary import rotation_table
@@ -47,12 +47,6 @@ _ROWS_FOR_THREADS = 8  # the head uses several threads from so many rows on
 _TOKENS_FOR_THREADS = 20  # a prompt uses several threads from so many tokens on
 _BLOCK = 8  # tokens of a prompt that are multiplied together
 _LEAST_ROWS_A_THREAD = 2
-
-
-def check_processor() -> None:
-    """Raise `RuntimeError` where the compiled code would be slow."""
-    if not HAS_MULTIPLY_ADD:
-        raise RuntimeError("this processor has no fused multiply-adds")
 
 
 class CompiledModel(ForwardModel):
