@@ -68,7 +68,7 @@ FILTERS = (
 )
 """The temperature and the controls that remove tokens, in their usual order: `sampler_order`."""
 
-FILTER_ORDER = PROCESSORS + FILTERS
+CONTROL_ORDER = PROCESSORS + FILTERS
 """The order in which controls change the logits: that of transformers' `generate`. Processors that
 it lacks come between its processors and its warpers; XTC comes last."""
 

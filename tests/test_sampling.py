@@ -14,8 +14,8 @@ from transformers import GenerationConfig
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params, read_written, write_value
 from gptj_demo.sampling import (
+    CONTROL_ORDER,
     CONTROLS,
-    FILTER_ORDER,
     FILTERS,
     MAX_BIAS,
     MAX_STRING_CHARACTERS,
@@ -67,8 +67,8 @@ def test_transformers_names_of_controls_exist_in_generation_config() -> None:
 
 
 def test_the_order_of_filters_holds_controls_each_once() -> None:
-    assert len(set(FILTER_ORDER)) == len(FILTER_ORDER)
-    assert set(FILTER_ORDER) <= set(BY_NAME)
+    assert len(set(CONTROL_ORDER)) == len(CONTROL_ORDER)
+    assert set(CONTROL_ORDER) <= set(BY_NAME)
 
 
 def test_defaults_and_presets_are_valid() -> None:

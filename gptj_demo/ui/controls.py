@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from gptj_demo.control import Control, ControlGroup
 from gptj_demo.control_values import write_value
-from gptj_demo.sampling import CONTROLS, FILTER_ORDER, PRESETS, control_named
+from gptj_demo.sampling import CONTROL_ORDER, CONTROLS, PRESETS, control_named
 from gptj_demo.texts import say
 
 OPEN_GROUPS: tuple[ControlGroup, ...] = ("length", "randomness")
@@ -56,9 +56,9 @@ def build_controls() -> dict[str, Component]:
             ) as accordion:
                 accordions.append(accordion)
                 components.update((control.name, _build(control)) for control in members)
-    order = ", ".join(control_named(name).label for name in FILTER_ORDER)
+    order = ", ".join(control_named(name).label for name in CONTROL_ORDER)
     gr.HTML(
-        f"<p data-order='{' '.join(FILTER_ORDER)}'>"
+        f"<p data-order='{' '.join(CONTROL_ORDER)}'>"
         f"{html.escape(say('panel.order', controls=order))}</p>",
         apply_default_css=False,
         elem_id="filter-order",

@@ -7,7 +7,7 @@ import re
 from playwright.sync_api import expect
 
 from gptj_demo.control_values import write_value
-from gptj_demo.sampling import CONTROLS, FILTER_ORDER, PRESETS, control_named
+from gptj_demo.sampling import CONTROL_ORDER, CONTROLS, PRESETS, control_named
 from gptj_demo.texts import say
 
 from .conftest import Visitor
@@ -101,7 +101,7 @@ def test_a_closed_group_shows_the_number_of_changed_controls(visitor: Visitor) -
 
 
 def test_the_filter_order_is_shown_with_the_panels_names(visitor: Visitor) -> None:
-    labels = ", ".join(control_named(name).label for name in FILTER_ORDER)
+    labels = ", ".join(control_named(name).label for name in CONTROL_ORDER)
     expect(visitor.page.locator("#filter-order")).to_have_text(f"Usual order: {labels}.")
 
 

@@ -19,7 +19,7 @@ from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.sampling import SamplerBatch, score
 from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import Finished, PromptScored, Submit, TokenEvent, TokenLogprobs
-from gptj_demo.sampling import FILTER_ORDER, SamplingParams
+from gptj_demo.sampling import CONTROL_ORDER, SamplingParams
 from tests.conftest import Record
 from tests.engine.forward import built
 from tests.engine.sampling.reference import Row, follow
@@ -302,4 +302,4 @@ def test_the_test_rows_exercise_every_filter() -> None:
         for row, own in zip(rows, logits, strict=True):
             names |= set(follow(row, own[:SMALL]).removed_by.values())
     changing = {"logit_bias", "repetition_penalty", "presence_penalty", "frequency_penalty"}
-    assert names == set(FILTER_ORDER) - changing - {"dry_multiplier", "temperature"}
+    assert names == set(CONTROL_ORDER) - changing - {"dry_multiplier", "temperature"}

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gptj_demo.engine.sampling.controls import EFFECTS
-from gptj_demo.sampling import CONTROLS, FILTER_ORDER
+from gptj_demo.sampling import CONTROL_ORDER, CONTROLS
 from tests.engine.sampling import reference, rows
 from tests.processes import ROOT
 
 PACKAGE = ROOT / "gptj_demo"
-NAMES = {*FILTER_ORDER, *(control.name for control in CONTROLS if control.part_of in FILTER_ORDER)}
+NAMES = {
+    *CONTROL_ORDER,
+    *(control.name for control in CONTROLS if control.part_of in CONTROL_ORDER),
+}
 
 WHOLE = ("sampling.py", "engine/sampling/")
 """The table and the classes."""
@@ -88,15 +91,15 @@ def names_in(path: Path) -> Iterator[str]:
 
 
 def test_every_control_that_changes_logits_has_a_class() -> None:
-    assert EFFECTS.keys() == set(FILTER_ORDER)
+    assert EFFECTS.keys() == set(CONTROL_ORDER)
 
 
 def test_the_tests_of_sampling_know_every_control() -> None:
     """An entry in `STAGES` of reference.py, and in `SETTINGS`, `OFF` and `ON` of rows.py."""
-    assert reference.STAGES.keys() == set(FILTER_ORDER)
-    assert rows.ON.keys() == set(FILTER_ORDER)
+    assert reference.STAGES.keys() == set(CONTROL_ORDER)
+    assert rows.ON.keys() == set(CONTROL_ORDER)
     by_tokens = {"logit_bias", "bad_words", "must_match", "token_healing"}  # not by a setting
-    assert rows.SETTINGS.keys() == rows.OFF.keys() == set(FILTER_ORDER) - by_tokens
+    assert rows.SETTINGS.keys() == rows.OFF.keys() == set(CONTROL_ORDER) - by_tokens
 
 
 def test_no_other_code_names_a_control() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from gptj_demo.engine.sampling import noise
-from gptj_demo.engine.sampling.control import Control, Users, index_of
+from gptj_demo.engine.sampling.control import Control, UsingRows, index_of
 from gptj_demo.engine.sampling.controls import EFFECTS
 from gptj_demo.engine.sampling.everyday import EVERYDAY, Everyday
 from gptj_demo.engine.sampling.guides import Ended
@@ -112,7 +112,7 @@ class SamplerBatch:
             effect = EFFECTS[name]
             using = [number for number in numbers if effect.uses(self.rows[number])]
             if using:
-                yield effect(Users(self.rows, using, self.vocabulary, self.device))
+                yield effect(UsingRows(self.rows, using, self.vocabulary, self.device))
 
     def sample(
         self, logits: torch.Tensor, steps: Sequence[int], read: Read = torch.Tensor.tolist

@@ -19,7 +19,7 @@ from gptj_demo.sampling import control_named
 Rows = slice | torch.Tensor  # some rows of a batch
 
 
-class Users:
+class UsingRows:
     """The rows of a batch that use a control; `numbers` are their places in the batch."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Control(ABC):
     """Whether it depends on how probable the earlier tokens were when they were drawn; a resumed
     row has that in `resumed_logprobs`."""
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         self.users = users
 
     @classmethod

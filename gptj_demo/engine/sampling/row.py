@@ -44,7 +44,7 @@ class RowSampler:
         self.resumed_logprobs = written.sampled_logprobs
         """Log-probabilities, after the controls, of the tokens of an earlier engine."""
         self.held: dict[str, torch.Tensor] = {}
-        """What a control keeps on the device between tokens, by its name; see `Users.stack`."""
+        """What a control keeps on the device between tokens, by its name; see `UsingRows.stack`."""
         self.guide: Guide | None = None
         """Set before the first step where the text must match something."""
         self._histories: dict[str, History] = {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Control, Users
+from gptj_demo.engine.sampling.control import Control, UsingRows
 from gptj_demo.engine.sampling.histories import History
 from gptj_demo.engine.transfer import upload
 
@@ -16,7 +16,7 @@ Places = tuple[tuple[torch.Tensor, ...], torch.Tensor]  # (rows, tokens), and va
 class SequenceControl(Control):
     """A control that adds the changes of its users' histories to the logits."""
 
-    def __init__(self, users: Users, histories: Sequence[tuple[int, History]]) -> None:
+    def __init__(self, users: UsingRows, histories: Sequence[tuple[int, History]]) -> None:
         """`histories` are the histories of rows, each with the row's number in the batch."""
         super().__init__(users)
         self._histories = histories

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptj_demo.engine.sampling import SamplerBatch
-from gptj_demo.sampling import FILTER_ORDER
+from gptj_demo.sampling import CONTROL_ORDER
 from tests.engine.sampling.reference import Row, follow, mirostat_left
 from tests.engine.sampling.rows import (
     ANY_SEED,
@@ -39,7 +39,9 @@ def test_a_row_draws_the_same_alone_and_beside_rows_of_all_kinds(
     data: st.DataObject, vocabulary: int, spread: float, seed: int
 ) -> None:
     """To the last bit: logits after the controls, token, and probabilities."""
-    names = st.sets(st.sampled_from(FILTER_ORDER), max_size=6).map(lambda some: tuple(sorted(some)))
+    names = st.sets(st.sampled_from(CONTROL_ORDER), max_size=6).map(
+        lambda some: tuple(sorted(some))
+    )
     row = names.flatmap(lambda some: rows(vocabulary, some))
     batch = data.draw(st.lists(row, min_size=2, max_size=8))
     logits = random_logits(len(batch), vocabulary, seed, spread)
@@ -259,7 +261,7 @@ def test_a_batch_without_controls_runs_only_the_operations_of_a_draw() -> None:
 
 
 @pytest.mark.usefixtures("without_compiled_code")
-@pytest.mark.parametrize("name", FILTER_ORDER)
+@pytest.mark.parametrize("name", CONTROL_ORDER)
 def test_a_control_costs_only_where_a_row_uses_it(name: str) -> None:
     plain, used = operations([Row(), Row()]), operations([ON[name], Row()])
     assert len(used) > len(plain)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptj_demo.engine.sampling import Controlled
-from gptj_demo.sampling import FILTER_ORDER, FILTERS
+from gptj_demo.sampling import CONTROL_ORDER, FILTERS
 from tests.conftest import Record
 from tests.engine.sampling.reference import Row, follow, nudged
 from tests.engine.sampling.rows import (
@@ -70,7 +70,7 @@ def is_on_the_boundary(row: Row, logits: torch.Tensor, token: int) -> bool:
 
 
 @pytest.mark.comparison
-@pytest.mark.parametrize("name", FILTER_ORDER)
+@pytest.mark.parametrize("name", CONTROL_ORDER)
 @BATCHES
 @given(data=st.data(), vocabulary=VOCABULARIES, spread=SPREADS, seed=ANY_SEED)
 def test_each_control_alone_matches_its_definition(
@@ -89,7 +89,9 @@ def test_each_control_alone_matches_its_definition(
 def test_controls_together_match_their_definitions_in_the_documented_order(
     record: Record, data: st.DataObject, vocabulary: int, spread: float, seed: int
 ) -> None:
-    names = st.sets(st.sampled_from(FILTER_ORDER), min_size=2).map(lambda some: tuple(sorted(some)))
+    names = st.sets(st.sampled_from(CONTROL_ORDER), min_size=2).map(
+        lambda some: tuple(sorted(some))
+    )
     row = names.flatmap(lambda some: rows(vocabulary, some))
     batch = data.draw(st.lists(row, min_size=1, max_size=6))
     logits = random_logits(len(batch), vocabulary, seed, spread)

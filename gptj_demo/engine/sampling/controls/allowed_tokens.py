@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Control, Users
+from gptj_demo.engine.sampling.control import Control, UsingRows
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.transfer import upload
 
@@ -18,7 +18,7 @@ class AllowedTokens(Control):
     may_empty = True
     is_binding = True
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._removed = users.stack(self.name, self._removed_from)  # bool [users, vocabulary]
 

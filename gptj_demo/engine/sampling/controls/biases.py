@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from gptj_demo.engine.sampling.control import Users
+from gptj_demo.engine.sampling.control import UsingRows
 from gptj_demo.engine.sampling.histories import SequenceBias
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.sampling.sequences import SequenceControl, add_to, places_of
@@ -25,7 +25,7 @@ class LogitBias(SequenceControl):
 
     name = "logit_bias"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         histories, single = [], []
         for number, row in zip(users.numbers, users.rows, strict=True):
             biases = self.biases(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from gptj_demo.engine.sampling.control import Users
+from gptj_demo.engine.sampling.control import UsingRows
 from gptj_demo.engine.sampling.histories import DontRepeatYourself
 from gptj_demo.engine.sampling.sequences import SequenceControl
 
@@ -14,7 +14,7 @@ class Dry(SequenceControl):
 
     name = "dry_multiplier"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         histories = []
         for number, row in zip(users.numbers, users.rows, strict=True):
             params = row.params

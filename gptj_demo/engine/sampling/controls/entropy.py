@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Filter, Users
+from gptj_demo.engine.sampling.control import Filter, UsingRows
 from gptj_demo.engine.sampling.select import smallest_kept
 
 
@@ -15,7 +15,7 @@ class TypicalP(Filter):
 
     name = "typical_p"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._share = users.column(self.name)
 
@@ -31,7 +31,7 @@ class EpsilonCutoff(Filter):
 
     name = "epsilon_cutoff"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._epsilon = users.column(self.name)
 

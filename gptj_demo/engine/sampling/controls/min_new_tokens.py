@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Control, Users
+from gptj_demo.engine.sampling.control import Control, UsingRows
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.transfer import upload
 
@@ -18,7 +18,7 @@ class MinNewTokens(Control):
     name = "min_new_tokens"
     may_empty = True
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         pairs = zip(users.numbers, users.rows, strict=True)
         ends = [(number, row, token) for number, row in pairs for token in _ends(row)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Filter, Users
+from gptj_demo.engine.sampling.control import Filter, UsingRows
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.transfer import upload
 
@@ -25,7 +25,7 @@ class Mirostat(Filter):
     name = "mirostat"
     keeps_state = True
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._tau = users.column("mirostat_tau")
         self._eta = users.column("mirostat_eta")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Filter, Users
+from gptj_demo.engine.sampling.control import Filter, UsingRows
 from gptj_demo.engine.sampling.select import smallest_kept
 from gptj_demo.engine.transfer import upload
 
@@ -17,7 +17,7 @@ class TopK(Filter):
 
     name = "top_k"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         counts = [min(count, users.vocabulary) for count in users.values(self.name)]
         self._largest = max(counts)
@@ -33,7 +33,7 @@ class TopP(Filter):
 
     name = "top_p"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._share = users.column(self.name)
 
@@ -47,7 +47,7 @@ class MinP(Filter):
 
     name = "min_p"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         logarithms = [math.log(share) for share in users.values(self.name)]
         self._below_peak = upload(logarithms, torch.float32, users.device)[:, None]

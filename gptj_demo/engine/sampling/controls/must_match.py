@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gptj_demo.engine.sampling.control import Control, Users
+from gptj_demo.engine.sampling.control import Control, UsingRows
 from gptj_demo.engine.sampling.guides import Guide
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.transfer import upload_array
@@ -22,7 +22,7 @@ class MustMatch(Control):
     name = "must_match"
     is_binding = True
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         guides = (row.guide for row in users.rows)
         self._guides: list[tuple[int, Guide]] = [

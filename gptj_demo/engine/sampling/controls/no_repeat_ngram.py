@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from gptj_demo.engine.sampling.control import Users
+from gptj_demo.engine.sampling.control import UsingRows
 from gptj_demo.engine.sampling.histories import NoRepeatNgram
 from gptj_demo.engine.sampling.sequences import SequenceControl
 
@@ -15,7 +15,7 @@ class NoRepeatNgramSize(SequenceControl):
     name = "no_repeat_ngram_size"
     may_empty = True
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         sizes = users.values(self.name)
         super().__init__(
             users,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Control, Users
+from gptj_demo.engine.sampling.control import Control, UsingRows
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.transfer import upload
 
@@ -19,7 +19,7 @@ class RepetitionPenalty(Control):
 
     name = "repetition_penalty"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._penalty = users.column(self.name)
         self._ranges = users.values("repetition_penalty_range")
@@ -58,7 +58,7 @@ class FrequencyPenalty(Control):
 
     name = "frequency_penalty"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._penalty = users.column(self.name)
         # fp32 [users, vocabulary]
@@ -88,7 +88,7 @@ def _tokens(row: RowSampler) -> tuple[int, ...]:
     return (*row.request.prompt_token_ids, *row.generated_token_ids)
 
 
-def _counts(prompt: Sequence[int], generated: Sequence[int], users: Users) -> torch.Tensor:
+def _counts(prompt: Sequence[int], generated: Sequence[int], users: UsingRows) -> torch.Tensor:
     """How often each token is in a text: fp32 [vocabulary]."""
     counts = torch.zeros(users.vocabulary, device=users.device)
     if not prompt and not generated:

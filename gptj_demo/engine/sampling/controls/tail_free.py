@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Filter, Users
+from gptj_demo.engine.sampling.control import Filter, UsingRows
 
 _UNIT = 2**40  # curvatures are summed as integers, so that a sum is the same on every device
 _FLAT = 1e-6  # if all curvatures sum to no more, they count the same, as in llama.cpp
@@ -17,7 +17,7 @@ class TailFree(Filter):
 
     name = "tfs"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._share = users.column(self.name).double()
 

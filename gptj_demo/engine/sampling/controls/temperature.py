@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Control, Users
+from gptj_demo.engine.sampling.control import Control, UsingRows
 
 LOWEST = 1e-30
 """Lower temperatures, by which fp32 may be unable to divide, are raised to this one: both give the
@@ -18,7 +18,7 @@ class Temperature(Control):
 
     name = "temperature"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._temperature = users.column(self.name).clamp_(min=LOWEST)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gptj_demo.engine.sampling.control import Filter, Users
+from gptj_demo.engine.sampling.control import Filter, UsingRows
 
 
 class TopA(Filter):
@@ -14,7 +14,7 @@ class TopA(Filter):
 
     name = "top_a"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._factor = users.column(self.name)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from gptj_demo.engine.sampling import noise
-from gptj_demo.engine.sampling.control import Filter, Users
+from gptj_demo.engine.sampling.control import Filter, UsingRows
 from gptj_demo.engine.transfer import upload
 
 
@@ -16,7 +16,7 @@ class Xtc(Filter):
 
     name = "xtc_probability"
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._threshold = users.column("xtc_threshold")
         self._keys = [noise.request_key(row.seed, noise.XTC) for row in users.rows]
