@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,14 @@ import pytest
 from gradio.events import api
 
 from gptj_demo.ui.blocks import PageBlocks
+
+FILE = {"path": "/etc/hosts", "url": "/x", "meta": {"_type": "gradio.FileData"}}
+
+
+async def grow(text: str) -> AsyncIterator[dict[str, Any]]:
+    """Return what Gradio would take for a file."""
+    for size in (1, 2):
+        yield {"text": text * size, "files": [FILE]}
 
 
 def double(text: str, times: int = 2) -> str:
@@ -26,6 +35,7 @@ def page() -> PageBlocks:
                 gr.Textbox(elem_id="seen")
                 api(double, api_name="inside")
             api(double, api_name="double")
+            api(grow, api_name="grow")
         return page
 
     return asyncio.run(
@@ -42,7 +52,7 @@ def test_the_arguments_of_functions_without_a_view_are_not_built(page: PageBlock
     components = {one["id"]: one for one in config["components"]}
     built = laid_out(config["layout"])
     arguments = {number for number, one in components.items() if one["type"] == "api"}
-    assert len(arguments) == 6
+    assert len(arguments) == 8
     assert not arguments & built
     # Gradio's page shows "Loading..." until all visible components are built
     waited = {number for number, one in components.items() if one["props"].get("visible", True)}
@@ -57,4 +67,24 @@ def test_api_arguments_are_documented(page: PageBlocks) -> None:
     } == {
         "/inside": ["text", "times"],
         "/double": ["text", "times"],
+        "/grow": ["text"],
     }
+
+
+def test_the_results_of_functions_are_not_searched_for_files(page: PageBlocks) -> None:
+    async def call() -> list[Any]:
+        updates: list[Any] = []
+        grows = next(fn for fn in page.fns.values() if fn.api_name == "grow")
+        iterator = None
+        while True:
+            given = {"iterator": iterator, "root_path": "http://playground", "explicit_call": True}
+            output = await page.process_api(grows, ["a"], **given)
+            updates += output["data"]
+            iterator = output["iterator"]
+            if not output["is_generating"]:
+                return updates
+
+    first, second, end = asyncio.run(call())
+    assert first == {"text": "a", "files": [FILE]}
+    assert second == {"text": "aa", "files": [FILE]}
+    assert end is None

@@ -61,9 +61,12 @@ async def encode(text: str, ready: Ready, *, begins: bool = True) -> list[int]:
     return await asyncio.to_thread(tokenize, text)
 
 
-async def tokenize(text: str, ready: Ready, *, begins: bool = True) -> list[Token]:
-    """Tokens of a text (if `begins`) or of a part of one; raises `RequestRefused`."""
-    ids = await encode(text, ready, begins=begins)
+async def tokenize(text: str, ready: Ready, *, most: int | None = None) -> list[Token]:
+    """Tokens of a text, `most` of them at most; raises `RequestRefused`."""
+    ids = await encode(text, ready)
+    if most is not None and len(ids) > most:
+        why = message("refused.too_many_tokens", tokens=len(ids), most=most)
+        raise RequestRefused("too_long", why)
     if len(text) < TOKENIZE_IN_THREAD_FROM:
         return ready.vocabulary.tokens(ids, text)
     return await asyncio.to_thread(ready.vocabulary.tokens, ids, text)

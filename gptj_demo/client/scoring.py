@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from gptj_demo.client.pacing import PAGE
 from gptj_demo.client.parts import PartKind, parts_of, without_each
+from gptj_demo.client.prompt import encode
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.client.worker import Worker
 from gptj_demo.control_values import make_params
@@ -101,7 +102,7 @@ async def encode_prompt(worker: Worker, text: str) -> tuple[int, ...]:
     """Token ids of a prompt; an empty one becomes the beginning-of-text token."""
     if not isinstance(text, str):
         raise RequestRefused("invalid", message("score.prompt_no_text"))
-    ids = tuple(token.token_id for token in await worker.tokenize(text))
+    ids = tuple(await encode(text, worker.require_ready()))
     return ids or (worker.require_ready().vocabulary.bos_token_id,)
 
 
@@ -114,7 +115,7 @@ async def encode_continuation(
     """
     if not isinstance(text, str) or not text:
         raise RequestRefused("invalid", message("score.no_continuation"))
-    ids = tuple(token.token_id for token in await worker.tokenize(text, begins=False))
+    ids = tuple(await encode(text, worker.require_ready(), begins=False))
     vocabulary = worker.require_ready().vocabulary
     if generated_ids and all(
         isinstance(i, int) and not isinstance(i, bool) and 0 <= i < vocabulary.size

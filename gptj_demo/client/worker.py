@@ -196,9 +196,9 @@ class Worker:
         """Tokens of a text, None before the tokenizer is loaded; raises `RequestRefused`."""
         return None if self.ready is None else len(await encode(text, self.ready))
 
-    async def tokenize(self, text: str, *, begins: bool = True) -> list[Token]:
-        """Tokens of a text (if `begins`) or part of one; raises as `encode`, `require_ready` do."""
-        return await tokenize(text, self.require_ready(), begins=begins)
+    async def tokenize(self, text: str, *, most: int | None = None) -> list[Token]:
+        """Tokens of a text, `most` at most; raises as `tokenize` and `require_ready` do."""
+        return await tokenize(text, self.require_ready(), most=most)
 
     def token_text(self, token_id: int) -> str:
         """The text of a single token; see `Token.text`."""

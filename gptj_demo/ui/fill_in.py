@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.client.prompt import encode
 from gptj_demo.client.scoring import (
     Continuation,
     ContinuationScore,
@@ -112,10 +113,10 @@ class FillIn:
         before = self._prompt
         if isinstance(before, str):
             before = await encode_prompt(self._worker, before)
-        prompts = []
+        ready, prompts = self._worker.require_ready(), []
         for draft in drafts:
-            own = await self._worker.tokenize(draft.text, begins=False)
-            prompts.append(before + tuple(token.token_id for token in own))
+            own = await encode(draft.text, ready, begins=False)
+            prompts.append((*before, *own))
         scores = score_continuations(
             self._worker, prompts, rest, visitor=self._visitor, truncate="left", continues=True
         )

@@ -54,6 +54,9 @@ from gptj_demo.ui.scoring_api import (
     score_function,
 )
 
+MAX_TOKENS = 50_000
+"""Of the text of `/tokenize`: Gradio writes the answer on the event loop."""
+
 
 def build_api(worker: Worker) -> None:
     """Add the named functions to the present Blocks."""
@@ -316,10 +319,12 @@ def _tokenize(worker: Worker) -> Callable[..., Any]:
         """The tokens of a text: id, text, and its position in the text's UTF-8 bytes.
 
         If a token is a part of a character, its text shows the bytes, such as \\xe2\\x80.
+
+        text: The text; it can have 50,000 tokens.
         """
         require_string(text=text)
         try:
-            tokens = await worker.tokenize(text)
+            tokens = await worker.tokenize(text, most=MAX_TOKENS)
         except RequestRefused as refusal:
             raise gr.Error(str(refusal), print_exception=False) from None
         return [token._asdict() for token in tokens]

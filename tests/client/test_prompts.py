@@ -142,3 +142,10 @@ def test_tokenize_returns_the_tokens_of_a_text_with_their_places(worker: Worker)
     assert tokens[0].start == 0
     assert tokens[-1].end == len("The 🙂".encode())
     assert "\\xf0" in tokens[-4].text or "\\x9f" in tokens[-3].text
+
+
+def test_tokenize_lists_as_many_tokens_as_its_caller_allows(worker: Worker) -> None:
+    tokens = run(worker.tokenize("The 🙂"))
+    assert run(worker.tokenize("The 🙂", most=len(tokens))) == tokens
+    with pytest.raises(RequestRefused, match=f"{len(tokens)} tokens; at most 1 are listed"):
+        run(worker.tokenize("The 🙂", most=1))
