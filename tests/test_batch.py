@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -25,14 +26,27 @@ PART: dict[str, Any] = {
 
 
 def test_each_row_is_a_cell_with_a_seed_of_its_own() -> None:
-    grid, numbers = make_part(PART)
-    assert numbers == [3, 7]
-    assert grid.prompts == ("Ann and {a mill}.", "Bo and {{hero}}.")
-    for cell, number in zip(grid.cells, numbers, strict=True):
-        params = cell.params
-        assert params is not None
+    part = make_part(PART)
+    assert [number for number, _ in part.rows] == [3, 7]
+    assert [part.prompt(0), part.prompt(1)] == ["Ann and {a mill}.", "Bo and {{hero}}."]
+    for cell, number in enumerate([3, 7]):
+        params = part.params(cell)
         assert (params.n, params.temperature, params.stop) == (1, 0.5, ("a", "b"))
         assert params.seed == 2**31 + number
+
+
+@pytest.mark.parametrize("template", ["{hero}", "x" * 1997 + "{hero}"])
+def test_a_part_holds_no_prompts_and_settings(template: str) -> None:
+    rows = [[number, ["a mill", "Ann"]] for number in range(1000)]
+    tracemalloc.start()
+    try:
+        part = make_part(PART | {"template": template, "rows": rows})
+        waiting = Comparison(ScriptedWorker(), part, SOMEBODY)  # type: ignore[arg-type]
+        assert tracemalloc.get_traced_memory()[1] < 2**20  # the settings of all take 4 MB
+    finally:
+        tracemalloc.stop()
+    assert len(waiting.outcomes) == 1000
+    assert part.prompt(999) == template.replace("{hero}", "Ann")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +65,11 @@ def test_each_row_is_a_cell_with_a_seed_of_its_own() -> None:
         ({"names": [[], "hero"]}, "The name of a column must be a text; [] was sent."),
         ({"names": [f"c{number}" for number in range(201)]}, "more than 200 columns"),
         ({"template": "{hero}" * 1001}, "more than 1,000 placeholders"),
+        ({"template": "x" * 199_998 + "{hero}"}, "has 200,001 characters"),
+        (
+            {"template": "x" * 3998 + "{hero}", "rows": [[1, ["", "Ann"]]] * 500},
+            "2,000,500 characters together; at most 2,000,000",
+        ),
     ],
 )
 def test_an_invalid_batch_is_refused_with_a_sentence(changed: Any, sentence: str) -> None:

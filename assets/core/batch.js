@@ -49,17 +49,26 @@ export class Batch {
     return this.results.reduce((sum, result) => sum + (result?.completion_tokens ?? 0), 0);
   }
 
-  /** The next rows to send, with their values in the template's columns; the first row may exceed `mostCharacters`. @param {number} mostRows @param {number} mostCharacters */
-  next(mostRows, mostCharacters) {
+  /**
+   * The next rows to send, with their values in the template's columns; the first row may exceed the limits of
+   * characters, which are for all values and for all prompts.
+   * @param {number} mostRows @param {number} mostInValues @param {number} mostInPrompts
+   */
+  next(mostRows, mostInValues, mostInPrompts) {
     const { columns, rows } = this.file;
-    const places = this.asked.names.map((name) => columns.indexOf(name));
+    const { names, template } = this.asked;
+    const places = names.map((name) => columns.indexOf(name));
+    const uses = names.map((name) => countUses(template, name));
     /** @type {[number, (string | null)[]][]} */
     const part = [];
-    let characters = 0;
+    let inValues = 0;
+    let inPrompts = 0;
     while (this.left.length && part.length < mostRows) {
       const values = places.map((place) => rows[this.left[0]].values[place] ?? null);
-      characters += values.reduce((sum, value) => sum + (value?.length ?? 0), 0);
-      if (part.length && characters > mostCharacters) break;
+      const lengths = values.map((value) => value?.length ?? 0);
+      inValues += lengths.reduce((sum, length) => sum + length, 0);
+      inPrompts += lengths.reduce((sum, length, i) => sum + length * uses[i], template.length);
+      if (part.length && (inValues > mostInValues || inPrompts > mostInPrompts)) break;
       const row = /** @type {number} */ (this.left.shift());
       part.push([row, values]);
       this.sent.add(row);
@@ -129,6 +138,9 @@ export class Batch {
     return isSound ? Object.assign(new Batch(file, kept.asked), { results: kept.results }) : null;
   }
 }
+
+/** How often a placeholder is in a template, or more often: escaped braces count as well. @param {string} template @param {string} name */
+const countUses = (template, name) => [...template.matchAll(/\{([^{}]*)\}/g)].filter(([, inside]) => inside.trim() === name).length;
 
 /** Names for the added columns that differ from those of the file. @param {string[]} columns */
 export function addedNames(columns) {

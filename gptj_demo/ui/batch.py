@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -25,13 +26,54 @@ from gptj_demo.ui.axes import OF_A_CELL, panel_controls
 from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.component import LogHTML, read_asked
 from gptj_demo.ui.generation import read_fields, record, refused
-from gptj_demo.ui.grid import Cell, Grid
 from gptj_demo.ui.grid_errors import InvalidGrid
 from gptj_demo.ui.rows import MAX_COLUMNS, MAX_FILE_BYTES, MAX_ROWS, InvalidRows, read_rows
-from gptj_demo.ui.templates import fill, parse_template
+from gptj_demo.ui.templates import check_length, fill, parse_template
 
+MAX_PART_CHARACTERS = 2_000_000
+"""All prompts of a part together, which are tokenized one by one; the page sends no more."""
 MOST_NAMED = 20
 """The most columns that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a batch: a cell for each of `rows`, which are numbers in the file and values.
+
+    A prompt and its settings are made when its turn comes: a thousand of them take megabytes.
+    `columns` are the places of the columns in the values; `seed` is that of the file's first row.
+    """
+
+    texts: list[str]
+    places: list[str]
+    columns: dict[str, int]
+    rows: list[tuple[int, list[Any]]]
+    shared: SamplingParams
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def prompt(self, cell: int) -> str:
+        """The prompt of a cell."""
+        return fill(self.texts, self.places, self.values(cell))
+
+    def params(self, cell: int) -> SamplingParams:
+        """The settings of a cell."""
+        seed = (self.seed + self.rows[cell][0]) % (MAX_SEED + 1)
+        return self.shared.model_copy(update={"seed": seed})
+
+    def values(self, cell: int) -> dict[str, str]:
+        """The value of each placeholder in a cell; raises `InvalidGrid` if it has none."""
+        number, row = self.rows[cell]
+        values = {}
+        for name, column in self.columns.items():
+            value = row[column] if column < len(row) else None
+            if not isinstance(value, str):
+                why = message("rows.no_value", row=number + 1, column=quoted(name))
+                raise InvalidGrid("file", why)
+            values[name] = value
+        return values
 
 
 class Batch(LogHTML):
@@ -42,7 +84,11 @@ class Batch(LogHTML):
     """
 
     def __init__(self, **options: Any) -> None:
-        limits = {"most_bytes": MAX_FILE_BYTES, "most_seed": MAX_SEED}
+        limits = {
+            "most_bytes": MAX_FILE_BYTES,
+            "most_seed": MAX_SEED,
+            "most_characters": MAX_PART_CHARACTERS,
+        }
         controls = panel_controls()
         super().__init__("views/compare/batch", ("run",), controls=controls, **limits, **options)
 
@@ -50,8 +96,8 @@ class Batch(LogHTML):
 # ---- parts of a batch
 
 
-def make_part(part: Mapping[str, Any]) -> tuple[Grid, list[int]]:
-    """The cells of a part of a batch, one a row, and the rows' numbers in the file.
+def make_part(part: Mapping[str, Any]) -> Part:
+    """A part of a batch, all of whose rows can be sent.
 
     `part` is untrusted: `template`, the `names` of the columns, `rows` as pairs of a number and the
     texts in these columns, `controls` as the page has them, and the `seed` of row 0; seeds count up
@@ -64,22 +110,14 @@ def make_part(part: Mapping[str, Any]) -> tuple[Grid, list[int]]:
         raise InvalidGrid("file", message("rows.too_many", most=MAX_ROWS))
     _require_columns(places, names)
     seed = part.get("seed")
-    first = seed if type(seed) is int else 0
-    prompts: list[str] = []
-    cells: list[Cell] = []
-    numbers: list[int] = []
-    for row in rows:
-        number, values = _read_row(row)
-        filled = dict(zip(names, values, strict=False))
-        for name in places:
-            if not isinstance(filled.get(name), str):
-                why = message("rows.no_value", row=number + 1, column=quoted(name))
-                raise InvalidGrid("file", why)
-        own = {"seed": (first + number) % (MAX_SEED + 1)}
-        cells.append(Cell(len(cells), 0, len(cells), own, params.model_copy(update=own)))
-        prompts.append(fill(texts, places, filled))
-        numbers.append(number)
-    return Grid((), (), tuple(prompts), tuple(cells)), numbers
+    columns = {name: names.index(name) for name in dict.fromkeys(places)}
+    read = [_read_row(row) for row in rows]
+    found = Part(texts, places, columns, read, params, seed if type(seed) is int else 0)
+    lengths = (check_length(texts, places, found.values(cell)) for cell in range(len(found)))
+    if (characters := sum(lengths)) > MAX_PART_CHARACTERS:
+        most = {"characters": characters, "most": MAX_PART_CHARACTERS}
+        raise InvalidGrid("file", message("batch.too_long", **most))
+    return found
 
 
 def _parse(template: str) -> tuple[list[str], list[str]]:
@@ -183,13 +221,13 @@ def build_batch(worker: Worker) -> None:
         asked, request_id = read_asked(event._data)
         log = record("begin", id=request_id)
         try:
-            grid, numbers = make_part(asked)
-            comparison = Comparison(worker, grid, by_session(browser), is_patient=True)
+            part = await asyncio.to_thread(make_part, asked)
+            comparison = Comparison(worker, part, by_session(browser), is_patient=True)
             under_way[request_id] = comparison
             last_sent = 0.0
             async with aclosing(comparison.updates()) as updates:
                 async for records in updates:
-                    ended = [_describe(comparison, numbers, one) for one in records if "end" in one]
+                    ended = [_describe(comparison, part, one) for one in records if "end" in one]
                     if not ended and time.monotonic() - last_sent < GRID.sign_of_life:
                         continue
                     last_sent = time.monotonic()
@@ -207,9 +245,8 @@ def build_batch(worker: Worker) -> None:
     batch.write_log(batch.run, run)
 
 
-def _describe(
-    comparison: Comparison, numbers: Sequence[int], ended: Mapping[str, Any]
-) -> dict[str, Any]:
+def _describe(comparison: Comparison, part: Part, ended: Mapping[str, Any]) -> dict[str, Any]:
     """A row that has ended, as JSON."""
     cell = ended["cell"]
-    return {"row": numbers[cell], "text": comparison.outcomes[cell]["text"], "end": ended["end"]}
+    number, _ = part.rows[cell]
+    return {"row": number, "text": comparison.outcomes[cell]["text"], "end": ended["end"]}

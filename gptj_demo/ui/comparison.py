@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Protocol
 
 from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.client.pacing import GRID
@@ -20,16 +20,16 @@ from gptj_demo.protocol import (
     Visitor,
     Waiting,
 )
-from gptj_demo.texts import message
+from gptj_demo.sampling import SamplingParams
+from gptj_demo.texts import Message, message
 from gptj_demo.ui.generation import (
-    BROKEN,
     describe_finished,
     finished_of,
     text_of,
 )
-from gptj_demo.ui.grid import Grid
 
 _WORDS = re.compile(r"\w+(?:['\u2019]\w+)*")
+QUEUED: dict[str, Any] = {"state": "queued", "text": "", "tokens": 0}
 NOT_RUN: dict[str, Any] = {
     "prompt_tokens": None,
     "completion_tokens": 0,
@@ -38,6 +38,18 @@ NOT_RUN: dict[str, Any] = {
     "distinct_words": None,
     "filtered_away": 0,
 }
+
+
+class Cells(Protocol):
+    """The requests of a comparison, by number."""
+
+    def __len__(self) -> int: ...
+
+    def prompt(self, cell: int, /) -> str:
+        """The prompt of a cell."""
+
+    def params(self, cell: int, /) -> SamplingParams | Message:
+        """The settings of a cell, or why it cannot run."""
 
 
 class Comparison:
@@ -51,20 +63,18 @@ class Comparison:
     """
 
     def __init__(
-        self, worker: Worker, grid: Grid, visitor: Visitor, *, is_patient: bool = False
+        self, worker: Worker, cells: Cells, visitor: Visitor, *, is_patient: bool = False
     ) -> None:
         self._worker = worker
-        self._grid = grid
+        self._cells = cells
         self._visitor = visitor
-        self._queued = deque(range(len(grid.cells)))
+        self._queued = deque(range(len(cells)))
         self._open: dict[int, Stream] = {}
         self._waiting: set[int] = set()  # open cells without a slot
         self._is_patient = is_patient
         self._has_begun = False
         self._is_stopped = False
-        self.outcomes: list[dict[str, Any]] = [
-            {"state": "queued", "text": "", "tokens": 0} for _ in grid.cells
-        ]
+        self.outcomes: list[dict[str, Any]] = [QUEUED] * len(cells)
 
     def stop(self) -> None:
         """End all cells; those that have not begun end at once."""
@@ -109,15 +119,15 @@ class Comparison:
         records = []
         while self._queued and self._wanted < max(1, self._free):
             index = self._queued.popleft()
-            cell = self._grid.cells[index]
-            if cell.params is None:
-                why = (cell.message or BROKEN).described()
-                records.append(self._end(index, "error", **why))
+            params = self._cells.params(index)
+            if isinstance(params, Message):
+                records.append(self._end(index, "error", **params.described()))
                 continue
-            prompt = self._grid.prompts[cell.prompt]
+            prompt = self._cells.prompt(index)
             continues = self._has_begun and not self._is_patient
-            request = GenerationRequest(prompt, cell.params, self._visitor, continues=continues)
+            request = GenerationRequest(prompt, params, self._visitor, continues=continues)
             stream = self._worker.stream(request)
+            self.outcomes[index] = {**QUEUED}
             self._open[index] = stream
             self._waiting.add(index)
             try:
@@ -138,8 +148,7 @@ class Comparison:
     @property
     def _wanted(self) -> int:
         """Slots that our cells wait for in the worker's queue."""
-        cells = (self._grid.cells[index].params for index in self._waiting)
-        return sum(params.candidates for params in cells if params is not None)
+        return sum(self._open[index].request.params.candidates for index in self._waiting)
 
     @property
     def _free(self) -> int:
@@ -189,8 +198,7 @@ class Comparison:
         self._waiting.discard(index)
 
     def _end(self, index: int, reason: str, **figures: Any) -> dict[str, Any]:
-        outcome = self.outcomes[index]
-        outcome["state"] = "done"
+        outcome = self.outcomes[index] = {**self.outcomes[index], "state": "done"}
         outcome["end"] = {
             **NOT_RUN,
             **figures,

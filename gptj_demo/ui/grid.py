@@ -15,6 +15,7 @@ from gptj_demo.control_values import ContradictoryControls, InvalidControl, make
 from gptj_demo.sampling import MAX_SEED, SamplingParams
 from gptj_demo.texts import Message, listed, message
 from gptj_demo.ui.axes import AXES, OF_A_CELL, Heading, axis_values
+from gptj_demo.ui.generation import BROKEN
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid, too_many
 from gptj_demo.ui.templates import fill, parse_template, placeholder_values
 
@@ -43,6 +44,18 @@ class Grid:
     columns: tuple[Heading, ...]
     prompts: tuple[str, ...]
     cells: tuple[Cell, ...]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def prompt(self, cell: int) -> str:
+        """The prompt of a cell."""
+        return self.prompts[self.cells[cell].prompt]
+
+    def params(self, cell: int) -> SamplingParams | Message:
+        """The settings of a cell, or why it cannot run."""
+        one = self.cells[cell]
+        return one.params or one.message or BROKEN
 
     @property
     def most_tokens(self) -> int:

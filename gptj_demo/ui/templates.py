@@ -52,14 +52,20 @@ def _placeholder_name(written: str) -> str:
     return name
 
 
-def fill(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> str:
-    """The template with each placeholder replaced by its value; raises `InvalidGrid`."""
+def check_length(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> int:
+    """The length of the template with these values; raises `InvalidGrid` if it is too long."""
     length = sum(map(len, texts)) + sum(len(values[name]) for name in places)
     if length > MAX_PROMPT_CHARACTERS:
         raise InvalidGrid(
             "prompt",
             message("grid.template_too_long", characters=length, most=MAX_PROMPT_CHARACTERS),
         )
+    return length
+
+
+def fill(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> str:
+    """The template with each placeholder replaced by its value; raises `InvalidGrid`."""
+    check_length(texts, places, values)
     filled = [text + values[name] for text, name in zip(texts, places, strict=False)]
     return "".join(filled) + texts[-1]
 

@@ -17,20 +17,29 @@ function batchOf(rows, changed = {}) {
 test("rows are sent in parts, with the template's columns only, and each once", () => {
   const batch = batchOf(Array.from({ length: 5 }, (_, i) => row(`${i};x`, String(i), "x".repeat(i))));
   batch.begin();
-  assert.deepEqual(batch.next(2, 100), [[0, [""]], [1, ["x"]]]);
-  assert.deepEqual(batch.next(9, 4), [[2, ["xx"]]]); // the next one would be too long
-  assert.deepEqual(batch.next(9, 1), [[3, ["xxx"]]]); // one row is always sent
+  assert.deepEqual(batch.next(2, 100, 100), [[0, [""]], [1, ["x"]]]);
+  assert.deepEqual(batch.next(9, 4, 100), [[2, ["xx"]]]); // the next one would be too long
+  assert.deepEqual(batch.next(9, 1, 100), [[3, ["xxx"]]]); // one row is always sent
   assert.ok(batch.add(1, "text", OK));
   assert.ok(!batch.add(1, "again", OK), "not sent");
   batch.putBack();
-  assert.deepEqual(batch.next(9, 100).map(([number]) => number), [0, 2, 3, 4]);
-  assert.deepEqual(batch.next(9, 100), []);
+  assert.deepEqual(batch.next(9, 100, 100).map(([number]) => number), [0, 2, 3, 4]);
+  assert.deepEqual(batch.next(9, 100, 100), []);
+});
+
+test("the prompts of a part have a limit together, with the template and repeated placeholders", () => {
+  const batch = batchOf(Array.from({ length: 4 }, (_, i) => row(`${i};x`, String(i), "x".repeat(10))));
+  batch.asked.template = "{b}, { b } and {{b}}"; // 20 characters
+  batch.begin();
+  assert.equal(batch.next(9, 100, 99).length, 1); // two rows may have 100
+  assert.equal(batch.next(9, 100, 100).length, 2);
+  assert.equal(batch.next(9, 100, 1).length, 1); // one row is always sent
 });
 
 test("cancelled and failed rows are sent again in the next run", () => {
   const batch = batchOf([row("1;x", "1", "x"), row("2;x", "2", "x"), row("3;x", "3", "x"), row("4;x", "4", "x")]);
   batch.begin();
-  batch.next(9, 100);
+  batch.next(9, 100, 100);
   batch.add(0, "done", OK);
   batch.add(1, "half", { ...OK, reason: "cancelled" });
   assert.ok(!batch.add(2, "", { reason: "cancelled" }));
@@ -38,13 +47,13 @@ test("cancelled and failed rows are sent again in the next run", () => {
   assert.deepEqual([batch.done, batch.failed, batch.tokens], [1, 1, 10]);
   assert.equal(batch.results[2], null);
   batch.begin();
-  assert.deepEqual(batch.next(9, 100).map(([number]) => number), [1, 2, 3]);
+  assert.deepEqual(batch.next(9, 100, 100).map(([number]) => number), [1, 2, 3]);
 });
 
 test("the results file keeps the original columns and adds new ones", () => {
   const batch = batchOf([row('"x; ""y""";2', 'x; "y"', "2"), row("=1+1;3", "=1+1", "3")]);
   batch.begin();
-  batch.next(9, 100);
+  batch.next(9, 100, 100);
   batch.add(0, '=HYPERLINK("//x")\nline; two', OK);
   assert.equal(
     batch.toFile(),
@@ -59,7 +68,7 @@ test("JSON objects keep their values to the last digit", () => {
   const rows = [row('{"n": 12345678901234567890, "__proto__": {"x": 1.50}}', "1", "2"), row("{ }", null, "2")];
   const batch = batchOf(rows, { form: "jsonl", columns: ["n", "text"], lineEnd: "\n", hasMark: false, name: ".jsonl" });
   batch.begin();
-  batch.next(9, 100);
+  batch.next(9, 100, 100);
   batch.add(1, "=\u2028\n", OK);
   const [first, second] = batch.toFile().split("\n");
   assert.ok(first.startsWith('{"n": 12345678901234567890, "__proto__": {"x": 1.50}, "generated_text": null, "mean_logprob": null'));
@@ -83,7 +92,7 @@ test("a batch reports the first row and column without a value", () => {
 test("a stored batch continues only with the same file, template and controls", () => {
   const batch = batchOf([row("1;2", "1", "2")]);
   batch.begin();
-  batch.next(1, 1);
+  batch.next(1, 1, 100);
   batch.add(0, "text", OK);
   const again = Batch.fromKept(batch.file, JSON.parse(JSON.stringify(batch.toKept())));
   assert.deepEqual(again, Object.assign(batch, { left: [], sent: new Set() }));

@@ -21,7 +21,7 @@ const PLAN_PAUSE_MS = 250;
 const SAVE_MS = 5000;
 const PART_ROWS = 100;
 const PART_OF_SLOTS = 8; // rows per slot, so that few slots are empty at the end of a part
-const PART_CHARACTERS = 400_000; // a part must fit into the body of a request
+const PART_CHARACTERS = 400_000; // of the values: a part must fit into the body of a request
 const MOST_TRIES = 3; // of a part that is not answered
 const SHOWN_PROMPT = 1200; // characters
 const TEMPLATE_KEY = "gptj-playground/batch-template";
@@ -35,7 +35,7 @@ export function mount({ element, trigger, props, server, watch }) {
   const $ = finder(root);
   const { say, showNotice, hideNotice } = noticesOf(root);
   const button = (/** @type {string} */ action) => $(`[data-batch="${action}"]`, HTMLButtonElement);
-  const given = /** @type {{most_bytes: number, most_seed: number, controls: {name: string, initial: any}[]}} */ (/** @type {any} */ (props));
+  const given = /** @type {{most_bytes: number, most_seed: number, most_characters: number, controls: {name: string, initial: any}[]}} */ (/** @type {any} */ (props));
   const template = $("#batch-template", HTMLTextAreaElement);
   const rows = new BatchRows($(".batch-rows ol"));
 
@@ -210,7 +210,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   function sendNext() {
     if (!batch || !isActive) return;
-    const part = batch.next(Math.max(PART_ROWS, PART_OF_SLOTS * (planned?.at_once ?? 0)), PART_CHARACTERS);
+    const part = batch.next(Math.max(PART_ROWS, PART_OF_SLOTS * (planned?.at_once ?? 0)), PART_CHARACTERS, given.most_characters);
     if (isCancelled || !part.length) return end();
     written = 0;
     running = new Run({ records: readRecords, stop: (id) => server.stop_batch(id), silent: lose, tick: showProgress });
