@@ -223,6 +223,14 @@ def test_the_form_that_the_page_sends_is_parsed() -> None:
     assert second.seed == 41
 
 
+def test_all_prompts_together_have_a_limit() -> None:
+    template = "{a}" + "x" * 199_999
+    assert len(grid_of(template, {"a": ["1", "2"]}).prompts) == 2
+    with pytest.raises(InvalidGrid, match="first 3 prompts have 600,000 characters") as wrong:
+        grid_of(template, {"a": ["1", "2", "3", "4"]})
+    assert wrong.value.field == "prompt"
+
+
 @given(
     st.fixed_dictionaries(
         {},

@@ -7,7 +7,6 @@ visitors fairly. `grid.py` computes the cells. Form, grid and results live in th
 
 from __future__ import annotations
 
-import copy
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,7 +17,7 @@ import gradio as gr
 from gradio.events import api
 
 from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.client.pacing import GRID
+from gptj_demo.client.pacing import GRID, Repeats
 from gptj_demo.client.visitor import by_address, by_session
 from gptj_demo.control_values import InvalidControl, make_params
 from gptj_demo.sampling import MAX_SEED, PRESETS
@@ -252,14 +251,16 @@ def _compare(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
             raise gr.Error(str(wrong), print_exception=False) from None
         comparison = Comparison(worker, grid, by_address(caller))
         described = _describe_grid(grid, str)
+
+        def so_far() -> dict[str, Any]:
+            pairs = zip(described["cells"], comparison.outcomes, strict=True)
+            return described | {"cells": [cell | outcome for cell, outcome in pairs]}
+
+        repeats = Repeats()
         async with aclosing(comparison.updates()) as updates:
-            async for _ in updates:
-                cells = [
-                    cell | outcome
-                    for cell, outcome in zip(
-                        described["cells"], copy.deepcopy(comparison.outcomes), strict=True
-                    )
-                ]
-                yield described | {"cells": cells}
+            async for records in updates:
+                if repeats.is_due(len(records)):
+                    yield so_far()
+        yield so_far()
 
     return compare

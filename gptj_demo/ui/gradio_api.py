@@ -19,6 +19,7 @@ from gradio.events import api
 
 from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.client.likely import MAX_DEPTH, MAX_NODES
+from gptj_demo.client.pacing import Repeats
 from gptj_demo.client.visitor import by_address
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params
@@ -162,13 +163,11 @@ def _complete(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
         def so_far() -> dict[str, Any]:
             return {**answer, "completions": [_as_it_is(one) for one in answer["completions"]]}
 
-        added = due = 0
+        repeats = Repeats()
         async with aclosing(_events_for(worker, values)) as updates:
             async for stream, events in updates:
                 _add_to(answer, worker, stream, events)
-                added += len(events)
-                if added >= due:  # each update has all: a long answer is sent less often
-                    due = added + max(1, added // 16)
+                if repeats.is_due(len(events)):
                     yield so_far()
         yield so_far()
 

@@ -19,6 +19,9 @@ from gptj_demo.ui.generation import BROKEN
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid, too_many
 from gptj_demo.ui.templates import fill, parse_template, placeholder_values
 
+MAX_CHARACTERS = 400_000
+"""All prompts of a comparison together: programs get them with each update."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -132,6 +135,9 @@ def _prompts(
         filled = dict(zip(names, combination, strict=True))
         prompts.append(fill(texts, places, filled))
         headings.append(tuple(filled.items()))
+        if (characters := sum(map(len, prompts))) > MAX_CHARACTERS:
+            lengths = {"characters": characters, "most": MAX_CHARACTERS, "prompts": len(prompts)}
+            raise InvalidGrid("prompt", message("grid.too_long", **lengths))
     return prompts, headings
 
 
