@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptj_demo.client.prompt import MAX_PROMPT_CHARACTERS
 from gptj_demo.ui.grid_errors import InvalidGrid
-from gptj_demo.ui.templates import MAX_PLACES, parse_template, placeholder_values
+from gptj_demo.ui.templates import (
+    MAX_PLACES,
+    MAX_TEMPLATE_CHARACTERS,
+    parse_template,
+    placeholder_values,
+)
 from tests.grids import grid_of
 
 LETTERS = string.ascii_letters + " _0123456789äß漢"
@@ -69,8 +75,16 @@ def test_an_invalid_template_is_refused_with_the_reason(template: str, words: st
         parse_template(template)
 
 
-def test_a_long_template_is_parsed_in_linear_time() -> None:
-    assert parse_template("{{" * 2_000_000) == (["{" * 2_000_000], [])
+def test_a_prompt_of_any_length_can_be_a_template() -> None:
+    braces = "{{" * MAX_PROMPT_CHARACTERS
+    assert parse_template(braces) == (["{" * MAX_PROMPT_CHARACTERS], [])
+
+
+def test_a_template_has_a_limited_length() -> None:
+    parse_template("{" * MAX_TEMPLATE_CHARACTERS)
+    with pytest.raises(InvalidGrid, match="has 500,001 characters; at most 500,000") as wrong:
+        parse_template("{" * (MAX_TEMPLATE_CHARACTERS + 1))
+    assert wrong.value.field == "prompt"
 
 
 def test_a_template_has_a_limited_number_of_placeholders() -> None:

@@ -7,6 +7,7 @@ against the table of controls and generates the code.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gradio.events import api
 
 from gptj_demo.api.models import GPT_J, model_id
 from gptj_demo.client import RequestRefused, Worker
+from gptj_demo.client.prompt import MAX_PROMPT_CHARACTERS
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params, write_value
 from gptj_demo.sampling import CONTROLS, MAX_NEW_TOKENS
@@ -135,13 +137,19 @@ def _describe(control: Control) -> dict[str, Any]:
 
 
 async def _snippets(worker: Worker, prompt: str, params: Any, address: str) -> list[dict[str, str]]:
-    """The code for the model that is loaded; raises `RequestRefused`."""
+    """The code for the model that is loaded; raises `RequestRefused`.
+
+    It is written in a thread, because a prompt of 200,000 characters can take a million there.
+    """
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        worker.require_ready()  # else the prompt would not be tokenized, and so not refused
     tokens = await worker.count_tokens(prompt)
     context = worker.context_length
     remaining = None if tokens is None or context is None else max(1, context - max(1, tokens))
     if params.truncate == "left" and context is not None and remaining is not None:
         remaining = max(remaining, min(params.max_new_tokens, context // 2))
-    snippets = make_snippets(prompt, params, place_of(worker, address), remaining)
+    place = place_of(worker, address)
+    snippets = await asyncio.to_thread(make_snippets, prompt, params, place, remaining)
     return [snippet._asdict() for snippet in snippets]
 
 

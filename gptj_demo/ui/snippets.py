@@ -132,11 +132,12 @@ def python_string(text: str, indent: int = 0) -> str:
 def _parts(text: str, width: int) -> Iterator[str]:
     """The text in pieces that end after line breaks, or after a space where lines are long."""
     for rest in re.findall(r"[^\n]*\n|[^\n]+", text):
-        while len(rest) > width:
-            cut = rest.rfind(" ", 1, width) + 1 or width
-            yield rest[:cut]
-            rest = rest[cut:]
-        yield rest
+        start = 0
+        while len(rest) - start > width:
+            end = rest.rfind(" ", start + 1, start + width) + 1 or start + width
+            yield rest[start:end]
+            start = end
+        yield rest[start:]
 
 
 def _escaped(text: str) -> str:

@@ -12,6 +12,8 @@ from gptj_demo.ui.grid_errors import InvalidGrid, refuse_twice
 MAX_NAME_CHARACTERS = 40
 MAX_PLACES = 1000
 """Placeholders of a template, repetitions included."""
+MAX_TEMPLATE_CHARACTERS = 500_000
+"""More than the longest prompt has as a template, which doubles its braces."""
 
 
 def parse_template(template: str) -> tuple[list[str], list[str]]:
@@ -19,6 +21,9 @@ def parse_template(template: str) -> tuple[list[str], list[str]]:
 
     `{{` and `}}` are braces of the text. Raises `InvalidGrid`.
     """
+    if (length := len(template)) > MAX_TEMPLATE_CHARACTERS:
+        why = message("grid.long_template", characters=length, most=MAX_TEMPLATE_CHARACTERS)
+        raise InvalidGrid("prompt", why)
     texts: list[list[str]] = [[]]
     names: list[str] = []
     parts = re.split(r"(\{\{|\}\}|\{[^{}]*\}|[{}])", template)
