@@ -30,6 +30,8 @@ from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.why import build_why
 from gptj_demo.ui.write import build_write
 from gptj_demo.web.answers import PageScripts, answer_failure, answer_invalid
+from gptj_demo.web.answers import PageScripts, answer_invalid
+from gptj_demo.web.kept_page import KeptPage
 from gptj_demo.web.origins import listed
 
 TITLE = "GPT-J Playground"
@@ -127,4 +129,6 @@ def mount_page(
     )
     mounted.app.add_exception_handler(RequestValidationError, answer_invalid)
     mounted.app.add_exception_handler(Exception, answer_failure)
+    if login is None:  # else the page shows the visitor's name, or asks for a password
+        mounted.app.user_middleware.append(Middleware(KeptPage))
     mounted.app.user_middleware.append(scripts)  # innermost: before Gradio compresses the page
