@@ -6,6 +6,7 @@ slow the event loop, and with it every stream.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import Any
 
@@ -24,6 +25,7 @@ class KeptPage:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._answers: OrderedDict[Any, list[Message]] = OrderedDict()
+        self._building = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_get = scope["type"] == "http" and scope["method"] == "GET"
@@ -33,15 +35,21 @@ class KeptPage:
         address = _address(scope)
         answer = self._answers.get(address)
         if answer is None:
-            answer = await self._build(scope, receive)
-            if _can_be_kept(answer):
-                self._answers[address] = answer
-                while len(self._answers) > MAX_ANSWERS:
-                    self._answers.popitem(last=False)
+            async with self._building:  # one after another: threads slow the event loop together
+                answer = self._answers.get(address) or await self._build(scope, receive)
+                self._keep(address, answer)
         for message in answer:
             if "headers" in message:  # middleware around this one adds headers to the list
                 message = {**message, "headers": [*message["headers"]]}
             await send(message)
+
+    def _keep(self, address: Any, answer: list[Message]) -> None:
+        start = answer[0]
+        has_cookie = any(name == b"set-cookie" for name, _ in start["headers"])
+        if start["status"] == 200 and not has_cookie:
+            self._answers[address] = answer
+        while len(self._answers) > MAX_ANSWERS:
+            self._answers.popitem(last=False)
 
     async def _build(self, scope: Scope, receive: Receive) -> list[Message]:
         """The messages of the application's answer."""
@@ -58,8 +66,3 @@ def _address(scope: Scope) -> Any:
     """The path of a request, and all from which Gradio makes the page's own address."""
     named = tuple(header for header in scope["headers"] if header[0] in NAMING)
     return scope["path"], scope["scheme"], scope.get("server"), scope.get("root_path"), named
-
-
-def _can_be_kept(answer: list[Message]) -> bool:
-    start = answer[0]
-    return start["status"] == 200 and all(name != b"set-cookie" for name, _ in start["headers"])

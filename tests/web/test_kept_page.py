@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import httpx
 import pytest
 from gradio import routes
 
@@ -47,6 +49,20 @@ def test_the_page_is_built_once_for_each_address(monkeypatch: pytest.MonkeyPatch
     assert len(built) == 2
     assert "http://[::1]:7861" in there.text
     assert "http://[::1]:7861" not in here[0].text
+
+
+def test_visitors_who_come_together_wait_for_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = build_site()
+    built = count_pages(monkeypatch)
+
+    async def come() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(site.application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await asyncio.gather(*(client.get("/") for _ in range(8)))
+
+    pages = asyncio.run(come())
+    assert len(built) == 1
+    assert {(page.status_code, page.text) for page in pages} == {(200, pages[0].text)}
 
 
 @pytest.mark.parametrize("path", KEPT)
