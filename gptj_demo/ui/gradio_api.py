@@ -51,6 +51,7 @@ from gptj_demo.ui.scoring_api import (
     as_gradio_errors,
     attribute_function,
     check_alternatives,
+    check_size,
     compare_prompts_function,
     score_function,
 )
@@ -121,14 +122,19 @@ def _with_controls(
 
 
 async def _events_for(
-    worker: Worker, values: tuple[Any, ...]
+    worker: Worker, values: tuple[Any, ...], *, lists_tokens: bool = False
 ) -> AsyncGenerator[tuple[Stream, list[StreamEvent]], None]:
-    """An API request, with each batch of its events; raises `gr.Error`."""
+    """An API request, with each batch of its events; raises `gr.Error`.
+
+    If the answer `lists_tokens`, their log-probabilities are limited.
+    """
     caller, prompt, *rest = values
     controls = dict(zip((control.name for control in CONTROLS), rest, strict=True))
     try:
         require_string(prompt=prompt)
         params = make_params(controls)
+        if lists_tokens and params.logprobs is not None:
+            check_size(params.n * params.max_new_tokens, params.logprobs)
         visitor = by_address(caller)
         async with aclosing(worker.stream(GenerationRequest(prompt, params, visitor))) as stream:
             async for events in batches(worker, stream):
@@ -164,7 +170,7 @@ def _complete(worker: Worker) -> Callable[..., AsyncIterator[dict[str, Any]]]:
             return {**answer, "completions": [_as_it_is(one) for one in answer["completions"]]}
 
         repeats = Repeats()
-        async with aclosing(_events_for(worker, values)) as updates:
+        async with aclosing(_events_for(worker, values, lists_tokens=True)) as updates:
             async for stream, events in updates:
                 _add_to(answer, worker, stream, events)
                 if repeats.is_due(len(events)):

@@ -26,10 +26,14 @@ from gptj_demo.protocol import (
     Started,
 )
 from gptj_demo.sampling import MAX_ALTERNATIVES
+from gptj_demo.texts import message
 from gptj_demo.ui.generation import (
     describe_score,
 )
 from gptj_demo.ui.why import describe_continuation
+
+MAX_LOGPROBS = 100_000
+"""Of an answer: they take 10 MB, which Gradio writes on the event loop."""
 
 
 @contextmanager
@@ -52,6 +56,15 @@ def check_alternatives(count: Any, least: int) -> None:
             f"count must be a whole number from {least} to {MAX_ALTERNATIVES}; "
             f"it was {count!r:.40}.",
             print_exception=False,
+        )
+
+
+def check_size(tokens: int, alternatives: int) -> None:
+    """Raise `RequestRefused` for more log-probabilities: one a token, and one an alternative."""
+    numbers = tokens * (alternatives + 1)
+    if numbers > MAX_LOGPROBS:
+        raise RequestRefused(
+            "invalid", message("score.too_many_logprobs", numbers=numbers, most=MAX_LOGPROBS)
         )
 
 
@@ -125,6 +138,7 @@ def compare_prompts_function(worker: Worker) -> Callable[..., Any]:
         with as_gradio_errors():
             fixed = await encode_continuation(worker, continuation)
             check_count(prompts)
+            check_size(len(fixed.token_ids) * len(prompts), count)
             ids = [await encode_prompt(worker, prompt) for prompt in prompts]
             scores = score_continuations(
                 worker, ids, fixed, visitor=by_address(caller), truncate=truncate,

@@ -85,6 +85,15 @@ def test_alternatives_lists_next_tokens_and_the_filters_that_removed_them(site: 
             client.predict(prompt, count=count, api_name="/alternatives")
 
 
+def test_an_answer_with_too_many_log_probabilities_is_refused(site: Site) -> None:
+    from gradio_client import Client
+
+    client = Client(site.url, verbose=False)
+    large = {"n": 16, "max_new_tokens": 2000, "logprobs": 20}
+    with pytest.raises(Exception, match="672,000 log-probabilities; an answer has 100,000"):
+        client.predict("Once", **large, api_name="/complete")
+
+
 def test_the_api_ranks_prompts_and_attributes_parts(site: Site) -> None:
     from gradio_client import Client
 
@@ -115,7 +124,13 @@ def test_the_api_ranks_prompts_and_attributes_parts(site: Site) -> None:
         ("/compare_prompts", (["x"], ""), "There is no continuation"),
         ("/compare_prompts", (["x"] * 65, " a"), "there were 65"),
         ("/compare_prompts", ([1], " a"), "must be a text"),
+        (
+            "/compare_prompts",
+            (["x"] * 64, " a" * 100, 20),
+            "log-probabilities; an answer has 100,000",
+        ),
         ("/attribute", ("", " a"), "no prompt whose parts"),
+        ("/tokenize", ("🙂" * 50_000,), "tokens; at most 50,000 are listed"),
     ):
         with pytest.raises(Exception, match=said):
             client.predict(*given, api_name=call)

@@ -14,7 +14,7 @@ from gptj_demo.ui.comparison import Comparison
 
 
 def test_the_longer_an_answer_is_the_less_often_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def events_for(worker: Any, values: Any) -> AsyncIterator[tuple[Any, list[int]]]:
+    async def events_for(*given: Any, **named: Any) -> AsyncIterator[tuple[Any, list[int]]]:
         for number in range(1000):
             yield None, [number]
 
