@@ -199,3 +199,27 @@ def test_a_refused_cell_shows_its_message_and_the_other_cells_run() -> None:
         assert "which is more than Length" in ends[1]["message"]
 
     asyncio.run(run())
+
+
+def test_the_event_loop_runs_between_refused_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: ScriptedStream, timeout: float | None = None) -> None:
+        self.is_over = True
+        raise RequestRefused("too_long", message("refused.too_long", tokens=9, context=8, count=1))
+
+    async def run() -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        records = await anext(comparison(ScriptedWorker()).updates())
+        counting.cancel()
+        assert [one["end"]["reason"] for one in records] == ["error"] * 7
+        return turns
+
+    monkeypatch.setattr(ScriptedStream, "drain", refuse)
+    assert asyncio.run(run()) >= 7

@@ -140,6 +140,7 @@ class Comparison:
                 if refusal.kind == "unavailable" and self._is_patient:
                     raise
                 records.append(self._end(index, "error", **refusal.message.described()))
+                await asyncio.sleep(0)  # all cells may be refused after they were tokenized
             else:
                 self._has_begun = True
                 records += self._records_of(index, events)

@@ -40,20 +40,26 @@ def test_the_tokens_of_a_long_text_are_made_in_a_thread(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    tokens = Vocabulary.tokens
+    encode, tokens = Vocabulary.encode_prompt, Vocabulary.tokens
+
+    def noted_encode(*given: Any) -> list[int]:
+        threads.append(threading.get_ident())
+        return encode(*given)
 
     def noted(*given: Any) -> list[Token]:
         threads.append(threading.get_ident())
         return tokens(*given)
 
+    monkeypatch.setattr(Vocabulary, "encode_prompt", noted_encode)
     monkeypatch.setattr(Vocabulary, "tokens", noted)
 
     async def scenario() -> None:
         bench.backend.load()
         await until(lambda: bench.worker.ready is not None)
-        for text in ("lamp", "lamp " * 20_000):
+        for text in ("lamp", "\U0001f642" * 1999, "lamp " * 2000, "\U0001f642" * 2000):
             assert len(await bench.worker.tokenize(text)) >= len(text) // 5
-        assert [one == threading.get_ident() for one in threads] == [True, False]
+        is_here = [one == threading.get_ident() for one in threads]
+        assert is_here == [True] * 4 + [False] * 4
 
     run(scenario())
 
