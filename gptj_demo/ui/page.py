@@ -30,7 +30,6 @@ from gptj_demo.ui.theme import Paper
 from gptj_demo.ui.why import build_why
 from gptj_demo.ui.write import build_write
 from gptj_demo.web.answers import PageScripts, answer_failure, answer_invalid
-from gptj_demo.web.answers import PageScripts, answer_invalid
 from gptj_demo.web.kept_page import KeptPage
 from gptj_demo.web.origins import listed
 
