@@ -66,22 +66,25 @@ def numba_cache_folder() -> str | None:
     Numba compares only the file of the cached function. A change in another file, whose functions
     or constants are part of the compiled code, would leave the old code in use.
 
-    The folder is in NUMBA_CACHE_DIR, or in the package. If the package cannot be written, it is in
+    The folder is in NUMBA_CACHE_DIR, or in the package. If it cannot be written there, it is in
     the user's own cache, because cached code is executed. None if nothing can be written.
     """
     name = f"engine-{_compiled_version()}"
     given = os.environ.get("NUMBA_CACHE_DIR")
-    if given:
-        return given if Path(given).name == name else str(Path(given) / name)
-    if os.access(PACKAGE / "engine", os.W_OK):
-        return str(PACKAGE / "engine" / "__pycache__" / name)
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(home) / "gptj-playground" / "numba" / name
+    own = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folders = [PACKAGE / "engine" / "__pycache__", Path(own) / "gptj-playground" / "numba"]
+    if given:  # a child process inherits the whole path
+        folders.insert(0, Path(given).parent if Path(given).name == name else Path(given))
+    return next((str(folder / name) for folder in folders if _can_write(folder / name)), None)
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether a folder is there, or can be made, and files can be made in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return None
-    return str(folder) if os.access(folder, os.W_OK) else None
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def compiled_sources() -> list[Path]:

@@ -180,6 +180,7 @@ RANKS = [
         "gptj_demo.engine.page_pool",
         "gptj_demo.engine.model.linear",
         "gptj_demo.engine.model.rotary",
+        "gptj_demo.engine.numba_cache",
         "gptj_demo.engine.model.cpu.int8_kernels",
         "gptj_demo.engine.model.cpu.threads",
         "gptj_demo.engine.model.cpu.exact",

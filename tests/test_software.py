@@ -49,8 +49,7 @@ def test_compiled_code_is_cached_for_each_version_of_its_sources(
     assert Path(own).parent == software.PACKAGE / "engine" / "__pycache__"
     name = Path(own).name
     access = os.access
-    read_only = software.PACKAGE / "engine"
-    monkeypatch.setattr(os, "access", lambda p, mode: Path(p) != read_only and access(p, mode))
+    monkeypatch.setattr(os, "access", lambda p, mode: p != Path(own) and access(p, mode))
     assert numba_cache_folder() == str(tmp_path / "gptj-playground" / "numba" / name)
     for _ in range(2):  # child processes inherit the engine's variable
         monkeypatch.setenv("NUMBA_CACHE_DIR", numba_cache_folder() or "")
@@ -59,8 +58,9 @@ def test_compiled_code_is_cached_for_each_version_of_its_sources(
     changed.write_text("LANES = 8")
     monkeypatch.setattr(software, "compiled_sources", lambda: [changed])
     software._compiled_version.cache_clear()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
-    assert Path(numba_cache_folder() or "").parent == Path("/elsewhere")
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(elsewhere))
+    assert Path(numba_cache_folder() or "").parent == elsewhere
     assert Path(numba_cache_folder() or "").name != name
     software._compiled_version.cache_clear()
 
@@ -74,8 +74,13 @@ def test_the_sources_of_compiled_code_are_those_that_numba_reads() -> None:
 def test_a_cache_folder_that_cannot_be_made_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Numba itself would then put the code beside its source, where no version is looked at."""
     (tmp_path / "file").touch()
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    own = Path(numba_cache_folder() or "")
+    assert own.parent == software.PACKAGE / "engine" / "__pycache__"
+    monkeypatch.setattr(os, "access", lambda path, mode: path != own)
+    assert numba_cache_folder() == str(tmp_path / "own" / "gptj-playground" / "numba" / own.name)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert numba_cache_folder() is None

@@ -1,4 +1,4 @@
-"""Finds out whether this process has compiled code, rather than taken it from numba's cache."""
+"""Finds out whether this process has compiled code that the next one takes from numba's cache."""
 
 from __future__ import annotations
 
@@ -25,5 +25,6 @@ def compiled_functions() -> list[Any]:
 
 
 def has_compiled() -> bool:
-    """Whether a function of the engine was compiled by this process."""
-    return any(sum(one.stats.cache_misses.values()) for one in compiled_functions())
+    """Whether this process has compiled a function of the engine and kept it in numba's cache."""
+    stats = [function.stats for function in compiled_functions()]
+    return any(one.cache_path and sum(one.cache_misses.values()) for one in stats)

@@ -65,7 +65,7 @@ def _compiled_unfit(model: GPTJForCausalLM) -> str | None:
         return f"the activation {activation} is not compiled"
     try:
         from gptj_demo.engine.model.cpu import vectors
-    except (ImportError, RuntimeError) as error:  # numba is missing, or its cache is not writable
+    except (ImportError, RuntimeError) as error:  # numba is missing or does not work
         return f"{_MISSING}: {error}"
     if not vectors.HAS_MULTIPLY_ADD:
         return f"{_MISSING}: this processor has no fused multiply-adds"

@@ -13,6 +13,7 @@ from numba import int32, int64, njit, uint64
 
 from gptj_demo.engine.model.cpu.elementwise import exp, largest, largest_size, order
 from gptj_demo.engine.model.cpu.vectors import as_double, as_float
+from gptj_demo.engine.numba_cache import cached_njit
 from gptj_demo.engine.sampling import noise
 
 _LEAST = np.float32(-87.0)  # further below the peak the weight is 0: exp underflows in float32
@@ -30,7 +31,7 @@ _BLOCK = 256
 """Token ids that are searched together for a candidate: most blocks have none."""
 
 
-@njit(fastmath=_FAST, cache=True, nogil=True)
+@cached_njit(fastmath=_FAST)
 def _mass_above(weights: Any, keys: Any, count: int, limit: Any) -> Any:
     """The sum of the weights whose key is greater than `limit`."""
     mass: Any = 0.0
@@ -39,7 +40,7 @@ def _mass_above(weights: Any, keys: Any, count: int, limit: Any) -> Any:
     return mass
 
 
-@njit(cache=True, nogil=True)
+@cached_njit()
 def _number_from(keys: Any, limit: Any) -> Any:
     """How many keys are at least `limit`."""
     found = int32(0)
@@ -48,7 +49,7 @@ def _number_from(keys: Any, limit: Any) -> Any:
     return found
 
 
-@njit(cache=True, nogil=True)
+@cached_njit()
 def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
     """The k-th largest of a row; `keys` is a buffer for as many integers."""
     bits = scaled.view(np.int32)
@@ -64,7 +65,7 @@ def _kth_largest(scaled: Any, keys: Any, k: int) -> Any:
     return as_float(order(int32(low)))
 
 
-@njit(cache=True, nogil=True)
+@cached_njit()
 def _nucleus(
     scaled: Any, weights: Any, least: Any, top_p: Any, light_last: bool, near: Any, keys: Any
 ) -> Any:
@@ -99,7 +100,7 @@ def _nucleus(
     return as_float(order(int32(high)))
 
 
-@njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
+@cached_njit(fastmath=_FAST, error_model="numpy")
 def _weigh(scaled: Any, peak: Any, weights: Any) -> None:
     """weights = exp(scaled - peak)"""
     for i in range(scaled.shape[0]):
@@ -107,7 +108,7 @@ def _weigh(scaled: Any, peak: Any, weights: Any) -> None:
         weights[i] = exp(below) if below > _LEAST else np.float32(0.0)
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) -> None:
     """Set `out` [3, rows] to the least values that top-k, top-p and min-p keep; -inf to keep all.
 
@@ -129,7 +130,7 @@ def thresholds(scaled: Any, top_k: Any, top_p: Any, log_min_p: Any, out: Any) ->
         out[2, row] = peak + log_min_p[row]
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def smallest_kept(values: Any, weights: Any, share: Any, out: Any) -> None:
     """`select.smallest_kept`: `values` and `weights` [rows, vocabulary], the others [rows, 1]."""
     size = values.shape[1]
@@ -147,7 +148,7 @@ def _output(key: Any, index: Any) -> Any:
     return z ^ (z >> _SHIFT_3)
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _has_candidate(weights: Any, key: Any, best: Any) -> Any:
     """Whether a token of a block can score below `best`; the block's first output follows `key`.
 
@@ -164,7 +165,7 @@ def _has_candidate(weights: Any, key: Any, best: Any) -> Any:
     return found > 0
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _race(weights: Any, key: Any) -> int:
     """The token id with the smallest -log(u) / weight: see `noise`."""
     best, chosen = np.inf, 0
@@ -186,7 +187,7 @@ def _race(weights: Any, key: Any) -> int:
     return chosen
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def draw(
     logits: Any,
     temperature: Any,

@@ -10,18 +10,18 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from gptj_demo.engine.model.cpu.elementwise import exp, largest
 from gptj_demo.engine.model.cpu.exact import sum_of
 from gptj_demo.engine.model.cpu.vectors import dot_keys, mix_values
+from gptj_demo.engine.numba_cache import cached_njit
 from gptj_demo.pages import PAGE_TOKENS
 
 _TOGETHER = 4  # rows
 _ONE, _MANY = (0,), (0,) * _TOGETHER
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def attend(
     fused: Any,
     storage: Any,
@@ -61,7 +61,7 @@ def attend(
             row += count
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _attend_together(
     queries: Any,
     place: Any,
@@ -97,7 +97,7 @@ def _attend_together(
             out[i, j] *= inverses[i]
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _softmax(scores: Any, scale: Any) -> Any:
     """Replace scores by exp((score - the largest) * scale); returns 1 / their sum."""
     peak = largest(scores)
@@ -106,7 +106,7 @@ def _softmax(scores: Any, scale: Any) -> Any:
     return np.float32(1.0) / sum_of(scores, scores.shape[0])
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _rows_together(slots: Any, positions: Any, row: int) -> int:
     """_TOGETHER where the rows from `row` on are neighbours in one slot, else 1."""
     if row + _TOGETHER > slots.shape[0]:

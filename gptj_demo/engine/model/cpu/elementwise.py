@@ -13,6 +13,7 @@ from numba.extending import intrinsic, overload
 
 from gptj_demo.engine.model.cpu.exact import multiply_add, sum_of, sum_of_squares
 from gptj_demo.engine.model.cpu.vectors import as_float
+from gptj_demo.engine.numba_cache import cached_njit
 from gptj_demo.pages import PAGE_TOKENS
 
 _LOG2_E = np.float32(1.44269504)
@@ -57,13 +58,13 @@ def rotate(x: Any, cosine: Any, sine: Any) -> None:
         x[2 * pair + 1] = multiply_add(even, sine[pair], odd * cosine[pair])
 
 
-@njit(cache=True, nogil=True)
+@cached_njit()
 def order(bits: Any) -> Any:
     """Map a float32's bits to an integer in the same order; the function is its own inverse."""
     return int32(bits ^ ((bits >> int32(31)) & int32(0x7FFFFFFF)))
 
 
-@njit(cache=True, nogil=True)
+@cached_njit()
 def largest(x: Any) -> Any:
     """The largest entry of x, compared as integers, because only those are vectorized here."""
     bits, peak = x.view(np.int32), int32(-(1 << 31))
@@ -72,7 +73,7 @@ def largest(x: Any) -> Any:
     return as_float(order(peak))
 
 
-@njit(cache=True, nogil=True)
+@cached_njit()
 def largest_size(x: Any) -> Any:
     """The largest |entry| of x, also compared as integers."""
     bits, peak = x.view(np.int32), int32(0)
@@ -81,7 +82,7 @@ def largest_size(x: Any) -> Any:
     return as_float(peak)
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def layer_norm(hidden: Any, weight: Any, bias: Any, epsilon: float, normed: Any) -> None:
     """normed[:rows] = the layer norm of `hidden` [rows, d_model], each row by itself."""
     d_model = weight.shape[0]
@@ -125,7 +126,7 @@ def _choose_store(x: Any, stored: Any) -> Any:
     return as_it_is if stored.dtype == types.float32 else rounded
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def rotate_and_store(
     fused: Any,
     storage: Any,

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import njit
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
@@ -22,13 +21,14 @@ from gptj_demo.engine.model.cpu.vectors import LANES
 from gptj_demo.engine.model.fusing import take_ends, take_int8_layers
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.rotary import rotation_table
+from gptj_demo.engine.numba_cache import cached_njit
 
 logger = logging.getLogger(__name__)
 
 _PART_HEADS = 2  # heads that a thread takes at a time
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _between(
     fused: Any,
     storage: Any,

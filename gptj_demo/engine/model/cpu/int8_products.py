@@ -35,6 +35,7 @@ from gptj_demo.engine.model.cpu.int8_kernels import (
 )
 from gptj_demo.engine.model.cpu.threads import Threads
 from gptj_demo.engine.model.int8 import Int8Linear
+from gptj_demo.engine.numba_cache import cached_njit
 
 USES_TILES = allow_tiles()
 
@@ -121,7 +122,7 @@ def _tiles_of(rows: int) -> int:
     return (rows + TILE_ROWS - 1) // TILE_ROWS
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> None:
     """out[:, begin:end] = codes * steps @ (weight * scale).T + bias, summed over `operands`.
 
@@ -166,7 +167,7 @@ def multiply(operands: Any, is_added: bool, out: Any, begin: int, end: int) -> N
         is_added = True
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
     """Encode x [rows, width] as `codes` (int16, may be wider) times a step for each row.
 
@@ -189,7 +190,7 @@ def _encode(x: Any, codes: Any, steps: Any, begin: int, end: int) -> None:
             steps[row] = step
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _split(codes: Any, planes: Any, begin: int, end: int) -> None:
     """Split codes [rows, ..] into signed bytes [2, rows, ..]: 256 * planes[0] + planes[1]."""
     for row in range(begin, end):

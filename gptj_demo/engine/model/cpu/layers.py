@@ -12,17 +12,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from gptj_demo.engine.model.cpu.attention import attend
 from gptj_demo.engine.model.cpu.elementwise import gelu, layer_norm, rotate_and_store
 from gptj_demo.engine.model.cpu.vectors import MOST_ROWS, PANEL, multiply_panel
+from gptj_demo.engine.numba_cache import cached_njit
 
 TILE = 64
 """Rows that go through the model together, so that their intermediate results stay in the cache."""
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def _multiply(x: Any, first: int, end: int, weight: Any, panels: Any, bias: Any, out: Any) -> None:
     """Compute rows `first` to `end` of out = x @ weight + bias, only in the panels (first, end)."""
     for panel in range(panels[0], panels[1]):
@@ -30,7 +29,7 @@ def _multiply(x: Any, first: int, end: int, weight: Any, panels: Any, bias: Any,
             multiply_panel(x, row, min(MOST_ROWS, end - row), weight, panel, bias, out)
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def enter_layer(
     hidden: Any,
     slots: Any,
@@ -62,7 +61,7 @@ def enter_layer(
         rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def leave_layer(
     hidden: Any,
     slots: Any,
@@ -93,7 +92,7 @@ def leave_layer(
             hidden[row, i] += added[row, i]
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def run_layers(
     token_ids: Any,
     slots: Any,
@@ -164,7 +163,7 @@ def run_layers(
             )
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy")
 def compute_logits(
     hidden: Any,
     norm_weight: Any,
