@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gptj_demo.hosting import is_on_a_space
 from gptj_demo.settings import InvalidSettings, Settings, parse_flags
 from gptj_demo.signals import ignore_stop_signals, raise_on_stop_signals
+from gptj_demo.temporary import choose_gradio_folder
 
 if TYPE_CHECKING:
     import uvicorn
@@ -108,6 +109,7 @@ class _Server:
 def _serve(worker: Worker, listener: socket.socket) -> _Server:
     """Serve page and API."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    choose_gradio_folder()
     import uvicorn
 
     from gptj_demo.api.access import read_login

@@ -194,7 +194,7 @@ RANKS = [
     ),
     ("gptj_demo.guidance",),
     ("gptj_demo.protocol", "gptj_demo.tokenization", "gptj_demo.control_values"),
-    ("gptj_demo.returned", "gptj_demo.served"),
+    ("gptj_demo.returned", "gptj_demo.served", "gptj_demo.temporary"),
     (
         "gptj_demo.console",
         "gptj_demo.drafts",

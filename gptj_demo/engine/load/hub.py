@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ Report = Callable[[Message, float | None], None]
 
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[\w.-]+")
 """The form of a repository's id."""
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+"""Errors of a cache that is full or belongs to somebody else."""
 
 
 def fetch_small_files(
@@ -115,9 +119,10 @@ def _remove_leftovers(repository: Path) -> None:
     for path in (repository / "blobs").glob("*.incomplete"):
         blob = path.name.split(".")[0]
         lock = repository.parent / ".locks" / repository.name / f"{blob}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(Timeout, OSError), FileLock(lock, timeout=0):
-            path.unlink()
+        with suppress(Timeout, OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock, timeout=0):
+                path.unlink()
 
 
 class _SilentBar(tqdm):
@@ -150,8 +155,13 @@ def _refusing(repository: str, revision: str | None) -> Iterator[None]:
         )
     except hub_errors.HFValidationError as error:
         message = f"{repository} is not a hub id: {last_line(error)}"
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the hub's own downloader raises the latter
         message = f"{repository} could not be fetched from the hub: {last_line(error)}"
+        if getattr(error, "errno", None) in CANNOT_WRITE or "No space left" in message:
+            message += (
+                f". Files are kept in {hub_constants.HF_HUB_CACHE}: free some space there, or set "
+                "HF_HOME to a folder that can be written"
+            )
     else:
         return
     raise Refusal(message + ".")

@@ -144,15 +144,26 @@ def check_draft(plan: Plan, tokenizer: TokenizerReady, report: Report) -> None:
 
 def _read_tokenizer(plan: Origin, folder: Path) -> Any:
     """transformers' tokenizer; raises `Refusal`."""
-    with tempfile.TemporaryDirectory(prefix="gptj-tokenizer-") as checked:
-        write_checked_files(plan.source, folder, Path(checked), plan.config.vocab_size)
-        try:
-            return AutoTokenizer.from_pretrained(
-                checked, local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # it raises undocumented kinds; all mean the same here
-            problem = last_line(error).replace(checked, str(folder))
-            raise Refusal(f"The tokenizer of {plan.source} cannot be read: {problem}.") from error
+    try:
+        with tempfile.TemporaryDirectory(prefix="gptj-tokenizer-") as checked:
+            write_checked_files(plan.source, folder, Path(checked), plan.config.vocab_size)
+            return _read_checked(plan.source, folder, checked)
+    except OSError as error:  # those of reading are refusals already
+        raise Refusal(
+            f"The tokenizer of {plan.source} cannot be copied to a folder for temporary files: "
+            f"{last_line(error)}. Free some space there, or set TMPDIR to a folder that can be "
+            "written."
+        ) from error
+
+
+def _read_checked(source: str, folder: Path, checked: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(
+            checked, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # it raises undocumented kinds; all mean the same here
+        problem = last_line(error).replace(checked, str(folder))
+        raise Refusal(f"The tokenizer of {source} cannot be read: {problem}.") from error
 
 
 def _try(source: str, ready: TokenizerReady) -> None:

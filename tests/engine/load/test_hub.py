@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
@@ -9,9 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from filelock import FileLock
+from huggingface_hub import constants
 
 from gptj_demo.engine.load import (
     Plan,
@@ -208,3 +211,25 @@ def test_partial_downloads_are_deleted_for_space_unless_still_running(
     else:
         load_model(plan, ignore)
         assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        RuntimeError("Data processing error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_cache_that_cannot_be_written_is_refused_with_what_to_do(
+    error: Exception, tiny: Path, machine: Any, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*_: Any, **__: Any) -> str:
+        raise error
+
+    hub.publish("someone/gpt-j", "main", tiny)
+    plan = make_plan(Settings(model="someone/gpt-j"))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(Refusal, match="set HF_HOME to a folder that can be written") as refusal:
+        load_model(plan, ignore)
+    assert constants.HF_HUB_CACHE in str(refusal.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gptj_demo.engine.load import (
     load_tokenizer,
     make_plan,
 )
+from gptj_demo.engine.load import tokenizer as tokenizer_module
 from gptj_demo.settings import Settings
 from tests.engine.checkpoints import (
     EMBEDDING_ROWS,
@@ -102,3 +104,15 @@ def test_files_that_the_configuration_names_are_not_read(
     (tmp_path / "outside.json").write_text("not read")
     after, _ = load_tokenizer(make_plan(Settings(model=str(folder))), ignore)
     assert after == before
+
+
+def test_a_full_disk_is_not_blamed_on_the_tokenizer(
+    tiny: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    plan = make_plan(Settings(model=str(tiny)))
+    monkeypatch.setattr(tokenizer_module, "write_checked_files", write)
+    with pytest.raises(Refusal, match=r"No space left on device.*set TMPDIR"):
+        load_tokenizer(plan, ignore)
