@@ -141,7 +141,8 @@ def _serve(worker: Worker, listener: socket.socket) -> _Server:
 
 
 def _refuse(message: str) -> int:
-    print(message, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the exit code still says it
+        print(message, file=sys.stderr, flush=True)
     return 2
 
 

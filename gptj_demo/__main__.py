@@ -20,7 +20,13 @@ from typing import Any
 from tqdm import tqdm
 
 from gptj_demo.client import RequestRefused, Worker
-from gptj_demo.console import UnreadableText, print_text, read_prompt, show_any_character
+from gptj_demo.console import (
+    UnreadableText,
+    UnwritableText,
+    print_text,
+    read_prompt,
+    show_any_character,
+)
 from gptj_demo.control import Control
 from gptj_demo.control_values import InvalidControl, make_params, read_written, write_value
 from gptj_demo.protocol import (
@@ -104,17 +110,22 @@ def read_controls(arguments: argparse.Namespace) -> SamplingParams:
 
 
 def say(*lines: str) -> None:
-    """Print lines to standard error."""
+    """Print lines to standard error, if it can be written."""
     sys.stdout.flush()
-    for line in lines:
-        print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):  # the text on standard output matters more
+        for line in lines:
+            print(line, file=sys.stderr)
 
 
 async def wait_until_ready(worker: Worker) -> ModelInfo | None:
     """The loaded model, None if it cannot be loaded; shows the progress on standard error."""
     shown: EngineStatus | None = None
     with tqdm(
-        total=100, leave=False, bar_format="{desc} {bar} {percentage:3.0f}%", file=sys.stderr
+        total=100,
+        leave=False,
+        bar_format="{desc} {bar} {percentage:3.0f}%",
+        file=sys.stderr,
+        disable=None,  # in a file, where each state would stay
     ) as bar:
         while worker.status.state not in ("ready", "failed"):
             if worker.status is not shown:
@@ -169,6 +180,7 @@ class _Progress:
                 unit=" tokens",
                 leave=False,
                 file=sys.stderr,
+                disable=None,
             )
         self._bar.update(tokens - self._bar.n)
 
@@ -211,11 +223,11 @@ class _Printed:
         """Print the other completions, and how each one ended; returns the exit code."""
         for index, finished in sorted(self._finished.items()):
             if index > 0:
-                print(flush=True)
+                print_text("\n")
                 say(f"completion {index + 1} of {self._params.n}, seed {finished.seed}")
                 print_text("".join(self._texts[index]))
             if self._params.max_new_tokens:
-                print(flush=True)
+                print_text("\n")
             say(*self._probabilities(index), self._reason(finished))
         return 1 if any(one.is_failure for one in self._finished.values()) else 0
 
@@ -327,11 +339,20 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return asyncio.run(generate(worker, prompt, params))
     except BrokenPipeError:  # the reader closed the pipe, as `... | head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except UnwritableText as error:
+        _drop_output()
+        say(str(error))
+        return 1
     finally:
         ignore_stop_signals()  # a second one must not interrupt the clean-up
         worker.stop()
+
+
+def _drop_output() -> None:
+    """Discard what could not be written: Python would try it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,6 +11,10 @@ class UnreadableText(ValueError):
     """The prompt is not Unicode text; the message says where and what to do."""
 
 
+class UnwritableText(Exception):
+    """Standard output cannot be written, on a full disk for example; the message says why."""
+
+
 def read_prompt(argument: str, stdin: BinaryIO) -> str:
     """The prompt: `argument`, or all of `stdin` (UTF-8) if it is `-`.
 
@@ -62,5 +66,15 @@ def escape_controls(text: str, keep: str = "") -> str:
 
 
 def print_text(text: str, *, end: str = "") -> None:
-    """Write generated text to standard output at once."""
-    print(safe_for(sys.stdout, text), end=end, flush=True)
+    """Write generated text to standard output at once.
+
+    Raises `BrokenPipeError` if its reader is gone, `UnwritableText` if it cannot be written.
+    """
+    try:
+        print(safe_for(sys.stdout, text), end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnwritableText(
+            f"The text cannot be written to standard output: {error.strerror}."
+        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import sys
@@ -302,7 +303,8 @@ def parse_flags(description: str, argv: Sequence[str] | None = None) -> Settings
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     if unknown := unknown_variables():
-        print(unknown, file=sys.stderr)
+        with contextlib.suppress(OSError):  # of a log on a full disk
+            print(unknown, file=sys.stderr)
     try:
         return read_settings(arguments)
     except InvalidSettings as error:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import app
 from app import _listen
+from tests.processes import ROOT
 
 
 def test_small_answers_are_sent_at_once() -> None:
@@ -92,3 +95,11 @@ def test_an_unusable_backend_ends_the_program_with_one_sentence_and_exit_code_2(
     assert ended.value.code == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert said in sentence
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("flags", [["--server-name", "192.0.2.1"], ["--precision", "float12"]])
+def test_the_exit_code_is_2_where_the_sentence_cannot_be_written(flags: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run([sys.executable, "app.py", *flags], cwd=ROOT, stderr=full, timeout=240)
+    assert ran.returncode == 2

@@ -214,3 +214,27 @@ def test_an_unknown_token_id_is_refused_in_a_sentence(run: Callable[..., Ran]) -
     out, err, code = run("x", "--stop-token-ids", "99999")
     assert (out, code) == ("", 2)
     assert "token id 99999 is not in the vocabulary" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("is_text", [True, False], ids=["text", "messages"])
+def test_a_full_disk_is_reported_and_costs_no_text(folder: Path, is_text: bool) -> None:
+    options = ["--model", str(folder), "--max-new-tokens", "5", "--seed", "7"]
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "gptj_demo", "The lamp", *options],
+            cwd=ROOT,
+            stdout=full if is_text else subprocess.PIPE,
+            stderr=subprocess.PIPE if is_text else full,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+    if is_text:
+        assert ran.returncode == 1
+        assert "Traceback" not in ran.stderr
+        last = ran.stderr.splitlines()[-1]
+        assert last == "The text cannot be written to standard output: No space left on device."
+    else:
+        assert ran.returncode == 0
+        assert ran.stdout.strip()

@@ -101,6 +101,7 @@ def _get_nowait(inbox: queue.SimpleQueue[Submit | Cancel]) -> Submit | Cancel | 
 def main(descriptor: int) -> None:
     """Run the engine over an inherited socket; the first message on it is the `Settings`."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # a log on a full disk is no reason for tracebacks
     if sys.flags.dev_mode:  # PYTHONDEVMODE=1 shows why loading failed, with the traceback
         logging.getLogger(refusing.__module__).setLevel(logging.DEBUG)
     connection = Connection(descriptor)

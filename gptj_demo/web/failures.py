@@ -53,3 +53,4 @@ def configure_logs() -> None:
     handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("asyncio").addFilter(FirstLine())
+    logging.raiseExceptions = False  # a log on a full disk would get tracebacks with the messages
