@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import math
+import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,10 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from gptj_demo.client.refusal import RequestRefused
+from gptj_demo.settings import InvalidSettings
 from gptj_demo.texts import message
+
+logger = logging.getLogger(__name__)
 
 MAX_CHARACTERS = 20_000  # of a reported text
 MAX_REASON = 1_000
@@ -27,9 +34,11 @@ class Reports:
     """Appends reports to a file. Thread-safe.
 
     A report holds a text, the visitor's reason, the settings and the model; no name, no address.
+    Raises `InvalidSettings` if the file cannot be written, except where the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
+        _check(path)
         self._path = path
         self._lock = threading.Lock()
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
@@ -56,13 +65,37 @@ class Reports:
                 },
                 ensure_ascii=True,  # half surrogates stay readable
             )
-            try:
-                size = self._path.stat().st_size if self._path.exists() else 0
-                if size + len(line) + 1 > MAX_BYTES:
-                    raise RequestRefused("unavailable", message("report.full"))
-                with self._path.open("a", encoding="ascii") as file:
-                    file.write(line + "\n")
-            except OSError:
-                raise RequestRefused("unavailable", message("report.cannot_be_kept")) from None
-            self._limiter.hit(PER_ADDRESS, address)
+            self._limiter.hit(PER_ADDRESS, address)  # before it may fail, as that is logged
             self._limiter.hit(PER_HOUR, "all")
+            try:
+                self._append(line + "\n")
+            except OSError as error:
+                logger.error("a report could not be written to %s: %s", self._path, error.strerror)
+                raise RequestRefused("unavailable", message("report.cannot_be_kept")) from None
+
+    def _append(self, line: str) -> None:
+        """Add a line to the file, all of it or nothing; raises `OSError` or `RequestRefused`."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size + len(line) > MAX_BYTES:
+            logger.error("%s has %d MB: no more reports are written to it", self._path, size >> 20)
+            raise RequestRefused("unavailable", message("report.full"))
+        try:
+            with self._path.open("a", encoding="ascii") as file:
+                file.write(line)
+        except OSError:
+            with suppress(OSError):  # a part of it may have had room
+                os.truncate(self._path, size)
+            raise
+
+
+def _check(path: Path) -> None:
+    try:
+        if path.exists() and not path.is_file():
+            raise InvalidSettings(f"reports is {path}, which is not a file: name a file.")
+        path.open("a").close()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # there may be room later
+            raise InvalidSettings(
+                f"reports is {path}, which cannot be written: {error.strerror}. Name a file in a "
+                "folder that exists and can be written."
+            ) from None
