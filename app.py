@@ -154,8 +154,12 @@ def _listen(name: str, port: int) -> socket.socket | str:
     """
     try:
         address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        return f"The address {name!r} cannot be listened on: {error.strerror}."
+    except (OSError, UnicodeError) as error:  # the latter for a name that is too long
+        why = getattr(error, "strerror", None) or "it is not a name"
+        return (
+            f"The address {name!r} cannot be listened on: {why}. Set --server-name to an address "
+            "of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them."
+        )
     # With the protocol's number: asyncio sets TCP_NODELAY only on sockets that have it. Without it
     # a small answer waits 40 ms for the acknowledgement of its head.
     listener = socket.socket(*address[:3])
@@ -170,7 +174,8 @@ def _listen(name: str, port: int) -> socket.socket | str:
                 f"Port {port} is in use by another program: stop it, or choose another port "
                 "with --server-port."
             )
-        return f"{name} port {port} cannot be listened on: {error.strerror}."
+        hint = ": choose one from 1024 on with --server-port" if port < 1024 else ""
+        return f"{name} port {port} cannot be listened on: {error.strerror}{hint}."
     return listener
 
 

@@ -9,12 +9,34 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from annotated_types import Ge, Le
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gptj_demo.setting_values import (
+    check_frame_origins,
+    check_hosts,
+    check_networks,
+    check_origins,
+)
+
 Precision = Literal["auto", "float32", "float16", "bfloat16", "int8"]
+_CHECKS = {
+    "trusted_proxies": check_networks,
+    "allowed_hosts": check_hosts,
+    "cors_origins": check_origins,
+    "frame_origins": check_frame_origins,
+}
+_EMPTY = "is empty: give it a value, or leave it out"
 
 
 class Settings(BaseSettings):
@@ -116,6 +138,7 @@ class Settings(BaseSettings):
     )
     server_name: str = Field(
         "127.0.0.1",
+        min_length=1,
         validation_alias=AliasChoices("server_name", "GRADIO_SERVER_NAME"),
         description="Address to listen on; 0.0.0.0 is every interface.",
     )
@@ -223,6 +246,19 @@ class Settings(BaseSettings):
         "object a line. Without it the page has no such button.",
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value
+        value = value.strip()  # files of settings can have line ends of Windows
+        name = str(info.field_name)
+        if not value and cls.model_fields[name].annotation is not str:
+            raise ValueError(_EMPTY)
+        if name in _CHECKS:
+            _CHECKS[name](value)
+        return value
+
 
 class InvalidSettings(ValueError):
     """A setting has an invalid value; the message names the setting and the allowed values."""
@@ -293,8 +329,24 @@ def read_settings(arguments: argparse.Namespace | None = None) -> Settings:
 def _explain(location: str, error: Any, given: dict[str, Any]) -> str:
     name = location.lower().removeprefix("gradio_").removeprefix("gptj_")
     source = "--" + name.replace("_", "-") if name in given else environment_variable(name)
+    if error["type"] == "value_error":
+        return f"{source} {error['ctx']['error']}."
+    if error["type"] == "string_too_short":
+        return f"{source} {_EMPTY}."
     message = str(error["msg"]).removeprefix("Input should be ")
-    return f"{source} is {error['input']!r}; it must be {message}."
+    return f"{source} is {error['input']!r}; it must be {_describe_range(name) or message}."
+
+
+def _describe_range(name: str) -> str | None:
+    """The numbers that a setting can have, in words; None unless it is a number."""
+    field = Settings.model_fields[name]
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if int not in kinds and float not in kinds:
+        return None
+    least = next((one.ge for one in field.metadata if isinstance(one, Ge)), None)
+    most = next((one.le for one in field.metadata if isinstance(one, Le)), None)
+    kind = "a whole number" if int in kinds else "a number"
+    return f"{kind} from {least}" + ("" if most is None else f" to {most}")
 
 
 def parse_flags(description: str, argv: Sequence[str] | None = None) -> Settings:

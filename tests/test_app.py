@@ -46,6 +46,14 @@ def test_an_address_of_another_machine_is_reported_in_a_sentence() -> None:
     assert "192.0.2.1 port 0 cannot be listened on" in message
 
 
+@pytest.mark.parametrize("name", ["no such name", "x" * 70, "\u2024"])
+def test_a_name_that_is_no_address_is_reported_with_what_to_do(name: str) -> None:
+    message = _listen(name, 0)
+    assert isinstance(message, str)
+    assert message.startswith(f"The address {name!r} cannot be listened on: ")
+    assert "Set --server-name to an address of this machine" in message
+
+
 def test_a_port_in_use_is_reported_with_what_to_do() -> None:
     first = _listen("127.0.0.1", 0)
     assert isinstance(first, socket.socket)

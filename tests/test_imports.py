@@ -205,7 +205,7 @@ RANKS = [
         "gptj_demo.software",
     ),
     ("gptj_demo.control",),
-    ("gptj_demo.pages", "gptj_demo.texts"),
+    ("gptj_demo.pages", "gptj_demo.setting_values", "gptj_demo.texts"),
 ]
 
 

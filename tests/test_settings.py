@@ -64,8 +64,11 @@ def test_gradios_own_variables_keep_their_meaning(monkeypatch: pytest.MonkeyPatc
     ("name", "value", "said"),
     [
         ("GPTJ_PRECISION", "float12", "'float32', 'float16', 'bfloat16' or 'int8'"),
-        ("GPTJ_MAX_NUM_SEQS", "0", "greater than or equal to 1"),
-        ("GRADIO_SERVER_PORT", "70000", "less than or equal to 65535"),
+        ("GPTJ_MAX_NUM_SEQS", "0", "a whole number from 1 to 2048."),
+        ("GPTJ_MAX_NUM_SEQS", "many", "a whole number from 1 to 2048."),
+        ("GPTJ_TOKENS_PER_MINUTE", "0", "a whole number from 1."),
+        ("GPTJ_DRAIN_SECONDS", "nan", "a number from 0 to 86400."),
+        ("GRADIO_SERVER_PORT", "70000", "a whole number from 1 to 65535."),
     ],
 )
 def test_an_invalid_value_is_reported_with_the_allowed_values(
@@ -76,6 +79,82 @@ def test_an_invalid_value_is_reported_with_the_allowed_values(
         parse()
     assert str(refusal.value).startswith(f"{name} is {value!r}")
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", ["", " ", "\r"])
+def test_an_empty_variable_is_not_taken_for_a_missing_one(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """An empty list of keys would open the API, an empty proxy accept every host name."""
+    said = {}
+    for name in Settings.model_fields:
+        variable = environment_variable(name)
+        with monkeypatch.context() as patched:
+            patched.setenv(variable, value)
+            try:
+                parse()
+            except InvalidSettings as refusal:
+                said[name] = str(refusal).removeprefix(variable)
+    assert set(said.values()) == {" is empty: give it a value, or leave it out."}
+    can_be_empty = set(Settings.model_fields) - set(said)
+    assert can_be_empty == {"cors_origins", "allowed_hosts", "frame_origins", "filter_labels"}
+
+
+def test_spaces_and_line_ends_around_a_value_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTJ_MODEL", " sample\r")
+    monkeypatch.setenv("GPTJ_PRECISION", "int8\r\n")
+    monkeypatch.setenv("GPTJ_URL_KEY", "secret\n")
+    settings = parse()
+    assert (settings.model, settings.precision) == ("sample", "int8")
+    assert settings.url_key is not None
+    assert settings.url_key.get_secret_value() == "secret"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GPTJ_TRUSTED_PROXIES", "nginx"),
+        ("GPTJ_TRUSTED_PROXIES", "10.0.0.0/40"),
+        ("GPTJ_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("GPTJ_ALLOWED_HOSTS", "https://play.example.org"),
+        ("GPTJ_ALLOWED_HOSTS", "play.example.org:443"),
+        ("GPTJ_ALLOWED_HOSTS", "play.example.org/demo"),
+        ("GPTJ_CORS_ORIGINS", "example.org"),
+        ("GPTJ_CORS_ORIGINS", "https://example.org/page"),
+        ("GPTJ_CORS_ORIGINS", "https://*.example.org"),
+        ("GPTJ_FRAME_ORIGINS", "https://example.org/page"),
+        ("GPTJ_FRAME_ORIGINS", "https://example.org; script-src *"),
+        ("GPTJ_FRAME_ORIGINS", "https://münchen.example"),
+    ],
+)
+def test_names_that_could_have_no_effect_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    good = "10.0.0.0/8" if "PROXIES" in name else "https://example.net"
+    monkeypatch.setenv(name, value if "HOSTS" in name else f"{good}, {value}")
+    with pytest.raises(InvalidSettings) as refusal:
+        parse()
+    assert str(refusal.value).startswith(f"{name} names {value!r}")
+    assert "; each must be " in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GPTJ_TRUSTED_PROXIES", "*"),
+        ("GPTJ_TRUSTED_PROXIES", "127.0.0.0/8, ::1,fc00::/7,10.1.2.3"),
+        ("GPTJ_ALLOWED_HOSTS", "play.example.org, *.example.net,my_laptop,10.0.0.1,::1"),
+        ("GPTJ_CORS_ORIGINS", "https://example.org/, http://localhost:3000,app://notes"),
+        ("GPTJ_CORS_ORIGINS", "chrome-extension://abc, http://[::1]:8080"),
+        ("GPTJ_FRAME_ORIGINS", "https://huggingface.co,https://*.hf.space,http://localhost:*"),
+        ("GPTJ_FRAME_ORIGINS", "*"),
+    ],
+)
+def test_names_of_every_kind_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert getattr(parse(), name.removeprefix("GPTJ_").lower()) == value
 
 
 def test_a_wrong_flag_ends_the_program_with_one_sentence_and_code_2(

@@ -12,8 +12,8 @@ CHANGING_PATHS = ("/logout",)
 
 
 def listed(origins: str) -> list[str]:
-    """The origins of a setting that separates them by commas."""
-    return [origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip()]
+    """The origins of a setting that separates them by commas, in lower case as browsers do."""
+    return [origin.strip().rstrip("/").lower() for origin in origins.split(",") if origin.strip()]
 
 
 def own_hosts(headers: Headers) -> list[str]:

@@ -207,7 +207,7 @@ def test_a_model_that_the_server_lacks_and_a_foreign_tokenizer_are_refused(start
         ({"backend": "openai"}, "needs url"),
         ({"backend": "openai", "url": "localhost:8000"}, "http or https"),
         ({"backend": "openai", "url": "http://me:secret@host/v1"}, "set url_key"),
-        ({"backend": "openai", "url": "http://host/v1", "url_key": "a\n"}, "line ends"),
+        ({"backend": "openai", "url": "http://host/v1", "url_key": "a\nb"}, "line ends"),
         ({"backend": "openai", "url": "http://host/v1", "engines": "2"}, "engines has no effect"),
         ({"url": "http://host/v1"}, "url is for backend openai"),
     ],

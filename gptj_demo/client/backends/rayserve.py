@@ -45,8 +45,9 @@ def make_ray_backend(settings: Settings) -> FleetBackend:
     """The fleet that the settings describe; raises `InvalidSettings`."""
     fewest, most = engine_range(settings.engines or "1")
     if importlib.util.find_spec("ray") is None:
+        name = "engines" if settings.engines is not None else "ray_address"
         raise InvalidSettings(
-            "engines needs Ray Serve: install it with pip install -r requirements-fleet.txt, or "
+            f"{name} needs Ray Serve: install it with pip install -r requirements-fleet.txt, or "
             "leave the setting out."
         )
     return FleetBackend(settings, RayServe(settings, most), fewest, most)
