@@ -14,7 +14,7 @@ import socket
 from functools import cache
 from urllib.parse import urlsplit
 
-from gptj_demo.settings import Settings
+from gptj_demo.settings import InvalidSettings, Settings
 
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test")
 """Domains that are not in the public DNS (RFC 6761, 6762, 8375; .lan of many routers)."""
@@ -26,7 +26,7 @@ class Hosts:
     def __init__(self, settings: Settings) -> None:
         given = [name.strip().lower() for name in settings.allowed_hosts.split(",")]
         allowed = [name for name in given if name]
-        root = urlsplit(os.environ.get("GRADIO_ROOT_PATH", "")).hostname
+        root = _root_host(os.environ.get("GRADIO_ROOT_PATH", ""))
         known = (settings.server_name, os.environ.get("SPACE_HOST"), root)
         self._names = {*allowed, *(name.lower() for name in known if name)}
         self._domains = tuple(name[1:] for name in allowed if name.startswith("*."))
@@ -57,6 +57,21 @@ def name_of(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return host.lower()
+
+
+def _root_host(root: str) -> str | None:
+    """The host in the path under which a proxy serves the playground; None if there is none."""
+    try:
+        parts = urlsplit(root)
+    except ValueError:
+        parts = urlsplit("invalid:")
+    is_address = parts.scheme in ("http", "https") and bool(parts.netloc)
+    if root and not root.startswith("/") and not is_address:
+        raise InvalidSettings(
+            f"GRADIO_ROOT_PATH is {root!r}; it must be a path such as /playground, or an address "
+            "such as https://example.org/playground."
+        )
+    return parts.hostname
 
 
 def _is_address(name: str) -> bool:

@@ -62,7 +62,10 @@ def test_a_file_with_a_wrong_line_is_refused_with_its_number(
         patterns(tmp_path, *lines)
 
 
-@pytest.mark.parametrize("source", ["missing.txt", "folder/missing.txt", "ftp://host/x"])
+@pytest.mark.parametrize(
+    "source",
+    ["missing.txt", "folder/missing.txt", "ftp://host/x", "http://", "https://h:port/", "x" * 5000],
+)
 def test_an_invalid_filter_setting_is_refused(source: str) -> None:
     with pytest.raises(InvalidSettings, match="GPTJ_FILTER"):
         make_moderation(Settings(filter=source))

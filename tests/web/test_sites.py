@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gptj_demo.settings import Settings
+from gptj_demo.settings import InvalidSettings, Settings
 from gptj_demo.web.answers import hash_source, page_policy
 from gptj_demo.web.hosts import Hosts
 from gptj_demo.web.site import protect
@@ -46,6 +46,13 @@ def test_foreign_host_names_are_refused_unless_a_proxy_or_setting_allows_them(ho
     assert not accepts(host, allowed_hosts="play.example.org", trusted_proxies="10.0.0.0/8")
     assert accepts(host, trusted_proxies="10.0.0.0/8")  # the proxy checks the names
     assert accepts(host, allowed_hosts="*")
+
+
+@pytest.mark.parametrize("root", ["playground", "http://[::1", "https://", "ftp://example.org/"])
+def test_a_root_path_that_is_no_path_is_refused(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_ROOT_PATH", root)
+    with pytest.raises(InvalidSettings, match=r"GRADIO_ROOT_PATH is .* must be a path such as"):
+        Hosts(Settings())
 
 
 def test_names_of_the_deployer_and_the_machine_are_accepted(

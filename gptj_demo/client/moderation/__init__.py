@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx
+
 from gptj_demo.client.moderation.checker import CHECK_SECONDS, Checker
 from gptj_demo.client.moderation.classifier import Classifier
 from gptj_demo.client.moderation.endpoint import Endpoint
@@ -83,12 +85,26 @@ def make_moderation(settings: Settings) -> Moderation | None:
     return Moderation(_make_filter(settings, settings.filter), settings.filter_action)
 
 
+def _is_address(source: str) -> bool:
+    try:
+        return bool(httpx.URL(source).host)
+    except httpx.InvalidURL:
+        return False
+
+
 def _make_filter(settings: Settings, source: str) -> Filter:
     if source.startswith(("http://", "https://")):
+        if not _is_address(source):
+            raise InvalidSettings(f"GPTJ_FILTER is {source!r}, which is not a valid address.")
         return Endpoint(source, CHECK_SECONDS)
     path = Path(source)
-    if path.is_file():
-        return Patterns(path)
+    try:
+        if path.is_file():
+            return Patterns(path)
+    except OSError as error:
+        raise InvalidSettings(
+            f"GPTJ_FILTER is {source[:100]!r}, which cannot be looked for: {error.strerror}."
+        ) from None
     looks_like_an_id = _HUB_ID.fullmatch(source) and not source.endswith(_OF_FILES)
     if not path.is_dir() and not looks_like_an_id:
         raise InvalidSettings(

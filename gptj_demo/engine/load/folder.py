@@ -11,6 +11,9 @@ from gptj_demo.engine.load.errors import Refusal, kind_of, last_line
 MOST_BYTES = 32_000_000
 """The size limit of a file that is read whole; GPT-J's largest, tokenizer.json, has 1.4 MB."""
 
+POINTS = "it is a pointer of Git LFS instead of the file: run git lfs pull in its folder"
+_POINTER = b"version https://git-lfs"
+
 
 def file_names(folder: Path) -> set[str]:
     """The names of the files in a folder."""
@@ -41,9 +44,17 @@ def read_whole(model: str, folder: Path, name: str) -> bytes:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise unreadable(model, name, error.strerror or last_line(error)) from None
+    if content.startswith(_POINTER):
+        raise unreadable(model, name, POINTS)
     if len(content) > MOST_BYTES:
         raise unreadable(model, name, f"it has more than {MOST_BYTES // 1_000_000} MB")
     return content
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file only names another one, as in a folder that was cloned without Git LFS."""
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def read_object(model: str, folder: Path, name: str) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers.modeling_utils import _is_on_hf_mount
 
 from gptj_demo.engine.load.errors import Refusal, kind_of, last_line, shown
+from gptj_demo.engine.load.folder import POINTS, is_pointer, unreadable
 from gptj_demo.engine.load.legacy import is_legacy, map_tensors
 from gptj_demo.engine.load.values import DTYPES, Computed, dtype_of
 from gptj_demo.texts import first_line
@@ -30,6 +31,8 @@ def map_file(source: str, path: Path) -> dict[str, Any]:
     No code in the file is run. The values of a `.bin` need not be tensors: see `checked`.
     """
     with _refusing(source):
+        if is_pointer(path):
+            raise unreadable(source, path.name, POINTS)
         stored = _map_safetensors(path) if path.suffix == ".safetensors" else _map_bin(path)
     if not isinstance(stored, Mapping):
         raise Refusal(
@@ -70,6 +73,8 @@ def _refusing(source: str) -> Iterator[None]:
     """Turns what a damaged file raises into a `Refusal`."""
     try:
         yield
+    except Refusal:
+        raise
     except pickle.UnpicklingError as error:
         raise Refusal(
             f"The weights of {source} are damaged, or hold code, which is not run: take them "
@@ -89,7 +94,11 @@ def _map_safetensors(path: Path) -> dict[str, Any]:
         )
     # as transformers does: mapping can deadlock on this file system
     backend = "pread" if _is_on_hf_mount(path) else "mmap"
-    mapped: Any = safe_open(path, framework="pt", device="cpu", backend=backend)
+    try:
+        mapped: Any = safe_open(path, framework="pt", device="cpu", backend=backend)
+    except SafetensorError as error:
+        problem = last_line(error)
+        raise OSError(f"{path.name} is cut off or damaged ({problem}): download it again") from None
     return {name: mapped.get_slice(name) for name in mapped.keys()}  # noqa: SIM118  # not a dict
 
 
@@ -98,7 +107,9 @@ def _map_bin(path: Path) -> Any:
     if is_legacy(path):
         return map_tensors(path)
     if not zipfile.is_zipfile(path):
-        raise OSError(f"{path.name} is not a file that torch.save writes")
+        raise OSError(
+            f"{path.name} is not a file that torch.save writes, or it is cut off: download it again"
+        )
     _check_records(path)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 

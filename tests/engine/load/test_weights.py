@@ -14,9 +14,8 @@ import torch
 from bitsandbytes.nn import Linear8bitLt
 from transformers import GPTJForCausalLM
 
-from gptj_demo.engine.load import (
-    Refusal,
-)
+from gptj_demo.engine.load import Refusal, load_tokenizer, make_plan
+from gptj_demo.settings import Settings
 from tests.engine.checkpoints import (
     LAYOUTS,
     Layout,
@@ -25,7 +24,7 @@ from tests.engine.checkpoints import (
     make_config,
     make_model,
 )
-from tests.engine.load.conftest import Reports, load
+from tests.engine.load.conftest import Reports, ignore, load
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16], ids=["fp32", "fp16"])
@@ -113,6 +112,32 @@ def test_damaged_weights_are_refused(
     (folder / name).write_bytes(content)
     with pytest.raises(Refusal, match="weights"):
         load(folder, "float32")
+
+
+@pytest.mark.parametrize("layout", ["safetensors", "bin"])
+def test_weights_that_are_cut_off_are_to_be_downloaded_again(
+    layout: Layout, tmp_path: Path, machine: Any
+) -> None:
+    folder = make_checkpoint(tmp_path, layout=layout)
+    (file,) = (path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(Refusal, match=rf"{file.name} is .*cut off.*: download it again\."):
+        load(folder, "float32")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_folder_cloned_without_git_lfs_is_refused_with_what_to_do(
+    name: str, tiny: Path, tmp_path: Path, machine: Any
+) -> None:
+    folder = copy_checkpoint(tiny, tmp_path / "copy")
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+    def load_all() -> None:
+        load_tokenizer(make_plan(Settings(model=str(folder))), ignore)
+        load(folder, "float32")
+
+    with pytest.raises(Refusal, match=f"The {name} of .* a pointer of Git LFS .*git lfs pull"):
+        load_all()
 
 
 @pytest.mark.parametrize(
