@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SPACES_ADDRESS = "0.0.0.0"
 BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
+ACCEPTED_AT_ONCE = 16  # few: surplus ones are closed some turns of the loop later
 KEEP_ALIVE_SECONDS = 75  # longer than most proxies keep a connection, which else meet a closed one
 FLUSH_SECONDS = 1  # for the last words to reach those who read them
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7"
@@ -88,6 +89,7 @@ class _Server:
 
     def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
         self._server = server
+        self._listener = listener
         self._thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True
         )
@@ -99,6 +101,7 @@ class _Server:
             time.sleep(0.001)
         if not self._server.started:
             raise SystemExit(1)  # it has said why
+        self._listener.listen(BACKLOG)  # asyncio has set it to `ACCEPTED_AT_ONCE`
 
     def stop(self) -> None:
         """Finish the answers that are under way, and stop."""
@@ -132,6 +135,7 @@ def _serve(worker: Worker, listener: socket.socket) -> _Server:
         proxy_headers=False,  # `protect` reads them
         server_header=False,
         http=guarded(),
+        backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FLUSH_SECONDS,
     )

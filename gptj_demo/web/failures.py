@@ -6,12 +6,14 @@ The message of an exception often contains a part of what a visitor sent.
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from pathlib import Path
 from types import TracebackType
 
 FRAMES = 12
 """How many frames of a failure are logged, the innermost ones."""
+REPEAT_SECONDS = 10.0
 
 
 def describe_failure(error: BaseException) -> str:
@@ -40,10 +42,23 @@ class PlainFormatter(logging.Formatter):
 
 
 class FirstLine(logging.Filter):
-    """Keeps the first line of a message: asyncio's further lines show tasks and exceptions."""
+    """Keeps the first line of a message: asyncio's further lines show tasks and exceptions.
+
+    The same line comes once in `REPEAT_SECONDS`: while no file can be opened, asyncio logs each
+    connection that it cannot accept, many times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
+        self._until = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = record.getMessage().partition("\n")[0], None
+        now = time.monotonic()
+        if record.msg == self._last and now < self._until:
+            return False
+        self._last, self._until = record.msg, now + REPEAT_SECONDS
         return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -14,7 +15,12 @@ from starlette.requests import ClientDisconnect
 
 from gptj_demo.api.access import Access
 from gptj_demo.web.answers import FAILED, Answers
-from gptj_demo.web.failures import FirstLine, PlainFormatter, describe_failure
+from gptj_demo.web.failures import (
+    REPEAT_SECONDS,
+    FirstLine,
+    PlainFormatter,
+    describe_failure,
+)
 from tests.web.conftest import build_site
 
 SECRET = "words of a visitor"
@@ -140,3 +146,19 @@ def test_a_proxy_is_asked_to_pass_on_each_event_at_once(kind: str, header: str |
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     asyncio.run(Answers(streaming, ())(scope, None, send))  # type: ignore[arg-type]
     assert Headers(raw=sent[0]["headers"]).get("x-accel-buffering") == header
+
+
+def test_a_line_of_asyncio_that_repeats_is_logged_once_in_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    logger = logging.Logger("asyncio")
+    stream = io.StringIO()
+    logger.addHandler(logging.StreamHandler(stream))
+    logger.addFilter(FirstLine())
+    for message in ("full", "full\nsocket: 1", "other", "full"):
+        logger.error(message)
+    now += REPEAT_SECONDS
+    logger.error("full")
+    assert stream.getvalue().split() == ["full", "other", "full", "full"]
