@@ -4,7 +4,7 @@
 import { tail } from "./characters.js";
 
 /** The longest text that the server takes, MAX_PROMPT_CHARACTERS in gptj_demo/client/prompt.py. */
-const MOST_TAKEN = 200_000;
+export const MOST_TAKEN = 200_000;
 /**
  * What is sent of a longer one. With the note of the session it is below the limit, and it has more tokens than a
  * context, so the model reads the same tokens as of the whole text.
@@ -12,7 +12,7 @@ const MOST_TAKEN = 200_000;
 export const MOST_SENT = 190_000;
 
 /** The codes of refusals of a text that is too long for the model or for the server, but can be sent without its beginning. */
-export const TOO_LONG = ["refused.too_long", "refused.too_many_characters"];
+export const TOO_LONG = ["refused.too_long", "refused.too_many_characters", "score.too_long"];
 
 /** @param {string} text @param {any} truncate the value of that control */
 export const sentOf = (text, truncate) => (truncate === "left" && text.length > MOST_TAKEN ? tail(text, MOST_SENT) : text);

@@ -177,7 +177,8 @@ export class Comparison {
       said.textContent = change(delta);
       said.classList.add(delta > 0 ? "is-more" : "is-less");
     }
-    if (score?.dropped_tokens) cell.append(make("small", "", ` ${t("why.left_out", { count: score.dropped_tokens })}`));
+    if (score?.isCut) cell.append(make("small", "", ` ${t("why.left_out_uncounted")}`));
+    else if (score?.dropped_tokens) cell.append(make("small", "", ` ${t("why.left_out", { count: score.dropped_tokens })}`));
     const hand = (/** @type {string} */ name, /** @type {string} */ text, /** @type {string} */ label, /** @type {string} */ title) =>
       makeButton("quiet", text, null, { "data-row": name, "aria-label": t(label, { name: line.name }), title });
     cell.appendChild(make("span", "why-hands")).append(

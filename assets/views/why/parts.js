@@ -7,7 +7,7 @@ import { Ribbon, showScale } from "./ribbon.js";
 import { change, clip, difference, shown } from "./words.js";
 import { nodes, t } from "../../core/i18n.js";
 
-/** @typedef {{parts: string[], tokens: {text: string}[], dropped: number, whole: number[] | null, without: number[][]}} Attribution */
+/** @typedef {{parts: string[], tokens: {text: string}[], dropped: number, isCut: boolean, whole: number[] | null, without: number[][]}} Attribution */
 
 export class PartsPanel {
   /** @param {HTMLElement} panel */
@@ -15,7 +15,7 @@ export class PartsPanel {
     this.panel = panel;
     this.says = find(panel, ".why-says");
     /** @type {Attribution} */
-    this.found = { parts: [], tokens: [], dropped: 0, whole: null, without: [] };
+    this.found = { parts: [], tokens: [], dropped: 0, isCut: false, whole: null, without: [] };
     this.hasResult = false;
     this.part = /** @type {number | null} */ (null); // the pressed part or token of the continuation
     this.token = /** @type {number | null} */ (null);
@@ -75,7 +75,7 @@ export class PartsPanel {
     this.panel.hidden = !this.hasResult;
     if (!this.hasResult) return;
     const { part, token } = this;
-    const { parts, tokens, whole, dropped } = this.found;
+    const { parts, tokens, whole, dropped, isCut } = this.found;
     const values = parts.map((_, i) => this.influence(i, token));
     const span = Math.max(Math.LN2, ...values.map(Math.abs));
     this.parts.fill(
@@ -101,7 +101,8 @@ export class PartsPanel {
     } else {
       this.says.append(t("why.parts_for_all"));
     }
-    if (dropped) this.says.append(` ${t("why.dropped", { count: dropped })}`);
+    if (isCut) this.says.append(` ${t("why.only_end")}`);
+    else if (dropped) this.says.append(` ${t("why.dropped", { count: dropped })}`);
     const most = part === null ? span : FULL_COLOUR;
     showScale(this.panel, t("why.makes_it", { change: change(-most) }), change(most));
     this.parts.detail.textContent = t("why.point_at_part");

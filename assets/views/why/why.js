@@ -7,6 +7,7 @@ import { leaveOut, noticesOf } from "../../components/notice.js";
 import { shownView } from "../../components/page.js";
 import { on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
+import { MOST_TAKEN, TOO_LONG, sentOf } from "../../core/long_text.js";
 import { Run } from "../../core/run.js";
 import { state } from "../../core/state.js";
 import { readJSON, write } from "../../core/storage.js";
@@ -36,9 +37,10 @@ export function mount({ element, trigger, props, server, watch }) {
   let taken = { text: "", ids: /** @type {number[]} */ ([]) }; // the selected continuation, with the model's tokens if known
   let running = /** @type {Run | null} */ (null); // the running request
   /** @type {{what: string, done: number, all: number, open: import("./comparison.js").Line[], before: any, asGenerated?: boolean,
-   *         leavingOut: () => void}} the running or the last request; `leavingOut` repeats it with truncated prompts */
-  let asked = { what: "", done: 0, all: 0, open: [], before: null, leavingOut() {} };
+   *         isCut: boolean[], leavingOut: () => void}} the running or the last request; `isCut`: of which prompts only the end was sent; `leavingOut` repeats it with truncated prompts */
+  let asked = { what: "", done: 0, all: 0, open: [], before: null, isCut: [], leavingOut() {} };
   let planned = /** @type {any} */ (null); // the sizes of the server's last answer
+  let plannedFor = /** @type {any} */ (""); // the value of that control for which the server was asked for the sizes
 
   const parts = new PartsPanel(partsPanel);
   const comparison = new Comparison(comparePanel, {
@@ -71,9 +73,11 @@ export function mount({ element, trigger, props, server, watch }) {
 
   // ---- requests
 
-  /** @param {string} what @param {Record<string, any>} more @param {any} truncate */
-  function ask(what, more, truncate) {
+  /** @param {"compare" | "attribute"} what @param {string[]} prompts @param {any} truncate */
+  function ask(what, prompts, truncate) {
     hideNotice();
+    const sent = prompts.map((prompt) => sentOf(prompt, truncate));
+    asked.isCut = sent.map((text, i) => text !== prompts[i]);
     running = new Run({
       records: readRecords,
       stop: (id) => server.stop(id),
@@ -88,7 +92,7 @@ export function mount({ element, trigger, props, server, watch }) {
       continuation,
       token_ids: taken.text === continuation ? taken.ids : [],
       truncate,
-      ...more,
+      ...(what === "compare" ? { prompts: sent } : { prompt: sent[0], kind: kindField.value }),
     });
   }
 
@@ -104,8 +108,8 @@ export function mount({ element, trigger, props, server, watch }) {
     const open = comparison.lines.filter(({ score }) => !score);
     if (!open.length) return showComparison();
     comparePanel.parentElement?.insertBefore(comparePanel, partsPanel);
-    asked = { what: "compare", done: 0, all: open.length, open, before, leavingOut: () => compare(prompts, "left") };
-    ask("compare", { prompts: open.map(({ prompt }) => prompt) }, truncate);
+    asked = { what: "compare", done: 0, all: open.length, open, before, isCut: [], leavingOut: () => compare(prompts, "left") };
+    ask("compare", open.map(({ prompt }) => prompt), truncate);
     showComparison();
     save();
   }
@@ -113,8 +117,8 @@ export function mount({ element, trigger, props, server, watch }) {
   function attribute(truncate = ownTruncate()) {
     if (running) return;
     partsPanel.parentElement?.insertBefore(partsPanel, comparePanel);
-    asked = { what: "attribute", done: 0, all: 0, open: [], before: null, leavingOut: () => attribute("left") };
-    ask("attribute", { prompt: promptField.value, kind: kindField.value }, truncate);
+    asked = { what: "attribute", done: 0, all: 0, open: [], before: null, isCut: [], leavingOut: () => attribute("left") };
+    ask("attribute", [promptField.value], truncate);
   }
 
   function rankSeveral() {
@@ -137,11 +141,11 @@ export function mount({ element, trigger, props, server, watch }) {
       asked.asGenerated = record.as_generated;
     },
     scored(record) {
-      asked.open[record.place].score = record;
+      asked.open[record.place].score = { ...record, isCut: asked.isCut[record.place] };
       asked.done += 1;
     },
     parts(record) {
-      parts.set({ parts: record.parts, tokens: record.tokens, dropped: record.dropped_tokens, whole: null, without: [] });
+      parts.set({ parts: record.parts, tokens: record.tokens, dropped: record.dropped_tokens, isCut: asked.isCut[0], whole: null, without: [] });
       asked.all = record.parts.length + 1;
     },
     without({ part, logprobs }) {
@@ -151,7 +155,8 @@ export function mount({ element, trigger, props, server, watch }) {
     },
     refused({ message, code }) {
       end(message);
-      if (code === "score.too_long") showNotice(message, leaveOut(asked.leavingOut));
+      // the continuation is always sent whole
+      if (TOO_LONG.includes(code) && continuationField.value.length <= MOST_TAKEN) showNotice(message, leaveOut(asked.leavingOut));
     },
     end: ({ stopped }) => end(stopped ? "" : null),
   };
@@ -223,7 +228,8 @@ export function mount({ element, trigger, props, server, watch }) {
 
   async function count() {
     const typed = { prompt: promptField.value, continuation: continuationField.value, kind: kindField.value };
-    const answer = await server.plan(typed).catch(() => null); // the next change retries
+    plannedFor = ownTruncate();
+    const answer = await server.plan({ ...typed, prompt: sentOf(typed.prompt, plannedFor) }).catch(() => null); // the next change retries
     if (!answer || typed.prompt !== promptField.value || typed.continuation !== continuationField.value) return;
     planned = answer;
     showSizes();
@@ -233,6 +239,7 @@ export function mount({ element, trigger, props, server, watch }) {
     const said = [];
     const { prompt_tokens, continuation_tokens, context_length, parts: count, parts_read, message } = planned ?? {};
     if (message) said.push(message);
+    else if (sentOf(promptField.value, plannedFor) !== promptField.value) said.push(t("why.only_end"));
     else if (continuation_tokens || prompt_tokens) {
       const sum = Math.max(1, prompt_tokens) + continuation_tokens;
       said.push(t("why.sizes", { count: prompt_tokens, continuation: continuation_tokens }));
@@ -358,6 +365,7 @@ export function mount({ element, trigger, props, server, watch }) {
   restore();
   showComparison();
   showParts();
+  on("controls", () => plannedFor && plannedFor !== ownTruncate() && count()); // another text may be sent
   on("status", ({ state: modelState }) => {
     if (modelState === "ready" && !planned && (promptField.value || continuationField.value)) count();
   });
