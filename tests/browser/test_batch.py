@@ -193,3 +193,20 @@ def test_the_batch_view_has_no_accessibility_finding_in_either_language(
     expect(page.locator('[data-batch="run"]')).to_be_visible()
     assert audit(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_rows_that_are_too_long_are_written_without_the_beginning_of_their_text(
+    batcher: Batcher,
+) -> None:
+    page = batcher.page
+    notice = page.locator(".batch .notice")
+    long = "fox and crow " * 2000
+    batcher.open(f"hero,place\nAnn,the mill\n{long},the mill\n")
+    batcher.press("run")
+    expect(notice).to_contain_text("let its beginning be left out")
+    expect(batcher.state).to_contain_text("1 of 2 rows done · 1 failed")
+    done = batcher.rows.first.locator(".batch-text").inner_text()
+    notice.get_by_role("button", name="Leave out the beginning and go on").click()
+    expect(batcher.state).to_have_text("2 of 2 rows done · 8 tokens")
+    expect(notice).to_be_hidden()
+    assert batcher.rows.first.locator(".batch-text").inner_text() == done

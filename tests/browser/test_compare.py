@@ -252,3 +252,53 @@ def test_a_cell_without_words_says_so(visitor: Visitor) -> None:
     comparer = Comparer(visitor)
     expect(comparer.cells).to_contain_text("No words came.")
     expect(comparer.cells.get_by_role("button", name="To editor")).to_be_disabled()
+
+
+def test_cells_that_are_too_long_are_written_without_the_beginning_of_their_text(
+    comparer: Comparer,
+) -> None:
+    notice = comparer.page.locator(".compare:not(.batch) .notice")
+    comparer.prompt.fill("A {who} came.")
+    comparer.values_of("who").fill("king\n" + "fox and crow " * 2000)
+    comparer.axis("columns", "temperature", "0.5, 1")
+    comparer.length(4)
+    comparer.run()
+    short = [cell["text"] for cell in comparer.exported() if cell["reason"] != "error"]
+    assert len(short) == 2
+    expect(notice).to_contain_text("let its beginning be left out")
+    notice.get_by_role("button", name="Leave out the beginning and go on").click()
+    expect(comparer.page.locator(".cell.is-broken")).to_have_count(0)
+    comparer.finished()
+    expect(notice).to_be_hidden()
+    texts = [cell["text"] for cell in comparer.exported()]
+    assert texts[:2] == short, "the same seed gives the same words"
+    comparer.cells.last.get_by_role("button", name="Expand").click()
+    expect(comparer.page.locator(".cell-settings")).to_contain_text("of the prompt left out")
+
+
+def test_of_a_text_too_long_for_the_server_the_end_is_compared(comparer: Comparer) -> None:
+    person, page = comparer.person, comparer.page
+    notice = page.locator(".compare:not(.batch) .notice")
+    text = "word " * 40_000 + PROMPT
+    comparer.prompt.fill(text)
+    comparer.axis("columns", "preset", "Greedy")
+    comparer.length(4)
+    expect(comparer.cost).to_contain_text("at most 200,000 are read")
+    comparer.run()
+    notice.get_by_role("button", name="Always do that").click()
+    expect(page.locator(".cell.is-broken")).to_have_count(0)
+    comparer.finished()
+    expect(comparer.cost).to_contain_text("1 cell")
+    cell = comparer.exported()[0]
+    assert cell["prompt"] == text
+    assert cell["completion_tokens"] == 4
+    comparer.cells.first.get_by_role("button", name="To editor").click()
+    expect(person.prompt).to_have_value(text + cell["text"])
+
+
+def test_a_template_that_becomes_too_long_must_be_shortened(comparer: Comparer) -> None:
+    comparer.prompt.fill("A {who} came.")
+    comparer.values_of("who").fill("word " * 40_001)
+    comparer.run_button.click()
+    expect(comparer.cost).to_contain_text("With its values the template has 200,013 characters")
+    expect(comparer.page.locator(".compare:not(.batch) .notice")).to_be_hidden()

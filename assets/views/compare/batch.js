@@ -2,13 +2,14 @@
 // browser, which sends the rows in parts: a part that was lost with the connection is sent again, with the same seeds.
 
 import { bringIntoView, download, editorsField, find, finder, isDialogOpen, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
-import { noticesOf } from "../../components/notice.js";
+import { leaveOut, noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { asTemplate, Batch, secondsLeft } from "../../core/batch.js";
 import { head } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { keepBatch, keepFile, restoreBatch } from "../../core/kept_batch.js";
 import { t, translated } from "../../core/i18n.js";
+import { TOO_LONG } from "../../core/long_text.js";
 import { PLACEHOLDER } from "../../core/own_scaffolds.js";
 import { Run } from "../../core/run.js";
 import { state } from "../../core/state.js";
@@ -45,6 +46,7 @@ export function mount({ element, trigger, props, server, watch }) {
   let isActive = false; // from Generate to the end of the last part
   let isCancelled = false;
   let isLost = false; // the connection is gone, and the part is sent again when it is back
+  let tooLong = ""; // why rows of this run did not fit into the context
   let tries = 0;
   let written = 0; // tokens of the present part
   let begun = { time: 0, done: 0 }; // of this run
@@ -188,16 +190,17 @@ export function mount({ element, trigger, props, server, watch }) {
       rows.show(batch);
       keepFile(file);
     }
-    tries = 0;
     start();
     bringIntoView($(".compare-results"));
   }
 
-  function start() {
+  function start(triesBefore = 0) {
     if (!batch) return;
+    tries = triesBefore;
     batch.begin();
     isActive = true;
     isCancelled = isLost = false;
+    tooLong = "";
     begun = { time: Date.now(), done: batch.done };
     wroteAt = begun.time;
     swapButtons(button("run"), button("cancel"));
@@ -236,6 +239,7 @@ export function mount({ element, trigger, props, server, watch }) {
       for (const { row, text, end: how } of cells) {
         if (!batch?.add(row, text, how)) continue;
         wroteAt = Date.now();
+        if (TOO_LONG.includes(how.code)) tooLong = how.message;
         if (how.reason !== "error") tries = 0;
         rows.update(batch, row);
       }
@@ -274,11 +278,20 @@ export function mount({ element, trigger, props, server, watch }) {
     field.button.disabled = false;
     $(".compare-progress").hidden = true;
     if (message) showNotice(message);
+    else if (tooLong && !isCancelled) showNotice(tooLong, leaveOut(leaveOutBeginnings));
     if (batch) say(t("batch.done", { done: batch.done, count: batch.results.length }));
     showProgress();
     showRunName();
     showPlan();
     save();
+  }
+
+  /** Generate the rows again that are not done, without the beginnings of their texts where those are too long. */
+  function leaveOutBeginnings() {
+    if (!batch || isActive) return;
+    hideNotice();
+    batch.asked.controls = { ...batch.asked.controls, truncate: "left" };
+    start();
   }
 
   function cancel() {
@@ -333,7 +346,7 @@ export function mount({ element, trigger, props, server, watch }) {
     showKind("file");
     if (!kept.isActive) return;
     if (++tries > MOST_TRIES) return showNotice(t("batch.silent"));
-    start();
+    start(tries);
   }
 
   // ---- input

@@ -2,10 +2,11 @@
 // browser; the server checks the form as it is typed ("plan"). Texts are untrusted and inserted as text only.
 
 import { download, find, finder, inlineArrows, isDialogOpen, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
-import { noticesOf } from "../../components/notice.js";
+import { leaveOut, noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
+import { TOO_LONG } from "../../core/long_text.js";
 import { Run } from "../../core/run.js";
 import { sessions } from "../../core/sessions.js";
 import { state, useControls } from "../../core/state.js";
@@ -41,6 +42,7 @@ export function mount({ element, trigger, props, server, watch }) {
   let running = /** @type {Run | null} */ (null); // the running comparison
   let started = 0; // when its first token came
   let controls = /** @type {Controls} */ ({}); // its controls
+  let cutPrompt = /** @type {string | null} */ (null); // its whole prompt if only the end was sent
   const isShown = () => shownView() === "compare" && root.checkVisibility(); // a file of rows can be shown instead
 
   // ---- the form
@@ -58,8 +60,7 @@ export function mount({ element, trigger, props, server, watch }) {
   function saveForm() {
     clearTimeout(saveTimer);
     saveTimer = undefined;
-    const { controls: _, ...own } = form.read();
-    keep(FORM_KEY, { form: own });
+    keep(FORM_KEY, { form: form.read() });
   }
 
   function takeEditorsText() {
@@ -77,7 +78,7 @@ export function mount({ element, trigger, props, server, watch }) {
   let plans = 0;
   async function plan() {
     const mine = ++plans;
-    const answer = await server.plan(form.read()).catch(() => null); // the next change or status retries
+    const answer = await server.plan(form.asked(state.controls)).catch(() => null); // the next change or status retries
     if (!answer || mine !== plans) return;
     form.showPlaceholders(answer.placeholders);
     planned = answer;
@@ -109,11 +110,14 @@ export function mount({ element, trigger, props, server, watch }) {
 
   // ---- a run
 
-  function run() {
+  /** @param {Controls} [own] values that differ from those of the Write panel */
+  function run(own = {}) {
     if (running) return;
     hideNotice();
-    const asked = form.read();
-    controls = { ...asked.controls };
+    controls = { ...state.controls, ...own };
+    const asked = form.asked(controls);
+    const { prompt } = form.read();
+    cutPrompt = asked.prompt === prompt ? null : prompt;
     started = 0;
     running = new Run({
       records: readRecords,
@@ -140,7 +144,7 @@ export function mount({ element, trigger, props, server, watch }) {
   const handlers = {
     grid({ rows, columns, prompts, cells: described }) {
       const fresh = { state: "queued", text: "", tokens: 0, end: null };
-      cells.show({ rows, columns, prompts, controls, cells: described.map((/** @type {any} */ cell) => ({ ...fresh, ...cell })) });
+      cells.show({ rows, columns, prompts: cutPrompt === null ? prompts : [cutPrompt], controls, cells: described.map((/** @type {any} */ cell) => ({ ...fresh, ...cell })) });
       $(".compare-results").scrollIntoView({ block: "nearest" });
     },
     cells({ cells: changes }) {
@@ -173,11 +177,21 @@ export function mount({ element, trigger, props, server, watch }) {
       if (!cell.end) leaveOff(cell, message ?? t("compare.cut_off"));
       cells.update(index);
     });
-    if (grid && !message) say(t("compare.cells_done", { count: grid.cells.length }));
+    if (grid && !message) {
+      say(t("compare.cells_done", { count: grid.cells.length }));
+      offerToLeaveOut(grid);
+    }
     showProgress();
     if (planned) showPlan();
     if (cells.order.by !== "grid") cells.layOut(); // sort by the final figures
     if (grid) keep(GRID_KEY, { grid });
+  }
+
+  /** Offer to compare again if a prompt was too long; the same seed gives the other cells the same words. @param {import("./cells.js").Grid} grid */
+  function offerToLeaveOut({ cells: all }) {
+    const tooLong = all.find(({ end, settings }) => TOO_LONG.includes(end?.code) && !("truncate" in settings));
+    const { seed } = all[0].settings;
+    if (tooLong) showNotice(tooLong.end.message, leaveOut(() => run({ truncate: "left", seed: String(seed) })));
   }
 
   /** Show an error in the plan's line. The next change of the form removes it. @param {string} message @param {string} field */
@@ -251,7 +265,7 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   onPress(root, {
-    run,
+    run: () => run(),
     stop,
     dismiss: hideNotice,
     turn: () => cells.turn(),

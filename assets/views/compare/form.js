@@ -3,6 +3,7 @@
 import { editorsField, finder, make } from "../../components/dom.js";
 import { shorten } from "../../core/characters.js";
 import { helpOf, labelOf, nodes, t } from "../../core/i18n.js";
+import { sentOf } from "../../core/long_text.js";
 import { state } from "../../core/state.js";
 
 const MAX_NAMES = 100;
@@ -54,7 +55,14 @@ export class Form {
     });
   }
 
-  /** The form for the server. */
+  /** The form for the server, with these controls. Where they leave out the beginning, only the end of a very long text without placeholders is in it. @param {Controls} controls */
+  asked(controls) {
+    const form = this.read();
+    const isTemplate = form.is_template && /[{}]/.test(form.prompt);
+    return { ...form, is_template: isTemplate, prompt: isTemplate ? form.prompt : sentOf(form.prompt, controls.truncate), controls };
+  }
+
+  /** The form as it is kept. */
   read() {
     const axis = (/** @type {"columns" | "rows"} */ name) => {
       const { control, values } = this.fields[name];
@@ -68,7 +76,6 @@ export class Form {
       columns: axis("columns"),
       length: this.length.value,
       seeds: /** @type {HTMLInputElement | null} */ (this.root.querySelector('[name="compare-seeds"]:checked'))?.value ?? "same",
-      controls: state.controls,
     };
   }
 
