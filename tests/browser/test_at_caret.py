@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from playwright.sync_api import expect
 
 from .conftest import Script, Visitor
@@ -211,3 +212,102 @@ def test_a_request_that_goes_on_after_a_reload_is_one_run_in_text_and_tree(
     expect(person.prompt).to_have_value("P again")
     person.finished()
     assert script.asked[-1]["prompt"] == "P"
+
+
+TOO_LONG = [[{"event": "refused", "code": "refused.too_long", "message": ""}]]
+GO_ON = "Leave out the beginning and go on"
+
+
+@pytest.mark.parametrize("name", ["Write at the caret", "Fill in"])
+def test_without_the_beginning_of_the_text_the_words_arrive_at_the_caret_too(
+    scripted: tuple[Visitor, Script], name: str
+) -> None:
+    person, script = scripted
+    person.write(BEFORE + AFTER)
+    put_caret(person, len(BEFORE))
+    script.send(TOO_LONG)
+    person.button(name).click()
+    expect(person.notice).to_contain_text("Shorten the text")
+    assert person.text == BEFORE + AFTER
+    script.say(" of Spain")
+    person.button(GO_ON).click()
+    expect(person.prompt).to_have_value(f"{BEFORE} of Spain{AFTER}")
+    person.finished()
+    first, again = script.asked
+    assert again["prompt"] == first["prompt"] == BEFORE
+    assert again.get("fill") == first.get("fill")
+    assert again["controls"] == first["controls"] | {"truncate": "left"}
+
+
+def test_words_typed_while_a_request_at_the_caret_is_refused_come_before_the_models(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    person.write(BEFORE + AFTER)
+    put_caret(person, len(BEFORE))
+    script.send([[{"event": "waiting", "ahead": 3}]])
+    person.page.keyboard.press("Alt+Enter")
+    expect(person.status_line).to_contain_text("In line")
+    person.page.keyboard.type(" of Spain")
+    person.page.reload()
+    expect(person.page.locator(".editor[data-ready]")).to_be_visible()
+    script.send(TOO_LONG)
+    person.page.evaluate("gptj.emit('status', {state: 'ready', texts: {}, context_length: 99})")
+    expect(person.prompt).to_have_value(f"{BEFORE} of Spain{AFTER}")
+    script.say(" and France")
+    person.button(GO_ON).click()
+    expect(person.prompt).to_have_value(f"{BEFORE} of Spain and France{AFTER}")
+    assert script.asked[-1]["prompt"] == f"{BEFORE} of Spain"
+
+
+def test_a_retry_inside_the_text_is_repeated_without_the_beginning(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    person.write(BEFORE + AFTER)
+    put_caret(person, len(BEFORE))
+    script.say(" of Spain")
+    person.button("Write at the caret").click()
+    expect(person.prompt).to_have_value(f"{BEFORE} of Spain{AFTER}")
+    script.send(TOO_LONG)
+    person.button("Retry").click()
+    expect(person.notice).to_contain_text("Shorten the text")
+    assert person.text == f"{BEFORE} of Spain{AFTER}"
+    script.say(" of France")
+    person.button(GO_ON).click()
+    expect(person.prompt).to_have_value(f"{BEFORE} of France{AFTER}")
+    assert script.asked[-1]["retry"] is True
+
+
+def test_a_replay_is_repeated_with_its_prompt_and_controls(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    person.write(BEFORE + AFTER)
+    script.send(TOO_LONG)
+    person.page.evaluate(
+        "prompt => gptj.emit('replay', { prompt, controls: { temperature: 0.5 } })", BEFORE
+    )
+    expect(person.notice).to_contain_text("Shorten the text")
+    script.say(" of Spain")
+    person.button(GO_ON).click()
+    expect(person.prompt).to_have_value(f"{BEFORE} of Spain")
+    assert script.asked[-1]["prompt"] == BEFORE
+    assert script.asked[-1]["controls"] == {"temperature": 0.5, "truncate": "left"}
+
+
+def test_words_at_the_caret_that_fill_the_context_are_gone_on_with_there(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    person.write(BEFORE + AFTER)
+    put_caret(person, len(BEFORE))
+    script.say(" of Spain", code="end.context")
+    person.button("Write at the caret").click()
+    remark = person.page.locator(".remark.aside")
+    expect(remark).to_be_visible()
+    assert person.text == f"{BEFORE} of Spain{AFTER}"
+    script.say(" and France")
+    remark.get_by_role("button", name=GO_ON).click()
+    expect(person.prompt).to_have_value(f"{BEFORE} of Spain and France{AFTER}")
+    assert script.asked[-1]["prompt"] == f"{BEFORE} of Spain"

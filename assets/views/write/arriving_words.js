@@ -68,14 +68,16 @@ export class ArrivingWords {
     this.sheet.replace(this.end, own, "");
   }
 
-  /** End the words; if none came, restore the text. @param {boolean} failed */
+  /** End the words; if none came, restore the text. Returns whether it was restored. @param {boolean} failed */
   close(failed) {
     const { written, sheet, step } = this;
     this.shown = "";
-    if (written.endRun(step, failed)) {
+    const isRestored = written.endRun(step, failed);
+    if (isRestored) {
       const { text } = written;
       const { length } = sheet.area.value;
       if (sheet.area.value !== text) sheet.replace(step.at, length - step.at, text.slice(step.at));
     } else if (this.rest) sheet.area.setSelectionRange(this.end, this.end);
+    return isRestored;
   }
 }

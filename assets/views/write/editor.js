@@ -91,12 +91,12 @@ export function mount({ element, trigger, props, server, watch }) {
       if (end.reason === "stop" && all.length === 1 && !generation.rest && writeLabel(writing, "visitor")) keepEnd({ ...all[0], text: writing.written.text });
       if (!end.isLost) ahead.putIn(); // before the messages, which are about the text as it is then
       if (end.failed) {
-        notice.show(end.message, end.control, TOO_LONG.includes(end.code) ? leaveOut(generation.isRetry) : []);
+        notice.show(end.message, end.control, TOO_LONG.includes(end.code) ? leaveOut() : []);
         emit("refresh-status");
       } else if (end.reason === "unmet") notice.show(end.message, "must_match");
       showStatus();
       remarks.runEnded();
-      if (end.code === "end.context" && !remarks.shown) remarks.show("full", t("editor.context_full"), leaveOut(false));
+      if (end.code === "end.context" && !remarks.shown) remarks.show("full", t("editor.context_full"), leaveOut());
       if (end.code === "text.joined" && generation.marked.length) remarks.show("filter", t("filter.marked_here"), []);
     },
     say,
@@ -291,11 +291,11 @@ export function mount({ element, trigger, props, server, watch }) {
     $('.sr-only[role="status"]').textContent = text;
   }
 
-  /** The actions for a text that exceeds the context. @param {boolean} retry */
-  function leaveOut(retry) {
+  /** The actions for a text that exceeds the context. */
+  function leaveOut() {
     return leaveOutBy(() => {
       remarks.hide();
-      generation.generate({ retry, controls: { truncate: "left" } });
+      generation.leaveOutBeginning();
     });
   }
 

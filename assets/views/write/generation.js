@@ -19,6 +19,11 @@ const MOST_TOKENS = 2048; // of a request
 const LOST = t("editor.lost");
 const STOPPED_UNANSWERED = t("editor.no_answer");
 
+/**
+ * @typedef {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number,
+ *            isRest?: boolean, rest?: string, fills?: boolean, ending?: string}} Options
+ */
+
 export class Generation {
   /**
    * @param {Pick<Component, "server" | "trigger">} component
@@ -37,7 +42,8 @@ export class Generation {
     this.words = /** @type {ArrivingWords | null} */ (null); // of the running or the last request
     this.completions = new Completions();
     this.isEnough = false; // whether the page stopped it at the end of a sentence
-    this.isRetry = false;
+    this.asked = /** @type {Options} */ ({}); // the options of the running or the last request
+    this.again = /** @type {Options} */ ({}); // the options that repeat the last request, or go on behind its words
     this.isCut = false; // whether only the end of the text was sent
     this.saidLost = false; // whether the page has said that a request is lost
     this.next = /** @type {(() => void) | null} */ (null); // called when the run has ended
@@ -72,8 +78,7 @@ export class Generation {
    * `fills` the words are chosen by how likely they make the rest. `given` is an existing beginning of the model's
    * words; `controls` overrides the panel for this request, `ending` the choice where the text ends. If a lost request
    * is made again, `shown` are its words in the text, and `tries` says how often it was made before.
-   * @param {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number,
-   *          isRest?: boolean, rest?: string, fills?: boolean, ending?: string}} [options]
+   * @param {Options} [options]
    */
   generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false, rest = "", fills = false, ending = endingOf() } = {}) {
     if (this.run) return;
@@ -91,6 +96,7 @@ export class Generation {
     const end = written.text.length - rest.length;
     const start = at ?? (old ? boundaryBefore(written.text, old.from) : end);
     const prompt = written.text.slice(0, start) + given;
+    this.asked = { ...asked, at: asked.rest && start === end ? undefined : at }; // typed words can come before the rest
     const before = written.pieces;
     const kind = retry ? "retry" : given ? "alternative" : "generate";
     this.words = new ArrivingWords(writing, { start, length: end - start, given, shown, rest });
@@ -103,7 +109,6 @@ export class Generation {
     this.progress = newProgress();
     this.next = null;
     this.isEnough = false;
-    this.isRetry = retry;
     const run = written.runs;
     writing.latest = { run, prompt, fills };
     if (tokens.isOn) controls = { logprobs: tokens.wantedLogprobs, ...controls };
@@ -124,6 +129,11 @@ export class Generation {
     this.words.reveal();
     this.editor.say(t(retry ? "editor.retrying" : "editor.generating"));
     this.trigger("generate", { prompt: sent, retry, id: this.run.id, controls, ...(fills ? { fill: head(rest, MOST_SENT) } : {}), memory: sessions.current.memory });
+  }
+
+  /** Repeat the last request, or go on behind its words, with the beginning of the text left out. */
+  leaveOutBeginning() {
+    this.generate({ ...this.again, controls: { ...this.again.controls, truncate: "left" } });
   }
 
   /**
@@ -245,7 +255,8 @@ export class Generation {
     this.run = null;
     if (!how.isLost) pending.drop();
     const failed = how.reason === "error";
-    this.words?.close(failed);
+    const isRestored = this.words?.close(failed);
+    this.again = isRestored && !this.asked.shown ? this.asked : { rest: this.rest };
     this.tokens.end();
     // a notice shows the error
     this.editor.say(failed ? "" : `${how.message} ${t("run.written", { count: how.total })}`);
