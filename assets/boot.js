@@ -20,7 +20,9 @@
   }).observe(page, { attributeFilter: ["lang"] });
   // Gradio follows the system only, when it starts and whenever the system changes
   const isDark = matchMedia("(prefers-color-scheme: dark)");
-  const paint = () => document.body.classList.toggle("dark", theme === "dark" || (theme !== "light" && isDark.matches));
+  const isPrint = matchMedia("print"); // paper is light
+  const paint = () => document.body.classList.toggle("dark", !isPrint.matches && (theme === "dark" || (theme !== "light" && isDark.matches)));
+  isPrint.addEventListener("change", paint);
   const keepPainted = () => {
     paint();
     new MutationObserver(paint).observe(document.body, { attributeFilter: ["class"] });

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
-from playwright.sync_api import Page
+import pytest
+from playwright.sync_api import Page, expect
+
+from gptj_demo.ui.page import VIEWS
+from tests.waiting import eventually
 
 from .comparer import PROMPT, Comparer
-from .conftest import Site, Visitor
+from .conftest import Script, Site, Visitor
 from .test_likely import grow
 
 CLEAR = "rgba(0, 0, 0, 0)"
@@ -42,6 +47,40 @@ def test_a_dark_text_with_coloured_tokens_is_printed_black_on_white(
     assert colour == "rgb(0, 0, 0)"
 
 
+def brightness(page: Page, variable: str) -> float:
+    """Of a colour of the theme: 0 is black, 1 is white."""
+    resolved = """(variable) => {
+      const probe = document.body.appendChild(document.createElement("i"));
+      probe.style.color = `var(${variable})`;
+      const colour = getComputedStyle(probe).color;
+      probe.remove();
+      return colour;
+    }"""
+    red, green, blue, *_ = map(float, re.findall(r"[\d.]+", page.evaluate(resolved, variable)))
+    return (red + green + blue) / 765
+
+
+@pytest.mark.parametrize("chosen", ["system", "dark"])
+def test_every_view_of_the_dark_page_is_printed_in_dark_ink_on_white(
+    site: Site, visit: Callable[..., Visitor], chosen: str
+) -> None:
+    page = visit(site.url, color_scheme="dark" if chosen == "system" else "light").page
+    page.evaluate("theme => gptj.setTheme(theme)", chosen)
+    for view in VIEWS:
+        page.evaluate("view => gptj.show(view)", view)
+        eventually(
+            lambda: brightness(page, "--sheet") < 0.2 < 0.8 < brightness(page, "--person-ink")
+        )
+        page.emulate_media(media="print")
+        for part in ("html", "body", "gradio-app", ".gradio-container"):
+            assert background(page, part) == CLEAR, (view, part)
+        eventually(
+            lambda: brightness(page, "--person-ink") < 0.2 < 0.8 < brightness(page, "--sheet")
+        )
+        expect(page.locator(".top")).to_be_hidden()
+        page.emulate_media(media="screen")
+
+
 def test_a_whole_comparison_is_printed(visitor: Visitor) -> None:
     comparer = Comparer(visitor)
     comparer.prompt.fill(PROMPT)
@@ -63,3 +102,14 @@ def test_a_whole_tree_of_the_likely_is_printed(visitor: Visitor) -> None:
     assert cut_off(page, ".likely-tree")
     page.emulate_media(media="print")
     assert cut_off(page, ".likely-tree") == []
+
+
+def test_a_whole_text_of_a_branch_is_printed(scripted: tuple[Visitor, Script]) -> None:
+    visitor, script = scripted
+    script.say("words\n\n" * 60)
+    visitor.generate()
+    page = visitor.page
+    page.evaluate("gptj.show('branches')")
+    assert cut_off(page, ".chosen-text")
+    page.emulate_media(media="print")
+    assert cut_off(page, ".chosen-text") == []
