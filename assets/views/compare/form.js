@@ -132,7 +132,7 @@ export class Form {
     field.dataset.field = `values of ${name}`;
     const label = field.appendChild(make("label"));
     const area = make("textarea");
-    Object.assign(area, { rows: 3, spellcheck: false, dir: "auto", placeholder: t("compare.one_a_line") });
+    Object.assign(area, { rows: 3, spellcheck: false, placeholder: t("compare.one_a_line") });
     area.dataset.name = name;
     area.value = this.placeholders.get(name) ?? "";
     area.addEventListener("input", () => {
