@@ -6,7 +6,8 @@
 
 const PLACEHOLDER = /\{\{|\}\}|\{(\w+)\}/g;
 const ATTRIBUTES = ["title", "aria-label", "placeholder"];
-const [ISOLATE, END_OF_ISOLATE] = ["\u2068", "\u2069"]; // a value keeps its own direction
+// A value keeps its own direction; a message has the page's, also if its first word is Latin.
+const [ISOLATE, RIGHT_TO_LEFT_ISOLATE, END_OF_ISOLATE] = ["\u2068", "\u2067", "\u2069"];
 
 export const language = globalThis.window?.gptj?.language ?? "en";
 export const locale = language === "ar" ? "ar-u-nu-latn" : language; // the digits of the input fields
@@ -36,8 +37,9 @@ function template(key, values) {
 /** @param {any} value a text, a number, or a message of its own @returns {string} */
 function written(value) {
   if (typeof value === "number") return numbers.format(value);
-  const text = typeof value === "object" ? messageText(value) : String(value);
-  return isRightToLeft ? ISOLATE + text + END_OF_ISOLATE : text;
+  const isMessage = typeof value === "object";
+  const text = isMessage ? messageText(value) : String(value);
+  return isRightToLeft ? (isMessage ? RIGHT_TO_LEFT_ISOLATE : ISOLATE) + text + END_OF_ISOLATE : text;
 }
 
 /** The text of a key; whole numbers are grouped, so a seed is passed as a string. @param {string} key @param {Record<string, any>} [values] @returns {string} */

@@ -252,3 +252,15 @@ def test_each_line_of_a_text_field_has_its_own_direction(visitor: Visitor) -> No
     areas = visitor.page.locator("textarea")
     assert areas.count() > 5
     assert areas.evaluate_all(fields) == []
+
+
+def test_a_sentence_that_begins_with_a_latin_word_keeps_the_direction_of_the_page(
+    arab: Visitor,
+) -> None:
+    sentence = str(ARABIC["why.float32"])
+    assert sentence.startswith("float32")
+    joined = arab.page.evaluate("""() => gptj.load("core/i18n.js").then(({ messageText }) => {
+      const [first, second] = ["why.asked", "why.float32"].map((code) => ({ code, values: {} }));
+      return messageText({ code: "text.joined", values: { first, second } });
+    })""")
+    assert f"\u2067{sentence}\u2069" in joined, "an isolate from right to left"
