@@ -264,3 +264,11 @@ def test_a_sentence_that_begins_with_a_latin_word_keeps_the_direction_of_the_pag
       return messageText({ code: "text.joined", values: { first, second } });
     })""")
     assert f"\u2067{sentence}\u2069" in joined, "an isolate from right to left"
+
+
+def test_an_english_field_of_a_scaffold_is_read_from_left_to_right(arab: Visitor) -> None:
+    arab.page.locator('.examples [data-kind="scaffolds"]').click()
+    arab.page.locator(".examples ul button").first.click()
+    field = arab.page.locator(".scaffold-fields input").first
+    expect(field).to_have_value("Each order is made into a polite request.")
+    expect(field).to_have_css("direction", "ltr")

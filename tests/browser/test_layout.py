@@ -233,3 +233,28 @@ def test_a_view_is_shown_from_its_top(site: Site, visit: Visit) -> None:
     page.get_by_role("button", name="Change them").click()
     expect(person.prompt).to_be_visible()
     assert page.evaluate("scrollY") == 0
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
+def test_a_notice_with_buttons_can_be_read_on_a_phone(
+    site: Site, visit: Visit, language: str
+) -> None:
+    page = visit(site.url, viewport={"width": 390, "height": 844}, locale=language).page
+    shares = page.evaluate("""async () => {
+      const { t } = await gptj.load("core/i18n.js");
+      const { leaveOut, noticesOf } = await gptj.load("components/notice.js");
+      const shares = {};
+      for (const box of document.querySelectorAll(".view .notice")) {
+        const view = box.closest(".view").id;
+        gptj.show(view.replace("view-", ""));
+        const root = box.parentElement;
+        const kind = root.matches(".batch") ? "file" : "grid"; // which part of Compare is shown
+        document.querySelector(`[data-kind="${kind}"]`).click();
+        noticesOf(root).showNotice(t("editor.lost"), leaveOut(() => {}));
+        const [sentence, whole] = [box.querySelector("p"), box];
+        shares[`${view} ${root.className}`] = sentence.clientWidth / whole.clientWidth;
+      }
+      return shares;
+    }""")
+    assert len(shares) == 5
+    assert all(share > 0.75 for share in shares.values()), shares

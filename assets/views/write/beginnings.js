@@ -111,7 +111,7 @@ export function mount({ element, props }) {
       input.rows = value.split("\n").length + 1;
       // Enter makes a new line there, so Ctrl+Enter submits
       input.addEventListener("keydown", (event) => event.key === "Enter" && !isRunKey(event) && event.stopPropagation());
-    }
+    } else input.dir = "auto";
     return row;
   }
 

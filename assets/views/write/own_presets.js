@@ -17,7 +17,7 @@ export function offerPresets() {
   const list = make("ul", "plain");
   const form = make("form", "fields");
   const name = form.appendChild(make("input"));
-  Object.assign(name, { type: "text", maxLength: LONGEST_NAME, placeholder: t("presets.name"), autocomplete: "off" });
+  Object.assign(name, { type: "text", dir: "auto", maxLength: LONGEST_NAME, placeholder: t("presets.name"), autocomplete: "off" });
   name.setAttribute("aria-label", t("presets.name"));
   const save = form.appendChild(make("button", "", t("presets.save")));
   const input = make("input");
