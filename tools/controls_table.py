@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from gptj_demo.control import Control  # noqa: E402
 from gptj_demo.control_values import write_value  # noqa: E402
-from gptj_demo.sampling import CONTROLS, FILTER_ORDER  # noqa: E402
+from gptj_demo.sampling import CONTROL_ORDER, CONTROLS  # noqa: E402
 
 PAGE = ROOT / "docs" / "decoding.md"
 BEGIN = "<!-- controls: made by tools/controls_table.py -->"
@@ -26,7 +26,7 @@ END = "<!-- end of controls -->"
 
 def make_table() -> str:
     """The order of the controls and a table of them all, in Markdown."""
-    order = " → ".join(f"`{name}`" for name in FILTER_ORDER)
+    order = " → ".join(f"`{name}`" for name in CONTROL_ORDER)
     lines = [order, "", "| control | range, default | what it does |", "| --- | --- | --- |"]
     lines += [
         f"| `{one.name}` | {_range(one)} | {_cell(one.help)} {_cell(one.definition)} |"
