@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +24,11 @@ from gptj_demo.sampling import MAX_SEED, SamplingParams
 from gptj_demo.texts import message, quoted
 from gptj_demo.ui.axes import OF_A_CELL, panel_controls
 from gptj_demo.ui.comparison import Comparison
-from gptj_demo.ui.component import LogHTML, read_asked
-from gptj_demo.ui.generation import read_fields, record, refused
+from gptj_demo.ui.component import LogHTML
+from gptj_demo.ui.generation import read_fields, record
 from gptj_demo.ui.grid_errors import InvalidGrid
 from gptj_demo.ui.rows import MAX_COLUMNS, MAX_FILE_BYTES, MAX_ROWS, InvalidRows, read_rows
+from gptj_demo.ui.stops import Stops
 from gptj_demo.ui.templates import check_length, fill, parse_template
 
 MAX_PART_CHARACTERS = 2_000_000
@@ -174,7 +175,7 @@ def _read_row(row: Any) -> tuple[int, list[Any]]:
 
 def build_batch(worker: Worker) -> None:
     """Lay out the view's part for files in the present Blocks and connect it to the worker."""
-    under_way: dict[str, Comparison] = {}  # by the id that the visitor's page chose
+    stops = Stops()
 
     async def read_file(file: Any) -> dict[str, Any]:
         """The rows of a file, or an error message; `file` has its `name` and `text`."""
@@ -212,19 +213,15 @@ def build_batch(worker: Worker) -> None:
             return answer | {"field": "prompt", **refusal.message.described()}
 
     async def stop_batch(request_id: Any) -> bool:
-        comparison = under_way.get(str(request_id))
-        if comparison is not None:
-            comparison.stop()
-        return comparison is not None
+        return stops.stop(request_id)
 
-    async def run(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
-        asked, request_id = read_asked(event._data)
-        log = record("begin", id=request_id)
-        try:
-            part = await asyncio.to_thread(make_part, asked)
-            comparison = Comparison(worker, part, by_session(browser), is_patient=True)
-            under_way[request_id] = comparison
-            last_sent = 0.0
+    async def run(
+        asked: Mapping[str, Any], request_id: str, browser: gr.Request
+    ) -> AsyncGenerator[str, None]:
+        part = await asyncio.to_thread(make_part, asked)
+        comparison = Comparison(worker, part, by_session(browser), is_patient=True)
+        last_sent = 0.0
+        with stops.stopped_by(request_id, comparison.stop):
             async with aclosing(comparison.updates()) as updates:
                 async for records in updates:
                     ended = [_describe(comparison, part, one) for one in records if "end" in one]
@@ -232,13 +229,8 @@ def build_batch(worker: Worker) -> None:
                         continue
                     last_sent = time.monotonic()
                     tokens = sum(outcome["tokens"] for outcome in comparison.outcomes)
-                    log += record("rows", tokens=tokens, cells=ended)
-                    yield log
-            yield log + record("end")
-        except Exception as error:
-            yield log + refused(error)
-        finally:
-            under_way.pop(request_id, None)
+                    yield record("rows", tokens=tokens, cells=ended)
+        yield record("end")
 
     functions = [read_file, plan_batch, stop_batch]
     batch = Batch(elem_id="batch", server_functions=functions)

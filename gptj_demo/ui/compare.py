@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -25,15 +25,15 @@ from gptj_demo.texts import Message
 from gptj_demo.ui.axes import AXES, PRESET, Heading, panel_controls, suggestion
 from gptj_demo.ui.batch import build_batch
 from gptj_demo.ui.comparison import Comparison
-from gptj_demo.ui.component import LogHTML, read_asked
+from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import (
     read_fields,
     record,
-    refused,
 )
 from gptj_demo.ui.grid import Cell, Grid, make_grid
 from gptj_demo.ui.grid_errors import MAX_CELLS, InvalidGrid
 from gptj_demo.ui.inputs import require_lists, require_object, require_string
+from gptj_demo.ui.stops import Stops
 from gptj_demo.ui.templates import parse_template
 
 
@@ -139,7 +139,7 @@ def _describe_grid(grid: Grid, written: Callable[[str | Message], Any]) -> dict[
 
 def build_compare(worker: Worker) -> None:
     """Lay out the view in the present Blocks and connect it to the worker."""
-    under_way: dict[str, Comparison] = {}  # by the id that the visitor's page chose
+    stops = Stops()
 
     async def plan(form: Any) -> dict[str, Any]:
         """The placeholders of a comparison, and its size or an error message."""
@@ -166,33 +166,24 @@ def build_compare(worker: Worker) -> None:
         except RequestRefused as refusal:
             return answer | {"field": "prompt", **refusal.message.described()}
 
-    async def stop(comparison_id: Any) -> bool:
-        comparison = under_way.get(str(comparison_id))
-        if comparison is not None:
-            comparison.stop()
-        return comparison is not None
+    async def stop(request_id: Any) -> bool:
+        return stops.stop(request_id)
 
-    async def run(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
-        asked, comparison_id = read_asked(event._data)
-        log = record("begin", id=comparison_id)
-        try:
-            grid = read_form(asked.get("form"), _random_seed())
-            log += record("grid", **_describe_grid(grid, _for_page))
-            comparison = Comparison(worker, grid, by_session(browser))
-            under_way[comparison_id] = comparison
-            last_sent = time.monotonic()
+    async def run(
+        asked: Mapping[str, Any], request_id: str, browser: gr.Request
+    ) -> AsyncGenerator[str, None]:
+        grid = read_form(asked.get("form"), _random_seed())
+        comparison = Comparison(worker, grid, by_session(browser))
+        last_sent = time.monotonic()
+        with stops.stopped_by(request_id, comparison.stop):
+            yield record("grid", **_describe_grid(grid, _for_page))
             async with aclosing(comparison.updates()) as updates:
                 async for records in updates:
                     if not records and time.monotonic() - last_sent < GRID.sign_of_life:
                         continue
                     last_sent = time.monotonic()
-                    log += record("cells", cells=records) if records else "\n"  # keep-alive
-                    yield log
-            yield log + record("end")
-        except Exception as error:
-            yield log + refused(error)
-        finally:
-            under_way.pop(comparison_id, None)
+                    yield record("cells", cells=records) if records else "\n"  # keep-alive
+        yield record("end")
 
     build_batch(worker)
     compare = Compare(elem_id="compare", server_functions=[plan, stop])

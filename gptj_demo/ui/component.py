@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
 
 from gptj_demo.ui.assets import read_asset
+from gptj_demo.ui.generation import record, refused
 
 MAX_ID_CHARACTERS = 64
 
@@ -50,14 +52,35 @@ class LogHTML(ModuleHTML):
         super().__init__(path, events, value="", **options)
 
     def write_log(
-        self, event: Callable[..., Any], function: Callable[..., Any], *inputs: Any
+        self,
+        event: Callable[..., Any],
+        lines: Callable[..., AsyncGenerator[str, None]],
+        *inputs: Any,
     ) -> None:
-        """On an event of this component, let `function` yield the log as it grows."""
+        """On an event of this component, write the log of a request.
+
+        `lines` yields what is appended. It gets the query of the module, the request's id, the
+        browser's request and the values of `inputs`. If it raises, the last record is `refused`.
+        """
+
+        async def write(
+            sent: gr.EventData, browser: gr.Request, *values: Any
+        ) -> AsyncGenerator[str, None]:
+            asked, request_id = read_asked(sent._data)
+            log = record("begin", id=request_id)
+            try:
+                async with aclosing(lines(asked, request_id, browser, *values)) as written:
+                    async for more in written:
+                        log += more
+                        yield log
+            except Exception as error:
+                yield log + refused(error)
+
         event(
-            function,
+            write,
             list(inputs),
             self,
-            api_name=f"{self.elem_id}_{function.__name__}",  # several views can have an event `run`
+            api_name=f"{self.elem_id}_{lines.__name__}",  # several views can have an event `run`
             api_visibility="private",
             # the values need no processing, for which Gradio uses a thread for each of them
             preprocess=False,

@@ -5,7 +5,7 @@ The tree lives in the visitor's browser: `assets/views/likely/`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -29,9 +29,9 @@ from gptj_demo.client.scoring import encode_prompt
 from gptj_demo.client.visitor import by_session
 from gptj_demo.protocol import Visitor
 from gptj_demo.texts import message
-from gptj_demo.ui.component import LogHTML, read_asked
+from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import read_controls, record
-from gptj_demo.ui.stoppable import StoppableLogs
+from gptj_demo.ui.stops import Stops
 
 
 class Likely(LogHTML):
@@ -48,17 +48,15 @@ class Likely(LogHTML):
 
 def build_likely(worker: Worker) -> None:
     """Lay out the view in the present Blocks and connect it to the worker."""
-    logs = StoppableLogs()
+    stops = Stops()
 
-    async def stop(request_id: Any) -> bool:  # Gradio sets an attribute, which a method cannot have
-        return logs.stop(request_id)
+    async def stop(request_id: Any) -> bool:
+        return stops.stop(request_id)
 
-    async def grow_tree(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
-        asked, request_id = read_asked(event._data)
-        lines = _lines(worker, asked, by_session(browser))
-        async with aclosing(logs.write(request_id, lines)) as written:
-            async for log in written:
-                yield log
+    def grow_tree(
+        asked: Mapping[str, Any], request_id: str, browser: gr.Request
+    ) -> AsyncGenerator[str, None]:
+        return stops.until_stopped(request_id, _lines(worker, asked, by_session(browser)))
 
     likely = Likely(elem_id="likely", server_functions=[stop])
     likely.write_log(likely.grow, grow_tree)

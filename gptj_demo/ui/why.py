@@ -5,7 +5,7 @@ Queries and results live in the visitor's browser: `assets/views/why/`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -26,9 +26,9 @@ from gptj_demo.client.scoring import (
 )
 from gptj_demo.client.visitor import by_session
 from gptj_demo.protocol import Visitor
-from gptj_demo.ui.component import LogHTML, read_asked
+from gptj_demo.ui.component import LogHTML
 from gptj_demo.ui.generation import describe_token, record
-from gptj_demo.ui.stoppable import StoppableLogs
+from gptj_demo.ui.stops import Stops
 
 ALTERNATIVES = 5
 
@@ -45,10 +45,10 @@ class Why(LogHTML):
 
 def build_why(worker: Worker) -> None:
     """Lay out the view in the present Blocks and connect it to the worker."""
-    logs = StoppableLogs()
+    stops = Stops()
 
-    async def stop(request_id: Any) -> bool:  # Gradio sets an attribute, which a method cannot have
-        return logs.stop(request_id)
+    async def stop(request_id: Any) -> bool:
+        return stops.stop(request_id)
 
     async def plan(asked: Any) -> dict[str, Any]:
         try:
@@ -56,13 +56,11 @@ def build_why(worker: Worker) -> None:
         except RequestRefused as refusal:
             return refusal.message.described()
 
-    async def ask(event: gr.EventData, browser: gr.Request) -> AsyncIterator[str]:
-        asked, request_id = read_asked(event._data)
+    def ask(
+        asked: Mapping[str, Any], request_id: str, browser: gr.Request
+    ) -> AsyncGenerator[str, None]:
         score = _attribute if asked.get("what") == "attribute" else _compare
-        lines = score(worker, asked, by_session(browser))
-        async with aclosing(logs.write(request_id, lines)) as written:
-            async for log in written:
-                yield log
+        return stops.until_stopped(request_id, score(worker, asked, by_session(browser)))
 
     why = Why(elem_id="why", server_functions=[plan, stop])
     why.write_log(why.ask, ask)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
 
-from gptj_demo.client import RequestRefused, Stream, Worker
+from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.client.memory import Memory, remember
 from gptj_demo.client.visitor import by_session
 from gptj_demo.control_values import InvalidControl, with_values
@@ -21,8 +21,9 @@ from gptj_demo.ui.component import read_asked
 from gptj_demo.ui.controls import build_controls
 from gptj_demo.ui.editor import Editor
 from gptj_demo.ui.fill_in import FillIn
-from gptj_demo.ui.generation import BROKEN, placed, read_controls, record, records, refused
+from gptj_demo.ui.generation import BROKEN, placed, read_controls, record, records
 from gptj_demo.ui.results import Results
+from gptj_demo.ui.stops import Stops
 from gptj_demo.ui.tokens import pack_score
 
 
@@ -43,7 +44,7 @@ async def _with_memory(
 
 def build_write(worker: Worker) -> None:
     """Lay out the tab in the present Blocks and connect it to the worker."""
-    open_streams: dict[str, Stream | FillIn] = {}  # by the id that the visitor's page chose
+    stops = Stops()
 
     async def count_tokens(text: Any) -> dict[str, Any]:
         text = str(text)
@@ -67,10 +68,7 @@ def build_write(worker: Worker) -> None:
         return {"tokens": tokens, "end": len(text[:end].encode("utf-16-le")) // 2}
 
     async def stop(request_id: Any) -> bool:
-        stream = open_streams.get(str(request_id))
-        if stream is not None:
-            stream.cancel()
-        return stream is not None
+        return stops.stop(request_id)
 
     async def score(asked: Any, browser: gr.Request) -> dict[str, Any]:
         asked, request_id = read_asked(asked)
@@ -84,54 +82,43 @@ def build_write(worker: Worker) -> None:
             params = read_controls(controls)
             request = GenerationRequest(str(asked.get("text", "")), params, by_session(browser))
             async with aclosing(worker.stream(request)) as stream:
-                open_streams[request_id] = stream
-                async for event in stream:
-                    if isinstance(event, PromptScored):
-                        vocabulary = worker.require_ready().vocabulary
-                        return pack_score(vocabulary, event, placed(worker, stream))
-                    if isinstance(event, Finished):
-                        return event.message.described()
+                with stops.stopped_by(request_id, stream.cancel):
+                    async for event in stream:
+                        if isinstance(event, PromptScored):
+                            vocabulary = worker.require_ready().vocabulary
+                            return pack_score(vocabulary, event, placed(worker, stream))
+                        if isinstance(event, Finished):
+                            return event.message.described()
             return BROKEN.described()
         except (InvalidControl, RequestRefused) as error:
             return error.message.described()
-        finally:
-            open_streams.pop(request_id, None)
 
     async def generate(
-        event: gr.EventData, browser: gr.Request, *values: Any
-    ) -> AsyncIterator[str]:
-        asked, request_id = read_asked(event._data)
+        asked: Mapping[str, Any], request_id: str, browser: gr.Request, *values: Any
+    ) -> AsyncGenerator[str, None]:
         controls = dict(zip((control.name for control in CONTROLS), values, strict=True))
         own = asked.get("controls")  # this request's overrides of the panel
         if isinstance(own, dict):
             controls |= {name: value for name, value in own.items() if name in controls}
         if asked.get("retry"):
             controls["seed"] = None
-        log = record("begin", id=request_id)
-        try:
-            params = read_controls(controls)
-            visitor = by_session(browser)
-            prompt, params, dropped = await _with_memory(worker, asked, params)
-            if dropped:
-                log += record("left_out", tokens=dropped)
-            if "fill" in asked:
-                filling = FillIn(worker, prompt, str(asked["fill"]), params, visitor)
-                open_streams[request_id] = filling
+        params = read_controls(controls)
+        visitor = by_session(browser)
+        prompt, params, dropped = await _with_memory(worker, asked, params)
+        if dropped:
+            yield record("left_out", tokens=dropped)
+        if "fill" in asked:
+            filling = FillIn(worker, prompt, str(asked["fill"]), params, visitor)
+            with stops.stopped_by(request_id, filling.cancel):
                 async with aclosing(filling.records()) as updates:
                     async for lines in updates:
-                        log += lines
-                        yield log
-                return
-            request = GenerationRequest(prompt, params, visitor)
-            async with aclosing(worker.stream(request)) as stream:
-                open_streams[request_id] = stream
+                        yield lines
+            return
+        request = GenerationRequest(prompt, params, visitor)
+        async with aclosing(worker.stream(request)) as stream:
+            with stops.stopped_by(request_id, stream.cancel):
                 async for lines in records(worker, stream, params):
-                    log += lines
-                    yield log
-        except Exception as error:
-            yield log + refused(error)
-        finally:
-            open_streams.pop(request_id, None)
+                    yield lines
 
     with gr.Row(elem_id="write", equal_height=False):
         with gr.Column(scale=1, min_width=0, elem_id="writing"):
