@@ -38,7 +38,7 @@ _KOBOLD_GET = (
     "/api/extra/version",
     "/api/extra/true_max_context_length",
 )
-_METHODS = {
+METHODS = {
     "/v1/completions": "POST",
     "/v1/models": "GET",
     "/v1/score": "POST",
@@ -50,13 +50,14 @@ _METHODS = {
     **dict.fromkeys(POST_ONLY, "POST"),
     **dict.fromkeys(GET_ONLY, "GET"),
 }
+"""The method of each route whose path has no parameter, for 405, the metrics and the log."""
 
 Log = Callable[[dict[str, Any]], None]
 
 
 def is_api(path: str) -> bool:
     """Whether a path belongs to the API rather than the page."""
-    return path in _METHODS or f"{path}/".startswith(PREFIXES)
+    return path in METHODS or f"{path}/".startswith(PREFIXES)
 
 
 def add_fallbacks(router: APIRouter) -> None:
@@ -69,7 +70,7 @@ def add_fallbacks(router: APIRouter) -> None:
 
 async def _no_such_route(request: Request) -> Response:
     path = request.url.path
-    allowed = "GET" if path.startswith("/v1/models/") else _METHODS.get(path)
+    allowed = "GET" if path.startswith("/v1/models/") else METHODS.get(path)
     if allowed is None:
         raise ApiError(404, f"There is nothing at {path[:200]!r}; see /docs.", code="not_found")
     raise ApiError(
@@ -105,7 +106,7 @@ class Front:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
-        path = scope["path"] if scope["path"] in _METHODS else "other"  # it can hold a text
+        path = scope["path"] if scope["path"] in METHODS else "other"  # it can hold a text
         began, status = time.monotonic(), CALLER_LEFT
         has_started = has_ended = False
 

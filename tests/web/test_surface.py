@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gptj_demo.api.description import TITLE
-from gptj_demo.api.front import is_api
+from gptj_demo.api.front import METHODS, is_api
 from gptj_demo.web.calls import Calls
 from gptj_demo.web.guard import NOTHING_HERE
 from gptj_demo.web.surface import OPEN
@@ -170,6 +170,8 @@ def test_every_route_of_ours_is_known(site: WholeSite) -> None:
                 if len(methods) == 1 and is_api(deeper.path):
                     found[f"{min(methods)} {deeper.path}"] = deeper
     assert set(found) == OURS
+    plain = {route for route in OURS if "{" not in route}
+    assert {f"{method} {path}" for path, method in METHODS.items()} == plain
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(CLOSED))
