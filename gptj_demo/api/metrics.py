@@ -86,7 +86,7 @@ class Metrics:
         )
         self._gap = Histogram(
             "gptj_token_gap_seconds",
-            "Time between two tokens of a completion.",
+            "Time between the arrivals of two tokens; those of fast steps arrive together.",
             buckets=GAP_BUCKETS,
             registry=registry,
         )
