@@ -34,7 +34,7 @@ def check_networks(value: str) -> None:
 def check_hosts(value: str) -> None:
     """Host names without scheme, port and path."""
     for name in _names(value):
-        if name != "*" and not _HOSTS.fullmatch(name) and not _is_address(name):
+        if name != "*" and not _HOSTS.fullmatch(name) and not is_address(name):
             raise ValueError(
                 f"names {name!r}; each must be a host name such as play.example.org or "
                 "*.example.org, without https://, port and path"
@@ -64,7 +64,8 @@ def _names(value: str) -> list[str]:
     return [name for written in value.split(",") if (name := written.strip())]
 
 
-def _is_address(name: str) -> bool:
+def is_address(name: str) -> bool:
+    """Whether a name is an IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -22,6 +22,7 @@ from gptj_demo.protocol import (
 from gptj_demo.texts import message
 from gptj_demo.ui.comparison import Comparison, distinct_words
 from tests.grids import grid_of
+from tests.waiting import turns_during
 
 SOMEBODY = Visitor("somebody", "somewhere")
 
@@ -207,17 +208,8 @@ def test_the_event_loop_runs_between_refused_cells(monkeypatch: pytest.MonkeyPat
         raise RequestRefused("too_long", message("refused.too_long", tokens=9, context=8, count=1))
 
     async def run() -> int:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        counting = asyncio.create_task(count())
-        records = await anext(comparison(ScriptedWorker()).updates())
-        counting.cancel()
+        updates = comparison(ScriptedWorker()).updates()
+        turns, records = await turns_during(anext(updates))
         assert [one["end"]["reason"] for one in records] == ["error"] * 7
         return turns
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pytest
@@ -33,3 +33,21 @@ async def eventually_async(condition: Callable[[], Value], seconds: float = PATI
             pytest.fail(f"not true within {seconds:g} s: {condition}")
         await asyncio.sleep(LOOK_SECONDS)
     return value
+
+
+async def turns_during(work: Awaitable[Value]) -> tuple[int, Value]:
+    """How many turns the event loop made while `work` ran, and the result of `work`."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    try:
+        result = await work
+    finally:
+        counting.cancel()
+    return turns, result

@@ -8,12 +8,12 @@ names without a dot and names of local networks, so they are always accepted.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
 from functools import cache
 from urllib.parse import urlsplit
 
+from gptj_demo.setting_values import is_address
 from gptj_demo.settings import InvalidSettings, Settings
 
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test")
@@ -47,7 +47,7 @@ class Hosts:
             or name.endswith(self._domains)
             or "." not in name
             or name.endswith(LOCAL_SUFFIXES)
-            or _is_address(name)
+            or is_address(name)
         )
 
 
@@ -65,21 +65,13 @@ def _root_host(root: str) -> str | None:
         parts = urlsplit(root)
     except ValueError:
         parts = urlsplit("invalid:")
-    is_address = parts.scheme in ("http", "https") and bool(parts.netloc)
-    if root and not root.startswith("/") and not is_address:
+    is_url = parts.scheme in ("http", "https") and bool(parts.netloc)
+    if root and not root.startswith("/") and not is_url:
         raise InvalidSettings(
             f"GRADIO_ROOT_PATH is {root!r}; it must be a path such as /playground, or an address "
             "such as https://example.org/playground."
         )
     return parts.hostname
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 @cache

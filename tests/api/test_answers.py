@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gptj_demo.api.answers import json_answer, json_parts
+from tests.waiting import turns_during
 
 from .conftest import Playground
 from .test_mcp import with_client
@@ -34,21 +35,7 @@ def test_each_object_of_a_list_is_written_by_itself() -> None:
 
 
 def test_the_event_loop_runs_between_the_parts() -> None:
-    async def check() -> tuple[int, Any]:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        counting = asyncio.create_task(count())
-        answer = await json_answer({"choices": [{"index": 1}] * 50})
-        counting.cancel()
-        return turns, answer
-
-    turns, answer = asyncio.run(check())
+    turns, answer = asyncio.run(turns_during(json_answer({"choices": [{"index": 1}] * 50})))
     assert turns >= 50
     assert answer.media_type == "application/json"
     assert len(json.loads(answer.body)["choices"]) == 50

@@ -19,6 +19,12 @@ def put_caret(person: Visitor, at: int) -> None:
     person.prompt.evaluate("(area, at) => { area.focus(); area.setSelectionRange(at, at); }", at)
 
 
+def write_around_caret(person: Visitor) -> None:
+    """Write a text and put the caret between BEFORE and AFTER."""
+    person.write(BEFORE + AFTER)
+    put_caret(person, len(BEFORE))
+
+
 def test_text_is_generated_at_the_caret_and_recorded_in_the_tree(
     scripted: tuple[Visitor, Script],
 ) -> None:
@@ -76,8 +82,7 @@ def test_equal_drafts_share_their_place(visitor: Visitor) -> None:
     person = visitor
     person.set_number("Length", "6")
     person.set_number("Temperature", "0")
-    person.write(BEFORE + AFTER)
-    put_caret(person, len(BEFORE))
+    write_around_caret(person)
     person.button("Fill in").click()
     person.finished()
     expect(person.status_line).to_contain_text("Ranked 1 of 8 drafts")
@@ -116,8 +121,7 @@ def test_the_text_after_the_caret_is_kept_for_every_ending(
 
 def test_a_draft_that_was_interrupted_is_filled_in_again(scripted: tuple[Visitor, Script]) -> None:
     person, script = scripted
-    person.write(BEFORE + AFTER)
-    put_caret(person, len(BEFORE))
+    write_around_caret(person)
     script.send([[{"event": "waiting", "ahead": 3}]])
     person.button("Fill in").click()
     expect(person.status_line).to_contain_text("In line")
@@ -178,8 +182,7 @@ def test_retry_keeps_a_persons_text_that_follows(scripted: tuple[Visitor, Script
 
 def test_retry_fills_in_again(scripted: tuple[Visitor, Script]) -> None:
     person, script = scripted
-    person.write(BEFORE + AFTER)
-    put_caret(person, len(BEFORE))
+    write_around_caret(person)
     for name, words in (("Fill in", " sang,"), ("Retry", " danced,")):
         script.say(words)
         person.button(name).click()
@@ -223,8 +226,7 @@ def test_without_the_beginning_of_the_text_the_words_arrive_at_the_caret_too(
     scripted: tuple[Visitor, Script], name: str
 ) -> None:
     person, script = scripted
-    person.write(BEFORE + AFTER)
-    put_caret(person, len(BEFORE))
+    write_around_caret(person)
     script.send(TOO_LONG)
     person.button(name).click()
     expect(person.notice).to_contain_text("Shorten the text")
@@ -243,8 +245,7 @@ def test_words_typed_while_a_request_at_the_caret_is_refused_come_before_the_mod
     scripted: tuple[Visitor, Script],
 ) -> None:
     person, script = scripted
-    person.write(BEFORE + AFTER)
-    put_caret(person, len(BEFORE))
+    write_around_caret(person)
     script.send([[{"event": "waiting", "ahead": 3}]])
     person.page.keyboard.press("Alt+Enter")
     expect(person.status_line).to_contain_text("In line")
@@ -264,8 +265,7 @@ def test_a_retry_inside_the_text_is_repeated_without_the_beginning(
     scripted: tuple[Visitor, Script],
 ) -> None:
     person, script = scripted
-    person.write(BEFORE + AFTER)
-    put_caret(person, len(BEFORE))
+    write_around_caret(person)
     script.say(" of Spain")
     person.button("Write at the caret").click()
     expect(person.prompt).to_have_value(f"{BEFORE} of Spain{AFTER}")
@@ -300,8 +300,7 @@ def test_words_at_the_caret_that_fill_the_context_are_gone_on_with_there(
     scripted: tuple[Visitor, Script],
 ) -> None:
     person, script = scripted
-    person.write(BEFORE + AFTER)
-    put_caret(person, len(BEFORE))
+    write_around_caret(person)
     script.say(" of Spain", code="end.context")
     person.button("Write at the caret").click()
     remark = person.page.locator(".remark.aside")
