@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SPACES_ADDRESS = "0.0.0.0"
 BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
-ACCEPTED_AT_ONCE = 16  # few: surplus ones are closed some turns of the loop later
+# few: connections beyond the limit are closed only after all of these are accepted
+ACCEPTED_AT_ONCE = 16
 KEEP_ALIVE_SECONDS = 75  # longer than most proxies keep a connection, which else meet a closed one
 FLUSH_SECONDS = 1  # for the last words to reach those who read them
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7"

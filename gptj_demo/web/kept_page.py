@@ -1,7 +1,7 @@
 """Gradio's page and its descriptions, built once for each address at which visitors see them.
 
-Building the page takes 25 ms of Python, mostly in a thread. A few visitors at the same moment would
-slow the event loop, and with it every stream.
+Gradio takes 25 ms of Python to build the page, mostly in a thread. If it built the page for each
+visitor, a few visitors at the same moment would slow the event loop and all streams.
 """
 
 from __future__ import annotations

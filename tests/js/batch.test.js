@@ -18,7 +18,7 @@ test("rows are sent in parts, with the template's columns only, and each once", 
   const batch = batchOf(Array.from({ length: 5 }, (_, i) => row(`${i};x`, String(i), "x".repeat(i))));
   batch.begin();
   assert.deepEqual(batch.next(2, 100, 100), [[0, [""]], [1, ["x"]]]);
-  assert.deepEqual(batch.next(9, 4, 100), [[2, ["xx"]]]); // the next one would be too long
+  assert.deepEqual(batch.next(9, 4, 100), [[2, ["xx"]]]); // with the next row the part would have over 100 characters
   assert.deepEqual(batch.next(9, 1, 100), [[3, ["xxx"]]]); // one row is always sent
   assert.ok(batch.add(1, "text", OK));
   assert.ok(!batch.add(1, "again", OK), "not sent");

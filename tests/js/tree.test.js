@@ -142,7 +142,7 @@ test("nodes of one length are found without building the text of each", () => {
   assert.ok(steps < 6 * 3 * tree.size, `${steps} nodes were read`);
 });
 
-test("a file of half characters is read without building the text before each", (context) => {
+test("half characters of a file are joined without building the text of any node", (context) => {
   const built = context.mock.method(BranchTree.prototype, "piecesOf");
   const half = (id, parent, at, text) => ({ id, parent, at, pieces: person(text), kind: "write" });
   const chain = Array.from({ length: 500 }, (_, i) => half(`n${i}`, i ? `n${i - 1}` : "root", i, "\udc00"));

@@ -110,7 +110,7 @@ export function mount({ element, trigger, props, server, watch }) {
 
   // ---- a run
 
-  /** @param {Controls} [own] values that differ from those of the Write panel */
+  /** @param {Controls} [own] controls that replace those of the Write panel */
   function run(own = {}) {
     if (running) return;
     hideNotice();
@@ -187,7 +187,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (grid) keep(GRID_KEY, { grid });
   }
 
-  /** Offer to compare again if a prompt was too long; the same seed gives the other cells the same words. @param {import("./cells.js").Grid} grid */
+  /** If a prompt was too long, offer to compare again without its beginning. The seed stays, so the other cells get the same words. @param {import("./cells.js").Grid} grid */
   function offerToLeaveOut({ cells: all }) {
     const tooLong = all.find(({ end, settings }) => TOO_LONG.includes(end?.code) && !("truncate" in settings));
     const { seed } = all[0].settings;

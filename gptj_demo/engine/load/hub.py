@@ -28,7 +28,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[\w.-]+")
 """The form of a repository's id."""
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
-"""Errors of a cache that is full or belongs to somebody else."""
+"""Error numbers of writes to a cache folder that is full or that this user may not write."""
 
 
 def fetch_small_files(
