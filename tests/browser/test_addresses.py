@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import httpx
-import pytest
-import uvicorn
 from playwright.sync_api import Browser, expect
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.processes import App, free_port
+from tests.processes import App
 from tests.waiting import eventually
+from tests.web_server import WebServer
 
 from .conftest import Visitor
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # streams end with the proxy
 Visit = Callable[..., Visitor]
 METHODS = ["GET", "HEAD", "POST"]
 
@@ -49,18 +46,13 @@ def proxy(target: str, path: str) -> Iterator[str]:
         kept = {k: v for k, v in answer.headers.items() if k not in dropped}
         return StreamingResponse(answer.aiter_bytes(), answer.status_code, kept)
 
-    port = free_port()
     route = Route(path + "{rest:path}", forward, methods=METHODS)
-    served = Starlette(routes=[route], lifespan=client)
-    server = uvicorn.Server(uvicorn.Config(served, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
+    server = WebServer(Starlette(routes=[route], lifespan=client), lifespan="on")
+    server.start()
     try:
-        eventually(lambda: server.started)
-        yield f"http://127.0.0.1:{port}{path}/"
+        yield f"http://127.0.0.1:{server.port}{path}/"
     finally:
-        server.should_exit = server.force_exit = True  # streams of the page are open
-        thread.join(20)
+        server.stop()
 
 
 def test_the_page_works_behind_a_proxy_that_serves_it_under_a_path(

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from itertools import accumulate
 from typing import Any, Literal
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -21,7 +20,7 @@ from starlette.routing import Route
 
 from tests.engine.checkpoints import make_tokenizer
 from tests.processes import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.web_server import WebServer
 
 Kind = Literal["vllm", "llama", "plain"]
 MODEL = "some/model"
@@ -49,7 +48,7 @@ class StandIn:
         self.is_left = threading.Event()  # set when a caller leaves early
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        self._server: uvicorn.Server | None = None
+        self._server: WebServer | None = None
 
     # ---- its life
 
@@ -60,19 +59,12 @@ class StandIn:
             Route("/openapi.json", self._described),
             Route("/props", self._props),
         ]
-        app = Starlette(routes=routes)
-        config = uvicorn.Config(
-            app, port=self.port, log_level="error", lifespan="off", timeout_graceful_shutdown=1
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        eventually(lambda: self._server is not None and self._server.started)
+        self._server = WebServer(Starlette(routes=routes), port=self.port)
+        self._server.start()
 
     def stop(self) -> None:
         if self._server is not None:
-            self._server.should_exit = True
-            self._thread.join(PATIENCE)
+            self._server.stop()
             self._server = None
 
     @property
