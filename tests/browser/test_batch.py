@@ -98,7 +98,7 @@ def test_every_row_gets_a_continuation_and_the_results_are_downloaded(batcher: B
 def test_a_batch_is_cancelled_goes_on_and_survives_a_reload(batcher: Batcher) -> None:
     page, person = batcher.page, batcher.person
     page.locator('[data-goes-to="write"]').click()
-    person.set_number("Length", "60")
+    person.set_number("Length", "200")
     page.locator('[data-goes-to="compare"]').click()
     batcher.open("".join(f'{{"hero": "{i}", "place": 1.50}}\n' for i in range(12)), "tales.jsonl")
     expect(page.locator(".batch-cost")).to_contain_text("12 rows")
@@ -112,6 +112,7 @@ def test_a_batch_is_cancelled_goes_on_and_survives_a_reload(batcher: Batcher) ->
     assert 0 < len(done) < 12
     assert {row["reason"] for row in partial} <= {"length", "stop", "cancelled", None}
     batcher.press("run")
+    expect(page.locator('[data-batch="cancel"]')).to_be_visible()
     page.reload()
     expect(batcher.state).to_contain_text("12 of 12 rows done")
     name, text = batcher.download()
