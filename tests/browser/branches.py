@@ -130,4 +130,5 @@ def imported(person: Visitor, given: dict[str, Any]) -> Locator:
     outline = branches(person)
     bring(person, given)
     expect(notice(person)).to_have_text("Imported session.json as a session of its own.")
+    person.page.evaluate("() => new Promise(requestAnimationFrame)")  # the view is drawn in a frame
     return outline

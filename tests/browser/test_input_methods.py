@@ -67,6 +67,7 @@ def test_enter_that_confirms_a_candidate_closes_no_field(scripted: Scripted) -> 
     imported(person, SMALL)
     name = person.page.get_by_label("Name of this branch")
     for field in (name, person.page.get_by_label("Name of this session")):
+        expect(field).to_be_visible()
         field.focus()
         for key in ("Enter", "Escape"):
             field.evaluate(
