@@ -182,13 +182,16 @@ def covered(nodes: Sequence[Node]) -> list[float]:
 
 
 def controls_of_a_tree(params: SamplingParams) -> SamplingParams:
-    """The controls, with those switched off that a tree does not support."""
+    """The controls, with those switched off that a tree does not support.
+
+    A path is read and not continued, so it gets no room for a text.
+    """
     off = {
         one.name: one.default if one.off is None else one.off
         for one in CONTROLS
         if one not in TREE_CONTROLS
     }
-    return params.model_copy(update={**off, "truncate": "error", "seed": 0})
+    return params.model_copy(update={**off, "truncate": "error", "seed": 0, "max_new_tokens": 1})
 
 
 def fit_prompt(

@@ -79,6 +79,8 @@ class Sequence:
     @property
     def given_token_ids(self) -> tuple[int, ...]:
         """The tokens to read: the prompt and the resumed ones."""
+        if not self.resumed:
+            return self.prompt_token_ids
         return (*self.prompt_token_ids, *self.generated_token_ids[: self.resumed])
 
     @property
@@ -235,12 +237,12 @@ class Scheduler:
         """Whether a sequence without a slot waits for a prompt that `reader` prefills."""
         if reader.request_id == sequence.request_id:
             return reader.reads_shared
-        prompt, limit = sequence.prompt_token_ids, sequence.most_reused
+        given, limit = sequence.given_token_ids, sequence.most_reused
         read = reader.prefilled + self.prefill_budget  # after the next step
         return (
             read <= min(limit, reader.prompt_length)
-            and prompt[:read] == reader.prompt_token_ids[:read]
-            and self._cache.cached(prompt, limit) < read
+            and given[:read] == reader.prompt_token_ids[:read]
+            and self._cache.cached(given, limit) < read
         )
 
     def _place(self, sequence: Sequence) -> Placement | None:

@@ -6,12 +6,23 @@ with what the client keeps of the events up to that step.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gptj_demo.client.progress import Progress
-from gptj_demo.protocol import EngineEvent, Finished, PromptScored, Started, Submit, TokenEvent
+from gptj_demo.protocol import (
+    EngineEvent,
+    Expansion,
+    Finished,
+    PromptScored,
+    Resumption,
+    Started,
+    Submit,
+    TokenEvent,
+    Written,
+)
 from tests.engine.bench import DRAWN, END, A, B, Bench, C, D, request
 
 PROMPT = (A, B, C, A, B, C, A, B, D, A, B, C)
@@ -151,3 +162,28 @@ def test_resumed_requests_in_one_batch_give_the_same_events_as_alone() -> None:
     for (progress, before), what, expected in zip(halves, whats, alone, strict=True):
         after = delivered(progress, [bench.events[what.request_id]])
         assert comparable(before + after) == expected
+
+
+@pytest.mark.parametrize("kind", ["tree", "resumed"])
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_prompt_with_words_after_it_starts_beside_a_request_that_reads_the_prompt(
+    kind: str, is_cached: bool
+) -> None:
+    """The words are read after the prompt, whose tokens may be cached already."""
+    prompt = tuple(range(40))
+    written = Written((A, B), (-1.0, -1.0))
+    if kind == "tree":
+        expansion = Expansion((written,), (-99.0,), 5, after_controls=False)
+        what = replace(request(2, prompt, max_new_tokens=1), expansion=expansion)
+    else:
+        resumption = Resumption({0: written}, 1.0, False)
+        what = replace(request(2, prompt, max_new_tokens=6), resumption=resumption)
+    alone = Bench()
+    alone.run(what)
+    bench = Bench()
+    if is_cached:
+        bench.run(request(0, prompt, max_new_tokens=1))
+    bench.submit(request(1, prompt, echo=True, max_new_tokens=0))
+    bench.step()
+    bench.run(what)
+    assert comparable(bench.events[2]) == comparable(alone.events[2])

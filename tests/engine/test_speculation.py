@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from gptj_demo.client.likely import controls_of_a_tree
 from gptj_demo.drafts import Drafts
 from gptj_demo.engine import speculation
 from gptj_demo.engine.model import Batch, Chunk, Rows
@@ -20,7 +21,7 @@ from gptj_demo.engine.model.cpu.threads import Threads
 from gptj_demo.engine.sampling import RowSampler
 from gptj_demo.engine.scheduler import Sequence
 from gptj_demo.engine.speculation import MOST_DRAFTED, Drafter, Speculation, measure_passes
-from gptj_demo.protocol import Finished, Submit
+from gptj_demo.protocol import Expansion, Finished, Submit, Written
 from gptj_demo.texts import message
 from gptj_demo.ui.generation import tokens_a_pass
 from tests.engine.bench import CONTEXT, DRAWN, NOT_A_NUMBER, TEXT_TOKENS, A, B, Bench, C, D, request
@@ -169,6 +170,22 @@ def test_the_text_replaced_by_a_retry_is_drafted_for_its_visitor_only() -> None:
         accepted.append(drafted_by(bench.events[number], "lookup")[1])
     assert accepted[0] == accepted[1] == accepted[2]
     assert accepted[3] > 20
+
+
+def test_a_tree_is_grown_without_drafts_and_replaces_no_text_of_its_visitor() -> None:
+    bench = Bench(max_num_seqs=16)
+    speculate(bench.engine, EagerLookup())
+    text = request(0, PROMPT, visitor="a", **{**DRAWN, "max_new_tokens": 30})
+    bench.run(text)
+    for number in range(1, 4):
+        paths = tuple(Written((A, token_id), (0.0, 0.0)) for token_id in range(9))
+        expansion = Expansion(paths, (-99.0,) * 9, 5, after_controls=False)
+        controls = controls_of_a_tree(text.params)
+        bench.run(replace(text, request_id=number, params=controls, expansion=expansion))
+        assert drafted_by(bench.events[number], "lookup") == (0, 0)
+    bench.run(replace(text, request_id=9))
+    assert bench.tokens(9) == bench.tokens(0)
+    assert drafted_by(bench.events[9], "lookup")[1] > 20
 
 
 def test_nan_after_a_rejected_draft_has_no_effect() -> None:
