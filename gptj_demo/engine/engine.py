@@ -75,9 +75,8 @@ class Engine:
 
         The client has checked its ids and its length.
         """
-        request, healed_token_id = self._heal(request)
+        request, healed_token_id, first = self._heal(request)
         healed = b"" if healed_token_id is None else self._vocabulary.table[healed_token_id]
-        first = self._vocabulary.beginning_with(healed) if healed else []
         ends = sorted(self._vocabulary.eos_token_ids)
         resumption = request.resumption
         if resumption is None:
@@ -104,14 +103,24 @@ class Engine:
         for completion in added.values():
             self._scheduler.add(completion.sequence)
 
-    def _heal(self, request: Submit) -> tuple[Submit, int | None]:
-        """Token healing: the request without its prompt's last token, and that token."""
+    def _heal(self, request: Submit) -> tuple[Submit, int | None, list[int]]:
+        """Token healing: the request without its prompt's last token, that token, the next ones.
+
+        The token stays where no allowed one begins with its text.
+        """
         *before, last = request.prompt_token_ids
         special = {self._vocabulary.bos_token_id, *self._vocabulary.eos_token_ids}
         if not request.params.token_healing or last in special:
-            return request, None
+            return request, None, []
+        text = self._vocabulary.table[last]
+        first = self._vocabulary.beginning_with(text) if text else []
+        if request.params.allowed_token_ids:
+            allowed = set(request.params.allowed_token_ids)
+            first = [token_id for token_id in first if token_id in allowed]
+        if not first:
+            return request, None, []
         before = before or [self._vocabulary.bos_token_id]
-        return replace(request, prompt_token_ids=tuple(before)), last
+        return replace(request, prompt_token_ids=tuple(before)), last, first
 
     def _take_compiled(self) -> list[EngineEvent]:
         """Queue the completions whose grammar has been compiled, or end them."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gptj_demo.protocol import Finished, PromptScored, Started, TokenEvent
 from tests.engine.bench import END, TABLE, TOKENIZER, A, B, Bench, C, request
 
@@ -94,6 +96,27 @@ def test_an_end_of_text_token_is_not_healed() -> None:
     bench = Bench()
     bench.run(request(prompt=(A, END), token_healing=True, max_new_tokens=1))
     assert (bench.started(0).healed_token_id, bench.started(0).prompt_tokens) == (None, 2)
+
+
+@pytest.mark.parametrize("match", [{}, {"must_match": "regex", "must_match_text": "[A-D]+"}])
+def test_a_token_is_healed_only_if_an_allowed_one_begins_with_its_text(
+    match: dict[str, Any],
+) -> None:
+    bench = Bench()
+    t = TABLE.index(b"t")
+    longer = next(one for one in range(END) if TABLE[one].startswith(b"t") and one != t)
+    values = {"token_healing": True, "max_new_tokens": 3, "ignore_eos": True, **match}
+    bench.run(request(0, (A, B, t), allowed_token_ids=(A, B), **values))
+    assert bench.started(0).healed_token_id is None
+    assert len(bench.text(0)) == len(bench.tokens(0)) == 3
+    assert set(bench.tokens(0)) <= {A, B}
+    bench.run(request(1, (A, B, t), allowed_token_ids=(A, B, longer), **values))
+    assert bench.started(1).healed_token_id == t
+    if match:  # the rest of the token cannot begin a match
+        assert bench.end(1).reason == "unmet"
+    else:
+        assert bench.tokens(1)[0] == longer
+        assert bench.text(1).startswith(TABLE[longer][1:].decode())
 
 
 def test_a_healed_prompt_continues_like_its_tokens() -> None:
