@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +54,18 @@ async def started(stream: Any) -> None:
     async for event in stream:
         if isinstance(event, Started):
             return
+
+
+@contextmanager
+def paused(worker: Worker) -> Iterator[None]:
+    """Stop the engine process inside the block: an `endless` text lasts a fifth of a second."""
+    pid = worker.engine_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 async def everything(worker: Worker, what: GenerationRequest) -> list[StreamEvent]:

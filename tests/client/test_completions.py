@@ -13,6 +13,7 @@ from tests.client.requests import (
     endless,
     ends,
     everything,
+    paused,
     request,
     run,
     started,
@@ -55,7 +56,8 @@ def test_cancelling_ends_every_completion(worker: Worker) -> None:
         params = endless().params.model_copy(update={"n": 4})
         stream = worker.stream(GenerationRequest("x", params))
         await started(stream)
-        stream.cancel()
+        with paused(worker):
+            stream.cancel()
         events = [event async for event in stream]
         assert {end.index: end.reason for end in ends(events)} == dict.fromkeys(
             range(4), "cancelled"

@@ -25,7 +25,7 @@ from gptj_demo.protocol import Visitor
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
 from gptj_demo.ui.likely import read_path
-from tests.client.requests import collect, endless, request, run, started, until
+from tests.client.requests import collect, endless, paused, request, run, started, until
 
 PROMPT = tuple(range(40, 60))
 ME = Visitor("me", "here")
@@ -145,10 +145,11 @@ def test_a_tree_is_refused_with_a_filter_or_a_full_queue(
         streams = [worker.stream(endless()) for _ in range(5)]  # two slots, three places
         for stream in streams[:2]:
             await started(stream)
-        for stream in streams[2:]:
-            await stream.drain()
-        with pytest.raises(RequestRefused):
-            await tree(worker, Limits())
+        with paused(worker):
+            for stream in streams[2:]:
+                await stream.drain()
+            with pytest.raises(RequestRefused, match="3 requests are waiting"):
+                await tree(worker, Limits())
         for stream in streams:
             await stream.aclose()
 

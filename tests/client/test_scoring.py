@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from gptj_demo.protocol import GenerationRequest, StreamEvent, Visitor
 from gptj_demo.settings import Settings
 from gptj_demo.texts import message
 from gptj_demo.tokenization import Token, Vocabulary
+from tests.client.requests import paused, run, until
 from tests.engine.checkpoints import make_checkpoint
 from tests.test_tokenization import added_with_spaces, vocabulary_with
 
@@ -55,18 +55,9 @@ def worker(folder: Path) -> Iterator[Worker]:
     """Two slots and one place in the queue: too few for all prompts of a test at once."""
     worker = Worker(Settings(model=str(folder), max_num_seqs=2, max_waiting=1))
     worker.start()
-
-    async def ready() -> None:
-        while worker.status.state != "ready":
-            await asyncio.sleep(0.01)
-
-    run(ready())
+    run(until(lambda: worker.status.state == "ready"))
     yield worker
     worker.stop()
-
-
-def run(scenario: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(scenario, 60))
 
 
 async def scores_of(
@@ -157,10 +148,11 @@ def test_leaving_early_ends_the_engines_work(worker: Worker) -> None:
         ids = [await encode_prompt(worker, "x " * 40)] * 20
         scores = score_continuations(worker, ids, fixed, visitor=ME)
         assert await anext(scores) is not None
-        await scores.aclose()
-        assert worker.streams_waiting == 0
-        while worker.streams_running:
-            await asyncio.sleep(0.01)
+        with paused(worker):
+            assert await anext(scores) is None  # the next two are in the engine
+            assert worker.streams_waiting == 2
+            await scores.aclose()
+            assert worker.streams_running == worker.streams_waiting == 0
 
     run(scenario())
 

@@ -19,6 +19,7 @@ from gptj_demo.texts import quoted
 from tests.client.requests import (
     collect,
     endless,
+    paused,
     request,
     run,
     started,
@@ -114,9 +115,10 @@ def test_requests_beyond_the_slots_are_queued_and_report_their_places(worker: Wo
             await asyncio.gather(started(first), started(second))
             third, fourth = worker.stream(request()), worker.stream(request())
             async with aclosing(third), aclosing(fourth):
-                assert await anext(third) == Waiting(0)
-                assert await anext(fourth) == Waiting(1)
-                await first.aclose()
+                with paused(worker):
+                    assert await anext(third) == Waiting(0)
+                    assert await anext(fourth) == Waiting(1)
+                    await first.aclose()
                 await started(third)
                 assert await anext(fourth) == Waiting(0)
                 await started(fourth)
@@ -130,10 +132,11 @@ def test_only_the_request_beyond_the_queues_limit_is_refused(worker: Worker) -> 
         streams = [worker.stream(endless()) for _ in range(5)]
         try:
             await asyncio.gather(started(streams[0]), started(streams[1]))
-            for stream in streams[2:]:
-                assert isinstance(await anext(stream), Waiting)
-            with pytest.raises(RequestRefused, match="3 requests are waiting") as refusal:
-                await collect(worker, request())
+            with paused(worker):
+                for stream in streams[2:]:
+                    assert isinstance(await anext(stream), Waiting)
+                with pytest.raises(RequestRefused, match="3 requests are waiting") as refusal:
+                    await collect(worker, request())
             assert refusal.value.kind == "queue_full"
             assert isinstance(await anext(streams[0]), TokenEvent)
         finally:
@@ -147,7 +150,8 @@ def test_cancelling_ends_the_stream_with_that_reason(worker: Worker) -> None:
     async def scenario() -> None:
         stream = worker.stream(endless())
         await started(stream)
-        stream.cancel()
+        with paused(worker):
+            stream.cancel()
         events = [event async for event in stream]
         assert isinstance(events[-1], Finished)
         assert events[-1].reason == "cancelled"
@@ -160,8 +164,11 @@ def test_closing_a_stream_frees_its_slot_for_the_next(worker: Worker) -> None:
     async def scenario() -> None:
         streams = [worker.stream(endless()) for _ in range(2)]
         await asyncio.gather(*(started(stream) for stream in streams))
-        for stream in streams:
-            await stream.aclose()
+        with paused(worker):
+            assert worker.streams_running == 2
+            for stream in streams:
+                await stream.aclose()
+            assert worker.streams_running == 0
         texts = await asyncio.gather(*(collect(worker, request()) for _ in range(2)))
         assert all(finished.reason == "length" for _, finished in texts)
 
@@ -179,10 +186,11 @@ def test_cancelling_a_task_that_waits_for_tokens_ends_its_request(
     async def scenario() -> None:
         task = asyncio.create_task(read())
         await until(lambda: worker.streams_running == 1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert worker.streams_running == 0
+        with paused(worker):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert worker.streams_running == 0
 
     run(scenario())
 
@@ -192,10 +200,11 @@ def test_drain_returns_the_events_so_far_or_none_after_the_timeout(worker: Worke
         streams = [worker.stream(endless()) for _ in range(2)]
         await asyncio.gather(*(started(stream) for stream in streams))
         async with aclosing(worker.stream(request())) as third:
-            assert await third.drain(1.0) == [Waiting(0)]
-            assert await third.drain(0.01) == []
-            for stream in streams:
-                await stream.aclose()
+            with paused(worker):
+                assert await third.drain(1.0) == [Waiting(0)]
+                assert await third.drain(0.01) == []
+                for stream in streams:
+                    await stream.aclose()
             events = []
             while not third.done:
                 events += await third.drain(1.0)

@@ -18,6 +18,7 @@ from tests.client.requests import (
     endless,
     ends,
     of,
+    paused,
     request,
     run,
     started,
@@ -46,15 +47,17 @@ def test_the_visitor_with_fewer_requests_is_next_and_places_are_updated(worker: 
 
             busy = [await ask("busy") for _ in range(4)]
             await asyncio.gather(started(busy[0]), started(busy[1]))
-            assert [await anext(stream) for stream in busy[2:]] == [Waiting(0), Waiting(1)]
-            person = await ask("person")
-            assert await anext(person) == Waiting(0)
-            assert [await anext(stream) for stream in busy[2:]] == [Waiting(1), Waiting(2)]
-            await busy[0].aclose()
+            with paused(worker):
+                assert [await anext(stream) for stream in busy[2:]] == [Waiting(0), Waiting(1)]
+                person = await ask("person")
+                assert await anext(person) == Waiting(0)
+                assert [await anext(stream) for stream in busy[2:]] == [Waiting(1), Waiting(2)]
+                await busy[0].aclose()
             await started(person)
-            assert [await anext(stream) for stream in busy[2:]] == [Waiting(0), Waiting(1)]
-            # with one running each, the one who came first is next
-            await busy[1].aclose()
+            with paused(worker):
+                assert [await anext(stream) for stream in busy[2:]] == [Waiting(0), Waiting(1)]
+                # with one running each, the one who came first is next
+                await busy[1].aclose()
             await started(busy[2])
             assert await anext(busy[3]) == Waiting(0)
 
@@ -68,8 +71,9 @@ def test_one_visitor_leaves_a_slot_for_other_visitors(wide_worker: Worker) -> No
             for stream in streams:
                 open_streams.push_async_callback(stream.aclose)
             await asyncio.gather(*(started(stream) for stream in streams[:3]))
-            assert [await anext(stream) for stream in streams[3:]] == [Waiting(0), Waiting(1)]
-            assert wide_worker.streams_running == 3
+            with paused(wide_worker):
+                assert [await anext(stream) for stream in streams[3:]] == [Waiting(0), Waiting(1)]
+                assert wide_worker.streams_running == 3
             text, _ = await collect(wide_worker, of("person", request()))
             assert text
             assert wide_worker.streams_running == 3
@@ -84,18 +88,20 @@ def test_one_visitor_cannot_fill_the_queue(wide_worker: Worker) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as open_streams:
 
-            async def ask(visitor: str) -> None:
+            async def ask(visitor: str) -> Stream:
                 stream = wide_worker.stream(of(visitor))
                 open_streams.push_async_callback(stream.aclose)
                 await anext(stream)
+                return stream
 
-            for _ in range(3 + 7):  # three run; six may wait, and one for the slot that is free
-                await ask("busy")
-            await until(lambda: wide_worker.streams_running == 3)
-            with pytest.raises(RequestRefused, match="7 requests of yours") as refusal:
-                await ask("busy")
-            assert refusal.value.kind == "queue_full"
-            await ask("person")
+            await asyncio.gather(*[started(await ask("busy")) for _ in range(3)])
+            with paused(wide_worker):
+                for _ in range(7):  # six may wait, and one for the slot that is free
+                    await ask("busy")
+                with pytest.raises(RequestRefused, match="7 requests of yours") as refusal:
+                    await ask("busy")
+                assert refusal.value.kind == "queue_full"
+                await ask("person")
 
     run(scenario())
     run(until(lambda: wide_worker.streams_running == wide_worker.streams_waiting == 0))
@@ -116,11 +122,12 @@ def test_many_sessions_of_one_address_leave_a_slot_on_a_public_playground(folder
                 await anext(stream)
                 return stream
 
-            for number in range(3 + 7):
-                await ask(number)
-            await until(lambda: worker.streams_running == 3)
-            with pytest.raises(RequestRefused, match="7 requests of yours"):
-                await ask(10)
+            await asyncio.gather(*[started(await ask(number)) for number in range(3)])
+            with paused(worker):
+                for number in range(3, 10):
+                    await ask(number)
+                with pytest.raises(RequestRefused, match="7 requests of yours"):
+                    await ask(10)
             text, _ = await collect(worker, of("person", request()))
             assert text
 
@@ -136,8 +143,9 @@ def test_cancelling_a_queued_request_ends_its_stream_with_that_reason(worker: Wo
         async with aclosing(first), aclosing(second):
             await asyncio.gather(started(first), started(second))
             third = worker.stream(of("third", request(n=2)))
-            assert await anext(third) == Waiting(0)
-            third.cancel()
+            with paused(worker):
+                assert await anext(third) == Waiting(0)
+                third.cancel()
             events = [event async for event in third]
             assert [(end.reason, end.index) for end in ends(events)] == [
                 ("cancelled", 0),
