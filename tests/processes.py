@@ -20,12 +20,15 @@ from tests.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = range(20_000, 32_000)  # below those that Linux gives to outgoing connections
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+OWN_PORTS = PORTS[WORKER::WORKERS]  # no other worker of pytest-xdist draws from these
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 that no program listens on."""
     while True:
-        port = random.SystemRandom().choice(PORTS)
+        port = random.SystemRandom().choice(OWN_PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -43,6 +46,12 @@ def http_status(url: str) -> int | None:
         return error.code
     except OSError:
         return None
+
+
+def read_metrics(text: str) -> dict[str, float]:
+    """The values of a response of /metrics, by name and labels."""
+    pairs = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -91,14 +100,15 @@ class App:
         eventually(self.is_up)
         eventually(self.is_ready)
 
+    def metrics(self) -> dict[str, float]:
+        """What /metrics returns, by name and labels."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=PATIENCE) as answer:
+            return read_metrics(answer.read().decode())
+
     def count_open(self) -> int:
         """The slots that are held and the requests that are open, by the metrics."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=PATIENCE) as answer:
-            lines = answer.read().decode().splitlines()
-        names = ("gptj_streams_running ", "gptj_requests_open ")
-        values = [float(line.split()[1]) for line in lines if line.startswith(names)]
-        assert len(values) == len(names)
-        return int(sum(values))
+        metrics = self.metrics()
+        return int(metrics["gptj_streams_running"] + metrics["gptj_requests_open"])
 
     @property
     def engine(self) -> psutil.Process:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import App
+from tests.processes import App, read_metrics
 from tests.waiting import PATIENCE, eventually
 
 SLOTS = 8
@@ -33,10 +33,8 @@ class Playground(App):
         return list(answer.json()["choices"])
 
     def metrics(self) -> dict[str, float]:
-        """What /metrics returns, by name and labels."""
-        lines = self.http.get("/metrics").text.splitlines()
-        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-        return {name: float(value) for name, _, value in pairs}
+        """What /metrics returns to this client, which may have a key."""
+        return read_metrics(self.http.get("/metrics").text)
 
     def wait_until_idle(self) -> dict[str, float]:
         """Wait until no request runs or waits, and return the metrics."""

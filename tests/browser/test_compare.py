@@ -14,6 +14,7 @@ from tests.waiting import eventually
 
 from .comparer import PROMPT, Comparer, without_guard
 from .conftest import Site, Visitor
+from .writers import ATTEMPTS
 
 Visit = Callable[..., Visitor]
 
@@ -128,14 +129,27 @@ def test_a_template_is_filled_with_every_combination(comparer: Comparer) -> None
     assert texts == [cell["text"] for cell in comparer.exported()]
 
 
+A_CELL_HAS_WORDS = "[...document.querySelectorAll('.cell-text')].some((node) => node.textContent)"
+
+
 def start_endless(site: Site, comparer: Comparer) -> None:
-    """Start cells and pause the engine, so that none ends by itself."""
+    """Start six cells and pause the engine while the first three run."""
     comparer.prompt.fill(PROMPT)
-    comparer.axis("columns", "temperature", "0, 0.01, 0.02, 0.03, 0.04, 0.05")
+    comparer.axis("columns", "temperature", "0.01, 0.02, 0.03, 0.04, 0.05, 0.06")
     comparer.length(1500)
-    comparer.run_button.click()
-    expect(comparer.page.locator(".cell-text").first).not_to_be_empty()
-    site.pause_engine()
+    for _ in range(ATTEMPTS):
+        before = site.metrics()["gptj_requests_received_total"]
+        comparer.run_button.click()
+        comparer.page.wait_for_function(A_CELL_HAS_WORDS)
+        site.pause_engine()
+        metrics = site.metrics()
+        sent = metrics["gptj_requests_received_total"] - before
+        if sent == metrics["gptj_streams_running"] == 3:
+            return
+        site.resume_engine()  # a cell had ended before the pause
+        comparer.page.keyboard.press("Escape")
+        comparer.finished()
+    pytest.fail(f"in {ATTEMPTS} comparisons a cell was complete before the pause")
 
 
 def test_stop_stops_all_cells_and_keeps_what_they_have(site: Site, comparer: Comparer) -> None:
@@ -152,7 +166,6 @@ def test_stop_stops_all_cells_and_keeps_what_they_have(site: Site, comparer: Com
 def test_closing_the_tab_cancels_all_cells(site: Site, comparer: Comparer) -> None:
     start_endless(site, comparer)
     comparer.page.close()
-    site.resume_engine()
     eventually(lambda: site.status()["streams_running"] + site.status()["streams_waiting"] == 0)
 
 
@@ -163,8 +176,10 @@ def test_another_visitor_is_served_while_a_comparison_runs(
     other = visit(site.url)
     other.set_number("Length", "5")
     other.write("Mine")
+    other.page.keyboard.press("Control+Enter")
+    eventually(lambda: site.status()["streams_waiting"] > 0)
     site.resume_engine()
-    other.generate()
+    other.finished()
     assert len(other.text) > len("Mine")
     comparer.page.keyboard.press("Escape")
     comparer.finished()

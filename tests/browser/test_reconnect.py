@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import expect
 
+from tests.processes import is_running
 from tests.waiting import eventually
 
 from .conftest import Site, Visitor
+from .writers import pause_amid
 
 Visit = Callable[..., Visitor]
 LENGTH = "1000"
@@ -29,44 +31,32 @@ def own_site(model: str) -> Iterator[Site]:
             site.stop()
 
 
-def ask(person: Visitor, seed: str) -> None:
-    """Ask for a text that is the same each time."""
+def prepare(person: Visitor) -> None:
+    """Set the controls of a text that is the same each time, and write its prompt."""
     person.open_group("Seed and completions")
-    person.set_text("seed", seed)
+    person.set_text("seed", "7")
     person.set_number("Length", LENGTH)
     person.write(PROMPT)
-    person.page.keyboard.press("Control+Enter")
-    expect(person.model_words.first).not_to_be_empty()
 
 
-def lose_server(site: Site, person: Visitor, typed: str = "") -> str:
-    """Kill the web process in the midst of a text, after typing these words; returns the text."""
-    engine = site.engine
-    while True:
-        site.pause_engine()
-        if site.status()["streams_running"]:
-            break
-        site.resume_engine()  # the text had ended before the pause
-        person.finished()
-        person.button("Undo").click()
-        expect(person.prompt).to_have_value(PROMPT)
-        person.page.keyboard.press("Control+Enter")
-        expect(person.model_words.first).not_to_be_empty()
+def lose_server(site: Site, person: Visitor, typed: str = "") -> None:
+    """Kill the web process in the midst of a text, after typing these words."""
+    pause_amid(site, person, prompt=PROMPT)
     person.page.keyboard.type(typed)
+    engine = site.engine
     site.process.kill()
     site.process.wait()
-    shown = person.text
-    eventually(lambda: not engine.is_running() or engine.status() == "zombie")
-    return shown
+    eventually(lambda: not is_running(engine))
 
 
 def test_a_request_goes_on_after_the_server_was_replaced(own_site: Site, visit: Visit) -> None:
     alone = visit(own_site.url)
-    ask(alone, "7")
-    alone.finished()
+    prepare(alone)
+    alone.generate()
     person = visit(own_site.url)
-    ask(person, "7")
-    shown = lose_server(own_site, person)
+    prepare(person)
+    lose_server(own_site, person)
+    shown = person.text
     assert len(shown) < len(alone.text)
     own_site.restart()
     eventually(lambda: person.text == alone.text)
@@ -77,9 +67,10 @@ def test_a_request_goes_on_after_the_server_was_replaced(own_site: Site, visit: 
 
 def test_text_typed_while_disconnected_is_kept(own_site: Site, visit: Visit) -> None:
     person = visit(own_site.url)
-    ask(person, "7")
-    shown = lose_server(own_site, person)
+    prepare(person)
+    lose_server(own_site, person)
     expect(person.prompt).to_be_editable()
+    shown = person.text  # words were still on their way before
     person.write(" and mine")
     typed = person.text
     assert typed == shown + " and mine"
@@ -95,10 +86,10 @@ def test_words_typed_before_the_server_was_lost_follow_the_resumed_text(
     own_site: Site, visit: Visit
 ) -> None:
     alone = visit(own_site.url)
-    ask(alone, "7")
-    alone.finished()
+    prepare(alone)
+    alone.generate()
     person = visit(own_site.url)
-    ask(person, "7")
+    prepare(person)
     lose_server(own_site, person, typed=" and mine")
     expect(person.notice).to_contain_text("goes on when the connection is back")
     with person.page.expect_navigation():  # the page loads itself anew

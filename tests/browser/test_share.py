@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from .conftest import Site, Visitor
+from .writers import start_endless
 
 Visit = Callable[..., Visitor]
 PROMPT = "The old king said,"
@@ -32,6 +33,8 @@ def menu(person: Visitor, item: str) -> None:
 
 def share(person: Visitor, version: int = 2) -> str:
     """Ask for a link and close the dialog; the link."""
+    written = person.page.locator(".address input")
+    written.evaluate("field => { field.value = ''; }")  # the link before stays until the next one
     menu(person, "Link to this text")
     field = person.page.get_by_label("Link", exact=True)
     expect(field).to_have_value(re.compile(f"#share={version}\\."))
@@ -257,15 +260,16 @@ def test_the_visitors_own_text_stays_in_undo(visitor: Visitor) -> None:
     expect(visitor.prompt).to_have_value("My own words.")
 
 
-def test_a_link_that_comes_while_the_model_writes_waits_for_its_end(visitor: Visitor) -> None:
-    visitor.endless()
-    visitor.write(PROMPT)
-    visitor.page.keyboard.press("Control+Enter")
-    expect(visitor.model_words).not_to_have_text("")
+def test_a_link_that_comes_while_the_model_writes_waits_for_its_end(
+    site: Site, visitor: Visitor
+) -> None:
+    start_endless(site, visitor, prompt=PROMPT)
     link = packed({"text": "Another's words.", "controls": {}})
     visitor.page.evaluate("fragment => { location.hash = fragment; }", link)
+    visitor.page.keyboard.press("Escape")
+    expect(visitor.status_line).to_contain_text("Stopping")
     assert visitor.text.startswith(PROMPT)
-    visitor.page.keyboard.press("Escape")  # stops the model, which may have ended already
+    site.resume_engine()
     expect(visitor.prompt).to_have_value("Another's words.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from gptj_demo.sampling import CONTROLS
@@ -17,6 +18,15 @@ CLOSED_GROUPS = [
 ]
 
 
+ATTEMPTS = 30
+"""How often to start texts until one is paused before its end."""
+HAVE_WORDS = """(cards) => {
+  const shown = [...document.querySelectorAll(".card-text")].filter((node) =>
+    node.textContent && node.checkVisibility());
+  return document.querySelector(".ink .by-model")?.textContent && shown.length >= cards;
+}"""
+
+
 def start_endless(site: Site, *people: Visitor, prompt: str = "Once upon a time") -> None:
     """Start a generation for each person and pause the engine, so that none ends by itself."""
     for person in people:
@@ -27,14 +37,11 @@ def start_endless(site: Site, *people: Visitor, prompt: str = "Once upon a time"
 
 def pause_amid(site: Site, *people: Visitor, prompt: str, completions: int = 1) -> None:
     """Generate after `prompt`, and pause the engine when all have words and none has ended."""
-    while True:
+    for _ in range(ATTEMPTS):
         for person in people:
             person.page.keyboard.press("Control+Enter")
-        for person in people:
-            expect(person.model_words.first).not_to_be_empty()
-            for card in range(completions - 1):
-                text = person.page.locator(".card:visible .card-text").nth(card)
-                expect(text).not_to_be_empty()
+        for person in people:  # looks at each frame, which `expect` does not
+            person.page.wait_for_function(HAVE_WORDS, arg=completions - 1)
         site.pause_engine()
         if site.status()["streams_running"] == len(people) * completions:
             return
@@ -43,6 +50,7 @@ def pause_amid(site: Site, *people: Visitor, prompt: str, completions: int = 1) 
             person.finished()
             person.button("Undo").click()
             expect(person.prompt).to_have_value(prompt)
+    pytest.fail(f"of {ATTEMPTS} texts each was complete before the pause")
 
 
 def seed_shown(person: Visitor) -> str:
