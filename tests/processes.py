@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -135,6 +135,15 @@ class App:
 
     def resume_engine(self) -> None:
         self.engine.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the engine inside the block, so that no text grows or ends there."""
+        self.pause_engine()
+        try:
+            yield
+        finally:
+            self.resume_engine()
 
     def stop(self) -> None:
         """Interrupt the program and wait until it has ended."""

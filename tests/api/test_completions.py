@@ -44,11 +44,8 @@ def test_a_silent_stream_is_kept_alive(playground: Playground) -> None:
     with playground.http.stream("POST", "/v1/completions", json=body) as response:
         lines = response.iter_lines()
         next(lines)
-        playground.pause_engine()
-        try:
+        with playground.paused():
             assert next(line for line in lines if line.startswith(":")) == ": keep-alive"
-        finally:
-            playground.resume_engine()
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -6,6 +6,8 @@ import asyncio
 
 import httpx
 
+from tests.waiting import PATIENCE, eventually_async
+
 from .conftest import Playground
 from .load import storm
 
@@ -39,22 +41,27 @@ def test_a_caller_with_200_requests_does_not_starve_a_person_at_the_page() -> No
         playground.wait_until_ready()
         person = Client(playground.url, verbose=False)
 
+        def all_are_open() -> bool:
+            return playground.metrics()["gptj_requests_open"] == 200
+
         async def scenario() -> tuple[str, float, list[int]]:
             limits = httpx.Limits(max_connections=200)
             async with httpx.AsyncClient(
                 base_url=playground.url,
                 headers=playground.http.headers,
-                timeout=120,
+                timeout=PATIENCE,
                 limits=limits,
                 trust_env=False,
             ) as caller:
                 body = {"prompt": "The king", "max_tokens": 150, "ignore_eos": True}
-                tasks = [
-                    asyncio.create_task(caller.post("/v1/completions", json=body))
-                    for _ in range(200)
-                ]
-                while playground.metrics()["gptj_requests_open"] < 190:
-                    await asyncio.sleep(0.01)
+                with playground.paused():
+                    tasks = [
+                        asyncio.create_task(caller.post("/v1/completions", json=body))
+                        for _ in range(200)
+                    ]
+                    await eventually_async(
+                        lambda: playground.metrics()["gptj_requests_open"] == 200
+                    )
                 text = await asyncio.to_thread(
                     person.predict, "Once upon a time", max_new_tokens=20, api_name="/generate"
                 )

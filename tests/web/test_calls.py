@@ -276,19 +276,19 @@ def test_an_event_is_ended_by_its_own_session_only() -> None:
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         assert first.wait(PATIENCE)
-        for session in (SESSION, str(uuid.uuid4())):
-            forged = {"event_id": event, "session_hash": session, "fn_index": fns["generate"]}
-            answer = playground.http.post(f"{API}/cancel", json=forged)
-            assert answer.json() == {
-                "success": True
-            }  # does not tell whether there is such an event
-            assert playground.http.post(f"{API}/reset", json={"event_id": event}).is_success
-            assert playground.http.post(f"{API}/stream/{event}/close").status_code == 404
-        count_then = len(seen)
-        playground.http.get(f"{API}/queue/data?session_hash={SESSION}")
-        assert reader.is_alive()
-        own = {"event_id": event, "session_hash": event, "fn_index": fns["generate"]}
-        assert playground.http.post(f"{API}/cancel", json=own).is_success
+        with playground.paused():
+            for session in (SESSION, str(uuid.uuid4())):
+                forged = {"event_id": event, "session_hash": session, "fn_index": fns["generate"]}
+                answer = playground.http.post(f"{API}/cancel", json=forged)
+                # the same answer whether there is such an event or not
+                assert answer.json() == {"success": True}
+                assert playground.http.post(f"{API}/reset", json={"event_id": event}).is_success
+                assert playground.http.post(f"{API}/stream/{event}/close").status_code == 404
+            count_then = len(seen)
+            playground.http.get(f"{API}/queue/data?session_hash={SESSION}")
+            assert reader.is_alive()
+            own = {"event_id": event, "session_hash": event, "fn_index": fns["generate"]}
+            assert playground.http.post(f"{API}/cancel", json=own).is_success
         reader.join(PATIENCE)
         assert not reader.is_alive()
         assert len(seen) >= count_then
