@@ -138,12 +138,18 @@ class Visitor:
         return self.prompt.input_value()
 
     @property
+    def clipboard(self) -> str:
+        """What was copied; pages copy asynchronously, so wait for it."""
+        return str(self.page.evaluate("navigator.clipboard.readText()"))
+
+    @property
     def shown(self) -> str:
         """What the backdrop shows."""
         return str(self.page.locator(".ink").evaluate("ink => ink.textContent"))
 
     def write(self, text: str) -> None:
         """Type at the end of the text."""
+        expect(self.prompt).to_be_visible()  # a hidden field cannot take the focus
         self.prompt.focus()
         self.page.keyboard.press("Control+End")
         self.page.keyboard.type(text)

@@ -162,11 +162,13 @@ def test_the_text_the_groups_and_every_view_are_reachable_by_keyboard(
 
 def test_skip_leads_to_the_view_that_is_shown(visitor: Visitor) -> None:
     visitor.page.locator('[data-goes-to="about"]').click()
+    expect(visitor.page.locator("#view-about")).to_be_visible()
     visitor.page.locator(".skip").focus()
     visitor.page.keyboard.press("Enter")
     assert visitor.page.evaluate("Boolean(document.activeElement.closest('#view-about'))")
     expect(visitor.page.locator("#view-about")).to_be_visible()
     visitor.page.locator('[data-goes-to="compare"]').click()
+    expect(visitor.page.locator("#view-compare")).to_be_visible()
     visitor.page.locator(".skip").focus()
     visitor.page.keyboard.press("Enter")
     expect(visitor.page.get_by_label("Prompt or template")).to_be_focused()

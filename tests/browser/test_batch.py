@@ -14,6 +14,7 @@ from playwright.sync_api import FilePayload, Locator, expect
 from .comparer import without_guard
 from .conftest import Site, Visitor
 from .test_accessibility import PHONE, WIDE, audit
+from .writers import ATTEMPTS
 
 Visit = Callable[..., Visitor]
 TEMPLATE = "Once upon a time {hero} came to {place}"
@@ -95,25 +96,42 @@ def test_every_row_gets_a_continuation_and_the_results_are_downloaded(batcher: B
     assert batcher.download()[1] == text
 
 
-def test_a_batch_is_cancelled_goes_on_and_survives_a_reload(batcher: Batcher) -> None:
+def pause_amid_rows(site: Site, batcher: Batcher, rows: str) -> None:
+    """Run a file, and pause the engine when a row is done and others are not."""
+    for _ in range(ATTEMPTS):
+        batcher.open(rows, "tales.jsonl")
+        expect(batcher.page.locator(".batch-cost")).to_contain_text("12 rows")
+        batcher.press("run")
+        batcher.page.wait_for_function("document.querySelector('.batch-rows li')")
+        site.pause_engine()
+        if site.count_open():
+            return
+        site.resume_engine()  # all rows were done before the pause
+        expect(batcher.state).to_contain_text("12 of 12 rows done")
+    pytest.fail(f"each of {ATTEMPTS} batches was done before the pause")
+
+
+def test_a_batch_is_cancelled_goes_on_and_survives_a_reload(site: Site, batcher: Batcher) -> None:
     page, person = batcher.page, batcher.person
     page.locator('[data-goes-to="write"]').click()
     person.set_number("Length", "200")
     page.locator('[data-goes-to="compare"]').click()
-    batcher.open("".join(f'{{"hero": "{i}", "place": 1.50}}\n' for i in range(12)), "tales.jsonl")
-    expect(page.locator(".batch-cost")).to_contain_text("12 rows")
-    batcher.press("run")
-    expect(batcher.rows.first).to_be_visible()
+    rows = "".join(f'{{"hero": "{i}", "place": 1.50}}\n' for i in range(12))
+    pause_amid_rows(site, batcher, rows)
     page.keyboard.press("Escape")
+    expect(batcher.state).to_contain_text("Stopping")
+    site.resume_engine()
     run = page.locator('[data-batch="run"]')
     expect(run).to_contain_text("Go on with")
     partial = [json.loads(line) for line in batcher.download()[1].splitlines()]
     done = {row["hero"]: row for row in partial if row["reason"] in ("length", "stop")}
     assert 0 < len(done) < 12
     assert {row["reason"] for row in partial} <= {"length", "stop", "cancelled", None}
+    site.pause_engine()
     batcher.press("run")
     expect(page.locator('[data-batch="cancel"]')).to_be_visible()
     page.reload()
+    site.resume_engine()
     expect(batcher.state).to_contain_text("12 of 12 rows done")
     name, text = batcher.download()
     assert name == "tales-results.jsonl"

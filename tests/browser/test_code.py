@@ -6,6 +6,8 @@ import json
 
 from playwright.sync_api import expect
 
+from tests.waiting import eventually
+
 from .conftest import Visitor
 from .test_share import PROMPT, menu, share, write_with_seed
 
@@ -43,7 +45,7 @@ def test_links_and_code_are_copied_with_and_without_the_clipboard_api(visitor: V
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visitor.write(PROMPT)
     link = share(visitor)
-    assert visitor.page.evaluate("navigator.clipboard.readText()") == link
+    eventually(lambda: visitor.clipboard == link)
     menu(visitor, "View code")
     panel = visitor.page.get_by_role("tabpanel")
     expect(panel).to_contain_text("OpenAI")
@@ -51,8 +53,7 @@ def test_links_and_code_are_copied_with_and_without_the_clipboard_api(visitor: V
     visitor.page.evaluate(refuses)
     visitor.page.get_by_role("dialog").get_by_role("button", name="Copy").click()
     expect(visitor.page.get_by_role("button", name="Copied")).to_be_visible()
-    copied = visitor.page.evaluate("navigator.clipboard.readText()")
-    assert copied.rstrip() == (panel.text_content() or "").rstrip()
+    assert visitor.clipboard.rstrip() == (panel.text_content() or "").rstrip()
 
 
 def test_the_code_dialog_shows_an_invalid_control(visitor: Visitor) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from tests.waiting import eventually
+
 from .conftest import Script, Visitor
 from .records import ended, said, started
 
@@ -144,7 +146,7 @@ def test_the_text_is_copied_saved_counted_and_checked(scripted: Scripted, tmp_pa
     person.write("Don't say naïve things")
     expect(person.page.locator(".words")).to_have_text("4 words")
     menu(person, "Copy the text")
-    assert person.page.evaluate("navigator.clipboard.readText()") == "Don't say naïve things"
+    eventually(lambda: person.clipboard == "Don't say naïve things")
     with person.page.expect_download() as download:
         menu(person, "Save as a text file")
     assert Path(download.value.path()).read_text(encoding="utf-8") == "Don't say naïve things"

@@ -333,6 +333,7 @@ def test_adding_the_label_of_the_next_turn_does_not_move_the_focus(scripted: Scr
     page.evaluate("gptj.emit('memory', {text: 'x'})")
     page.locator(".memory summary").click()
     field = page.get_by_label("Memory: always read first")
+    expect(field).to_be_visible()
     script.send([[{"event": "waiting", "ahead": 3}], [said(" Hi.")], [ended(reason="stop")]])
     page.keyboard.press("Control+Enter")
     field.focus()

@@ -49,6 +49,7 @@ def test_typed_words_follow_the_text_that_a_reload_interrupted(scripted: Scripte
     write_and_type_ahead(person, script, " mine")
     person.page.reload()
     expect(person.status_line).to_contain_text("Put in when the model has ended: mine")
+    expect(person.prompt).to_be_visible()
     person.prompt.focus()
     person.page.keyboard.type(" too")  # before the request is made again
     assert person.text == "P words"

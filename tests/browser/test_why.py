@@ -11,6 +11,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, expect
 
+from tests.waiting import PATIENCE
+
 from .conftest import Site, Visitor
 
 HOSTILE = "<img src=x onerror=alert(1)>${alert(1)}{{value}}</script>"
@@ -27,7 +29,7 @@ def logprobs_of(site: Site, text: str, last: str) -> list[float]:
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         logprobs = json.load(answer)["choices"][0]["logprobs"]
     start = len(text) - len(last)
     pairs = zip(logprobs["text_offset"], logprobs["token_logprobs"], strict=True)
@@ -349,6 +351,7 @@ def test_the_view_is_operated_by_keyboard(why: Why) -> None:
     expect(why.lines).to_have_count(2)
     why.done()
     pieces = why.pieces("compared")
+    expect(pieces.first).to_be_visible()
     pieces.first.focus()
     keyboard.press("ArrowRight")
     expect(pieces.nth(1)).to_be_focused()
