@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.hostile import CANARY, SOUND, TEXTS
+from tests.waiting import PATIENCE
 
 from .branches import node, session
 from .conftest import Site
@@ -56,7 +57,7 @@ def watched(site: Site, chromium: Browser, language: str) -> Iterator[Page]:
     context = chromium.new_context(locale=language, viewport={"width": 1280, "height": 800})
     context.add_init_script(WATCH)
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE * 1000)
     noticed: list[str] = []
     page.on("dialog", lambda dialog: (noticed.append(f"dialog {dialog.message}"), dialog.accept()))
     page.on("request", lambda r: noticed.append(r.url) if CANARY in r.url else None)
@@ -69,6 +70,7 @@ def watched(site: Site, chromium: Browser, language: str) -> Iterator[Page]:
     page.evaluate("look('at the end')")
     assert page.evaluate("window.seen") == []
     assert noticed == []
+    page.unroute_all(behavior="ignoreErrors")  # the page may ask for its status at any time
     context.close()
 
 
@@ -276,4 +278,3 @@ def test_hostile_texts_are_inert_in_the_status_line_and_about(watched: Page) -> 
             watched.evaluate("gptj.emit('refresh-status')")
         if number % 25 == 0:
             watched.evaluate("frame().then(() => look('status'))")
-    watched.unroute("**/component_server/")
