@@ -101,7 +101,9 @@ async def last_events(url: str, count: int, stop: Callable[[], None]) -> list[st
             yield line
 
     limits = httpx.Limits(max_connections=count)
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=limits) as client:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=PATIENCE, limits=limits, trust_env=False
+    ) as client:
         return await asyncio.gather(*(read(client) for _ in range(count)))
 
 
@@ -126,7 +128,10 @@ def test_the_engine_ignores_sigint_and_sigterm(folder: Path) -> None:
         engine.send_signal(signal.SIGINT)
         engine.send_signal(signal.SIGTERM)
         answer = httpx.post(
-            f"{app.url}/v1/completions", json={"prompt": "x", "max_tokens": 1}, timeout=PATIENCE
+            f"{app.url}/v1/completions",
+            json={"prompt": "x", "max_tokens": 1},
+            timeout=PATIENCE,
+            trust_env=False,
         )
         assert answer.status_code == 200
         assert app.engine == engine
@@ -165,7 +170,7 @@ def test_running_requests_end_and_new_ones_are_refused_while_the_server_drains(
         body = {"prompt": "x", "max_tokens": 1500, "ignore_eos": True, "stream": True}
         several = {"prompt": ["x"] * 16, "max_tokens": 8}
         with (
-            httpx.Client(base_url=app.url, timeout=PATIENCE) as client,
+            httpx.Client(base_url=app.url, timeout=PATIENCE, trust_env=False) as client,
             ThreadPoolExecutor() as pool,
         ):
             with client.stream("POST", "/v1/completions", json=body) as response:
@@ -196,7 +201,7 @@ def test_requests_that_do_not_end_in_time_get_an_error(folder: Path) -> None:
         engine = app.engine
         body = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True, "stream": True}
         with httpx.stream(
-            "POST", f"{app.url}/v1/completions", json=body, timeout=PATIENCE
+            "POST", f"{app.url}/v1/completions", json=body, timeout=PATIENCE, trust_env=False
         ) as response:
             lines = response.iter_lines()
             next(lines)

@@ -16,6 +16,7 @@ from schemathesis.checks import not_a_server_error
 
 from gptj_demo.api.compatibility import ALIASES, NEUTRAL
 from gptj_demo.sampling import CONTROLS
+from tests.waiting import PATIENCE
 
 from .conftest import Playground
 
@@ -60,7 +61,7 @@ def test_no_request_made_from_the_openapi_schema_causes_a_server_error(
             nonlocal made
             made += 1
             case.body = _bounded(case.body)
-            response = case.call(timeout=60)
+            response = case.call(timeout=PATIENCE)
             case.validate_response(response, checks=[not_a_server_error])
 
         check()

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.processes import App
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 from tests.web_server import WebServer
 
 from .conftest import Visitor
@@ -63,7 +63,7 @@ def test_the_page_works_behind_a_proxy_that_serves_it_under_a_path(
         eventually(app.is_up)
         with proxy(app.url, "/play/ground") as address:
             person = visit(address)
-            expect(person.page.locator('.top[data-state="ready"]')).to_be_visible(timeout=60_000)
+            expect(person.page.locator('.top[data-state="ready"]')).to_be_visible()
             person.write("Once upon a time")
             person.generate()
             loaded = person.page.evaluate(
@@ -81,11 +81,12 @@ def test_the_page_works_after_a_login(model: str, chromium: Browser) -> None:
     try:
         eventually(app.is_up)
         page = chromium.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
         page.goto(app.url)
         page.get_by_label("username").fill("ann")
         page.get_by_label("password").fill("secret word")
         page.get_by_role("button", name="Login").click()
-        expect(page.locator('.top[data-state="ready"]')).to_be_visible(timeout=60_000)
+        expect(page.locator('.top[data-state="ready"]')).to_be_visible()
         page.get_by_label("Prompt", exact=True).fill("Once upon a time")
         page.keyboard.press("Control+Enter")
         expect(page.locator(".ink .by-model").first).not_to_be_empty()

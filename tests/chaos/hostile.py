@@ -32,7 +32,7 @@ import httpx
 from gptj_demo.sampling import CONTROLS
 from tests.hostile import TEXTS
 from tests.processes import ROOT, App
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 SENDERS = 12
 TOKENS = 8  # of a completion at most, so that many of them end in good time
@@ -122,7 +122,10 @@ class Hostile:
         self.broken: list[str] = []
         self._random = generator
         self._values = Values(generator)
-        info = httpx.get(f"{app.url}/openapi.json").json()
+        with httpx.Client(base_url=app.url, timeout=PATIENCE, trust_env=False) as client:
+            info = client.get("/openapi.json").json()
+            config = client.get("/config").json()
+            named = client.get(f"{API}/info").json()["named_endpoints"]
         self._routes = [
             (method.upper(), path)
             for path, methods in info["paths"].items()
@@ -131,7 +134,6 @@ class Hostile:
         ]
         body = info["components"]["schemas"]["CompletionRequest"]["properties"]
         self._fields = [*body, *(control.name for control in CONTROLS)]
-        config = httpx.get(f"{app.url}/config").json()
         self._functions = [one for one in config["dependencies"] if one["backend_fn"]]
         self._named = [one for one in self._functions if one["api_visibility"] == "public"]
         self._servers = [
@@ -139,7 +141,6 @@ class Hostile:
             for one in config["components"]
             for name in one["props"].get("server_fns") or ()
         ]
-        named = httpx.get(f"{app.url}{API}/info").json()["named_endpoints"]
         self._inputs = {
             name.strip("/"): [one["parameter_name"] for one in function["parameters"]]
             for name, function in named.items()
@@ -315,7 +316,7 @@ class Hostile:
 
         async def send() -> None:
             async with httpx.AsyncClient(
-                base_url=self.app.url, timeout=120, trust_env=False
+                base_url=self.app.url, timeout=PATIENCE, trust_env=False
             ) as client:
                 for number in remaining:
                     kind = self._random.choices(choices, weights)[0]
@@ -346,7 +347,9 @@ def main() -> None:
                 hostile.broken.append("a process ended")
             eventually(lambda: app.count_open() == 0)
             body = {"prompt": "Once", "max_tokens": 2}
-            answer = httpx.post(f"{app.url}/v1/completions", json=body, timeout=60)
+            answer = httpx.post(
+                f"{app.url}/v1/completions", json=body, timeout=PATIENCE, trust_env=False
+            )
             if answer.status_code != 200:
                 hostile.broken.append(f"afterwards: {answer.text}")
         finally:
