@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.processes import ROOT
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 from .conftest import Playground
 
@@ -143,8 +143,9 @@ def test_a_generation_can_be_aborted_after_another_with_the_same_key_has_ended(
     waiting.start()
     eventually(lambda: playground.metrics()["gptj_streams_running"])
     result(playground, max_length=1)
-    assert playground.http.post("/api/extra/abort", json={}).json()["success"]
-    waiting.join()
+    with playground.paused():
+        assert playground.http.post("/api/extra/abort", json={}).json()["success"]
+    waiting.join(PATIENCE)
     assert any(one["finish_reason"] is None for one in found)
 
 

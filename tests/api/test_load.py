@@ -59,9 +59,7 @@ def test_a_caller_with_200_requests_does_not_starve_a_person_at_the_page() -> No
                         asyncio.create_task(caller.post("/v1/completions", json=body))
                         for _ in range(200)
                     ]
-                    await eventually_async(
-                        lambda: playground.metrics()["gptj_requests_open"] == 200
-                    )
+                    await eventually_async(all_are_open)
                 text = await asyncio.to_thread(
                     person.predict, "Once upon a time", max_new_tokens=20, api_name="/generate"
                 )

@@ -29,6 +29,7 @@ def test_several_completions_stream_side_by_side_and_one_can_be_taken(
     cards = visitor.page.locator(".card:visible")
     expect(cards).to_have_count(2)
     visitor.button("Stop").click()
+    expect(visitor.status_line).to_contain_text("Stopping")
     site.resume_engine()
     visitor.finished()
     expect(cards.locator(".card-name")).to_contain_text(["seed 8", "seed 9"])
