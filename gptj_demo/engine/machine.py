@@ -59,6 +59,15 @@ def gpu_problem(root: Path = _ROOT) -> Message | None:
     GPU. `root` holds proc/."""
     if not torch.cuda.is_available():
         return _initialisation_problem(root)
+    try:
+        return _card_problem()
+    except RuntimeError as error:  # CUDA has no memory for its context, or others own the card
+        return message("why.gpu_fails", error=first_line(error))
+
+
+def _card_problem() -> Message | None:
+    """Why the GPU cannot be used; raises `RuntimeError` where CUDA does not start."""
+    torch.cuda.mem_get_info(0)  # makes CUDA's context, which can fail although a card is there
     capability = torch.cuda.get_device_capability(0)
     found = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name) for name in _architectures()]
     built = [(match[1], (int(match[2]), int(match[3]))) for match in found if match]

@@ -158,6 +158,25 @@ def test_a_gpu_that_does_not_start_is_reported_unlike_a_missing_one(
     assert "DSA" not in str(problem)
 
 
+@pytest.mark.parametrize(
+    "error",
+    ["CUDA error: out of memory", "CUDA error: CUDA-capable device(s) is/are busy or unavailable"],
+)
+def test_a_gpu_without_memory_for_a_context_or_in_exclusive_use_is_left_out(
+    error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(device: int) -> tuple[int, int]:
+        raise torch.AcceleratorError(f"{error}\nCompile with `TORCH_USE_CUDA_DSA`")
+
+    show_gpu(monkeypatch, (8, 0), ["sm_80"])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
+    assert [machine.device for machine in find_machines()] == ["cpu"]
+    problem = gpu_problem()
+    assert problem is not None
+    assert problem.code == "why.gpu_fails"
+    assert str(problem) == f"The GPU is not used, as CUDA does not start: {error}."
+
+
 def test_a_torch_without_cuda_beside_a_driver_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
