@@ -21,7 +21,7 @@ import torch
 
 from gptj_demo.engine import load as loading
 from gptj_demo.engine.engine import Engine
-from gptj_demo.engine.model import UnfitBackend, choose_path
+from gptj_demo.engine.model import Placement, choose_path
 from gptj_demo.engine.starting import Weights, load_weights, refusing, reporting, start_engine
 from gptj_demo.protocol import EngineEvent, ModelInfo, StepEvents, Submit
 from gptj_demo.settings import Settings
@@ -63,11 +63,9 @@ def load(settings: Settings, send: Callable[[object], None]) -> Lent:
         for parameter in weights.model.parameters():  # only parameters: all else is packed as it is
             parameter.data = parameter.data.to(plan.device)
         backend = "eager" if on_gpu and settings.backend == "auto" else settings.backend
-        path, _ = choose_path(weights.model, backend)
+        path, _ = choose_path(Placement(plan.device, plan.precision, plan.config), backend)
     except (loading.Refusal, SystemExit):
         raise
-    except UnfitBackend as error:
-        raise loading.Refusal(str(error)) from None
     except BaseException as error:
         raise refusing(settings.model, error) from error
     model = weights.info(path.name, message("why.lent"))

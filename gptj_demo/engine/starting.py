@@ -20,7 +20,7 @@ from transformers import GPTJForCausalLM
 from gptj_demo.engine import load as loading
 from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.machine import is_out_of_memory
-from gptj_demo.engine.model import UnfitBackend, build_model, set_up_torch
+from gptj_demo.engine.model import build_model, set_up_torch
 from gptj_demo.engine.model.base import ForwardModel, Report
 from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.vocabulary import EngineVocabulary
@@ -116,17 +116,14 @@ def compile_code(plan: loading.Plan, backend: str, report: Report) -> None:
     """Compile the engine's code for a plan, or take it from numba's cache, without the weights.
 
     An engine that has compiled is started again, which must not load a large model twice. A small
-    model is loaded at once, so this does nothing for it. Raises `loading.Refusal`.
+    model is loaded at once, so this does nothing for it.
     """
     if (plan.device, plan.precision) != ("cpu", "int8"):
         return
     report(message("status.preparing"), None)
     stand_in = loading.make_stand_in(plan)
     size = stand_in.config.vocab_size
-    try:
-        model, _ = build_model(stand_in, backend)
-    except UnfitBackend as error:
-        raise loading.Refusal(str(error)) from None
+    model, _ = build_model(stand_in, backend)
     vocabulary = EngineVocabulary(
         [b" "] * size, size, plan.config.n_positions, bos_token_id=0, eos_token_ids=()
     )
@@ -165,8 +162,10 @@ def start_engine(
     set_up_torch(weights.model)
     try:
         model, choice = build_model(weights.model, backend)
-    except UnfitBackend as error:
-        raise loading.Refusal(str(error)) from None
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise loading.ran_out_of_memory(plan) from None
     if plan.kv_dtype != "auto" and not model.narrow_cache():
         raise loading.Refusal(
             f"kv_dtype is {plan.kv_dtype}, and the forward path {choice.path} keeps keys and "

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from gptj_demo.engine import load as loading
 from gptj_demo.engine import loop, starting
 from gptj_demo.engine.engine import Engine
 from gptj_demo.engine.load import Refusal, make_plan
@@ -112,6 +113,28 @@ def test_memory_for_no_stream_at_all_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(starting, "warm_up", run_out)
     with pytest.raises(Refusal, match="with a KV cache of 1024 tokens ran out of memory"):
         loop.load(Settings(model="sample"), ignore)
+
+
+def test_a_lack_of_memory_while_layers_are_fused_is_reported_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 224.00 MiB.")
+
+    monkeypatch.setattr(starting, "build_model", run_out)
+    with pytest.raises(Refusal, match=r"sample model in float32 ran out of memory on .*Free some"):
+        loop.load(Settings(model="sample"), ignore)
+
+
+def test_a_backend_that_cannot_be_used_is_refused_before_weights_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(loading, "load_model", lambda *_: loaded.append(None))
+    for backend in ("cuda-graphs", "cpu-int8"):
+        with pytest.raises(Refusal, match=f"The backend {backend}"):
+            loop.load(Settings(model="sample", backend=backend), loaded.append)
+    assert all(isinstance(one, EngineStatus) for one in loaded)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from gptj_demo.engine.load.memory import (
     weight_bytes,
 )
 from gptj_demo.engine.machine import Machine, find_machines, gpu_problem
-from gptj_demo.engine.model.base import Shape
+from gptj_demo.engine.model import Placement, Shape, UnfitBackend, choose_path, device_of
 from gptj_demo.hosting import is_on_a_space
 from gptj_demo.pages import in_pages
 from gptj_demo.settings import Settings
@@ -122,7 +122,7 @@ def make_plan(settings: Settings) -> Plan:
     For a hub id it reads the list of files, the configuration and the tokenizer from the hub, or
     from the local cache if the hub is unreachable. Raises `Refusal`.
     """
-    machines = find_machines()
+    machines = _usable_machines(settings.backend)
     adapters = find_adapters(settings.adapter or "")
     if settings.model != "auto" or adapters:
         is_named = settings.model != "auto"
@@ -141,11 +141,31 @@ def make_plan(settings: Settings) -> Plan:
         except Refusal as refusal:
             reason = message("why.refused", reason=str(refusal))
     else:
-        reason = joined(gpu_problem() or message("why.no_gpu"), _how_to_get_gpt_j(machines[0]))
+        if device_of(settings.backend) == "cpu":
+            without = message("why.backend_on_processor", backend=settings.backend)
+        else:
+            without = gpu_problem() or message("why.no_gpu")
+        reason = joined(without, _how_to_get_gpt_j(machines[0]))
     checkpoint = _find_checkpoint("sample", settings)
     with suppress(Refusal):  # a GPU can be too full even for this; then use the CPU
         return _plan(checkpoint, machines[0], settings, reason)
     return _plan(checkpoint, machines[-1], settings, reason)
+
+
+def _usable_machines(backend: str) -> list[Machine]:
+    """The devices that a backend runs on, best first; raises `Refusal`."""
+    try:
+        wanted = device_of(backend)
+    except UnfitBackend as error:
+        raise Refusal(str(error)) from None
+    machines = [one for one in find_machines() if wanted in (None, one.device)]
+    if not machines:
+        problem = gpu_problem()
+        raise Refusal(
+            f"The backend {backend} runs on a GPU, and there is none here that can be used: set "
+            "backend to auto." + (f" {problem}" if problem else "")
+        )
+    return machines
 
 
 def _how_to_get_gpt_j(machine: Machine) -> Message:
@@ -171,6 +191,12 @@ def _plan(
     if settings.draft is not None and draft is None:
         reason = joined(reason, message("why.draft_unused", name=settings.draft))
     precision, streams, tokens = _choose_precision(checkpoint, machine, settings, draft)
+    if settings.backend != "auto":
+        placed = Placement(machine.device, precision, checkpoint.description.config)
+        try:
+            choose_path(placed, settings.backend)
+        except UnfitBackend as error:
+            raise Refusal(str(error)) from None
     is_small = Shape.of(checkpoint.description.config).is_small
     is_compiled = machine.device == "cpu" and is_small and settings.backend != "eager"
     if settings.kv_dtype != "auto" and precision == "float32" and not is_compiled:
@@ -215,6 +241,7 @@ def _plan_draft(machine: Machine, settings: Settings) -> Plan | None:
         return None
     own = {
         "draft": None,
+        "backend": "auto",
         "precision": "auto",
         "kv_dtype": "auto",
         "revision": None,

@@ -80,16 +80,21 @@ def load_model(plan: Plan, report: Report) -> GPTJForCausalLM:
             _quantize(model, stored.tensors, device, report)
     except (SafetensorError, OSError, RuntimeError) as error:
         if is_out_of_memory(error):
-            raise Refusal(
-                f"{plan.name} in {plan.precision} ran out of memory on {plan.device_name} while it "
-                "was loaded: something else takes memory there."
-            ) from None
+            raise ran_out_of_memory(plan) from None
         problem = first_line(error) if isinstance(error, RuntimeError) else last_line(error)
         raise Refusal(f"The weights of {plan.source} cannot be read: {problem}.") from error
     for parameter in model.parameters():
         if parameter.data_ptr() % parameter.element_size():  # mapped from an old file
             parameter.data = parameter.data.clone()
     return model
+
+
+def ran_out_of_memory(plan: Plan) -> Refusal:
+    """The refusal of a model that fits by its plan, and did not while it was loaded or fused."""
+    return Refusal(
+        f"{plan.name} in {plan.precision} ran out of memory on {plan.device_name} while it was "
+        "loaded: something else takes memory there. Free some of it."
+    )
 
 
 def make_stand_in(plan: Plan) -> GPTJForCausalLM:

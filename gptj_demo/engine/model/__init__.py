@@ -4,9 +4,11 @@ from gptj_demo.engine.model.base import Batch, Chunk, ForwardModel, Report, Rows
 from gptj_demo.engine.model.kv_cache import KVCache
 from gptj_demo.engine.model.select import (
     Choice,
+    Placement,
     UnfitBackend,
     build_model,
     choose_path,
+    device_of,
     set_up_torch,
 )
 
@@ -16,11 +18,13 @@ __all__ = [
     "Chunk",
     "ForwardModel",
     "KVCache",
+    "Placement",
     "Report",
     "Rows",
     "Shape",
     "UnfitBackend",
     "build_model",
     "choose_path",
+    "device_of",
     "set_up_torch",
 ]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from transformers import GPTJForCausalLM
+from transformers import GPTJConfig, GPTJForCausalLM
+from typing_extensions import Self
 
 from gptj_demo.engine.machine import available_cores
 from gptj_demo.engine.model.base import ForwardModel, Shape
@@ -23,11 +24,35 @@ class UnfitBackend(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """What decides which forward paths fit a model; known before its weights are loaded."""
+
+    device: str
+    """The type of torch's device: cpu, or that of a GPU."""
+    precision: str
+    """float32, float16, bfloat16 or int8."""
+    config: GPTJConfig
+
+    @classmethod
+    def of(cls, model: GPTJForCausalLM) -> Self:
+        """That of a loaded model."""
+        weight = model.lm_head.weight
+        precision = "int8" if is_int8(model) else str(weight.dtype).removeprefix("torch.")
+        return cls(weight.device.type, precision, model.config)
+
+    @property
+    def is_on_cpu(self) -> bool:
+        return self.device == "cpu"
+
+
+@dataclass(frozen=True, slots=True)
 class Path:
     """A forward path: `unfit` returns why a model cannot take it, or None."""
 
     name: str
-    unfit: Callable[[GPTJForCausalLM], str | None]
+    device: str | None
+    """The only kind of device that it runs on: cpu or cuda; None if it runs on both."""
+    unfit: Callable[[Placement], str | None]
     build: Callable[[GPTJForCausalLM], ForwardModel]
 
 
@@ -48,19 +73,15 @@ class Choice:
 _MISSING = "compiled code is not available"
 
 
-def _is_on_cpu(model: GPTJForCausalLM) -> bool:
-    return bool(model.lm_head.weight.device.type == "cpu")
+def _cuda_unfit(placed: Placement) -> str | None:
+    return "the model is not on a GPU" if placed.is_on_cpu else None
 
 
-def _cuda_unfit(model: GPTJForCausalLM) -> str | None:
-    return "the model is not on a GPU" if _is_on_cpu(model) else None
-
-
-def _compiled_unfit(model: GPTJForCausalLM) -> str | None:
+def _compiled_unfit(placed: Placement) -> str | None:
     """Why no compiled path fits, or None: each needs a CPU, GPT-J's activation and numba."""
-    if not _is_on_cpu(model):
+    if not placed.is_on_cpu:
         return "the model is not on a processor"
-    activation = model.config.activation_function
+    activation = placed.config.activation_function
     if activation not in TANH_GELU:
         return f"the activation {activation} is not compiled"
     try:
@@ -72,16 +93,18 @@ def _compiled_unfit(model: GPTJForCausalLM) -> str | None:
     return None
 
 
-def _int8_unfit(model: GPTJForCausalLM) -> str | None:
-    return _compiled_unfit(model) if is_int8(model) else "the weights are not in 8 bits"
+def _int8_unfit(placed: Placement) -> str | None:
+    if placed.precision != "int8":
+        return f"the weights are in {placed.precision}, and it is for int8"
+    return _compiled_unfit(placed)
 
 
-def _small_unfit(model: GPTJForCausalLM) -> str | None:
-    if is_int8(model) or model.lm_head.weight.dtype != torch.float32:
-        return "the weights are not in float32"
-    if not Shape.of(model.config).is_small:
+def _small_unfit(placed: Placement) -> str | None:
+    if placed.precision != "float32":
+        return f"the weights are in {placed.precision}, and it is for float32"
+    if not Shape.of(placed.config).is_small:
         return "torch's own products are faster for a model of this size"
-    return _compiled_unfit(model)
+    return _compiled_unfit(placed)
 
 
 def _build_cuda(model: GPTJForCausalLM) -> ForwardModel:
@@ -103,7 +126,7 @@ def _build_compiled(model: GPTJForCausalLM) -> ForwardModel:
 
 
 def _build_eager(model: GPTJForCausalLM) -> ForwardModel:
-    if not _is_on_cpu(model):
+    if not Placement.of(model).is_on_cpu:
         from gptj_demo.engine.model.cuda.model import CudaModel
 
         return CudaModel(model, captures=False)
@@ -114,16 +137,16 @@ def _build_eager(model: GPTJForCausalLM) -> ForwardModel:
 
 
 PATHS = (
-    Path("cuda-graphs", _cuda_unfit, _build_cuda),
-    Path("cpu-int8", _int8_unfit, _build_int8),
-    Path("cpu-compiled", _small_unfit, _build_compiled),
-    Path("eager", lambda model: None, _build_eager),
+    Path("cuda-graphs", "cuda", _cuda_unfit, _build_cuda),
+    Path("cpu-int8", "cpu", _int8_unfit, _build_int8),
+    Path("cpu-compiled", "cpu", _small_unfit, _build_compiled),
+    Path("eager", None, lambda placed: None, _build_eager),
 )
 
 
 def set_up_torch(model: GPTJForCausalLM) -> None:
     """Set torch's threads, or its attention on a GPU; the small-model path has its own threads."""
-    if not _is_on_cpu(model):
+    if not Placement.of(model).is_on_cpu:
         # cuDNN plans its attention anew for each length of a prompt, which takes longer than flash
         # attention takes to compute it
         torch.backends.cuda.enable_cudnn_sdp(False)
@@ -132,20 +155,30 @@ def set_up_torch(model: GPTJForCausalLM) -> None:
         torch.set_num_threads(min(most, torch.get_num_threads()))
 
 
-def choose_path(model: GPTJForCausalLM, backend: str = "auto") -> tuple[Path, Choice]:
+def device_of(backend: str) -> str | None:
+    """The only kind of device that a backend runs on, if any; raises `UnfitBackend` if it is not a
+    name of a path or auto."""
+    devices = {"auto": None, **{path.name: path.device for path in PATHS}}
+    if backend not in devices:
+        raise UnfitBackend(f"backend is {backend}; it must be one of {', '.join(devices)}.")
+    return devices[backend]
+
+
+def choose_path(placed: Placement, backend: str = "auto") -> tuple[Path, Choice]:
     """The first path that fits, or the one named `backend`; raises `UnfitBackend`."""
-    names = [path.name for path in PATHS]
-    if backend != "auto" and backend not in names:
-        raise UnfitBackend(f"backend is {backend}; it must be auto or one of {', '.join(names)}.")
+    device_of(backend)  # refuses other names
     passed_over: list[tuple[str, str]] = []
     for path in PATHS:
         if backend not in ("auto", path.name):
             continue
-        reason = path.unfit(model)
+        reason = path.unfit(placed)
         if reason is None:
             return path, Choice(path.name, tuple(passed_over))
         if backend == path.name:
-            raise UnfitBackend(f"The backend {backend} cannot be used: {reason}.")
+            raise UnfitBackend(
+                f"The backend {backend} cannot be used: {reason}. Set backend to auto, which takes "
+                "one that fits."
+            )
         passed_over.append((path.name, reason))
     raise AssertionError("the last path fits every model")
 
@@ -155,7 +188,7 @@ def build_model(model: GPTJForCausalLM, backend: str = "auto") -> tuple[ForwardM
 
     Takes `model`'s weights over and leaves it empty. Raises `UnfitBackend`.
     """
-    path, choice = choose_path(model, backend)
+    path, choice = choose_path(Placement.of(model), backend)
     logger.info("forward path: %s", path.name)
     for name, why in choice.passed_over:
         logger.info("not %s: %s", name, why)

@@ -340,3 +340,56 @@ def test_a_gpu_that_torch_cannot_use_is_the_reason_for_the_sample_model(
     monkeypatch.setattr(plan, "gpu_problem", lambda: message("why.driver_is_old", cuda="13.0"))
     for model in ("auto", "sample"):
         assert "Update the NVIDIA driver" in str(make_plan(Settings(model=model)).why)
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "precision"),
+    [
+        ("auto", "cuda", "float16"),
+        ("eager", "cuda", "float16"),
+        ("cuda-graphs", "cuda", "float16"),
+        ("cpu-int8", "cpu", "int8"),
+    ],
+)
+def test_a_forward_path_is_planned_on_the_device_that_it_runs_on(
+    backend: str, device: str, precision: str, full_size: Path, machine: Any
+) -> None:
+    machine(cpu=16, gpu=24)
+    plan = make_plan(Settings(model=str(full_size), backend=backend))
+    assert (plan.device, plan.precision) == (device, precision)
+
+
+def test_auto_is_the_sample_model_where_the_path_of_a_processor_was_asked_for(
+    sample: Path, machine: Any
+) -> None:
+    machine(cpu=16, gpu=24)
+    plan = make_plan(Settings(model="auto", backend="cpu-compiled"))
+    assert (plan.is_sample, plan.device) == (True, "cpu")
+    assert "The forward path cpu-compiled runs on a processor" in str(plan.why)
+    assert "There is no GPU" not in str(plan.why)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_path_of_a_gpu_is_refused_where_there_is_none(
+    precision: str, tiny: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"model": str(tiny), "backend": "cuda-graphs", "precision": precision}
+    assert "cuda-graphs runs on a GPU, and there is none here" in refusal(**settings)
+    monkeypatch.setattr(plan, "gpu_problem", lambda: message("why.driver_is_old", cuda="13.0"))
+    assert "Update the NVIDIA driver" in refusal(**settings)
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "said"),
+    [
+        ("cpu-int8", "float32", "the weights are in float32, and it is for int8"),
+        ("cpu-compiled", "bfloat16", "the weights are in bfloat16, and it is for float32"),
+        ("cpu-compiled", "float32", "for a model of this size"),
+        ("fastest", "auto", "backend is fastest; it must be one of auto, cuda-graphs"),
+    ],
+)
+def test_a_forward_path_that_does_not_fit_the_model_is_refused(
+    backend: str, precision: str, said: str, full_size: Path, machine: Any
+) -> None:
+    machine(cpu=64, gpu=64)
+    assert said in refusal(model=str(full_size), backend=backend, precision=precision)
