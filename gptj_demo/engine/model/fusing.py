@@ -7,8 +7,9 @@ another. Each block is released once it is fused, so there are never two copies 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from transformers import GPTJForCausalLM
@@ -47,6 +48,9 @@ class Ends(NamedTuple):
     head_bias: torch.Tensor
 
 
+Fused = TypeVar("Fused", LayerWeights, Int8LayerWeights)
+
+
 def is_int8(model: GPTJForCausalLM) -> bool:
     """Whether the linear layers of the blocks are bitsandbytes' `Linear8bitLt`."""
     blocks: Any = model.transformer.h
@@ -67,24 +71,26 @@ def take_ends(model: GPTJForCausalLM) -> Ends:
 
 def take_layers(model: GPTJForCausalLM) -> Iterator[LayerWeights]:
     """The layers one by one, each fused."""
-    return (_fuse(block) for block in _take_blocks(model))
+    return _each_fused(model, _fuse)
 
 
 def take_int8_layers(
     model: GPTJForCausalLM, linear: type[Int8Linear] = Int8Linear
 ) -> Iterator[Int8LayerWeights]:
     """The layers of an int8 model one by one, their products as `linear`."""
-    return (_fuse_int8(block, linear) for block in _take_blocks(model))
+    return _each_fused(model, partial(_fuse_int8, linear=linear))
 
 
-def _take_blocks(model: GPTJForCausalLM) -> Iterator[Any]:
-    """The blocks one by one; each is released when the next one is asked for."""
+def _each_fused(model: GPTJForCausalLM, fuse: Callable[[Any], Fused]) -> Iterator[Fused]:
+    """The fused blocks one by one; each block's memory is returned before its layer is yielded."""
     blocks = model.transformer.h
     for index in range(len(blocks)):
         block, blocks[index] = blocks[index], torch.nn.Identity()
-        yield block
+        fused = fuse(block)
         del block
         return_freed_memory()
+        yield fused
+        del fused  # the caller may have packed it
 
 
 def _fuse(block: Any) -> LayerWeights:
