@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import random
 import sys
 from collections.abc import Callable
@@ -183,6 +185,31 @@ def test_the_log_reports_why_triton_does_not_work(
     monkeypatch.setitem(sys.modules, "gptj_demo.engine.model.cuda.triton_kernels", None)
     assert find() is None
     assert "Triton's kernels cannot be used: " in caplog.text
+
+
+@NO_TRITON
+def test_a_lack_of_memory_while_triton_is_tried_is_not_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find = functools.cache(torch_kernels.find_triton.__wrapped__)
+    eye, is_full = torch.eye, True
+
+    def allocate(count: int, *, dtype: torch.dtype, device: str) -> torch.Tensor:
+        if is_full:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+        return eye(count, dtype=dtype)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "eye", allocate)
+    with pytest.raises(torch.OutOfMemoryError):
+        find()
+    is_full = False
+    arange, ones = torch.arange, torch.ones
+    monkeypatch.setattr(torch, "arange", lambda *values, device: arange(*values))
+    monkeypatch.setattr(torch, "ones", lambda *sizes, device: ones(*sizes))
+    kernels = importlib.import_module("gptj_demo.engine.model.cuda.triton_kernels")
+    monkeypatch.setattr(kernels, "int8_sum", lambda products, bias: products[0][0] + bias)
+    assert find() is kernels
 
 
 @NO_GPU

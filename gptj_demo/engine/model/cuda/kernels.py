@@ -14,6 +14,7 @@ from typing import Protocol, cast
 import torch
 import torch.nn.functional as F
 
+from gptj_demo.engine.machine import is_out_of_memory
 from gptj_demo.engine.model.kv_cache import MOST_GATHERED, gather
 from gptj_demo.engine.model.rotary import rotate
 from gptj_demo.pages import PAGE_TOKENS
@@ -76,6 +77,7 @@ def find_triton() -> TritonKernels | None:
     """The Triton kernels, if they are installed and run on this GPU; else the log says why not.
 
     Triton compiles at run time and needs a C compiler for it, so one product is computed as a test.
+    Raises `RuntimeError` if the GPU has too little memory for the test; the next call tries again.
     """
     if not torch.cuda.is_available():
         return None
@@ -87,7 +89,9 @@ def find_triton() -> TritonKernels | None:
         ones = torch.ones(16, device="cuda")
         if not torch.equal(triton_kernels.int8_sum([(x, weight, ones)], ones), x + 1):
             raise RuntimeError("its product is wrong")
-    except Exception as error:  # after any error, other kernels are used
+    except Exception as error:  # other kernels are used, except after a passing lack of memory
+        if is_out_of_memory(error):  # the engine tries again with a smaller cache
+            raise
         logger.warning("Triton's kernels cannot be used: %s", first_line(error))
         return None
     return cast(TritonKernels, triton_kernels)
