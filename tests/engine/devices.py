@@ -1,4 +1,4 @@
-"""Where the tests of CUDA's parts run: on the GPU where there is one, else on the processor.
+"""Where the tests of CUDA's parts run: on the GPU with `make test-gpu`, else on the processor.
 
 There Triton's kernels run in its interpreter, where Triton is installed (`pip install triton`).
 """

@@ -1,6 +1,6 @@
 """The engine against `GPTJForCausalLM`: the same greedy tokens and logits, in every batch.
 
-On the CPU, and on CUDA too where there is a GPU.
+On the CPU, and with `make test-gpu` on CUDA too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.sampling import SamplingParams
 from tests.engine.checkpoints import make_model
+from tests.engine.devices import NO_GPU
 from tests.engine.forward import built, is_exact, logits_of
 
 NEW_TOKENS = 24
@@ -67,10 +68,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(
     params=[
         "cpu",
-        pytest.param(
-            "cuda",
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
-        ),
+        pytest.param("cuda", marks=NO_GPU),
     ],
     scope="module",
 )

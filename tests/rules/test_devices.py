@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,3 +48,7 @@ def test_the_layout_of_the_kv_cache_is_known_to_the_forward_paths_only() -> None
         if "cache.storage" in path.read_text("utf-8")
     }
     assert all(name.startswith("model/") for name in users), users
+
+
+def test_tests_see_a_gpu_only_where_it_was_asked_for() -> None:
+    assert "GPTJ_TEST_GPU" in os.environ or os.environ["CUDA_VISIBLE_DEVICES"] == ""
