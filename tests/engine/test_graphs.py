@@ -90,6 +90,16 @@ def test_without_triton_a_graph_is_captured_for_each_range_of_lengths() -> None:
     assert bench.results == plain.results
 
 
+def test_without_triton_no_graph_is_captured_after_preparing() -> None:
+    recorded, reports = recorder(), list[str]()
+    bench = Bench(capture=recorded, streams=2, n_positions=600)
+    bench.runner.prepare(lambda detail, progress: reports.append(str(detail)))
+    assert recorded.captured == [2, 1] * 3  # up to 600 positions, up to 512, up to 256
+    assert reports[1] == "Capturing graphs, 1 of 6"
+    bench.run(request(0, 250, max_new_tokens=20), request(1, 560, max_new_tokens=2))
+    assert len(recorded.captured) == 6
+
+
 def test_rows_that_pad_the_batch_store_nothing(kernels: Any) -> None:
     bench = Bench(capture=recorder(), kernels=kernels, streams=8)
     storage = bench.runner.cache.storage

@@ -105,14 +105,16 @@ class DecodeGraphs:
 
     @torch.inference_mode()
     def prepare(self, report: Report) -> None:
-        """Capture a graph for each number of rows, the largest first: it sets the pool's size.
+        """Capture all graphs, the largest first: it sets the pool's size.
 
-        Raises `torch.OutOfMemoryError` if that needs more memory than is free.
+        A capture while streams are open would stop them for the time of several steps. Raises
+        `torch.OutOfMemoryError` if that needs more memory than is free.
         """
-        for done, rows in enumerate(reversed(self._rows)):
-            total = len(self._rows)
+        keys = [(rows, longest) for longest in self._lengths for rows in self._rows][::-1]
+        for done, key in enumerate(keys):
+            total = len(keys)
             report(message("status.capturing", done=done, total=total), done / total)
-            if self._graph(rows, self._lengths[-1]) is None:
+            if self._graph(*key) is None:
                 if self._is_out_of_memory:  # a smaller cache leaves room for the graphs
                     raise torch.OutOfMemoryError(self.failure)
                 return
