@@ -29,12 +29,16 @@ RUN set -eu; \
 FROM ${BASE}
 ARG TORCH=cpu
 ARG FLEET=
-# Triton compiles the kernels for the card that it finds; KubeRay's probes use wget, and its login
+# Triton compiles the kernels for the card that it finds, which takes Python's headers too: Debian's
+# Python has them in a package of their own, the base's own Python brings them along. KubeRay's probes use wget, and its login
 # shells have a PATH of their own
 RUN set -eu; \
     if [ "$TORCH" = cuda ]; then \
         apt-get update; \
-        apt-get install -y --no-install-recommends gcc libc6-dev; \
+        headers=; \
+        python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.isfile(sysconfig.get_path("include") + "/Python.h"))' \
+            || headers=python3-dev; \
+        apt-get install -y --no-install-recommends gcc libc6-dev $headers; \
         rm -rf /var/lib/apt/lists/*; \
     fi; \
     if [ -n "$FLEET" ]; then \

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +71,37 @@ def test_compose_mounts_existing_files_and_sets_known_settings() -> None:
 def test_the_image_runs_as_a_user_and_its_program_gets_the_signals(pattern: str) -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert re.search(pattern, dockerfile, re.MULTILINE)
+
+
+def test_the_image_for_cuda_gets_the_headers_of_python_where_the_base_has_none(
+    tmp_path: Path,
+) -> None:
+    """Runs the image's commands with stand-ins for apt-get and for a Python with headers or not."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    [step] = re.findall(r'if \[ "\$TORCH" = cuda \]; then(.*?)rm -rf', text)
+    (tmp_path / "apt-get").write_text('#!/bin/sh\necho "$@"\n')
+    for has_headers in (True, False):
+        (tmp_path / "include").mkdir(exist_ok=True)
+        header = tmp_path / "include" / "Python.h"
+        header.touch() if has_headers else header.unlink()
+        (tmp_path / "python3").write_text(
+            f"#!{sys.executable}\n"
+            "import sys, sysconfig\n"
+            f"sysconfig.get_path = lambda name: {str(tmp_path / 'include')!r}\n"
+            "exec(sys.argv[2])\n"
+        )
+        for name in ("apt-get", "python3"):
+            (tmp_path / name).chmod(0o755)
+        ran = subprocess.run(
+            ["sh", "-euc", step],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        installed = ran.stdout.splitlines()[-1].split()
+        assert {"gcc", "libc6-dev"} < set(installed)
+        assert ("python3-dev" in installed) != has_headers
 
 
 def test_the_image_writes_into_its_cache_only() -> None:
