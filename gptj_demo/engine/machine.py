@@ -83,7 +83,13 @@ def _card_problem() -> Message | None:
         gpu=torch.cuda.get_device_name(0),
         capability=".".join(map(str, capability)),
         torch=torch.__version__,
+        version=_torch_version(),
     )
+
+
+def _torch_version() -> str:
+    """The version of torch as pip takes it, without that of its build."""
+    return str(torch.__version__).partition("+")[0]
 
 
 def _architectures() -> list[str]:
@@ -96,7 +102,9 @@ def _initialisation_problem(root: Path) -> Message | None:
     if torch.version.cuda is None:
         is_cuda_missing = driver and torch.version.hip is None
         return (
-            message("why.torch_without_cuda", torch=torch.__version__) if is_cuda_missing else None
+            message("why.torch_without_cuda", torch=torch.__version__, version=_torch_version())
+            if is_cuda_missing
+            else None
         )
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]

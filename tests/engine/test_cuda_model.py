@@ -88,6 +88,24 @@ def test_8_bit_kernels_are_compiled_before_graphs_are_captured(
     assert "compiling the 8-bit kernels for 16 rows" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("eight_bits", "said"),
+    [
+        (False, "so attention is slower"),
+        (True, "so int8 is much slower than it could be. Attention"),
+    ],
+)
+def test_without_triton_the_reason_fits_the_precision(
+    eight_bits: bool, said: str, triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = CudaModel(make_model())
+    model._is_int8, model._capture, model._kernels = eight_bits, Recorder(), torch_kernels
+    monkeypatch.setattr(cuda_model, "find_triton", lambda: None)
+    slower = model.prepare(model.make_cache(2), lambda *_: None)
+    assert said in str(slower)
+    assert ("int8" in str(slower)) == eight_bits
+
+
 def test_other_models_need_no_kernels_compiled(triton: Triton) -> None:
     model = CudaModel(make_model())
     assert model.prefill_budget == 128

@@ -94,6 +94,7 @@ def test_an_older_control_group_limits_the_cores(tmp_path: Path) -> None:
     assert available_cores(tmp_path) == 2
 
 
+TORCH = torch.__version__.split("+")[0]
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "compute_90"]
 
 
@@ -133,6 +134,9 @@ def test_a_card_that_torch_has_no_code_for_is_named_and_not_used(
     if problem:
         assert "a card is not used" in str(problem)
         assert ".".join(map(str, capability)) in str(problem)
+    if code == "why.gpu_is_old":
+        install = f"pip install --force-reinstall torch=={TORCH} --index-url "
+        assert install in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +191,7 @@ def test_a_torch_without_cuda_beside_a_driver_is_reported(
     problem = gpu_problem(tmp_path)
     assert problem is not None
     assert problem.code == "why.torch_without_cuda"
+    assert f"pip install --force-reinstall torch=={TORCH} --index-url " in str(problem)
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ class CudaModel(GraphModel):
         slower = super().prepare(cache, report)
         if find_triton() is not None:
             return slower
-        no_triton = message("why.no_triton")
+        no_triton = message("why.no_triton_int8" if self._is_int8 else "why.no_triton")
         return no_triton if slower is None else joined(slower, no_triton)
 
     @torch.inference_mode()
