@@ -23,7 +23,7 @@ from gptj_demo.texts import Message, first_line, message
 
 USABLE_MEMORY = {"cpu": 0.9, "cuda": 0.96}
 """The share of the free memory that plans use; the rest is for fragmentation, other processes and
-CUDA's libraries. A T4 with 15.7 GB free then holds GPT-J 6B in int8 with eight full contexts."""
+CUDA's libraries. A T4 with 15.7 GB free then holds GPT-J 6B in int8 with seven full contexts."""
 
 ZEROGPU_MEMORY = 48 * 10**9
 """Bytes of the part of the card that is lent; CUDA reports those of the whole card."""

@@ -23,6 +23,7 @@ from gptj_demo.engine.machine import is_out_of_memory
 from gptj_demo.engine.model import build_model, set_up_torch
 from gptj_demo.engine.model.base import ForwardModel, Report
 from gptj_demo.engine.runner import Runner
+from gptj_demo.engine.sampling import MOST_MEMORY
 from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import EngineStatus, ModelInfo, Submit, TokenizerReady
 from gptj_demo.sampling import SamplingParams
@@ -196,15 +197,28 @@ def start_engine(
     return engine, replace(weights, plan=plan).info(choice.path, drafting, slower, uncompiled)
 
 
-def warm_up(engine: Engine, prompt_tokens: int = 8) -> None:
-    """Run one request, so that the first visitor does not wait for lazy set-up.
-
-    On a GPU its prompt fills the context, which needs the most memory for activations, so a lack of
-    memory shows here.
-    """
+def warm_up(engine: Engine, context: int) -> None:
+    """Run two requests, so that the first visitor does not wait for lazy set-up."""
     params = SamplingParams(max_new_tokens=4)
-    engine.submit(Submit(0, (0,) * prompt_tokens, params, seed=0))
+    engine.submit(Submit(0, (0,) * min(8, context - 4), params, seed=0))
     engine.submit(Submit(-1, (0,), params, seed=0))
+    while not engine.is_idle:
+        engine.step()
+
+
+def try_most_memory(engine: Engine, context: int, streams: int, prefill_budget: int) -> None:
+    """Run the steps that need the most memory, so that a lack of it shows at the start.
+
+    A prompt of the full context is scored, which wants the logits of whole chunks, while all slots
+    draw with the controls that make the most copies of their logits.
+    """
+    most = SamplingParams(max_new_tokens=4, **MOST_MEMORY)
+    long = (0,) * max(1, context - 4)
+    steps = 2 * len(long) // prefill_budget + 8  # the others draw until the prompt is read
+    others = most.model_copy(update={"max_new_tokens": min(steps, context - 1)})
+    for number in range(1, streams):
+        engine.submit(Submit(-number, (0,), others, seed=0))
+    engine.submit(Submit(0, long, most.model_copy(update={"echo": True}), seed=0))
     while not engine.is_idle:
         engine.step()
 
@@ -251,5 +265,8 @@ def _build(
     slower = runner.prepare(report)
     if plan.speculates:
         runner.speculate(draft)
-    warm_up(engine, model.warm_up_tokens)
+    context = model.shape.context_length
+    warm_up(engine, context)
+    if model.tries_most_memory:
+        try_most_memory(engine, context, plan.max_num_seqs, model.prefill_budget)
     return engine, slower

@@ -108,7 +108,7 @@ def test_without_triton_the_reason_fits_the_precision(
 
 def test_other_models_need_no_kernels_compiled(triton: Triton) -> None:
     model = CudaModel(make_model())
-    assert model.prefill_budget == 128
+    assert (model.prefill_budget, model.tries_most_memory) == (128, True)
     assert prepare(model)[0] == "Capturing graphs, 0 of 2"
     assert triton.called == []
 
@@ -117,6 +117,6 @@ def test_without_graphs_nothing_is_compiled_or_captured_and_prompts_are_read_as_
     triton: Triton,
 ) -> None:
     model = CudaModel(make_model(), captures=False)
-    assert (model.prefill_budget, model.warm_up_tokens) == (128, 8)
+    assert (model.prefill_budget, model.tries_most_memory) == (128, False)
     assert prepare(model) == []
     assert (model.graphs, triton.called) == (None, [])

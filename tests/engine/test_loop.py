@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from transformers import GPTJForCausalLM
 
 from gptj_demo.engine import load as loading
 from gptj_demo.engine import loop, starting
 from gptj_demo.engine.engine import Engine
-from gptj_demo.engine.load import Refusal, make_plan
-from gptj_demo.engine.model import select
+from gptj_demo.engine.load import Refusal
+from gptj_demo.engine.model import Batch, ForwardModel, KVCache, select
 from gptj_demo.pages import PAGE_TOKENS
 from gptj_demo.protocol import EngineStatus
 from gptj_demo.settings import Settings
@@ -27,11 +29,34 @@ def ignore(message: object) -> None:
     pass
 
 
-def test_warming_up_works_with_a_prompt_of_the_whole_context() -> None:
-    settings = Settings(model="sample", max_num_seqs=1)
-    engine = loop.load(settings, ignore)
-    starting.warm_up(engine, make_plan(settings).config.n_positions - 4)
+@pytest.mark.parametrize("streams", [1, 5])
+def test_the_trial_samples_every_slot_while_a_whole_chunk_of_logits_is_wanted(
+    streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, seen = select._build_compiled, list[tuple[int, int]]()
+
+    def build_like_a_gpus(weights: GPTJForCausalLM) -> ForwardModel:
+        model = build(weights)
+        forward = model.forward
+
+        def note(cache: KVCache, batch: Batch) -> torch.Tensor:
+            decoded = 0 if batch.rows is None else len(set(batch.rows.slots))
+            seen.append((decoded, sum(chunk.wanted for chunk in batch.chunks)))
+            return forward(cache, batch)
+
+        monkeypatch.setattr(model, "forward", note)
+        model.tries_most_memory = True
+        return model
+
+    paths = tuple(
+        replace(path, build=build_like_a_gpus) if path.name == "cpu-compiled" else path
+        for path in select.PATHS
+    )
+    monkeypatch.setattr(select, "PATHS", paths)
+    engine = loop.load(Settings(model="sample", max_num_seqs=streams, speculation="off"), ignore)
     assert engine.is_idle
+    assert max(seen) >= (streams, 0)
+    assert any(rows == streams - 1 and wanted >= 200 for rows, wanted in seen)
 
 
 _COUNT_SIGNATURES = """
@@ -74,11 +99,11 @@ def test_the_cache_is_smaller_where_the_memory_is_less_than_planned(
     tried: list[int] = []
     warm_up = starting.warm_up
 
-    def run_out(engine: Engine, prompt_tokens: int) -> None:
+    def run_out(engine: Engine, context: int) -> None:
         tried.append(engine._runner.cache.pages * PAGE_TOKENS)
         if tried[-1] > 20_000:
             raise torch.OutOfMemoryError
-        warm_up(engine, prompt_tokens)
+        warm_up(engine, context)
 
     monkeypatch.setattr(starting, "warm_up", run_out)
     sent: list[object] = []

@@ -66,9 +66,17 @@ def working_bytes(config: GPTJConfig) -> int:
     return activations + scores + layer
 
 
+_LOGITS_BYTES = 4 * 4
+"""Bytes an id: a graph's fp32 logits, before and after the bias; a step's copy, and its rows'."""
+_SAMPLER_BYTES = 66
+"""Bytes an id beside the logits. The live tensors of torch's sampler have 37 with top-p, 45 with
+tfs, 49 with typical-p, and 65 with `MOST_MEMORY` and unused ids. Compiled code on a processor has
+4, 45, 24 and 61."""
+
+
 def stream_bytes(config: GPTJConfig) -> int:
     """Bytes of one stream's logits and of the sampler's copies of them."""
-    return 6 * 4 * config.vocab_size
+    return (_LOGITS_BYTES + _SAMPLER_BYTES) * config.vocab_size
 
 
 def page_bytes(config: GPTJConfig, precision: str, kv_dtype: str = "auto") -> int:

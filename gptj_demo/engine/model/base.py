@@ -131,8 +131,8 @@ class ForwardModel(ABC):
         self.prefill_budget = 256 if shape.is_small else 32
         """Prompt tokens a step. The other streams wait for them: 256 tokens take the sample model
         27 to 42 ms on one core."""
-        self.warm_up_tokens = min(8, shape.context_length - 4)
-        """Length of the warm-up prompt."""
+        self.tries_most_memory = False
+        """Whether the engine runs the steps that need the most memory before it takes requests."""
 
     def narrow_cache(self) -> bool:
         """Keep keys and values in 16 bits from now on; returns whether they are in 16 bits."""

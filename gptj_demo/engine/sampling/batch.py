@@ -10,7 +10,7 @@ no row uses costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ from gptj_demo.engine.sampling.trace import Trace
 from gptj_demo.engine.transfer import download, upload
 from gptj_demo.protocol import TokenLogprobs
 from gptj_demo.sampling import PROCESSORS
+
+MOST_MEMORY: dict[str, Any] = {
+    "repetition_penalty": 1.1,
+    "tfs": 0.9,
+    "typical_p": 0.9,
+    "logprobs": 1,
+}
+"""Settings that make the most copies of the logits at a time: `load/memory.py` plans for them."""
 
 Read = Callable[[torch.Tensor], list[int]]  # int64 [rows] -> the same on the host
 
