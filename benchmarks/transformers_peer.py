@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from peers import Stopwatch, Transformers
+from generate_peer import Stopwatch, Transformers
 from transformers import BitsAndBytesConfig, GPTJForCausalLM
 
 DECODE_PROMPT_TOKENS = 32
