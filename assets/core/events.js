@@ -16,8 +16,8 @@
 //   replay        asks the editor to generate again after a prompt: {prompt, controls}
 //   notice        asks the editor to show this sentence
 //   take          asks the editor to replace the model's latest words by this completion
-//   aside         asks the editor to show a remark with an Undo: {message, controls}; undoing restores
-//                 `controls`, null where there is nothing to undo
+//   aside         asks the editor to show a remark with an Undo: {message, controls, putBack}; undoing calls `putBack`, or restores
+//                 the text and `controls`; there is no Undo where both are absent
 //   open          asks the editor to replace its text by this node of the tree, as one step
 //   view          the name of the view that is now shown
 //   tree          the session's tree has changed

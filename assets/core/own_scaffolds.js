@@ -1,6 +1,6 @@
 // A visitor's own scaffolds: texts with {placeholders}, which become the fields of a form. Kept in the browser.
 
-import { head } from "./characters.js";
+import { t } from "./i18n.js";
 import * as storage from "./storage.js";
 
 /** @typedef {{name: string, text: string}} OwnScaffold */
@@ -8,9 +8,9 @@ import * as storage from "./storage.js";
 const STORAGE = "gptj-playground/scaffolds";
 const VERSION = 1;
 export const PLACEHOLDER = /\{([\p{L}\p{N}_][\p{L}\p{M}\p{N}_ -]{0,39})\}/gu;
-const MOST_SCAFFOLDS = 50;
+export const MOST_SCAFFOLDS = 50;
 export const LONGEST_NAME = 60;
-const LONGEST_TEXT = 20_000; // characters
+export const LONGEST_TEXT = 20_000; // characters
 
 /** The names between braces, each once, in their order. @param {string} text */
 export const placeholdersOf = (text) => [...new Set([...text.matchAll(PLACEHOLDER)].map(([, name]) => name))];
@@ -29,12 +29,22 @@ export function readScaffolds(kept) {
 
 export const loadScaffolds = () => readScaffolds(storage.readJSON(STORAGE));
 
-/** Returns whether the browser keeps them. @param {OwnScaffold[]} scaffolds */
-const keep = (scaffolds) => storage.write(STORAGE, JSON.stringify({ version: VERSION, scaffolds }));
+/** @param {OwnScaffold[]} scaffolds */
+function keep(scaffolds) {
+  if (!storage.write(STORAGE, JSON.stringify({ version: VERSION, scaffolds }))) throw new Error(t("beginnings.own_not_kept"));
+}
 
-/** Save a text under a name, and replace the scaffold of that name. Returns whether the browser keeps it. @param {string} name @param {string} text */
-export const saveScaffold = (name, text) =>
-  keep([...loadScaffolds().filter((one) => one.name !== name), { name: head(name, LONGEST_NAME), text: head(text, LONGEST_TEXT) }].slice(-MOST_SCAFFOLDS));
+/**
+ * Save a text under a name of at most `LONGEST_NAME`, and replace the scaffold of that name. Raises an error whose message is for
+ * people; the stored scaffolds then stay as they are.
+ * @param {string} name @param {string} text
+ */
+export function saveScaffold(name, text) {
+  const others = loadScaffolds().filter((one) => one.name !== name);
+  if (text.length > LONGEST_TEXT) throw new Error(t("beginnings.own_too_long", { characters: text.length, most: LONGEST_TEXT }));
+  if (others.length >= MOST_SCAFFOLDS) throw new Error(t("beginnings.own_too_many", { most: MOST_SCAFFOLDS }));
+  keep([...others, { name, text }]);
+}
 
-/** @param {string} name */
+/** Raises an error whose message is for people. @param {string} name */
 export const deleteScaffold = (name) => keep(loadScaffolds().filter((one) => one.name !== name));

@@ -16,7 +16,7 @@ export const LONGEST_NAME = 60; // UTF-16 units, as `maxlength` counts them
 export function readPresets(kept) {
   if (kept?.version !== VERSION || !Array.isArray(kept.presets)) return null;
   const byName = /** @type {Map<string, Preset>} */ (new Map());
-  for (const one of kept.presets.slice(0, MOST_PRESETS)) {
+  for (const one of kept.presets) {
     const { name, controls } = one ?? {};
     if (typeof name !== "string" || !name.trim() || name.length > LONGEST_NAME) continue;
     if (typeof controls !== "object" || !controls || Array.isArray(controls)) continue;
@@ -38,10 +38,11 @@ export const keepPresets = (own) => storage.write(STORAGE, written(own));
 /** The file that holds them. @param {Presets} own */
 export const exportPresets = (own) => ({ file: "gptj-presets.json", type: "application/json", content: written(own) });
 
-/** The presets with one added, or replaced if the name exists. @param {Presets} own @param {Preset} preset @returns {Presets} */
+/** The presets with one added, or replaced if the name exists; raises an error whose message is for people. @param {Presets} own @param {Preset} preset @returns {Presets} */
 export function withPreset(own, preset) {
   const others = own.presets.filter(({ name }) => name !== preset.name);
-  return { ...own, presets: [...others, preset].slice(-MOST_PRESETS) };
+  if (others.length >= MOST_PRESETS) throw new Error(t("presets.too_many", { most: MOST_PRESETS }));
+  return { ...own, presets: [...others, preset] };
 }
 
 /** @param {Presets} own @param {string} name @returns {Presets} */

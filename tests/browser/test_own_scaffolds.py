@@ -36,4 +36,22 @@ def test_a_text_becomes_a_scaffold_with_fields(visitor: Visitor) -> None:
     visitor.button("House <i>").click()
     visitor.button("Delete").click()
     expect(visitor.button("House <i>")).to_have_count(0)
+    page.locator(".aside").get_by_role("button", name="Undo").click()
+    expect(visitor.button("House <i>")).to_be_visible()
+    expect(visitor.prompt).to_have_value(TEXT)  # Undo puts the scaffold back, not the text
+    visitor.button("House <i>").click()
+    visitor.button("Delete").click()
+    expect(visitor.button("House <i>")).to_have_count(0)
     expect(visitor.button("Few-shot list")).to_be_visible()
+
+
+def test_a_text_that_is_too_long_for_a_scaffold_is_refused(visitor: Visitor) -> None:
+    page = visitor.page
+    page.evaluate("gptj.emit('text', 'x'.repeat(20001))")
+    visitor.button("Scaffolds").click()
+    visitor.button("+ Save this text").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("Long")
+    page.keyboard.press("Enter")
+    expect(visitor.notice).to_contain_text("has 20,001 characters; a scaffold has at most 20,000")
+    expect(page.locator(".aside")).to_be_hidden()
+    expect(visitor.button("Long")).to_have_count(0)

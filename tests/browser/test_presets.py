@@ -54,7 +54,9 @@ def test_a_preset_is_saved_used_made_the_default_and_deleted(
     wrong = tmp_path / "wrong.json"
     wrong.write_text('{"__proto__": {"presets": [1]}, "presets": {}}')
     own.locator("input[type=file]").set_input_files(wrong)
-    expect(own.get_by_role("status")).to_contain_text("no presets")
+    expect(own.get_by_role("status")).to_have_text(
+        "The file holds no presets that were exported here. Choose another file."
+    )
     expect(use).to_be_visible()
 
 

@@ -29,13 +29,15 @@ test("preset names are unique, and deleting the default preset unsets the defaul
   assert.deepEqual(own.presets, [cold, { name: "hot", controls: { top_k: 3 } }]);
   assert.deepEqual(withoutPreset(own, "hot"), { presets: [cold], default: null });
   let many = { presets: [], default: null };
-  for (let i = 0; i <= MOST_PRESETS; i++) many = withPreset(many, { name: `p${i}`, controls: {} });
-  assert.equal(many.presets.length, MOST_PRESETS);
+  for (let i = 0; i < MOST_PRESETS; i++) many = withPreset(many, { name: `p${i}`, controls: {} });
+  assert.throws(() => withPreset(many, hot), { message: /at most 100 presets.*Delete some/ });
+  assert.deepEqual(withPreset(many, { name: "p0", controls: { top_k: 3 } }).presets.at(-1), { name: "p0", controls: { top_k: 3 } });
+  assert.equal(readPresets({ version: 1, presets: [...many.presets, hot] }).presets.length, MOST_PRESETS + 1, "no preset of a file is dropped");
 });
 
 test("a file without presets is refused with a sentence", async () => {
   for (const text of ["", "[]", "{", '{"version":1,"presets":[]}', "\u0000"]) {
-    await assert.rejects(readPresetFile(new File([text], "p.json")), (error) => error.message.length > 10);
+    await assert.rejects(readPresetFile(new File([text], "p.json")), { message: /^The file .*\.$/ });
   }
   const found = await readPresetFile(new File([JSON.stringify({ version: 1, presets: [hot] })], "p.json"));
   assert.deepEqual(found.presets, [hot]);

@@ -142,13 +142,25 @@ export function mount({ element, props }) {
   function submitOwn() {
     const { saves, text } = scaffold;
     const values = Object.fromEntries(new FormData(form));
-    if (saves) {
-      const name = String(values.name).trim();
-      const isKept = saveScaffold(name, sessions.current.written.text);
-      emit("aside", { message: t(isKept ? "beginnings.own_saved" : "presets.not_kept", { name }), controls: null });
-      renew();
-    } else emit("text", fillOwn(text, values));
     close();
+    if (!saves) return emit("text", fillOwn(text, values));
+    const name = String(values.name).trim();
+    if (!name) return;
+    change(() => saveScaffold(name, sessions.current.written.text), t("beginnings.own_saved", { name }));
+  }
+
+  /**
+   * Change the own scaffolds, and say what was done, or why it cannot be done.
+   * @param {() => void} act @param {string} message @param {() => void} [putBack] is called by the remark's Undo
+   */
+  function change(act, message, putBack) {
+    try {
+      act();
+      emit("aside", { message, controls: null, putBack });
+    } catch (error) {
+      emit("notice", /** @type {Error} */ (error).message);
+    }
+    renew();
   }
 
   $('.scaffold [data-action="rows"]').addEventListener("click", () => {
@@ -157,9 +169,10 @@ export function mount({ element, props }) {
     emit("batch", text);
   });
   $('.scaffold [data-action="delete"]').addEventListener("click", () => {
-    deleteScaffold(scaffold.own);
+    const { own: name, text } = scaffold;
     close();
-    renew();
+    const putBack = () => change(() => saveScaffold(name, text), t("beginnings.own_is_back", { name }));
+    change(() => deleteScaffold(name), t("presets.deleted", { name }), putBack);
   });
 
   // Put back the controls that a scaffold set once less than half of its text is left.

@@ -186,15 +186,16 @@ export function mount({ element, trigger, props, server, watch }) {
     changed();
     showStatus();
   });
-  on("aside", ({ message, controls }) => {
+  on("aside", ({ message, controls, putBack }) => {
     const undo = () => {
       remarks.hide();
+      if (putBack) return putBack();
       if (generation.isRunning) return;
       useControls(controls);
       walk("undo");
       sheet.focus();
     };
-    remarks.show("step", message, controls ? [[t("common.undo"), undo]] : []);
+    remarks.show("step", message, controls || putBack ? [[t("common.undo"), undo]] : []);
   });
   state.lastRun = () => writing.lastRun;
 

@@ -47,6 +47,18 @@ export function offerPresets() {
     draw();
   }
 
+  /** Add presets to the own ones; where that is not possible, say why, and change nothing. @param {import("../../core/presets.js").Presets} added @param {string} text */
+  function add(added, text) {
+    try {
+      const own = added.presets.reduce(withPreset, loadPresets());
+      change({ ...own, default: added.default ?? own.default }, text);
+      return true;
+    } catch (error) {
+      say(/** @type {Error} */ (error).message);
+      return false;
+    }
+  }
+
   let markers = /** @type {(() => void)[]} */ ([]); // each shows whether its preset is in use
 
   const isInUse = (/** @type {Controls} */ controls) => {
@@ -69,7 +81,7 @@ export function offerPresets() {
       /** @type {HTMLElement | null} */ (list.querySelector(`[data-default="${CSS.escape(preset.name)}"]`))?.focus();
     }, { "aria-pressed": String(isDefault), "aria-label": t("presets.make_default", { name: preset.name }), title: t("presets.default_help"), "data-default": preset.name });
     const remove = makeButton("quiet", "✕", () => {
-      const putBack = () => change({ ...withPreset(loadPresets(), preset), ...(isDefault ? { default: preset.name } : {}) }, "");
+      const putBack = () => add({ presets: [preset], default: isDefault ? preset.name : null }, "");
       change(withoutPreset(loadPresets(), preset.name), t("presets.deleted", { name: preset.name }), [t("common.undo"), putBack]);
       name.focus();
     }, { "aria-label": t("presets.delete", { name: preset.name }) });
@@ -97,8 +109,8 @@ export function offerPresets() {
     event.preventDefault();
     const called = name.value.trim();
     if (!called) return name.focus();
-    change(withPreset(loadPresets(), { name: called, controls: kept(changedControls(state.controls)) }), t("presets.saved", { name: called }));
-    name.value = "";
+    const preset = { name: called, controls: kept(changedControls(state.controls)) };
+    if (add({ presets: [preset], default: null }, t("presets.saved", { name: called }))) name.value = "";
   });
   save.type = "submit";
   input.addEventListener("change", async () => {
@@ -107,9 +119,9 @@ export function offerPresets() {
     if (!file) return;
     try {
       const found = await readPresetFile(file);
-      change(found.presets.reduce(withPreset, loadPresets()), t("presets.imported", { count: found.presets.length }));
+      add({ presets: found.presets, default: null }, t("presets.imported", { count: found.presets.length }));
     } catch (error) {
-      say(t("branches.not_imported", { why: /** @type {Error} */ (error).message }));
+      say(/** @type {Error} */ (error).message);
     }
   });
   on("controls", markInUse);
