@@ -6,7 +6,6 @@ import { head } from "./characters.js";
 import { t } from "./i18n.js";
 import { newId } from "./id.js";
 import { MOST_LINES, MOST_MEMORY, MOST_NOTE, USUAL_LINES } from "./memory.js";
-import { MOST_CHARACTERS } from "./text_file.js";
 import { isObject } from "./tree_file.js";
 
 /** @typedef {{id: string, parent: string, at: number, pieces: Piece[], kind: string, name: string, starred: boolean, time: number, run: NodeRun | null}} Node */
@@ -47,7 +46,6 @@ class Nodes {
    */
   add(parent, at, text, isModels, { name = "", starred = false } = {}) {
     const end = at + text.length;
-    if (end > MOST_CHARACTERS) throw new Error(t("file.long_story", { count: end, most: MOST_CHARACTERS }));
     if (!text) return { parent, at };
     if (isModels) this.runs += 1;
     const id = newId();

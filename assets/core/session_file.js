@@ -133,7 +133,7 @@ export function toFile(session, form) {
   const { current } = tree;
   const own = tree.find(written.text) === null ? { pieces: written.pieces } : {};
   const whole = { format: FORMAT, version: VERSION, name: session.name, time, controls: controls ?? undefined, memory: memory ?? undefined, current, nodes: tree.toList(), ...own };
-  return { file: `${file}.json`, type: "application/json", content: JSON.stringify(whole, null, 1) };
+  return { file: `${file}.json`, type: "application/json", content: JSON.stringify(whole) };
 }
 
 /** The session of an exported file, or of a file of another program (core/foreign_files.js); raises an error whose message is for people. @param {string} text */

@@ -11,10 +11,10 @@ import * as pending from "./pending.js";
 import { defaultControls } from "./presets.js";
 import { firstWords, fromFile, fromSaved, newSession, stampOf, toFile, toSaved } from "./session_file.js";
 import * as storage from "./storage.js";
+import { checkSize } from "./text_file.js";
 
 const PREFIX = "gptj-playground/text/";
 const TAB = "gptj-playground/tab"; // in the tab's own storage: the id of its session
-const LARGEST_FILE = 5 * 2 ** 20;
 const SAVE_PAUSE_MS = 400;
 
 const ABSENT = t("keep.absent");
@@ -222,10 +222,7 @@ export const sessions = {
 
   /** Open the session that a file holds; raises an error whose message is for people. @param {File} file */
   async import(file) {
-    if (file.size > LARGEST_FILE) {
-      const size = Math.ceil(file.size / 2 ** 20);
-      throw new Error(t("file.too_large", { size, most: LARGEST_FILE / 2 ** 20 }));
-    }
+    checkSize(file);
     const session = fromFile(await file.text());
     if (sessions.current.tree.growing.length) throw new Error(t("branches.wait"));
     leave();

@@ -2,14 +2,18 @@
 
 import { t } from "./i18n.js";
 
-const MOST_BYTES = 5 * 2 ** 20;
-export const MOST_CHARACTERS = 200_000; // the server's limit
+/** Several times what the page exports of the longest texts that the editor can handle. */
+const MOST_BYTES = 40 * 2 ** 20;
+
+/** Raises an error, whose message is for people, if a file is too large to be read. @param {File} file */
+export function checkSize(file) {
+  if (file.size <= MOST_BYTES) return;
+  throw new Error(t("file.too_large", { size: Math.ceil(file.size / 2 ** 20), most: MOST_BYTES / 2 ** 20 }));
+}
 
 /** The text of a file, with the line ends of the page; raises an error whose message is for people. @param {File} file */
 export async function readTextFile(file) {
-  if (file.size > MOST_BYTES) {
-    throw new Error(t("file.too_large", { size: Math.ceil(file.size / 2 ** 20), most: MOST_BYTES / 2 ** 20 }));
-  }
+  checkSize(file);
   let text;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
@@ -17,7 +21,6 @@ export async function readTextFile(file) {
     throw new Error(t("file.no_text"));
   }
   if (text.includes("\0")) throw new Error(t("file.no_text"));
-  if (text.length > MOST_CHARACTERS) throw new Error(t("file.long_text", { count: text.length, most: MOST_CHARACTERS }));
   return text.replace(/\r\n?/g, "\n");
 }
 

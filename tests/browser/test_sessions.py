@@ -61,7 +61,7 @@ BAD_FILES = {
     "a list": ([], "not a session of this playground"),
     "null": (None, "not a session of this playground"),
     "another version": (session([], version=99), "its version is 99, and this page reads 2"),
-    "huge": (b" " * (5 * 2**20 + 1), "at most 5 MB"),
+    "huge": (b" " * (40 * 2**20 + 1), "at most 40 MB"),
     "no nodes": (session([], nodes={"length": 1}), "no list of nodes"),
     "node no object": (session([], nodes=[1]), "node 1 is not an object"),
     "own parent": (session([node("a", "a", 0, "x")]), "node 1 does not come after its parent"),

@@ -91,7 +91,6 @@ test("an invalid file of another program is refused with the reason", () => {
     [{ ...MIKUPAD, prompt: [{ type: "user", content: "A" }, { content: 3 }] }, /part 2 of the story/],
     [{ ...MIKUPAD, prompt: [null, { content: "A" }] }, /part 1 of the story/],
     [{ ...KOBOLD, actions: ["A", ["B"]] }, /part 3 of the story/],
-    [{ ...KOBOLD, actions: ["a".repeat(200_001)] }, /at most 200,?000/],
     [{ root: leaf("a", "A", { children: [{ text: 1 }] }) }, /part 2 of the story/],
     [{ root: leaf("a", "A", { children: [leaf("b", "B", { children: "no" })] }) }, /children of node 2/],
     [{ nodes: [{ id: "a", parent: "b", text: "A" }, { id: "b", parent: "a", text: "B" }] }, /2 nodes have no parent/],

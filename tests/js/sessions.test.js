@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fromFile, fromSaved, newSession, stampOf, toFile, toSaved } from "../../assets/core/session_file.js";
 import { PERSON } from "../../assets/core/text.js";
+import { checkSize, readTextFile } from "../../assets/core/text_file.js";
 
 /** A session with a text, a step and a branch. */
 function written() {
@@ -53,4 +54,20 @@ test("an invalid file is refused with the reason", () => {
   ]) {
     assert.throws(() => fromFile(text), message);
   }
+});
+
+test("files that are exported of a long text can be read", async () => {
+  const session = newSession();
+  const text = "The quick brown fox jumps. ".repeat(220_000);
+  session.written.replace("edit", 0, 0, [[text, PERSON]], [0, 0], [0, 0]);
+  session.tree.commit(session.written.pieces);
+  const files = ["json", "text"].map((form) => toFile(session, form)).map(({ file, content }) => new File([content], file));
+  checkSize(files[0]);
+  assert.ok(fromFile(await files[0].text()).written.text === text);
+  assert.ok((await readTextFile(files[1])) === text);
+});
+
+test("a larger file is refused before it is read", async () => {
+  const file = { size: 40 * 2 ** 20 + 1, arrayBuffer: () => assert.fail("was read") };
+  await assert.rejects(readTextFile(file), { message: "The file has 41 MB; at most 40 MB are read." });
 });
