@@ -65,7 +65,6 @@ def test_a_part_holds_no_prompts_and_settings(template: str) -> None:
         ({"names": [[], "hero"]}, "The name of a column must be a text; [] was sent."),
         ({"names": [f"c{number}" for number in range(201)]}, "more than 200 columns"),
         ({"template": "{hero}" * 1001}, "more than 1,000 placeholders"),
-        ({"template": "x" * 199_998 + "{hero}"}, "has 200,001 characters"),
         (
             {"template": "x" * 3998 + "{hero}", "rows": [[1, ["", "Ann"]]] * 500},
             "2,000,500 characters together; at most 2,000,000",
@@ -76,6 +75,25 @@ def test_an_invalid_batch_is_refused_with_a_sentence(changed: Any, sentence: str
     with pytest.raises(InvalidGrid) as refused:
         make_part(PART | changed)
     assert sentence in str(refused.value)
+
+
+def test_a_row_that_is_too_long_ends_with_an_error_and_the_others_run() -> None:
+    rows = [[0, ["", "Ann"]], [1, ["", "x" * 250_000]], [2, ["", "Bo"]]]
+    # nine such rows have more characters than a part, but none of them is tokenized
+    part = make_part(PART | {"rows": rows + [[3 + n, rows[1][1]] for n in range(8)]})
+
+    async def run() -> None:
+        worker = ScriptedWorker()
+        batch = Comparison(worker, part, SOMEBODY, is_patient=True)  # type: ignore[arg-type]
+        async for _ in batch.updates():
+            for stream in list(worker.open):
+                stream.finish()
+        ends = [outcome["end"] for outcome in batch.outcomes]
+        assert [end["reason"] for end in ends[:4]] == ["length", "error", "length", "error"]
+        assert ends[1]["code"] == "grid.template_too_long"
+        assert ends[1]["values"] == {"characters": 250_008, "most": 200_000}
+
+    asyncio.run(run())
 
 
 def patient(worker: ScriptedWorker) -> Comparison:

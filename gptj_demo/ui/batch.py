@@ -18,10 +18,11 @@ import gradio as gr
 
 from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.client.pacing import GRID
+from gptj_demo.client.prompt import MAX_PROMPT_CHARACTERS
 from gptj_demo.client.visitor import by_session
 from gptj_demo.control_values import InvalidControl, make_params
 from gptj_demo.sampling import MAX_SEED, SamplingParams
-from gptj_demo.texts import message, quoted
+from gptj_demo.texts import Message, message, quoted
 from gptj_demo.ui.axes import OF_A_CELL, panel_controls
 from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.component import LogHTML
@@ -29,7 +30,7 @@ from gptj_demo.ui.generation import read_fields, record
 from gptj_demo.ui.grid_errors import InvalidGrid
 from gptj_demo.ui.rows import MAX_COLUMNS, MAX_FILE_BYTES, MAX_ROWS, InvalidRows, read_rows
 from gptj_demo.ui.stops import Stops
-from gptj_demo.ui.templates import check_length, fill, parse_template
+from gptj_demo.ui.templates import check_length, fill, parse_template, prompt_length
 
 MAX_PART_CHARACTERS = 2_000_000
 """All prompts of a part together, which are tokenized one by one; the page sends no more."""
@@ -59,8 +60,12 @@ class Part:
         """The prompt of a cell."""
         return fill(self.texts, self.places, self.values(cell))
 
-    def params(self, cell: int) -> SamplingParams:
-        """The settings of a cell."""
+    def params(self, cell: int) -> SamplingParams | Message:
+        """The settings of a cell, or why its prompt is too long."""
+        try:
+            check_length(self.texts, self.places, self.values(cell))
+        except InvalidGrid as wrong:
+            return wrong.message
         seed = (self.seed + self.rows[cell][0]) % (MAX_SEED + 1)
         return self.shared.model_copy(update={"seed": seed})
 
@@ -114,8 +119,9 @@ def make_part(part: Mapping[str, Any]) -> Part:
     columns = {name: names.index(name) for name in dict.fromkeys(places)}
     read = [_read_row(row) for row in rows]
     found = Part(texts, places, columns, read, params, seed if type(seed) is int else 0)
-    lengths = (check_length(texts, places, found.values(cell)) for cell in range(len(found)))
-    if (characters := sum(lengths)) > MAX_PART_CHARACTERS:
+    lengths = (prompt_length(texts, places, found.values(cell)) for cell in range(len(found)))
+    # a row that is too long for a prompt ends with an error, and none of its text is tokenized
+    if (characters := sum(n for n in lengths if n <= MAX_PROMPT_CHARACTERS)) > MAX_PART_CHARACTERS:
         most = {"characters": characters, "most": MAX_PART_CHARACTERS}
         raise InvalidGrid("file", message("batch.too_long", **most))
     return found

@@ -57,15 +57,18 @@ def _placeholder_name(written: str) -> str:
     return name
 
 
-def check_length(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> int:
-    """The length of the template with these values; raises `InvalidGrid` if it is too long."""
-    length = sum(map(len, texts)) + sum(len(values[name]) for name in places)
-    if length > MAX_PROMPT_CHARACTERS:
+def prompt_length(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> int:
+    """The length of the template with these values."""
+    return sum(map(len, texts)) + sum(len(values[name]) for name in places)
+
+
+def check_length(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> None:
+    """Raise `InvalidGrid` if the template with these values is too long for a prompt."""
+    if (length := prompt_length(texts, places, values)) > MAX_PROMPT_CHARACTERS:
         raise InvalidGrid(
             "prompt",
             message("grid.template_too_long", characters=length, most=MAX_PROMPT_CHARACTERS),
         )
-    return length
 
 
 def fill(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> str:
