@@ -131,6 +131,9 @@ export function closeBeside(details) {
 /** Whether an input method gets the key: Enter confirms a candidate there, Escape drops it. @param {KeyboardEvent} event */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
+/** Whether a key is Escape, and not the one that drops a candidate of an input method. @param {KeyboardEvent} event */
+export const isEscape = (event) => event.key === "Escape" && !isComposing(event);
+
 /** Whether a key is Ctrl+Enter, on a Mac Command+Enter. @param {KeyboardEvent} event */
 export const isRunKey = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && !isComposing(event);
 

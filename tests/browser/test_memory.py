@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from .conftest import Script, Visitor
-from .records import ended, said
+from .records import ended, said, started
 from .test_accessibility import audit
 
 
@@ -105,3 +105,29 @@ def test_the_label_of_a_note_hides_no_letters(
     assert hidden == ""
     if times <= 1:
         expect(page.locator(".note-mark span")).to_be_in_viewport()
+
+
+def test_escape_in_the_panel_drops_a_candidate_or_closes_it_and_the_model_goes_on(
+    scripted: tuple[Visitor, Script],
+) -> None:
+    person, script = scripted
+    page = person.page
+    person.write("P")
+    script.send([[started()], [said(" words")]])
+    page.keyboard.press("Control+Enter")
+    expect(person.model_words).to_have_text(" words")
+    page.evaluate("""
+        window.bubbled = 0;
+        document.addEventListener('keydown', ({ key }) => { window.bubbled += key === 'Escape'; });
+    """)
+    open_memory(person)
+    field = page.get_by_label("Memory: always read first")
+    field.evaluate(
+        "field => field.dispatchEvent(new KeyboardEvent('keydown',"
+        " { key: 'Escape', isComposing: true, bubbles: true }))"
+    )
+    expect(field).to_be_visible()
+    field.press("Escape")
+    expect(field).to_be_hidden()
+    assert page.evaluate("window.bubbled") == 0  # the editor stops the model on Escape
+    expect(person.button("Stop")).to_be_visible()

@@ -2,7 +2,7 @@
 
 import { t } from "../../core/i18n.js";
 import * as storage from "../../core/storage.js";
-import { make, makeButton } from "../dom.js";
+import { isEscape, make, makeButton } from "../dom.js";
 import { focusText, show } from "../page.js";
 
 const KEY = "gptj-playground/tour";
@@ -77,7 +77,7 @@ export function startTour({ isRefused = false } = {}) {
 
   card.addEventListener("keydown", (event) => {
     event.stopPropagation();
-    if (event.key === "Escape") end();
+    if (isEscape(event)) end();
   });
   addEventListener("resize", place);
   document.querySelector(".gradio-container")?.append(card);

@@ -1,6 +1,6 @@
 // The menu in the editor's bar, and opening and closing dialogs from it.
 
-import { find } from "../dom.js";
+import { find, isEscape } from "../dom.js";
 
 const opener = () => find(document, '[data-share="menu"]');
 
@@ -34,7 +34,7 @@ document.addEventListener(
     if (!isMenuOpen()) return;
     const items = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("#share-menu button:not([hidden])")]);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (event.key === "Escape") {
+    if (isEscape(event)) {
       event.stopPropagation();
       showMenu(false);
       opener().focus();

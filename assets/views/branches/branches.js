@@ -1,7 +1,7 @@
 // The Branches view: the open session's tree as an outline, the chosen node beside it, and the sessions
 // above. Texts are untrusted and inserted as text only.
 
-import { closeBeside, download, find, finder, isComposing, isTextField, onPress, undoOrRedo } from "../../components/dom.js";
+import { closeBeside, download, find, finder, isComposing, isEscape, isTextField, onPress, undoOrRedo } from "../../components/dom.js";
 import { show, shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
@@ -201,7 +201,7 @@ export function mount({ element }) {
   for (const card of [sessionMenu, exportMenu]) {
     closeBeside(card);
     card.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || !card.open) return;
+      if (!isEscape(event) || !card.open) return;
       event.stopPropagation();
       card.open = false;
       find(card, "summary").focus();

@@ -1,7 +1,7 @@
 // A template and a file of rows, and a continuation for each of them. The file and the results live in the visitor's
 // browser, which sends the rows in parts: a part that was lost with the connection is sent again, with the same seeds.
 
-import { bringIntoView, download, editorsField, find, finder, isDialogOpen, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, download, editorsField, find, finder, isDialogOpen, isEscape, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
 import { leaveOut, noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { asTemplate, Batch, secondsLeft } from "../../core/batch.js";
@@ -370,7 +370,7 @@ export function mount({ element, trigger, props, server, watch }) {
     (event) => {
       if (!isShown() || isDialogOpen()) return;
       if (isRunKey(event)) generate();
-      else if (event.key === "Escape" && isActive) cancel();
+      else if (isEscape(event) && isActive) cancel();
       else return;
       event.preventDefault();
       event.stopImmediatePropagation();

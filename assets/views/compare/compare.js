@@ -1,7 +1,7 @@
 // A grid of prompts and settings whose cells stream at once. The form and the last grid live in the visitor's
 // browser; the server checks the form as it is typed ("plan"). Texts are untrusted and inserted as text only.
 
-import { download, find, finder, inlineArrows, isDialogOpen, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
+import { download, find, finder, inlineArrows, isDialogOpen, isEscape, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { leaveOut, noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
@@ -291,7 +291,7 @@ export function mount({ element, trigger, props, server, watch }) {
       if (!isShown() || (isDialogOpen() && !isOpen)) return;
       if (isRunKey(event)) {
         if (!isOpen) run();
-      } else if (event.key === "Escape" && running && !isOpen) {
+      } else if (isEscape(event) && running && !isOpen) {
         stop();
       } else {
         const [forwards, backwards] = inlineArrows();

@@ -1,7 +1,7 @@
 // The tree of likely continuations: requests the most probable ones of the editor's text, and puts one into the editor.
 // outline.js draws the tree. Texts are untrusted and inserted as text only.
 
-import { bringIntoView, finder, isDialogOpen, isRunKey, make, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, finder, isDialogOpen, isEscape, isRunKey, make, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
 import { leaveOut, noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { tail } from "../../core/characters.js";
@@ -204,7 +204,7 @@ export function mount({ element, trigger, props, server, watch }) {
     if (isRunKey(event)) {
       event.preventDefault();
       grow(null);
-    } else if (event.key === "Escape" && running) {
+    } else if (isEscape(event) && running) {
       event.preventDefault();
       running.stop();
     }

@@ -2,7 +2,7 @@
 // of a prompt. Queries and results stay in the visitor's browser. Texts are untrusted and inserted as text
 // only.
 
-import { bringIntoView, finder, isDialogOpen, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, finder, isDialogOpen, isEscape, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
 import { leaveOut, noticesOf } from "../../components/notice.js";
 import { shownView } from "../../components/page.js";
 import { on } from "../../core/events.js";
@@ -355,7 +355,7 @@ export function mount({ element, trigger, props, server, watch }) {
       event.preventDefault();
       if (document.activeElement === severalField) rankSeveral();
       else score();
-    } else if (event.key === "Escape" && running) {
+    } else if (isEscape(event) && running) {
       event.preventDefault();
       stop();
     }

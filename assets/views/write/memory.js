@@ -1,6 +1,6 @@
 // Memory and note of the session: a panel above the sheet, and both in grey where the model reads them.
 
-import { find, setText, update } from "../../components/dom.js";
+import { find, isEscape, setText, update } from "../../components/dom.js";
 import { on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { MOST_LINES, MOST_MEMORY, MOST_NOTE, USUAL_LINES, placeOfNote, readMemory, textOfMemory } from "../../core/memory.js";
@@ -34,8 +34,8 @@ export class MemoryPanel {
     for (const field of [this.memory, this.note, this.lines]) field.addEventListener("input", () => this.keep());
     // the editor's keys must not act on the text from here
     this.panel.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.close();
-      else if (!(event.ctrlKey || event.metaKey)) event.stopPropagation();
+      if (isEscape(event)) this.close();
+      if (!(event.ctrlKey || event.metaKey)) event.stopPropagation(); // Escape must not stop the model too
     });
     find(root, '[data-action="memory"]').addEventListener("click", () => this.open()); // only the menu's on narrow pages
     find(this.panel, '[data-action="close-memory"]').addEventListener("click", () => this.close());

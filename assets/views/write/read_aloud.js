@@ -1,6 +1,6 @@
 // Reads the text aloud with the browser's own speech, sentence by sentence; the sentence is highlighted.
 
-import { find } from "../../components/dom.js";
+import { find, isEscape } from "../../components/dom.js";
 import { emit, on } from "../../core/events.js";
 import { t } from "../../core/i18n.js";
 import { spokenPart } from "../../core/sentences.js";
@@ -27,7 +27,7 @@ export class ReadAloud {
     this.button.hidden = !globalThis.speechSynthesis;
     find(this.line, "button").addEventListener("click", () => this.stop());
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.isReading && !this.isGrowing()) this.stop();
+      if (isEscape(event) && this.isReading && !this.isGrowing()) this.stop();
     });
     addEventListener("pagehide", () => this.stop());
     on("session", () => this.stop());
