@@ -10,7 +10,7 @@ import pytest
 
 from gptj_demo.client import RequestRefused
 from gptj_demo.texts import message
-from gptj_demo.ui.batch import make_part
+from gptj_demo.ui.batch import make_part, preview
 from gptj_demo.ui.comparison import Comparison
 from gptj_demo.ui.grid_errors import InvalidGrid
 from tests.grids import grid_of
@@ -94,6 +94,14 @@ def test_a_row_that_is_too_long_ends_with_an_error_and_the_others_run() -> None:
         assert ends[1]["values"] == {"characters": 250_008, "most": 200_000}
 
     asyncio.run(run())
+
+
+def test_a_first_row_that_is_too_long_does_not_block_the_plan() -> None:
+    texts, places = ["a ", "."], ["hero"]
+    assert preview(texts, places, {"hero": "Ann"}) == "a Ann."
+    assert preview(texts, places, {"hero": "x" * 250_000}) == ""
+    with pytest.raises(InvalidGrid, match="200,001 characters"):
+        preview(["x" * 200_000, "."], places, {"hero": "x" * 250_000})
 
 
 def patient(worker: ScriptedWorker) -> Comparison:

@@ -127,6 +127,16 @@ def make_part(part: Mapping[str, Any]) -> Part:
     return found
 
 
+def preview(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> str:
+    """The prompt of a row, empty if its values make it too long: only that row fails then.
+
+    Raises `InvalidGrid` if the template is too long for every row.
+    """
+    check_length(texts, places, dict.fromkeys(places, ""))
+    is_too_long = prompt_length(texts, places, values) > MAX_PROMPT_CHARACTERS
+    return "" if is_too_long else fill(texts, places, values)
+
+
 def _parse(template: str) -> tuple[list[str], list[str]]:
     if not template.strip():
         raise InvalidGrid("prompt", message("batch.no_template"))
@@ -205,7 +215,7 @@ def build_batch(worker: Worker) -> None:
             _require_columns(places, columns)
             params = _read_controls(form.get("controls"))
             values = dict(zip(columns, map(str, _list(form.get("values"))), strict=False))
-            first = fill(texts, places, {name: values.get(name, "") for name in places})
+            first = preview(texts, places, {name: values.get(name, "") for name in places})
             return answer | {
                 "prompt": first,
                 "prompt_tokens": await worker.count_tokens(first),
