@@ -1,7 +1,7 @@
 // The visitor's sessions, stored in the visitor's browser only. A session is a text, its steps, the tree of all
 // versions, and the settings; each has one storage key. Every tab has one open, `sessions.current`, and restores it
-// after a reload; the event "session" announces another one. If the browser's storage is full, sessions stay
-// in the tab's memory, and the event "keeping" says so.
+// after a reload; the event "session" announces another one. If the browser's storage is full, a session is stored in
+// the tab's own storage, and if that is full too, in memory; the event "keeping" says so.
 
 import { head } from "./characters.js";
 import { emit } from "./events.js";
@@ -20,27 +20,43 @@ const SAVE_PAUSE_MS = 400;
 const ABSENT = t("keep.absent");
 const FULL = t("keep.full");
 const SHORTENED = t("keep.shortened");
+const NOWHERE = t("keep.nowhere");
 
 // ---- saved sessions, and those that did not fit into storage
 
-const inTab = /** @type {Map<string, string>} */ (new Map());
+const inMemory = /** @type {Map<string, string>} */ (new Map()); // a reload would lose these
 
 /** @param {string} id */
-const getRaw = (id) => inTab.get(id) ?? storage.read(PREFIX + id);
+const getRaw = (id) => inMemory.get(id) ?? storage.read(PREFIX + id, "sessionStorage") ?? storage.read(PREFIX + id);
 
 /** Returns whether the browser keeps it. @param {string} id @param {string} raw */
 function putRaw(id, raw) {
   const isKept = storage.write(PREFIX + id, raw);
-  if (isKept) inTab.delete(id);
+  if (isKept) removeFromTab(id);
   return isKept;
 }
 
-/** @param {string} id @param {string} raw */
-function putSomewhere(id, raw) {
-  if (!putRaw(id, raw)) inTab.set(id, raw);
+/** Returns whether it outlasts a reload. @param {string} id @param {string} raw */
+function putInTab(id, raw) {
+  removeFromTab(id);
+  const isKept = storage.write(PREFIX + id, raw, "sessionStorage");
+  if (!isKept) inMemory.set(id, raw);
+  return isKept;
 }
 
-const savedIds = () => [...new Set([...storage.keys(PREFIX).map((key) => key.slice(PREFIX.length)), ...inTab.keys()])];
+/** @param {string} id */
+function removeFromTab(id) {
+  inMemory.delete(id);
+  storage.remove(PREFIX + id, "sessionStorage");
+}
+
+/** @param {string} id @param {string} raw */
+const putSomewhere = (id, raw) => putRaw(id, raw) || putInTab(id, raw);
+
+function savedIds() {
+  const stored = [...storage.keys(PREFIX), ...storage.keys(PREFIX, "sessionStorage")];
+  return [...new Set([...stored.map((key) => key.slice(PREFIX.length)), ...inMemory.keys()])];
+}
 
 /** The saved session; null if its data is invalid. Invalid data is kept and not shown. @param {string} id */
 function tryLoad(id) {
@@ -134,8 +150,9 @@ export const sessions = {
     if (!putRaw(session.id, whole)) {
       const isThere = storage.isAvailable();
       const isShortened = isThere && putRaw(session.id, toSaved(session, { withSteps: false }));
-      if (!isShortened) inTab.set(session.id, whole);
-      message = !isThere ? ABSENT : isShortened ? SHORTENED : FULL;
+      if (isShortened) message = SHORTENED;
+      else if (putInTab(session.id, whole)) message = isThere ? FULL : ABSENT;
+      else message = NOWHERE;
     }
     pause = Math.max(SAVE_PAUSE_MS, 20 * (performance.now() - began));
     if (message !== sessions.message) {
@@ -205,7 +222,7 @@ export const sessions = {
     const raw = getRaw(id);
     const wasOpen = id === sessions.current.id;
     if (wasOpen) putIn(newSession());
-    inTab.delete(id);
+    removeFromTab(id);
     storage.remove(PREFIX + id);
     return () => {
       if (raw === null) return;
@@ -234,6 +251,10 @@ export const sessions = {
 
 rememberInTab(sessions.current.id);
 
+globalThis.addEventListener?.("beforeunload", (event) => {
+  sessions.save();
+  if (inMemory.size) event.preventDefault(); // the browser asks whether to leave
+});
 globalThis.addEventListener?.("pagehide", () => sessions.save());
 globalThis.document?.addEventListener("visibilitychange", () => document.hidden && sessions.save());
 globalThis.addEventListener?.("storage", ({ key }) => (key === null || key.startsWith(PREFIX)) && emit("stored"));

@@ -28,10 +28,10 @@ export function remove(key, kind = "localStorage") {
   }
 }
 
-/** @param {string} prefix @returns {string[]} */
-export function keys(prefix) {
+/** @param {string} prefix @param {"localStorage" | "sessionStorage"} [kind] @returns {string[]} */
+export function keys(prefix, kind = "localStorage") {
   try {
-    return Object.keys(localStorage).filter((key) => key.startsWith(prefix));
+    return Object.keys(globalThis[kind]).filter((key) => key.startsWith(prefix));
   } catch {
     return [];
   }

@@ -207,19 +207,58 @@ def test_two_tabs_with_one_session_become_two_sessions(scripted: Scripted) -> No
     second.close()
 
 
-def fill_storage(person: Visitor, free: int) -> None:
-    """Fill the page's storage until `free` characters are left."""
+def fill_storage(person: Visitor, free: int, kind: str = "localStorage") -> None:
+    """Fill one of the page's storages until `free` characters are left."""
     person.page.evaluate(
-        """free => {
+        """([free, kind]) => {
           const put = Storage.prototype.setItem;
           Storage.prototype.setItem = function (key, value) {
-            if (this === localStorage && value.length > free)
+            if (this === window[kind] && value.length > free)
               throw new DOMException("full", "QuotaExceededError");
             put.call(this, key, value);
           };
         }""",
-        free,
+        [free, kind],
     )
+
+
+def storage_warning(person: Visitor) -> Locator:
+    return person.page.locator(".editor .storage")
+
+
+def test_a_session_that_the_storage_has_no_space_for_outlasts_a_reload(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("Kept")
+    person.page.evaluate("gptj.sessions.save()")
+    fill_storage(person, 10)
+    person.write(" and more")
+    person.page.evaluate("gptj.sessions.save()")
+    expect(storage_warning(person)).to_contain_text("lasts until the tab is closed")
+    generate(person, script, " words")
+    expect(storage_warning(person)).to_contain_text("lasts until the tab is closed")
+    person.page.reload()
+    expect(person.prompt).to_have_value("Kept and more words")
+    person.page.evaluate("gptj.sessions.save()")  # the storage has space again
+    stored = "localStorage[`gptj-playground/text/${gptj.sessions.current.id}`]"
+    assert "words" in person.page.evaluate(stored)
+    assert not person.page.evaluate(
+        "Object.keys(sessionStorage).some(key => key.startsWith('gptj-playground/text/'))"
+    )
+
+
+def test_the_page_asks_before_it_leaves_a_session_that_is_stored_nowhere(
+    scripted: Scripted,
+) -> None:
+    person, _ = scripted
+    asks = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    person.write("Kept")
+    assert not person.page.evaluate(asks)
+    fill_storage(person, 10)
+    fill_storage(person, 100, "sessionStorage")
+    person.write(" and more")
+    assert person.page.evaluate(asks)
+    expect(storage_warning(person)).to_contain_text("a reload deletes it")
+    assert "Kept and more" in person.page.evaluate("gptj.sessions.export('text').content")
 
 
 def test_full_storage_is_reported_and_loses_nothing(scripted: Scripted) -> None:
@@ -227,16 +266,16 @@ def test_full_storage_is_reported_and_loses_nothing(scripted: Scripted) -> None:
     person.write("Kept whole")
     for _ in range(4):
         generate(person, script, " and on and on")
-    expect(person.notice).to_be_hidden()
+    expect(storage_warning(person)).to_be_hidden()
     saved = person.page.evaluate(
         "localStorage[`gptj-playground/text/${gptj.sessions.current.id}`].length"
     )
     fill_storage(person, saved)
     person.write(".")
     person.page.evaluate("gptj.sessions.save()")
-    expect(person.notice).to_contain_text("the single steps to undo are not")
+    expect(storage_warning(person)).to_contain_text("the single steps to undo are not")
     generate(person, script, "x" * 2000)
-    expect(person.notice).to_contain_text("lasts until the tab is closed")
+    expect(storage_warning(person)).to_contain_text("lasts until the tab is closed")
     branches(person)
     expect(person.page.locator(".not-kept")).to_contain_text("lasts until the tab is closed")
     assert len(exported(person.page)["nodes"]) == 7
@@ -262,9 +301,12 @@ def test_without_storage_the_page_works_and_warns(
     person.page.goto(url)
     expect(person.prompt).to_be_visible()
     person.write("Works")
-    # checked now, because the next action may replace the notice
-    expect(person.notice).to_contain_text("This browser keeps nothing for this page")
+    expect(storage_warning(person)).to_contain_text("This browser keeps nothing for this page")
     generate(person, script, " too")
+    expect(storage_warning(person)).to_be_visible()
+    person.page.reload()
+    expect(person.prompt).to_have_value("Works too")
+    expect(storage_warning(person)).to_contain_text("This browser keeps nothing for this page")
     branches(person)
     person.button("New").click()
     expect(person.prompt).to_have_value("")

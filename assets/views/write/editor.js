@@ -301,7 +301,10 @@ export function mount({ element, trigger, props, server, watch }) {
   }
 
   on("notice", (message) => (message ? notice.show(message) : notice.hide()));
-  on("keeping", (message) => message && notice.show(message, "", [], null));
+  on("keeping", (message) => {
+    $(".storage").hidden = !message;
+    setText($(".storage p"), message);
+  });
 
   /** @type {number | undefined} */
   let context;
