@@ -112,7 +112,7 @@ function putIn(session) {
 function leave() {
   const { tree, written } = sessions.current;
   const before = tree.size;
-  tree.commit(written.pieces);
+  if (!tree.growing.length) tree.commit(written.pieces); // the model's words become a node when they are complete
   if (tree.size !== before) change();
   sessions.save();
 }
@@ -179,10 +179,11 @@ export const sessions = {
     return found.sort((a, b) => Number(b.isOpen) - Number(a.isOpen) || b.time - a.time);
   },
 
-  /** Returns whether it could be opened. @param {string} id */
+  /** Returns whether it is open now. @param {string} id */
   open(id) {
     leave();
-    const session = id === sessions.current.id ? null : tryLoad(id);
+    if (id === sessions.current.id) return true;
+    const session = tryLoad(id);
     if (session) putIn(session);
     return Boolean(session);
   },

@@ -22,7 +22,7 @@ from .branches import (
     texts,
 )
 from .conftest import Script, Visitor
-from .records import said
+from .records import said, started
 
 Scripted = tuple[Visitor, Script]
 Visit = Callable[..., Visitor]
@@ -143,6 +143,10 @@ def test_sessions_are_listed_named_opened_duplicated_and_deleted(scripted: Scrip
     items = open_sessions(person)
     titles = items.locator(".session-title")
     expect(titles).to_have_text(["Second text", "First text goes on"])
+    titles.first.click()  # the open one
+    expect(person.page.locator(".sessions-card")).to_be_hidden()
+    expect(notice(person)).to_be_hidden()
+    open_sessions(person)
     expect(items.last).to_contain_text("2 branches")
     person.page.keyboard.press("Escape")
     name = person.page.get_by_label("Name of this session")
@@ -313,6 +317,21 @@ def test_without_storage_the_page_works_and_warns(
     open_sessions(person)
     person.page.get_by_role("button", name="Works too").first.click()
     expect(person.prompt).to_have_value("Works too")
+
+
+def test_an_export_while_the_model_writes_adds_no_branch(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("P end.")
+    person.prompt.evaluate("area => area.setSelectionRange(1, 1)")
+    script.send([[started()], [said(" words")]])
+    person.page.keyboard.press("Alt+Enter")
+    expect(person.model_words).to_have_text(" words")
+    content = str(person.page.evaluate("gptj.sessions.export('json').content"))
+    assert "".join(text for text, _ in json.loads(content)["pieces"]) == "P words end."
+    person.button("Stop").click()
+    person.finished()
+    kinds = person.page.evaluate("gptj.sessions.current.tree.toList().map(({ kind }) => kind)")
+    assert kinds == ["write", "generate"]
 
 
 def test_the_session_cannot_be_replaced_during_a_generation(scripted: Scripted) -> None:
