@@ -11,8 +11,10 @@ const MOST_TRIES = 3;
 /**
  * `session` is the id of the session that it writes into, `prompt` the text before it, `controls` all values with
  * the seed once that is known, `tries` how often it was made again, `rest` the text that follows its words, `fills`
- * whether drafts are ranked by how well they fit `rest`, `ending` where the words end.
- * @typedef {{session: string, prompt: string, controls: Controls, tries: number, rest?: string, fills?: boolean, ending?: string}} PendingRequest
+ * whether drafts are ranked by how well they fit `rest`, `ending` where the words end, `memory` what is read besides
+ * the text, `typed` the words between its own and `rest`, which were typed while it ran.
+ * @typedef {{session: string, prompt: string, controls: Controls, tries: number, rest?: string, fills?: boolean, ending?: string,
+ *            memory?: import("./memory.js").Memory | null, typed?: string}} PendingRequest
  */
 
 /** @param {any} found @returns {found is PendingRequest} */
@@ -24,6 +26,8 @@ function isRequest(found) {
     typeof (found.rest ?? "") === "string" &&
     typeof (found.fills ?? false) === "boolean" &&
     typeof (found.ending ?? "") === "string" &&
+    typeof (found.typed ?? "") === "string" &&
+    typeof (found.memory ?? {}) === "object" &&
     typeof found.controls === "object" &&
     found.controls !== null
   );
@@ -38,6 +42,14 @@ export function keep(request) {
 export function keepTyped(session, text) {
   if (text) storage.write(TYPED + session, text, "sessionStorage");
   else storage.remove(TYPED + session, "sessionStorage");
+}
+
+/** Note that these words are inserted behind those of the request. Returns the text that follows; null without a request. @param {string} session @param {string} typed */
+export function insertTyped(session, typed) {
+  const found = storage.readJSON(REQUEST, "sessionStorage");
+  if (!isRequest(found) || found.session !== session) return null;
+  keep({ ...found, typed: found.typed || typed }); // later words follow these
+  return found.rest ?? "";
 }
 
 /** @param {string} session */
@@ -63,7 +75,8 @@ export function drop() {
 
 /**
  * The request to make again in a session with this text, and its words that are shown; it is removed from storage. It
- * is lost, and stays lost, if it was tried too often or the text has changed since.
+ * is lost, and stays lost, if it was tried too often or the text has changed since. Words that were typed while it ran
+ * can have been inserted behind its own, and continued.
  * @param {string} session @param {string} text
  * @returns {{request: (PendingRequest & {shown: string}) | null, isLost: boolean}}
  */
@@ -83,11 +96,17 @@ export function take(session, text) {
     return none;
   }
   const end = found.prompt.length + length;
-  const isHere = found.session === session && text.startsWith(found.prompt) && text.length >= end && text.slice(end) === (found.rest ?? "");
+  const { typed = "", ...own } = found;
+  const { rest = "" } = own;
+  const after = text.slice(end);
+  const inserted = after.endsWith(rest) ? after.slice(0, after.length - rest.length) : null;
+  const isExpected = inserted === "" || (inserted !== null && typed !== "" && inserted.startsWith(typed));
+  const isHere = found.session === session && text.startsWith(found.prompt) && text.length >= end && isExpected;
   if (!isHere || found.tries >= MOST_TRIES) {
     keep({ ...found, tries: MOST_TRIES }); // also after a reload, until it is dropped
     return { request: null, isLost: true };
   }
   drop();
-  return { request: { ...found, tries: found.tries + 1, shown: text.slice(found.prompt.length, end) }, isLost: false };
+  const shown = text.slice(found.prompt.length, end);
+  return { request: { ...own, tries: own.tries + 1, shown, ...(inserted ? { typed: inserted } : {}) }, isLost: false };
 }

@@ -49,6 +49,23 @@ test("a request is resumed unchanged in a session whose id has changed", () => {
   assert.deepEqual(pending.take("t", "Once and slept."), { request: again, isLost: false });
 });
 
+test("a request is resumed if words that were typed while it ran follow its own, and may be continued or removed", () => {
+  for (const [typed, text] of [[" mine", "Once mine."], [" mine", "Once mine too."], [undefined, "Once."]]) {
+    pending.keep({ ...request, rest: ".", memory: null });
+    pending.keepLength(0);
+    assert.equal(pending.insertTyped("other", " mine"), null);
+    assert.equal(pending.insertTyped("s", " mine"), ".");
+    assert.equal(pending.insertTyped("s", " too"), "."); // these follow
+    const { request: again } = pending.take("s", text);
+    assert.equal(again.memory, null);
+    assert.equal(again.typed, typed && text.slice(4, -1));
+  }
+  pending.keep({ ...request, rest: "." });
+  pending.keepLength(0);
+  pending.insertTyped("s", " mine");
+  assert.deepEqual(pending.take("s", "Once theirs."), LOST);
+});
+
 test("typed words are kept for each session and move with its id", () => {
   assert.equal(pending.typedIn("s"), "");
   pending.keepTyped("s", " mine");

@@ -80,7 +80,6 @@ export function mount({ element, trigger, props, server, watch }) {
       if (!generation.rest) remarks.lookForLoop(); // it checks only the end of the text
     },
     dropped: lookAtWindow,
-    nothingToResume: () => ahead.putIn(),
     lost: (message) => notice.show(message),
     ended(end, all) {
       showRunning(false);
@@ -89,7 +88,7 @@ export function mount({ element, trigger, props, server, watch }) {
       if (!end.failed && !end.isCut && !generation.rest) counted = { text: writing.written.text, tokens }; // until the next count
       changed();
       if (end.reason === "stop" && all.length === 1 && !generation.rest && writeLabel(writing, "visitor")) keepEnd({ ...all[0], text: writing.written.text });
-      if (!end.isLost) ahead.putIn(); // before the messages, which are about the text as it is then
+      ahead.putIn(); // before the messages, which are about the text as it is then
       if (end.failed) {
         notice.show(end.message, end.control, TOO_LONG.includes(end.code) ? leaveOut() : []);
         emit("refresh-status");
@@ -114,7 +113,8 @@ export function mount({ element, trigger, props, server, watch }) {
     isLocked: () => generation.isRunning,
     changed: showStatus,
     insert(words) {
-      const [{ text }, { rest }] = [writing.written, generation];
+      const { text } = writing.written;
+      const rest = pending.insertTyped(sessions.current.id, words) ?? generation.request?.rest ?? "";
       writing.insertAt(text.endsWith(rest) ? text.length - rest.length : text.length, words);
     },
   });
@@ -152,20 +152,17 @@ export function mount({ element, trigger, props, server, watch }) {
 
   on("text", (given) => {
     if (generation.isRunning) return notice.show(t("branches.wait"));
-    ahead.putIn(); // it belongs to the text that is replaced
     writing.replaceAll(given);
   });
   on("to-start", () => sheet.toStart());
   on("walk", walk);
   on("open", (id) => {
     if (generation.isRunning) return;
-    ahead.putIn();
     notice.hide();
     writing.openNode(id);
   });
   on("replay", ({ prompt, controls }) => {
     if (generation.isRunning) return;
-    ahead.putIn();
     if (!writing.written.text.startsWith(prompt)) writing.replaceAll(prompt);
     generation.generate({ at: prompt.length, controls, ending: "" });
   });
@@ -379,6 +376,7 @@ export function mount({ element, trigger, props, server, watch }) {
   root.dataset.ready = "";
   changed();
   showStatus();
+  ahead.putIn(); // typed before a reload
   if (matchMedia("(pointer: fine)").matches && document.activeElement === document.body) {
     const { length } = sheet.area.value;
     sheet.focus();

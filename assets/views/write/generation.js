@@ -21,7 +21,8 @@ const STOPPED_UNANSWERED = t("editor.no_answer");
 
 /**
  * @typedef {{retry?: boolean, at?: number, given?: string, controls?: Controls, shown?: string, tries?: number,
- *            isRest?: boolean, rest?: string, fills?: boolean, ending?: string}} Options
+ *            isRest?: boolean, rest?: string, typed?: string, fills?: boolean, ending?: string,
+ *            memory?: Session["memory"]}} Options
  */
 
 export class Generation {
@@ -29,7 +30,7 @@ export class Generation {
    * @param {Pick<Component, "server" | "trigger">} component
    * @param {import("./writing.js").Writing} writing @param {import("./tokens.js").TokenView} tokens
    * @param {{begun: () => void, progress: () => void, wrote: () => void, dropped: (prompt: string) => void,
-   *          ended: (end: any, all: {text: string, end: any}[]) => void, nothingToResume: () => void, lost: (message: string) => void, say: (text: string) => void}} editor
+   *          ended: (end: any, all: {text: string, end: any}[]) => void, lost: (message: string) => void, say: (text: string) => void}} editor
    */
   constructor({ server, trigger }, writing, tokens, editor) {
     this.server = server;
@@ -55,7 +56,7 @@ export class Generation {
     return this.run !== null;
   }
 
-  /** What follows the words that the model writes or has just written. */
+  /** The text after the words that the model writes or has just written. */
   get rest() {
     return this.words?.rest ?? "";
   }
@@ -64,7 +65,6 @@ export class Generation {
   resume() {
     if (this.run) return;
     const { request, isLost } = pending.take(sessions.current.id, this.writing.written.text);
-    if (!request) this.editor.nothingToResume();
     if (isLost && !this.saidLost) this.editor.lost(t("editor.generation_lost"));
     this.saidLost = isLost;
     if (!request) return;
@@ -77,12 +77,13 @@ export class Generation {
    * `retry` replaces the words that the model wrote last, and keeps what follows them. With
    * `fills` the words are chosen by how likely they make the rest. `given` is an existing beginning of the model's
    * words; `controls` overrides the panel for this request, `ending` the choice where the text ends. If a lost request
-   * is made again, `shown` are its words in the text, and `tries` says how often it was made before.
+   * is made again, `shown` are its words in the text, `typed` the person's words between them and `rest`, `memory` what
+   * it read besides the text, and `tries` says how often it was made before.
    * @param {Options} [options]
    */
-  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false, rest = "", fills = false, ending = endingOf() } = {}) {
+  generate({ retry = false, at, given = "", controls = {}, shown = "", tries = 0, isRest = false, rest = "", typed = "", fills = false, ending = endingOf(), memory = sessions.current.memory } = {}) {
     if (this.run) return;
-    const asked = { retry, at, given, controls, shown, tries, isRest, rest, fills, ending };
+    const asked = { retry, at, given, controls, shown, tries, isRest, rest, typed, fills, ending, memory };
     if (this.writing.afterComposition(() => this.generate(asked))) return;
     const { writing, tokens } = this;
     if (!retry && !rest && at === undefined) writeLabel(writing, "model");
@@ -93,13 +94,14 @@ export class Generation {
       rest = written.text.slice(old.to);
       fills = writing.isFilledIn && rest.trim() !== "";
     }
-    const end = written.text.length - rest.length;
+    const after = typed + rest;
+    const end = written.text.length - after.length;
     const start = at ?? (old ? boundaryBefore(written.text, old.from) : end);
     const prompt = written.text.slice(0, start) + given;
-    this.asked = { ...asked, at: asked.rest && start === end ? undefined : at }; // typed words can come before the rest
+    this.asked = { ...asked, memory: undefined, at: asked.rest && start === end ? undefined : at }; // typed words can come before the rest
     const before = written.pieces;
     const kind = retry ? "retry" : given ? "alternative" : "generate";
-    this.words = new ArrivingWords(writing, { start, length: end - start, given, shown, rest });
+    this.words = new ArrivingWords(writing, { start, length: end - start, given, shown, rest: after });
     this.run = new Run({
       records: (records) => this.read(records),
       stop: (id) => this.server.stop(id),
@@ -116,8 +118,8 @@ export class Generation {
     if (fills || !length) ending = ""; // a draft is ranked by its whole text
     /** @type {Controls} */
     const all = { ...state.controls, ...controls, ...(retry ? { seed: null } : {}) };
-    this.request = { session: sessions.current.id, prompt, controls: all, tries, rest, fills, ending };
-    this.completions = new Completions({ prompt, rest, isRest, ending, length });
+    this.request = { session: sessions.current.id, prompt, controls: all, tries, rest, fills, ending, memory, ...(typed ? { typed } : {}) };
+    this.completions = new Completions({ prompt, rest: after, isRest, ending, length });
     if (ending) controls = { ...controls, max_new_tokens: this.completions.wanted(MOST_TOKENS) };
     tokens.begin(prompt, length, String(controls.logprobs ?? state.controls.logprobs ?? "") !== "");
     const sent = sentOf(prompt, all.truncate);
@@ -128,7 +130,7 @@ export class Generation {
     this.editor.begun();
     this.words.reveal();
     this.editor.say(t(retry ? "editor.retrying" : "editor.generating"));
-    this.trigger("generate", { prompt: sent, retry, id: this.run.id, controls, ...(fills ? { fill: head(rest, MOST_SENT) } : {}), memory: sessions.current.memory });
+    this.trigger("generate", { prompt: sent, retry, id: this.run.id, controls, ...(fills ? { fill: head(rest, MOST_SENT) } : {}), memory });
   }
 
   /** Repeat the last request, or go on behind its words, with the beginning of the text left out. */
@@ -256,7 +258,7 @@ export class Generation {
     if (!how.isLost) pending.drop();
     const failed = how.reason === "error";
     const isRestored = this.words?.close(failed);
-    this.again = isRestored && !this.asked.shown ? this.asked : { rest: this.rest };
+    this.again = isRestored && !this.asked.shown && !this.asked.typed ? this.asked : { rest: this.request?.rest };
     this.tokens.end();
     // a notice shows the error
     this.editor.say(failed ? "" : `${how.message} ${t("run.written", { count: how.total })}`);

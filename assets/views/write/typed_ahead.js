@@ -1,9 +1,8 @@
-// Keeps what is typed while the model writes and the text is locked. It is inserted when the request is over: after a
-// lost connection or a reload the request is made again, so the words are kept in the tab's storage until then.
+// Keeps what is typed while the model writes and the text is locked. It is inserted when the request ends or its
+// connection is lost; until then it is in the tab's storage, so that it is inserted after a reload too.
 
 import { isComposing } from "../../components/dom.js";
 import { boundaryBefore } from "../../core/characters.js";
-import { on } from "../../core/events.js";
 import * as pending from "../../core/pending.js";
 import { sessions } from "../../core/sessions.js";
 
@@ -15,24 +14,21 @@ export class TypedAhead {
   constructor(area, { isLocked, changed, insert }) {
     this.insert = insert;
     this.text = pending.typedIn(sessions.current.id);
-    // words that wait for a lost request are continued here, because a change of the text would cancel that request
-    const takesKeys = () => isLocked() || this.text !== "";
     const keep = () => {
       pending.keepTyped(sessions.current.id, this.text);
       changed();
     };
     area.addEventListener("keydown", (event) => {
-      if (!takesKeys() || !this.read(event)) return;
+      if (!isLocked() || !this.read(event)) return;
       event.preventDefault();
       keep();
     });
     area.addEventListener("paste", (event) => {
-      if (!takesKeys()) return;
+      if (!isLocked()) return;
       event.preventDefault();
       this.text += (event.clipboardData?.getData("text/plain") ?? "").replace(/\r\n?/g, "\n");
       keep();
     });
-    on("session", () => (this.text = pending.typedIn(sessions.current.id)));
   }
 
   /** Returns whether the key changed the text. @param {KeyboardEvent} event */
@@ -47,7 +43,7 @@ export class TypedAhead {
     return true;
   }
 
-  /** Insert what was typed: the request is over. */
+  /** Insert what was typed. */
   putIn() {
     const { text } = this;
     if (!text) return;
