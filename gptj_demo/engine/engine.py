@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from gptj_demo.engine.completion import Completion
 from gptj_demo.engine.runner import Runner
-from gptj_demo.engine.sampling import Guide, RowSampler, is_guided
+from gptj_demo.engine.sampling import Guide, RowSampler, allowed_of, is_guided
 from gptj_demo.engine.scheduler import Scheduler, Sequence
 from gptj_demo.engine.scored_texts import ScoredTexts
 from gptj_demo.engine.vocabulary import EngineVocabulary
@@ -113,10 +113,7 @@ class Engine:
         if not request.params.token_healing or last in special:
             return request, None, []
         text = self._vocabulary.table[last]
-        first = self._vocabulary.beginning_with(text) if text else []
-        if request.params.allowed_token_ids:
-            allowed = set(request.params.allowed_token_ids)
-            first = [token_id for token_id in first if token_id in allowed]
+        first = allowed_of(self._vocabulary.beginning_with(text), request.params) if text else []
         if not first:
             return request, None, []
         before = before or [self._vocabulary.bos_token_id]

@@ -9,6 +9,7 @@ import torch
 from gptj_demo.engine.sampling.control import Control, UsingRows
 from gptj_demo.engine.sampling.row import RowSampler
 from gptj_demo.engine.transfer import upload
+from gptj_demo.sampling import SamplingParams
 
 
 class AllowedTokens(Control):
@@ -35,3 +36,9 @@ class AllowedTokens(Control):
     def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
         index = self.users.index
         logits[index] = logits[index].masked_fill(self._removed, -torch.inf)
+
+
+def allowed_of(token_ids: Sequence[int], params: SamplingParams) -> list[int]:
+    """Those of `token_ids` that the control allows."""
+    allowed = set(params.allowed_token_ids)
+    return [token_id for token_id in token_ids if not allowed or token_id in allowed]
