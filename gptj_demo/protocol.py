@@ -31,9 +31,9 @@ class Visitor(NamedTuple):
 class Written(NamedTuple):
     """The tokens that a completion had when its engine ended.
 
-    `sum_logprob` is the model's own log-probability of the tokens and `sampled_logprobs` that of
-    each token after the controls, natural logarithms, where the engine computed them.
-    `filtered_away` is the number of tokens for which the controls left no candidate.
+    `sum_logprob`, the model's own, and `sampled_logprobs`, after the controls, are natural
+    logarithms, where the engine computed them. `filtered_away` counts the tokens for which the
+    controls left no candidate.
     """
 
     token_ids: tuple[int, ...] = ()
@@ -47,9 +47,8 @@ class Expansion:
     """Asks for the most probable next tokens of several continuations, instead of a text.
 
     `paths` are the continuations, each one completion of the request; only their `token_ids` and
-    `sampled_logprobs` are used. The answer has at most `most` tokens for each path. Their
-    log-probability, the model's own or that `after_controls`, is at least the path's value in
-    `floors`.
+    `sampled_logprobs` are used. The answer has at most `most` tokens for each path, whose
+    log-probability, the model's own or that `after_controls`, is at least that in `floors`.
     """
 
     paths: tuple[Written, ...]
@@ -63,8 +62,8 @@ class GenerationRequest:
     """What a visitor asks for. `prompt` is text, or token ids for callers that have them.
 
     Requests of one `visitor` share turns; None is the process itself. With an `expansion`, no text
-    is generated. With `echo`, the last `scored_tokens` of the prompt are scored, None for all; the
-    tokens before can come from the prefix cache. `continues` marks a further part of a request.
+    is generated. With `echo`, the last `scored_tokens` of the prompt are scored, None for all.
+    `continues` marks a further part of a request.
     """
 
     prompt: str | tuple[int, ...]
@@ -355,11 +354,11 @@ class Drafting:
 class Finished:
     """The end of completion `index`; that of the last one ends the stream.
 
-    `text` was still held back, `message` is for people. `seed` reproduces this completion alone.
-    `completion_tokens` counts an end-of-text token too, which has no `TokenEvent`; `sum_logprob` is
-    the model's own log-probability of them all, if `logprobs` or `best_of` is set. `cached_tokens`
-    of the prompt came from the prefix cache. `end_token_id` ended the text and is not part of it.
-    With reason `unmet`, no token could follow and the text does not match `must_match_text`.
+    `text` was still held back. `seed` reproduces this completion alone. `completion_tokens` counts
+    an end-of-text token too; `sum_logprob` is the model's own log-probability of them all, if
+    `logprobs` or `best_of` is set. `cached_tokens` of the prompt came from the prefix cache,
+    `own_cached_tokens` of them from what its visitor had sent. `end_token_id` ended the text and is
+    not part of it. With reason `unmet`, no token could follow and `must_match_text` is not met.
     """
 
     request_id: int
@@ -372,6 +371,7 @@ class Finished:
     index: int = 0
     sum_logprob: float | None = None
     cached_tokens: int = 0
+    own_cached_tokens: int = 0
     drafts: tuple[Drafts, ...] = ()
     end_token_id: int | None = None
     end_logprobs: TokenLogprobs | None = None

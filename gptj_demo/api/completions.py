@@ -156,7 +156,7 @@ class _Prompt:
         if finished.reason == "cancelled":
             raise ApiError(503, "The playground is shutting down.", code="cancelled")
         self._written[finished.index] = finished.completion_tokens
-        cached = finished.cached_tokens
+        cached = finished.own_cached_tokens
         self._cached = cached if self._cached is None else min(self._cached, cached)
         self.writers[finished.index].finish(finished)
 

@@ -50,7 +50,10 @@ class Choice(BaseModel):
 class PromptTokensDetails(BaseModel):
     """Details of the prompt's tokens."""
 
-    cached_tokens: int = Field(description="Prompt tokens that came from the prefix cache.")
+    cached_tokens: int = Field(
+        description="Prompt tokens that came from the prefix cache and that an earlier request of "
+        "the same caller had."
+    )
 
 
 class Usage(BaseModel):

@@ -140,6 +140,7 @@ class Completion:
             index=self.sequence.index,
             sum_logprob=self._sum_logprob,
             cached_tokens=min(self.sequence.reused, self.sequence.prompt_length),
+            own_cached_tokens=min(self.sequence.reused_own, self.sequence.prompt_length),
             drafts=self._drafts(),
         )
 

@@ -25,13 +25,14 @@ MIN_REUSED_TOKENS = 8
 class Placement:
     """A prompt's slot and the slot's pages; the first `reused` tokens come from the slot `source`.
 
-    `source` is None where nothing is reused. `copied` are a page and the new page that gets a copy
-    of it.
+    `source` is None where nothing is reused. `own` of the reused tokens are in slots of the same
+    visitor too. `copied` are a page and the new page that gets a copy of it.
     """
 
     slot: int
     pages: tuple[int, ...]
     reused: int
+    own: int
     source: int | None
     copied: tuple[int, int] | None
 
@@ -49,6 +50,8 @@ class PrefixCache:
         self._pool = PagePool(pages)
         self._pages: list[list[int]] = [[] for _ in range(slots)]
         self._computed = computed
+        self._visitors: list[str | None] = [None] * slots
+        self._slots_of: dict[str | None, int] = {None: (1 << slots) - 1}  # bit masks, by visitor
         self._empty = list(range(slots))  # a heap: free slots that hold nothing
         self._kept: dict[int, None] = {}  # free slots that hold tokens, least recently used first
         self._held = 0  # bit mask of the slots that are not free
@@ -58,7 +61,9 @@ class PrefixCache:
         """Slots that no sequence holds."""
         return len(self._empty) + len(self._kept)
 
-    def place(self, prompt: Tokens[int], most_reused: int, length: int) -> Placement | None:
+    def place(
+        self, prompt: Tokens[int], most_reused: int, length: int, visitor: str | None = None
+    ) -> Placement | None:
         """Take a free slot with pages for `length` tokens, which begin with `prompt`.
 
         Returns None and changes nothing if running sequences hold too many pages. There must be a
@@ -69,6 +74,7 @@ class PrefixCache:
         reused, source = self._longest(prompt, most_reused)
         if reused < MIN_REUSED_TOKENS:
             reused, source = 0, -1
+        own = self._tree.longest(prompt, reused, self._slots_of.get(visitor, 0))[0]
         shared = self._pages[source][: reused // PAGE_TOKENS] if reused else []
         if not self._pool.can_run(shared, page_count(length)):
             return None
@@ -102,8 +108,10 @@ class PrefixCache:
         copied = None if partly is None else (partly, taken[0])
         self._pages[slot] = [*shared, *new, *taken]
         self._held |= 1 << slot
+        self._give(slot, visitor)
         self._tree.extend(slot, prompt[:reused])
-        return Placement(slot, tuple(self._pages[slot]), reused, source if reused else None, copied)
+        taken_from = source if reused else None
+        return Placement(slot, tuple(self._pages[slot]), reused, own, taken_from, copied)
 
     def cached(self, prompt: Tokens[int], limit: int) -> int:
         """The length of the longest prefix of `prompt[:limit]` that a slot holds."""
@@ -141,6 +149,15 @@ class PrefixCache:
         self._tree.clear(slot)
         pages, self._pages[slot] = self._pages[slot], []
         return self._pool.drop(pages)
+
+    def _give(self, slot: int, visitor: str | None) -> None:
+        """Note whose sequence a slot has."""
+        owner, bit = self._visitors[slot], 1 << slot
+        self._slots_of[owner] &= ~bit
+        if not self._slots_of[owner]:
+            del self._slots_of[owner]
+        self._visitors[slot] = visitor
+        self._slots_of[visitor] = self._slots_of.get(visitor, 0) | bit
 
     def _longest(self, prompt: Tokens[int], limit: int) -> tuple[int, int]:
         """The longest prefix of `prompt[:limit]` that a slot holds, and the lowest such slot."""
@@ -195,16 +212,16 @@ class PrefixTree:
             node = node.parent
         return tuple(token for part in reversed(parts) for token in part)
 
-    def longest(self, tokens: Tokens[int], limit: int) -> tuple[int, int, int]:
+    def longest(self, tokens: Tokens[int], limit: int, among: int = -1) -> tuple[int, int, int]:
         """The length of the longest prefix of `tokens[:limit]` in any slot, and two bit masks.
 
-        The masks are the slots that hold that prefix, and the slots whose whole sequence is a
-        prefix of `tokens[:limit]`.
+        `among` is a bit mask of the slots that count. The masks are the slots that hold that
+        prefix, and the slots whose whole sequence is a prefix of `tokens[:limit]`.
         """
         node, length, ends = self._root, 0, self._root.ends
         while length < limit:
             child = node.children.get(tokens[length])
-            if child is None:
+            if child is None or not child.slots & among:
                 break
             common = common_length(child.tokens, tokens, length, limit)
             node, length = child, length + common

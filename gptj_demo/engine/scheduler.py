@@ -50,6 +50,7 @@ class Sequence:
     slot: int = -1
     prefilled: int = 0
     reused: int = 0
+    reused_own: int = 0  # of these, tokens that the visitor's own requests have computed
     generated_token_ids: list[int] = field(default_factory=list)
     resumed: int = 0
     max_new_tokens: int = 0
@@ -248,12 +249,13 @@ class Scheduler:
     def _place(self, sequence: Sequence) -> Placement | None:
         """Give a slot and pages to a sequence; None if there are too few pages."""
         placement = self._cache.place(
-            sequence.given_token_ids, sequence.most_reused, sequence.max_length
+            sequence.given_token_ids, sequence.most_reused, sequence.max_length, sequence.visitor
         )
         if placement is not None:
             sequence.slot = placement.slot
             self._by_slot[placement.slot] = sequence
             sequence.prefilled = sequence.reused = placement.reused
+            sequence.reused_own = placement.own
             if sequence.in_prefill:
                 self._reading[sequence] = None
         return placement

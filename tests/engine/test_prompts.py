@@ -129,3 +129,13 @@ def test_a_healed_prompt_continues_like_its_tokens() -> None:
     values["max_new_tokens"] = 5
     bench.run(request(1, (A, B, first), **values))
     assert bench.tokens(0)[1:] == bench.tokens(1)
+
+
+def test_the_tokens_in_the_cache_are_counted_apart_for_each_visitor() -> None:
+    bench = Bench()
+    prompt = tuple(range(30))
+    for number, visitor in enumerate(("a", "a", "b", "b")):
+        bench.run(request(number, prompt, visitor=visitor, max_new_tokens=1))
+    ends = [bench.end(number) for number in range(4)]
+    assert [end.cached_tokens for end in ends] == [0, 29, 29, 29]
+    assert [end.own_cached_tokens for end in ends] == [0, 29, 0, 29]
