@@ -19,7 +19,10 @@ def upload(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> t
 
 
 def upload_array(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A copy of an array on the device, usable by all work queued after it."""
+    """An array on the device, usable by all work queued after it.
+
+    On a processor it shares the array's memory.
+    """
     staged = torch.from_numpy(values)
     if device.type == "cuda":
         staged = staged.pin_memory()
