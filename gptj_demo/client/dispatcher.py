@@ -279,10 +279,11 @@ class Dispatcher:
             ended += self._moved()
         _deliver(ended)
 
-    def end_all(self, why: Message) -> None:
-        """End all requests with an error: there will be no other engine."""
+    def end_all(self, why: Message, *, is_closing: bool = True) -> None:
+        """End all requests with an error; with `is_closing`, there will be no other engine."""
         with self._lock:
-            self._accepting = self._admission.is_open = False
+            if is_closing:
+                self._accepting = self._admission.is_open = False
             ended = [one for i in self._admission.all() for one in self._end(i, "error", why)]
         _deliver(ended)
 

@@ -87,11 +87,14 @@ def test_streams_end_where_no_engine_becomes_ready_again(bench: Bench) -> None:
     async def scenario() -> None:
         stream = await bench.open()
         await lose(bench, stream)
+        later = await bench.open()  # has been sent to no engine
         for life in range(2, 2 + MOST_FAILURES):
             bench.backend.stop()
             await until(lambda life=life: bench.backend.lives == life or stream.over)
-        end = await last(stream)
-        assert (end.reason, end.message.code) == ("error", "end.restarted")
+        for one in (stream, later):
+            end = await last(one)
+            assert (end.reason, end.message.code) == ("error", "end.restarted")
+        assert bench.backend.submitted.count(later.request_id) == 0
 
     run(scenario())
 
