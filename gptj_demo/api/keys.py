@@ -60,6 +60,7 @@ class Keys:
     @property
     def are_needed(self) -> bool:
         """Whether callers of the API need a key; true for good once there was one."""
+        self._look()
         return self._are_needed
 
     def find_caller(self, given: bytes) -> bytes | None:

@@ -111,6 +111,16 @@ def test_a_changed_file_of_keys_counts_without_a_restart(
     assert keys.are_needed
 
 
+def test_the_first_key_of_a_caller_in_a_file_closes_the_api(tmp_path: Path) -> None:
+    file, clock = tmp_path / "keys", Clock()
+    file.write_text("metrics:watcher\n")
+    keys = Keys(Settings(api_keys_file=file), clock)
+    assert not keys.are_needed
+    file.write_text("metrics:watcher\nthe-caller\n")
+    clock.now += LOOK_SECONDS
+    assert keys.are_needed
+
+
 def test_an_emptied_file_does_not_open_the_api(tmp_path: Path) -> None:
     file, clock = tmp_path / "keys", Clock()
     file.write_text("only\n")
