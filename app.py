@@ -55,7 +55,8 @@ def main() -> None:
         server = _serve(worker, listener)
         gc.freeze()
         gc.enable()
-        host = "localhost" if settings.server_name == "0.0.0.0" else settings.server_name
+        host = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
+        host = f"[{host}]" if ":" in host else host
         with contextlib.suppress(OSError):  # a full disk or a closed pipe must not end the server
             print(f"GPT-J Playground is at http://{host}:{settings.server_port}/", flush=True)
         refusal = worker.wait()

@@ -11,6 +11,7 @@ import pytest
 
 from gptj_demo.settings import InvalidSettings, Settings
 from gptj_demo.web.answers import hash_source, page_policy
+from gptj_demo.web.forwarded import Forwarded
 from gptj_demo.web.hosts import Hosts
 from gptj_demo.web.site import protect
 from gptj_demo.web.surface import OPEN
@@ -231,3 +232,26 @@ def test_a_policy_lists_the_inline_scripts_of_the_page() -> None:
     for script in ("a", "\nb\n", "c"):
         assert hash_source(script) in policy
     assert hash_source("") not in policy
+
+
+@pytest.mark.parametrize(
+    ("peer", "seen"),
+    [
+        ("10.0.0.5", "198.51.100.7"),
+        ("::ffff:10.0.0.5", "198.51.100.7"),  # from a socket for IPv4 and IPv6
+        ("10.1.0.5", "10.1.0.5"),
+        ("::ffff:10.1.0.5", "10.1.0.5"),
+        ("2001:db8::5", "2001:db8::5"),
+    ],
+)
+def test_a_proxy_is_trusted_by_its_address_in_either_form(peer: str, seen: str) -> None:
+    clients: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        clients.append(scope["client"][0])
+
+    headers = [(b"x-forwarded-for", b"198.51.100.7")]
+    scope = {"type": "http", "client": (peer, 4711), "headers": headers}
+    served = Forwarded(application, "10.0.0.0/24")
+    asyncio.run(served(scope, None, None))  # type: ignore[arg-type]
+    assert clients == [seen]
