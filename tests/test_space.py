@@ -86,8 +86,33 @@ def test_weights_are_preloaded_by_a_commit_only(tmp_path: Path) -> None:
         make_space("gpu", tmp_path / "space", preload="float16")
 
 
-def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").touch()
+@pytest.mark.parametrize("names", [["thesis.txt"], [".git/config", "app.py", "thesis.txt"]])
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match="holds something else"):
         make_space("cpu", tmp_path)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == set(names)
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+
+
+def test_a_clone_of_a_space_is_updated_and_keeps_what_is_not_the_tools(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    for name in (".git/config", "README.md"):
+        (tmp_path / name).write_text("the hub's")
+    make_space("gpu", tmp_path)
+    assert card_of(tmp_path)["sdk"] == "gradio"
+    gone = tmp_path / "gptj_demo" / "gone.py"
+    listed = tmp_path / ".playground-files"
+    for path in (gone, tmp_path / "thesis.txt", tmp_path.parent / "outside.txt"):
+        path.write_text("old")
+    listed.write_text(listed.read_text() + "gptj_demo/gone.py\n../outside.txt\n")
+    make_space("cpu", tmp_path)
+    assert "+cpu" in (tmp_path / "requirements.txt").read_text()
+    assert not gone.exists()
     assert (tmp_path / "thesis.txt").exists()
+    assert (tmp_path.parent / "outside.txt").exists()
+    assert (tmp_path / ".git/config").read_text() == "the hub's"
+    assert "gone.py" not in listed.read_text()
