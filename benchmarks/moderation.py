@@ -14,6 +14,8 @@ from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+import common  # noqa: F401  # makes the package importable
+
 from gptj_demo.client import RequestRefused, Stream, Worker
 from gptj_demo.client.moderation.sentences import first_end
 from gptj_demo.protocol import Finished, GenerationRequest, Passage, StreamEvent, TokenEvent

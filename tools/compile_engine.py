@@ -10,6 +10,7 @@ engine's folder or in NUMBA_CACHE_DIR. Each version of the engine has its own ca
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ from gptj_demo.settings import Settings  # noqa: E402
 def main() -> None:
     logging.disable(logging.INFO)
     print("Compiling the engine's code for this processor, once", flush=True)
+    for name in [name for name in os.environ if name.startswith("GPTJ_")]:
+        del os.environ[name]  # the playground's settings; they could need no compiled code
     begin = time.perf_counter()
     try:
         load(Settings(model="sample"), lambda message: None)
