@@ -254,6 +254,7 @@ def test_words_typed_while_a_request_at_the_caret_is_refused_come_before_the_mod
     expect(person.page.locator(".editor[data-ready]")).to_be_visible()
     script.send(TOO_LONG)
     person.page.evaluate("gptj.emit('status', {state: 'ready', texts: {}, context_length: 99})")
+    expect(person.button(GO_ON)).to_be_visible()
     expect(person.prompt).to_have_value(f"{BEFORE} of Spain{AFTER}")
     script.say(" and France")
     person.button(GO_ON).click()
