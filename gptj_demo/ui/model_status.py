@@ -68,7 +68,7 @@ def _memory_of(pid: int | None) -> int | None:
 class ModelStatus(ModuleHTML):
     """Polls the status, often while the model loads and rarely afterwards.
 
-    The other components get it from the document's event `gptj:status`.
+    The other components get it from the page's event `status` (`assets/core/events.js`).
     """
 
     def __init__(self, worker: Worker, views: Iterable[str], **options: Any) -> None:
