@@ -1,6 +1,7 @@
 // Finds and makes elements; text is always inserted as text, never as markup.
 
 import { t } from "../core/i18n.js";
+import { isMac } from "../core/keys.js";
 
 /** @type {Record<string, string>} */
 const SIGNS = { " ": "␣", "\n": "↵", "\t": "⇥" };
@@ -173,7 +174,7 @@ export const isTextField = (target) =>
 
 /** Show the name of the run key for this operating system. @param {ParentNode} root */
 export function showRunKey(root) {
-  if (/Mac|iPhone|iPad/.test(navigator.platform)) find(root, ".filled:not(.stop) kbd").textContent = "⌘⏎";
+  if (isMac) find(root, ".filled:not(.stop) kbd").textContent = "⌘⏎";
 }
 
 /** The field with the editor's text; the editor has other fields, for the memory and the note. */

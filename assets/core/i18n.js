@@ -1,6 +1,8 @@
 // The page's texts in the visitor's language, from the server's catalogue (gptj_demo/texts.py defines the
 // syntax). boot.js has chosen the language.
 
+import { withKeyNames } from "./keys.js";
+
 /** @typedef {{code: string, values: Record<string, any>, message?: string}} ServerMessage a message of the server: its text key, values and English sentence */
 /** @typedef {string | Record<string, string>} Entry a text, or its plural forms */
 
@@ -21,10 +23,10 @@ const numbers = new Intl.NumberFormat(locale, { maximumFractionDigits: 10 });
 /** All texts of a language. @param {string} name @returns {Promise<Record<string, Entry>>} */
 export async function load(name) {
   const address = new URL(`../texts/${name}.json`, import.meta.url);
-  if (address.protocol !== "file:") return (await fetch(address)).json();
+  if (address.protocol !== "file:") return JSON.parse(withKeyNames(await (await fetch(address)).text()));
   // @ts-expect-error for tests that run the modules in node
   const { readFile } = await import("node:fs/promises");
-  return JSON.parse(await readFile(address, "utf8"));
+  return JSON.parse(withKeyNames(await readFile(address, "utf8")));
 }
 
 /** @param {string} key @param {Record<string, any>} values @returns {string} */

@@ -167,7 +167,7 @@ function toMarkdown({ tree, written }, name) {
     const indent = "  ".repeat(depth);
     const facts = [node.kind];
     if (node.starred) facts.push(t("branches.is_starred"));
-    if (node.name) facts.push(`“${plain(node.name)}”`);
+    if (node.name) facts.push(t("text.quoted", { text: plain(node.name) }));
     const { run } = node;
     if (run?.model) facts.push(plain([run.model, run.revision, run.precision].filter(Boolean).join(" · ")));
     if (run?.seed !== undefined) facts.push(t("run.seed", { seed: String(run.seed) }));

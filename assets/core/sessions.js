@@ -21,6 +21,7 @@ const ABSENT = t("keep.absent");
 const FULL = t("keep.full");
 const SHORTENED = t("keep.shortened");
 const NOWHERE = t("keep.nowhere");
+const COPY = ` ${t("branches.copy")}`;
 
 // ---- saved sessions, and those that did not fit into storage
 
@@ -75,7 +76,7 @@ function isBlank({ name, written, tree, controls, memory }) {
 }
 
 /** @param {string} name */
-const nameOfCopy = (name) => head(`${name.replace(/ \(copy\)$/, "")} (copy)`, 200);
+const nameOfCopy = (name) => (name.endsWith(COPY) ? name : head(name, 200 - COPY.length) + COPY);
 
 /** @param {string} id */
 const rememberInTab = (id) => storage.write(TAB, id, "sessionStorage");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -90,3 +91,20 @@ def test_escape_closes_a_dialog_or_menu_without_stopping_the_model(
     page.keyboard.press("Escape")
     site.resume_engine()
     visitor.finished()
+
+
+def test_a_mac_names_its_own_keys_in_the_help_on_buttons_and_in_texts(visitor: Visitor) -> None:
+    page = visitor.page
+    page.add_init_script(
+        "Object.defineProperty(Navigator.prototype, 'platform', { get: () => 'MacIntel' })"
+    )
+    page.reload()
+    expect(page.locator('[data-action="undo"]')).to_have_attribute("title", "Undo (⌘Z)")
+    expect(page.locator('[data-action="generate"] kbd')).to_have_text("⌘⏎")
+    expect(page.locator('[data-action="here"]')).to_have_attribute("title", re.compile("⌥Enter"))
+    visitor.button("Help and shortcuts").click()
+    keys = page.get_by_role("dialog", name="Help").locator("dt")
+    expect(keys.nth(5)).to_have_text("⌘⇧Z")
+    markup = page.locator(".gradio-container").evaluate("node => node.outerHTML")
+    shown = re.sub(r'aria-keyshortcuts="[^"]*"', "", markup)  # these have standard names
+    assert not re.findall(r"(?:Ctrl|Alt|Shift)[ +].{9}", shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +118,21 @@ def test_server_messages_are_arabic(arab: Visitor) -> None:
     page.locator('[data-action="generate"]').click()
     notice = page.locator(".editor .notice")
     expect(notice).to_contain_text(str(ARABIC["control.min_new_tokens.label"]))
+
+
+def test_sizes_quotation_marks_and_names_of_copies_are_arabic(arab: Visitor) -> None:
+    page = arab.page
+    page.locator(".editor textarea").fill("Once upon a time")
+    page.locator('[data-goes-to="branches"]').click()
+    page.get_by_text(str(ARABIC["branches.sessions"]), exact=True).click()
+    row = page.locator(".session-list li").first
+    expect(row).to_contain_text(re.compile("1.? كيلوبايت"))
+    copy = row.locator('[data-action="duplicate-session"]')
+    expect(copy).to_have_attribute("aria-label", re.compile("«.?Once upon a time.?»$"))
+    copy.click()
+    expect(page.get_by_label(str(ARABIC["branches.name_of_this_session"]))).to_have_value(
+        "Once upon a time (نسخة)"
+    )
 
 
 def test_the_headings_of_a_comparison_are_arabic_and_follow_the_language(arab: Visitor) -> None:

@@ -175,6 +175,12 @@ def test_no_sentence_stands_in_a_module_of_the_page(name: str) -> None:
     assert not [text for text in found if is_sentence(re.sub(r"\$\{[^}]*\}", "", text))]
 
 
+@pytest.mark.parametrize("name", [name for name, _ in sources("js")])
+def test_no_quotation_mark_or_unit_stands_in_a_module_of_the_page(name: str) -> None:
+    source = (ROOT / name).read_text(encoding="utf-8")
+    assert not re.findall(r"[“«]\$\{.*|\} [KMGT]B\b.*", source)
+
+
 @pytest.mark.parametrize("name", [name for name, _ in sources("html")])
 def test_no_text_stands_in_the_markup(name: str) -> None:
     source = (ROOT / name).read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 // The help: a dialog with the page's settings, the shortcuts, and a tour. Buttons with data-help open it.
 
 import { t } from "../../core/i18n.js";
+import { keyName } from "../../core/keys.js";
 import * as storage from "../../core/storage.js";
 import { isComposing, isTextField, make, makeButton, onPress } from "../dom.js";
 import { offerLanguages } from "../language.js";
@@ -50,12 +51,11 @@ function choice(label, fill) {
 }
 
 function shortcuts() {
-  const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
   const table = make("dl", "help-keys");
   for (const [keys, key] of SHORTCUTS) {
     const row = table.appendChild(make("div"));
     const shown = row.appendChild(make("dt"));
-    for (const one of keys.split(" ")) shown.append(make("kbd", "", isMac ? one.replace("Ctrl", "⌘").replace("Alt", "⌥") : one));
+    for (const one of keys.split(" ")) shown.append(make("kbd", "", keyName(one)));
     row.append(make("dd", "", t(key)));
   }
   return table;

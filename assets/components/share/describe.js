@@ -88,7 +88,7 @@ export function judge(content, mine, reason, reasons) {
 function whereItDiffers(words, mine) {
   if (words === undefined) return "";
   const at = commonStart(words, mine);
-  const piece = (/** @type {string} */ text) => (text.length > at ? `“${shorten(text.slice(at)).replaceAll("\n", "⏎")}”` : t("share.its_end"));
+  const piece = (/** @type {string} */ text) => (text.length > at ? t("text.quoted", { text: shorten(text.slice(at)).replaceAll("\n", "⏎") }) : t("share.its_end"));
   return ` ${t(at ? "share.differs_after" : "share.differs_at_once", { count: countCharacters(words.slice(0, at)), link: piece(words), replay: piece(mine) })}`;
 }
 

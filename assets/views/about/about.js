@@ -4,17 +4,12 @@
 import { find, setText } from "../../components/dom.js";
 import { shownView } from "../../components/page.js";
 import { emit, on } from "../../core/events.js";
-import { number, rateText, rounded } from "../../core/format.js";
+import { bytesText, number, rateText } from "../../core/format.js";
 import { messageText, t } from "../../core/i18n.js";
 
 const REFRESH_MS = 2000;
 /** @type {Record<string, string>} */
 const FILTERS = { hold: "about.filter_holds", mark: "about.filter_marks", end: "about.filter_ends" };
-const MEGABYTE = 2 ** 20;
-
-/** @param {number} n */
-const bytes = (n) =>
-  n >= 1000 * MEGABYTE ? `${rounded(n / 1024 / MEGABYTE)} GB` : `${number(Math.round(n / MEGABYTE))} MB`;
 
 /** @param {Component} component */
 export function mount({ element }) {
@@ -51,7 +46,7 @@ export function mount({ element }) {
     });
     if (!model) return;
     const held = status.engine_memory_bytes;
-    const process = held ? t("about.process", { held: bytes(held) }) : "";
+    const process = held ? t("about.process", { held: bytesText(held) }) : "";
     const elsewhere = model.served && t("about.elsewhere", { server: model.served.server });
     fill({
       name: model.is_sample ? t("about.not_gptj") : model.name,
@@ -61,7 +56,7 @@ export function mount({ element }) {
       parameters: elsewhere ?? number(model.parameters),
       precision: elsewhere ?? model.precision,
       device: model.device_name === model.device ? model.device : `${model.device_name} (${model.device})`,
-      memory: elsewhere ?? t("about.weights", { size: bytes(model.weight_bytes) }) + process,
+      memory: elsewhere ?? t("about.weights", { size: bytesText(model.weight_bytes) }) + process,
       context: t("about.context_length", { count: status.context_length }),
       streams: t("about.streams", { running: status.streams_running, streams: model.max_num_seqs }),
       reserved: t("about.reserved", { reserved: number(status.tokens_reserved), tokens: number(model.max_tokens) }),
