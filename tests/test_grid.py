@@ -91,7 +91,7 @@ def test_every_control_with_a_single_value_can_be_an_axis() -> None:
         ("temperature", "nan", "must be a number from 0 to 2"),
         ("temperature", "0 to 1 in 1 step", "2 steps or more"),
         ("temperature", "0 to 1 in 10000000000000 steps", "at most 36 cells"),
-        ("temperature", "0.5, .50", 'the value "0.5" stands there twice'),
+        ("temperature", "0.5, .50", 'the value "0.5" is given twice. Remove one.'),
         ("temperature", "0," * 1001, "2,002 characters; at most 2,000"),
         ("top_k", "1.5", r"must be a whole number from 0 to 1000"),
         ("top_k", "1 to 3 in 5 steps", "only 3 from 1 to 3, not 5"),

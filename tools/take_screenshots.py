@@ -88,9 +88,9 @@ def compare(visitor: Visitor) -> None:
     page = visitor.page
     page.locator(".views").get_by_role("button", name="Compare").click()
     page.get_by_label("Prompt or template").fill(PROMPT)
-    page.get_by_label("What the rows go through").select_option("temperature")
+    page.get_by_label("What differs between the rows").select_option("temperature")
     page.get_by_label("Values of the rows", exact=True).fill("0.2, 0.8, 1.4")
-    page.get_by_label("What the columns go through").select_option("top_p")
+    page.get_by_label("What differs between the columns").select_option("top_p")
     page.get_by_label("Values of the columns", exact=True).fill("0.8, 1")
     page.get_by_label("Tokens a cell, at most").fill("40")
     page.locator('[data-action="run"]').click()

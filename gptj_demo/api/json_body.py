@@ -34,8 +34,8 @@ def _check_surrogates(values: dict[str, Any]) -> None:
         if half := _half_in(json.dumps([name, value], ensure_ascii=False)):
             field = name.encode("ascii", "backslashreplace").decode()[:100]
             why = (
-                f"{field} holds U+{ord(half):04X}, half of a surrogate pair, which stands for "
-                "nothing. Remove it."
+                f"{field} holds U+{ord(half):04X}, half of a surrogate pair, which is not "
+                "a character. Remove it."
             )
             raise ApiError(400, why, code="invalid_value", param=field)
 

@@ -126,7 +126,7 @@ def test_the_token_that_ended_the_text_can_be_looked_at(scripted: Scripted) -> N
     script.send([[started()], [said("!")], [ended()]])
     person.button("The model ended here").click()
     expect(inspector(person)).to_contain_text("<|endoftext|>")
-    expect(inspector(person)).to_contain_text("a sign to the model")
+    expect(inspector(person)).to_contain_text("a sign for the model")
     inspector(person).get_by_role("button", name="␣2").click()
     expect(person.prompt).to_have_value("one two three 2!")
 

@@ -31,7 +31,7 @@ def test_a_field_is_corrected_to_a_valid_number_of_its_control(visitor: Visitor)
         visitor.page.wait_for_function(
             "value => String(gptj.state.controls.temperature) === value", arg=value
         )
-    expect(visitor.notice).to_contain_text("Temperature goes from 0 to 2: -1 became 0.")
+    expect(visitor.notice).to_contain_text("Temperature goes from 0 to 2: -1 was changed to 0.")
     temperature.press("ArrowUp")
     expect(visitor.notice).to_be_hidden()
     type_into(visitor, length, "1,200")

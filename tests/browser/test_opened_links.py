@@ -112,7 +112,7 @@ def test_a_replay_with_a_changed_memory_gives_that_as_the_reason(
     expect(brought(friend)).to_be_visible()
     friend.page.evaluate("gptj.emit('memory', {text: 'Ann is a queen. '.repeat(20)})")
     replay(friend)
-    expect(brought(friend)).to_contain_text("Different is the memory or the note.")
+    expect(brought(friend)).to_contain_text("What differs: the memory or the note.")
 
 
 def test_the_buttons_of_a_long_verdict_are_visible_on_a_phone(

@@ -180,7 +180,7 @@ def test_a_link_of_an_earlier_version_shows_a_note(
         content["words"] += " and more"
         friend = visit(site.url + packed(content, version=1))
         replay(friend)
-        expect(brought(friend)).to_contain_text("Different is the version of the playground.")
+        expect(brought(friend)).to_contain_text("What differs: the version of the playground.")
 
 
 def test_the_replay_of_a_stopped_completion_begins_with_it(
@@ -286,13 +286,16 @@ UNREADABLE = [
     ("#share=2." + "A" * 9000, "longer than a link can be"),
     (packed(b" " * 3_000_000), "unpacks to more than"),
     (packed(b"\xff\xfe"), "damaged"),
-    (packed(b"not JSON"), "something else than a text"),
-    (packed([1, 2]), "something else than a text"),
-    (packed({"text": 7, "controls": {}}), "something else than a text"),
-    (packed({"text": "a", "controls": []}), "something else than a text"),
-    (packed({"text": "a", "controls": {}, "words": {"a": 1}}), "something else than a text"),
-    (packed({"text": "a", "controls": {}, "model": {"name": [1]}}), "something else than"),
-    (packed({"text": "a", "controls": {}, "hash": "0"}), "something else than a text"),
+    (packed(b"not JSON"), "does not hold a text"),
+    (packed([1, 2]), "does not hold a text"),
+    (packed({"text": 7, "controls": {}}), "does not hold a text"),
+    (packed({"text": "a", "controls": []}), "does not hold a text"),
+    (
+        packed({"text": "a", "controls": {}, "words": {"a": 1}}),
+        "does not hold a text",
+    ),
+    (packed({"text": "a", "controls": {}, "model": {"name": [1]}}), "does not hold a text"),
+    (packed({"text": "a", "controls": {}, "hash": "0"}), "does not hold a text"),
 ]
 
 
