@@ -213,7 +213,7 @@ def test_a_text_too_long_for_a_link_loses_its_beginning(visitor: Visitor, visit:
     visitor.prompt.fill(noise)
     menu(visitor, "Link to this text")
     dialog = visitor.page.get_by_role("dialog", name="Share a link")
-    expect(dialog).to_contain_text(re.compile("Not in it.*the first [0-9,]+ characters"))
+    expect(dialog).to_contain_text(re.compile("are left out:.*the first [0-9,]+ characters"))
     link = visitor.page.get_by_label("Link", exact=True).input_value()
     assert 7900 < len(link) <= 8000
     content = unpacked(link)
