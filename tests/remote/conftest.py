@@ -12,7 +12,7 @@ import pytest
 
 from gptj_demo.engine.load.errors import Refusal
 from gptj_demo.engine.remote import ServerLost, serve, serving
-from gptj_demo.protocol import EngineStatus, ModelInfo, StepEvents, Submit
+from gptj_demo.protocol import EngineStatus, ModelInfo, Resumption, StepEvents, Submit
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
 from tests.engine.checkpoints import make_checkpoint, make_tokenizer
@@ -59,9 +59,12 @@ class Engine:
         steps = self._of(StepEvents)
         return [event for step in steps for event in step.events if isinstance(event, kind)]
 
-    def submit(self, request_id: int = 1, **params: Any) -> None:
+    def submit(
+        self, request_id: int = 1, *, resumption: Resumption | None = None, **params: Any
+    ) -> None:
         values = {"max_new_tokens": 4, **params}
-        self.inbox.put(Submit(request_id, PROMPT, SamplingParams(**values), seed=5))
+        sampling = SamplingParams(**values)
+        self.inbox.put(Submit(request_id, PROMPT, sampling, seed=5, resumption=resumption))
 
     def _of(self, kind: type[Sent]) -> list[Sent]:
         return [one for one in list(self.sent) if isinstance(one, kind)]

@@ -17,8 +17,10 @@ from gptj_demo.protocol import (
     Finished,
     GenerationRequest,
     PromptScored,
+    Resumption,
     Started,
     TokenEvent,
+    Written,
 )
 from gptj_demo.returned import Lapsed, Lost
 from gptj_demo.sampling import CONTROLS, SamplingParams
@@ -169,6 +171,37 @@ def test_a_stream_that_breaks_off_goes_back_to_be_sent_again(start: Start) -> No
     assert engine.wait_for(Lapsed).request_ids == (1,)
     assert len(engine.events(TokenEvent)) == 2
     assert engine.ended is None
+
+
+@pytest.mark.parametrize("kind", ["choices", "regex", "json", "grammar"])
+def test_a_begun_text_that_must_match_is_not_continued(start: Start, kind: str) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    written = {0: Written(tuple(IDS[:1])), 1: Written()}
+    matched = {"must_match": kind, "must_match_text": WORDS}
+    engine.submit(n=2, max_new_tokens=30, resumption=Resumption(written, 1.0, False), **matched)
+    ends = {end.index: end for end in finished(engine, 2)}
+    assert (ends[0].reason, ends[0].message.code) == ("error", "end.match_interrupted")
+    assert (ends[0].completion_tokens, ends[0].is_failure) == (1, True)
+    assert (ends[1].reason, ends[1].completion_tokens) == ("stop", len(IDS))
+    (asked,) = server.written
+    assert (asked["prompt"], asked["seed"]) == (list(PROMPT), 6)
+    assert "structured_outputs" in asked
+
+
+def test_a_begun_text_is_continued_from_its_tokens(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    engine.submit(2, max_new_tokens=30)  # its prompt is where the stand-in's script begins
+    finished(engine)
+    resumption = Resumption({0: Written(tuple(IDS[:2]))}, 1.0, False)
+    engine.submit(max_new_tokens=30, resumption=resumption)
+    _, end = finished(engine, 2)
+    assert (end.reason, end.completion_tokens) == ("stop", len(IDS))
+    assert server.written[-1]["prompt"] == [*PROMPT, *IDS[:2]]
+    assert server.written[-1]["max_tokens"] == 28
 
 
 def test_the_engine_waits_for_the_server_and_ends_when_it_is_lost(start: Start) -> None:

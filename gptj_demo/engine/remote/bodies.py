@@ -77,6 +77,14 @@ class Bodies:
         return value
 
 
+def can_continue(submit: Submit, completion: Completion) -> bool:
+    """Whether the rest of a completion can be requested.
+
+    A server matches the text of one request, from its first token on.
+    """
+    return submit.params.must_match == "off" or not completion.token_ids
+
+
 def _biases(submit: Submit) -> dict[str, float] | None:
     if any(len(ids) != 1 for ids, _ in submit.logit_bias):
         raise Rejected("there, a bias is for one token, and a text of this one has several", 400)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gptj_demo.engine.remote.bodies import Bodies
+from gptj_demo.engine.remote.bodies import Bodies, can_continue
 from gptj_demo.engine.remote.completion import Completion
 from gptj_demo.engine.remote.reading import ChoiceReader, Tokens, read_prompt
 from gptj_demo.engine.remote.server import Busy, Json, NoAnswer, NoEntry, Rejected, Server
@@ -98,6 +98,9 @@ class Requests:
             if submit.params.max_new_tokens == 0:
                 read = message("end.read", count=len(submit.prompt_token_ids))
                 self._end(request, completion.finish("length", read))
+            elif not can_continue(submit, completion):
+                self._start(request)
+                self._end(request, completion.finish("error", message("end.match_interrupted")))
             else:
                 await self._stream(request, submit, completion)
         except Rejected as error:
