@@ -45,6 +45,9 @@ class StandIn:
         self.busy = 0  # requests to refuse as busy
         self.breaks_after: int | None = None  # in tokens; breaks one stream
         self.pauses = False  # after the first token
+        self.refuses_scores = False
+        self.may_score = threading.Event()  # cleared to hold back a prompt's probabilities
+        self.may_score.set()
         self.is_left = threading.Event()  # set when a caller leaves early
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
@@ -108,6 +111,10 @@ class StandIn:
         prompt = self._ids(body)
         choice = self._choice(body, self.script[0][:1], "length")
         if "prompt_logprobs" in body:
+            if self.refuses_scores:
+                return JSONResponse({"error": {"message": "no scores today"}}, 400)
+            while not self.may_score.is_set():
+                await asyncio.sleep(0.01)
             scored = [self._entry(one, place) for place, one in enumerate(prompt)]
             choice["prompt_logprobs"] = [None, *scored[1:]]
         if body.get("return_token_ids"):

@@ -143,6 +143,74 @@ def test_a_prompt_is_scored(start: Start) -> None:
     assert [one.token_id for one in last.alternatives] == [1]
 
 
+def test_all_completions_wait_for_the_prompts_probabilities(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    before = len(server.asked)
+    server.may_score.clear()
+    engine.submit(n=3, max_new_tokens=30, echo=True, logprobs=1)
+    eventually(lambda: len(server.asked) > before)
+    engine.submit(2, max_new_tokens=30)  # when it has ended, the other could have begun
+    finished(engine)
+    assert {one.request_id for one in engine.events(TokenEvent)} == {2}
+    server.may_score.set()
+    finished(engine, 4)
+    kinds = [type(one) for one in engine.events(object) if one.request_id == 1]
+    assert kinds[:2] == [Started, PromptScored]
+    assert kinds.count(PromptScored) == 1
+    assert kinds.count(TokenEvent) == 3 * len(IDS)
+    assert sum("prompt_logprobs" in body for body in server.asked[before:]) == 1
+
+
+def test_further_completions_of_a_request_wait_for_the_same_probabilities(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    before = len(server.asked)
+    server.may_score.clear()
+    params = {"n": 2, "max_new_tokens": 30, "echo": True, "logprobs": 1}
+    for index in (0, 1):
+        engine.submit(resumption=Resumption({index: Written()}, 0.0, False), **params)
+    eventually(lambda: len(server.asked) > before)
+    engine.submit(2, max_new_tokens=30)
+    finished(engine)
+    server.may_score.set()
+    finished(engine, 3)
+    kinds = [type(one) for one in engine.events(object) if one.request_id == 1]
+    assert kinds[:2] == [Started, PromptScored]
+    assert kinds.count(PromptScored) == 1
+
+
+def test_a_prompt_that_is_not_scored_ends_all_completions(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    server.refuses_scores = True
+    engine.submit(n=3, echo=True, logprobs=1)
+    lost = engine.wait_for(Lost)
+    assert (lost.request_ids, lost.kind) == ((1,), "invalid")
+    assert "no scores today" in str(lost.why)
+    assert not server.written
+
+
+def test_a_cancelled_request_is_no_longer_scored(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    before = len(server.asked)
+    server.may_score.clear()
+    engine.submit(n=2, echo=True, logprobs=1)
+    eventually(lambda: len(server.asked) > before)
+    engine.inbox.put(Cancel(1))
+    assert [end.reason for end in finished(engine, 2)] == ["cancelled", "cancelled"]
+    server.may_score.set()
+    engine.submit(2, echo=True, logprobs=1)
+    finished(engine, 3)
+    assert [one.request_id for one in engine.events(PromptScored)] == [2]
+    assert len(server.written) == 1
+
+
 def test_a_busy_server_is_asked_again(start: Start) -> None:
     server = running("vllm")
     engine = start(server)

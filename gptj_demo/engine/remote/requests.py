@@ -34,6 +34,8 @@ class _Request:
     has_started: bool = False
     completions: dict[int, Completion] = field(default_factory=dict)
     streams: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    scoring: asyncio.Task[None] | None = None
+    """Gets the probabilities of the prompt, which come before the first token."""
 
 
 class Requests:
@@ -93,8 +95,8 @@ class Requests:
         """Request a completion from the server, and pass on its events."""
         completion = request.completions[index]
         try:
-            if index == 0 and first_scored(submit):
-                await self._score(request, submit)
+            if first_scored(submit):
+                await self._scored(request, submit)
             if submit.params.max_new_tokens == 0:
                 read = message("end.read", count=len(submit.prompt_token_ids))
                 self._end(request, completion.finish("length", read))
@@ -114,6 +116,12 @@ class Requests:
         except Exception:  # after a bug here, the stream must still end
             logger.exception("a completion of another server failed")
             self._fail(request, completion, "unavailable", message("refused.broken"))
+
+    async def _scored(self, request: _Request, submit: Submit) -> None:
+        """Wait until the prompt's probabilities have been passed on, once for all completions."""
+        if request.scoring is None:
+            request.scoring = asyncio.get_running_loop().create_task(self._score(request, submit))
+        await asyncio.shield(request.scoring)  # others may wait for it too
 
     async def _score(self, request: _Request, submit: Submit) -> None:
         alternatives = submit.params.logprobs or 0
@@ -216,6 +224,8 @@ class Requests:
             if stream is not asyncio.current_task():
                 stream.cancel()
         request.streams.clear()
+        if request.scoring is not None:
+            request.scoring.cancel()
         return ended
 
     def _tell(self, event: EngineEvent) -> None:
