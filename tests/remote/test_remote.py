@@ -10,7 +10,7 @@ from gptj_demo.client.backends.choice import make_backend
 from gptj_demo.client.prompt import check_served
 from gptj_demo.client.refusal import RequestRefused
 from gptj_demo.engine.load.errors import Refusal
-from gptj_demo.engine.remote import ServerLost
+from gptj_demo.engine.remote import ServerLost, requests
 from gptj_demo.protocol import (
     Cancel,
     Expansion,
@@ -219,6 +219,34 @@ def test_a_busy_server_is_asked_again(start: Start) -> None:
     engine.submit(max_new_tokens=30)
     assert text(engine) == WORDS
     assert len(server.written) == 3
+
+
+class Clock:
+    """Stands for the module `time`: each request to a server takes ten seconds."""
+
+    def __init__(self, server: StandIn) -> None:
+        self._server = server
+
+    def monotonic(self) -> float:
+        return 10.0 * len(self._server.asked)
+
+
+@pytest.mark.parametrize(("elapsed", "reason"), [(0.0, "stop"), (4.0, "stop"), (5.0, "length")])
+def test_max_time_counts_no_waiting_for_a_busy_server(
+    start: Start, monkeypatch: pytest.MonkeyPatch, elapsed: float, reason: str
+) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    monkeypatch.setattr(requests, "time", Clock(server))
+    server.busy = 2
+    resumption = Resumption({0: Written()}, elapsed, False)
+    engine.submit(max_new_tokens=30, max_time=5.0, resumption=resumption if elapsed else None)
+    (end,) = finished(engine)
+    assert len(server.written) == 3
+    assert end.reason == reason
+    if reason == "length":
+        assert (end.message.code, end.completion_tokens) == ("end.time", 1)
 
 
 def test_a_refusal_of_the_server_is_reported_with_its_reason(start: Start) -> None:

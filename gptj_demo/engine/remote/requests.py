@@ -29,9 +29,8 @@ class _Request:
     """A request with its completions that have not ended, and their streams, by index."""
 
     submit: Submit
-    began: float
+    began: float | None = None
     """When it first held a slot, in seconds of the monotonic clock."""
-    has_started: bool = False
     completions: dict[int, Completion] = field(default_factory=dict)
     streams: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     scoring: asyncio.Task[None] | None = None
@@ -63,10 +62,7 @@ class Requests:
         """Ask for the completions of a request, or for further ones of it."""
         resumption = submit.resumption
         written = beginnings(submit.params, None) if resumption is None else resumption.written
-        elapsed = 0.0 if resumption is None else resumption.elapsed
-        request = self._requests.setdefault(
-            submit.request_id, _Request(submit, time.monotonic() - elapsed)
-        )
+        request = self._requests.setdefault(submit.request_id, _Request(submit))
         for index, so_far in written.items():
             request.completions[index] = Completion(
                 submit,
@@ -161,11 +157,11 @@ class Requests:
         alternatives = (params.logprobs or 0) if completion.wants_logprobs else None
         reader = ChoiceReader(self._tokens, alternatives)
         async with self._server.stream(body) as events:
-            self._start(request)
+            began = self._start(request)
             async for event in events:
                 for choice in event.get("choices") or ():
                     for token_id, logprobs in reader.read(choice):
-                        elapsed = time.monotonic() - request.began
+                        elapsed = time.monotonic() - began
                         for made in completion.add(token_id, logprobs, elapsed):
                             if isinstance(made, Finished):
                                 self._end(request, made)
@@ -176,13 +172,15 @@ class Requests:
                         return
         raise NoAnswer("the server ended a stream in the middle")
 
-    def _start(self, request: _Request) -> None:
-        """Note that the server has taken the request."""
-        if not request.has_started:
-            request.has_started = True
+    def _start(self, request: _Request) -> float:
+        """Note that the server has taken the request; returns when it first did."""
+        if request.began is None:
             submit = request.submit
+            elapsed = 0.0 if submit.resumption is None else submit.resumption.elapsed
+            request.began = time.monotonic() - elapsed
             read = len(submit.prompt_token_ids)
             self._tell(Started(submit.request_id, read, submit.dropped_tokens))
+        return request.began
 
     async def _on_no_answer(self, request: _Request, error: NoAnswer) -> None:
         """Have the request sent again if the server still answers; else report that it is lost."""
@@ -201,7 +199,7 @@ class Requests:
         self, request: _Request, completion: Completion, kind: RefusalKind, why: Message
     ) -> None:
         """End a completion with a message, or refuse the request if it has not started."""
-        if request.has_started:
+        if request.began is not None:
             self._end(request, completion.finish("error", why))
         elif self._drop(request):
             self._send_now(Lost((request.submit.request_id,), kind, why))
