@@ -48,15 +48,16 @@ class Engine:
     @property
     def model(self) -> ModelInfo:
         """The model, once the engine is ready."""
-        return eventually(lambda: next((s.model for s in self._of(EngineStatus) if s.model), None))
+        statuses = self.messages
+        return eventually(lambda: next((s.model for s in statuses(EngineStatus) if s.model), None))
 
     def details(self) -> list[str]:
         """What the engine says of its state."""
-        return [str(status.detail) for status in self._of(EngineStatus)]
+        return [str(status.detail) for status in self.messages(EngineStatus)]
 
     def events(self, kind: type[Sent]) -> list[Sent]:
         """The events of this kind so far."""
-        steps = self._of(StepEvents)
+        steps = self.messages(StepEvents)
         return [event for step in steps for event in step.events if isinstance(event, kind)]
 
     def submit(
@@ -66,12 +67,13 @@ class Engine:
         sampling = SamplingParams(**values)
         self.inbox.put(Submit(request_id, PROMPT, sampling, seed=5, resumption=resumption))
 
-    def _of(self, kind: type[Sent]) -> list[Sent]:
+    def messages(self, kind: type[Sent]) -> list[Sent]:
+        """The messages of this kind so far."""
         return [one for one in list(self.sent) if isinstance(one, kind)]
 
     def wait_for(self, kind: type[Sent]) -> Sent:
         """The first message of this kind that is no event."""
-        return eventually(lambda: next(iter(self._of(kind)), None))
+        return eventually(lambda: next(iter(self.messages(kind)), None))
 
 
 @pytest.fixture(scope="package")

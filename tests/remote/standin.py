@@ -44,6 +44,7 @@ class StandIn:
         self.asked: list[dict[str, Any]] = []
         self.busy = 0  # requests to refuse as busy
         self.breaks_after: int | None = None  # in tokens; breaks one stream
+        self.models_status: int | None = None  # instead of the list of models
         self.pauses = False  # after the first token
         self.refuses_scores = False
         self.may_score = threading.Event()  # cleared to hold back a prompt's probabilities
@@ -80,6 +81,8 @@ class StandIn:
     async def _models(self, request: Request) -> Response:
         if request.headers.get("Authorization") != f"Bearer {KEY}":
             return JSONResponse({"error": {"message": f"wrong key {KEY}"}}, 401)
+        if self.models_status is not None:
+            return JSONResponse({"error": {"message": "not now"}}, self.models_status)
         return JSONResponse({"data": [{"id": MODEL, "max_model_len": 64}]})
 
     async def _described(self, request: Request) -> Response:

@@ -300,6 +300,40 @@ def test_a_begun_text_is_continued_from_its_tokens(start: Start) -> None:
     assert server.written[-1]["max_tokens"] == 28
 
 
+@pytest.mark.parametrize("status", [429, 503, 401, 404])
+def test_a_broken_stream_ends_no_other_while_the_server_answers(start: Start, status: int) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    server.pauses = True
+    engine.submit(2)
+    eventually(lambda: engine.events(TokenEvent))
+    server.models_status = status
+    server.pauses, server.breaks_after = False, 2
+    engine.submit(1)
+    eventually(lambda: engine.ended or engine.messages(Lapsed))
+    assert engine.ended is None
+    assert engine.wait_for(Lapsed).request_ids == (1,)
+    engine.submit(3, max_new_tokens=30)
+    assert finished(engine)[0].request_id == 3
+    engine.inbox.put(Cancel(2))
+    assert finished(engine, 2)[1].reason == "cancelled"
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_broken_stream_behind_a_gateway_without_its_server_ends_the_engine(
+    start: Start, status: int
+) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    server.models_status = status
+    server.breaks_after = 1
+    engine.submit()
+    eventually(lambda: engine.ended)
+    assert isinstance(engine.ended, ServerLost)
+
+
 def test_the_engine_waits_for_the_server_and_ends_when_it_is_lost(start: Start) -> None:
     server = StandIn("vllm", ONE_BY_ONE)
     engine = start(server)

@@ -186,10 +186,10 @@ class Requests:
         """Have the request sent again if the server still answers; else report that it is lost."""
         try:
             await self._server.get("/models")
-        except (NoAnswer, Busy):
+        except NoAnswer:
             self._on_lost(str(error))
             return
-        except (NoEntry, Rejected):
+        except (Busy, NoEntry, Rejected):
             pass  # it answers
         self._drop(request)
         why = message("end.server_failed", why=str(error))
