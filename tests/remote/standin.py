@@ -44,7 +44,9 @@ class StandIn:
         self.asked: list[dict[str, Any]] = []
         self.busy = 0  # requests to refuse as busy
         self.breaks_after: int | None = None  # in tokens; breaks one stream
+        self.lists_models = False  # to everyone
         self.models_status: int | None = None  # instead of the list of models
+        self.closes_beside: int | None = None  # status of paths outside of /v1
         self.pauses = False  # after the first token
         self.refuses_scores = False
         self.may_score = threading.Event()  # cleared to hold back a prompt's probabilities
@@ -79,27 +81,30 @@ class StandIn:
     # ---- its routes
 
     async def _models(self, request: Request) -> Response:
-        if request.headers.get("Authorization") != f"Bearer {KEY}":
+        is_open = self.lists_models or request.headers.get("Authorization") == f"Bearer {KEY}"
+        if not is_open:
             return JSONResponse({"error": {"message": f"wrong key {KEY}"}}, 401)
         if self.models_status is not None:
             return JSONResponse({"error": {"message": "not now"}}, self.models_status)
         return JSONResponse({"data": [{"id": MODEL, "max_model_len": 64}]})
 
     async def _described(self, request: Request) -> Response:
-        if self.kind != "vllm":
-            return Response(status_code=404)
+        if self.kind != "vllm" or self.closes_beside is not None:
+            return Response(status_code=self.closes_beside or 404)
         schema = {"properties": {name: {} for name in VLLM_FIELDS}}
         body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/C"}}}}
         paths = {"/v1/completions": {"post": {"requestBody": body}}}
         return JSONResponse({"paths": paths, "components": {"schemas": {"C": schema}}})
 
     async def _props(self, request: Request) -> Response:
-        if self.kind != "llama":
-            return Response(status_code=404)
+        if self.kind != "llama" or self.closes_beside is not None:
+            return Response(status_code=self.closes_beside or 404)
         params = dict.fromkeys(LLAMA_PARAMS, 0)
         return JSONResponse({"default_generation_settings": {"params": params}})
 
     async def _completions(self, request: Request) -> Response:
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return JSONResponse({"error": {"message": f"wrong key {KEY}"}}, 401)
         body = await request.json()
         self.asked.append(body)
         if self.busy:

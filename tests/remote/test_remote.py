@@ -13,6 +13,7 @@ from gptj_demo.engine.load.errors import Refusal
 from gptj_demo.engine.remote import ServerLost, requests
 from gptj_demo.protocol import (
     Cancel,
+    EngineStatus,
     Expansion,
     Finished,
     GenerationRequest,
@@ -352,6 +353,29 @@ def test_a_wrong_key_is_refused_and_never_shown(start: Start) -> None:
     assert "GPTJ_URL_KEY" in str(engine.ended)
     assert KEY not in str(engine.ended)
     assert "wrong" not in str(engine.ended)
+
+
+def test_a_wrong_key_is_refused_where_the_list_of_models_is_open(start: Start) -> None:
+    server = running("llama")
+    server.lists_models, server.closes_beside = True, 401
+    engine = start(server, url_key="wrong")
+    eventually(lambda: engine.ended)
+    assert isinstance(engine.ended, Refusal)
+    assert "GPTJ_URL_KEY" in str(engine.ended)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_a_gateway_may_close_the_paths_outside_of_the_api(start: Start, status: int) -> None:
+    server = running("vllm", [IDS])
+    server.closes_beside = status
+    engine = start(server)
+    eventually(lambda: engine.ended or any(s.model for s in engine.messages(EngineStatus)))
+    assert engine.ended is None
+    served = engine.model.served
+    assert served is not None
+    assert "top_k" in served.lacks  # OpenAI's fields are assumed
+    engine.submit(max_new_tokens=30)
+    assert text(engine) == WORDS
 
 
 def test_a_model_that_the_server_lacks_and_a_foreign_tokenizer_are_refused(start: Start) -> None:

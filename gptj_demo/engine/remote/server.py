@@ -90,11 +90,14 @@ class Server:
         return await self._whole("GET", f"{self._url}{path}", None)
 
     async def get_beside(self, path: str) -> Json | None:
-        """The object at a path outside of the API's version, None where there is none."""
+        """The object at a path outside of the API's version, None where there is none.
+
+        A gateway can close such paths to a key that it accepts for the API.
+        """
         root = str(self._url).removesuffix("/v1")
         try:
             return await self._whole("GET", root + path, None)
-        except Rejected:
+        except (NoEntry, Rejected):
             return None
 
     async def complete(self, body: Mapping[str, Any]) -> Json:
