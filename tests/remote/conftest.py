@@ -12,15 +12,26 @@ import pytest
 
 from gptj_demo.engine.load.errors import Refusal
 from gptj_demo.engine.remote import ServerLost, serve, serving
-from gptj_demo.protocol import EngineStatus, ModelInfo, Resumption, StepEvents, Submit
+from gptj_demo.protocol import (
+    EngineStatus,
+    Finished,
+    ModelInfo,
+    Resumption,
+    StepEvents,
+    Submit,
+    TokenEvent,
+)
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
 from tests.engine.checkpoints import make_checkpoint, make_tokenizer
-from tests.remote.standin import KEY, StandIn
+from tests.remote.standin import KEY, Kind, StandIn
 from tests.waiting import PATIENCE, eventually
 
 TOKENIZER = make_tokenizer()
 PROMPT = tuple(TOKENIZER.encode("The lamp").ids)
+WORDS = " keeper\u2028lit"
+IDS = TOKENIZER.encode(WORDS).ids
+ONE_BY_ONE = [[token_id] for token_id in IDS]
 Sent = TypeVar("Sent")
 
 
@@ -76,13 +87,32 @@ class Engine:
         return eventually(lambda: next(iter(self.messages(kind)), None))
 
 
+Start = Callable[..., Engine]
+
+
+def finished(engine: Engine, count: int = 1) -> list[Finished]:
+    eventually(lambda: len(engine.events(Finished)) >= count)
+    return engine.events(Finished)
+
+
+def text(engine: Engine) -> str:
+    (end,) = finished(engine)
+    return "".join(one.text for one in engine.events(TokenEvent)) + end.text
+
+
+def running(kind: Kind, script: list[list[int]] = ONE_BY_ONE, finish: str = "stop") -> StandIn:
+    server = StandIn(kind, script, finish=finish)
+    server.start()
+    return server
+
+
 @pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
-def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
+def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts an engine for a stand-in; both are ended after the test."""
     monkeypatch.setattr(serving, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr(serving, "LOOK_SECONDS", 0.05)
