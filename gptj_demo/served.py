@@ -29,11 +29,12 @@ class Served:
     def missing(self, params: SamplingParams) -> Control | None:
         """The first control that is in use and that the server lacks."""
         lacking = (control_named(name) for name in self.lacks)
-        return next((one for one in lacking if _is_used(one, params)), None)
+        return next((one for one in lacking if is_used(one, params)), None)
 
 
-def _is_used(control: Control, params: SamplingParams) -> bool:
+def is_used(control: Control, params: SamplingParams) -> bool:
+    """Whether a control has another value than the one that has no effect."""
     value: Any = getattr(params, control.name)
     if control.part_of is not None:
-        return bool(value != control.default) and _is_used(control_named(control.part_of), params)
+        return bool(value != control.default) and is_used(control_named(control.part_of), params)
     return bool(value != (control.default if control.off is None else control.off))

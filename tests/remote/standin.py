@@ -32,7 +32,10 @@ VLLM_FIELDS = (
     "prompt_logprobs", "bad_words", "structured_outputs", "return_token_ids",
     "return_tokens_as_token_ids",
 )  # fmt: skip
-LLAMA_PARAMS = ("top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "mirostat")
+LLAMA_PARAMS = (
+    "top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "mirostat", "dry_multiplier",
+    "dry_base", "dry_allowed_length", "dry_sequence_breakers",
+)  # fmt: skip
 
 
 class StandIn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gptj_demo.client.backends.choice import make_backend
@@ -88,6 +90,35 @@ def test_text_without_ids_becomes_tokens(start: Start, kind: Kind) -> None:
         assert (asked["repeat_penalty"], asked["mirostat"]) == (1.3, 0)
     else:
         assert asked["prompt"] == "The lamp"
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "field", "sent"),
+    [
+        ("llama", {}, "dry_sequence_breakers", ["\n", ":", '"', "*"]),
+        ("llama", {"dry_sequence_breakers": ("x",)}, "dry_sequence_breakers", ["x"]),
+        (
+            "llama",
+            {"dry_sequence_breakers": (), "dry_multiplier": 0.8},
+            "dry_sequence_breakers",
+            [],
+        ),
+        ("llama", {"dry_sequence_breakers": ()}, "dry_sequence_breakers", None),
+        ("vllm", {}, "allowed_token_ids", None),
+        ("vllm", {"allowed_token_ids": (5, 6)}, "allowed_token_ids", [5, 6]),
+        ("vllm", {}, "bad_words", None),
+        ("vllm", {"bad_words": ("x",)}, "bad_words", ["x"]),
+    ],
+)
+def test_an_empty_list_is_sent_only_where_it_has_an_effect(
+    start: Start, kind: Kind, params: dict[str, Any], field: str, sent: list[str] | None
+) -> None:
+    server = running(kind)
+    engine = start(server)
+    assert engine.model
+    engine.submit(**params)
+    finished(engine)
+    assert server.written[0].get(field) == sent
 
 
 def test_a_stop_string_ends_the_text(start: Start) -> None:

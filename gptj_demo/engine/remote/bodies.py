@@ -13,6 +13,7 @@ from gptj_demo.engine.remote.server import Json, Rejected
 from gptj_demo.guidance import read_choices
 from gptj_demo.protocol import Submit
 from gptj_demo.sampling import CONTROLS, SamplingParams
+from gptj_demo.served import is_used
 
 KINDS = {"choices": "choice", "regex": "regex", "json": "json", "grammar": "grammar"}
 """vLLM's names of our kinds of match."""
@@ -72,8 +73,8 @@ class Bodies:
             return _biases(submit)
         if control.kind == "choice":  # llama.cpp has numbers
             return int(value) if value.isdigit() else 0
-        if control.is_list:
-            return list(value) or None
+        if control.is_list:  # some servers refuse an empty list even if it has no effect
+            return list(value) if value or is_used(control, submit.params) else None
         return value
 
 
