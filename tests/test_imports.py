@@ -166,6 +166,7 @@ RANKS = [
         "gptj_demo.engine.sampling.guides",
         "gptj_demo.engine.sampling.histories",
         "gptj_demo.engine.end_conditions",
+        "gptj_demo.engine.prompt_score",
         "gptj_demo.engine.prefix_cache",
         "gptj_demo.engine.model.base",
         "gptj_demo.engine.model.fusing",

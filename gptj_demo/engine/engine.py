@@ -9,24 +9,22 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 
 from gptj_demo.engine.completion import Completion
+from gptj_demo.engine.prompt_score import score_prompt
 from gptj_demo.engine.runner import Runner
 from gptj_demo.engine.sampling import Guide, RowSampler, allowed_of, is_guided
-from gptj_demo.engine.scheduler import Scheduler, Sequence
+from gptj_demo.engine.scheduler import Scheduler
 from gptj_demo.engine.scored_texts import ScoredTexts
 from gptj_demo.engine.vocabulary import EngineVocabulary
 from gptj_demo.protocol import (
     EngineEvent,
     Finished,
     FinishReason,
-    PromptScored,
     Started,
     Submit,
-    TokenLogprobs,
     beginnings,
 )
 from gptj_demo.texts import Message, message
 
-_MOST_EXPONENT = 700.0  # exp of more overflows a float
 _COMPILING_SECONDS = 0.01
 """How long an idle engine waits for a grammar before it reads its inbox."""
 
@@ -163,7 +161,12 @@ class Engine:
         broken = set()
         for sequence, scores in result.scored:
             completion = self._requests[sequence.request_id].completions[sequence.index]
-            scored = self._scored(sequence, [*completion.known_scores, *scores])
+            scored = score_prompt(
+                sequence.request_id,
+                sequence.prompt_token_ids,
+                [*completion.known_scores, *scores],
+                self._vocabulary.table,
+            )
             if not math.isfinite(scored.sum_logprob):
                 self._remove(completion)
                 events.append(completion.break_down())
@@ -193,20 +196,6 @@ class Engine:
                     going_on.append(sequence)
             tokens = self._runner.verify(going_on)
         return events
-
-    def _scored(self, sequence: Sequence, scores: list[TokenLogprobs]) -> PromptScored:
-        token_ids = sequence.prompt_token_ids
-        first = len(token_ids) - len(scores)
-        total = sum(score.logprob for score in scores)
-        size = sum(len(self._vocabulary.table[token_id]) for token_id in token_ids[first:])
-        return PromptScored(
-            sequence.request_id,
-            token_ids,
-            (*[None] * first, *scores),
-            total,
-            math.exp(min(-total / len(scores), _MOST_EXPONENT)) if scores else None,
-            -total / math.log(2) / size if size else None,
-        )
 
     def _end(self, completion: Completion, reason: FinishReason, why: Message) -> Finished:
         self._remove(completion)

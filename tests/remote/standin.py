@@ -52,6 +52,7 @@ class StandIn:
         self.closes_beside: int | None = None  # status of paths outside of /v1
         self.pauses = False  # after the first token
         self.refuses_scores = False
+        self.hidden_score: int | None = None  # position
         self.may_score = threading.Event()  # cleared to hold back a prompt's probabilities
         self.may_score.set()
         self.is_left = threading.Event()  # set when a caller leaves early
@@ -128,6 +129,8 @@ class StandIn:
                 await asyncio.sleep(0.01)
             scored = [self._entry(one, place) for place, one in enumerate(prompt)]
             choice["prompt_logprobs"] = [None, *scored[1:]]
+            if self.hidden_score is not None:
+                choice["prompt_logprobs"][self.hidden_score] = None
         if body.get("return_token_ids"):
             choice["prompt_token_ids"] = prompt
         usage = {"prompt_tokens": len(prompt), "completion_tokens": 1}

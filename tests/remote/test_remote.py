@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -156,6 +157,21 @@ def test_a_prompt_is_scored(start: Start) -> None:
     assert last is not None
     assert (last.logprob, last.rank) == (-float(len(PROMPT)), 2)
     assert [one.token_id for one in last.alternatives] == [1]
+    count = len(PROMPT)
+    assert scored.sum_logprob == -sum(range(2, count + 1))
+    assert scored.perplexity == pytest.approx(math.exp((count + 2) / 2))
+
+
+def test_a_prompt_that_is_scored_in_part_is_an_error(start: Start) -> None:
+    server = running("vllm")
+    engine = start(server)
+    assert engine.model
+    server.hidden_score = 2
+    engine.submit(n=2, echo=True, logprobs=1)
+    ends = finished(engine, 2)
+    assert {(end.index, end.reason) for end in ends} == {(0, "error"), (1, "error")}
+    assert "probabilities of the prompt cannot be read" in str(ends[0].message)
+    assert not server.written
 
 
 def test_all_completions_wait_for_the_prompts_probabilities(start: Start) -> None:

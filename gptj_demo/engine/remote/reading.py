@@ -6,18 +6,17 @@ Servers differ: token ids may be in a field beside the text, in the names of the
 
 from __future__ import annotations
 
-import math
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gptj_demo.engine.prompt_score import score_prompt
 from gptj_demo.engine.remote.server import Json, Rejected
 from gptj_demo.protocol import Alternative, PromptScored, TokenLogprobs
 from gptj_demo.tokenization import Vocabulary
 
 _OK = 200
-_MOST_EXPONENT = 700.0  # exp of more overflows a float
 _NAMED_BY_ID = re.compile(r"token_id:(\d+)")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _BYTES = "bytes:"  # OpenAI's notation of tokens that are not whole characters
@@ -160,29 +159,19 @@ def read_prompt(
 ) -> PromptScored:
     """A prompt's probabilities out of vLLM's `prompt_logprobs`, from token `first` on.
 
-    Raises `Rejected`.
+    `first` is at least 1, because nothing precedes token 0. Raises `Rejected`.
     """
     given = choice.get("prompt_logprobs")
     if not isinstance(given, list) or len(given) != len(token_ids):
         raise Rejected("it gives no probabilities of the prompt", _OK)
     try:
-        logprobs = tuple(
-            _ranked(entry, token_id, alternatives) if entry and place >= max(1, first) else None
-            for place, (token_id, entry) in enumerate(zip(token_ids, given, strict=True))
-        )
+        scored = [
+            _ranked(entry, token_id, alternatives)
+            for token_id, entry in zip(token_ids[first:], given[first:], strict=True)
+        ]
     except (AttributeError, KeyError, TypeError, ValueError):
         raise Rejected("its probabilities of the prompt cannot be read", _OK) from None
-    scored = [one.logprob for one in logprobs if one is not None]
-    total = sum(scored)
-    size = sum(len(tokens.table[one]) for one in token_ids[len(token_ids) - len(scored) :])
-    return PromptScored(
-        request_id,
-        token_ids,
-        logprobs,
-        total,
-        math.exp(min(-total / len(scored), _MOST_EXPONENT)) if scored else None,
-        -total / math.log(2) / size if size else None,
-    )
+    return score_prompt(request_id, token_ids, scored, tokens.table)
 
 
 def _ranked(entry: Mapping[str, Any], token_id: int, alternatives: int) -> TokenLogprobs:
