@@ -21,7 +21,7 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,7 +29,7 @@ from unittest import mock
 import torch
 from common import CORES, TOP_P, describe_machine, finish, make_parser, median, note, print_table
 from generate_peer import Transformers
-from openvino_client import Exporting, OpenVINO, is_installed, running_openvino, versions
+from openvino_client import OpenVINO, loaded_in_float32, versions
 from peers import CTranslate2
 from workload import (
     Prompts,
@@ -302,35 +302,19 @@ def time_parts(bench: Bench, rates: dict[str, dict[str, float]]) -> dict[str, fl
     return {name: round(time, 1) for name, time in parts.items()}
 
 
-@contextlib.contextmanager
-def loaded_openvino(model: Path, streams: int) -> Iterator[dict[int, OpenVINO]]:
-    """The peer by number of threads, in float32; none where it is not installed."""
-    with contextlib.ExitStack() as stack:
-        loaded: dict[int, OpenVINO] = {}
-        if is_installed():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
-            Exporting(model, folder, "fp32").wait()
-            # all prompts of a measurement in its first step, so that only decoding is left
-            batched = max(CONTEXT_ROWS) * CONTEXTS[-1]
-            most = max(*CONTEXT_ROWS, streams)
-            flags = ("--precision", "f32", "--streams", most, "--batched-tokens", batched)
-            for threads in THREADS:
-                given = map(str, (*flags, "--threads", threads))
-                loaded[threads] = stack.enter_context(running_openvino(folder, *given))
-                loaded[threads].wait_until_loaded()
-        yield loaded
-
-
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--tokens", type=int, default=128, help="new tokens a stream; default 128")
     arguments = parser.parse_args()
     streams = sorted({1, *arguments.streams})
+    # all prompts of a measurement in OpenVINO's first step, so that only decoding is left
+    batched = max(CONTEXT_ROWS) * CONTEXTS[-1]
+    flags = ("--streams", max(*CONTEXT_ROWS, *streams), "--batched-tokens", batched)
     with (
         endless_model() as model,
         tempfile.TemporaryDirectory() as folder,
-        loaded_openvino(model, max(streams)) as openvino,
+        loaded_in_float32(model, *flags, threads=THREADS) as openvino,
         running_worker(model=str(model), max_num_seqs=max(streams)) as worker,
     ):
         converted = CTranslate2.convert(model, Path(folder) / "model")

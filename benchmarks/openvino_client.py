@@ -164,6 +164,26 @@ def running_openvino(folder: Path, *flags: str) -> Iterator[OpenVINO]:
         peer.close()
 
 
+@contextlib.contextmanager
+def loaded_in_float32(
+    model: Path, *flags: object, threads: Sequence[int] = (0,)
+) -> Iterator[dict[int, OpenVINO]]:
+    """A checkpoint in float32, loaded once for each number of threads; 0 is one a core.
+
+    Empty where the peer is not installed.
+    """
+    with contextlib.ExitStack() as stack:
+        loaded: dict[int, OpenVINO] = {}
+        if is_installed():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
+            Exporting(model, folder, "fp32").wait()
+            for number in threads:
+                given = map(str, ("--precision", "f32", "--threads", number, *flags))
+                loaded[number] = stack.enter_context(running_openvino(folder, *given))
+                loaded[number].wait_until_loaded()
+        yield loaded
+
+
 def _environment() -> dict[str, str]:
     """The environment variables of the peer, without access to the hub and without telemetry."""
     hub = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}

@@ -43,7 +43,7 @@ from common import (
     percentile,
     print_table,
 )
-from openvino_client import Exporting, OpenVINO, is_installed, running_openvino, versions
+from openvino_client import OpenVINO, loaded_in_float32, versions
 from peers import CTranslate2
 from programs import free_port, running_program
 from tokenizers import Tokenizer
@@ -215,20 +215,6 @@ def running_serve(model: Path, *flags: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def loaded_openvino(model: Path, streams: int) -> Iterator[OpenVINO | None]:
-    """The peer in float32; None where it is not installed."""
-    if not is_installed():
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        exported = Exporting(model, Path(folder) / "model", "fp32").wait()
-        flags = ("--precision", "f32", "--streams", str(streams))
-        with running_openvino(exported, *flags) as peer:
-            peer.wait_until_loaded()
-            yield peer
-
-
-@contextlib.contextmanager
 def running_playground(model: Path, streams: int) -> Iterator[str | None]:
     """`python app.py`; its address, None where it has no `/v1/completions`."""
     port = free_port()
@@ -325,7 +311,8 @@ async def measure_all(
             for name, flags in ((SERVE, ()), (SERVE_BATCHING, ("--continuous-batching",))):
                 url = programs.enter_context(running_serve(model, *flags))
                 askers[name] = ask_http(client, url, str(model))
-            if (peer := programs.enter_context(loaded_openvino(model, streams))) is not None:
+            peers = programs.enter_context(loaded_in_float32(model, "--streams", streams))
+            for peer in peers.values():
                 askers[OPENVINO] = ask_openvino(peer, tokenizer)
             return await measure(askers, rounds, warm_up)
 
