@@ -8,7 +8,7 @@ and API use it; and the engine alone, stepped in this process. The peers: transf
 with a `TextIteratorStreamer` (one stream) and in a static batch, CTranslate2's `generate_tokens`
 (one stream) and `generate_batch`, OpenVINO GenAI's continuous batching. All on the sample model, in
 float32, changed so that it never ends its text. Each peer gets its best number of threads, found
-beforehand for each batch size.
+beforehand for each batch size, and for step times for each context length too.
 
 Sampling is by temperature alone, which is fastest for CTranslate2; a second table has the page's
 defaults, with top-p. CTranslate2 and OpenVINO take and return tokens; the others return text.
@@ -48,6 +48,7 @@ from gptj_demo.protocol import Submit, TokenEvent
 from gptj_demo.settings import Settings
 
 Prompt = Sequence[int]
+ByContext = dict[str, dict[str, dict[str, float]]]  # by rows, contender and context length
 
 PROMPT_TOKENS = 32
 CONTEXTS = (64, 128, 256, 512, 768, 1000)
@@ -178,19 +179,35 @@ class Bench:
                 lambda p, t, one=self.ctranslate2[n]: one.stream(p[0], t) for n in THREADS
             ]
         prompts = [self.prompts.take(PROMPT_TOKENS) for _ in range(streams)]
-        return {name: _fastest(variants, prompts) for name, variants in tried.items()}
 
-
-def _fastest(variants: list[Callable[..., Any]], prompts: Sequence[Prompt]) -> Callable[..., Any]:
-    def seconds(run: Callable[..., Any]) -> float:
-        times = []
-        for _ in range(3):  # the first is a warm-up
+        def seconds(run: Callable[..., Any]) -> float:
             begin = time.perf_counter()
             run(prompts, 32)
-            times.append(time.perf_counter() - begin)
-        return min(times[1:])
+            return time.perf_counter() - begin
 
-    return min(variants, key=seconds)
+        return {name: variants[_fastest(variants, seconds)] for name, variants in tried.items()}
+
+    def steppers(self) -> dict[str, list[Callable[[Sequence[Prompt], int], list[float]]]]:
+        """What returns the times of decode steps: ours, and each peer by number of threads."""
+        peers = {
+            GENERATE: [self.with_threads(n, self.transformers.step_times) for n in THREADS],
+            CT2_BATCH: [self.ctranslate2[n].step_times for n in THREADS],
+        }
+        if self.openvino:
+            peers[OPENVINO] = [self.openvino[n].step_times for n in THREADS]
+        return {ENGINE: [self.engine_step_times], **peers}
+
+
+def _fastest(
+    variants: Sequence[Callable[..., Any]], seconds: Callable[[Callable[..., Any]], float]
+) -> int:
+    """The place of the variant that takes the fewest seconds."""
+
+    def best(place: int) -> float:
+        seconds(variants[place])  # a warm-up
+        return min(seconds(variants[place]) for _ in range(2))
+
+    return min(range(len(variants)), key=best) if len(variants) > 1 else 0
 
 
 def check_openvino(bench: Bench) -> None:
@@ -226,20 +243,21 @@ def measure_rates(
     return rates
 
 
-def measure_contexts(bench: Bench, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Milliseconds of a decode step, by rows, contender and context length."""
-    figures: dict[str, dict[str, dict[str, float]]] = {}
+def measure_contexts(bench: Bench, rounds: int) -> tuple[ByContext, ByContext]:
+    """Milliseconds of a decode step, and the numbers of threads that the peers got."""
+    figures: ByContext = {}
+    threads: ByContext = {}
     for rows in CONTEXT_ROWS:
-        threads = {GENERATE: CORES if rows > 1 else 1, CT2_BATCH: CORES}
-        contenders = {
-            ENGINE: bench.engine_step_times,
-            GENERATE: bench.with_threads(threads[GENERATE], bench.transformers.step_times),
-            CT2_BATCH: bench.ctranslate2[threads[CT2_BATCH]].step_times,
-        }
-        if bench.openvino:
-            contenders[OPENVINO] = bench.openvino[CORES].step_times
         for context in CONTEXTS:
             note(f"decode: step time at {context} tokens, {rows} rows")
+            prompts = [bench.prompts.take(context) for _ in range(rows)]
+            contenders = {}
+            for name, variants in bench.steppers().items():
+                place = _fastest(variants, lambda run, p=prompts: median(run(p, CONTEXT_STEPS)))
+                contenders[name] = variants[place]
+                if name != ENGINE:
+                    by_context = threads.setdefault(str(rows), {}).setdefault(name, {})
+                    by_context[str(context)] = THREADS[place]
             samples: dict[str, list[float]] = {name: [] for name in contenders}
             for _ in range(rounds):
                 prompts = [bench.prompts.take(context) for _ in range(rows)]
@@ -248,7 +266,7 @@ def measure_contexts(bench: Bench, rounds: int) -> dict[str, dict[str, dict[str,
             for name, times in samples.items():
                 by_context = figures.setdefault(str(rows), {}).setdefault(name, {})
                 by_context[str(context)] = round(1e3 * median(times), 3)
-    return figures
+    return figures, threads
 
 
 def measure_continue(bench: Bench, rounds: int) -> dict[str, float]:
@@ -323,7 +341,7 @@ def main() -> None:
         bench.set_top_p(1.0)
         rates = measure_rates(bench, streams, arguments.tokens, arguments.rounds)
         parts = time_parts(bench, rates)
-        contexts = measure_contexts(bench, arguments.rounds)
+        contexts, context_threads = measure_contexts(bench, arguments.rounds)
         bench.set_top_p(TOP_P)
         ends = sorted({1, max(streams)})
         page_rates = measure_rates(bench, ends, arguments.tokens, arguments.rounds)
@@ -337,10 +355,10 @@ def main() -> None:
     show(f"The same with the page's defaults (top-p {TOP_P})", page_rates, ends)
     for rows, by_contender in contexts.items():
         show(f"Milliseconds a step by context, {rows} rows", by_contender, CONTEXTS)
+        show(f"Threads of the peers, {rows} rows", context_threads[rows], CONTEXTS)
     print_table("One stream: microseconds a token", ["part", "µs"], list(parts.items()))
-    print_table(
-        f"First token after {CONTINUE_AFTER} tokens", ["", "value"], list(continued.items())
-    )
+    title = f"First token after {CONTINUE_AFTER} tokens"
+    print_table(title, ["", "value"], list(continued.items()))
     most = str(max(streams))
     ours = [rates[WORKER][str(n)] for n in streams]
     ratios = {
@@ -368,6 +386,7 @@ def main() -> None:
         "tokens a second": rates,
         "tokens a second, page's defaults": page_rates,
         "step ms by rows and context": contexts,
+        "step threads by rows and context": context_threads,
         "microseconds a token": parts,
         "continue": continued,
         "ratios": ratios,

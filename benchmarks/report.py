@@ -49,6 +49,8 @@ def decode(figures: Mapping[str, Any]) -> str:
             plot(f"decode-context-{rows}", by_contender, "tokens", "ms a step", log=False),
             series_table(by_contender),
         ]
+        if threads := figures.get("step threads by rows and context", {}).get(rows):
+            parts += ["Threads of each peer, its fastest number:\n", series_table(threads)]
     parts += [
         "Microseconds per token at one stream:\n",
         table(["part", "µs"], list(figures["microseconds a token"].items())),
