@@ -17,6 +17,11 @@ from report_parts import DOCS, picked, plot, ratios_table, series_table, table
 
 PAGE = DOCS / "benchmarks.md"
 
+UPDATES = {
+    "longest silence ms, median": ", the longest time between two updates of a request",
+    "gap ms, median": ". Over HTTP an arrival is an update, with one token or several; elsewhere "
+    "it is a token, and several can arrive at once",
+}
 WAYS = ("inverse CDF", "Gumbel-max")  # to draw a token
 
 INTRODUCTION = """# Benchmarks
@@ -70,8 +75,13 @@ def serving(figures: Mapping[str, Any]) -> str:
         plot("serving", rates, "clients", "tokens a second"),
         series_table({**rates, **figures["static batch, tokens a second"]}),
     ]
-    for what in ("first token ms, median", "first token ms, p95", "gap ms, median", "gap ms, p95"):
-        parts.append(f"{what[0].upper()}{what[1:]}:\n")
+    measures = next(iter(next(iter(by_clients.values())).values()))
+    for what in measures:
+        if what == "tokens a second":
+            continue
+        # results saved before the longest silence was measured
+        title = what.replace("gap ms", "time between arrivals ms")
+        parts.append(f"{title[0].upper()}{title[1:]}{UPDATES.get(what, '')}:\n")
         if what == "first token ms, p95":
             shown = picked(by_clients, what)
             parts.append(plot("serving-first", shown, "clients", what, log_value=True))
