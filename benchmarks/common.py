@@ -1,9 +1,9 @@
 """Shared by all benchmarks: flags, the machine, tables, statistics, results.
 
 A benchmark with peers alternates between the playground and them, for several rounds, on the same
-checkpoint, and takes medians. Each prints a table, the machine with its versions, and one line of
-JSON last. `--save` stores that line in `benchmarks/results/`, from which `report.py` makes
-docs/benchmarks.md.
+checkpoint, and takes medians; the report names the exceptions. Each prints a table, the machine
+with its versions, and one line of JSON last. `--save` stores that line in `benchmarks/results/`,
+from which `report.py` makes docs/benchmarks.md.
 """
 
 from __future__ import annotations

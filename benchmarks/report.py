@@ -27,10 +27,11 @@ WAYS = ("inverse CDF", "Gumbel-max")  # to draw a token
 INTRODUCTION = """# Benchmarks
 
 Made by `make bench` from its measurements in `benchmarks/results/`. A benchmark with peers
-alternates between the playground and them, in one run, on the same checkpoint. Figures are medians
-unless their row says otherwise. Compare the ratios: absolute figures depend on the machine. The
-sample model is changed so that it never ends its text, so each output has the requested length.
-OpenVINO GenAI has an environment of its own, which `make bench` builds, as does
+alternates between the playground and them, in one run, on the same checkpoint. The exceptions are
+CTranslate2 in serving and transformers at the size of GPT-J 6B, which run after the others. Figures
+are medians unless their row says otherwise. Compare the ratios: absolute figures depend on the
+machine. The sample model is changed so that it never ends its text, so each output has the
+requested length. OpenVINO GenAI has an environment of its own, which `make bench` builds, as does
 `make .venv/openvino.done` alone. If it is missing, this peer is left out.
 """
 
@@ -71,7 +72,9 @@ def serving(figures: Mapping[str, Any]) -> str:
     rates = dict(picked(by_clients, "tokens a second"))
     parts = [
         "## Serving, sample model\n",
-        "Clients arrive at random; prompts of 20 to 400 tokens, outputs of 20 to 200.\n",
+        "Clients arrive at random; prompts of 20 to 400 tokens, outputs of 20 to 200. CTranslate2, "
+        "which has no server, gets no arrivals and no mixed lengths: it generates one batch of "
+        "requests of the mean lengths, one for each client, after the others have run.\n",
         plot("serving", rates, "clients", "tokens a second"),
         series_table({**rates, **figures["static batch, tokens a second"]}),
     ]
@@ -96,7 +99,9 @@ def visitors(figures: Mapping[str, Any]) -> str:
         "## Visitors, sample model\n",
         "All visitors at once through the page's API with gradio_client; measured in the clients. "
         "The usual Space is a Gradio function over `generate` of transformers and a streamer: with "
-        "Gradio's default of one visitor at a time, and without that limit.\n",
+        "Gradio's default of one visitor at a time, and without that limit. "
+        + ("" if figures.get("in turns") else "Here the sites were measured one after another.")
+        + "\n",
         plot("visitors", picked(by_visitors, words), "visitors", "words a second"),
     ]
     for what in by_visitors["ours"].get("1", ()):
@@ -129,8 +134,8 @@ def real_size(figures: Mapping[str, Any]) -> str:
             "## GPT-J 6B on a CPU\n",
             f"Random weights, {figures['layers']} layers, read from float16 as safetensors and "
             f".bin. Memory reads at {figures['bandwidth GB a second']} GB a second. Ours and "
-            "OpenVINO were asked in turns. Peak memory is the process's anonymous memory, without "
-            "the page cache.\n",
+            "OpenVINO were asked in turns; transformers ran afterwards, one precision after the "
+            "other. Peak memory is the process's anonymous memory, without the page cache.\n",
             plot("real-size", rates, "streams", "tokens a second"),
             _by_contender(by_contender),
             ratios_table(figures["ratios"]),

@@ -3,9 +3,10 @@
 
     python benchmarks/visitors.py [--visitors 1 4 16 64] [--tokens 60]
 
-Each visitor is a `gradio_client` in this process; the sites run in their own, one at a time. The
-usual Space (`usual_space.py`) is a Gradio generator over `TextIteratorStreamer` and `generate`:
-with Gradio's default of one visitor at a time, and without that limit.
+Each visitor is a `gradio_client` in this process. The sites run in processes of their own and take
+turns: a site is idle while another has its visitors. The usual Space (`usual_space.py`) is a Gradio
+generator over `TextIteratorStreamer` and `generate`: with Gradio's default of one visitor at a
+time, and without that limit.
 
 Words a second are all visitors' words, divided by the time from the first click to the last word.
 First words and longest silence are per visitor; silence is the time between two updates with words.
@@ -41,6 +42,7 @@ CONNECTION_ATTEMPTS = 3
 OURS = "ours"
 SPACE = "the usual Space"
 UNLIMITED = "the usual Space, no limit"
+SITES = (OURS, SPACE, UNLIMITED)
 
 
 @dataclass
@@ -111,44 +113,62 @@ def visit(name: str, clients: Sequence[Client], tokens: int, seed: int) -> list[
     return visits
 
 
-def measure(
-    name: str, model: Path, counts: Sequence[int], tokens: int, rounds: int
-) -> dict[str, dict[str, float]]:
-    """One site's figures by the number of visitors."""
-    figures = {}
-    with (
-        running_site(name, model, max(counts)) as url,
-        ThreadPoolExecutor(4) as pool,
-        contextlib.ExitStack() as opened,
-    ):
+@contextlib.contextmanager
+def connected(url: str, visitors: int) -> Iterator[list[Client]]:
+    """Clients of a site."""
 
-        def make(_: int) -> Client:
-            # loading certificates at each request would take CPU time from the sites
-            for _ in range(CONNECTION_ATTEMPTS - 1):
-                with contextlib.suppress(httpx.TransportError):  # many connect at once
-                    return Client(url, verbose=False, ssl_verify=False, download_files=False)
-            return Client(url, verbose=False, ssl_verify=False, download_files=False)
+    def connect(_: int) -> Client:
+        # loading certificates at each request would take CPU time from the sites
+        for _ in range(CONNECTION_ATTEMPTS - 1):
+            with contextlib.suppress(httpx.TransportError):  # many connect at once
+                return Client(url, verbose=False, ssl_verify=False, download_files=False)
+        return Client(url, verbose=False, ssl_verify=False, download_files=False)
 
-        clients = list(pool.map(make, range(max(counts))))
+    with ThreadPoolExecutor(4) as pool, contextlib.ExitStack() as opened:
+        clients = list(pool.map(connect, range(visitors)))
         for client in clients:
             opened.callback(client.close)
-        visit(name, clients[:2], 8, seed=0)  # a warm-up
+        yield clients
+
+
+def describe(rounds: Sequence[Sequence[Visit]]) -> dict[str, float]:
+    """The figures of a site at one number of visitors, from the visits of each round."""
+    rates = [
+        sum(len(one.text.split()) for one in visits)
+        / (max(one.times[-1] for one in visits) - visits[0].begin)
+        for visits in rounds
+    ]
+    firsts = [one.first for visits in rounds for one in visits]
+    silences = [one.silence for visits in rounds for one in visits]
+    return {
+        "words a second, all": round(median(rates), 1),
+        "first words s, median": round(median(firsts), 3),
+        "first words s, p95": round(percentile(firsts, 95), 3),
+        "longest silence s, median": round(median(silences), 3),
+        "longest silence s, worst": round(max(silences), 3),
+    }
+
+
+def measure(
+    model: Path, counts: Sequence[int], tokens: int, rounds: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures by site and number of visitors; the sites take turns in each round."""
+    figures: dict[str, dict[str, dict[str, float]]] = {name: {} for name in SITES}
+    with contextlib.ExitStack() as stack:
+        clients: dict[str, list[Client]] = {}
+        for name in SITES:
+            url = stack.enter_context(running_site(name, model, max(counts)))
+            clients[name] = stack.enter_context(connected(url, max(counts)))
+            visit(name, clients[name][:2], 8, seed=0)  # a warm-up
         for count in counts:
-            note(f"visitors: {name}, {count}")
-            rates, firsts, silences = [], [], []
+            visits: dict[str, list[list[Visit]]] = {name: [] for name in SITES}
             for number in range(rounds):
-                visits = visit(name, clients[:count], tokens, seed=100 * count + number)
-                seconds = max(one.times[-1] for one in visits) - visits[0].begin
-                rates.append(sum(len(one.text.split()) for one in visits) / seconds)
-                firsts += [one.first for one in visits]
-                silences += [one.silence for one in visits]
-            figures[str(count)] = {
-                "words a second, all": round(median(rates), 1),
-                "first words s, median": round(median(firsts), 3),
-                "first words s, p95": round(percentile(firsts, 95), 3),
-                "longest silence s, median": round(median(silences), 3),
-                "longest silence s, worst": round(max(silences), 3),
-            }
+                note(f"visitors: {count}, round {number + 1}")
+                for name in SITES:
+                    chosen = clients[name][:count]
+                    visits[name].append(visit(name, chosen, tokens, seed=100 * count + number))
+            for name in SITES:
+                figures[name][str(count)] = describe(visits[name])
     return figures
 
 
@@ -159,10 +179,7 @@ def main() -> None:
     arguments = parser.parse_args()
     counts = sorted(arguments.visitors)
     with endless_model() as model:
-        figures = {
-            name: measure(name, model, counts, arguments.tokens, arguments.rounds)
-            for name in (OURS, SPACE, UNLIMITED)
-        }
+        figures = measure(model, counts, arguments.tokens, arguments.rounds)
     for what in figures[OURS][str(counts[0])]:
         rows = [[name, *(by[str(n)][what] for n in counts)] for name, by in figures.items()]
         print_table(f"{what}, by visitors", ["", *map(str, counts)], rows)
@@ -178,7 +195,7 @@ def main() -> None:
     }
     print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
     machine = describe_machine("torch", "transformers", "gradio", "gradio_client")
-    result = {"by visitors": figures, "ratios": ratios}
+    result = {"in turns": True, "by visitors": figures, "ratios": ratios}
     finish("visitors", result, machine, save=arguments.save)
 
 
