@@ -328,7 +328,8 @@ def main() -> None:
     streams = sorted({1, *arguments.streams})
     # all prompts of a measurement in OpenVINO's first step, so that only decoding is left
     batched = max(CONTEXT_ROWS) * CONTEXTS[-1]
-    flags = ("--streams", max(*CONTEXT_ROWS, *streams), "--batched-tokens", batched)
+    most = max(*CONTEXT_ROWS, *streams)
+    flags = ("--streams", most, "--batched-tokens", batched)
     with (
         endless_model() as model,
         tempfile.TemporaryDirectory() as folder,
@@ -336,7 +337,7 @@ def main() -> None:
         running_worker(model=str(model), max_num_seqs=max(streams)) as worker,
     ):
         converted = CTranslate2.convert(model, Path(folder) / "model")
-        bench = Bench(model, worker, converted, openvino, max(streams))
+        bench = Bench(model, worker, converted, openvino, most)
         check_openvino(bench)
         bench.set_top_p(1.0)
         rates = measure_rates(bench, streams, arguments.tokens, arguments.rounds)
@@ -359,13 +360,13 @@ def main() -> None:
     print_table("One stream: microseconds a token", ["part", "µs"], list(parts.items()))
     title = f"First token after {CONTINUE_AFTER} tokens"
     print_table(title, ["", "value"], list(continued.items()))
-    most = str(max(streams))
+    last = str(max(streams))
     ours = [rates[WORKER][str(n)] for n in streams]
     ratios = {
         "one stream / generate with a streamer": rates[WORKER]["1"] / rates[STREAMER]["1"],
         "one stream / CTranslate2 generate_tokens": rates[WORKER]["1"] / rates[CT2_TOKENS]["1"],
-        f"{most} streams / generate": rates[WORKER][most] / rates[GENERATE][most],
-        f"{most} streams / CTranslate2": rates[WORKER][most] / rates[CT2_BATCH][most],
+        f"{last} streams / generate": rates[WORKER][last] / rates[GENERATE][last],
+        f"{last} streams / CTranslate2": rates[WORKER][last] / rates[CT2_BATCH][last],
         "largest fall as streams are added": min(
             after / before for before, after in itertools.pairwise(ours)
         ),
@@ -377,7 +378,7 @@ def main() -> None:
         f"continued / cold first token after {CONTINUE_AFTER} tokens": continued["share"],
     }
     if OPENVINO in rates:
-        for count in ("1", most):
+        for count in ("1", last):
             ratio = rates[WORKER][count] / rates[OPENVINO][count]
             ratios[f"{count} streams / OpenVINO GenAI"] = ratio
     ratios = {name: round(value, 3) for name, value in ratios.items()}
