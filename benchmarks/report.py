@@ -226,15 +226,17 @@ def speculation(figures: Mapping[str, Any]) -> str:
     parts = ["## Speculation\n"]
     if real := figures.get("int8 at real layer sizes"):
         speeds, drafted = real["speed, relative"], real["drafted a pass"]
-        title = f"One stream in int8, with {figures['layers']} of GPT-J 6B's 28 layers. The tokens "
-        rows = [[chance, drafted[chance], speed] for chance, speed in speeds.items()]
-        parts.append(
-            title + "are drafted correctly with the given chance. Speed without drafts is 1:\n"
+        title = (
+            f"One stream in int8, with {figures['layers']} of GPT-J 6B's 28 layers and random "
+            "weights. A simulated drafter knows the text; its acceptance is the chance that a "
+            "drafted token is right. "
         )
-        parts.append(table(["chance", "drafted a pass", "speed"], rows))
+        rows = [[chance, drafted[chance], speed] for chance, speed in speeds.items()]
+        parts.append(title + "Speed without drafts is 1:\n")
+        parts.append(table(["acceptance", "drafted a pass", "speed"], rows))
     if sample := figures.get("sample model, prompt lookup"):
         parts += [
-            "Sample model with prompt lookup; speed without drafts is 1. One more "
+            "Sample model with prompt lookup, whose drafts are real; speed without drafts is 1. One more "
             f"token costs {sample['row cost']:.2f} of a pass of one. In int8 at the sizes of 6B it "
             "costs about 0.05. The last column is computed for that, from the same texts:\n",
             table(
