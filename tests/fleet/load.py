@@ -1,6 +1,6 @@
 """Load on several engines of Ray Serve, while engines are killed and their number changes.
 
-    python -m tests.fleet.load [speed] [survival] [scaling] [prefixes]
+    .venv/fleet/bin/python -m tests.fleet.load [speed] [survival] [scaling] [prefixes]
 
 Prints one line of JSON for each part; the exit code is 1 where a stream was lost or differed.
 `make test-fleet` runs shorter ones.

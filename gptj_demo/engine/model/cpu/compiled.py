@@ -2,7 +2,7 @@
 
 For a small model the cost of a step is dispatch: about thirty operations a layer on a few rows.
 Here all layers are one function, compiled by numba: a step of the sample model takes 0.3 ms instead
-of the 4.6 ms of transformers (`benchmarks/decode.py`, two cores of an AMD EPYC).
+of the 2.9 ms of transformers (`benchmarks/decode.py`, two cores of an AMD EPYC).
 
 In a decode step, each thread computes all rows of some slots. In a prompt, the threads share the
 tokens of each layer and wait for each other after it: a token needs the earlier ones' keys and
