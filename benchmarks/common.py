@@ -43,11 +43,38 @@ TEMPERATURE, TOP_P = 0.8, 0.95
 # ---- command line, machine, results
 
 
-def make_parser(description: str | None, rounds: int = 3) -> argparse.ArgumentParser:
-    """The flags of all benchmarks; `description` is the module's docstring."""
-    parser = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
-    parser.add_argument("--save", action="store_true", help="keep the JSON for the report")
+class _Parser(argparse.ArgumentParser):
+    """Refuses `--save` beside any other flag, since a trial would replace a complete result."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        arguments = super().parse_args(args, namespace)
+        if getattr(arguments, "save", False):
+            changed = [
+                "--" + name.replace("_", "-")
+                for name, value in vars(arguments).items()
+                if name != "save" and value != self.get_default(name)
+            ]
+            if changed:
+                self.error(
+                    f"--save keeps complete results only, and {', '.join(changed)} changes what is "
+                    "measured: leave out one or the other"
+                )
+        return arguments
+
+
+def make_parser(
+    description: str | None, rounds: int | None = 3, *, saves: bool = True
+) -> argparse.ArgumentParser:
+    """The flags of benchmarks; `description` is the module's docstring.
+
+    `rounds` is None for a benchmark without rounds; `saves` is for those that the report has.
+    """
+    parser = _Parser(description=(description or "").split("\n", 1)[0])
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
+    if saves:
+        help_ = "keep the JSON for the report; with no other flag"
+        parser.add_argument("--save", action="store_true", help=help_)
     return parser
 
 
@@ -86,7 +113,7 @@ def _commit() -> str:
 
 
 def finish(
-    name: str, figures: Mapping[str, Any], machine: Mapping[str, Any], *, save: bool
+    name: str, figures: Mapping[str, Any], machine: Mapping[str, Any], *, save: bool = False
 ) -> None:
     """Print the machine, then the result as one line of JSON; store it with `--save`."""
     print("\n" + ", ".join(f"{key} {value}" for key, value in machine.items()))

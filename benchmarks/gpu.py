@@ -272,8 +272,7 @@ def main() -> None:
         "checks": {name: value for name, value, _, _ in checks},
         "seconds": round(time.perf_counter() - begin),
     }
-    # a smoke run is no result
-    finish("gpu", result, machine, save=arguments.save and not arguments.smoke)
+    finish("gpu", result, machine, save=arguments.save)
 
 
 def _has_room(folder: Path, needed: int) -> bool:

@@ -236,9 +236,9 @@ def speculation(figures: Mapping[str, Any]) -> str:
         parts.append(table(["acceptance", "drafted a pass", "speed"], rows))
     if sample := figures.get("sample model, prompt lookup"):
         parts += [
-            "Sample model with prompt lookup, whose drafts are real; speed without drafts is 1. One "
-            f"more token costs {sample['row cost']:.2f} of a pass of one. In int8 at the sizes of "
-            "6B it costs about 0.05. The last column is computed for that, from the same texts:\n",
+            "Sample model with prompt lookup, whose drafts are real; speed without drafts is 1. "
+            f"One more token costs {sample['row cost']:.2f} of a pass of one. In int8 at the sizes "
+            "of 6B it costs about 0.05. The last column is computed for that, from the same texts:\n",
             table(
                 ["text", "speed", "computed for 6B"],
                 [[text, *both.values()] for text, both in sample["texts"].items()],

@@ -1,0 +1,75 @@
+"""The flags of benchmarks, and a report of results that lack a newer field."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from tests.processes import ROOT
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Imports a module of `benchmarks/`, and forgets it at the end."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield import_module
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(ROOT / "benchmarks")):
+            del sys.modules[name]
+
+
+def parser_with_flags(load: Any) -> Any:
+    parser = load("common").make_parser("A benchmark.")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only-a-part", action="store_true")
+    return parser
+
+
+@pytest.mark.parametrize(
+    "flags", [["--rounds", "1"], ["--streams", "1"], ["--only-a-part"]], ids=lambda flags: flags[0]
+)
+def test_a_trial_is_not_saved(
+    load: Any, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = parser_with_flags(load)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--save", *flags])
+    assert f"{flags[0]} changes what is measured" in capsys.readouterr().err
+    assert not parser.parse_args(flags).save
+
+
+def test_a_complete_run_is_saved(load: Any) -> None:
+    parser = parser_with_flags(load)
+    assert parser.parse_args(["--save"]).save
+    assert parser.parse_args(["--save", "--streams", "1", "2"]).save
+
+
+@pytest.mark.parametrize(
+    ("measure", "title"),
+    [
+        ("gap ms", "Time between arrivals ms, p95:"),
+        ("longest silence ms", "Longest silence ms, p95:"),
+    ],
+)
+def test_the_report_names_what_serving_measured(
+    load: Any, monkeypatch: pytest.MonkeyPatch, measure: str, title: str
+) -> None:
+    pytest.importorskip("matplotlib")
+    report = load("report")
+    monkeypatch.setattr(report, "plot", lambda *_, **__: "")
+    measures = {"tokens a second": 9.0, "first token ms, p95": 8.0, f"{measure}, p95": 7.0}
+    section = report.serving(
+        {
+            "by clients": {"ours": {"1": measures}},
+            "static batch, tokens a second": {},
+            "ratios": {},
+        }
+    )
+    assert title in section.splitlines()
+    assert "| ours | 7 |" in section
