@@ -9,9 +9,10 @@ process; OpenVINO GenAI with weights in int8; transformers in bfloat16 and with 
 All run in processes of their own. Ours and OpenVINO are loaded together and asked in turns, since
 the bandwidth of a shared machine changes; transformers' follow one after the other. OpenVINO's
 weights are exported beforehand, which takes 18 GB of disk more. Peak memory is anonymous memory,
-without the page cache. All cores together measure the bandwidth of memory before and after each
-contender; the faster of small and large pages counts. The share of the bandwidth is the bytes of
-weights that a step reads, times steps a second, divided by the bandwidth.
+without the page cache. All cores together measure the bandwidth of memory beside each rate; the
+faster of small and large pages counts. For transformers' contenders it is measured before and after
+their process. The share of the bandwidth is the bytes of weights that a step reads, times steps a
+second, divided by the bandwidth at that time. Rates and steps are both measured in every round.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +51,8 @@ CONTINUE_TOKENS = 8
 STEP_CONTEXTS = (64, 512, 1024, 2000)
 STEPS = 8
 WATCH_SECONDS = 0.02
-BANDWIDTH_BYTES = 2**30
+BANDWIDTH_BYTES = 2**28  # more than the caches, little beside two models
+BANDWIDTH_READINGS = 5
 
 OURS = "ours, int8"
 BFLOAT16 = "transformers, bfloat16"
@@ -61,7 +63,8 @@ PRECISIONS = {BFLOAT16: "bfloat16", BITSANDBYTES: "int8"}
 WEIGHT_BYTES = {OURS: (1, 2), BFLOAT16: (2, 2), BITSANDBYTES: (1, 2), OPENVINO: (1, 1)}
 """Bytes of one weight, in the layers and in the head."""
 OPENVINO_FLAGS = ("--prefix-caching", "--batched-tokens", "2048", "--cache-gb", "2")
-BY_STREAMS = ("tokens a second", "share of the bandwidth")
+SHARE = "share of the bandwidth"
+BY_STREAMS = ("tokens a second", SHARE)
 FIRST = f"first token of a prompt of {FIRST_TOKEN_AFTER}, s"
 COLD = f"first token of a prompt of {CONTINUE_AFTER}, s"
 CONTINUED = "first token when that is continued, s"
@@ -108,17 +111,26 @@ def own_memory(pid: int) -> int:
     return 0
 
 
-def measure_bandwidth() -> float:
-    """Bytes a second, reading memory that was written before: the best of several readings."""
-    best = 0.0
-    on_small_pages = torch.ones(BANDWIDTH_BYTES // 4)
-    on_large_pages = torch.from_numpy(np.ones(BANDWIDTH_BYTES // 4, np.float32))
-    for _ in range(5):
-        for written in (on_small_pages, on_large_pages):
-            begin = time.perf_counter()
-            written.sum()
-            best = max(best, BANDWIDTH_BYTES / (time.perf_counter() - begin))
-    return best
+class Bandwidth:
+    """Measures how fast memory is read; the memory is written once, at the start."""
+
+    def __init__(self) -> None:
+        self.measured: list[float] = []
+        self._written = (
+            torch.ones(BANDWIDTH_BYTES // 4),  # on small pages
+            torch.from_numpy(np.ones(BANDWIDTH_BYTES // 4, np.float32)),  # on large ones
+        )
+
+    def measure(self) -> float:
+        """Bytes a second: the best of several readings."""
+        best = 0.0
+        for _ in range(BANDWIDTH_READINGS):
+            for written in self._written:
+                begin = time.perf_counter()
+                written.sum()
+                best = max(best, BANDWIDTH_BYTES / (time.perf_counter() - begin))
+        self.measured.append(best)
+        return best
 
 
 @contextlib.contextmanager
@@ -194,14 +206,21 @@ RUNNING = {OURS: running_ours, OPENVINO: running_exported}
 
 
 def measure_in_turns(
-    model: Path, names: Sequence[str], tokens: int, rounds: int
+    model: Path,
+    bandwidth: Bandwidth,
+    step_bytes: Mapping[str, int],
+    tokens: int,
+    rounds: int,
 ) -> dict[str, dict[str, Any]]:
     """By contender: first tokens, steps of one stream by context, and tokens a second by streams.
 
-    Each request is sent to all contenders before the next one.
+    `step_bytes` has the bytes that a step reads, by contender. Each request is sent to all
+    contenders before the next one, and the bandwidth is measured before each rate.
     """
+    names = list(step_bytes)
     figures: dict[str, dict[str, Any]] = {name: {} for name in names}
     rates: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    shares: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     times: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     generator = random.Random(0)
     with contextlib.ExitStack() as stack:
@@ -216,8 +235,17 @@ def measure_in_turns(
                 prompts = [random_prompt(generator, DECODE_PROMPT_TOKENS) for _ in range(count)]
                 for name, one in running.items():
                     if count <= one.most_streams:
+                        at_the_time = bandwidth.measure()
                         rate = decode_rate(one.ask(prompts, tokens))
+                        share = rate / count * step_bytes[name] / at_the_time
                         rates[name].setdefault(str(count), []).append(rate)
+                        shares[name].setdefault(str(count), []).append(share)
+            text = random_prompt(generator, STEP_CONTEXTS[-1])
+            for context in STEP_CONTEXTS:  # each extends the previous one, so its prefix is cached
+                for name, one in running.items():
+                    gaps = one.ask([text[:context]], STEPS + 1)[0].gaps
+                    steps = times[name].setdefault(STEP.format(context), [])
+                    steps += [1e3 * gap for gap in gaps]
         for _ in range(rounds):
             prompt = random_prompt(generator, CONTINUE_AFTER)
             for name, one in running.items():
@@ -225,14 +253,10 @@ def measure_in_turns(
                 times[name].setdefault(COLD, []).append(begun.first)
                 continued = one.ask([(*prompt, *begun.token_ids)], 1)[0]
                 times[name].setdefault(CONTINUED, []).append(continued.first)
-        text = random_prompt(generator, STEP_CONTEXTS[-1])
-        for context in STEP_CONTEXTS:  # each extends the previous one, so its prefix is cached
-            for name, one in running.items():
-                gaps = one.ask([text[:context]], STEPS + 1)[0].gaps
-                times[name][STEP.format(context)] = [1e3 * gap for gap in gaps]
     for name, own in figures.items():
         own |= {what: median(values) for what, values in times[name].items()}
         own["tokens a second"] = {count: median(values) for count, values in rates[name].items()}
+        own[SHARE] = {count: median(values) for count, values in shares[name].items()}
     return figures
 
 
@@ -288,26 +312,24 @@ def main() -> None:
             note(f"{OPENVINO} needs {needed / 1e9:.0f} GB of disk, more than is free: left out")
             contenders.remove(OPENVINO)
     with random_model(config, "safetensors", "cpu") as model:
-        bandwidths = [measure_bandwidth()]
-        in_turns = [name for name in contenders if name in RUNNING]
+        bandwidth = Bandwidth()
+        in_turns = {name: bytes_a_step(config, name) for name in contenders if name in RUNNING}
         note(f"real_size: {' and '.join(in_turns)}")
-        figures = measure_in_turns(model, in_turns, tokens, rounds)
-        bandwidths.append(measure_bandwidth())
+        figures = measure_in_turns(model, bandwidth, in_turns, tokens, rounds)
         for name in contenders:
             if name in PRECISIONS:
                 note(f"real_size: {name}")
+                before = bandwidth.measure()
                 figures[name] = measure_peer(model, PRECISIONS[name], tokens, rounds)
-                bandwidths.append(measure_bandwidth())
+                floor = bytes_a_step(config, name) / median([before, bandwidth.measure()])
+                figures[name][SHARE] = {
+                    count: rate / int(count) * floor
+                    for count, rate in figures[name]["tokens a second"].items()
+                }
     with random_model(config, "bin", "cpu") as model, loading_worker(model) as (_, seconds, watch):
         figures[OURS] |= {"load s, .bin": seconds, f"{LOADING_PEAK}, .bin": watch.peak / 1e9}
-    bandwidth = median(bandwidths)
-    for name in contenders:
-        floor = bytes_a_step(config, name) / bandwidth
-        rates = figures[name]["tokens a second"]
-        figures[name]["share of the bandwidth"] = {
-            count: rate / int(count) * floor for count, rate in rates.items()
-        }
-    show(figures, bandwidth)
+    typical = median(bandwidth.measured)
+    show(figures, typical)
     ours, others = figures[OURS], {name: by for name, by in figures.items() if name != OURS}
     ratios = {
         f"tokens a second / {name}, {count}": rate / by["tokens a second"][count]
@@ -323,7 +345,7 @@ def main() -> None:
     print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
     result = {
         "layers": arguments.layers,
-        "bandwidth GB a second": round(bandwidth / 1e9, 1),
+        "bandwidth GB a second": round(typical / 1e9, 1),
         "by contender": rounded(figures),
         "ratios": ratios,
     }

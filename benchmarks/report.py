@@ -238,7 +238,8 @@ def speculation(figures: Mapping[str, Any]) -> str:
         parts += [
             "Sample model with prompt lookup, whose drafts are real; speed without drafts is 1. "
             f"One more token costs {sample['row cost']:.2f} of a pass of one. In int8 at the sizes "
-            "of 6B it costs about 0.05. The last column is computed for that, from the same texts:\n",
+            "of 6B it costs about 0.05. The last column is computed for that, from the same "
+            "texts:\n",
             table(
                 ["text", "speed", "computed for 6B"],
                 [[text, *both.values()] for text, both in sample["texts"].items()],
