@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 from common import describe_machine, finish, make_parser, median, note, print_table
-from programs import free_port, running_program
+from programs import running_playground
 from workload import endless_model, generate, running_worker, sampling
 
 from gptj_demo.client import Worker
@@ -126,21 +126,14 @@ def measure(model: Path, streams: int, queued: int, rounds: int) -> dict[str, An
     """All figures."""
     from gradio_client import Client
 
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    slots = str(streams + SPARE)
-    flags = ("--model", str(model), "--server-port", str(port), "--max-num-seqs", slots)
+    flags = ("--max-num-seqs", streams + SPARE, "--max-waiting", 2 * queued)
     rates: dict[str, list[float]] = {"worker": [], "HTTP, streams": [], "HTTP, whole": []}
     for number in range(rounds):
         note(f"api: tokens a second, round {number + 1}")
         with running_worker(model=str(model), max_num_seqs=streams + SPARE) as worker:
             asyncio.run(over_worker(worker, streams))
             rates["worker"].append(asyncio.run(over_worker(worker, streams)))
-        with running_program(
-            "app.py", *flags, "--max-waiting", str(2 * queued), GPTJ_API_KEYS=KEY
-        ) as program:
-            program.wait_until_up(url)
-            program.wait_until_ready(url)
+        with running_playground(model, *flags, GPTJ_API_KEYS=KEY) as (url, _):
             asyncio.run(over_http(url, streams, stream=True))
             for name, stream in (("HTTP, streams", True), ("HTTP, whole", False)):
                 rates[name].append(asyncio.run(over_http(url, streams, stream=stream)))

@@ -23,7 +23,7 @@ import httpx
 import page_calls
 from common import describe_machine, finish, make_parser, note, print_table
 from neighbours import CALLER, browser, describe, person
-from programs import free_port, running_program
+from programs import running_playground
 from workload import endless_model
 
 TEMPLATE = "Once upon a time there was a {kind} who"
@@ -127,17 +127,12 @@ async def measure(url: str, rows: int, tokens: int, requests: int) -> dict[str, 
 
 def start(model: Path, rows: int, tokens: int, requests: int) -> dict[str, Any]:
     """`measure` with a playground of its own."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    flags = ["--server-port", str(port), "--trusted-proxies", "127.0.0.1"]
-    with running_program("app.py", "--model", str(model), *flags) as program:
-        program.wait_until_up(url)
-        program.wait_until_ready(url)
-        return asyncio.run(measure(url, rows, tokens, requests))
+    with running_playground(model, "--trusted-proxies", "127.0.0.1") as playground:
+        return asyncio.run(measure(playground.url, rows, tokens, requests))
 
 
 def main() -> None:
-    parser = make_parser(__doc__, rounds=1)
+    parser = make_parser(__doc__, rounds=None, saves=False)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--tokens", type=int, default=40, help="of each row; default 40")
     parser.add_argument("--requests", type=int, default=15, help="of the person; default 15")
@@ -151,7 +146,7 @@ def main() -> None:
     print_table("The batch", ["", ""], [[*one] for one in figures["batch"].items()])
     print(f"\n{ratio:.2f} times the idle time; at most {LIMIT} is the aim")
     machine = describe_machine("torch", "gradio")
-    finish("batch", {**figures, "ratio": round(ratio, 3)}, machine, save=arguments.save)
+    finish("batch", {**figures, "ratio": round(ratio, 3)}, machine)
     is_whole = figures["batch"]["rows"] == arguments.rows
     sys.exit(0 if ratio <= LIMIT and is_whole else 1)
 

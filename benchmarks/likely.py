@@ -35,7 +35,7 @@ async def seconds(worker: Worker, prompt: tuple[int, ...], params: SamplingParam
 
 
 def main() -> None:
-    asked = make_parser(__doc__, 5).parse_args()
+    asked = make_parser(__doc__, 5, saves=False).parse_args()
     found: dict[str, dict[str, list[float]]] = {"the model's own": {}, "after the controls": {}}
     with running_worker(model=str(SAMPLE_MODEL)) as worker:
         for turn in range(asked.rounds + 1):  # the first one warms up
@@ -52,7 +52,7 @@ def main() -> None:
     rows = [[name, *one.values()] for name, one in figures.items()]
     title = f"Milliseconds until the tree has {NODES} nodes, by tokens of the prompt"
     print_table(title, ["probabilities", *map(str, PROMPTS)], rows)
-    finish("likely", figures, describe_machine("torch"), save=asked.save)
+    finish("likely", figures, describe_machine("torch"))
 
 
 if __name__ == "__main__":

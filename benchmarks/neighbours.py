@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 import page_calls
 from common import describe_machine, finish, make_parser, median, note, percentile, print_table
-from programs import free_port, running_program
+from programs import running_playground, running_program
 from workload import endless_model
 
 PERSON = {"X-Forwarded-For": "203.0.113.1"}
@@ -101,12 +101,8 @@ async def call_without_end(url: str, sessions: int, connections: int) -> None:
 
 def measure(model: Path, sessions: int, connections: int, requests: int) -> dict[str, list[float]]:
     """The person's times, alone and beside the caller."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    flags = ["--server-port", str(port), "--limits", "public", "--trusted-proxies", "127.0.0.1"]
-    with running_program("app.py", "--model", str(model), *flags) as program:
-        program.wait_until_up(url)
-        program.wait_until_ready(url)
+    flags = ("--limits", "public", "--trusted-proxies", "127.0.0.1")
+    with running_playground(model, *flags) as (url, _):
         asyncio.run(person(url, 3))  # a warm-up
         note("the person alone")
         alone = asyncio.run(person(url, requests))
@@ -119,7 +115,7 @@ def measure(model: Path, sessions: int, connections: int, requests: int) -> dict
 
 
 def main() -> None:
-    parser = make_parser(__doc__, rounds=1)
+    parser = make_parser(__doc__, rounds=None, saves=False)
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--requests", type=int, default=20, help="of the person; default 20")
@@ -138,7 +134,7 @@ def main() -> None:
     print_table("First words of the person", ["", *figures["alone"]], rows)
     print(f"\n{ratio:.2f} times the idle time; at most {LIMIT} is the aim")
     machine = describe_machine("torch", "gradio")
-    finish("neighbours", {**figures, "ratio": round(ratio, 3)}, machine, save=arguments.save)
+    finish("neighbours", {**figures, "ratio": round(ratio, 3)}, machine)
     sys.exit(0 if ratio <= LIMIT else 1)
 
 

@@ -12,7 +12,8 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 from common import POLL_SECONDS, ROOT, wait_for
@@ -97,6 +98,37 @@ def running_program(*command: str, **environment: str) -> Iterator[Program]:
         yield program
     finally:
         program.end()
+
+
+class Playground(NamedTuple):
+    """A running playground."""
+
+    url: str
+    pid: int
+
+
+@contextlib.contextmanager
+def running_playground(
+    model: Path | str, *flags: object, **environment: str
+) -> Iterator[Playground]:
+    """`python app.py` with a model that is ready, ended on exit."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    given = map(str, ("--model", model, "--server-port", port, *flags))
+    with running_program("app.py", *given, **environment) as program:
+        program.wait_until_up(url)
+        program.wait_until_ready(url)
+        yield Playground(url, program.process.pid)
+
+
+def anonymous_memory(pid: int) -> int:
+    """Bytes of a process's anonymous memory, without the files that it maps; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        if "RssAnon" in fields:  # absent for one that has just ended
+            return 1024 * sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem"))
+    return 0
 
 
 def gradio_status(url: str) -> dict[str, Any]:

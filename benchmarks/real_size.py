@@ -36,6 +36,7 @@ import psutil
 import torch
 from common import ROOT, describe_machine, finish, make_parser, median, note, print_table, rounded
 from openvino_client import Exporting, is_installed, running_openvino, versions
+from programs import anonymous_memory
 from random_model import LAYERS, file_bytes, gptj_6b, random_model
 from transformers import GPTJConfig
 from workload import Generation, decode_rate, generate_all, random_prompt
@@ -90,7 +91,7 @@ class MemoryWatch:
     def _watch(self) -> None:
         while not self._stop.wait(WATCH_SECONDS):
             if (pid := self._find_pid()) is not None:
-                self.peak = max(self.peak, own_memory(pid))
+                self.peak = max(self.peak, anonymous_memory(pid))
 
     def __enter__(self) -> MemoryWatch:
         self._thread.start()
@@ -99,16 +100,6 @@ class MemoryWatch:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-
-
-def own_memory(pid: int) -> int:
-    """Bytes of a process's anonymous memory; 0 if it has ended."""
-    with contextlib.suppress(OSError):
-        status = Path(f"/proc/{pid}/status").read_text()
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        if "RssAnon" in fields:  # absent for one that has just ended
-            return 1024 * sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem"))
-    return 0
 
 
 class Bandwidth:

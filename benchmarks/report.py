@@ -159,17 +159,17 @@ def gpu(figures: Mapping[str, Any]) -> str:
 
 
 def loading(figures: Mapping[str, Any]) -> str:
-    rows = [
-        [f"{one['stored']}, {one['layout']}", one["stays"] / 1e6, one["peak"] / 1e6,
-         one["peak"] / one["stays"]]
-        for one in figures["measured"]
-    ]  # fmt: skip
+    rows: list[list[object]] = []
+    for one in figures["measured"]:
+        planned, loaded, peak = (one[what] / 1e6 for what in ("stays", "grown", "peak"))
+        peak = max(peak, loaded)  # older results can miss the last moments of loading
+        rows.append([f"{one['stored']}, {one['layout']}", planned, loaded, peak, peak / loaded])
     return "\n".join(
         [
             "## Loading in int8\n",
             "Anonymous memory in MB while loading a model of 1 GB in float16, by stored precision "
             f"and layout. The limit of the peak is {figures['limit']} times the loaded model.\n",
-            table(["stored", "loaded", "peak", "ratio"], rows),
+            table(["stored", "planned", "loaded", "peak", "peak / loaded"], rows),
         ]
     )
 

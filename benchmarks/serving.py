@@ -47,7 +47,7 @@ from common import (
 )
 from openvino_client import OpenVINO, loaded_in_float32, versions
 from peers import CTranslate2
-from programs import free_port, running_program
+from programs import free_port, running_playground, running_program
 from tokenizers import Tokenizer
 from workload import (
     Generation,
@@ -216,19 +216,6 @@ def running_serve(model: Path, *flags: str) -> Iterator[str]:
         yield url
 
 
-@contextlib.contextmanager
-def running_playground(model: Path, streams: int) -> Iterator[str | None]:
-    """`python app.py`; its address, None where it has no `/v1/completions`."""
-    port = free_port()
-    flags = ("--model", str(model), "--server-port", str(port), "--max-num-seqs", str(streams))
-    with running_program("app.py", *flags) as program:
-        url = f"http://127.0.0.1:{port}"
-        program.wait_until_up(url)
-        program.wait_until_ready(url)
-        there = httpx.post(f"{url}/v1/completions", json={}).status_code not in (404, 405)
-        yield url if there else None
-
-
 # ---- the measurement
 
 
@@ -305,11 +292,9 @@ async def measure_all(
             client = await clients.enter_async_context(
                 httpx.AsyncClient(limits=limits, timeout=600)
             )
-            url = programs.enter_context(running_playground(model, streams))
-            if url is None:
-                note(f"serving: {HTTP} skipped, as there is no /v1/completions yet")
-            else:
-                askers[HTTP] = ask_http(client, url, str(model))
+            playground = running_playground(model, "--max-num-seqs", streams)
+            url = programs.enter_context(playground).url
+            askers[HTTP] = ask_http(client, url, str(model))
             for name, flags in ((SERVE, ()), (SERVE_BATCHING, ("--continuous-batching",))):
                 url = programs.enter_context(running_serve(model, *flags))
                 askers[name] = ask_http(client, url, str(model))
@@ -351,9 +336,7 @@ def main() -> None:
     ratios: dict[str, float] = {}
     for ours in (WORKER, HTTP):
         for count in counts:
-            mine = figures.get(ours, {}).get(str(count))
-            if mine is None:
-                continue
+            mine = figures[ours][str(count)]
             rate, first = "tokens a second", "first token ms, p95"
             for name in (SERVE_BATCHING, OPENVINO):
                 if theirs := figures.get(name, {}).get(str(count)):

@@ -15,7 +15,6 @@ of the first minute after `--warm` minutes. Exits with 1 if it is not.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import random
 import secrets
@@ -29,9 +28,8 @@ from typing import NamedTuple
 
 import httpx
 import page_calls
-import psutil
 from common import describe_machine, finish, make_parser, median, note, print_table
-from programs import free_port, running_program
+from programs import anonymous_memory, running_playground
 
 SAMPLE_SECONDS = 5.0
 FLAT = 1.05
@@ -46,15 +44,6 @@ class Sample(NamedTuple):
     minutes: float
     megabytes: float
     visits: int
-
-
-def anonymous_megabytes(pid: int) -> float:
-    """The anonymous memory of a process."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Anonymous:"):
-                return int(line.split()[1]) / 1024
-    return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 
 class Visits:
@@ -187,7 +176,7 @@ async def soak(
     samples = []
     begin = time.monotonic()
     while (passed := (time.monotonic() - begin) / 60) < minutes:
-        samples.append(Sample(passed, anonymous_megabytes(pid), visits.counts.total()))
+        samples.append(Sample(passed, anonymous_memory(pid) / 2**20, visits.counts.total()))
         for task in tasks:
             if task.done():
                 task.result()  # raises its error
@@ -246,25 +235,20 @@ def plot(samples: Sequence[Sample], warm: float) -> str:
 
 
 def main() -> None:
-    parser = make_parser(__doc__, rounds=1)
+    parser = make_parser(__doc__, rounds=None, saves=False)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--warm", type=float, default=10.0, help="minutes that do not count")
     parser.add_argument("--clients", type=int, default=12, help="visitors at a time")
     parser.add_argument("--plot", type=Path, help="write the plot to this file")
     arguments = parser.parse_args()
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
     keys = [secrets.token_hex(16) for _ in range(KEYS)]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "keys"
         file.write_text("\n".join(keys))
-        flags = ["--model", "sample", "--server-port", str(port), "--api-keys-file", str(file)]
-        flags += ["--limits", "public", "--trusted-proxies", "127.0.0.1"]
-        with running_program("app.py", *flags) as program:
-            program.wait_until_up(url)
-            program.wait_until_ready(url)
+        flags = ("--limits", "public", "--trusted-proxies", "127.0.0.1", "--api-keys-file", file)
+        with running_playground("sample", *flags) as (url, pid):
             samples, counts = asyncio.run(
-                soak(url, program.process.pid, keys, arguments.minutes, arguments.clients)
+                soak(url, pid, keys, arguments.minutes, arguments.clients)
             )
     grown = growth(samples, min(arguments.warm, arguments.minutes / 2))
     each = max(1, len(samples) // 20)
@@ -282,7 +266,7 @@ def main() -> None:
     }
     if arguments.plot is not None:
         arguments.plot.write_text(plot(samples, arguments.warm), encoding="utf-8")
-    finish("soak", figures, describe_machine("gradio", "uvicorn"), save=arguments.save)
+    finish("soak", figures, describe_machine("gradio", "uvicorn"))
     sys.exit(0 if grown <= FLAT else 1)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 from common import describe_machine, finish, make_parser, median, note, percentile, print_table
 from gradio_client import Client
-from programs import free_port, running_program
+from programs import free_port, running_playground, running_program
 from workload import endless_model
 
 OPENINGS = (
@@ -80,18 +80,15 @@ class Visit:
 
 @contextlib.contextmanager
 def running_site(name: str, model: Path, visitors: int) -> Iterator[str]:
+    if name == OURS:
+        with running_playground(model, "--max-num-seqs", max(32, visitors)) as playground:
+            yield playground.url
+        return
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    if name == OURS:
-        flags = ["--max-num-seqs", str(max(32, visitors)), "--server-port", str(port)]
-        command = ["app.py", "--model", str(model), *flags]
-    else:
-        command = ["benchmarks/usual_space.py", str(model), str(port)]
-        command += ["--unlimited"] if name == UNLIMITED else []
-    with running_program(*command) as program:
+    flags = ["--unlimited"] if name == UNLIMITED else []
+    with running_program("benchmarks/usual_space.py", str(model), str(port), *flags) as program:
         program.wait_until_up(url)
-        if name == OURS:
-            program.wait_until_ready(url)
         yield url
 
 
