@@ -57,6 +57,8 @@ def decode(figures: Mapping[str, Any]) -> str:
         ]
         if threads := figures.get("step threads by rows and context", {}).get(rows):
             parts += ["Threads of each peer, its fastest number:\n", series_table(threads)]
+        else:  # results from before each peer had its fastest number
+            parts.append("Here CTranslate2 and OpenVINO had one thread a core.\n")
     parts += [
         "Microseconds per token at one stream:\n",
         table(["part", "µs"], list(figures["microseconds a token"].items())),
