@@ -368,7 +368,7 @@ def main() -> None:
         f"{last} streams / generate": rates[WORKER][last] / rates[GENERATE][last],
         f"{last} streams / CTranslate2": rates[WORKER][last] / rates[CT2_BATCH][last],
         "largest fall as streams are added": min(
-            after / before for before, after in itertools.pairwise(ours)
+            (after / before for before, after in itertools.pairwise(ours)), default=1.0
         ),
         **{
             f"step at full context / at {CONTEXTS[0]}, {rows} rows": by[ENGINE][str(CONTEXTS[-1])]
