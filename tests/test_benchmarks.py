@@ -1,7 +1,8 @@
-"""The flags of benchmarks, and a report of results that lack a newer field."""
+"""The flags and helpers of benchmarks, and the report of older results."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -73,3 +74,20 @@ def test_the_report_names_what_serving_measured(
     )
     assert title in section.splitlines()
     assert "| ours | 7 |" in section
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_anonymous_memory_counts_what_a_process_allocates(load: Any) -> None:
+    read = load("programs").anonymous_memory
+    before = read(os.getpid())
+    held = bytearray(b"x") * 50_000_000
+    assert 45e6 < read(os.getpid()) - before < 100e6
+    del held
+    assert read(2**22 - 1) == 0  # no such process
+
+
+def test_loading_compares_the_peak_with_the_measured_memory(load: Any) -> None:
+    pytest.importorskip("matplotlib")
+    one = {"stored": "float16", "layout": "bin", "stays": 5e6, "grown": 8e6, "peak": 12e6}
+    section = load("report").loading({"limit": 1.35, "measured": [one]})
+    assert "| float16, bin | 5 | 8 | 12 | 1.5 |" in section
