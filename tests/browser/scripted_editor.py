@@ -1,9 +1,10 @@
 """Program: serves the editor, results and branches with scripted answers, without a model.
 
 `python -m tests.browser.scripted_editor PORT FOLDER`: each request is answered with the batches of
-records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl; the score of a text is
-FOLDER/score.json. A request whose script has no end goes on: as the real server does, this one
-sends empty lines until it is stopped, unless FOLDER/silent exists.
+records in FOLDER/batches.json, and noted as a line of FOLDER/asked.jsonl. A request whose script
+has no end goes on: as the real server does, this one sends empty lines until it is stopped, unless
+FOLDER/silent exists. The score of a text is FOLDER/score.json; with "waits" in it, the answer comes
+once the request is stopped.
 """
 
 from __future__ import annotations
@@ -61,8 +62,11 @@ async def count_tokens(text: str) -> dict[str, Any]:
     return {"tokens": len(text), "hint": hint if text.endswith(" ") else None}
 
 
-async def score(_: dict[str, Any]) -> dict[str, Any]:
-    return dict(json.loads((FOLDER / "score.json").read_text()))
+async def score(asked: dict[str, Any]) -> dict[str, Any]:
+    found = dict(json.loads((FOLDER / "score.json").read_text()))
+    while "waits" in found and asked["id"] not in stopped:
+        await asyncio.sleep(PAGE.sign_of_life)
+    return found
 
 
 async def stop(request: str) -> bool:

@@ -179,6 +179,26 @@ def test_typed_text_is_scored_coloured_and_measured(scripted: Scripted) -> None:
     expect(measures).to_have_text("The text is <b>too long</b>.")
 
 
+def test_a_score_that_waits_can_be_stopped(scripted: Scripted) -> None:
+    person, script = scripted
+    person.write("My words")
+    show_tokens(person)
+    score, stop = (person.button(name) for name in ("Score the whole text", "Stop scoring"))
+    measures = person.page.locator(".measures")
+    script.score({"waits": True, "message": "Stopped."})
+    for end in (stop, person.button("Tokens")):
+        score.click()
+        expect(measures).to_contain_text("Reading the text")
+        with person.page.expect_request(lambda asked: '"stop"' in (asked.post_data or "")):
+            end.click()
+        expect(stop).to_be_hidden()
+        expect(measures).to_have_text("")
+    show_tokens(person)
+    script.score({"message": "The text is too long."})
+    score.click()
+    expect(measures).to_have_text("The text is too long.")
+
+
 def test_a_place_in_the_plot_leads_to_its_token(scripted: Scripted) -> None:
     person, script = scripted
     show_tokens(person)

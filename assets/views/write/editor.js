@@ -7,8 +7,7 @@ import { shownView } from "../../components/page.js";
 import { tail as endOf } from "../../core/characters.js";
 import { emit, on } from "../../core/events.js";
 import { messageText, t } from "../../core/i18n.js";
-import { newId } from "../../core/id.js";
-import { TOO_LONG, sentOf } from "../../core/long_text.js";
+import { TOO_LONG } from "../../core/long_text.js";
 import * as pending from "../../core/pending.js";
 import { sessions } from "../../core/sessions.js";
 import { countWords } from "../../core/text_file.js";
@@ -59,7 +58,7 @@ export function mount({ element, trigger, props, server, watch }) {
     sheet,
     text: () => writing.written.text,
     goOn: (at, text, length, token) => generation.goOnFrom(at, text, length, token),
-    score: (text, logprobs) => server.score({ id: newId(), text: sentOf(text, "left"), logprobs }),
+    server,
   });
   const generation = new Generation({ server, trigger }, writing, tokens, {
     begun() {

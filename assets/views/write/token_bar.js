@@ -1,7 +1,7 @@
 // The bar below the sheet: the scale of the colours, the score of the text, the token at the caret, and a plot
 // of the surprise along the text.
 
-import { find, setText, visible } from "../../components/dom.js";
+import { find, setText, update, visible } from "../../components/dom.js";
 import { describeMeasures } from "../../components/measures.js";
 import { percent } from "../../core/format.js";
 import { t } from "../../core/i18n.js";
@@ -20,6 +20,12 @@ export class TokenBar {
     this.end = find(this.box, ".end-token");
     this.score = find(this.box, ".score-text", HTMLButtonElement);
     this.plotting = /** @type {ReturnType<typeof setTimeout> | null} */ (null);
+  }
+
+  /** The button asks for a score, or stops the one that is waited for. @param {{isWaiting: boolean, isPossible: boolean}} score */
+  showScore({ isWaiting, isPossible }) {
+    setText(this.score, t(isWaiting ? "token.stop_scoring" : "editor.score_the_whole_text"));
+    update(this.score, { disabled: !isPossible });
   }
 
   /** @param {Cell | null} cell */

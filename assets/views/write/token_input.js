@@ -34,7 +34,7 @@ export function listen(view) {
     const cell = view.memory.endOf(view.text());
     if (cell) inspector.show(cell, { isPinned: true, takeFocus: true });
   });
-  bar.score.addEventListener("click", () => view.askForScore());
+  bar.score.addEventListener("click", () => (view.asking ? view.stopScore() : view.askForScore()));
 }
 
 /** A mouse shows the token that it rests on; a touch pins it. @param {TokenView} view */

@@ -6,6 +6,7 @@ import { t } from "../../core/i18n.js";
 import { state } from "../../core/state.js";
 import { Stretch, TokenMemory, readTokens } from "../../core/tokens.js";
 import { Inspector } from "./inspector.js";
+import { ScoreRequest } from "./score_request.js";
 import { TokenBar } from "./token_bar.js";
 import { TokenColours } from "./token_colours.js";
 import { listen } from "./token_input.js";
@@ -14,21 +15,20 @@ const DEFAULT_ALTERNATIVES = 5;
 const SCORE_PAUSE_MS = 1500; // between two scores of words that arrive without probabilities
 
 /**
- * `root` is the editor; `text()` returns the text; `goOn` continues differently,
- * `score(text, logprobs)` asks the server.
+ * `root` is the editor; `text()` returns the text; `goOn` continues differently; `server` scores texts.
  * @typedef {{root: HTMLElement, sheet: import("./sheet.js").Sheet, text: () => string,
  *            goOn: (at: number, text: string, length: number | null, token: Token | null) => void,
- *            score: (text: string, logprobs: string | number) => Promise<any>}} Options
+ *            server: import("./score_request.js").Server}} Options
  */
 
 export class TokenView {
   /** @param {Options} options */
-  constructor({ root, sheet, text, goOn, score }) {
+  constructor({ root, sheet, text, goOn, server }) {
     this.root = root;
     this.sheet = sheet;
     this.text = text;
     this.goOn = goOn;
-    this.askServer = score;
+    this.server = server;
     this.memory = new TokenMemory();
     this.isOn = false;
     this.live = /** @type {Stretch[] | null} */ (null); // stretches of the running request, by completion
@@ -41,7 +41,7 @@ export class TokenView {
     this.seen = 0; // number of its cells already shown
     this.refusal = /** @type {{text: string, message: string} | null} */ (null);
     this.scoresAgain = false; // once the present score has come
-    this.asking = /** @type {ReturnType<typeof setInterval> | null} */ (null);
+    this.asking = /** @type {ScoreRequest | null} */ (null);
     this.bar = new TokenBar(root);
     this.colours = new TokenColours(sheet);
     this.inspector = new Inspector(this);
@@ -53,7 +53,10 @@ export class TokenView {
     this.isOn = on;
     this.bar.box.hidden = !on;
     this.root.classList.toggle("shows-tokens", on);
-    if (!on) this.inspector.hide();
+    if (!on) {
+      this.inspector.hide();
+      this.stopScore();
+    }
     this.paint();
     if (!on) return;
     // score words that have no probabilities or predate a reload
@@ -132,15 +135,13 @@ export class TokenView {
   async askForScore() {
     const text = this.text();
     if (this.asking || (this.live && this.isColoured) || !text) return;
-    const begun = Date.now();
-    this.asking = setInterval(() => {
-      const seconds = Math.round((Date.now() - begun) / 1000);
+    const request = new ScoreRequest(this.server, text, this.wantedLogprobs, (seconds) => {
       this.bar.measures.textContent = t("run.reading") + (seconds ? ` ${t("token.seconds", { seconds })}` : "");
-    }, 500);
-    this.bar.score.disabled = true;
-    const silent = { message: t("editor.no_answer") };
-    const answer = await this.askServer(text, this.wantedLogprobs).catch(() => silent);
-    clearInterval(this.asking);
+    });
+    this.asking = request;
+    this.bar.showScore({ isWaiting: true, isPossible: !this.live });
+    const answer = await request.answer;
+    if (request.isStopped) return;
     this.asking = null;
     if (Array.isArray(answer.tokens)) this.keepScore(text, { ...answer, tokens: readTokens(answer.tokens) });
     else this.refusal = { text, message: answer.message };
@@ -149,6 +150,14 @@ export class TokenView {
     const { scoresAgain } = this;
     this.scoresAgain = false;
     if (scoresAgain && this.isOn) await this.askForScore();
+  }
+
+  stopScore() {
+    if (!this.asking) return;
+    this.asking.stop();
+    this.asking = null;
+    this.scoresAgain = false;
+    this.paint();
   }
 
   // ---- display
@@ -198,7 +207,7 @@ export class TokenView {
   /** @param {string} text */
   showBar(text) {
     this.showCaret();
-    update(this.bar.score, { disabled: Boolean(this.live || this.asking) || !text });
+    this.bar.showScore({ isWaiting: this.asking !== null, isPossible: !this.live && text !== "" });
     if (!this.asking && this.refusal?.text === text) this.bar.measures.textContent = this.refusal.message;
     else if (!this.asking) this.bar.showMeasures(this.live ? [] : this.cells, text);
     update(this.bar.end, { hidden: !this.memory.endOf(text) });
