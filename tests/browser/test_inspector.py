@@ -192,8 +192,8 @@ def test_a_score_that_waits_can_be_stopped(scripted: Scripted) -> None:
         with person.page.expect_request(lambda asked: '"stop"' in (asked.post_data or "")):
             end.click()
         expect(stop).to_be_hidden()
-        expect(measures).to_have_text("")
     show_tokens(person)
+    expect(measures).to_have_text("")
     script.score({"message": "The text is too long."})
     score.click()
     expect(measures).to_have_text("The text is too long.")
