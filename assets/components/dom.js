@@ -168,6 +168,21 @@ export function undoOrRedo(event) {
   return letter === "y" || (letter === "z" && event.shiftKey) ? 1 : letter === "z" ? -1 : 0;
 }
 
+/**
+ * Replace characters of a field by an edit that the browser's Undo reverts, and give it the focus. A field that is
+ * empty or hidden has nothing to restore and keeps the focus where it is.
+ * @param {HTMLTextAreaElement} field @param {string} text
+ */
+export function typeInto(field, text, from = 0, to = field.value.length) {
+  if (field.offsetParent && field.value) {
+    field.focus({ preventScroll: true });
+    field.setSelectionRange(from, to);
+    if (document.execCommand(text ? "insertText" : "delete", false, text)) return;
+  }
+  field.setRangeText(text, from, to, "end");
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
 /** Whether the focus is in a field with a text of its own. @param {EventTarget | null} target */
 export const isTextField = (target) =>
   target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && !["range", "checkbox", "radio", "button", "file"].includes(target.type));

@@ -193,6 +193,24 @@ def test_a_scaffold_of_the_visitor_becomes_the_template_for_a_file(visitor: Visi
     expect(page.get_by_label("Prompt or template")).to_be_visible()
 
 
+def test_the_browsers_undo_restores_a_template_that_was_replaced(visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.write("The {editor} text.")
+    page.locator('[data-goes-to="compare"]').click()
+    for kind, name in (("grid", "#compare-prompt"), ("file", "#batch-template")):
+        page.locator(f'[data-kind="{kind}"]').click()
+        field = page.locator(name)
+        field.fill("My typed {hero} template")
+        page.get_by_role("button", name="Take the editor's text").click()
+        expect(field).not_to_have_value("My typed {hero} template")
+        page.keyboard.press("Control+z")
+        expect(field).to_have_value("My typed {hero} template")
+    page.reload()
+    page.locator('[data-goes-to="compare"]').click()
+    page.locator('[data-kind="file"]').click()
+    expect(page.locator("#batch-template")).to_have_value("My typed {hero} template")
+
+
 @pytest.mark.parametrize(
     ("language", "screen"), [("en", WIDE), ("ar", PHONE)], ids=["wide", "phone"]
 )

@@ -1,7 +1,7 @@
 // A template and a file of rows, and a continuation for each of them. The file and the results live in the visitor's
 // browser, which sends the rows in parts: a part that was lost with the connection is sent again, with the same seeds.
 
-import { bringIntoView, download, editorsField, find, finder, isDialogOpen, isEscape, isRunKey, onPress, setText, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, download, editorsField, find, finder, isDialogOpen, isEscape, isRunKey, onPress, setText, showRunKey, swapButtons, typeInto } from "../../components/dom.js";
 import { leaveOut, noticesOf } from "../../components/notice.js";
 import { show, shownView } from "../../components/page.js";
 import { asTemplate, Batch, secondsLeft } from "../../core/batch.js";
@@ -88,18 +88,14 @@ export function mount({ element, trigger, props, server, watch }) {
   function takeEditorsText() {
     const { prompt, continuation } = state.lastRun();
     const whole = editorsField()?.value ?? "";
-    useTemplate(asTemplate(continuation && whole === prompt + continuation ? prompt : whole, PLACEHOLDER));
+    typeInto(template, asTemplate(continuation && whole === prompt + continuation ? prompt : whole, PLACEHOLDER));
   }
 
-  /** @param {string} text */
-  function useTemplate(text) {
-    template.value = text;
-    write(TEMPLATE_KEY, text);
+  template.addEventListener("input", () => {
+    write(TEMPLATE_KEY, template.value);
     grow(template);
     formChanged();
-  }
-
-  template.addEventListener("input", () => useTemplate(template.value));
+  });
 
   let plans = 0;
   /** The server's answer for the present form; null where there was none, or the form has changed meanwhile. */
@@ -155,8 +151,7 @@ export function mount({ element, trigger, props, server, watch }) {
     wrong: showNotice,
     insert(placeholder) {
       template.focus();
-      template.setRangeText(placeholder, template.selectionStart, template.selectionEnd, "end");
-      useTemplate(template.value);
+      typeInto(template, placeholder, template.selectionStart, template.selectionEnd);
     },
     chose(facts) {
       hideNotice();
@@ -339,7 +334,7 @@ export function mount({ element, trigger, props, server, watch }) {
     batch = kept.batch;
     tries = kept.tries;
     field.use(batch.file);
-    useTemplate(batch.asked.template);
+    if (!template.value) typeInto(template, batch.asked.template); // it may have been edited after the run began
     rows.show(batch);
     $(".compare-results").hidden = false;
     showProgress();
@@ -390,7 +385,7 @@ export function mount({ element, trigger, props, server, watch }) {
   on("batch", (text) => {
     showKind("file");
     show("compare");
-    useTemplate(asTemplate(text, PLACEHOLDER));
+    typeInto(template, asTemplate(text, PLACEHOLDER));
   });
 
   showRunKey(root);

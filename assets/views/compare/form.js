@@ -1,6 +1,6 @@
 // The form of a comparison: prompt, or template with values of placeholders; axes; length and seeds.
 
-import { editorsField, finder, make } from "../../components/dom.js";
+import { editorsField, finder, make, typeInto } from "../../components/dom.js";
 import { shorten } from "../../core/characters.js";
 import { helpOf, labelOf, nodes, t } from "../../core/i18n.js";
 import { sentOf } from "../../core/long_text.js";
@@ -148,9 +148,8 @@ export class Form {
     const whole = editorsField()?.value ?? "";
     const { prompt, continuation } = state.lastRun();
     const text = continuation && whole === prompt + continuation ? prompt : whole;
-    this.prompt.value = text;
     if (/[{}]/.test(text)) this.isTemplate.checked = false; // its braces are text
-    grow(this.prompt);
+    typeInto(this.prompt, text);
   }
 
   /** The view is shown: fit fields to their text. */
