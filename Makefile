@@ -38,22 +38,22 @@ test-fleet: .venv/fleet.done  ## engines placed by Ray Serve, and web processes 
 
 fuzz: fuzz-api fuzz-folders fuzz-requests
 
-fuzz-api: .venv/test.done  ## 2,000 requests made from the API's description, and as many strange bodies
+fuzz-api: .venv/test.done  ## send 2,000 requests made from the API's description and as many invalid bodies
 	GPTJ_API_CASES=2000 $(BIN)/python -m pytest -s --timeout 3600 tests/api/test_robustness.py
 
-fuzz-folders: .venv/test.done  ## 700 damaged model folders, a dozen of them with the whole program
+fuzz-folders: .venv/test.done  ## load 700 damaged model folders, a dozen with the whole program
 	GPTJ_FOLDER_CASES=700 GPTJ_FOLDER_STARTS=12 $(BIN)/python -m pytest -s --timeout 3600 tests/folders
 
-fuzz-requests: .venv/test.done  ## 10,000 hostile requests to the page's functions, the API and the socket
+fuzz-requests: .venv/test.done  ## send 10,000 hostile requests to the page's functions, the API and the socket
 	$(BIN)/python -m tests.chaos.hostile
 
-soak: .venv/test.done  ## 64 clients for two minutes, and what they leave behind
+soak: .venv/test.done  ## run 64 clients for two minutes and check for leaks
 	$(BIN)/python -m tests.api.load
 
-soak-memory: .venv/test.done  ## an hour of visitors who are all new, and the web process's memory
+soak-memory: .venv/test.done  ## serve new visitors for an hour and record the web process's memory
 	$(BIN)/python benchmarks/soak.py --minutes 60 --plot docs/soak.svg
 
-chaos: .venv/test.done  ## ten minutes of visitors, callers and faults, and what was held
+chaos: .venv/test.done  ## inject faults for ten minutes and check every guarantee
 	$(BIN)/python -m tests.chaos.mixed
 
 bench: bench-small bench-real-size bench-report  ## all that a machine without a GPU can measure

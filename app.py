@@ -163,8 +163,8 @@ def _listen(name: str, port: int) -> socket.socket | str:
     except (OSError, UnicodeError) as error:  # the latter for a name that is too long
         why = getattr(error, "strerror", None) or "it is not a name"
         return (
-            f"The address {name!r} cannot be listened on: {why}. Set --server-name to an address "
-            "of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them."
+            f"Cannot listen on {name}: {why}. Set --server-name to an address of this machine, "
+            "such as 127.0.0.1, or 0.0.0.0 for all of them."
         )
     # With the protocol's number: asyncio sets TCP_NODELAY only on sockets that have it. Without it
     # a small answer waits 40 ms for the acknowledgement of its head.
@@ -181,7 +181,7 @@ def _listen(name: str, port: int) -> socket.socket | str:
                 "with --server-port."
             )
         hint = ": choose one from 1024 on with --server-port" if port < 1024 else ""
-        return f"{name} port {port} cannot be listened on: {error.strerror}{hint}."
+        return f"Cannot listen on {name}:{port}: {error.strerror}{hint}."
     return listener
 
 

@@ -288,7 +288,7 @@ def draws(figures: Mapping[str, Any]) -> str:
             f"upper bound for any way to draw. {figures['positions']:,} positions, "
             f"{figures['seeds']} seeds:\n",
             table(header, rows),
-            "Of the draws that change by at least one of the two ways:\n",
+            "Among draws that at least one method changes:\n",
             table([header[0], "share of draws", *header[2:]], some),
         ]
     )

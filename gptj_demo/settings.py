@@ -217,8 +217,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str | None = Field(
         None,
-        description="Addresses or networks of proxies, separated by commas, whose word on a "
-        "caller's address counts. By default none; on a Space the private networks.",
+        description="Addresses or networks of proxies, separated by commas, whose "
+        "X-Forwarded-For header is trusted. By default none; on a Space the private networks.",
     )
     filter: str | None = Field(
         None,
@@ -333,8 +333,11 @@ def _explain(location: str, error: Any, given: dict[str, Any]) -> str:
         return f"{source} {error['ctx']['error']}."
     if error["type"] == "string_too_short":
         return f"{source} {_EMPTY}."
-    message = str(error["msg"]).removeprefix("Input should be ")
-    return f"{source} is {error['input']!r}; it must be {_describe_range(name) or message}."
+    if error["type"] == "literal_error":
+        allowed = str(error["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
+    else:
+        allowed = _describe_range(name) or str(error["msg"]).removeprefix("Input should be ")
+    return f"{source} is {error['input']}. Allowed: {allowed}."
 
 
 def _describe_range(name: str) -> str | None:

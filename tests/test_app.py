@@ -43,14 +43,14 @@ def test_small_answers_are_sent_at_once() -> None:
 def test_an_address_of_another_machine_is_reported_in_a_sentence() -> None:
     message = _listen("192.0.2.1", 0)  # reserved for documentation: no machine has it
     assert isinstance(message, str)
-    assert "192.0.2.1 port 0 cannot be listened on" in message
+    assert message.startswith("Cannot listen on 192.0.2.1:0: ")
 
 
 @pytest.mark.parametrize("name", ["no such name", "x" * 70, "\u2024"])
 def test_a_name_that_is_no_address_is_reported_with_what_to_do(name: str) -> None:
     message = _listen(name, 0)
     assert isinstance(message, str)
-    assert message.startswith(f"The address {name!r} cannot be listened on: ")
+    assert message.startswith(f"Cannot listen on {name}: ")
     assert "Set --server-name to an address of this machine" in message
 
 

@@ -179,11 +179,11 @@ def test_a_grid_without_a_valid_cell_is_refused() -> None:
             "size",
             "That is 100 cells; at most 36",
         ),
-        ({"prompt": "a\ud800"}, "prompt", "half of a surrogate pair"),
+        ({"prompt": "a\ud800"}, "prompt", "an unpaired surrogate"),
         (
             {"prompt": "{a}", "placeholders": {"a": ["\udfff"]}},
             "values of a",
-            "half of a surrogate pair",
+            "an unpaired surrogate",
         ),
         (
             {"prompt": "{a}" * 900, "placeholders": {"a": ["x" * 100_000]}},

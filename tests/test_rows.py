@@ -95,8 +95,8 @@ def test_any_text_is_read_or_refused_with_a_sentence(text: str, name: str) -> No
         ("a.jsonl", '{"a": 1}\n\n["a"]', "Row 2, on line 3 of the file, is not a JSON object."),
         ("a.jsonl", '{"a": 1}\n{"a": NaN}', "Row 2, on line 2 of the file, is not a JSON object."),
         ("a.jsonl", '{"a": ' + "[" * 100_000, "Row 1, on line 1 of the file, is not a JSON object"),
-        ("a", '{"a": "\\ud800"}', "Row 1, on line 1 of the file, has half of a surrogate pair"),
-        ("a", '{"\\udc00": "x"}', "Row 1, on line 1 of the file, has half of a surrogate pair"),
+        ("a", '{"a": "\\ud800"}', "Row 1, on line 1 of the file, contains an unpaired surrogate"),
+        ("a", '{"\\udc00": "x"}', "Row 1, on line 1 of the file, contains an unpaired surrogate"),
         ("a", "".join(f'{{"{i}": 1}}\n' for i in range(201)), "more than 200 columns"),
     ],
 )  # fmt: skip

@@ -123,7 +123,7 @@ def test_a_list_is_taken_up_to_its_length_and_refused_beyond(control: Control) -
     [
         ("stop", [""], "none of the texts may be empty"),
         ("stop", ["x" * (MAX_STRING_CHARACTERS + 1)], "at most 100 characters"),
-        ("bad_words", ["\ud83d"], "half of a surrogate pair"),
+        ("bad_words", ["\ud83d"], "an unpaired surrogate"),
         ("dry_sequence_breakers", "not a list", "must be a list of texts"),
         ("stop", [5], "must be a list of texts"),
         ("stop_token_ids", ["x"], "whole numbers from 0"),

@@ -63,7 +63,7 @@ def test_a_text_that_is_too_long_is_refused_with_both_numbers(folder: Path) -> N
     ("arguments", "said"),
     [
         (["x", "--temperature", "9"], 'must be a number from 0 to 2; it was "9"'),
-        (["x", "--precision", "float12"], "--precision is 'float12'"),
+        (["x", "--precision", "float12"], "--precision is float12"),
         (["x", "--no-such-flag"], "unrecognized arguments"),
         ([], "prompt"),
     ],

@@ -23,9 +23,8 @@ def read_keys(settings: Settings) -> tuple[str, ...]:
     """All keys of the settings and of their file, as written; raises `InvalidSettings`."""
     keys = [*_written(settings), *_of_file(settings.api_keys_file)]
     if not keys and (settings.api_keys or settings.api_keys_file):
-        raise InvalidSettings(
-            "There is no key in the API keys given; leave the setting out, or write one."
-        )
+        source = "GPTJ_API_KEYS" if settings.api_keys else "GPTJ_API_KEYS_FILE"
+        raise InvalidSettings(f"{source} contains no key: add one, or unset it.")
     return tuple(keys)
 
 

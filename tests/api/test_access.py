@@ -64,7 +64,7 @@ def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(InvalidSettings, match="cannot be read"):
         read_keys(settings(api_keys_file=tmp_path / "none"))
-    with pytest.raises(InvalidSettings, match="no key"):
+    with pytest.raises(InvalidSettings, match="GPTJ_API_KEYS contains no key: add one"):
         read_keys(settings(api_keys=" , "))
 
 

@@ -174,7 +174,7 @@ def test_half_of_a_surrogate_pair_is_refused_at_its_field(playground: Playground
         )
         error = answer.json()["error"]
         assert answer.status_code == 400
-        assert "half of a surrogate pair" in error["message"]
+        assert "an unpaired surrogate" in error["message"]
         assert error["param"] == param
     whole = b'{"prompt": "\\ud83d\\ude00", "max_tokens": 1}'
     answer = playground.http.post(

@@ -163,7 +163,7 @@ def test_a_silent_engine_is_killed_and_replaced(
         bench.backend.say(None)
         await until(lambda: bench.backend.lives == 2)
         assert bench.backend.kills == 1
-        assert "nothing came from it" in str(bench.worker.status.detail)
+        assert "it sent no message" in str(bench.worker.status.detail)
         monkeypatch.undo()
         bench.backend.load()
         await until(lambda: len(bench.backend.sent) == 2)

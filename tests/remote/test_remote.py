@@ -247,8 +247,8 @@ def test_a_cancelled_request_is_no_longer_scored(start: Start) -> None:
     [
         ({"backend": "openai"}, "needs url"),
         ({"backend": "openai", "url": "localhost:8000"}, "http or https"),
-        ({"backend": "openai", "url": "http://me:secret@host/v1"}, "set url_key"),
-        ({"backend": "openai", "url": "http://host/v1", "url_key": "a\nb"}, "line ends"),
+        ({"backend": "openai", "url": "http://me:secret@host/v1"}, "move them to GPTJ_URL_KEY"),
+        ({"backend": "openai", "url": "http://host/v1", "url_key": "a\nb"}, "line end"),
         ({"backend": "openai", "url": "http://host/v1", "engines": "2"}, "engines has no effect"),
         ({"url": "http://host/v1"}, "url is for backend openai"),
     ],

@@ -46,7 +46,9 @@ def _check_served(settings: Settings) -> None:
             "url must be an address such as http://localhost:8000/v1, with http or https."
         )
     if url.userinfo:
-        raise InvalidSettings("url holds a name or password, which can be seen: set url_key to it.")
+        raise InvalidSettings("url contains credentials: move them to GPTJ_URL_KEY.")
     key = "" if settings.url_key is None else settings.url_key.get_secret_value()
     if not (key.isascii() and key.isprintable()):
-        raise InvalidSettings("url_key has characters that no key has: check it for line ends.")
+        raise InvalidSettings(
+            "url_key contains a line end or a control character, or one outside ASCII: remove it."
+        )

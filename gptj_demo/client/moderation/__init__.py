@@ -103,7 +103,7 @@ def _make_filter(settings: Settings, source: str) -> Filter:
             return Patterns(path)
     except OSError as error:
         raise InvalidSettings(
-            f"GPTJ_FILTER is {source[:100]!r}, which cannot be looked for: {error.strerror}."
+            f"GPTJ_FILTER is {source[:100]!r}, which cannot be opened: {error.strerror}."
         ) from None
     looks_like_an_id = _HUB_ID.fullmatch(source) and not source.endswith(_OF_FILES)
     if not path.is_dir() and not looks_like_an_id:

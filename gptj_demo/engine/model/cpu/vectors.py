@@ -268,7 +268,7 @@ def mix_values(
 
 
 def _place(context: Any, builder: Any, array_type: Any, array: Any, *index: Any) -> Any:
-    """Where an element is, its indices filled up with zeros."""
+    """Pointer to an element; missing indices are 0."""
     made = context.make_array(array_type)(context, builder, array)
     indices = [*index, *[_INDEX(0)] * (array_type.ndim - len(index))]
     return cgutils.get_item_pointer(context, builder, array_type, made, indices)
