@@ -33,10 +33,7 @@ def _check_surrogates(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if half := _half_in(json.dumps([name, value], ensure_ascii=False)):
             field = name.encode("ascii", "backslashreplace").decode()[:100]
-            why = (
-                f"{field} holds U+{ord(half):04X}, half of a surrogate pair, which is not "
-                "a character. Remove it."
-            )
+            why = f"{field} contains U+{ord(half):04X}, an unpaired surrogate. Remove it."
             raise ApiError(400, why, code="invalid_value", param=field)
 
 
