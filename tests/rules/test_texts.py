@@ -142,6 +142,24 @@ def test_limits_that_a_definition_names_are_those_of_the_table(language: str) ->
         assert re.search(rf"\b{limit}\b", str(texts["control.stop.definition"]))
 
 
+# a right-to-left text would mirror or reorder these
+CODE = re.compile(r"\{\{|\}\}|\\n|=>|(?:Ctrl|Alt)\+")
+ISOLATED = re.compile("\u2066[^\u2069]*\u2069")
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_code_in_a_right_to_left_text_keeps_its_own_direction(language: str) -> None:
+    texts = catalogue(language)
+    if texts["language.direction"] == "rtl":
+        bare = {
+            key: form
+            for key, text in texts.items()
+            for form in forms(text).values()
+            if CODE.search(ISOLATED.sub("", form))
+        }
+        assert not bare
+
+
 # ---- sentences beside the catalogue
 
 SENTENCE = re.compile(r"[A-Z][a-z']+ [a-z']+( [a-z']+|[.:…])|^[a-z']+ [a-z']+ [a-z']+ ")
