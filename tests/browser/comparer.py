@@ -49,7 +49,7 @@ class Comparer:
         return self.page.locator('[data-action="run"]')
 
     def axis(self, name: str, control: str, values: str | None = None) -> None:
-        self.page.get_by_label(f"What the {name} go through").select_option(control)
+        self.page.get_by_label(f"What differs between the {name}").select_option(control)
         if values is not None:
             self.page.get_by_label(f"Values of the {name}", exact=True).fill(values)
 
