@@ -244,6 +244,6 @@ def test_rows_that_are_too_long_are_written_without_the_beginning_of_their_text(
     expect(batcher.state).to_contain_text("1 of 2 rows done · 1 failed")
     done = batcher.rows.first.locator(".batch-text").inner_text()
     notice.get_by_role("button", name="Leave out the beginning and go on").click()
-    expect(batcher.state).to_have_text("2 of 2 rows done · 8 tokens")
+    expect(batcher.state).to_contain_text("2 of 2 rows done")  # the second can end early
     expect(notice).to_be_hidden()
     assert batcher.rows.first.locator(".batch-text").inner_text() == done
