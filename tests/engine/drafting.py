@@ -92,7 +92,7 @@ def outcome(events: Rows[EngineEvent]) -> dict[int, list[Any]]:
     by_index: dict[int, list[Any]] = {}
     for event in events:
         if isinstance(event, Finished):
-            event = replace(event, cached_tokens=0, drafts=())
+            event = replace(event, cached_tokens=0, own_cached_tokens=0, drafts=())
         by_index.setdefault(getattr(event, "index", -1), []).append(event)
     return by_index
 
