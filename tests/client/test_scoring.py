@@ -243,7 +243,11 @@ def test_a_prompt_too_long_to_score_is_refused_or_cut_on_the_left(worker: Worker
 
 @pytest.mark.parametrize(
     ("continuation", "said"),
-    [("", "There is no continuation"), (None, "There is no continuation"), ("\ud800", "half of a")],
+    [
+        ("", "There is no continuation"),
+        (None, "There is no continuation"),
+        ("\ud800", "an unpaired surrogate"),
+    ],
 )
 def test_an_empty_continuation_is_refused(worker: Worker, continuation: Any, said: str) -> None:
     with pytest.raises(RequestRefused, match=said):
