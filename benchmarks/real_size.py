@@ -205,8 +205,8 @@ def measure_in_turns(
 ) -> dict[str, dict[str, Any]]:
     """By contender: first tokens, steps of one stream by context, and tokens a second by streams.
 
-    `step_bytes` has the bytes that a step reads, by contender. Each request is sent to all
-    contenders before the next one, and the bandwidth is measured before each rate.
+    `step_bytes` has the bytes that a step reads, by contender. The contenders take turns for each
+    request. The memory bandwidth is measured before each rate.
     """
     names = list(step_bytes)
     figures: dict[str, dict[str, Any]] = {name: {} for name in names}

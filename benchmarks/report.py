@@ -30,8 +30,8 @@ Made by `make bench` from its measurements in `benchmarks/results/`. A benchmark
 alternates between the playground and them, in one run, on the same checkpoint. The exceptions are
 CTranslate2 in serving and transformers at the size of GPT-J 6B, which run after the others. Figures
 are medians unless their row says otherwise. Compare the ratios: absolute figures depend on the
-machine. The sample model is changed so that it never ends its text, so each output has the
-requested length. OpenVINO GenAI has an environment of its own, which `make bench` builds, as does
+machine. The sample model's end-of-text token is disabled, so each output has the requested
+length. OpenVINO GenAI has an environment of its own, which `make bench` builds, as does
 `make .venv/openvino.done` alone. If it is missing, this peer is left out.
 """
 
@@ -230,8 +230,8 @@ def speculation(figures: Mapping[str, Any]) -> str:
         speeds, drafted = real["speed, relative"], real["drafted a pass"]
         title = (
             f"One stream in int8, with {figures['layers']} of GPT-J 6B's 28 layers and random "
-            "weights. A simulated drafter knows the text; its acceptance is the chance that a "
-            "drafted token is right. "
+            "weights. A simulated drafter proposes the known text. Acceptance is the "
+            "probability that a drafted token is right. "
         )
         rows = [[chance, drafted[chance], speed] for chance, speed in speeds.items()]
         parts.append(title + "Speed without drafts is 1:\n")

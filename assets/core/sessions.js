@@ -113,7 +113,7 @@ function putIn(session) {
 function leave() {
   const { tree, written } = sessions.current;
   const before = tree.size;
-  if (!tree.growing.length) tree.commit(written.pieces); // the model's words become a node when they are complete
+  if (!tree.growing.length) tree.commit(written.pieces); // unfinished words of the model get a node only at their end
   if (tree.size !== before) change();
   sessions.save();
 }

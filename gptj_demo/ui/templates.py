@@ -58,7 +58,7 @@ def _placeholder_name(written: str) -> str:
 
 
 def prompt_length(texts: Sequence[str], places: Sequence[str], values: Mapping[str, str]) -> int:
-    """The length of the template with these values."""
+    """The number of characters of the prompt that a template and its values give."""
     return sum(map(len, texts)) + sum(len(values[name]) for name in places)
 
 

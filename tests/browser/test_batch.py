@@ -14,7 +14,7 @@ from playwright.sync_api import FilePayload, Locator, expect
 from .comparer import without_guard
 from .conftest import Site, Visitor
 from .test_accessibility import PHONE, WIDE, audit
-from .writers import ATTEMPTS
+from .writers import ATTEMPTS, save_as_scaffold
 
 Visit = Callable[..., Visitor]
 TEMPLATE = "Once upon a time {hero} came to {place}"
@@ -180,10 +180,7 @@ def test_a_file_that_cannot_be_read_changes_nothing(batcher: Batcher) -> None:
 def test_a_scaffold_of_the_visitor_becomes_the_template_for_a_file(visitor: Visitor) -> None:
     page = visitor.page
     visitor.write("{hero} said: {")
-    visitor.button("Scaffolds").click()
-    visitor.button("+ Save this text").click()
-    page.get_by_role("dialog").get_by_label("Name").fill("Speech")
-    page.keyboard.press("Enter")
+    save_as_scaffold(visitor, "Speech")
     visitor.button("Speech").click()
     visitor.button("For a file of rows…").click()
     template = page.locator("#batch-template")

@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 
 from .conftest import Visitor
 from .test_accessibility import audit
+from .writers import save_as_scaffold
 
 TEXT = "{hero} came to {the old house}. <b>{hero}</b> knocked."
 
@@ -48,10 +49,7 @@ def test_a_text_becomes_a_scaffold_with_fields(visitor: Visitor) -> None:
 def test_a_text_that_is_too_long_for_a_scaffold_is_refused(visitor: Visitor) -> None:
     page = visitor.page
     page.evaluate("gptj.emit('text', 'x'.repeat(20001))")
-    visitor.button("Scaffolds").click()
-    visitor.button("+ Save this text").click()
-    page.get_by_role("dialog").get_by_label("Name").fill("Long")
-    page.keyboard.press("Enter")
+    save_as_scaffold(visitor, "Long")
     expect(visitor.notice).to_contain_text("has 20,001 characters; a scaffold has at most 20,000")
     expect(page.locator(".aside")).to_be_hidden()
     expect(visitor.button("Long")).to_have_count(0)

@@ -22,7 +22,8 @@ from .branches import (
     texts,
 )
 from .conftest import Script, Visitor
-from .records import said, started
+from .records import said
+from .writers import write_before_the_end
 
 Scripted = tuple[Visitor, Script]
 Visit = Callable[..., Visitor]
@@ -321,11 +322,7 @@ def test_without_storage_the_page_works_and_warns(
 
 def test_an_export_while_the_model_writes_adds_no_branch(scripted: Scripted) -> None:
     person, script = scripted
-    person.write("P end.")
-    person.prompt.evaluate("area => area.setSelectionRange(1, 1)")
-    script.send([[started()], [said(" words")]])
-    person.page.keyboard.press("Alt+Enter")
-    expect(person.model_words).to_have_text(" words")
+    write_before_the_end(person, script)
     content = str(person.page.evaluate("gptj.sessions.export('json').content"))
     assert "".join(text for text, _ in json.loads(content)["pieces"]) == "P words end."
     person.button("Stop").click()

@@ -34,7 +34,7 @@ def menu(person: Visitor, item: str) -> None:
 def share(person: Visitor, version: int = 2) -> str:
     """Ask for a link and close the dialog; the link."""
     written = person.page.locator(".address input")
-    written.evaluate("field => { field.value = ''; }")  # the link before stays until the next one
+    written.evaluate("field => { field.value = ''; }")  # else the previous link is read
     menu(person, "Link to this text")
     field = person.page.get_by_label("Link", exact=True)
     expect(field).to_have_value(re.compile(f"#share={version}\\."))

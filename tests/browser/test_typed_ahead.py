@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from .conftest import Script, Visitor
 from .records import ended, said, started
+from .writers import write_before_the_end
 
 Scripted = tuple[Visitor, Script]
 
@@ -63,11 +64,7 @@ def test_typed_words_follow_the_text_that_a_reload_interrupted(scripted: Scripte
 
 def test_typed_words_are_inserted_before_the_text_after_the_caret(scripted: Scripted) -> None:
     person, script = scripted
-    person.write("P end.")
-    person.prompt.evaluate("area => area.setSelectionRange(1, 1)")
-    script.send([[started()], [said(" words")]])
-    person.page.keyboard.press("Alt+Enter")
-    expect(person.model_words).to_have_text(" words")
+    write_before_the_end(person, script)
     person.page.keyboard.type(" mine")
     person.page.reload()
     script.send([[started()], [said(" words")], [ended()]])
@@ -145,11 +142,7 @@ def test_words_typed_without_a_connection_are_in_the_saved_text(scripted: Script
 
 def test_words_typed_in_a_request_made_again_follow_those_typed_before(scripted: Scripted) -> None:
     person, script = scripted
-    person.write("P end.")
-    person.prompt.evaluate("area => area.setSelectionRange(1, 1)")
-    script.send([[started()], [said(" words")]])
-    person.page.keyboard.press("Alt+Enter")
-    expect(person.model_words).to_have_text(" words")
+    write_before_the_end(person, script)
     person.page.keyboard.type(" mine")
     for text in (" words mine", " words and more mine too"):
         person.page.reload()

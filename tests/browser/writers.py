@@ -9,7 +9,8 @@ from gptj_demo.sampling import CONTROLS
 from gptj_demo.texts import say
 from gptj_demo.ui.controls import OPEN_GROUPS
 
-from .conftest import Site, Visitor
+from .conftest import Script, Site, Visitor
+from .records import said, started
 
 CLOSED_GROUPS = [
     say(f"group.{group}")
@@ -55,3 +56,20 @@ def pause_amid(site: Site, *people: Visitor, prompt: str, completions: int = 1) 
 
 def seed_shown(person: Visitor) -> str:
     return person.page.locator('[data-action="keep-seed"]').inner_text().removeprefix("seed ")
+
+
+def write_before_the_end(person: Visitor, script: Script) -> None:
+    """Let the model write " words" between "P" and " end."; the request stays open."""
+    person.write("P end.")
+    person.prompt.evaluate("area => area.setSelectionRange(1, 1)")
+    script.send([[started()], [said(" words")]])
+    person.page.keyboard.press("Alt+Enter")
+    expect(person.model_words).to_have_text(" words")
+
+
+def save_as_scaffold(person: Visitor, name: str) -> None:
+    """Ask to save the text as a scaffold of the visitor's own."""
+    person.button("Scaffolds").click()
+    person.button("+ Save this text").click()
+    person.page.get_by_role("dialog").get_by_label("Name").fill(name)
+    person.page.keyboard.press("Enter")

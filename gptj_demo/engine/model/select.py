@@ -25,7 +25,10 @@ class UnfitBackend(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What decides which forward paths fit a model; known before its weights are loaded."""
+    """A model's device, precision and configuration, which decide the forward paths that fit it.
+
+    They are known before the weights are loaded.
+    """
 
     device: str
     """The type of torch's device: cpu, or that of a GPU."""

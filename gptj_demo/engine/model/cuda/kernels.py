@@ -77,7 +77,7 @@ def find_triton() -> TritonKernels | None:
     """The Triton kernels, if they are installed and run on this GPU; else the log says why not.
 
     Triton compiles at run time and needs a C compiler for it, so one product is computed as a test.
-    Raises `RuntimeError` if the GPU has too little memory for the test; the next call tries again.
+    Raises `RuntimeError` if the GPU lacks memory for the test. Call it again with more free memory.
     """
     if not torch.cuda.is_available():
         return None
