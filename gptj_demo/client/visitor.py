@@ -33,16 +33,24 @@ def address_of(request: Connection) -> str:
     return network_of(str(request.client.host) if request.client else "unknown")
 
 
+def unmapped(host: str) -> str:
+    """The IPv4 address in an IPv6 one, which a socket for both kinds of addresses reports."""
+    try:
+        mapped = ipaddress.IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return host
+    return host if mapped is None else str(mapped)
+
+
 def network_of(host: str) -> str:
     """An IPv4 address; for IPv6 its network, in which a caller can choose addresses."""
+    host = unmapped(host)
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
     if isinstance(address, ipaddress.IPv4Address) or address.is_loopback:
         return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
 
 

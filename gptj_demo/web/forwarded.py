@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from gptj_demo.client.visitor import unmapped
 
 FORWARDED = (b"forwarded", b"x-gradio-server")
 """Headers other than `X-Forwarded-*` that can name another host."""
@@ -27,7 +27,7 @@ class Forwarded:
             return
         peer = scope.get("client")
         if peer is not None:
-            peer = (_unmapped(peer[0]), peer[1])
+            peer = (unmapped(peer[0]), peer[1])
             scope = {**scope, "client": peer}
         if peer is not None and peer[0] in self._behind_proxy.trusted_hosts:
             await self._behind_proxy(scope, receive, send)  # type: ignore[arg-type]
@@ -38,12 +38,3 @@ class Forwarded:
 
 def _is_forwarding(name: bytes) -> bool:
     return name.startswith(b"x-forwarded-") or name in FORWARDED
-
-
-def _unmapped(address: str) -> str:
-    """The IPv4 address in an IPv6 one; a socket for both kinds of addresses reports these."""
-    try:
-        mapped = ipaddress.IPv6Address(address).ipv4_mapped
-    except ValueError:
-        return address
-    return address if mapped is None else str(mapped)
