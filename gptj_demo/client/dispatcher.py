@@ -279,11 +279,10 @@ class Dispatcher:
             ended += self._moved()
         _deliver(ended)
 
-    def end_all(self, why: Message, *, is_closing: bool = True) -> None:
-        """End all requests with an error; with `is_closing`, there will be no other engine."""
+    def end_all(self, why: Message) -> None:
+        """End all requests with an error, and send none until another engine is ready."""
         with self._lock:
-            if is_closing:
-                self._accepting = self._admission.is_open = False
+            self._accepting = self._admission.is_open = False
             ended = [one for i in self._admission.all() for one in self._end(i, "error", why)]
         _deliver(ended)
 

@@ -253,7 +253,7 @@ class Worker:
         self._died = message("end.restarted", how=how)
         self._dispatcher.suspend(self._died)
         if self._restart_policy.failures >= MOST_FAILURES:
-            self._dispatcher.end_all(self._died, is_closing=False)
+            self._dispatcher.end_all(self._died)
         return delay
 
     def _refuse(self, why: Message) -> None:

@@ -95,6 +95,9 @@ def test_streams_end_where_no_engine_becomes_ready_again(bench: Bench) -> None:
             end = await last(one)
             assert (end.reason, end.message.code) == ("error", "end.restarted")
         assert bench.backend.submitted.count(later.request_id) == 0
+        bench.backend.load()
+        new = await bench.open()
+        await until(lambda: new.request_id in bench.backend.submitted)
 
     run(scenario())
 
