@@ -56,6 +56,7 @@ def test_typed_words_follow_the_text_that_a_reload_interrupted(scripted: Scripte
     script.send([[started()], [said(" words and more")], [ended()]])
     reconnect(person)
     expect(person.prompt).to_have_value("P words and more mine too")
+    person.finished()
     person.page.reload()
     reconnect(person)
     expect(person.prompt).to_have_value("P words and more mine too")
