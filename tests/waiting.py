@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 import pytest
@@ -23,6 +25,20 @@ def eventually(condition: Callable[[], Value], seconds: float = PATIENCE) -> Val
             pytest.fail(f"not true within {seconds:g} s: {condition}")
         time.sleep(LOOK_SECONDS)
     return value
+
+
+def in_time(action: Callable[[], Value], seconds: float = PATIENCE) -> Value:
+    """The result of what must not block; raises `TimeoutError` if it does."""
+    result: Future[Value] = Future()
+
+    def act() -> None:
+        try:
+            result.set_result(action())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=act, daemon=True).start()
+    return result.result(seconds)
 
 
 async def eventually_async(condition: Callable[[], Value], seconds: float = PATIENCE) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from gptj_demo.sampling import SamplingParams
 from gptj_demo.settings import Settings
 from gptj_demo.software import code_version
 from gptj_demo.texts import message
+from tests.client.parts import beginning
 from tests.client.scripted import CONTEXT, TOKENIZER, model
 from tests.processes import free_port
 from tests.waiting import PATIENCE, eventually
@@ -277,9 +279,11 @@ def test_an_engine_that_has_compiled_is_started_again_once_a_machine(few: Fleet)
     eventually(lambda: other.is_dismissed)
 
 
-def test_a_hung_engine_is_ended(few: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", [b"", beginning(Heartbeat(None))])
+def test_a_hung_engine_is_ended(few: Fleet, monkeypatch: pytest.MonkeyPatch, part: bytes) -> None:
     hung, well = few.ready_engine(), few.ready_engine()
     few.backend.send(submit(1), None)
+    os.write(hung.connection.fileno(), part)
     monkeypatch.setattr(watch, "SILENCE", 5.0)  # longer than a busy machine stalls this process
 
     def beats_until_the_other_is_ended() -> bool:

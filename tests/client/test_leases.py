@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gptj_demo.client.backends import leases
 from gptj_demo.client.backends.base import LeaseState
 from gptj_demo.client.backends.leases import LONGEST, SHORTEST, Leases, lease_seconds
 from gptj_demo.client.backends.zerogpu import explain
@@ -27,6 +29,7 @@ from gptj_demo.protocol import (
 from gptj_demo.returned import Lapsed, Lost, RefusalKind
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.texts import Message, message
+from tests.client.parts import beginning
 from tests.waiting import PATIENCE, eventually
 
 ANNA, BERT = Visitor("anna", "192.0.2.1", "token"), Visitor("bert", "192.0.2.2")
@@ -180,6 +183,35 @@ def test_a_process_that_ends_before_it_names_its_lease_does_not_affect_other_lea
     lender.scripts.put(answer(1))
     lender.leases.send(submit(1), ANNA)
     assert lender.next() == StepEvents((finished(1),))
+
+
+def test_a_process_that_hangs_before_it_names_its_lease_does_not_block_other_leases(
+    lender: Lender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "CALL_SECONDS", 0.1)
+    with Client(lender.leases._address, "AF_UNIX") as hung:
+        os.write(hung.fileno(), beginning(1))
+        lender.scripts.put(answer(1))
+        lender.leases.send(submit(1), ANNA)
+        assert lender.next() == StepEvents((finished(1),))
+
+
+@pytest.mark.parametrize("part", [b"", beginning(StepEvents(()))])
+def test_a_lease_is_over_although_its_process_hangs(lender: Lender, part: bytes) -> None:
+    """The lender has ended the lease, and the process has not closed its connection."""
+    kept: list[int] = []
+
+    def hang(connection: Connection) -> None:
+        connection.recv()
+        connection.send(StepEvents((Started(1, 2),)))
+        os.write(connection.fileno(), part)
+        kept.append(os.dup(connection.fileno()))
+
+    lender.scripts.put(hang)
+    lender.leases.send(submit(1), ANNA)
+    assert lender.next() == StepEvents((Started(1, 2),))
+    assert lender.next() == Lapsed((1,), message("lease.nothing"), False)
+    os.close(kept[0])
 
 
 def test_cancelling_a_waiting_part_leaves_the_running_part_of_its_request(lender: Lender) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,7 @@ from gptj_demo.client.backends import local
 from gptj_demo.client.backends.outbox import Outbox
 from gptj_demo.protocol import Cancel
 from gptj_demo.settings import Settings
-from tests.waiting import PATIENCE
+from tests.waiting import in_time
 
 LARGE = b"x" * 4_000_000
 """More than the buffers of a connection hold."""
@@ -27,14 +25,6 @@ def ends() -> Iterator[tuple[Connection, Connection]]:
     ours, theirs = (Connection(one.detach()) for one in socket.socketpair())
     yield ours, theirs
     theirs.close()
-
-
-def in_time(action: Any) -> None:
-    """Run what must not block in a thread; fail if it does."""
-    thread = threading.Thread(target=action, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
 
 
 def test_messages_arrive_in_their_order(ends: tuple[Connection, Connection]) -> None:

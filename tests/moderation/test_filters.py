@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +24,7 @@ from gptj_demo.client.moderation.patterns import Patterns
 from gptj_demo.client.moderation.verdict import FAILED, PASSED, FilterError, Verdict
 from gptj_demo.settings import InvalidSettings, Settings
 from tests.client.requests import run
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, in_time
 
 # ---- patterns
 
@@ -228,6 +230,40 @@ def test_a_classifier_that_cannot_be_loaded_fails_every_check(
     finally:
         moderation.stop()
     assert "the classifier cannot be used" in caplog.text
+
+
+HUNG = """
+import os, struct, sys, time
+from multiprocessing.connection import Connection
+connection = Connection(int(sys.argv[1]))
+connection.recv()
+connection.send(None)
+if sys.argv[2] == "answers":
+    connection.recv()
+    os.write(connection.fileno(), struct.pack("!i", 1000))
+time.sleep(1000)
+"""
+"""A classifier that hangs while it reads a question, or amid its answer."""
+
+
+@pytest.mark.parametrize("amid", ["reads", "answers"])
+def test_a_classifier_that_hangs_amid_a_message_is_ended(
+    amid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return popen([sys.executable, "-c", HUNG, command[-1], amid], **options)
+
+    monkeypatch.setattr("gptj_demo.client.moderation.classifier.subprocess.Popen", start)
+    filter = Classifier("a model", [], 0.5, 0.5)
+    filter.start()
+    process = filter._process
+    assert process is not None
+    text = "x" * 4_000_000  # more than the buffers of a connection hold
+    with pytest.raises(FilterError, match="in time"):
+        in_time(lambda: filter.check([text] if amid == "reads" else ["text"]))
+    assert process.poll() == -9
 
 
 def test_a_late_answer_to_the_start_is_not_taken_for_that_to_a_check(

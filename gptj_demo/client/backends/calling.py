@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
+
+from gptj_demo.client.backends.connections import limit
 
 CALL_SECONDS = 10
 """The time limit for each message of the handshake."""
@@ -63,11 +64,11 @@ def answer(calling: socket.socket, key: bytes) -> tuple[Connection, object]:
     connection = Connection(calling.detach())
     try:
         _configure(connection)
-        _limit(connection, CALL_SECONDS)  # a silent caller must not block the thread
+        limit(connection, CALL_SECONDS)  # a silent caller must not block the thread
         deliver_challenge(connection, key)
         answer_challenge(connection, key)
         first = connection.recv()
-        _limit(connection, 0)
+        limit(connection, 0)
     except BaseException:
         connection.close()
         raise
@@ -81,11 +82,3 @@ def _configure(connection: Connection) -> None:
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
                 ours.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _limit(connection: Connection, seconds: int) -> None:
-    """Limit the time of each read and write; 0 is no limit."""
-    limit = struct.pack("ll", seconds, 0)
-    with socket.socket(fileno=os.dup(connection.fileno())) as ours:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

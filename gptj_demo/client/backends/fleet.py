@@ -27,6 +27,7 @@ from gptj_demo.client.backends.base import (
 )
 from gptj_demo.client.backends.callers import Callers
 from gptj_demo.client.backends.calling import READY, Offer
+from gptj_demo.client.backends.inbox import Inbox
 from gptj_demo.client.backends.local import POLL_SECONDS, describe_exit
 from gptj_demo.client.backends.outbox import Outbox
 from gptj_demo.client.backends.routing import Router
@@ -209,12 +210,10 @@ class FleetBackend:
 
     def _read(self, engine: _Engine) -> None:
         """Read an engine's messages until it ends, hangs or is dismissed."""
-        watch = Watch(time.monotonic())
+        watch, inbox = Watch(time.monotonic()), Inbox(engine.connection)
         with contextlib.suppress(EOFError, OSError):
             while engine.how is None and not engine.is_dismissed:
-                received = None
-                if engine.connection.poll(POLL_SECONDS):
-                    received = engine.connection.recv()
+                received = inbox.receive(POLL_SECONDS)
                 now = time.monotonic()
                 if received is not None:
                     watch.note(received, now)

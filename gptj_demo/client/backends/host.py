@@ -17,8 +17,8 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection
 
 from gptj_demo.client.backends.calling import READY, Hello, Offer, Welcome, call
+from gptj_demo.client.backends.connections import hang_up
 from gptj_demo.client.backends.local import spawn_engine
-from gptj_demo.client.backends.outbox import hang_up
 from gptj_demo.software import code_version
 
 logger = logging.getLogger(__name__)

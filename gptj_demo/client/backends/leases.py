@@ -20,6 +20,8 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 
 from gptj_demo.client.backends.base import EngineMessage, LeaseState
+from gptj_demo.client.backends.calling import CALL_SECONDS
+from gptj_demo.client.backends.connections import limit
 from gptj_demo.client.backends.outbox import Outbox
 from gptj_demo.protocol import Cancel, Finished, StepEvents, Submit, Visitor, beginnings
 from gptj_demo.returned import Lapsed, Lost, RefusalKind
@@ -161,6 +163,8 @@ class Leases:
             error = raised
         with self._lock:
             del self._by_number[lease.number]
+            if lease.outbox is not None:
+                lease.outbox.hang_up()  # its process may hang, even amid a message
         if lease.reader is not None:
             lease.reader.join()  # it passes on the last events
         with self._lock:
@@ -183,8 +187,10 @@ class Leases:
                     return
                 raise
             try:
+                limit(connection, CALL_SECONDS)  # a process that hangs must not block the others
                 number = connection.recv()
-            except (EOFError, OSError):  # the process has ended already
+                limit(connection, 0)
+            except (EOFError, OSError):  # the process has ended already, or hangs
                 connection.close()
                 continue
             with self._lock:

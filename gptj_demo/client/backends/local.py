@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from gptj_demo.client.backends.base import EXIT_SECONDS, EngineMessage, Health, LeaseState
+from gptj_demo.client.backends.inbox import Inbox
 from gptj_demo.client.backends.outbox import Outbox
 from gptj_demo.protocol import Cancel, Submit, Visitor
 from gptj_demo.served import LOST
@@ -57,10 +58,11 @@ class LocalBackend:
         connection, outbox = self._connection, self._outbox
         if connection is None or outbox is None:
             raise RuntimeError("start an engine first")
+        inbox = Inbox(connection)
         try:
             while True:
                 try:
-                    message = connection.recv() if connection.poll(POLL_SECONDS) else None
+                    message = inbox.receive(POLL_SECONDS)
                 except (EOFError, OSError):
                     return
                 yield message

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import socket
 import threading
 from multiprocessing.connection import Connection
+
+from gptj_demo.client.backends.connections import hang_up
 
 _END = object()
 
@@ -44,15 +44,3 @@ class Outbox:
         with contextlib.suppress(OSError):
             while (message := self._messages.get()) is not _END:
                 self._connection.send(message)
-
-
-def hang_up(connection: Connection) -> None:
-    """End a connection at once, even if another process or thread uses it.
-
-    Closing its file descriptor would not wake a thread that reads or writes.
-    """
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(fileno=os.dup(connection.fileno())) as ours,
-    ):
-        ours.shutdown(socket.SHUT_RDWR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from gptj_demo.client.backends.connections import limit
 from gptj_demo.client.moderation.verdict import FilterError, Verdict
 
 LOAD_SECONDS = 180.0
@@ -52,9 +54,9 @@ class Classifier:
                 env=environment,
             )
         self._connection = Connection(ours.detach())
+        limit(self._connection, self._seconds)
         try:
-            self._connection.send(self._settings)
-            refusal = self._receive(LOAD_SECONDS)
+            refusal = self._ask(self._settings, LOAD_SECONDS)
         except (OSError, EOFError, FilterError):
             self.stop()  # else its late answer would be taken for the answer to the first check
             raise
@@ -65,10 +67,8 @@ class Classifier:
     def check(self, texts: Sequence[str]) -> list[Verdict]:
         if self._connection is None:
             self.start()
-        assert self._connection is not None
         try:
-            self._connection.send(list(texts))
-            labels = self._receive(self._seconds)
+            labels = self._ask(list(texts), self._seconds)
             if not isinstance(labels, list) or len(labels) != len(texts):
                 raise FilterError("the classifier's answer does not fit the question")
         except (OSError, EOFError, FilterError):
@@ -85,8 +85,13 @@ class Classifier:
             process.kill()
             process.wait()
 
-    def _receive(self, seconds: float) -> object:
-        if self._connection is None or not self._connection.poll(seconds):
-            raise FilterError("the classifier did not answer in time")
-        received: object = self._connection.recv()
-        return received
+    def _ask(self, question: object, seconds: float) -> object:
+        """The process's answer, for which it gets `seconds`; raises `FilterError` without one."""
+        connection = self._connection
+        assert connection is not None
+        with contextlib.suppress(BlockingIOError):  # it hangs amid a message
+            connection.send(question)
+            if connection.poll(seconds):
+                answer: object = connection.recv()
+                return answer
+        raise FilterError("the classifier did not answer in time")
