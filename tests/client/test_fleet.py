@@ -279,7 +279,7 @@ def test_an_engine_that_has_compiled_is_started_again_once_a_machine(few: Fleet)
     eventually(lambda: other.is_dismissed)
 
 
-@pytest.mark.parametrize("part", [b"", beginning(Heartbeat(None))])
+@pytest.mark.parametrize("part", [b"", beginning(Heartbeat(None))], ids=["between", "amid"])
 def test_a_hung_engine_is_ended(few: Fleet, monkeypatch: pytest.MonkeyPatch, part: bytes) -> None:
     hung, well = few.ready_engine(), few.ready_engine()
     few.backend.send(submit(1), None)

@@ -196,7 +196,7 @@ def test_a_process_that_hangs_before_it_names_its_lease_does_not_block_other_lea
         assert lender.next() == StepEvents((finished(1),))
 
 
-@pytest.mark.parametrize("part", [b"", beginning(StepEvents(()))])
+@pytest.mark.parametrize("part", [b"", beginning(StepEvents(()))], ids=["between", "amid"])
 def test_a_lease_is_over_although_its_process_hangs(lender: Lender, part: bytes) -> None:
     """The lender has ended the lease, and the process has not closed its connection."""
     kept: list[int] = []
