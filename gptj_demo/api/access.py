@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from gptj_demo.api.errors import ApiError
 from gptj_demo.api.guesses import MAX_ADDRESSES, Guesses
 from gptj_demo.api.keys import Keys, read_keys
-from gptj_demo.api.quota import Quota, make_storage
+from gptj_demo.api.quota import Quota, Reservation, make_storage
 from gptj_demo.client import visitor
 from gptj_demo.protocol import Visitor
 from gptj_demo.settings import InvalidSettings, Settings
@@ -36,11 +35,32 @@ def read_login(settings: Settings) -> list[tuple[str, str]] | None:
     return pairs
 
 
-@dataclass(slots=True)
 class Admitted:
-    """A request that runs; `used_tokens` are those that it has read and written."""
+    """A request that runs; `used_tokens` are those that it has read and written.
 
-    used_tokens: int = 0
+    Raises `ApiError` 429 if its caller has no tokens left.
+    """
+
+    def __init__(self, caller: Visitor, quota: Quota | None) -> None:
+        self.used_tokens = 0
+        self._caller = caller
+        self._quota = quota
+        self._reserved: Reservation | None = None
+        self.reserve(0)
+
+    def reserve(self, tokens: int) -> None:
+        """Hold the tokens that the request can use at most; at most one call has any.
+
+        Raises `ApiError` 429 if the caller has too few left, 400 if the request never fits.
+        """
+        if self._quota is not None:
+            _check_tokens(self._quota, self._caller, tokens)
+            self._reserved = self._quota.reserve(self._caller.name, tokens)
+
+    def settle(self) -> None:
+        """Count the tokens that the request has used instead of those that it holds."""
+        if self._quota is not None and self._reserved is not None:
+            self._quota.settle(self._reserved, self.used_tokens)
 
 
 class Access:
@@ -111,18 +131,17 @@ class Access:
         return caller
 
     @property
-    def limits_tokens(self) -> bool:
-        """Whether the tokens of requests are counted."""
-        return self._tokens is not None
+    def tokens_per_minute(self) -> int | None:
+        """The tokens that a caller has; None where they are not limited."""
+        return None if self._tokens is None else self._tokens.amount
 
     @contextmanager
-    def admit(self, caller: Visitor, most_tokens: int = 0) -> Iterator[Admitted]:
-        """Count a request while it runs, which can use `most_tokens`.
+    def admit(self, caller: Visitor) -> Iterator[Admitted]:
+        """Count a request while it runs; raises `ApiError` 429 if the caller is over a limit.
 
-        Raises `ApiError` 429 if the caller is over a limit, 400 if the request never fits.
+        Enter it before a text is tokenized, which can take a while.
         """
-        if self._tokens is not None:
-            _check_tokens(self._tokens, caller, most_tokens)
+        admitted = Admitted(caller, self._tokens)
         most = self.requests_per_caller
         if most is not None and self._running[caller.name] >= most:
             raise ApiError(
@@ -133,14 +152,10 @@ class Access:
                 headers={"Retry-After": "1"},  # unknown; client libraries retry by themselves
             )
         self._running[caller.name] += 1
-        admitted = Admitted()
-        quota = self._tokens
-        reserved = None if quota is None else quota.reserve(caller.name, most_tokens)
         try:
             yield admitted
         finally:
-            if quota is not None and reserved is not None:
-                quota.settle(reserved, admitted.used_tokens)
+            admitted.settle()
             self._running[caller.name] -= 1
             if not self._running[caller.name]:
                 del self._running[caller.name]
@@ -151,8 +166,8 @@ def _check_tokens(quota: Quota, caller: Visitor, most: int) -> None:
     if most > quota.amount:
         raise ApiError(
             400,
-            f"This request can use {most:,} tokens, and a caller has {quota.amount:,} a minute. "
-            "Send fewer or shorter prompts, or lower max_tokens, n, best_of or max_nodes.",
+            f"This request can use {most:,} tokens or more, and a caller has {quota.amount:,} a "
+            "minute. Send fewer or shorter prompts, or lower max_tokens, n, best_of or max_nodes.",
             code="request_too_large",
         )
     seconds = quota.seconds_left(caller.name, max(1, most))

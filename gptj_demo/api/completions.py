@@ -232,12 +232,17 @@ class Completions:
         params = [prompt.request.params for prompt in self._prompts]
         return sum(one.candidates * one.max_new_tokens for one in params)
 
-    async def count_most(self) -> int:
-        """The most tokens that can be read and generated; raises `ApiError`."""
+    async def count_most(self, enough: int) -> int:
+        """The most tokens that can be read and generated; raises `ApiError`.
+
+        Stops above `enough`, because many long prompts take long to tokenize.
+        """
         ready, most = self._worker.require_ready(), 0
         try:
             for prompt in self._prompts:
                 most += await most_used(prompt.request, ready)
+                if most > enough:
+                    break
         except RequestRefused as refusal:
             raise of_refusal(refusal) from None
         return most

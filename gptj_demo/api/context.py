@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 
 from starlette.requests import Request
 
-from gptj_demo.api.access import Access
+from gptj_demo.api.access import Access, Admitted
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.errors import ApiError
 from gptj_demo.api.models import answers_to, model_id
 from gptj_demo.api.streaming import unless_caller_leaves
 from gptj_demo.client import Worker
 from gptj_demo.client.prompt import encode
-from gptj_demo.protocol import ModelInfo, Visitor
+from gptj_demo.protocol import ModelInfo
 from gptj_demo.settings import Settings
 
 COMPLETIONS = "gptj_demo.completions"
@@ -61,22 +61,30 @@ class Context:
         return model_id(model, self.settings.model)
 
     async def begin(
-        self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request
+        self,
+        resources: AsyncExitStack,
+        admitted: Admitted,
+        completions: Completions,
+        request: Request,
     ) -> None:
-        """Admit a request and queue it, unless the caller leaves; see `admit`."""
-        await self.admit(resources, caller, completions, request)
+        """Queue the completions of an admitted request, unless the caller leaves; see `reserve`."""
+        await self.reserve(resources, admitted, completions, request)
         await unless_caller_leaves(request, completions.begin())
 
-    async def admit(
-        self, resources: AsyncExitStack, caller: Visitor, completions: Completions, request: Request
+    async def reserve(
+        self,
+        resources: AsyncExitStack,
+        admitted: Admitted,
+        completions: Completions,
+        request: Request,
     ) -> None:
-        """Admit a request; leaving `resources` ends it and counts its tokens.
+        """Hold the tokens that a request can use; leaving `resources` ends it and counts them.
 
         The scope of the request gets the completions, for the access log.
         """
         request.scope[COMPLETIONS] = completions
-        most = await completions.count_most() if self.access.limits_tokens else 0
-        admitted = resources.enter_context(self.access.admit(caller, most))
+        if (most := self.access.tokens_per_minute) is not None:
+            admitted.reserve(await completions.count_most(most))
 
         async def end() -> None:
             await completions.aclose()

@@ -125,6 +125,7 @@ class Kobold:
         content = await request.body()
         given, body = await aside(len(content), _parse, content)
         _check_shown(body, is_stream)
+        admitted = resources.enter_context(self._api.access.admit(caller))
         with named_as_given(body):
             completions = await completions_for(self._api, body, caller)
             if is_stream and completions.texts > 1:
@@ -133,7 +134,7 @@ class Kobold:
                     "A stream has one text, because its events do not name theirs: send one "
                     "prompt and n 1, or use /api/v1/generate.",
                 )
-            await self._api.begin(resources, caller, completions, request)
+            await self._api.begin(resources, admitted, completions, request)
         key = caller.name, _key_of(given)
         abort = asyncio.Event()
         self._aborts.setdefault(key, []).append(abort)

@@ -46,9 +46,10 @@ class Likely:
         limits = Limits(body.max_nodes, body.max_depth, body.min_probability)
         nodes: list[Node] = []
         is_controlled = not _CONTROLS.isdisjoint(body.model_fields_set - {"truncate"})
-        given = await self._ids(body.prompt)
-        ids, limits = fit_prompt(self._api.worker, given, limits, params.truncate)
-        with self._api.access.admit(caller, len(ids) + limits.nodes) as admitted:
+        with self._api.access.admit(caller) as admitted:
+            given = await self._ids(body.prompt)
+            ids, limits = fit_prompt(self._api.worker, given, limits, params.truncate)
+            admitted.reserve(len(ids) + limits.nodes)
             try:
                 growing = grow(
                     self._api.worker, ids, limits, params if is_controlled else None, caller

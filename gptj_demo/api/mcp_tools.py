@@ -35,6 +35,8 @@ others too."""
 MOST_LOGPROBS = 50_000
 """Log-probabilities in a result: the package `mcp` writes it three times, on the event loop."""
 
+Begin = Callable[[Completions], Awaitable[None]]
+"""Puts the completions of an admitted call in the queue."""
 Report = Callable[[float, float], Awaitable[None]]
 """A callback that gets the amount of work done and the total amount."""
 
@@ -136,12 +138,13 @@ async def _generate(api: Context, call: Call) -> dict[str, Any]:
         if getattr(body, name):
             why = f"{name} has no effect in this tool, which returns the whole text: leave it out."
             raise ApiError(400, why, code="invalid_value", param=name)
-    completions = await completions_for(api, body, call.caller, MOST_LOGPROBS)
 
     async def report() -> None:
         await call.report(completions.usage.completion_tokens, completions.most_tokens)
 
-    async with _admitted(api, call, completions):
+    async with _admitted(api, call) as begin:
+        completions = await completions_for(api, body, call.caller, MOST_LOGPROBS)
+        await begin(completions)
         choices = await completions.whole(report)
     return {"choices": choices, "usage": completions.usage.json()}
 
@@ -163,11 +166,12 @@ async def _compare(api: Context, call: Call) -> dict[str, Any]:
 
 async def _alternatives(api: Context, call: Call) -> dict[str, Any]:
     asked = await asyncio.to_thread(parse_values, call.arguments, AlternativesRequest)
-    api.check_fits(await api.count_tokens(asked.prompt), "The prompt has", "prompt")
     one_token = {"prompt": asked.prompt, "max_tokens": 1, "logprobs": asked.count}
     body: Any = CompletionRequest.model_validate(one_token)
-    completions = await completions_for(api, body, call.caller)
-    async with _admitted(api, call, completions):
+    async with _admitted(api, call) as begin:
+        api.check_fits(await api.count_tokens(asked.prompt), "The prompt has", "prompt")
+        completions = await completions_for(api, body, call.caller)
+        await begin(completions)
         (choice,) = await completions.whole()
     tops = choice["logprobs"]["top_logprobs"]  # also contains the drawn token
     if not tops:
@@ -189,19 +193,26 @@ async def _scores(
     continuations: Sequence[str | list[int]],
     alternatives: int,
 ) -> list[dict[str, Any]]:
-    scores = await scores_for(api, prompts, continuations, alternatives, call.caller, MOST_LOGPROBS)
-
     async def report() -> None:
         await call.report(scores.completions.prompts_done, len(prompts))
 
-    async with _admitted(api, call, scores.completions):
+    async with _admitted(api, call) as begin:
+        scores = await scores_for(
+            api, prompts, continuations, alternatives, call.caller, MOST_LOGPROBS
+        )
+        await begin(scores.completions)
         return await scores.whole(report)
 
 
 @asynccontextmanager
-async def _admitted(api: Context, call: Call, completions: Completions) -> AsyncIterator[None]:
-    """Queue completions within the caller's limits; leaving ends them and counts their tokens."""
+async def _admitted(api: Context, call: Call) -> AsyncIterator[Begin]:
+    """Admit a call within the caller's limits; leaving ends its completions and counts their
+    tokens."""
     async with AsyncExitStack() as resources:
-        await api.admit(resources, call.caller, completions, call.request)
-        await completions.begin()
-        yield
+        admitted = resources.enter_context(api.access.admit(call.caller))
+
+        async def begin(completions: Completions) -> None:
+            await api.reserve(resources, admitted, completions, call.request)
+            await completions.begin()
+
+        yield begin

@@ -73,9 +73,10 @@ class OpenAI:
                 code="invalid_value",
                 param="stream_options",
             )
-        completions = await completions_for(self._api, body, caller)
         async with AsyncExitStack() as resources:
-            await self._api.begin(resources, caller, completions, request)
+            admitted = resources.enter_context(self._api.access.admit(caller))
+            completions = await completions_for(self._api, body, caller)
+            await self._api.begin(resources, admitted, completions, request)
             model = self._api.worker.model
             assert model is not None
             same = {

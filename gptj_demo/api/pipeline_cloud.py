@@ -81,13 +81,14 @@ class PipelineCloud:
         if not isinstance(prompt, str):
             raise _invalid("data.0", "The first item of data must be the prompt, a text.")
         created = time.time()
-        await self._api.check_prompts([prompt])
-        params, include = read_run(body.data, await self._api.count_tokens(prompt))
         async with AsyncExitStack() as resources:
+            admitted = resources.enter_context(self._api.access.admit(caller))
+            await self._api.check_prompts([prompt])
+            params, include = read_run(body.data, await self._api.count_tokens(prompt))
             completions = Completions(
                 self._api.worker, [prompt], params, Shape(echo=include), caller
             )
-            await self._api.begin(resources, caller, completions, request)
+            await self._api.begin(resources, admitted, completions, request)
             choices = await unless_caller_leaves(request, completions.whole())
             texts = [choice["text"] for choice in choices]
             return JSONResponse(answer(texts, created, time.time()))

@@ -46,11 +46,12 @@ class Score:
         body = await read_body(request, ScoreRequest)
         model = self._api.ready_model(body.model)
         prompts = [body.prompt] * len(body.continuations)
-        scores = await scores_for(
-            self._api, prompts, body.continuations, body.logprobs or 0, caller
-        )
         async with AsyncExitStack() as resources:
-            await self._api.begin(resources, caller, scores.completions, request)
+            admitted = resources.enter_context(self._api.access.admit(caller))
+            scores = await scores_for(
+                self._api, prompts, body.continuations, body.logprobs or 0, caller
+            )
+            await self._api.begin(resources, admitted, scores.completions, request)
             data = await unless_caller_leaves(request, scores.whole())
             return await json_answer(
                 {

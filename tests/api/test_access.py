@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import openai
 import pytest
 from starlette.requests import Request
 
-from gptj_demo.api.access import Access, read_keys, read_login
+from gptj_demo.api.access import Access, Admitted, read_keys, read_login
 from gptj_demo.api.errors import ApiError
 from gptj_demo.protocol import Visitor
 from gptj_demo.settings import InvalidSettings, Settings
@@ -17,6 +19,8 @@ from gptj_demo.settings import InvalidSettings, Settings
 from .conftest import Playground
 
 KEYS = "first-key-of-ours,second-key"
+LONG = "word " * 60
+"""More tokens than `--max-prompt-tokens` below: it is refused as soon as it has been tokenized."""
 
 
 def request(authorization: str | None = None, host: str = "192.0.2.7") -> Request:
@@ -26,6 +30,14 @@ def request(authorization: str | None = None, host: str = "192.0.2.7") -> Reques
 
 def caller(name: str) -> Visitor:
     return Visitor(name, "192.0.2.7")
+
+
+@contextmanager
+def reserved(access: Access, name: str, tokens: int) -> Iterator[Admitted]:
+    """A request that runs and holds so many tokens."""
+    with access.admit(caller(name)) as admitted:
+        admitted.reserve(tokens)
+        yield admitted
 
 
 def settings(**values: Any) -> Settings:
@@ -118,34 +130,34 @@ def test_tokens_a_minute_are_limited_for_each_caller() -> None:
 
 def test_a_request_that_can_use_more_tokens_than_a_minute_has_is_refused() -> None:
     access = Access(settings(tokens_per_minute=100))
-    sentence = "This request can use 101 tokens, and a caller has 100 a minute."
-    with pytest.raises(ApiError, match=sentence) as refused, access.admit(caller("a"), 101):
+    sentence = "This request can use 101 tokens or more, and a caller has 100 a minute."
+    with pytest.raises(ApiError, match=sentence) as refused, reserved(access, "a", 101):
         pass
     assert (refused.value.status, refused.value.code) == (400, "request_too_large")
     assert "Retry-After" not in refused.value.headers
-    with access.admit(caller("a"), 100):
+    with reserved(access, "a", 100):
         pass
 
 
 def test_requests_that_run_together_cannot_use_more_than_a_minute_has() -> None:
     access = Access(settings(tokens_per_minute=100))
     sentence = "This request can use 60 tokens, and 40 of the 100 that a caller has a minute are"
-    with access.admit(caller("a"), 60) as first:
-        with pytest.raises(ApiError, match=sentence) as refused, access.admit(caller("a"), 60):
+    with reserved(access, "a", 60) as first:
+        with pytest.raises(ApiError, match=sentence) as refused, reserved(access, "a", 60):
             pass
         assert refused.value.status == 429
         assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
-        with access.admit(caller("a"), 40), access.admit(caller("b"), 100):
+        with reserved(access, "a", 40), reserved(access, "b", 100):
             pass
         first.used_tokens = 10
-    with access.admit(caller("a"), 90):
+    with reserved(access, "a", 90):
         pass
 
 
 def test_a_request_that_fails_gives_its_tokens_back() -> None:
     access = Access(settings(tokens_per_minute=100))
     for _ in range(3):
-        with pytest.raises(KeyError), access.admit(caller("a"), 100):
+        with pytest.raises(KeyError), reserved(access, "a", 100):
             raise KeyError
 
 
@@ -178,7 +190,7 @@ def test_a_playground_enforces_keys_login_and_limits_and_prints_no_secret(
         with openai.OpenAI(base_url=url, api_key="second-key", max_retries=0) as ours:
             assert ours.completions.create(**options).choices[0].text
             with pytest.raises(openai.BadRequestError, match="50 at most"):
-                ours.completions.create(**{**options, "prompt": "word " * 60})
+                ours.completions.create(**{**options, "prompt": LONG})
             streams = [
                 ours.completions.create(
                     **{**options, "max_tokens": 2000}, stream=True, extra_body={"ignore_eos": True}
@@ -187,7 +199,7 @@ def test_a_playground_enforces_keys_login_and_limits_and_prints_no_secret(
             ]
             with playground.paused():
                 with pytest.raises(openai.RateLimitError, match="2 requests running"):
-                    ours.completions.create(**options)
+                    ours.completions.create(**{**options, "prompt": LONG})
                 for stream in streams:
                     stream.close()
             playground.http.headers["Authorization"] = "Bearer second-key"
@@ -203,14 +215,26 @@ def test_a_playground_enforces_keys_login_and_limits_and_prints_no_secret(
                 ("/tokenize", {"prompt": "Once"}),
                 ("/detokenize", {"tokens": [5]}),
                 ("/v1/internal/token-count", {"text": "Once"}),
+                ("/v1/completions", {"prompt": LONG}),
+                ("/v1/completions", {"prompt": LONG, "echo": True, "logprobs": 1}),
+                ("/v1/score", {"prompt": LONG, "continuations": ["a"]}),
+                ("/v1/likely", {"prompt": LONG}),
+                ("/v2/runs", {"data": [LONG]}),
+                ("/api/v1/generate", {"prompt": LONG}),
             ):
                 assert playground.http.post(path, json=body).status_code == 429, path
-            tool = {"name": "generate", "arguments": {"prompt": "Once"}}
-            asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool}
-            accept = {"Accept": "application/json, text/event-stream"}
-            answer = playground.http.post("/mcp", json=asked, headers=accept)
-            assert "3,000 tokens" in answer.text
-            assert '"isError":true' in answer.text
+            for name, arguments in (
+                ("generate", {"prompt": LONG}),
+                ("score", {"prompt": LONG, "continuations": ["a"]}),
+                ("alternatives", {"prompt": LONG}),
+                ("compare", {"prompts": [LONG], "continuation": "a"}),
+            ):
+                tool = {"name": name, "arguments": arguments}
+                asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool}
+                accept = {"Accept": "application/json, text/event-stream"}
+                answer = playground.http.post("/mcp", json=asked, headers=accept)
+                assert "3,000 tokens" in answer.text, name
+                assert '"isError":true' in answer.text
         with openai.OpenAI(base_url=url, api_key="first-key-of-ours", max_retries=0) as other:
             assert other.completions.create(**options).choices[0].text
         # the page asks for its own name and password

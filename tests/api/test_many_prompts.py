@@ -58,6 +58,19 @@ def test_128_prompts_of_four_completions_end_in_order_on_four_slots(worker: Work
     assert choices[77 * 4 + 2]["text"] == alone["text"]
 
 
+def test_prompts_are_tokenized_until_their_tokens_are_too_many(worker: Worker) -> None:
+    params = SamplingParams(max_new_tokens=2, n=4)
+    completions = Completions(worker, PROMPTS, params, Shape(), ME)
+
+    async def scenario() -> None:
+        each = [(await worker.count_tokens(prompt) or 0) + 4 * 2 for prompt in PROMPTS]
+        assert await completions.count_most(sum(each)) == sum(each)
+        assert await completions.count_most(sum(each[:3])) == sum(each[:4])
+        assert await completions.count_most(sum(each[:3]) - 1) == sum(each[:3])
+
+    asyncio.run(scenario())
+
+
 def test_one_prompt_can_have_more_completions_than_there_are_slots(worker: Worker) -> None:
     choices = run(worker, ["a"], n=16, best_of=16)
     assert [choice["index"] for choice in choices] == list(range(16))
