@@ -96,11 +96,9 @@ class DraftModel(Drafter):
             if len(pending) <= _MOST_PENDING:
                 record.drafted, record.start = draft, len(row.generated_token_ids)
                 going.append(_Going(row, sampler.fork(), length, pending, draft))
-        turn = 0
         while going:
-            self._draw(going, turn)
+            self._draw(going)
             going = [one for one in going if one.goes_on]
-            turn += 1
         return drafts
 
     def place(self, placement: Placement) -> None:
@@ -155,7 +153,7 @@ class DraftModel(Drafter):
             held += pending[:read]
         return pending[read:], read
 
-    def _draw(self, going: Rows[_Going], turn: int) -> None:
+    def _draw(self, going: Rows[_Going]) -> None:
         """Decode the pending tokens of some rows and draw the next one of each."""
         token_ids: list[int] = []
         positions: list[int] = []
@@ -172,8 +170,7 @@ class DraftModel(Drafter):
         logits = self._model.logits(hidden[last])
         samplers = [one.sampler for one in going]
         batch = SamplerBatch(samplers, self._vocabulary, self._model.device, self._unused)
-        steps = [len(one.row.generated_token_ids) + turn for one in going]
-        for one, sampled in zip(going, batch.sample(logits, steps), strict=True):
+        for one, sampled in zip(going, batch.sample(logits), strict=True):
             if sampled.token_id is not None:
                 one.draft.append(sampled.token_id)
             elif sampled.ended is None:  # NaN

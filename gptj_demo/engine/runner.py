@@ -222,12 +222,9 @@ class Runner:
         """A token for each row, appended to it; `places` are the rows' indices in the logits."""
         if len(places) < len(logits):
             logits = logits[upload(places, torch.int64, logits.device)]
-        steps = [len(row.generated_token_ids) for row in rows]
         sampler = self._sampler_batch(rows)
         sampled = sampler.sample(
-            logits,
-            steps,
-            self._reader(rows) if self._may_launch_ahead(rows) else _read,
+            logits, self._reader(rows) if self._may_launch_ahead(rows) else _read
         )
         for row, one in zip(rows, sampled, strict=True):
             if one.token_id is not None:

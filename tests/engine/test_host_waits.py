@@ -56,6 +56,6 @@ def test_no_control_synchronizes_with_the_gpu(name: str) -> None:
     logits = torch.randn(2, 53, device=device)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        batch.sample(logits, [row.step for row in rows], lambda tokens: [0] * len(tokens))
+        batch.sample(logits, lambda tokens: [0] * len(tokens))
     finally:
         torch.cuda.set_sync_debug_mode("default")

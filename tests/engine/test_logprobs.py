@@ -256,9 +256,8 @@ def test_each_alternative_has_its_sampled_probability_or_the_control_that_remove
     asked, logits = make_rows(seed)
     batch = [row for one in asked for row in (one, Row())]
     samplers = [row.sampler() for row in batch]
-    steps = [row.step for row in batch]
     both = logits.repeat_interleave(2, dim=0)
-    sampled = SamplerBatch(samplers, SMALL, torch.device("cpu")).sample(both, steps)
+    sampled = SamplerBatch(samplers, SMALL, torch.device("cpu")).sample(both)
     for number, (name, row) in enumerate(zip(ROWS, asked, strict=True)):
         entry = sampled[2 * number].logprobs
         assert sampled[2 * number + 1].logprobs is None

@@ -122,15 +122,12 @@ class SamplerBatch:
             if using:
                 yield effect(UsingRows(self.rows, using, self.vocabulary, self.device))
 
-    def sample(
-        self, logits: torch.Tensor, steps: Sequence[int], read: Read = torch.Tensor.tolist
-    ) -> list[Sampled]:
+    def sample(self, logits: torch.Tensor, read: Read = torch.Tensor.tolist) -> list[Sampled]:
         """One token for each row.
 
-        `logits` is fp32 [rows, padded_vocabulary]; ids past the vocabulary are never chosen.
-        `steps[row]` says how many tokens the row has generated so far. `read` copies the tokens to
-        the host, -1 for rows whose logits were NaN or infinite, and may first use them on the
-        device. It is the only place where the host waits for the device.
+        `logits` is fp32 [rows, padded_vocabulary]; ids past the vocabulary are never chosen. `read`
+        copies the tokens to the host, -1 for rows whose logits were NaN or infinite, and may first
+        use them on the device. It is the only place where the host waits for the device.
         """
         padded, logits = logits, logits[:, : self.vocabulary]
         if self._unused is not None:
@@ -142,16 +139,16 @@ class SamplerBatch:
             trace = Trace(
                 padded, self.vocabulary, self._wanting_index, self._alternatives, self._unused
             )
-        adjusted, emptied = self._adjust(logits, steps, trace)
+        adjusted, emptied = self._adjust(logits, trace)
         if self._everyday is not None and not self._filters and trace is None:
             scaled = None
             untouched = adjusted is logits and self._unused is None
             tokens = self._everyday.apply_and_draw(
-                padded if untouched else adjusted, self.vocabulary, self._keys(steps)
+                padded if untouched else adjusted, self.vocabulary, self._keys()
             )
         else:
-            scaled = None if self._all_greedy else self._scale(adjusted, steps, trace)
-            tokens = self._choose(adjusted, scaled, steps)
+            scaled = None if self._all_greedy else self._scale(adjusted, trace)
+            tokens = self._choose(adjusted, scaled)
         for control in (*self._processors, *self._filters):
             control.observe(tokens, scaled)
         read_logprobs = None
@@ -178,21 +175,21 @@ class SamplerBatch:
 
     # ---- applying the controls
 
-    def controlled(self, logits: torch.Tensor, steps: Sequence[int]) -> Controlled:
+    def controlled(self, logits: torch.Tensor) -> Controlled:
         """Apply the controls to `logits`, fp32 [rows, vocabulary], without changing these."""
-        adjusted, emptied = self._adjust(logits, steps, None)
-        scaled = None if self._all_greedy else self._scale(adjusted, steps, None)
+        adjusted, emptied = self._adjust(logits, None)
+        scaled = None if self._all_greedy else self._scale(adjusted, None)
         return Controlled(adjusted, scaled, emptied)
 
     def _adjust(
-        self, logits: torch.Tensor, steps: Sequence[int], trace: Trace | None
+        self, logits: torch.Tensor, trace: Trace | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The logits after the processors, and which rows they emptied; None if they empty none."""
         if not self._processors:
             return logits, None
         adjusted = logits.clone()
         for control in self._processors:
-            control.apply(adjusted, steps)
+            control.apply(adjusted)
             if trace is not None:
                 trace.note(control.name, adjusted)
         if not self._may_empty:
@@ -203,7 +200,7 @@ class SamplerBatch:
         for control in self._processors:
             if control.is_binding:
                 allowed = allowed.clone() if allowed is logits else allowed
-                control.apply(allowed, steps)
+                control.apply(allowed)
         if allowed is not logits:  # two binding controls can contradict each other
             none_left = allowed.amax(dim=1, keepdim=True) == -torch.inf
             allowed = torch.where(none_left, logits, allowed)
@@ -211,9 +208,7 @@ class SamplerBatch:
         alone = torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
         return torch.where(empty[:, None], alone, adjusted), empty
 
-    def _scale(
-        self, adjusted: torch.Tensor, steps: Sequence[int], trace: Trace | None
-    ) -> torch.Tensor:
+    def _scale(self, adjusted: torch.Tensor, trace: Trace | None) -> torch.Tensor:
         """The logits after the filters. `adjusted` stays as it is."""
         scaled = adjusted
         if self._everyday is not None:
@@ -221,20 +216,18 @@ class SamplerBatch:
         if self._filters and scaled is adjusted:
             scaled = adjusted.clone()
         for control in self._filters:
-            control.apply(scaled, steps)
+            control.apply(scaled)
             if trace is not None:
                 trace.note(control.name, scaled)
         return scaled
 
     # ---- choosing a token
 
-    def _choose(
-        self, adjusted: torch.Tensor, scaled: torch.Tensor | None, steps: Sequence[int]
-    ) -> torch.Tensor:
+    def _choose(self, adjusted: torch.Tensor, scaled: torch.Tensor | None) -> torch.Tensor:
         """A token for each row, int64 [rows]: drawn, or the most probable one."""
         if scaled is None:
             return adjusted.argmax(dim=1)
-        tokens = self._draw(scaled, self._keys(steps))
+        tokens = self._draw(scaled, self._keys())
         if self._any_greedy:
             tokens = torch.where(self._greedy, adjusted.argmax(dim=1), tokens)
         return tokens
@@ -247,7 +240,7 @@ class SamplerBatch:
         on_device = upload(keys.view(np.int64).tolist(), torch.int64, self.device)
         return noise.draw(scaled.softmax(dim=1), on_device[:, None], self._increments)
 
-    def _keys(self, steps: Sequence[int]) -> np.ndarray:
+    def _keys(self) -> np.ndarray:
         """The noise keys of the positions that the drawn tokens get: uint64 [rows]."""
-        positions = [row.position(step) for row, step in zip(self.rows, steps, strict=True)]
+        positions = [row.next_position for row in self.rows]
         return noise.position_keys(self._noise_keys, positions)

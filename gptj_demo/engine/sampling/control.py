@@ -81,11 +81,8 @@ class Control(ABC):
         return bool(getattr(row.params, cls.name) != control_named(cls.name).off)
 
     @abstractmethod
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
-        """Change the users' rows of `logits`, fp32 [batch, vocabulary], in place.
-
-        `steps[number]` says how many tokens each row of the batch has generated.
-        """
+    def apply(self, logits: torch.Tensor) -> None:
+        """Change the users' rows of `logits`, fp32 [batch, vocabulary], in place."""
 
     def observe(self, tokens: torch.Tensor, scaled: torch.Tensor | None) -> None:  # noqa: B027
         """Take note of the chosen `tokens`, int64 [batch], still on the device.
@@ -102,20 +99,20 @@ class Filter(Control):
     """A control that removes tokens by their scaled logits."""
 
     @abstractmethod
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         """The tokens to remove, bool [users, vocabulary], by the logits `scaled` of the same shape.
 
         Never all tokens of a row.
         """
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         """Give the tokens that are removed a logit of -inf."""
         index = self.users.index
         if isinstance(index, slice):
-            logits.masked_fill_(self.removes(logits, steps), -torch.inf)
+            logits.masked_fill_(self.removes(logits), -torch.inf)
         else:
             part = logits[index]
-            logits[index] = part.masked_fill_(self.removes(part, steps), -torch.inf)
+            logits[index] = part.masked_fill_(self.removes(part), -torch.inf)
 
 
 def index_of(numbers: Sequence[int], count: int, device: torch.device) -> Rows:

@@ -58,7 +58,7 @@ def _controlled(
 ) -> torch.Tensor:
     """The log-probabilities that a draw follows, [rows, vocabulary]."""
     batch = SamplerBatch(rows, vocabulary, logits.device, unused)
-    left = batch.controlled(logits, [len(row.generated_token_ids) for row in rows])
+    left = batch.controlled(logits)
     if left.scaled is not None:
         logprobs = left.scaled.log_softmax(dim=1)
     else:

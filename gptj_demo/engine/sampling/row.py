@@ -74,6 +74,7 @@ class RowSampler:
                 history.add(token_id)
         return history
 
-    def position(self, step: int) -> int:
-        """The position in the sequence that the token of a step gets."""
-        return len(self.request.prompt_token_ids) + step
+    @property
+    def next_position(self) -> int:
+        """The position in the sequence that the next token gets."""
+        return len(self.request.prompt_token_ids) + len(self.generated_token_ids)

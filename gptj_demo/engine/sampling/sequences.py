@@ -21,7 +21,7 @@ class SequenceControl(Control):
         super().__init__(users)
         self._histories = histories
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         changes = [
             (number, token_id, value)
             for number, history in self._histories

@@ -68,6 +68,6 @@ def test_the_sampler_takes_no_more_than_is_planned(
     )
     logits = torch.randn(ROWS, VOCABULARY, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), LiveTensors() as live:
-        batch.sample(logits, [0] * ROWS)
+        batch.sample(logits)
     planned = stream_bytes(GPTJConfig(vocab_size=VOCABULARY)) - LOGITS * VOCABULARY
     assert 0 < live.peak <= ROWS * planned

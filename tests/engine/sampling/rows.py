@@ -20,7 +20,7 @@ def batch_of(rows: list[Row], vocabulary: int) -> SamplerBatch:
 
 
 def control(rows: list[Row], logits: torch.Tensor) -> Controlled:
-    return batch_of(rows, logits.shape[1]).controlled(logits, [row.step for row in rows])
+    return batch_of(rows, logits.shape[1]).controlled(logits)
 
 
 def random_logits(rows: int, vocabulary: int, seed: int, spread: float = 2.0) -> torch.Tensor:

@@ -45,18 +45,17 @@ def test_a_row_draws_the_same_alone_and_beside_rows_of_all_kinds(
     row = names.flatmap(lambda some: rows(vocabulary, some))
     batch = data.draw(st.lists(row, min_size=2, max_size=8))
     logits = random_logits(len(batch), vocabulary, seed, spread)
-    steps = [one.step for one in batch]
     together = batch_of(batch, vocabulary)
-    controlled, sampled = together.controlled(logits, steps), together.sample(logits, steps)
+    controlled, sampled = together.controlled(logits), together.sample(logits)
     for number, one in enumerate(batch):
         single = batch_of([one], vocabulary)
         own = logits[number : number + 1]
-        alone = single.controlled(own, steps[number : number + 1])
+        alone = single.controlled(own)
         assert torch.equal(alone.adjusted[0], controlled.adjusted[number])
         if alone.scaled is not None:
             assert controlled.scaled is not None
             assert torch.equal(alone.scaled[0], controlled.scaled[number])
-        assert single.sample(own, steps[number : number + 1])[0] == sampled[number]
+        assert single.sample(own)[0] == sampled[number]
 
 
 def test_a_row_draws_the_same_alone_also_where_torch_uses_several_threads() -> None:
@@ -67,10 +66,10 @@ def test_a_row_draws_the_same_alone_also_where_torch_uses_several_threads() -> N
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        together = batch_of(batch, 50_257).sample(logits, [0] * len(batch))
+        together = batch_of(batch, 50_257).sample(logits)
         for number, row in enumerate(batch):
             own = logits[number : number + 1]
-            assert batch_of([row], 50_257).sample(own, [0])[0] == together[number]
+            assert batch_of([row], 50_257).sample(own)[0] == together[number]
     finally:
         torch.set_num_threads(threads)
 
@@ -81,9 +80,9 @@ def test_penalties_count_sampled_tokens() -> None:
     row = Row({"temperature": 0, "repetition_penalty": 2.0}, prompt=(2,)).sampler()
     other = Row({"repetition_penalty": 1.5, "presence_penalty": 1.0}).sampler()
     chosen = []
-    for step, batch in enumerate(([row], [other, row], [row, other], [row])):
+    for batch in ([row], [other, row], [row, other], [row]):
         both = logits.expand(len(batch), -1)
-        sampled = SamplerBatch(batch, 3, CPU).sample(both, [step] * len(batch))
+        sampled = SamplerBatch(batch, 3, CPU).sample(both)
         chosen.append(sampled[batch.index(row)].token_id)
     assert chosen == [0, 1, 0, 0]  # 3, 2, -1; then 1.5, 2, -2; then 1.5, 1, -2 from there on
 
@@ -98,9 +97,7 @@ def test_tokens_outside_the_penalty_range_are_not_penalised(reach: int) -> None:
     other = Row({"repetition_penalty": 1.5, "repetition_penalty_range": 3}).sampler()
     for step, own in enumerate(logits):
         batch = [other, sampler] if step % 3 else [sampler]
-        sampled = SamplerBatch(batch, 6, CPU).sample(
-            own.expand(len(batch), -1), [step] * len(batch)
-        )
+        sampled = SamplerBatch(batch, 6, CPU).sample(own.expand(len(batch), -1))
         expected = int(follow(row, own).adjusted.argmax())
         assert sampled[-1].token_id == expected, step
         row = replace(row, generated=(*row.generated, expected))
@@ -116,11 +113,10 @@ def test_mirostat_steers_the_surprise_as_llama_cpp_does(temperature: float) -> N
     for step in range(40):
         beside = [Row().sampler()] * (step % 3)
         batch = SamplerBatch([*beside, *samplers], 200, CPU)
-        steps = [step] * len(batch.rows)
-        logits = random_logits(1, 200, seed=step).expand(len(steps), -1)
-        scaled = batch.controlled(logits, steps).scaled
+        logits = random_logits(1, 200, seed=step).expand(len(batch.rows), -1)
+        scaled = batch.controlled(logits).scaled
         assert scaled is not None
-        sampled = batch.sample(logits, steps)[len(beside) :]
+        sampled = batch.sample(logits)[len(beside) :]
         for number, (row, one) in enumerate(zip(rows_, sampled, strict=True)):
             left = mirostat_left(logits[0] / temperature, mus[number])
             kept = scaled[len(beside) + number] > -math.inf
@@ -134,8 +130,8 @@ def test_temperature_zero_takes_the_most_probable_token_with_any_filters() -> No
     logits = torch.tensor([[0.0, 3.0, 2.9], [5.0, 1.0, 1.0]])
     filters = {"top_k": 2, "top_p": 0.5, "typical_p": 0.1, "xtc_probability": 1.0}
     greedy, sampled = Row({"temperature": 0, **filters}), Row(seed=1)
-    assert [one.token_id for one in batch_of([greedy] * 2, 3).sample(logits, [0, 0])] == [1, 0]
-    assert batch_of([greedy, sampled], 3).sample(logits, [0, 0])[0].token_id == 1
+    assert [one.token_id for one in batch_of([greedy] * 2, 3).sample(logits)] == [1, 0]
+    assert batch_of([greedy, sampled], 3).sample(logits)[0].token_id == 1
 
 
 def test_ids_past_the_vocabulary_are_never_drawn() -> None:
@@ -144,7 +140,7 @@ def test_ids_past_the_vocabulary_are_never_drawn() -> None:
     tokens = []
     for seed in range(50):
         rows = [Row(seed=seed), Row({"temperature": 0})]
-        tokens += [one.token_id for one in batch_of(rows, 5).sample(logits, [0, 0])]
+        tokens += [one.token_id for one in batch_of(rows, 5).sample(logits)]
     assert set(tokens) == set(range(5))
 
 
@@ -155,7 +151,7 @@ def test_a_row_with_no_token_left_takes_the_likeliest_and_reports_it() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0]] * 3)
     everything = ((0,), (1,), (2,))
     drawn, greedy = Row(bad_words=everything), Row({"temperature": 0}, bad_words=everything)
-    sampled = batch_of([drawn, Row({"temperature": 0}), greedy], 3).sample(logits, [0] * 3)
+    sampled = batch_of([drawn, Row({"temperature": 0}), greedy], 3).sample(logits)
     assert [one.token_id for one in sampled] == [1, 1, 1]
     assert [one.filtered_away for one in sampled] == [True, False, True]
 
@@ -170,11 +166,11 @@ def test_a_row_with_nan_or_infinity_gets_no_token_and_changes_no_other_row(
     batch = [Row({**values, **penalties, "no_repeat_ngram_size": 2}, seed=n) for n in range(3)]
     batch.append(Row({"temperature": 0, "logprobs": 2}))
     logits = random_logits(4, 7, seed=0)
-    sound = batch_of(batch, 7).sample(logits, [0] * 4)
+    sound = batch_of(batch, 7).sample(logits)
     for broken in range(4):
         spoiled = logits.clone()
         spoiled[broken, place] = value
-        sampled = batch_of(batch, 7).sample(spoiled, [0] * 4)
+        sampled = batch_of(batch, 7).sample(spoiled)
         assert sampled[broken].token_id is None
         assert sampled[broken].logprobs is None
         neighbours = [number for number in range(4) if number != broken]
@@ -184,7 +180,7 @@ def test_a_row_with_nan_or_infinity_gets_no_token_and_changes_no_other_row(
 def test_logits_of_minus_infinity_do_not_break_the_filters() -> None:
     logits = torch.tensor([[-math.inf, 0.0, -math.inf]])
     row = Row({"typical_p": 0.9, "eta_cutoff": 0.1, "repetition_penalty": 0.5, "top_p": 0.9})
-    assert batch_of([row], 3).sample(logits, [0])[0].token_id == 1
+    assert batch_of([row], 3).sample(logits)[0].token_id == 1
 
 
 # ---- compiled code, and torch's operations, which CUDA uses
@@ -199,7 +195,7 @@ def leaves_and_draws(batch: list[Row], logits: torch.Tensor) -> tuple[torch.Tens
     """The logits of the rows after the controls, and what was sampled."""
     scaled = control(batch, logits).scaled
     assert scaled is not None
-    return scaled, batch_of(batch, logits.shape[1]).sample(logits, [0] * len(batch))
+    return scaled, batch_of(batch, logits.shape[1]).sample(logits)
 
 
 @pytest.mark.parametrize("vocabulary", [3, 50, 4096])
@@ -247,7 +243,7 @@ class Operations(TorchDispatchMode):
 def operations(batch: list[Row]) -> list[str]:
     sampler, logits = batch_of(batch, 50), random_logits(len(batch), 50, seed=0)
     with Operations() as done:
-        sampler.sample(logits, [row.step for row in batch])
+        sampler.sample(logits)
     return done.names
 
 

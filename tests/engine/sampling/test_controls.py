@@ -177,17 +177,17 @@ def test_a_large_top_k_is_exact_beside_a_row_without_one() -> None:
 def test_a_tiny_temperature_takes_the_likeliest_token(temperature: float) -> None:
     logits = random_logits(1, 300, seed=4, spread=30.0)
     row = Row({"temperature": temperature, "min_p": 0.1, "typical_p": 0.9, "eta_cutoff": 0.01})
-    assert batch_of([row], 300).sample(logits, [0])[0].token_id == int(logits.argmax())
+    assert batch_of([row], 300).sample(logits)[0].token_id == int(logits.argmax())
 
 
 def test_xtc_with_threshold_zero_keeps_the_least_probable_remaining_token() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]])
     row = Row({"top_k": 3, "xtc_probability": 1.0, "xtc_threshold": 0.0})
-    assert batch_of([row], 4).sample(logits, [0])[0].token_id == 2
+    assert batch_of([row], 4).sample(logits)[0].token_id == 2
 
 
 def test_an_emptied_row_with_healing_takes_the_most_probable_allowed_first_token() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]])
     row = Row(first_token_ids=(2, 3), bad_words=((2,), (3,)))
-    sampled = batch_of([row], 4).sample(logits, [0])[0]
+    sampled = batch_of([row], 4).sample(logits)[0]
     assert (sampled.token_id, sampled.filtered_away) == (2, True)

@@ -79,7 +79,7 @@ def assert_drawn_from(
 def draw_with_many_seeds(row: Row, logits: torch.Tensor) -> list[int]:
     samplers = [row.sampler(seed) for seed in range(DRAWS)]
     batch = SamplerBatch(samplers, TWENTY, CPU)
-    sampled = batch.sample(logits.expand(DRAWS, -1), [row.step] * DRAWS)
+    sampled = batch.sample(logits.expand(DRAWS, -1))
     return [one.token_id for one in sampled if one.token_id is not None]
 
 
@@ -108,9 +108,8 @@ def test_draws_with_xtc_follow_the_exact_probabilities(record: Record) -> None:
 def test_draws_at_many_positions_follow_the_exact_probabilities(record: Record) -> None:
     """2,000 tokens of each of ten seeds."""
     logits = random_logits(1, TWENTY, seed=3, spread=1.5)
-    samplers = [Row({"max_new_tokens": 2000}).sampler(seed) for seed in range(10)]
-    batch = SamplerBatch([row for row in samplers for _ in range(2000)], TWENTY, CPU)
-    sampled = batch.sample(logits.expand(DRAWS, -1), list(range(2000)) * 10)
+    batch = SamplerBatch([Row().sampler(seed) for seed in range(10)], TWENTY, CPU)
+    sampled = [one for _ in range(2000) for one in batch.sample(logits.expand(10, -1))]
     tokens = [one.token_id for one in sampled if one.token_id is not None]
     assert_drawn_from("positions of ten seeds", logits[0].softmax(0), tokens, record)
 
@@ -122,8 +121,7 @@ def test_the_draw_depends_on_the_position_in_the_sequence_not_on_the_prompts_len
     resumed = Row(prompt=(1, 2, 7, 8, 9), seed=42)
     other_seed = Row(prompt=(1, 2, 7, 8, 9), seed=43)
     tokens = [
-        batch_of([row], 500).sample(logits, [row.step])[0].token_id
-        for row in (whole, resumed, other_seed)
+        batch_of([row], 500).sample(logits)[0].token_id for row in (whole, resumed, other_seed)
     ]
     assert tokens[0] == tokens[1] != tokens[2]
 
@@ -176,9 +174,9 @@ def test_the_draw_is_gumbel_max_over_what_the_filters_leave(filters: dict[str, A
     rows = [Row({"temperature": 0.7, **filters}, seed=seed) for seed in range(20)]
     logits = random_logits(len(rows), 3000, seed=5)
     batch = batch_of(rows, 3000)
-    scaled = batch.controlled(logits, [0] * len(rows)).scaled
+    scaled = batch.controlled(logits).scaled
     assert scaled is not None
-    sampled = batch.sample(logits, [0] * len(rows))
+    sampled = batch.sample(logits)
     for row, left, one in zip(rows, scaled, sampled, strict=True):
         key = noise.output(noise.output(0, row.seed), len(row.prompt))
         assert one.token_id == race(left.double().softmax(0), key)
@@ -202,7 +200,7 @@ def test_most_draws_survive_one_percent_of_noise_on_the_logits(record: Record) -
         noised = own * (1 + 0.01 * torch.randn(own.shape, generator=generator))
         rows = [Row(seed=seed) for seed in range(first, first + 50)]
         tokens = [
-            [one.token_id for one in batch_of(rows, vocabulary).sample(some, [0] * 50)]
+            [one.token_id for one in batch_of(rows, vocabulary).sample(some)]
             for some in (own, noised)
         ]
         kept += sum(one == other for one, other in zip(*tokens, strict=True))

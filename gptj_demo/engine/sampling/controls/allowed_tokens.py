@@ -33,7 +33,7 @@ class AllowedTokens(Control):
     def uses(cls, row: RowSampler) -> bool:
         return bool(row.params.allowed_token_ids)
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         index = self.users.index
         logits[index] = logits[index].masked_fill(self._removed, -torch.inf)
 

@@ -45,10 +45,10 @@ class LogitBias(SequenceControl):
         """Sequences of tokens and their biases."""
         return row.request.logit_bias
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         if self._single is not None:
             add_to(logits, self._single)
-        super().apply(logits, steps)
+        super().apply(logits)
 
 
 class BadWords(LogitBias):

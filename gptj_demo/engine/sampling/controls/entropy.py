@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from gptj_demo.engine.sampling.control import Filter, UsingRows
@@ -19,7 +17,7 @@ class TypicalP(Filter):
         super().__init__(users)
         self._share = users.column(self.name)
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         probabilities, log_probabilities = scaled.softmax(dim=1), scaled.log_softmax(dim=1)
         entropy = _entropy(probabilities, log_probabilities)
         distance = (-log_probabilities - entropy).abs()
@@ -35,7 +33,7 @@ class EpsilonCutoff(Filter):
         super().__init__(users)
         self._epsilon = users.column(self.name)
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         return (scaled.softmax(dim=1) < self._epsilon) & _not_first(scaled)
 
 
@@ -44,7 +42,7 @@ class EtaCutoff(EpsilonCutoff):
 
     name = "eta_cutoff"
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         probabilities = scaled.softmax(dim=1)
         entropy = _entropy(probabilities, scaled.log_softmax(dim=1))
         eta = torch.minimum(self._epsilon, self._epsilon.sqrt() * (-entropy).exp())

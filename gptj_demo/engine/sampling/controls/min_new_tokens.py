@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 
@@ -22,7 +21,7 @@ class MinNewTokens(Control):
         super().__init__(users)
         pairs = zip(users.numbers, users.rows, strict=True)
         ends = [(number, row, token) for number, row in pairs for token in _ends(row)]
-        self._minimum = [(number, row.params.min_new_tokens) for number, row, _ in ends]
+        self._rows = [row for _, row, _ in ends]
         places = [(number, token) for number, _, token in ends]
         self._places = upload(places, torch.int64, users.device).unbind(1)
 
@@ -30,8 +29,11 @@ class MinNewTokens(Control):
     def uses(cls, row: RowSampler) -> bool:
         return super().uses(row) and bool(_ends(row))
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
-        forbidden = [-math.inf if steps[n] < least else 0.0 for n, least in self._minimum]
+    def apply(self, logits: torch.Tensor) -> None:
+        forbidden = [
+            -math.inf if len(row.generated_token_ids) < row.params.min_new_tokens else 0.0
+            for row in self._rows
+        ]
         values = upload(forbidden, torch.float32, self.users.device)
         logits.index_put_(self._places, values, accumulate=True)
 

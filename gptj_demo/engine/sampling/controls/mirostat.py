@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 
@@ -41,7 +40,7 @@ class Mirostat(Filter):
             mu = mu - eta * (logprob * _BITS - tau)
         return mu[None]
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         is_first = scaled == scaled.amax(dim=1, keepdim=True)
         return (_surprise(scaled) > self._mu) & ~is_first
 

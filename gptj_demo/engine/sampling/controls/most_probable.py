@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 
@@ -23,7 +22,7 @@ class TopK(Filter):
         self._largest = max(counts)
         self._last = upload([[count - 1] for count in counts], torch.int64, users.device)
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         largest = scaled.topk(self._largest, dim=1).values
         return scaled < largest.gather(1, self._last)
 
@@ -37,7 +36,7 @@ class TopP(Filter):
         super().__init__(users)
         self._share = users.column(self.name)
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         weights = (scaled - scaled.amax(dim=1, keepdim=True)).exp_()
         return scaled < smallest_kept(scaled, weights, self._share)
 
@@ -52,5 +51,5 @@ class MinP(Filter):
         logarithms = [math.log(share) for share in users.values(self.name)]
         self._below_peak = upload(logarithms, torch.float32, users.device)[:, None]
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         return scaled < scaled.amax(dim=1, keepdim=True) + self._below_peak

@@ -33,7 +33,7 @@ class MustMatch(Control):
     def uses(cls, row: RowSampler) -> bool:
         return row.guide is not None
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         for _, guide in self._guides:
             guide.wait()
         masks = np.stack([guide.added for _, guide in self._guides])

@@ -42,7 +42,7 @@ class RepetitionPenalty(Control):
             users, token_ids = upload(gone, torch.int64, self.users.device).unbind(1)
             self._seen.index_put_((users, token_ids), torch.zeros_like(users, dtype=torch.bool))
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         if any(self._ranges):
             self._forget()
         part = logits[self.users.index]
@@ -66,7 +66,7 @@ class FrequencyPenalty(Control):
             self.name, lambda row: _counts((), row.generated_token_ids, users)
         )
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         logits[self.users.index] -= self._times * self._penalty
 
     def observe(self, tokens: torch.Tensor, scaled: torch.Tensor | None) -> None:
@@ -79,7 +79,7 @@ class PresencePenalty(FrequencyPenalty):
 
     name = "presence_penalty"
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         logits[self.users.index] -= (self._times > 0).float() * self._penalty
 
 

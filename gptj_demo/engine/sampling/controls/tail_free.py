@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from gptj_demo.engine.sampling.control import Filter, UsingRows
@@ -21,7 +19,7 @@ class TailFree(Filter):
         super().__init__(users)
         self._share = users.column(self.name).double()
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         probabilities = scaled.softmax(dim=1)
         ordered = probabilities.sort(dim=1, descending=True).values
         curvatures = ordered.diff(dim=1).diff(dim=1).abs()  # [users, vocabulary - 2]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from gptj_demo.engine.sampling.control import Control, UsingRows
@@ -22,5 +20,5 @@ class Temperature(Control):
         super().__init__(users)
         self._temperature = users.column(self.name).clamp_(min=LOWEST)
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
+    def apply(self, logits: torch.Tensor) -> None:
         logits[self.users.index] /= self._temperature

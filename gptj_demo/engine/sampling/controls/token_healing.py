@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from gptj_demo.engine.sampling.control import Control, UsingRows
@@ -21,7 +19,7 @@ class TokenHealing(Control):
     def __init__(self, users: UsingRows) -> None:
         super().__init__(users)
         self._allowed = [
-            (number, upload(row.first_token_ids, torch.int64, users.device))
+            (number, row, upload(row.first_token_ids, torch.int64, users.device))
             for number, row in zip(users.numbers, users.rows, strict=True)
         ]
 
@@ -29,9 +27,9 @@ class TokenHealing(Control):
     def uses(cls, row: RowSampler) -> bool:
         return bool(row.first_token_ids)
 
-    def apply(self, logits: torch.Tensor, steps: Sequence[int]) -> None:
-        for number, allowed in self._allowed:
-            if steps[number] == 0:
+    def apply(self, logits: torch.Tensor) -> None:
+        for number, row, allowed in self._allowed:
+            if not row.generated_token_ids:
                 own = logits[number]
                 kept = own[allowed]
                 own.fill_(-torch.inf).index_put_((allowed,), kept)

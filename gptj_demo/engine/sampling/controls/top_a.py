@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from gptj_demo.engine.sampling.control import Filter, UsingRows
@@ -18,7 +16,7 @@ class TopA(Filter):
         super().__init__(users)
         self._factor = users.column(self.name)
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
         probabilities = scaled.softmax(dim=1)
         largest = probabilities.amax(dim=1, keepdim=True)
         return probabilities < self._factor * largest.square()

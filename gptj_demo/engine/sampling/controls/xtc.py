@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from gptj_demo.engine.sampling import noise
@@ -21,16 +19,16 @@ class Xtc(Filter):
         self._threshold = users.column("xtc_threshold")
         self._keys = [noise.request_key(row.seed, noise.XTC) for row in users.rows]
 
-    def removes(self, scaled: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
-        acts = upload(self._acts(steps), torch.bool, self.users.device)[:, None]
+    def removes(self, scaled: torch.Tensor) -> torch.Tensor:
+        acts = upload(self._acts(), torch.bool, self.users.device)[:, None]
         obvious = (scaled.softmax(dim=1) >= self._threshold) & (scaled > -torch.inf)
         least = scaled.masked_fill(~obvious, torch.inf).amin(dim=1, keepdim=True)
         return obvious & (scaled > least) & acts
 
-    def _acts(self, steps: Sequence[int]) -> list[bool]:
-        """Whether it acts on this step of each row, by a random number in (0, 1)."""
+    def _acts(self) -> list[bool]:
+        """Whether it acts on the next token of each row, by a random number in (0, 1)."""
         acts = []
-        for number, row, key in zip(self.users.numbers, self.users.rows, self._keys, strict=True):
-            position = noise.output(key, row.position(steps[number]))
+        for row, key in zip(self.users.rows, self._keys, strict=True):
+            position = noise.output(key, row.next_position)
             acts.append(noise.uniform(noise.output(position, 0)) < row.params.xtc_probability)
         return acts
