@@ -35,7 +35,12 @@ RANKS = [
         "gptj_demo.api.docs",
         "gptj_demo.api.streaming",
     ),
-    ("gptj_demo.api.completions", "gptj_demo.api.schema", "gptj_demo.api.access"),
+    (
+        "gptj_demo.api.answer_memory",
+        "gptj_demo.api.completions",
+        "gptj_demo.api.schema",
+        "gptj_demo.api.access",
+    ),
     (
         "gptj_demo.api.access_log",
         "gptj_demo.api.answers",

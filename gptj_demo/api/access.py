@@ -43,7 +43,7 @@ class Admitted:
 
     def __init__(self, caller: Visitor, quota: Quota | None) -> None:
         self.used_tokens = 0
-        self._caller = caller
+        self.caller = caller
         self._quota = quota
         self._reserved: Reservation | None = None
         self.reserve(0)
@@ -54,8 +54,8 @@ class Admitted:
         Raises `ApiError` 429 if the caller has too few left, 400 if the request never fits.
         """
         if self._quota is not None:
-            _check_tokens(self._quota, self._caller, tokens)
-            self._reserved = self._quota.reserve(self._caller.name, tokens)
+            _check_tokens(self._quota, self.caller, tokens)
+            self._reserved = self._quota.reserve(self.caller.name, tokens)
 
     def settle(self) -> None:
         """Count the tokens that the request has used instead of those that it holds."""

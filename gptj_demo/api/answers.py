@@ -8,19 +8,49 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+PART_BYTES = 2**18
 
 
-async def json_answer(fields: Mapping[str, Any]) -> Response:
-    """The answer of a request."""
+class JsonAnswer(Response):
+    """A JSON text whose parts are sent as the caller reads them.
+
+    `resources` are released once all of it is sent or the caller has left. If it were sent in one
+    piece, uvicorn would copy it, and keep it for a slow caller after the request has ended.
+    """
+
+    media_type = "application/json"
+
+    def __init__(self, content: bytes, resources: AsyncExitStack) -> None:
+        super().__init__(content)
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._resources:
+            start = {"status": self.status_code, "headers": self.raw_headers}
+            await send({"type": "http.response.start", **start})
+            for begin in range(0, len(self.body), PART_BYTES):
+                end = begin + PART_BYTES
+                body, more = bytes(self.body[begin:end]), end < len(self.body)
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def json_answer(
+    fields: Mapping[str, Any], resources: AsyncExitStack | None = None
+) -> Response:
+    """The answer of a request; it takes over the `resources`, to release them once it is sent."""
     written = []
     for part in json_parts(fields):
         written.append(part)
         await asyncio.sleep(0)
-    return Response(b"".join(written), media_type="application/json")
+    taken = AsyncExitStack() if resources is None else resources.pop_all()
+    return JsonAnswer(b"".join(written), taken)
 
 
 def json_parts(fields: Mapping[str, Any]) -> Iterator[bytes]:

@@ -31,24 +31,9 @@ from gptj_demo.protocol import (
 from gptj_demo.sampling import SamplingParams
 from gptj_demo.tokenization import Vocabulary
 
-MAX_LOGPROBS = 4_000_000
-"""Log-probabilities in the response to one request; each takes up to 150 bytes of memory."""
 POLL_SECONDS = 0.02  # for several prompts at once
 MOST_WAITING = 8
 """Prompts of a request that are in the queue at a time; the others enter as these start."""
-
-
-def check_size(tokens: int, alternatives: int, most: int) -> None:
-    """Raise `ApiError` 400 for more log-probabilities: one a token, and one an alternative."""
-    numbers = tokens * (alternatives + 1)
-    if numbers > most:
-        raise ApiError(
-            400,
-            f"This asks for {numbers:,} log-probabilities, and an answer has {most:,} at "
-            "most: ask for fewer prompts, completions, tokens or alternatives.",
-            code="invalid_value",
-            param="logprobs",
-        )
 
 
 @dataclass(slots=True)
@@ -178,13 +163,16 @@ class Completions:
         scored_tokens: Sequence[int | None] | None = None,
         *,
         first_alone: bool = False,
+        logprobs_bytes: int = 0,
     ) -> None:
         """`scored_tokens` has one value for each prompt, as in `GenerationRequest`.
 
         With `first_alone`, the others enter the queue after the first prompt has been read, so that
-        they can reuse what they have in common with it.
+        they can reuse what they have in common with it. `logprobs_bytes` is what the
+        log-probabilities take at most; see `answer_memory`.
         """
         self._first_alone = first_alone
+        self.logprobs_bytes = logprobs_bytes
         self.id = f"cmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self._worker = worker

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from starlette.requests import Request
 
 from gptj_demo.api.access import Access, Admitted
+from gptj_demo.api.answer_memory import AnswerMemory
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.errors import ApiError
 from gptj_demo.api.models import answers_to, model_id
@@ -27,6 +28,7 @@ class Context:
         self.worker = worker
         self.settings = settings
         self.access = access
+        self._memory = AnswerMemory()
 
     def ready_model(self, asked: str | None) -> ModelInfo:
         """The model; a request can give one of its names (see `answers_to`) or none.
@@ -78,13 +80,14 @@ class Context:
         completions: Completions,
         request: Request,
     ) -> None:
-        """Hold the tokens that a request can use; leaving `resources` ends it and counts them.
+        """Hold the tokens and the memory that a request can use; leaving `resources` ends it and counts them.
 
         The scope of the request gets the completions, for the access log.
         """
         request.scope[COMPLETIONS] = completions
         if (most := self.access.tokens_per_minute) is not None:
             admitted.reserve(await completions.count_most(most))
+        resources.enter_context(self._memory.reserve(admitted.caller, completions.logprobs_bytes))
 
         async def end() -> None:
             await completions.aclose()

@@ -11,8 +11,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gptj_demo.api.answer_memory import MAX_LOGPROBS, size_of
 from gptj_demo.api.answers import json_answer
-from gptj_demo.api.completions import MAX_LOGPROBS, Completions, check_size
+from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError
@@ -103,7 +104,7 @@ class OpenAI:
             choices = await unless_caller_leaves(request, completions.whole())
             times = {"timings": completions.timings} if body.timings else {}
             usage = completions.usage.json()
-            return await json_answer(envelope(choices=choices, usage=usage, **times))
+            return await json_answer(envelope(choices=choices, usage=usage, **times), resources)
 
     def _describe(self, model: ModelInfo) -> dict[str, Any]:
         return {
@@ -138,14 +139,15 @@ async def completions_for(
     most = _most_read(body, params.max_new_tokens)
     if most is not None:
         prompts = await _ends_of(api, prompts, most)
+    shape, size = shape_of(body), 0
     if params.logprobs is not None:
         tokens = len(prompts) * params.candidates * params.max_new_tokens
         if params.echo:
             read = [await api.count_tokens(p) if isinstance(p, str) else len(p) for p in prompts]
             tokens += params.n * sum(read)
-        check_size(tokens, params.logprobs, max_logprobs)
+        size = size_of(tokens, params.logprobs, shape, max_logprobs)
     await api.check_prompts(prompts)
-    return Completions(api.worker, prompts, params, shape_of(body), caller)
+    return Completions(api.worker, prompts, params, shape, caller, logprobs_bytes=size)
 
 
 def _most_read(body: Any, max_new_tokens: int) -> int | None:

@@ -11,9 +11,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gptj_demo.api.answer_memory import MAX_LOGPROBS, size_of
 from gptj_demo.api.answers import json_answer
 from gptj_demo.api.choices import Shape
-from gptj_demo.api.completions import MAX_LOGPROBS, Completions, check_size
+from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.description import body_of
 from gptj_demo.api.errors import ApiError, of_refusal
@@ -59,7 +60,8 @@ class Score:
                     "model": self._api.id_of(model),
                     "data": data,
                     "usage": scores.completions.usage.json(),
-                }
+                },
+                resources,
             )
 
 
@@ -124,7 +126,8 @@ async def scores_for(
             code="invalid_value",
             param="continuations",
         )
-    check_size(sum(map(len, scored)), alternatives, max_logprobs)
+    shape = Shape(prompt_logprobs=alternatives)
+    size = size_of(sum(map(len, scored)), alternatives, shape, max_logprobs)
     params = params_of({"max_new_tokens": 0, "echo": True, "logprobs": alternatives})
     texts: list[str | tuple[int, ...]] = []
     for place, (prompt, one) in enumerate(zip(before, scored, strict=True)):
@@ -137,10 +140,11 @@ async def scores_for(
         api.worker,
         texts,
         params,
-        Shape(prompt_logprobs=alternatives),
+        shape,
         caller,
         [len(one) for one in scored],
         first_alone=shares_prefix(before),
+        logprobs_bytes=size,
     )
     return Scores(completions, scored)
 
