@@ -147,7 +147,7 @@ class _Prompt:
 
 
 class Completions:
-    """All prompts of one request. Closing it cancels those that are not finished.
+    """All prompts of one request. Closing it cancels those that are not finished; its pieces end.
 
     Only a few of them are in the queue at a time, so a request with many prompts needs only one
     free place in it and leaves room for other requests.
@@ -172,6 +172,7 @@ class Completions:
         log-probabilities take at most; see `answer_memory`.
         """
         self._first_alone = first_alone
+        self._is_closed = False
         self.logprobs_bytes = logprobs_bytes
         self.id = f"cmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
@@ -271,7 +272,7 @@ class Completions:
     async def _enter(self) -> None:
         """Put further prompts in the queue, where it has room; raises `ApiError`."""
         waiting = sum(prompt.is_waiting for prompt in self._prompts)
-        while self._queued and waiting < MOST_WAITING:
+        while self._queued and waiting < MOST_WAITING and not self._is_closed:
             is_first = len(self._queued) == len(self._prompts)
             if not (is_first or self._worker.has_place(self._visitor)):
                 return
@@ -294,7 +295,9 @@ class Completions:
     async def pieces(self) -> AsyncGenerator[list[Piece], None]:
         """Lists of new pieces until all choices have ended; an empty list is a keep-alive."""
         alive = time.monotonic()
-        while open_prompts := [prompt for prompt in self._prompts if not prompt.is_done]:
+        while not self._is_closed and (
+            open_prompts := [prompt for prompt in self._prompts if not prompt.is_done]
+        ):
             await self._advance(open_prompts)
             pieces = [
                 piece
@@ -334,6 +337,7 @@ class Completions:
             raise
 
     async def aclose(self) -> None:
+        self._is_closed = True
         for prompt in self._prompts:
             if prompt.stream is not None:
                 await prompt.stream.aclose()

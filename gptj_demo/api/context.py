@@ -80,7 +80,7 @@ class Context:
         completions: Completions,
         request: Request,
     ) -> None:
-        """Hold the tokens and the memory that a request can use; leaving `resources` ends it and counts them.
+        """Hold the tokens and the memory that a request can use. Leaving `resources` ends it.
 
         The scope of the request gets the completions, for the access log.
         """

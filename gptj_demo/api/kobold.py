@@ -5,18 +5,16 @@ Their bodies become those of `/v1/completions`. A prompt that is too long loses 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gptj_demo.api.bodies import aside
-from gptj_demo.api.choices import Piece
 from gptj_demo.api.completions import Completions
 from gptj_demo.api.context import Context
 from gptj_demo.api.errors import ApiError
@@ -25,6 +23,7 @@ from gptj_demo.api.matching import named_as_given
 from gptj_demo.api.openai import completions_for
 from gptj_demo.api.schema import CompletionRequest, parse_values
 from gptj_demo.api.streaming import KEEP_ALIVE, EventStream, unless_caller_leaves
+from gptj_demo.protocol import Visitor
 from gptj_demo.sampling import FILTERS
 from gptj_demo.texts import quoted
 
@@ -56,8 +55,7 @@ class Kobold:
 
     def __init__(self, api: Context) -> None:
         self._api = api
-        # one for each running generation, by caller and genkey; setting it ends the generation
-        self._aborts: dict[tuple[str, str], list[asyncio.Event]] = {}
+        self._open: dict[_Owner, list[Completions]] = {}
 
     def add_to(self, router: APIRouter) -> None:
         for path, answer in VERSIONS.items():
@@ -77,25 +75,29 @@ class Kobold:
 
     async def generate(self, request: Request) -> Response:
         """Continue a text."""
-        results: dict[int, dict[str, Any]] = {}
 
-        async def collect() -> None:
-            async for pieces in batches:
-                for piece in pieces:
-                    result = results.setdefault(piece.index, {"text": "", "finish_reason": None})
-                    result["text"] += piece.text
-                    result["finish_reason"] = piece.finish_reason
+        async def collect() -> list[dict[str, Any]]:
+            # an aborted text ends where it is and has no reason
+            results: list[dict[str, Any]] = [
+                {"text": "", "finish_reason": None} for _ in range(completions.texts)
+            ]
+            async with aclosing(completions.pieces()) as batches:
+                async for pieces in batches:
+                    for piece in pieces:
+                        results[piece.index]["text"] += piece.text
+                        results[piece.index]["finish_reason"] = piece.finish_reason
+            return results
 
         async with AsyncExitStack() as resources:
-            batches = await self._begin(resources, request)
-            await unless_caller_leaves(request, collect())
-            return JSONResponse({"results": [results[index] for index in sorted(results)]})
+            completions = await self._begin(resources, request)
+            results = await unless_caller_leaves(request, collect())
+            return JSONResponse({"results": results})
 
     async def stream(self, request: Request) -> Response:
         """Continue a text, and send it as it is written."""
 
         async def events() -> AsyncGenerator[bytes, None]:
-            async with aclosing(batches):
+            async with aclosing(completions.pieces()) as batches:
                 async for pieces in batches:
                     if not pieces:
                         yield KEEP_ALIVE
@@ -104,23 +106,25 @@ class Kobold:
                         yield f"event: message\ndata: {json.dumps(data)}\n\n".encode()
 
         async with AsyncExitStack() as resources:
-            batches = await self._begin(resources, request, is_stream=True)
+            completions = await self._begin(resources, request, is_stream=True)
             return EventStream(events(), resources.pop_all())
 
     async def abort(self, request: Request) -> Response:
-        """End the caller's generation with the given `genkey`, or the one without."""
+        """End the caller's requests with the given `genkey`, or the only one without."""
         caller = self._api.access.identify(request)
         content = await request.body()
-        key = caller.name, _key_of(await aside(len(content), _read, content))
-        aborts = self._aborts.get(key, [])
-        for abort in aborts:
-            abort.set()
-        return JSONResponse({"success": bool(aborts)})
+        owner = _owner_of(caller, await aside(len(content), _read, content), request)
+        found = list(self._open.get(owner, ()))
+        if not owner.genkey and len(found) > 1:
+            found = []  # as in KoboldCpp: they can be those of several people
+        for completions in found:
+            await completions.aclose()
+        return JSONResponse({"success": bool(found)})
 
     async def _begin(
         self, resources: AsyncExitStack, request: Request, *, is_stream: bool = False
-    ) -> AsyncGenerator[list[Piece], None]:
-        """The pieces of a request that is in the queue; leaving `resources` ends it."""
+    ) -> Completions:
+        """The completions of a request, in the queue; leaving `resources` ends them."""
         caller = self._api.access.identify(request)
         content = await request.body()
         given, body = await aside(len(content), _parse, content)
@@ -134,28 +138,32 @@ class Kobold:
                     "A stream has one text, because its events do not name theirs: send one "
                     "prompt and n 1, or use /api/v1/generate.",
                 )
+            owner = _owner_of(caller, given, request)
+            self._open.setdefault(owner, []).append(completions)
+            resources.callback(self._forget, owner, completions)
             await self._api.begin(resources, admitted, completions, request)
-        key = caller.name, _key_of(given)
-        abort = asyncio.Event()
-        self._aborts.setdefault(key, []).append(abort)
-        resources.callback(self._forget, key, abort)
-        return _pieces(completions, abort)
+        return completions
 
-    def _forget(self, key: tuple[str, str], abort: asyncio.Event) -> None:
-        self._aborts[key].remove(abort)
-        if not self._aborts[key]:
-            del self._aborts[key]
+    def _forget(self, owner: _Owner, completions: Completions) -> None:
+        self._open[owner].remove(completions)
+        if not self._open[owner]:
+            del self._open[owner]
 
 
-async def _pieces(
-    completions: Completions, abort: asyncio.Event
-) -> AsyncGenerator[list[Piece], None]:
-    """The new pieces as they arrive, until the end or an abort."""
-    async with aclosing(completions.pieces()) as batches:
-        async for pieces in batches:
-            yield pieces
-            if abort.is_set():
-                return
+class _Owner(NamedTuple):
+    """Who can abort a request: the caller that knows its `genkey`.
+
+    Without one it is a caller with the same program, since people can share an address.
+    """
+
+    caller: str
+    genkey: str
+    program: str
+
+
+def _owner_of(caller: Visitor, given: dict[str, Any], request: Request) -> _Owner:
+    genkey = _key_of(given)
+    return _Owner(caller.name, genkey, "" if genkey else request.headers.get("user-agent", ""))
 
 
 def _read(content: bytes) -> dict[str, Any]:

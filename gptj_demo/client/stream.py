@@ -158,6 +158,7 @@ class Stream:
                 self._observer.on_close(self)
         self._ended = self._over = True
         self._events.clear()
+        self._arrived.set()  # a reader in another task waits no longer
 
     def on_event(self, event: StreamEvent | RequestRefused) -> None:
         """Receive an event; called in the stream's own event loop."""

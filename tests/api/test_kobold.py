@@ -149,6 +149,66 @@ def test_a_generation_can_be_aborted_after_another_with_the_same_key_has_ended(
     assert any(one["finish_reason"] is None for one in found)
 
 
+def begin(
+    playground: Playground, found: list[Any], program: str = "mine", **body: Any
+) -> threading.Thread:
+    """Post a request of this program in a thread; returns once it is open."""
+    before = playground.metrics()["gptj_requests_open"]
+    headers = {"User-Agent": program}
+
+    def ask() -> None:
+        answer = playground.http.post(GENERATE, json={"prompt": PROMPT, **body}, headers=headers)
+        found.append(answer.json()["results"])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: playground.metrics()["gptj_requests_open"] > before)
+    return asking
+
+
+def aborts(playground: Playground, program: str = "mine", **body: Any) -> bool:
+    headers = {"User-Agent": program}
+    answer = playground.http.post("/api/extra/abort", json=body, headers=headers)
+    return bool(answer.json()["success"])
+
+
+def test_a_request_without_a_token_is_aborted_at_once(playground: Playground) -> None:
+    found: list[Any] = []
+    with playground.paused():
+        asking = begin(playground, found, max_length=5, n=2, genkey="mine")
+        assert aborts(playground, "another", genkey="mine")
+        asking.join(PATIENCE)
+        assert found == [[{"text": "", "finish_reason": None}] * 2]
+
+
+def test_an_abort_without_a_key_ends_only_a_request_of_the_same_program(
+    playground: Playground,
+) -> None:
+    mine: list[Any] = []
+    others: list[Any] = []
+    with playground.paused():
+        asking = begin(playground, mine, max_length=1)
+        assert not aborts(playground, "other")
+        other = begin(playground, others, "other", max_length=1)
+        keyed = begin(playground, others, max_length=1, genkey="k")
+        assert aborts(playground)
+        asking.join(PATIENCE)
+        assert mine == [[{"text": "", "finish_reason": None}]]
+    for thread in (other, keyed):
+        thread.join(PATIENCE)
+    assert [one["finish_reason"] for (one,) in others] == ["length"] * 2
+
+
+def test_an_abort_without_a_key_ends_none_of_several_requests(playground: Playground) -> None:
+    found: list[Any] = []
+    with playground.paused():
+        asking = [begin(playground, found, max_length=1) for _ in range(2)]
+        assert not aborts(playground)
+    for thread in asking:
+        thread.join(PATIENCE)
+    assert [one["finish_reason"] for (one,) in found] == ["length"] * 2
+
+
 def test_a_stream_of_several_texts_is_refused(playground: Playground) -> None:
     body = {"prompt": PROMPT, "n": 2}
     answer = playground.http.post("/api/extra/generate/stream", json=body)

@@ -160,6 +160,22 @@ def test_cancelling_ends_the_stream_with_that_reason(worker: Worker) -> None:
     run(scenario())
 
 
+def test_closing_a_stream_ends_the_wait_of_its_reader(worker: Worker) -> None:
+    async def scenario() -> None:
+        stream = worker.stream(request())
+        with paused(worker):
+            assert isinstance(await anext(stream), Waiting)
+            waits = asyncio.ensure_future(collect_rest(stream))
+            await asyncio.sleep(0)
+            await stream.aclose()
+            assert await waits == []
+
+    async def collect_rest(stream: Any) -> list[Any]:
+        return [event async for event in stream]
+
+    run(scenario())
+
+
 def test_closing_a_stream_frees_its_slot_for_the_next(worker: Worker) -> None:
     async def scenario() -> None:
         streams = [worker.stream(endless()) for _ in range(2)]
