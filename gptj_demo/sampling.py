@@ -233,6 +233,11 @@ class SamplingParams(BaseModel):
         """How many completions are generated; the best `n` are returned."""
         return self.best_of or self.n
 
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the log-probabilities of generated tokens are shown, or rank completions."""
+        return self.logprobs is not None or self.candidates > self.n
+
     @field_validator("logit_bias", mode="before")
     @classmethod
     def _biases_by_token(cls, value: object) -> object:
@@ -310,6 +315,11 @@ _CONTROLS_BY_NAME = {control.name: control for control in CONTROLS}
 def control_named(name: str) -> Control:
     """The control of that name."""
     return _CONTROLS_BY_NAME[name]
+
+
+def seed_after(seed: int, count: int) -> int:
+    """The seed `count` after this one; the first follows the last."""
+    return (seed + count) % (MAX_SEED + 1)
 
 
 TREE_CONTROLS = tuple(one for one in CONTROLS if one.shapes_next_token and one.in_tree)

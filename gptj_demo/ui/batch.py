@@ -21,7 +21,7 @@ from gptj_demo.client.pacing import GRID
 from gptj_demo.client.prompt import MAX_PROMPT_CHARACTERS
 from gptj_demo.client.visitor import by_session
 from gptj_demo.control_values import InvalidControl, make_params
-from gptj_demo.sampling import MAX_SEED, SamplingParams
+from gptj_demo.sampling import MAX_SEED, SamplingParams, seed_after
 from gptj_demo.texts import Message, message, quoted
 from gptj_demo.ui.axes import OF_A_CELL, panel_controls
 from gptj_demo.ui.comparison import Comparison
@@ -66,7 +66,7 @@ class Part:
             check_length(self.texts, self.places, self.values(cell))
         except InvalidGrid as wrong:
             return wrong.message
-        seed = (self.seed + self.rows[cell][0]) % (MAX_SEED + 1)
+        seed = seed_after(self.seed, self.rows[cell][0])
         return self.shared.model_copy(update={"seed": seed})
 
     def values(self, cell: int) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptj_demo.control_values import ContradictoryControls, InvalidControl, make_params
-from gptj_demo.sampling import MAX_SEED, SamplingParams
+from gptj_demo.sampling import SamplingParams, seed_after
 from gptj_demo.texts import Message, listed, message
 from gptj_demo.ui.axes import AXES, OF_A_CELL, Heading, axis_values
 from gptj_demo.ui.generation import BROKEN
@@ -101,7 +101,7 @@ def make_grid(
     for (row, (which, one)), (column, other) in itertools.product(
         enumerate(grid_rows), enumerate(across)
     ):
-        own_seed = seed if same_seed else (seed + len(cells)) % (MAX_SEED + 1)
+        own_seed = seed if same_seed else seed_after(seed, len(cells))
         settings = {"seed": own_seed, **one.settings, **other.settings}
         cells.append(_cell(row, column, which, controls, settings))
     first = cells[0].message

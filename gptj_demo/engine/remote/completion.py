@@ -16,6 +16,7 @@ from gptj_demo.protocol import (
     TokenLogprobs,
     Written,
 )
+from gptj_demo.sampling import seed_after
 from gptj_demo.texts import Message, joined, message
 
 
@@ -34,7 +35,7 @@ class Completion:
         self.index = index
         self.token_ids = list(written.token_ids)
         params = submit.params
-        self.wants_logprobs = params.logprobs is not None or params.candidates > params.n
+        self.wants_logprobs = params.wants_logprobs
         self._submit = submit
         self._eos_token_ids = eos_token_ids
         self._context = context_length
@@ -48,7 +49,7 @@ class Completion:
     @property
     def seed(self) -> int:
         """The seed with which this completion can be requested alone."""
-        return (self._submit.seed + self.index) % 2**32
+        return seed_after(self._submit.seed, self.index)
 
     def add(
         self, token_id: int, logprobs: TokenLogprobs | None, elapsed: float

@@ -11,13 +11,14 @@ from gptj_demo.engine.sampling import noise
 from gptj_demo.engine.sampling.guides import Guide
 from gptj_demo.engine.sampling.histories import History
 from gptj_demo.protocol import Submit, Written
+from gptj_demo.sampling import seed_after
 
 
 class RowSampler:
     """The sampling state of one completion.
 
     `eos_token_ids` end a text. The first token is one of `first_token_ids` where these are given
-    (token healing). The seed of completion `index` is the request's plus `index`, modulo 2**32.
+    (token healing). Completion `index` has the seed `index` after the request's.
     `written` is what an earlier engine generated.
     """
 
@@ -35,11 +36,11 @@ class RowSampler:
         self.index = index
         self.greedy = params.temperature == 0
         self.broken = False  # whether its logits were NaN or infinite
-        self.seed = (request.seed + index) % 2**32
+        self.seed = seed_after(request.seed, index)
         self.noise_key = noise.request_key(self.seed, noise.DRAW)
         self.eos_token_ids = list(eos_token_ids)
         self.first_token_ids = list(first_token_ids)
-        self.wants_logprobs = params.logprobs is not None or params.candidates > params.n
+        self.wants_logprobs = params.wants_logprobs
         self.generated_token_ids = list(written.token_ids)
         self.resumed_logprobs = written.sampled_logprobs
         """Log-probabilities, after the controls, of the tokens of an earlier engine."""
