@@ -14,7 +14,10 @@ from gptj_demo.texts import first_line
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 300.0
-"""Seconds to wait for the next part of an answer. A long prompt can wait behind other prompts."""
+"""Seconds to wait for the next part of an answer. A long prompt can wait behind other prompts.
+
+Also for the list of models: a server with one thread answers nothing while it reads a prompt.
+"""
 MOST_LINE_BYTES = 32 * 2**20
 """The longest line of a stream; a line holds one event."""
 MOST_CHARACTERS = 300
