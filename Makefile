@@ -133,11 +133,11 @@ clean:
 
 # esbuild needs its optional package; those of promptfoo are 2 GB, of which it needs one
 .venv/clients/npm.done: Makefile .venv/test.done
-	-$(NPM) install --silent --ignore-scripts --prefix .venv/clients/npm \
-	    openai@7.59.0 @gradio/client@2.7.0 esbuild@0.28.2
-	-$(NPM) install --silent --ignore-scripts --omit=optional --prefix .venv/clients/promptfoo \
-	    promptfoo@0.123.1 @libsql/linux-x64-gnu@0.5.29
-	touch $@
+	if $(NPM) install --silent --ignore-scripts --prefix .venv/clients/npm \
+	    openai@7.59.0 @gradio/client@2.7.0 esbuild@0.28.2 && \
+	$(NPM) install --silent --ignore-scripts --omit=optional --prefix .venv/clients/promptfoo \
+	    promptfoo@0.123.1 @libsql/linux-x64-gnu@0.5.29; \
+	then touch $@; else echo "The clients of npm could not be installed: they are skipped."; fi
 
 .venv/bench.done: .venv/test.done requirements-bench.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-bench.txt
