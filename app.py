@@ -117,7 +117,7 @@ def _serve(worker: Worker, listener: socket.socket) -> _Server:
     choose_gradio_folder()
     import uvicorn
 
-    from gptj_demo.api.access import read_login
+    from gptj_demo.api.access import Access, read_login
     from gptj_demo.api.connections import guarded
     from gptj_demo.api.service import build_service
     from gptj_demo.ui.page import build_page, mount_page
@@ -126,8 +126,9 @@ def _serve(worker: Worker, listener: socket.socket) -> _Server:
 
     configure_logs()
     settings = worker.settings
-    app = build_service(worker, settings)
-    page = build_page(worker)
+    access = Access(settings)
+    app = build_service(worker, access)
+    page = build_page(worker, access)
     mount_page(app, page, worker, read_login(settings))
     config = uvicorn.Config(
         protect(app, page, settings),

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from gptj_demo.api.access import Access
 from gptj_demo.api.responses import ErrorResponse
 from gptj_demo.api.schema import (
     CompletionRequest,
@@ -56,15 +57,18 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def describe_bodies(app: FastAPI, needs_key: bool) -> None:
-    """Add to the OpenAPI description the bodies that the routes parse themselves."""
+def describe_api(app: FastAPI, access: Access) -> None:
+    """Add to the OpenAPI description the bodies that the routes parse themselves, and the key.
+
+    FastAPI keeps the description; the key is added once callers need one, which can begin while
+    the server runs and does not end.
+    """
     describe = app.openapi
 
-    @cache
     def openapi() -> dict[str, Any]:
         schema = describe()
         schema["components"]["schemas"] |= _components()
-        if needs_key:
+        if access.needs_key:
             bearer = {"key": {"type": "http", "scheme": "bearer"}}
             schema["components"]["securitySchemes"] = bearer
             schema["security"] = [{"key": []}]

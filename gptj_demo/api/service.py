@@ -10,7 +10,7 @@ from gptj_demo.api import docs, tracing
 from gptj_demo.api.access import Access
 from gptj_demo.api.access_log import write_line
 from gptj_demo.api.context import Context
-from gptj_demo.api.description import DESCRIPTION, ERRORS, TITLE, describe_bodies
+from gptj_demo.api.description import DESCRIPTION, ERRORS, TITLE, describe_api
 from gptj_demo.api.front import Front, Log, add_error_answers, add_fallbacks
 from gptj_demo.api.health import Health
 from gptj_demo.api.kobold import Kobold
@@ -25,12 +25,12 @@ from gptj_demo.client import Worker
 from gptj_demo.settings import Settings
 
 
-def build_service(worker: Worker, settings: Settings) -> FastAPI:
+def build_service(worker: Worker, access: Access) -> FastAPI:
     """The application with the API's routes, on which the page is mounted.
 
-    Raises `InvalidSettings`. From here on the worker's requests are counted.
+    From here on the worker's requests are counted.
     """
-    access = Access(settings)
+    settings = worker.settings
     metrics = Metrics(worker)
     worker.observer = metrics
     app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -44,7 +44,7 @@ def build_service(worker: Worker, settings: Settings) -> FastAPI:
         logs=_logs(settings),
     )
     add_error_answers(app)
-    describe_bodies(app, access.needs_key)
+    describe_api(app, access)
     return app
 
 

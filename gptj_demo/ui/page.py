@@ -12,6 +12,7 @@ from gradio.events import api
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
+from gptj_demo.api.access import Access
 from gptj_demo.client import Worker
 from gptj_demo.client.reports import Reports
 from gptj_demo.ui.about import build_about
@@ -53,7 +54,7 @@ VIEWS: dict[str, Callable[[Worker], None]] = {
 Each function builds the view of that name; its files are in `assets/views/NAME/`."""
 
 
-def build_page(worker: Worker) -> gr.Blocks:
+def build_page(worker: Worker, access: Access) -> gr.Blocks:
     """The page's Blocks, to be mounted with `page_options()`."""
 
     async def status() -> dict[str, Any]:
@@ -66,11 +67,11 @@ def build_page(worker: Worker) -> gr.Blocks:
         for name, build in VIEWS.items():
             with gr.Column(elem_id=f"view-{name}", elem_classes="view"):
                 build(worker)
-        Share(worker, elem_id="share")
+        Share(worker, access, elem_id="share")
         if worker.settings.reports is not None:
             Report(worker, Reports(worker.settings.reports), elem_id="report")
         build_api(worker)
-        build_code_api(worker)
+        build_code_api(worker, access)
         api(status, api_name="status")
     page.max_threads = MAX_EVENTS  # it caps running events, which hold no thread here
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=None)

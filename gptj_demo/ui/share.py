@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from gptj_demo.api.access import Access
 from gptj_demo.api.models import GPT_J, model_id
 from gptj_demo.client import RequestRefused, Worker
 from gptj_demo.client.prompt import MAX_PROMPT_CHARACTERS
@@ -40,7 +41,7 @@ class Share(ModuleHTML):
     The buttons are in the editor (`data-share` in `assets/views/write/editor.html`).
     """
 
-    def __init__(self, worker: Worker, **options: Any) -> None:
+    def __init__(self, worker: Worker, access: Access, **options: Any) -> None:
         async def check_settings(values: Any) -> dict[str, Any]:
             return check(values)
 
@@ -50,7 +51,7 @@ class Share(ModuleHTML):
             prompt, address = str(asked.get("prompt", "")), str(asked.get("address", ""))
             try:
                 params = read_controls(controls if isinstance(controls, dict) else {})
-                return {"snippets": await _snippets(worker, prompt, params, address)}
+                return {"snippets": await _snippets(worker, access, prompt, params, address)}
             except (InvalidControl, RequestRefused) as refusal:
                 return refusal.message.described()
 
@@ -62,7 +63,7 @@ class Share(ModuleHTML):
         )
 
 
-def build_code_api(worker: Worker) -> None:
+def build_code_api(worker: Worker, access: Access) -> None:
     """Add `/code` to the present Blocks."""
 
     async def code(
@@ -81,7 +82,7 @@ def build_code_api(worker: Worker) -> None:
         address = address or str(caller.base_url)
         require_object(controls=controls or {})
         try:
-            snippets = await _snippets(worker, prompt, make_params(controls or {}), address)
+            snippets = await _snippets(worker, access, prompt, make_params(controls or {}), address)
         except (InvalidControl, RequestRefused) as error:
             raise gr.Error(str(error), print_exception=False) from None
         return {snippet["name"]: snippet["code"] for snippet in snippets}
@@ -136,7 +137,9 @@ def _describe(control: Control) -> dict[str, Any]:
     }
 
 
-async def _snippets(worker: Worker, prompt: str, params: Any, address: str) -> list[dict[str, str]]:
+async def _snippets(
+    worker: Worker, access: Access, prompt: str, params: Any, address: str
+) -> list[dict[str, str]]:
     """The code for the model that is loaded; raises `RequestRefused`.
 
     It is written in a thread, because a prompt of 200,000 characters can take a million there.
@@ -148,12 +151,12 @@ async def _snippets(worker: Worker, prompt: str, params: Any, address: str) -> l
     remaining = None if tokens is None or context is None else max(1, context - max(1, tokens))
     if params.truncate == "left" and context is not None and remaining is not None:
         remaining = max(remaining, min(params.max_new_tokens, context // 2))
-    place = place_of(worker, address)
+    place = place_of(worker, access, address)
     snippets = await asyncio.to_thread(make_snippets, prompt, params, place, remaining)
     return [snippet._asdict() for snippet in snippets]
 
 
-def place_of(worker: Worker, address: str) -> Place:
+def place_of(worker: Worker, access: Access, address: str) -> Place:
     """This playground's URL and model.
 
     A local model is given by its folder's name only: its path is private.
@@ -176,7 +179,7 @@ def place_of(worker: Worker, address: str) -> Place:
         revision=model.revision if model else None,
         precision=model.precision if model else "float32",
         device=model.device if model else "cpu",
-        needs_key=bool(settings.api_keys or settings.api_keys_file or settings.login),
+        needs_key=access.needs_key,
         needs_login=settings.login is not None,
         adapters=model.adapters if model else (),
     )

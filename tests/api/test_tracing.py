@@ -10,6 +10,7 @@ import pytest
 from opentelemetry import trace
 
 from gptj_demo.api import tracing
+from gptj_demo.api.access import Access
 from gptj_demo.api.service import build_service
 from gptj_demo.client import Worker
 from gptj_demo.settings import Settings
@@ -31,7 +32,7 @@ def test_the_span_of_a_request_gets_its_id_path_status_and_time(
 ) -> None:
     monkeypatch.setattr(tracing, "is_installed", lambda: True)
     settings = Settings(model="sample")
-    app = build_service(Worker(settings), settings)
+    app = build_service(Worker(settings), Access(settings))
     span = Recorder()
 
     async def ask() -> None:

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from gptj_demo.api.access import read_login
+from gptj_demo.api.access import Access, read_login
 from gptj_demo.api.service import build_service
 from gptj_demo.client import Worker
 from gptj_demo.settings import Settings
@@ -46,8 +46,9 @@ def build_site(**settings: Any) -> WholeSite:
 
     async def build() -> WholeSite:
         worker = Worker(Settings(model="sample", **settings))
-        routes = build_service(worker, worker.settings)
-        page = build_page(worker)
+        access = Access(worker.settings)
+        routes = build_service(worker, access)
+        page = build_page(worker, access)
         mount_page(routes, page, worker, read_login(worker.settings))
         return WholeSite(page, routes, protect(routes, page, worker.settings))
 
