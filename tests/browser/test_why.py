@@ -143,9 +143,7 @@ def test_a_continuation_is_taken_from_the_editor_and_an_edit_of_the_prompt_compa
     assert colours[most] != "rgba(0, 0, 0, 0)"
 
 
-def test_generated_tokens_are_used_if_the_editor_has_them(
-    visitor: Visitor,
-) -> None:
+def test_generated_tokens_are_used_if_the_editor_has_them(visitor: Visitor) -> None:
     visitor.set_number("Length", "8")
     visitor.open_group("Seed and completions")
     visitor.set_text("logprobs", "1")
@@ -299,6 +297,23 @@ def test_unscorable_input_is_reported_and_kept(
     expect(why.notice).to_be_hidden()
     expect(why.lines).to_have_count(2)
     assert len(why.column(0)) == 2
+
+
+def test_the_browsers_undo_restores_fields_that_were_replaced(visitor: Visitor) -> None:
+    visitor.prompt.fill(KING)
+    visitor.generate()
+    why = Why(visitor).open()
+    for field in (why.prompt, why.continuation):
+        field.fill("typed")
+    visitor.button("Take from the editor").click()
+    expect(why.prompt).to_have_value(KING)
+    for field in (why.prompt, why.continuation):
+        field.press("Control+z")
+        expect(field).to_have_value("typed")
+    visitor.page.get_by_title("Put this prompt into the field").first.click()
+    expect(why.prompt).to_have_value(KING)
+    why.prompt.press("Control+z")
+    expect(why.prompt).to_have_value("typed")
 
 
 def test_taking_from_an_empty_editor_shows_a_notice(why: Why) -> None:

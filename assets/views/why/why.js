@@ -2,7 +2,7 @@
 // of a prompt. Queries and results stay in the visitor's browser. Texts are untrusted and inserted as text
 // only.
 
-import { bringIntoView, finder, isDialogOpen, isEscape, isRunKey, onPress, showRunKey, swapButtons } from "../../components/dom.js";
+import { bringIntoView, finder, isDialogOpen, isEscape, isRunKey, onPress, showRunKey, swapButtons, typeInto } from "../../components/dom.js";
 import { leaveOut, noticesOf } from "../../components/notice.js";
 import { shownView } from "../../components/page.js";
 import { on } from "../../core/events.js";
@@ -45,9 +45,8 @@ export function mount({ element, trigger, props, server, watch }) {
   const parts = new PartsPanel(partsPanel);
   const comparison = new Comparison(comparePanel, {
     edit(prompt) {
-      promptField.value = prompt;
-      promptField.focus();
-      typed();
+      typeInto(promptField, prompt);
+      promptField.focus(); // also if it was empty
     },
     leave: () => promptField.focus({ preventScroll: true }),
     changed() {
@@ -266,8 +265,8 @@ export function mount({ element, trigger, props, server, watch }) {
     }
     hideNotice();
     if (running) return;
-    promptField.value = prompt;
-    continuationField.value = continuation;
+    typeInto(continuationField, continuation);
+    typeInto(promptField, prompt);
     const ids = generated.find((one) => one?.text === continuation)?.ids ?? [];
     if (continuation !== scoredText || String(ids) !== String(taken.ids)) {
       comparison.clear();
@@ -275,7 +274,7 @@ export function mount({ element, trigger, props, server, watch }) {
       showParts();
     }
     taken = { text: continuation, ids };
-    typed();
+    save();
     compare([prompt]);
   }
 
