@@ -65,6 +65,56 @@ def test_backdrop_lies_exactly_under_the_letters(scripted: Scripted) -> None:
     assert person.text == person.shown
 
 
+LONG_PIECES = [
+    "A line of some words.\n" * 150,  # of the person
+    "the rest of a line\n\n" + "فتاة صغيرة تعيش في الغابة.\n\tTab, 漢字 and emoji 🦊\n" * 120 + "a",
+    " line " * 500 + "\n" * 2500,
+]
+
+
+def test_a_long_text_is_laid_out_in_blocks_of_whole_lines(scripted: Scripted) -> None:
+    """The browser lays out the whole block that contains a change, so no block is long."""
+    person, script = scripted
+    person.prompt.fill(LONG_PIECES[0])
+    answer(person, script, *LONG_PIECES[1:])
+    person.write("b\n")
+    assert person.text == person.shown == "".join(LONG_PIECES) + "b\n"
+    assert "".join(text for author, text in authors(person) if author.startswith("model")) == (
+        "".join(LONG_PIECES[1:])
+    )
+    blocks = person.page.locator(".ink").evaluate(
+        """ink => {
+          const blocks = [""]; // what the browser lays out together
+          for (const span of ink.children) {
+            if (getComputedStyle(span).display === "block") blocks.push(span.textContent, "");
+            else blocks[blocks.length - 1] += span.textContent;
+          }
+          return blocks.filter(Boolean);
+        }"""
+    )
+    longest_line = max(map(len, "".join(LONG_PIECES).split("\n")))
+    assert max(map(len, blocks)) <= 2 * 2000 + longest_line
+    assert all(block.endswith("\n") for block in blocks)
+    places = """() => {
+      const ink = document.querySelector(".ink");
+      const nodes = document.createTreeWalker(ink, NodeFilter.SHOW_TEXT);
+      const found = [ink.offsetHeight];
+      while (nodes.nextNode()) {
+        const range = document.createRange();
+        range.selectNode(nodes.currentNode);
+        const { left, top } = range.getClientRects()[0];
+        found.push([left, top]);
+      }
+      return found;
+    }"""
+    in_blocks = person.page.evaluate(places)
+    assert in_blocks[0] == person.page.evaluate(
+        "document.querySelector('.page textarea').scrollHeight"
+    )
+    person.page.add_style_tag(content=".gradio-container .ink .lines { display: inline; }")
+    assert person.page.evaluate(places) == in_blocks
+
+
 def test_undo_and_redo_walk_through_typing_and_generation(scripted: Scripted) -> None:
     person, script = scripted
     person.write("Hello world")

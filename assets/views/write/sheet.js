@@ -9,6 +9,7 @@ const END_SLACK_PX = 48;
 // To paint or lay out a line, the browser walks its whole text node, so nodes are short. They end after a
 // space, so that ligatures and joined letters stay together.
 const SHORT_NODES = /[^]{1,500}\S*\s*/g;
+const LEAST_BLOCK = 2000; // characters
 
 export class Sheet {
   /** @param {HTMLElement} root */
@@ -33,13 +34,13 @@ export class Sheet {
   /** Show pieces in the ink. @param {Piece[]} pieces */
   render(pieces) {
     const spans = this.ink.children;
-    pieces.forEach(([text, run], i) => {
-      const name = run === PERSON ? "by-person" : "by-model";
+    const parts = inBlocks(pieces);
+    parts.forEach(({ text, name }, i) => {
       const span = spans[i] ?? this.ink.appendChild(document.createElement("span"));
       if (span.className !== name) span.className = name;
       fill(span, text);
     });
-    while (spans.length > pieces.length) spans[spans.length - 1].remove();
+    while (spans.length > parts.length) spans[spans.length - 1].remove();
   }
 
   /** While an input method composes words, show the ink above the background that it paints. @param {boolean} isComposing */
@@ -178,6 +179,29 @@ export class Sheet {
     const found = places.filter(([at]) => at >= 0);
     if (found.length) CSS.highlights.set("flagged", new Highlight(...this.rangesOf(found)));
   }
+}
+
+/**
+ * Parts of the pieces with their class names. After a change, the browser lays out the whole block that contains it, so
+ * whole lines of a long piece are blocks of their own, and only the other parts share a block.
+ * @param {Piece[]} pieces
+ */
+function inBlocks(pieces) {
+  const parts = /** @type {{text: string, name: string}[]} */ ([]);
+  let startsLine = true;
+  for (const [text, run] of pieces) {
+    const name = run === PERSON ? "by-person" : "by-model";
+    const add = (/** @type {number} */ from, /** @type {number} */ to, own = name) => to > from && parts.push({ text: text.slice(from, to), name: own });
+    let from = 0;
+    let start = startsLine ? 0 : text.indexOf("\n") + 1; // of the next block
+    for (let end; (end = text.indexOf("\n", start + LEAST_BLOCK) + 1); start = from = end) {
+      add(from, start);
+      add(start, end, `${name} lines`);
+    }
+    add(from, text.length);
+    startsLine = text.endsWith("\n");
+  }
+  return parts;
 }
 
 /** Put a text into a span as short text nodes; nodes with unchanged text are kept. @param {Element} span @param {string} text */
