@@ -156,6 +156,19 @@ def test_a_loop_is_shown_and_cut_and_continued_as_one_step(scripted: Scripted) -
     expect(person.prompt).to_have_value(looped)
 
 
+def test_a_press_on_a_remark_counts_if_the_model_ends_meanwhile(scripted: Scripted) -> None:
+    person, script = scripted
+    script.send([[said(LOOP * 8)]])
+    person.page.keyboard.press("Control+Enter")
+    remark(person).get_by_role("button", name="Cut back and go on").hover()
+    person.page.mouse.down()
+    person.page.keyboard.press("Escape")
+    expect(remark(person).get_by_role("button", name="Stop here")).to_be_hidden()
+    script.say(" And then?")
+    person.page.mouse.up()
+    expect(person.prompt).to_have_value(LOOP + " And then?")
+
+
 def test_the_persons_own_repetitions_are_ignored(scripted: Scripted) -> None:
     person, script = scripted
     person.prompt.fill("Once." + LOOP * 8)

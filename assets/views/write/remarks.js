@@ -25,6 +25,7 @@ export class Remarks {
     this.editor = editor;
     /** @type {{kind: string, text: string | null, isRunning: boolean} | null} the text that it applies to, null while that grows */
     this.shown = null;
+    this.actions = /** @type {Map<string, () => void>} */ (new Map());
     this.lastLook = -Infinity;
     this.nextLook = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
     this.ignoredRun = -1; // the run whose loop was dismissed
@@ -35,11 +36,22 @@ export class Remarks {
   show(kind, message, actions) {
     this.line.hidden = false;
     setText(find(this.line, "p"), message);
-    const buttons = actions.map(([name, act]) => makeButton("link", name, act));
-    find(this.line, ".remark-actions").replaceChildren(...buttons);
+    this.showActions(actions);
     if (this.shown?.kind !== kind) this.editor.say(message);
     const text = kind === "cut" ? null : this.editor.written().text;
     this.shown = { kind, text, isRunning: this.editor.isRunning() };
+  }
+
+  // A button that stays is the same element: a press that has begun on it counts, and it keeps the focus.
+  /** @param {[string, () => void][]} actions */
+  showActions(actions) {
+    this.actions = new Map(actions);
+    const box = find(this.line, ".remark-actions");
+    actions.forEach(([name], i) => {
+      if (box.children[i]?.textContent === name) return;
+      box.insertBefore(makeButton("link", name, () => this.actions.get(name)?.()), box.children[i] ?? null);
+    });
+    while (box.children.length > actions.length) box.lastElementChild?.remove();
   }
 
   hide() {
@@ -99,7 +111,7 @@ export class Remarks {
     const words = written.text.slice(loop.cut - loop.period, loop.cut).replace(/\s+/g, " ").trim();
     /** @type {[string, () => void][]} */
     const actions = [[t("loop.cut"), () => this.cutBack()]];
-    if (isRunning) actions.unshift([t("loop.stop"), () => this.editor.stop()]);
+    if (isRunning) actions.push([t("loop.stop"), () => this.editor.stop()]); // last, so that the other one never moves
     this.show("loop", t("loop.repeats", { words: shorten(words, QUOTE_MOST) }), actions);
   }
 
