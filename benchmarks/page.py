@@ -242,7 +242,7 @@ def measure(browser: Browser, model: str, visitors: int, rounds: int) -> dict[st
             samples["close"].append(time.perf_counter() - begin)
         figures["first words after Generate"] = statistics.median(samples["first"])
         figures["engine idle after Stop"] = statistics.median(samples["stop"])
-        figures["slot free after closing the tab"] = statistics.median(samples["close"])
+        figures["slot free after the tab is closed"] = statistics.median(samples["close"])
 
         page = open_page(browser, site.url)
         waits: list[float] = []

@@ -134,10 +134,11 @@ def real_size(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## GPT-J 6B on a CPU\n",
-            f"Random weights, {figures['layers']} layers, read from float16 as safetensors and "
-            f".bin. Memory reads at {figures['bandwidth GB a second']} GB a second. Ours and "
-            "OpenVINO were asked in turns; transformers ran afterwards, one precision after the "
-            "other. Peak memory is the process's anonymous memory, without the page cache.\n",
+            f"Random weights, {figures['layers']} layers, loaded from float16 checkpoints in "
+            "safetensors and .bin files. The processor reads memory at "
+            f"{figures['bandwidth GB a second']} GB a second. Our engine and OpenVINO took turns; "
+            "transformers was measured afterwards, one precision after the other. Peak memory is "
+            "the anonymous memory of the process, without the page cache.\n",
             plot("real-size", rates, "streams", "tokens a second"),
             _by_contender(by_contender),
             ratios_table(figures["ratios"]),

@@ -36,22 +36,22 @@ def read_login(settings: Settings) -> list[tuple[str, str]] | None:
 
 
 class Admitted:
-    """A request that runs; `used_tokens` are those that it has read and written.
-
-    Raises `ApiError` 429 if its caller has no tokens left.
-    """
+    """A request that runs."""
 
     def __init__(self, caller: Visitor, quota: Quota | None) -> None:
+        """Raises `ApiError` 429 if the caller has no tokens left."""
         self.used_tokens = 0
+        """Tokens that it has read and written."""
         self.caller = caller
         self._quota = quota
         self._reserved: Reservation | None = None
         self.reserve(0)
 
     def reserve(self, tokens: int) -> None:
-        """Hold the tokens that the request can use at most; at most one call has any.
+        """Hold the tokens that the request can use at most. Call it once they are known.
 
-        Raises `ApiError` 429 if the caller has too few left, 400 if the request never fits.
+        Raises `ApiError` 429 if the caller has fewer left now, and 400 if they are more than a
+        caller gets a minute.
         """
         if self._quota is not None:
             _check_tokens(self._quota, self.caller, tokens)

@@ -147,7 +147,7 @@ class _Prompt:
 
 
 class Completions:
-    """All prompts of one request. Closing it cancels those that are not finished; its pieces end.
+    """All prompts of one request. Closing it cancels the unfinished ones and ends `pieces`.
 
     Only a few of them are in the queue at a time, so a request with many prompts needs only one
     free place in it and leaves room for other requests.
@@ -224,7 +224,7 @@ class Completions:
     async def count_most(self, enough: int) -> int:
         """The most tokens that can be read and generated; raises `ApiError`.
 
-        Stops above `enough`, because many long prompts take long to tokenize.
+        The count stops once it is above `enough`, because tokenizing many prompts takes long.
         """
         ready, most = self._worker.require_ready(), 0
         try:

@@ -151,9 +151,9 @@ class Kobold:
 
 
 class _Owner(NamedTuple):
-    """Who can abort a request: the caller that knows its `genkey`.
+    """Who can abort a request: its caller, with the `genkey` of the request.
 
-    Without one it is a caller with the same program, since people can share an address.
+    Several people can have one address. So without a `genkey`, the program must be the same too.
     """
 
     caller: str

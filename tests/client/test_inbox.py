@@ -67,6 +67,15 @@ def test_an_engine_that_ends_amid_a_message_has_ended(ends: tuple[Connection, Co
         inbox.receive(0)
 
 
+def test_a_message_with_a_size_that_no_message_has_is_an_error(
+    ends: tuple[Connection, Connection],
+) -> None:
+    ours, theirs = ends
+    os.write(theirs.fileno(), b"\xff" * 4 + b"\0" * 8)
+    with pytest.raises(OSError, match="2 GiB"):
+        Inbox(ours).receive(0)
+
+
 def test_an_engine_that_stops_amid_a_message_is_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(watch, "SILENCE_WHILE_LOADING", 0.1)

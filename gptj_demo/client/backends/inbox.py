@@ -1,7 +1,7 @@
-"""Receives messages from an engine, without waiting for the rest of one that has begun to arrive.
+"""Receives messages from an engine, without waiting for the rest of an incomplete one.
 
-`Connection.recv` returns no sooner than the message is complete, so an engine that is suspended
-while it sends one would block its reader for ever.
+`Connection.recv` returns only when the message is complete, so an engine that is suspended while it
+sends one would block its reader for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 READ_BYTES = 2**17
 
-_SIZE = struct.Struct("!i")  # before each message; those of 2 GiB and more are not supported
+_SIZE = struct.Struct("!i")  # before each message; negative for 2 GiB and more, which none has
 
 
 class Inbox:
@@ -42,7 +42,10 @@ class Inbox:
         """Take the first message if it is complete."""
         if len(self._received) < _SIZE.size:
             return None
-        end = _SIZE.size + _SIZE.unpack_from(self._received)[0]
+        (size,) = _SIZE.unpack_from(self._received)
+        if size < 0:
+            raise OSError("the engine sent a message of 2 GiB or more")
+        end = _SIZE.size + size
         if len(self._received) < end:
             return None
         message = self._received[_SIZE.size : end]
