@@ -2,8 +2,8 @@
 
 A benchmark with peers alternates between the playground and them, for several rounds, on the same
 checkpoint, and takes medians; the report names the exceptions. Each prints a table, the machine
-with its versions, and one line of JSON last. `--save` stores that line in `benchmarks/results/`,
-from which `report.py` makes docs/benchmarks.md.
+with its versions, and one line of JSON last. `--save` stores that line in a folder of
+`benchmarks/results/` for the processor. `report.py` makes docs/benchmarks.md from these folders.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -101,6 +102,12 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
+def folder_name(processor: str) -> str:
+    """The name of a processor as a folder's name: "Intel(R) Xeon(R) Processor" is intel-xeon."""
+    words = re.sub(r"\((r|tm)\)|\b(processor|cpu)\b|@.*", " ", processor.lower())
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-") or "unknown"
+
+
 def _commit() -> str:
     def git(*words: str) -> str:
         asked = subprocess.run(
@@ -119,8 +126,9 @@ def finish(
     print("\n" + ", ".join(f"{key} {value}" for key, value in machine.items()))
     line = json.dumps({"benchmark": name, "figures": figures, "machine": machine})
     if save:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(line + "\n", encoding="utf-8")
+        folder = RESULTS / folder_name(machine["processor"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(line + "\n", encoding="utf-8")
     print(line)
 
 

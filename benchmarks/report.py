@@ -3,7 +3,9 @@
 
     python benchmarks/report.py
 
-Reads `benchmarks/results/*.json`, which `--save` writes; missing benchmarks are left out.
+Reads `benchmarks/results/*/*.json`, which `--save` writes, in one folder for each processor. The
+first processor that has a benchmark is shown in full; of others, the ratios are shown. Missing
+benchmarks are left out.
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ Made by `make bench` from its measurements in `benchmarks/results/`. A benchmark
 alternates between the playground and them, in one run, on the same checkpoint. The exceptions are
 CTranslate2 in serving and transformers at the size of GPT-J 6B, which run after the others. Figures
 are medians unless their row says otherwise. Compare the ratios: absolute figures depend on the
-machine. The sample model's end-of-text token is disabled, so each output has the requested
-length. OpenVINO GenAI has an environment of its own, which `make bench` builds, as does
-`make .venv/openvino.done` alone. If it is missing, this peer is left out.
+machine, which is named below them. If a benchmark has run on several processors, the first one is
+shown in full and the ratios of the others follow. The sample model's end-of-text token is disabled,
+so each output has the requested length. OpenVINO GenAI has an environment of its own, which
+`make bench` builds, as does `make .venv/openvino.done` alone. If it is missing, this peer is left
+out.
 """
 
 
@@ -350,18 +354,36 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
+def measured_on(result: Mapping[str, Any]) -> str:
+    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    return f"Measured on: {machine}.\n"
+
+
+def results_of(name: str) -> list[dict[str, Any]]:
+    """The results of a benchmark, one for each processor, in the order of their folders."""
+    return [
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted(RESULTS.glob(f"*/{name}.json"))
+    ]
+
+
 def main() -> None:
     DOCS.mkdir(exist_ok=True)
     parts = [INTRODUCTION]
+    shown = 0
     for name, section in SECTIONS.items():
-        file = RESULTS / f"{name}.json"
-        if not file.exists():
-            continue
-        result = json.loads(file.read_text(encoding="utf-8"))
-        measured = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-        parts += [section(result["figures"]), f"Measured on: {measured}.\n"]
+        for number, result in enumerate(results_of(name)):
+            figures = result["figures"]
+            if number == 0:
+                parts.append(section(figures))
+                shown += 1
+            elif "ratios" in figures:
+                parts.append(ratios_table(figures["ratios"], "On another processor, ours / theirs"))
+            else:
+                continue
+            parts.append(measured_on(result))
     PAGE.write_text("\n".join(parts), encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)}: {len(parts) // 2} benchmarks")
+    print(f"{PAGE.relative_to(ROOT)}: {shown} benchmarks")
 
 
 if __name__ == "__main__":

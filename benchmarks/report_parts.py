@@ -72,8 +72,8 @@ def series_table(series: Series) -> str:
     )
 
 
-def ratios_table(ratios: Mapping[str, float]) -> str:
-    return "Ratios, ours / theirs:\n\n" + table(["", "ratio"], list(ratios.items()))
+def ratios_table(ratios: Mapping[str, float], title: str = "Ratios, ours / theirs") -> str:
+    return f"{title}:\n\n" + table(["", "ratio"], list(ratios.items()))
 
 
 def picked(by_name: Mapping[str, Mapping[str, Mapping[str, float]]], what: str) -> Series:

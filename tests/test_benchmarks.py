@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,43 @@ def test_a_complete_run_is_saved(load: Any) -> None:
     parser = parser_with_flags(load)
     assert parser.parse_args(["--save"]).save
     assert parser.parse_args(["--save", "--streams", "1", "2"]).save
+
+
+@pytest.mark.parametrize(
+    ("processor", "name"),
+    [
+        ("AMD EPYC", "amd-epyc"),
+        ("Intel(R) Xeon(R) Processor", "intel-xeon"),
+        ("Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz", "intel-xeon-platinum-8370c"),
+        ("", "unknown"),
+    ],
+)
+def test_results_lie_in_a_folder_for_the_processor(load: Any, processor: str, name: str) -> None:
+    assert load("common").folder_name(processor) == name
+
+
+def test_the_report_shows_one_processor_in_full_and_the_ratios_of_the_others(
+    load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    common, report = load("common"), load("report")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "DOCS", tmp_path)
+    monkeypatch.setattr(report, "PAGE", tmp_path / "benchmarks.md")
+    for processor, ratio in (("B chip", 1.5), ("A chip", 2.5)):
+        seconds = {"ours": {"page": 3.0 * ratio}}
+        figures = {"seconds": seconds, "ratios": {"page s / the usual Space": ratio}}
+        common.finish("start", figures, {"processor": processor}, save=True)
+    report.main()
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    in_full, other = page.split("On another processor, ours / theirs:")
+    assert "| page | 7.5 |" in in_full
+    assert "Measured on: processor A chip." in in_full
+    assert "| page s / the usual Space | 1.5 |" in other
+    assert "Measured on: processor B chip." in other
+    assert "| page |" not in other
 
 
 @pytest.mark.parametrize(
