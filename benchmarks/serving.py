@@ -68,9 +68,11 @@ LEAST_REQUESTS = 8
 REQUESTS_EACH = 2
 UNBATCHED_CLIENTS = 8
 WARM_UP_CLIENTS = 4
+SILENT_SECONDS = 120.0  # a contender that sends nothing for so long has stopped
 
 WORKER = "ours, through the worker"
 HTTP = "ours, over HTTP"
+OURS = (WORKER, HTTP)
 SERVE = "transformers serve"
 SERVE_BATCHING = "transformers serve --continuous-batching"
 OPENVINO = "OpenVINO GenAI, continuous batching"
@@ -132,7 +134,12 @@ async def serve_clients(clients: Sequence[Client], ask: Ask) -> dict[str, Any]:
         await asyncio.sleep(max(0.0, begin + client.arrives - time.perf_counter()))
         return [await ask(request) for request in client.requests]
 
-    by_client = await asyncio.gather(*(one(client) for client in clients))
+    tasks = [asyncio.ensure_future(one(client)) for client in clients]
+    try:
+        by_client = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()  # after an error the others still run
     seconds = time.perf_counter() - begin
     answers = [answer for answers in by_client for answer in answers]
     return {
@@ -224,7 +231,11 @@ async def measure(
     rounds: dict[tuple[int, int], list[Client]],
     warm_up: list[Client],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures by contender and number of clients; `rounds` has the clients by (count, round)."""
+    """Figures by contender and number of clients; `rounds` has the clients by (count, round).
+
+    A peer that stops answering is left out from this number of clients on.
+    """
+    stopped: set[str] = set()
     samples: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for name, ask in askers.items():
         note(f"serving: warming up {name}")
@@ -232,8 +243,18 @@ async def measure(
     for (count, number), clients in rounds.items():
         note(f"serving: {count} clients, round {number + 1}")
         for name, ask in askers.items():
-            if name != SERVE or count <= UNBATCHED_CLIENTS:
-                samples.setdefault((name, count), []).append(await serve_clients(clients, ask))
+            if name in stopped or (name == SERVE and count > UNBATCHED_CLIENTS):
+                continue
+            try:
+                measured_round = await serve_clients(clients, ask)
+            except httpx.TimeoutException as error:
+                if name in OURS:
+                    raise SystemExit(f"{name} sent nothing for {SILENT_SECONDS:g} s") from error
+                note(f"serving: {name} sent nothing for {SILENT_SECONDS:g} s and is left out")
+                stopped.add(name)
+                samples.pop((name, count), None)
+                continue
+            samples.setdefault((name, count), []).append(measured_round)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for (name, count), measured in samples.items():
         firsts = [first for one in measured for first in one["first"]]
@@ -290,7 +311,7 @@ async def measure_all(
         askers: dict[str, Ask] = {WORKER: ask_worker(worker)}
         async with AsyncExitStack() as clients:
             client = await clients.enter_async_context(
-                httpx.AsyncClient(limits=limits, timeout=600)
+                httpx.AsyncClient(limits=limits, timeout=SILENT_SECONDS)
             )
             playground = running_playground(model, "--max-num-seqs", streams)
             url = programs.enter_context(playground).url
@@ -334,7 +355,7 @@ def main() -> None:
             rows += [[name, *(by[str(n)] for n in counts)] for name, by in static.items()]
         print_table(f"{measure_name}, by clients", ["", *map(str, counts)], rows)
     ratios: dict[str, float] = {}
-    for ours in (WORKER, HTTP):
+    for ours in OURS:
         for count in counts:
             mine = figures[ours][str(count)]
             rate, first = "tokens a second", "first token ms, p95"
