@@ -56,6 +56,8 @@ CONTEXT_ROWS = (1, 8)
 CONTEXT_STEPS = 16
 CONTINUE_AFTER = 400  # tokens of prompt
 TIMED_TOKENS = 128
+ONE_STREAM_ROUNDS = 8
+"""Times as many rounds for one stream: its runs are short, so other load changes them most."""
 CHECKED_TEXTS, CHECKED_TOKENS = 8, 16
 THREADS = sorted({1, CORES})
 """The numbers of threads that each peer tries."""
@@ -232,7 +234,7 @@ def measure_rates(
         note(f"decode: {count} streams, top-p {bench.top_p}")
         contenders = bench.contenders(count)
         samples: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(rounds):
+        for _ in range(rounds * ONE_STREAM_ROUNDS if count == 1 else rounds):
             prompts = [bench.prompts.take(PROMPT_TOKENS) for _ in range(count)]
             for name, run in contenders.items():
                 begin = time.perf_counter()
