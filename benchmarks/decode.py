@@ -56,8 +56,7 @@ CONTEXT_ROWS = (1, 8)
 CONTEXT_STEPS = 16
 CONTINUE_AFTER = 400  # tokens of prompt
 TIMED_TOKENS = 128
-ONE_STREAM_ROUNDS = 8
-"""Times as many rounds for one stream: its runs are short, so other load changes them most."""
+ONE_STREAM_ROUNDS = 8  # times as many: its runs are short, so other load changes them most
 CHECKED_TEXTS, CHECKED_TOKENS = 8, 16
 THREADS = sorted({1, CORES})
 """The numbers of threads that each peer tries."""
@@ -380,9 +379,8 @@ def main() -> None:
         f"continued / cold first token after {CONTINUE_AFTER} tokens": continued["share"],
     }
     if OPENVINO in rates:
-        for count in ("1", last):
-            ratio = rates[WORKER][count] / rates[OPENVINO][count]
-            ratios[f"{count} streams / OpenVINO GenAI"] = ratio
+        both = rates[WORKER], rates[OPENVINO]
+        ratios |= {f"{n} streams / OpenVINO GenAI": both[0][n] / both[1][n] for n in ("1", last)}
     ratios = {name: round(value, 3) for name, value in ratios.items()}
     print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
     figures = {
