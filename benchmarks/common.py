@@ -103,7 +103,7 @@ def _processor() -> str:
 
 
 def folder_name(processor: str) -> str:
-    """The name of a processor as a folder's name: "Intel(R) Xeon(R) Processor" is intel-xeon."""
+    """The folder for a processor's results: intel-xeon for "Intel(R) Xeon(R) Processor"."""
     words = re.sub(r"\((r|tm)\)|\b(processor|cpu)\b|@.*", " ", processor.lower())
     return re.sub(r"[^a-z0-9]+", "-", words).strip("-") or "unknown"
 

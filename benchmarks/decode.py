@@ -56,7 +56,7 @@ CONTEXT_ROWS = (1, 8)
 CONTEXT_STEPS = 16
 CONTINUE_AFTER = 400  # tokens of prompt
 TIMED_TOKENS = 128
-ONE_STREAM_ROUNDS = 8  # times as many: its runs are short, so other load changes them most
+ONE_STREAM_ROUNDS = 8  # a factor: runs of one stream are short, so their times vary most
 CHECKED_TEXTS, CHECKED_TOKENS = 8, 16
 THREADS = sorted({1, CORES})
 """The numbers of threads that each peer tries."""
@@ -368,7 +368,7 @@ def main() -> None:
         "one stream / CTranslate2 generate_tokens": rates[WORKER]["1"] / rates[CT2_TOKENS]["1"],
         f"{last} streams / generate": rates[WORKER][last] / rates[GENERATE][last],
         f"{last} streams / CTranslate2": rates[WORKER][last] / rates[CT2_BATCH][last],
-        "largest fall as streams are added": min(
+        "more streams / fewer streams, ours, lowest": min(
             (after / before for before, after in itertools.pairwise(ours)), default=1.0
         ),
         **{
@@ -379,8 +379,8 @@ def main() -> None:
         f"continued / cold first token after {CONTINUE_AFTER} tokens": continued["share"],
     }
     if OPENVINO in rates:
-        both = rates[WORKER], rates[OPENVINO]
-        ratios |= {f"{n} streams / OpenVINO GenAI": both[0][n] / both[1][n] for n in ("1", last)}
+        mine, theirs = rates[WORKER], rates[OPENVINO]
+        ratios |= {f"{n} streams / OpenVINO GenAI": mine[n] / theirs[n] for n in ("1", last)}
     ratios = {name: round(value, 3) for name, value in ratios.items()}
     print_table("Ratios", ["", "ours / theirs"], list(ratios.items()))
     figures = {

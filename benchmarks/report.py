@@ -3,8 +3,8 @@
 
     python benchmarks/report.py
 
-Reads `benchmarks/results/*/*.json`, which `--save` writes, in one folder for each processor. The
-first processor that has a benchmark is shown in full; of others, the ratios are shown. Missing
+Reads `benchmarks/results/*/*.json`, which `--save` writes, in one folder for each processor. For
+each benchmark, all figures of the first processor are shown, then the ratios of the others. Missing
 benchmarks are left out.
 """
 
@@ -32,11 +32,10 @@ Made by `make bench` from its measurements in `benchmarks/results/`. A benchmark
 alternates between the playground and them, in one run, on the same checkpoint. The exceptions are
 CTranslate2 in serving and transformers at the size of GPT-J 6B, which run after the others. Figures
 are medians unless their row says otherwise. Compare the ratios: absolute figures depend on the
-machine, which is named below them. If a benchmark has run on several processors, the first one is
-shown in full and the ratios of the others follow. The sample model's end-of-text token is disabled,
-so each output has the requested length. OpenVINO GenAI has an environment of its own, which
-`make bench` builds, as does `make .venv/openvino.done` alone. If it is missing, this peer is left
-out.
+machine, which is named below them. If a benchmark was run on several processors, all figures of the
+first processor are shown, then the ratios of the others. The end-of-text token of the sample model
+is disabled, so each output has the requested length. OpenVINO GenAI has its own environment, built
+by `make bench` or by `make .venv/openvino.done`. Without it, this peer is left out.
 """
 
 

@@ -68,7 +68,7 @@ LEAST_REQUESTS = 8
 REQUESTS_EACH = 2
 UNBATCHED_CLIENTS = 8
 WARM_UP_CLIENTS = 4
-SILENT_SECONDS = 120.0  # a contender that sends nothing for so long has stopped
+SILENT_SECONDS = 120.0  # without a byte: the contender has stopped answering
 
 WORKER = "ours, through the worker"
 HTTP = "ours, over HTTP"
@@ -139,7 +139,7 @@ async def serve_clients(clients: Sequence[Client], ask: Ask) -> dict[str, Any]:
         by_client = await asyncio.gather(*tasks)
     finally:
         for task in tasks:
-            task.cancel()  # after an error the others still run
+            task.cancel()  # gather does not cancel the other tasks when one fails
     seconds = time.perf_counter() - begin
     answers = [answer for answers in by_client for answer in answers]
     return {
@@ -233,7 +233,7 @@ async def measure(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Figures by contender and number of clients; `rounds` has the clients by (count, round).
 
-    A peer that stops answering is left out from this number of clients on.
+    If a peer stops answering, it has no figures for this number of clients and for larger ones.
     """
     stopped: set[str] = set()
     samples: dict[tuple[str, int], list[dict[str, Any]]] = {}
@@ -247,10 +247,10 @@ async def measure(
                 continue
             try:
                 measured_round = await serve_clients(clients, ask)
-            except httpx.TimeoutException as error:
+            except httpx.TransportError as error:
                 if name in OURS:
-                    raise SystemExit(f"{name} sent nothing for {SILENT_SECONDS:g} s") from error
-                note(f"serving: {name} sent nothing for {SILENT_SECONDS:g} s and is left out")
+                    raise SystemExit(f"{name} stopped answering: {error!r}") from error
+                note(f"serving: {name} stopped answering and is left out: {error!r}")
                 stopped.add(name)
                 samples.pop((name, count), None)
                 continue
