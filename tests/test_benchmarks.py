@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.processes import ROOT
@@ -129,3 +131,27 @@ def test_loading_compares_the_peak_with_the_measured_memory(load: Any) -> None:
     one = {"stored": "float16", "layout": "bin", "stays": 5e6, "grown": 8e6, "peak": 12e6}
     section = load("report").loading({"limit": 1.35, "measured": [one]})
     assert "| float16, bin | 5 | 8 | 12 | 1.5 |" in section
+
+
+def test_serving_leaves_out_a_peer_that_stops_answering(load: Any) -> None:
+    pytest.importorskip("ctranslate2")
+    serving = load("serving")
+
+    async def answer(request: Any) -> Any:
+        return serving.Answer(request.new_tokens, first=0.001, silence=0.0)
+
+    async def stop(request: Any) -> Any:
+        if request.new_tokens > 1:
+            raise httpx.ReadTimeout("no byte")
+        return await answer(request)
+
+    def clients(new_tokens: int) -> list[Any]:
+        return [serving.Client(0.0, [serving.Request("", new_tokens, seed=0)])]
+
+    rounds = {(1, 0): clients(1), (2, 0): clients(2), (3, 0): clients(1)}
+    askers = {serving.WORKER: answer, serving.SERVE_BATCHING: stop}
+    figures = asyncio.run(serving.measure(askers, rounds, clients(1)))
+    assert list(figures[serving.WORKER]) == ["1", "2", "3"]
+    assert list(figures[serving.SERVE_BATCHING]) == ["1"]
+    with pytest.raises(SystemExit, match="ours, over HTTP stopped answering"):
+        asyncio.run(serving.measure({serving.HTTP: stop}, rounds, clients(1)))
