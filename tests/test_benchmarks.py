@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -119,11 +119,21 @@ def test_the_report_names_what_serving_measured(
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_anonymous_memory_counts_what_a_process_allocates(load: Any) -> None:
     read = load("programs").anonymous_memory
-    before = read(os.getpid())
-    held = bytearray(b"x") * 50_000_000
-    assert 45e6 < read(os.getpid()) - before < 100e6
-    del held
-    assert read(2**22 - 1) == 0  # no such process
+    # A process of its own: this one also frees what other tests allocated.
+    program = "import sys; print(flush=True); sys.stdin.readline();"
+    program += "held = b'x' * 50_000_000; print(flush=True); sys.stdin.readline()"
+    command = [sys.executable, "-c", program]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "\n"
+        before = read(child.pid)
+        child.stdin.write("\n")
+        assert child.stdout.readline() == "\n"
+        assert 45e6 < read(child.pid) - before < 100e6
+        child.stdin.write("\n")
+    assert read(child.pid) == 0  # it has ended
 
 
 def test_loading_compares_the_peak_with_the_measured_memory(load: Any) -> None:
