@@ -5,7 +5,7 @@ import { emit, on } from "../core/events.js";
 import "../core/recorder.js";
 import { sessions } from "../core/sessions.js";
 import { t } from "../core/i18n.js";
-import { state, useControls } from "../core/state.js";
+import { state, useControls, withWanted } from "../core/state.js";
 import { translateGradio } from "./language.js";
 
 const root = document.documentElement;
@@ -78,4 +78,4 @@ root.style.setProperty("--word-off", JSON.stringify(t("text.off"))); // for the 
 document.title = t("top.gpt_j_playground");
 translateGradio();
 
-Object.assign(window.gptj, { emit, show, state, sessions, useControls });
+Object.assign(window.gptj, { emit, show, state, sessions, useControls, withWanted });

@@ -130,11 +130,13 @@ def build_write(worker: Worker) -> None:
 
     editor.write_log(editor.generate, generate, *components.values())
 
+    # the values come from Gradio: the page's state may not have the newest yet
     in_order = json.dumps(list(components))
     editor.use_controls(
         None,
-        None,
         list(components.values()),
-        js=f"() => {in_order}.map((name) => gptj.state.wanted[name])",
+        list(components.values()),
+        js=f"(...values) => gptj.withWanted({in_order}, values)",
         show_progress="hidden",
+        trigger_mode="multiple",
     )

@@ -227,6 +227,25 @@ def test_cutting_back_while_the_model_writes_stops_it_and_raises_a_control(
     eventually(lambda: len(visitor.text) < looped)
 
 
+def test_setting_a_control_keeps_a_value_typed_just_before(visitor: Visitor) -> None:
+    length = visitor.page.get_by_label("number input for Length", exact=True)
+    expect(length).not_to_have_value("7")
+    length.evaluate(
+        """(field) => {
+            field.value = "7";
+            field.dispatchEvent(new Event("input", { bubbles: true }));
+            field.dispatchEvent(new Event("change", { bubbles: true }));
+            gptj.useControls({ top_k: 9 });
+            gptj.useControls({ temperature: 0.5 });
+        }"""
+    )
+    expect(visitor.page.get_by_label("number input for Temperature", exact=True)).to_have_value(
+        "0.5"
+    )
+    expect(visitor.page.get_by_label("number input for Top-k", exact=True)).to_have_value("9")
+    expect(length).to_have_value("7")
+
+
 # ---- what the model does not read
 
 
