@@ -70,8 +70,7 @@ CT2_BATCH = "CTranslate2, generate_batch"
 OPENVINO = "OpenVINO GenAI, continuous batching"
 
 PARTS = {
-    "the layers": (CompiledModel, "decode"),
-    "the head": (CompiledModel, "logits"),
+    "the forward pass": (CompiledModel, "forward"),
     "sampling": (SamplerBatch, "sample"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gptj_demo.engine.model import Batch, ForwardModel, KVCache
+from gptj_demo.engine.model import Batch, KVCache
 from gptj_demo.protocol import Finished
 from tests.engine.bench import CONTEXT, DRAWN, END, A, B, Bench, C, D, request
 
@@ -28,14 +28,15 @@ def test_each_completion_equals_a_single_request_with_its_seed() -> None:
 
 def test_several_completions_share_one_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
-    prefill = ForwardModel.prefill_wanted
-
-    def counted(model: ForwardModel, cache: KVCache, batch: Batch) -> list[torch.Tensor]:
-        lengths.extend(len(chunk.token_ids) for chunk in batch.chunks)
-        return prefill(model, cache, batch)
-
-    monkeypatch.setattr(ForwardModel, "prefill_wanted", counted)
     bench = Bench(prefill_budget=8)
+    model = bench.engine._runner.model
+    forward = model.forward
+
+    def counted(cache: KVCache, batch: Batch) -> torch.Tensor:
+        lengths.extend(len(chunk.token_ids) for chunk in batch.chunks)
+        return forward(cache, batch)
+
+    monkeypatch.setattr(model, "forward", counted)
     bench.run(request(prompt=(A, B, C) * 7, n=4, **DRAWN))
     assert sum(lengths) == 21
     assert [len(bench.tokens(0, index)) for index in range(4)] == [8] * 4

@@ -29,7 +29,7 @@ def test_the_caller_does_everything_if_the_other_threads_are_busy() -> None:
         busy.set()
         free.wait(30)
 
-    threads._pool.submit(occupy)
+    threads.pool.submit(occupy)
     busy.wait(30)
     workers: list[str] = []
     threads.run(lambda begin, end: workers.append(threading.current_thread().name), 4, 1)

@@ -1,12 +1,12 @@
-"""The forward pass of a small fp32 model on a processor: one compiled call for all layers.
+"""The forward pass of a small fp32 model on a processor: compiled code for all layers.
 
 For a small model the cost of a step is dispatch: about thirty operations a layer on a few rows.
-Here all layers are one function, compiled by numba: a step of the sample model takes 0.3 ms instead
-of the 2.9 ms of transformers (`benchmarks/decode.py`, two cores of an AMD EPYC).
+Here all layers and the head are one function, compiled by numba.
 
-In a decode step, each thread computes all rows of some slots. In a prompt, the threads share the
-tokens of each layer and wait for each other after it: a token needs the earlier ones' keys and
-values.
+Two threads share the columns of the products of up to TILE rows. With more rows, or where the other
+core is busy, each thread computes all columns of the rows of some slots. In a longer prompt, the
+threads share the tokens of each layer and wait for each other after it: a token needs the earlier
+ones' keys and values.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import torch
 from transformers import GPTJForCausalLM
 
 from gptj_demo.engine.machine import available_cores
-from gptj_demo.engine.model.base import Chunk, ForwardModel, Rows, Shape
+from gptj_demo.engine.model.base import Batch, Chunk, ForwardModel, Rows, Shape
 from gptj_demo.engine.model.cpu.layers import (
     TILE,
     compute_logits,
     enter_layer,
     leave_layer,
-    run_layers,
 )
+from gptj_demo.engine.model.cpu.passes import Weights
+from gptj_demo.engine.model.cpu.rows import RowRunner, Tokens
 from gptj_demo.engine.model.cpu.threads import Threads
 from gptj_demo.engine.model.cpu.vectors import HAS_HALF, LANES, PANEL
 from gptj_demo.engine.model.fusing import LayerWeights, take_ends, take_layers
@@ -40,13 +41,8 @@ _PRODUCTS = (2, 4)
 Workspace = tuple[np.ndarray, ...]
 """Arrays for the intermediate results of one thread."""
 
-# A decode step uses several threads from this much work on, counted in KV positions that are read.
-# The matmuls of one row cost about as much as 256 positions.
-_ROW_IN_POSITIONS, _WORK_FOR_THREADS = 256, 1800
 _ROWS_FOR_THREADS = 8  # the head uses several threads from so many rows on
-_TOKENS_FOR_THREADS = 20  # a prompt uses several threads from so many tokens on
 _BLOCK = 8  # tokens of a prompt that are multiplied together
-_LEAST_ROWS_A_THREAD = 2
 
 
 class CompiledModel(ForwardModel):
@@ -62,19 +58,20 @@ class CompiledModel(ForwardModel):
         stacked = [np.stack(arrays) for arrays in zip(*packed, strict=True)]
         for product in _PRODUCTS:
             stacked[product] = _narrow(stacked[product])
-        self._layers = tuple(stacked)
-        self._embedding = embedding.numpy()
-        self._norm = norm_weight.numpy(), norm_bias.numpy()
-        head_weight, head_bias = _pack(head[0], head[1])
-        self._head = _narrow(head_weight), head_bias
-        self._rotation = rotation.real.contiguous().numpy(), rotation.imag.contiguous().numpy()
-        width = self._layers[4].shape[2]
         lanes = math.gcd(shape.head_dim, LANES)
-        self._head_shape = (0,) * lanes, (0,) * (shape.head_dim // lanes)
-        widths = shape.d_model, self._layers[3].shape[1], width, self._layers[5].shape[1]
+        self._embedding = embedding.numpy()
+        head_weight, head_bias = _pack(head[0], head[1])
+        self._weights = Weights(
+            layers=tuple(stacked),
+            ends=(norm_weight.numpy(), norm_bias.numpy(), _narrow(head_weight), head_bias),
+            rotation=(rotation.real.contiguous().numpy(), rotation.imag.contiguous().numpy()),
+            epsilon=shape.epsilon,
+            head_shape=((0,) * lanes, (0,) * (shape.head_dim // lanes)),
+        )
         self._threads = Threads(available_cores())
+        self._rows: tuple[KVCache, RowRunner] | None = None
         self._workspaces: list[Workspace] = [
-            tuple(np.zeros((TILE, width), dtype=np.float32) for width in widths)
+            tuple(np.zeros((TILE, width), dtype=np.float32) for width in self._weights.widths)
             for _ in range(self._threads.count)
         ]
 
@@ -91,36 +88,54 @@ class CompiledModel(ForwardModel):
         self.dtype = torch.bfloat16
         return True
 
+    def forward(self, cache: KVCache, batch: Batch) -> torch.Tensor:
+        rows, chunks = batch.rows, batch.chunks
+        if rows is not None and not chunks:
+            return self._logits_of(cache, _tokens_of(rows), len(rows.positions))
+        if rows is None and len(chunks) == 1 and self._is_short(chunks[0]):
+            return self._logits_of(cache, _tokens_in(chunks[0]), chunks[0].wanted)
+        return super().forward(cache, batch)
+
     def decode(self, cache: KVCache, rows: Rows) -> torch.Tensor:
-        positions = np.array(rows.positions)
-        work = int(positions.sum()) + _ROW_IN_POSITIONS * len(positions)
-        tokens = np.array(rows.token_ids), np.array(rows.slots), positions
-        return self._run_layers(cache, tokens, len(positions), is_shared=work >= _WORK_FOR_THREADS)
+        return self._hidden_of(cache, _tokens_of(rows), len(rows.positions))
 
     def prefill(self, cache: KVCache, chunk: Chunk) -> torch.Tensor:
-        token_ids = np.array(chunk.token_ids)
-        positions = np.arange(chunk.start, chunk.start + len(token_ids))
-        slots = np.full_like(positions, chunk.slot)
-        tokens = token_ids, slots, positions
-        if self._threads.count > 1 and len(token_ids) >= _TOKENS_FOR_THREADS:
-            hidden = self._run_by_layer(cache, tokens, chunk.wanted)
-        else:
-            hidden = self._run_layers(cache, tokens, chunk.wanted, is_shared=False)
-        return hidden[len(token_ids) - chunk.wanted :]
+        if self._is_short(chunk):
+            return self._hidden_of(cache, _tokens_in(chunk), chunk.wanted)
+        hidden = self._run_by_layer(cache, _tokens_in(chunk), chunk.wanted)
+        return hidden[len(hidden) - chunk.wanted :]
 
-    def _run_by_layer(
-        self, cache: KVCache, tokens: tuple[np.ndarray, ...], wanted: int
-    ) -> torch.Tensor:
-        """Like `_run_layers`, for tokens of one slot that the threads share.
+    def release(self) -> None:
+        self._rows = None
 
-        The threads wait for each other once a layer: attention needs the keys and values of all
-        earlier tokens.
+    def _is_short(self, chunk: Chunk) -> bool:
+        return self._threads.count == 1 or len(chunk.token_ids) <= TILE
+
+    def _logits_of(self, cache: KVCache, tokens: Tokens, wanted: int) -> torch.Tensor:
+        logits = self._runner(cache).run(tokens, wanted, wants_logits=True)
+        return torch.from_numpy(logits)[:, : self.shape.padded_vocabulary]
+
+    def _hidden_of(self, cache: KVCache, tokens: Tokens, wanted: int) -> torch.Tensor:
+        return torch.from_numpy(self._runner(cache).run(tokens, wanted, wants_logits=False))
+
+    def _runner(self, cache: KVCache) -> RowRunner:
+        if self._rows is None or self._rows[0] is not cache:
+            runner = RowRunner(self._embedding, self._weights, _pages(cache), self._threads)
+            self._rows = cache, runner
+        return self._rows[1]
+
+    def _run_by_layer(self, cache: KVCache, tokens: Tokens, wanted: int) -> torch.Tensor:
+        """Hidden states [tokens, d_model] before the last norm, of a prompt that the threads share.
+
+        Only the last `wanted` ones are computed to the end. The threads wait for each other once a
+        layer: attention needs the keys and values of all earlier tokens.
         """
+        self._runner(cache).free_threads()
         token_ids, slots, positions = tokens
         hidden = self._embedding[token_ids]
         storage, tables = _pages(cache)
         fused = np.empty((len(hidden), self._workspaces[0][1].shape[1]), np.float32)
-        norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out = self._layers
+        norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out = self._weights.layers
         layers = len(weight_in)
 
         def run(layer: int, begin: int, end: int, workspace: Workspace) -> None:
@@ -136,7 +151,7 @@ class CompiledModel(ForwardModel):
                     bias_out[layer - 1],
                     storage[layer - 1],
                     tables,
-                    *self._head_shape,
+                    *self._weights.head_shape,
                     fused[leaving],
                     joined,
                     added,
@@ -152,7 +167,7 @@ class CompiledModel(ForwardModel):
                     bias_in[layer],
                     storage[layer],
                     tables,
-                    *self._rotation,
+                    *self._weights.rotation,
                     self.shape.epsilon,
                     first_wanted - begin if layer == layers - 1 else 0,
                     normed,
@@ -166,62 +181,29 @@ class CompiledModel(ForwardModel):
             self._share(functools.partial(run, layer), len(hidden), part)
         return torch.from_numpy(hidden)
 
-    def _run_layers(
-        self, cache: KVCache, tokens: tuple[np.ndarray, ...], wanted: int, *, is_shared: bool
-    ) -> torch.Tensor:
-        """Hidden states [tokens, d_model] before the last norm, of (token ids, slots, positions).
-
-        Only the last `wanted` ones are computed to the end. Tokens of one slot are neighbours, in
-        the order of their positions.
-        """
-        hidden = np.empty((len(tokens[0]), self.shape.d_model), dtype=np.float32)
-        pages = _pages(cache)
-        # a token attends to those before it, so one thread takes all tokens of a slot
-        changes = np.flatnonzero(np.diff(tokens[1])).tolist() if is_shared else []
-        bounds = [0, *(before + 1 for before in changes), len(hidden)]
-
-        def run(first_slot: int, end_slot: int, workspace: Workspace) -> None:
-            begin, end = bounds[first_slot], bounds[end_slot]
-            run_layers(
-                *(array[begin:end] for array in tokens),
-                self._embedding,
-                *self._layers,
-                *pages,
-                *self._rotation,
-                self.shape.epsilon,
-                *self._head_shape,
-                max(len(hidden) - wanted - begin, 0),
-                workspace,
-                hidden[begin:end],
-            )
-
-        self._share(run, len(bounds) - 1, self._each(len(bounds) - 1, is_shared))
-        return torch.from_numpy(hidden)
-
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         rows = hidden.numpy()
-        out = np.empty((len(rows), len(self._head[1])), dtype=np.float32)
+        norm_weight, norm_bias, head_weight, head_bias = self._weights.ends
+        out = np.empty((len(rows), len(head_bias)), dtype=np.float32)
 
         def run(begin: int, end: int, workspace: Workspace) -> None:
             compute_logits(
                 rows[begin:end],
-                *self._norm,
+                norm_weight,
+                norm_bias,
                 self.shape.epsilon,
-                *self._head,
+                head_weight,
+                head_bias,
                 workspace[0],
                 out[begin:end],
             )
 
-        self._share(run, len(rows), self._each(len(rows), len(rows) >= _ROWS_FOR_THREADS))
+        each = -(-len(rows) // self._threads.count)
+        self._share(run, len(rows), each if len(rows) >= _ROWS_FOR_THREADS else len(rows))
         return torch.from_numpy(out)[:, : self.shape.padded_vocabulary]
 
-    def _each(self, rows: int, is_shared: bool) -> int:
-        """How many rows, or slots, a thread takes."""
-        each = -(-rows // self._threads.count) if is_shared else rows
-        return max(each, _LEAST_ROWS_A_THREAD)
-
     def _share(self, run: Callable[[int, int, Workspace], None], rows: int, each: int) -> None:
-        """Run all rows, or slots, on the threads, which take `each` at a time."""
+        """Run all rows on the threads, which take `each` at a time."""
 
         def run_part(begin: int, end: int) -> None:
             workspace = self._workspaces.pop()  # there is one for each thread
@@ -231,6 +213,16 @@ class CompiledModel(ForwardModel):
                 self._workspaces.append(workspace)
 
         self._threads.run(run_part, rows, each)
+
+
+def _tokens_of(rows: Rows) -> Tokens:
+    return Tokens(np.array(rows.token_ids), np.array(rows.slots), np.array(rows.positions))
+
+
+def _tokens_in(chunk: Chunk) -> Tokens:
+    token_ids = np.array(chunk.token_ids)
+    positions = np.arange(chunk.start, chunk.start + len(token_ids))
+    return Tokens(token_ids, np.full_like(positions, chunk.slot), positions)
 
 
 def _pages(cache: KVCache) -> tuple[np.ndarray, np.ndarray]:

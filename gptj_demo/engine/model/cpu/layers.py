@@ -1,4 +1,4 @@
-"""The compiled functions that `CompiledModel` calls: a layer's halves, all layers, the logits.
+"""The compiled functions for the prompts of `CompiledModel`: a layer's halves, and the logits.
 
 Each sum has a fixed order. So the results of a row do not depend on the other rows, and a token has
 the same results in a prompt and as a generated token, to the last bit.
@@ -22,7 +22,7 @@ TILE = 64
 
 
 @cached_njit(error_model="numpy")
-def _multiply(x: Any, first: int, end: int, weight: Any, panels: Any, bias: Any, out: Any) -> None:
+def multiply(x: Any, first: int, end: int, weight: Any, panels: Any, bias: Any, out: Any) -> None:
     """Compute rows `first` to `end` of out = x @ weight + bias, only in the panels (first, end)."""
     for panel in range(panels[0], panels[1]):
         for row in range(first, end, MOST_ROWS):
@@ -55,8 +55,8 @@ def enter_layer(
     rows, d_model, panels = hidden.shape[0], hidden.shape[1], weight.shape[0]
     layer_norm(hidden, norm_weight, norm_bias, epsilon, normed)
     keys_and_values = d_model // PANEL, (3 * d_model + PANEL - 1) // PANEL
-    _multiply(normed, 0, stored_only, weight, keys_and_values, bias, fused)
-    _multiply(normed, stored_only, rows, weight, (0, panels), bias, fused)
+    multiply(normed, 0, stored_only, weight, keys_and_values, bias, fused)
+    multiply(normed, stored_only, rows, weight, (0, panels), bias, fused)
     for head in range(storage.shape[0] // 2):
         rotate_and_store(fused, storage, tables, slots, positions, cosines, sines, head)
 
@@ -86,81 +86,10 @@ def leave_layer(
         entering, activated = fused[row, 3 * d_model :], joined[row, d_model:]
         for i in range(activated.shape[0]):
             activated[i] = gelu(entering[i])
-    _multiply(joined, 0, hidden.shape[0], weight, (0, weight.shape[0]), bias, added)
+    multiply(joined, 0, hidden.shape[0], weight, (0, weight.shape[0]), bias, added)
     for row in range(hidden.shape[0]):
         for i in range(hidden.shape[1]):
             hidden[row, i] += added[row, i]
-
-
-@cached_njit(error_model="numpy")
-def run_layers(
-    token_ids: Any,
-    slots: Any,
-    positions: Any,
-    embedding: Any,
-    norm_weight: Any,
-    norm_bias: Any,
-    weight_in: Any,
-    bias_in: Any,
-    weight_out: Any,
-    bias_out: Any,
-    storage: Any,
-    tables: Any,
-    cosines: Any,
-    sines: Any,
-    epsilon: float,
-    lanes: Any,
-    vectors: Any,
-    stored_only: int,
-    workspace: Any,
-    hidden: Any,
-) -> None:
-    """All layers, for as many rows at a time as `workspace` has: see `CompiledModel`.
-
-    The first `stored_only` rows do not leave the last layer, because their results are not used.
-    """
-    normed, fused, joined, added = workspace
-    for begin in range(0, token_ids.shape[0], TILE):
-        end = min(begin + TILE, token_ids.shape[0])
-        part, own_slots, own_positions = hidden[begin:end], slots[begin:end], positions[begin:end]
-        for row in range(end - begin):
-            embedded = embedding[token_ids[begin + row]]
-            for i in range(embedded.shape[0]):
-                part[row, i] = embedded[i]
-        for layer in range(weight_in.shape[0]):
-            is_last = layer == weight_in.shape[0] - 1
-            first = min(max(stored_only - begin, 0), end - begin) if is_last else 0
-            enter_layer(
-                part,
-                own_slots,
-                own_positions,
-                norm_weight[layer],
-                norm_bias[layer],
-                weight_in[layer],
-                bias_in[layer],
-                storage[layer],
-                tables,
-                cosines,
-                sines,
-                epsilon,
-                first,
-                normed,
-                fused,
-            )
-            leave_layer(
-                part[first:],
-                own_slots[first:],
-                own_positions[first:],
-                weight_out[layer],
-                bias_out[layer],
-                storage[layer],
-                tables,
-                lanes,
-                vectors,
-                fused[first:],
-                joined,
-                added,
-            )
 
 
 @cached_njit(error_model="numpy")
@@ -178,4 +107,4 @@ def compute_logits(
     for begin in range(0, hidden.shape[0], TILE):
         end = min(begin + TILE, hidden.shape[0])
         layer_norm(hidden[begin:end], norm_weight, norm_bias, epsilon, normed)
-        _multiply(normed, 0, end - begin, weight, (0, weight.shape[0]), bias, out[begin:end])
+        multiply(normed, 0, end - begin, weight, (0, weight.shape[0]), bias, out[begin:end])

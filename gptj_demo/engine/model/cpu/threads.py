@@ -15,7 +15,7 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = ThreadPoolExecutor(max(1, count - 1), "engine")
+        self.pool = ThreadPoolExecutor(max(1, count - 1), "engine")
 
     def run(self, kernel: Callable[..., None], total: int, part: int, *arguments: Any) -> None:
         """kernel(*arguments, begin, end) for all of range(total), about `part` at a time."""
@@ -25,7 +25,7 @@ class Threads:
             for begin in parts:
                 kernel(*arguments, begin, min(begin + part, total))
 
-        helpers = [self._pool.submit(work) for _ in range(min(self.count, -(-total // part)) - 1)]
+        helpers = [self.pool.submit(work) for _ in range(min(self.count, -(-total // part)) - 1)]
         work()
         for helper in helpers:
             if not helper.cancel():  # it has begun
