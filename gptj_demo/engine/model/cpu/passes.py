@@ -6,7 +6,8 @@ columns. A thread takes the next item by adding to a counter, and waits until th
 on are done. No sum is divided, so the results are the same to the last bit whoever computes them.
 
 Each thread reads its share of the weights only, so two are faster even for one row. They wait for
-each other twice a layer, without sleeping: to wake a thread takes as long as a layer.
+each other twice a layer. They do not sleep meanwhile, because waking a thread takes longer than a
+layer.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ _PASS, _DISMISSED = 32, 33  # the number of the pass, and whether helpers shall 
 _ROWS, _FIRST, _WANTS_LOGITS = 48, 49, 50  # see `_lead`
 _STATE = 64
 
-_MOST_PARTS = 8  # of a product that is divided by columns only
+_MOST_PARTS = 8  # of a product or of the heads
 _HELP_SECONDS = 0.002  # how long a helper waits for the next pass: longer than a step's other work
 _PAUSES = 32  # after which a helper that waits lets other threads run
 
 
 @cached_njit(error_model="numpy")
 def _groups(heads: int, head_dim: int) -> int:
-    """The most groups of heads whose columns are whole panels; 1 if there are none."""
-    for groups in range(heads, 1, -1):
+    """The most groups of heads, up to _MOST_PARTS, whose columns are whole panels; at least 1."""
+    for groups in range(min(heads, _MOST_PARTS), 1, -1):
         if heads % groups == 0 and heads // groups * head_dim % PANEL == 0:
             return groups
     return 1
