@@ -21,8 +21,8 @@ Report = Callable[[Message, float | None], None]
 
 
 SMALL_MODEL = 100_000_000
-"""A model with fewer parameters in its layers is small: on a CPU it runs compiled, in fp32. A larger
-one runs in int8."""
+"""A model with fewer parameters in its layers is small: on a CPU it runs compiled, in fp32. A
+larger one runs in int8."""
 
 
 @dataclass(frozen=True, slots=True)
