@@ -31,11 +31,12 @@ INTRODUCTION = """# Benchmarks
 Made by `make bench` from its measurements in `benchmarks/results/`. A benchmark with peers
 alternates between the playground and them, in one run, on the same checkpoint. The exceptions are
 CTranslate2 in serving and transformers at the size of GPT-J 6B, which run after the others. Figures
-are medians unless their row says otherwise. Compare the ratios: absolute figures depend on the
-machine, which is named below them. If a benchmark was run on several processors, all figures of the
-first processor are shown, then the ratios of the others. The end-of-text token of the sample model
-is disabled, so each output has the requested length. OpenVINO GenAI has its own environment, built
-by `make bench` or by `make .venv/openvino.done`. Without it, this peer is left out.
+are medians unless their row says otherwise. Absolute figures depend on the machine, so compare the
+ratios. The machine is named below each benchmark's figures. If there are results of several
+processors, all figures of the first one are shown, but only the ratios of the others. The
+end-of-text token of the sample model is disabled, so each output has the requested length. OpenVINO
+GenAI has its own environment, built by `make bench` or by `make .venv/openvino.done`. Without it,
+this peer is left out.
 """
 
 

@@ -233,7 +233,7 @@ async def measure(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Figures by contender and number of clients; `rounds` has the clients by (count, round).
 
-    If a peer stops answering, it has no figures for this number of clients and for larger ones.
+    A peer that stops answering gets no figures for this number of clients or for larger ones.
     """
     stopped: set[str] = set()
     samples: dict[tuple[str, int], list[dict[str, Any]]] = {}

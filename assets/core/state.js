@@ -19,8 +19,8 @@ on("controls", (values) => (state.controls = values));
 on("status", (status) => (state.status = status));
 
 /**
- * Set the controls in `values`; the others stay unchanged. Gradio's state must change with the page's, so an event of
- * the editor calls `withWanted`. Resolves when the controls have the values, or after a second.
+ * Set the controls in `values`; the others stay unchanged. An event of the editor then sets them in Gradio, by
+ * `withWanted`. Resolves when the controls have the values, or after a second.
  * @param {Controls} values @returns {Promise<void>}
  */
 export function useControls(values) {

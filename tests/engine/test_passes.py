@@ -95,7 +95,7 @@ def test_no_rows_have_no_logits(way: list[int]) -> None:
 def test_a_helper_joins_ends_and_joins_again(
     way: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Passes with a helper that comes late, leaves in between or is dismissed: all the same."""
+    """The result is the same if the helper starts late, has left, or was dismissed."""
     model = make_model(*SHAPES[2])
     cache = model.make_cache(1)
     pool = ThreadPoolExecutor(1)
@@ -133,7 +133,7 @@ def test_a_helper_takes_a_part_of_the_items(way: list[int]) -> None:
     one._state[passes._DONE] = 0
     one._state[passes._NEXT] = 0
     one._state[passes._PASS] = 1
-    passes._help(one._state, 0, 1, *one._given, one._helpers_normed)
+    passes._help(one._state, 0, 1, one._given, one._helpers_normed)
     assert np.array_equal(one._logits[:1], expected)
 
 

@@ -3,10 +3,10 @@
 For a small model the cost of a step is dispatch: about thirty operations a layer on a few rows.
 Here all layers and the head are one function, compiled by numba.
 
-Two threads share the columns of the products of up to TILE rows. With more rows, or where the other
-core is busy, each thread computes all columns of the rows of some slots. In a longer prompt, the
-threads share the tokens of each layer and wait for each other after it: a token needs the earlier
-ones' keys and values.
+Two threads work on up to TILE rows together: each computes some columns of every product. More rows
+are divided by slot, and each thread computes all columns of its slots. The same is done while the
+second core is busy with other work. A longer prompt is divided by token; the threads wait for each
+other after each layer, because a token needs the keys and values of earlier tokens.
 """
 
 from __future__ import annotations

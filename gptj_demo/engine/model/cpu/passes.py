@@ -1,9 +1,10 @@
 """A pass of some rows through all layers and the head, in items that two threads take in turn.
 
-A layer has an item for each group of heads: the norm, the group's columns of the first product,
-rotation, attention and activation. Then it has an item for each part of the second product's
-columns. A thread takes the next item by adding to a counter, and waits until those that it depends
-on are done. No sum is divided, so the results are the same to the last bit whoever computes them.
+A layer has two kinds of items. The first kind computes a group of heads: the norm, the first
+product's columns of these heads, rotation, attention and activation. The second kind computes some
+columns of the second product. A thread takes the next item by adding to a counter, and waits until
+the items before it are done where it needs them. No sum is divided, so the results are the same to
+the last bit with one thread and with two.
 
 Each thread reads its share of the weights only, so two are faster even for one row. They wait for
 each other twice a layer. They do not sleep meanwhile, because waking a thread takes longer than a
@@ -168,16 +169,14 @@ def _lead(
     first: int,
     wants_logits: bool,
     is_called: bool,
-    model: Any,
-    ends: Any,
-    at: Any,
-    arrays: Any,
+    given: Any,
     normed: Any,
 ) -> None:
     """Run a pass over the first `rows` rows of the arrays; returns when all of it is done.
 
-    `is_called` says whether a helper shall hear of it.
+    `is_called` says whether a helper takes part. `given` are the arguments of `_work`.
     """
+    model, ends, at, arrays = given
     groups, parts, head_parts = _count_items(model, ends, at[0])
     items = len(model[4]) * (groups + parts) + head_parts
     write_atomic(state, _DONE, 0)
@@ -193,17 +192,9 @@ def _lead(
 
 
 @cached_njit(error_model="numpy")
-def _help(
-    state: Any,
-    known: int,
-    patience: int,
-    model: Any,
-    ends: Any,
-    at: Any,
-    arrays: Any,
-    normed: Any,
-) -> None:
+def _help(state: Any, known: int, patience: int, given: Any, normed: Any) -> None:
     """Help with each pass after number `known`, until none comes for `patience` waits."""
+    model, ends, at, arrays = given
     while read_atomic(state, _DISMISSED) == 0:
         waits = 0
         while read_atomic(state, _PASS) == known:
@@ -217,7 +208,7 @@ def _help(
 
 @cached_njit(error_model="numpy")
 def _wait(state: Any, known: int) -> None:
-    """Wait a little for the pass after number `known`."""
+    """Wait for up to `_PAUSES` pauses; return early if the pass after number `known` begins."""
     for _ in range(_PAUSES):
         if read_atomic(state, _PASS) != known:
             return
@@ -293,19 +284,20 @@ class Pass:
         if helpers is not None and (self._helper is None or self._helper.done()):
             self._state[_DISMISSED] = 0
             known = int(self._state[_PASS])
-            given: tuple[Any, ...] = (*self._given, self._helpers_normed)
-            self._helper = helpers.submit(_help, self._state, known, _patience(), *given)
+            self._helper = helpers.submit(
+                _help, self._state, known, _patience(), self._given, self._helpers_normed
+            )
         is_called = helpers is not None
-        _lead(self._state, rows, first, wants_logits, is_called, *self._given, self._normed)
+        _lead(self._state, rows, first, wants_logits, is_called, self._given, self._normed)
         return self._logits[: rows - first] if wants_logits else self._hidden[first:rows]
 
     def dismiss(self) -> None:
-        """Let the helper end at once, so that its thread is free for other work."""
+        """Make the helper return at once, so that its thread can do other work."""
         self._state[_DISMISSED] = 1
 
     def compile(self) -> None:
         """Compile the code of both threads, or take it from numba's cache."""
-        _help(self._state, 0, 1, *self._given, self._helpers_normed)
+        _help(self._state, 0, 1, self._given, self._helpers_normed)
         none = self._positions[:0]
         self.run(self._hidden[:0], none, none, 0, wants_logits=False)
 

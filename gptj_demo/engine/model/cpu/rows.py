@@ -12,8 +12,8 @@ from gptj_demo.engine.model.cpu.layers import TILE
 from gptj_demo.engine.model.cpu.passes import Pass, Weights
 from gptj_demo.engine.model.cpu.threads import Threads
 
-# Slots are divided among threads from this much work on, counted in KV positions that are read. The
-# matmuls of one row cost about as much as 256 positions.
+# The least work for which slots are divided among threads, in KV positions that are read. The
+# matmuls of one row cost about as much as reading 256 positions.
 _ROW_IN_POSITIONS, _WORK_FOR_THREADS = 256, 1800
 _LEAST_SLOTS_A_THREAD = 2
 _APART, _TOGETHER = 0, 1
@@ -30,8 +30,8 @@ class Tokens(NamedTuple):
 class RowRunner:
     """Runs rows through a model over one KV cache.
 
-    Where two threads can work together, each number of rows is also run apart now and then: on a
-    machine that is busy otherwise, threads that wait for each other can be slower than one.
+    On a busy machine, two threads that wait for each other can be slower than one. So both ways are
+    timed for each number of rows, and the faster one is used.
     """
 
     def __init__(
